@@ -1,0 +1,231 @@
+"""The configuration of a run: small frozen sections, read strictly from YAML and `key=value` arguments."""
+
+import difflib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from seqgen.errors import UserError
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+PositiveInt = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+
+
+class Section(BaseModel):
+    """A frozen group of settings that refuses unknown keys and wrong types."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class RunConfig(Section):
+    """Where a run lives and what makes it repeatable."""
+
+    dir: str | None = None  # run folder; None: runs/<name of the config file>
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+
+class DataConfig(Section):
+    """What is learned from, and how it is cut."""
+
+    source: str = "chorales"  # a corpus in datasets/, a folder, or one file
+    prepared_dir: str = "prepared"  # prepared data goes to <prepared_dir>/<source>-<tokenizer>
+    validation: Share = 0.1  # share of source files, by a stable hash of their content
+    test: Share = 0.1
+    transpose: Annotated[int, Field(ge=0, le=12)] = 0  # training pieces also ±1 … ±n semitones
+    velocity: Annotated[int, Field(ge=0, le=40)] = 0  # each variant louder or softer by up to ±n
+    workers: Annotated[int, Field(ge=0)] = 0  # processes that read files; 0: one per core
+    max_file_bytes: PositiveInt = 5_000_000
+    max_notes: PositiveInt = 100_000
+    max_minutes: PositiveFloat = 60.0
+    min_notes: PositiveInt = 8
+
+    @model_validator(mode="after")
+    def _leaves_something_to_train_on(self) -> "DataConfig":
+        if self.validation + self.test >= 1:
+            raise ValueError("validation and test together must leave a share for training")
+        return self
+
+
+class TokenizerConfig(Section):
+    """How files become token ids."""
+
+    type: Literal["remi", "tsd", "midilike", "structured", "bytes"] = "remi"
+    bpe_vocab_size: PositiveInt | None = None  # train byte-pair encoding up to this many ids
+    use_programs: bool = False  # False: pitched tracks become one part, drums are left out
+    use_velocities: bool = False
+    use_tempos: bool = False
+    use_time_signatures: bool = False
+    use_rests: bool = False
+    n_velocities: Annotated[int, Field(ge=1, le=127)] = 16
+    positions_per_beat: Annotated[int, Field(ge=1, le=24)] = 4
+    max_note_beats: Annotated[int, Field(ge=1, le=64)] = 8
+    tempo: Annotated[float, Field(ge=10, le=400)] = 120.0  # of written files without tempo tokens
+
+
+class ModelConfig(Section):
+    """Everything that two forms of a model must share to compute the same."""
+
+    d_model: PositiveInt = 128
+    n_layers: PositiveInt = 4
+    n_heads: PositiveInt = 4
+    d_ff: PositiveInt | None = None  # None: 4 × d_model
+    dropout: Share = 0.1
+    activation: Literal["relu", "gelu"] = "gelu"
+    attention: Literal["causal-linear"] = "causal-linear"
+    feature_map: Literal["elu+1"] = "elu+1"
+    positions: Literal["sinusoidal", "learned", "none"] = "sinusoidal"
+    max_positions: PositiveInt = 4096  # size of the table of learned positions; else unused
+    input_window: Annotated[int, Field(ge=0, le=64)] = 5  # width of the input convolution; 0: none
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> "ModelConfig":
+        if self.d_model % self.n_heads:
+            raise ValueError(f"d_model {self.d_model} must divide by n_heads {self.n_heads}")
+        if self.positions == "sinusoidal" and self.d_model % 2:
+            raise ValueError(f"sinusoidal positions need an even d_model, got {self.d_model}")
+        return self
+
+
+class TrainConfig(Section):
+    """How the weights are learned."""
+
+    max_steps: PositiveInt = 1000
+    batch_size: PositiveInt = 8  # rows per step, over all devices and accumulated parts
+    accumulate: PositiveInt = 1  # parts into which the rows of a step are cut
+    context_length: Annotated[int, Field(ge=2)] = 512  # T: targets in one training window
+    learning_rate: PositiveFloat = 1e-3
+    learning_rates: dict[str, Annotated[float, Field(ge=0)]] = {}  # by pattern of parameter name
+    freeze: list[str] = []  # patterns of parameter names that do not learn
+    schedule: Literal["cosine", "linear", "inverse-sqrt", "constant"] = "cosine"
+    warmup_steps: Annotated[int, Field(ge=0)] = 50
+    final_learning_rate: Annotated[float, Field(ge=0, le=1)] = 0.0  # share of the peak at the end
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.98
+    grad_clip: Annotated[float, Field(ge=0)] = 1.0  # norm; 0: no clipping
+    label_smoothing: Share = 0.0
+    validate_every: PositiveInt = 100
+    validation_tokens: PositiveInt = 200_000  # at most this many targets per validation
+    early_stopping: PositiveInt | None = None  # stop after so many validations without a better one
+    checkpoint_every: PositiveInt = 100
+    log_every: PositiveInt = 10
+    sample_tokens: Annotated[int, Field(ge=0)] = 256  # of the piece drawn at validation; 0: none
+    count_models: bool = True  # print n-gram losses on the same split at the end
+    init_from: str | None = None  # run whose weights, tokenizer and model sizes to start from
+    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"] = "auto"
+    devices: PositiveInt | list[int] | str = "auto"
+    strategy: str = "auto"
+    precision: str = "32-true"
+
+
+class Config(Section):
+    """One run, whole."""
+
+    run: RunConfig = RunConfig()
+    data: DataConfig = DataConfig()
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig = TrainConfig()
+
+
+def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
+    """Read a YAML file (None: all defaults), apply `section.key=value` arguments, check everything.
+
+    Raises:
+        UserError: names the key, the value and what is accepted.
+    """
+    values = _read_yaml(path) if path else {}
+    for override in overrides:
+        _apply(values, override)
+    return parse_config(values, name=str(path) if path else "configuration")
+
+
+def parse_config(values: dict, *, name: str) -> Config:
+    """Check a nested dictionary of settings; `name` says in errors where it came from."""
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        lines = [_explain(problem) for problem in error.errors()]
+        raise UserError(f"{name}: " + "; ".join(lines)) from None
+
+
+def save_config(config: Config, path: Path) -> None:
+    """Write the resolved configuration as YAML that `load_config` reads back."""
+    path.write_text(yaml.safe_dump(config.model_dump(), sort_keys=False))
+
+
+def override_keys(overrides: Sequence[str]) -> set[str]:
+    """Return the dotted keys that `key=value` arguments set."""
+    return {override.partition("=")[0] for override in overrides}
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's idea of scalars: 3e-4 is a number, `no` is a word."""
+
+
+_Loader.yaml_implicit_resolvers = {}
+for _tag, _pattern, _first in (
+    ("tag:yaml.org,2002:bool", r"^(?:true|false)$", "tf"),
+    ("tag:yaml.org,2002:null", r"^(?:null|~|)$", ["n", "~", ""]),
+    ("tag:yaml.org,2002:int", r"^[-+]?[0-9][0-9_]*$", "-+0123456789"),
+    (
+        "tag:yaml.org,2002:float",
+        r"^[-+]?(?:[0-9][0-9_]*\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?$",
+        "-+.0123456789",
+    ),
+):
+    _Loader.add_implicit_resolver(_tag, re.compile(_pattern), list(_first))
+
+
+def _read_yaml(path: Path) -> dict:
+    try:
+        values = yaml.load(path.read_text(), Loader=_Loader)
+    except FileNotFoundError:
+        raise UserError(f"no configuration file {path}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: expected sections such as `train:`, got {values!r}")
+    return values
+
+
+def _apply(values: dict, override: str) -> None:
+    key, equals, text = override.partition("=")
+    section, dot, name = key.partition(".")
+    if not equals or not dot or not name:
+        raise UserError(f"{override!r} is not of the form section.key=value (train.max_steps=200)")
+    try:
+        value = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError:
+        raise UserError(f"{key}: cannot read the value {text!r}") from None
+    group = values.setdefault(section, {})
+    if not isinstance(group, dict):
+        raise UserError(f"{section} is a section; set its keys, as in {section}.key=value")
+    group[name] = value
+
+
+def _explain(problem: dict) -> str:
+    key = ".".join(str(part) for part in problem["loc"] if part not in ("constrained-int", "str"))
+    if problem["type"] == "extra_forbidden":
+        known = _known_keys(problem["loc"][:-1])
+        close = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+        return f"{key} is not a known key; {hint}"
+    message = problem["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    if isinstance(problem["input"], dict):
+        return f"{key}: {message}" if key else message
+    return f"{key} = {problem['input']!r}: {message}"
+
+
+def _known_keys(location: tuple) -> list[str]:
+    section: type[BaseModel] = Config
+    for part in location:
+        section = section.model_fields[part].annotation
+    return list(section.model_fields)

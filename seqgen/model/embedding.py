@@ -1,0 +1,54 @@
+"""Tokens in, logits out: one embedding table and one linear head per field.
+
+Legend: B rows, T positions, F fields, D model width, N_f vocabulary of a field.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class FieldEmbedding(nn.Module):
+    """The sum of the embeddings of a token's fields."""
+
+    def __init__(self, sizes: Sequence[int], d_model: int):
+        super().__init__()
+        self.tables = nn.ModuleList(nn.Embedding(size, d_model) for size in sizes)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Embed tokens [..., F] -> [..., D]."""
+        return sum(table(tokens[..., f]) for f, table in enumerate(self.tables))
+
+
+class FieldHeads(nn.Module):
+    """Unnormalised scores for the next token, field by field."""
+
+    def __init__(self, sizes: Sequence[int], d_model: int):
+        super().__init__()
+        self.heads = nn.ModuleList(nn.Linear(d_model, size) for size in sizes)
+        for head in self.heads:
+            nn.init.normal_(head.weight, std=0.02)
+            nn.init.zeros_(head.bias)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Score hidden values [..., D] -> one tensor [..., N_f] per field."""
+        return tuple(head(x) for head in self.heads)
+
+
+class InputWindow(nn.Module):
+    """A causal convolution over the input embeddings, added to them.
+
+    Linear attention has no sharp way to look a few tokens back; this gives it one (as the short
+    convolutions of H3, Mamba and gated linear attention do). Width W: the token and W - 1 before it.
+    """
+
+    def __init__(self, d_model: int, width: int):
+        super().__init__()
+        self.width = width
+        self.convolution = nn.Conv1d(d_model, d_model, width)
+
+    def forward(self, x: Tensor, recent: Tensor) -> Tensor:
+        """Mix x [B, T, D] after `recent` [B, W - 1, D] -> [B, T, D]; one position is T = 1."""
+        context = torch.cat([recent, x], dim=1).transpose(1, 2)  # [B, D, W - 1 + T]
+        return x + self.convolution(context).transpose(1, 2)

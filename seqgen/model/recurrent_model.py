@@ -1,0 +1,99 @@
+"""The recurrent form: one position per call, with a state; the weights are the parallel form's own.
+
+Legend: L layers, B rows, T positions, F fields, H heads, K key width, V value width, D model width,
+W input window, N_f vocabulary of a field.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from seqgen.model.prefill import prefill
+from seqgen.model.stack import build_recurrent, share_weights, stack_arguments
+from seqgen.model.state import State
+
+if TYPE_CHECKING:
+    from seqgen.model.sequence_model import SequenceModel
+
+
+class RecurrentModel:
+    """Runs a `SequenceModel` step by step. Holds no parameters of its own, never trains.
+
+    Move the parallel model to its device before making this one.
+    """
+
+    def __init__(self, model: SequenceModel):
+        with torch.device("meta"):
+            self._parallel = type(model)(model.config, model.vocabulary)
+            self._stack = build_recurrent(stack_arguments(model.config))
+        self._parallel.load_state_dict(model.state_dict(), strict=True, assign=True)
+        share_weights(self._parallel.stack, self._stack)
+        self._parallel.eval()
+        self._stack.eval()
+
+    @property
+    def config(self):
+        """Sizes and choices of the model."""
+        return self._parallel.config
+
+    @property
+    def vocabulary(self):
+        """What the model knows of tokens."""
+        return self._parallel.vocabulary
+
+    @property
+    def device(self) -> torch.device:
+        """Where weights and states live."""
+        return next(self._parallel.parameters()).device
+
+    @property
+    def max_positions(self) -> int | None:
+        """Positions a row may reach, or None where there is no end."""
+        return self._parallel.positions.limit
+
+    def initial_state(self, n_rows: int) -> State:
+        """Return the state before the first token, for B = `n_rows` rows."""
+        c = self.config
+        width = c.d_model // c.n_heads
+        sums = torch.zeros(c.n_layers, n_rows, c.n_heads, width, width, device=self.device)
+        return State(
+            S=sums,
+            Z=sums.new_zeros(c.n_layers, n_rows, c.n_heads, width),
+            recent=sums.new_zeros(n_rows, self._parallel.n_recent, c.d_model),
+            position=torch.zeros(n_rows, dtype=torch.long, device=self.device),
+        )
+
+    @torch.no_grad()
+    def step(self, tokens: Tensor, state: State) -> tuple[tuple[Tensor, ...], State]:
+        """Take one token per row and score the next.
+
+        Args:
+            tokens: ids [B, F].
+            state: what came before; it is not changed.
+
+        Returns:
+            Logits [B, N_f], one tensor per field, and the new state.
+        """
+        x, recent = self._parallel.embed(
+            tokens.unsqueeze(1), state.position.unsqueeze(1), state.recent
+        )
+        S, Z = state.S.clone(), state.Z.clone()  # the library adds to its state in place
+        hidden, _ = self._stack(x.squeeze(1), [[S[layer], Z[layer]] for layer in range(len(S))])
+        new_state = State(S, Z, recent[:, 1:], state.position + 1)
+        return self._parallel.heads(hidden), new_state
+
+    @torch.no_grad()
+    def prefill(self, tokens: Tensor, lengths: Tensor) -> tuple[tuple[Tensor, ...], State]:
+        """Take whole prompts in one parallel pass: what stepping through them gives, sooner.
+
+        Args:
+            tokens: ids [B, T, F], each row padded at its end with anything.
+            lengths: prompt length of each row [B], at least 1.
+
+        Returns:
+            Logits [B, N_f] for the token after each prompt, one tensor per field, and the state.
+        """
+        return prefill(self._parallel, tokens, lengths)
