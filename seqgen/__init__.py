@@ -1,1 +1,1 @@
-"""seqgen: train a causal-linear Transformer in parallel, generate with the same weights as an RNN."""
+"""seqgen: train a causal-linear Transformer, generate with the same weights as an RNN."""

@@ -1,4 +1,4 @@
-"""The configuration of a run: small frozen sections, read strictly from YAML and `key=value` arguments."""
+"""The configuration of a run: frozen sections, read strictly from YAML and `key=value` arguments."""
 
 import difflib
 import re
@@ -39,16 +39,24 @@ class DataConfig(Section):
     transpose: Annotated[int, Field(ge=0, le=12)] = 0  # training pieces also ±1 … ±n semitones
     velocity: Annotated[int, Field(ge=0, le=40)] = 0  # each variant louder or softer by up to ±n
     workers: Annotated[int, Field(ge=0)] = 0  # processes that read files; 0: one per core
-    max_file_bytes: PositiveInt = 5_000_000
-    max_notes: PositiveInt = 100_000
-    max_minutes: PositiveFloat = 60.0
-    min_notes: PositiveInt = 8
 
     @model_validator(mode="after")
     def _leaves_something_to_train_on(self) -> "DataConfig":
         if self.validation + self.test >= 1:
             raise ValueError("validation and test together must leave a share for training")
         return self
+
+
+class LimitsConfig(Section):
+    """What an incoming file may be at most; anything beyond is skipped and listed."""
+
+    max_file_bytes: PositiveInt = 5_000_000
+    max_tracks: PositiveInt = 500
+    max_events: PositiveInt = 500_000  # the reader keeps about 300 bytes for each
+    max_notes: PositiveInt = 100_000
+    min_notes: PositiveInt = 1
+    max_minutes: PositiveFloat = 60.0
+    max_ticks: PositiveInt = 20_000_000  # tools that map ticks to seconds allocate 8 bytes for each
 
 
 class TokenizerConfig(Section):
@@ -95,6 +103,7 @@ class TrainConfig(Section):
     """How the weights are learned."""
 
     max_steps: PositiveInt = 1000
+    schedule_steps: PositiveInt | None = None  # length of the schedule, if max_steps ends earlier
     batch_size: PositiveInt = 8  # rows per step, over all devices and accumulated parts
     accumulate: PositiveInt = 1  # parts into which the rows of a step are cut
     context_length: Annotated[int, Field(ge=2)] = 512  # T: targets in one training window
@@ -127,6 +136,7 @@ class Config(Section):
 
     run: RunConfig = RunConfig()
     data: DataConfig = DataConfig()
+    limits: LimitsConfig = LimitsConfig()
     tokenizer: TokenizerConfig = TokenizerConfig()
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()

@@ -6,3 +6,21 @@ class UserError(ValueError):
 
     The commands print it without a traceback and exit with code 1.
     """
+
+
+class FileRejected(UserError):
+    """An incoming file that cannot be used; reads as one sentence naming the file and the reason.
+
+    `kind` is "unreadable" (cannot be parsed or opened), "empty" (holds too little), "absurd"
+    (beyond the limits) or "unsupported" (a valid file of a sort that is not handled).
+    """
+
+    def __init__(self, kind: str, name: str, reason: str) -> None:
+        # The three arguments stay in `args`, so that the error survives the way between processes.
+        super().__init__(kind, name, reason)
+        self.kind = kind
+        self.name = name
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"cannot use {self.name}: {self.reason}"

@@ -56,7 +56,7 @@ class Grammar:
 class Vocabulary:
     """The ids of a tokenizer as the model sees them.
 
-    A special token carries its id in every field; the first field decides whether a token is special.
+    A special token carries its id in every field; the first one decides.
     """
 
     fields: tuple[Field, ...]
@@ -135,7 +135,7 @@ class Vocabulary:
 
     @classmethod
     def from_json(cls, value: dict) -> "Vocabulary":
-        """Rebuild a vocabulary from `to_json`'s value; KeyError or TypeError where it is another."""
+        """Rebuild a vocabulary from `to_json`'s value; KeyError or TypeError for another value."""
         grammar = value["grammar"] and Grammar(
             first=tuple(value["grammar"]["first"]),
             last=tuple(value["grammar"]["last"]),

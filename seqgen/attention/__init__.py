@@ -1,1 +1,1 @@
-"""Causal linear attention: a naive reference, a chunked form for any device, and the registered pair."""
+"""Causal linear attention: a naive reference, a chunked form, and the registered pair."""

@@ -24,7 +24,7 @@ def chunked(
 ) -> tuple[Tensor, AttentionState]:
     """Attend to all earlier positions and the present one.
 
-    Inside a chunk the masked scores are formed; what came before it enters through the running sums.
+    Inside a chunk the masked scores are formed; what came before enters through running sums.
 
     Args:
         q, k: queries and keys [B, T, H, K], already positive (feature map applied).
@@ -54,7 +54,9 @@ def chunked(
         S0, Z0 = (x.to(work).unsqueeze(1) for x in initial_state)
     else:
         S0, Z0 = v.new_zeros(B, 1, H, K, V), v.new_zeros(B, 1, H, K)
-    S = torch.cat([S0, S_chunk], dim=1).cumsum(1)  # [B, N + 1, H, K, V]: before each chunk, and last
+    S = torch.cat([S0, S_chunk], dim=1).cumsum(
+        1
+    )  # [B, N + 1, H, K, V]: before each chunk, and last
     Z = torch.cat([Z0, Z_chunk], dim=1).cumsum(1)
 
     scores = (q @ k.transpose(-1, -2)).tril()  # [B, N, H, C, C]

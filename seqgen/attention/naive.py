@@ -1,4 +1,4 @@
-"""Causal linear attention written as its formula, twice. Slow; everything else is tested against it.
+"""Causal linear attention written as its formula, twice: slow, and what others are tested against.
 
 Legend: B rows, T positions, H heads, K key width, V value width.
 

@@ -36,9 +36,7 @@ class CausalLinear(CausalLinearAttention):
             if dtype in (torch.bfloat16, torch.float16):
                 queries, keys, values = queries.float(), keys.float(), values.float()
             if device == "cpu" and values.dtype == torch.float32:
-                out = super().forward(
-                    queries, keys, values, attn_mask, query_lengths, key_lengths
-                )
+                out = super().forward(queries, keys, values, attn_mask, query_lengths, key_lengths)
             else:
                 if not attn_mask.lower_triangular:
                     raise ValueError("causal linear attention needs a TriangularCausalMask")

@@ -1,0 +1,74 @@
+"""The command line: one file per command, loaded when it is called."""
+
+import errno
+import importlib
+import sys
+import traceback
+
+import click
+
+from seqgen.errors import UserError
+
+COMMANDS = ("prepare", "train", "generate", "benchmark")
+
+
+class LazyGroup(click.Group):
+    """Finds a command in the module of its name, so that nothing heavy is loaded for `--help`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All commands, in the order in which they are used."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Load a command."""
+        if name not in COMMANDS:
+            return None
+        return getattr(importlib.import_module(f"seqgen.commands.{name}"), name)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.version_option(package_name="seqgen")
+def cli(debug: bool) -> None:
+    """Train a causal-linear Transformer on sequences, then generate with it step by step."""
+
+
+def main() -> None:
+    """Run the command line; an expected error is one sentence on stderr and exit code 1."""
+    debug = "--debug" in sys.argv
+    if debug:  # accepted before and after the command's name
+        sys.argv = [sys.argv[0], *(argument for argument in sys.argv[1:] if argument != "--debug")]
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.Exit as exit_request:
+        sys.exit(exit_request.exit_code)
+    except click.UsageError as error:
+        error.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        _fail("interrupted", debug=debug, code=130)
+    except UserError as error:
+        _fail(str(error), debug=debug)
+    except OSError as error:
+        _fail(_explain(error), debug=debug)
+    except Exception as error:
+        _fail(
+            f"unexpected {type(error).__name__}: {error} (run again with --debug and report it)",
+            debug=debug,
+        )
+
+
+def _explain(error: OSError) -> str:
+    place = f" {error.filename}" if error.filename else ""
+    if error.errno == errno.ENOSPC:
+        return f"the disk is full: could not write{place}; nothing half-written was kept"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"no permission for{place}: choose another folder or change its permissions"
+    return f"{error.strerror or error}{':' + place if place else ''}"
+
+
+def _fail(message: str, *, debug: bool, code: int = 1) -> None:
+    if debug:
+        traceback.print_exc()
+    click.echo(f"Error: {message}", err=True)
+    sys.exit(code)

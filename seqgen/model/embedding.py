@@ -40,7 +40,7 @@ class InputWindow(nn.Module):
     """A causal convolution over the input embeddings, added to them.
 
     Linear attention has no sharp way to look a few tokens back; this gives it one (as the short
-    convolutions of H3, Mamba and gated linear attention do). Width W: the token and W - 1 before it.
+    convolutions of H3, Mamba and gated linear attention do). Width W: the token and W - 1 earlier.
     """
 
     def __init__(self, d_model: int, width: int):

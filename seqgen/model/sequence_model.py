@@ -61,7 +61,7 @@ class SequenceModel(nn.Module):
             lengths: valid positions of each row [B]; None: all of them.
 
         Returns:
-            Logits [B, T, N_f], one tensor per field. Values at or after a row's length mean nothing.
+            Logits [B, T, N_f], one tensor per field. Values past a row's length mean nothing.
         """
         positions = torch.arange(tokens.shape[1], device=tokens.device)
         x, _ = self.embed(tokens, positions)

@@ -1,4 +1,4 @@
-"""Both Transformer stacks, built by fast_transformers from one dictionary and joined on one storage.
+"""Both Transformer stacks, built by fast_transformers from one dictionary, on one storage.
 
 The library loads any pair of stacks whose parameter names agree, right or wrong, so each stack
 remembers the dictionary it was built from and joining compares them.
@@ -72,7 +72,7 @@ def run_parallel(stack: nn.Module, x: Tensor, lengths: Tensor | None) -> Tensor:
 
 
 def inner_attentions(parallel: nn.Module) -> list[nn.Module]:
-    """The attention of each layer: called with queries, keys [B, T, H, K] and values [B, T, H, V]."""
+    """Each layer's attention; it is called with queries, keys [B, T, H, K], values [B, T, H, V]."""
     return [layer.attention.inner_attention for layer in parallel.layers]
 
 

@@ -1,0 +1,38 @@
+"""Tokenizers: files to ids and back."""
+
+import json
+from pathlib import Path
+
+from seqgen.config import LimitsConfig, TokenizerConfig
+from seqgen.errors import UserError
+from seqgen.tokenizers.base import Clock, Shift, Tokenizer
+from seqgen.tokenizers.midi import MidiTokenizer
+from seqgen.tokenizers.text import ByteTokenizer
+
+__all__ = ["Clock", "Shift", "Tokenizer", "build_tokenizer", "load_tokenizer"]
+
+
+def build_tokenizer(config: TokenizerConfig, limits: LimitsConfig) -> Tokenizer:
+    """Build the tokenizer that the configuration names, refusing files beyond `limits`."""
+    if config.type == "bytes":
+        return ByteTokenizer(limits)
+    return MidiTokenizer(config, limits)
+
+
+def load_tokenizer(folder: Path, limits: LimitsConfig | None = None) -> Tokenizer:
+    """Load what `Tokenizer.save` wrote.
+
+    Raises:
+        UserError: the folder holds no tokenizer, or a damaged one.
+    """
+    limits = limits or LimitsConfig()
+    try:
+        record = json.loads((folder / "tokenizer.json").read_text())
+        if record["type"] == "bytes":
+            return ByteTokenizer(limits)
+        config = TokenizerConfig.model_validate(record["config"])
+        return MidiTokenizer(config, limits, folder / "miditok.json")
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"no usable tokenizer in {folder} ({type(error).__name__}: {error})"
+        ) from None

@@ -1,0 +1,37 @@
+# The doors of this project. Each one but help and clean installs .venv first, when that is needed.
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint bench clean
+
+python := .venv/bin/python
+
+help:
+	@echo "make demo     train the quickstart model and generate four samples from it"
+	@echo "make test     run the tests"
+	@echo "make lint     check style and formatting"
+	@echo "make bench    run the quick benchmark"
+	@echo "make install  make .venv and install everything (the other doors do it when needed)"
+	@echo "make clean    remove .venv and caches; runs, prepared data and generated files stay"
+	@echo
+	@echo "PYTHON=python3.12 make install  chooses another Python for a new .venv"
+
+install:
+	@bash scripts/install.sh
+
+demo: install
+	$(python) cli.py train configs/quickstart.yaml
+	$(python) cli.py generate --samples 4 -o generated/demo
+	@echo "The trained model is the newest folder in runs; the samples are in generated/demo."
+
+test: install
+	$(python) -m pytest
+
+lint: install
+	$(python) -m ruff check
+	$(python) -m ruff format --check
+
+bench: install
+	$(python) cli.py benchmark --quick
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,142 @@
+"""Which run folder a training command means, and with what configuration."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from seqgen.checkpoint import LoadedModel, RunFolder, load_model
+from seqgen.commands.settings import read_config
+from seqgen.config import Config, load_config, override_keys, save_config
+from seqgen.errors import UserError
+from seqgen.files import atomic_path
+
+RUNS = Path("runs")
+RUN_VARIABLE = "SEQGEN_RUN_DIR"  # tells the other processes of a run which folder it is
+# What a resumed run may change without ceasing to be the same run.
+FREE_KEYS = frozenset(
+    f"train.{key}"
+    for key in [
+        "max_steps",
+        "validate_every",
+        "checkpoint_every",
+        "log_every",
+        "early_stopping",
+        "sample_tokens",
+        "count_models",
+        "accelerator",
+        "devices",
+        "strategy",
+    ]
+) | {"run.dir"}
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training command, resolved."""
+
+    run: RunFolder
+    config: Config
+    resume: bool
+    start: LoadedModel | None  # the run whose weights to begin with
+
+
+def begin(arguments: Sequence[str], *, resume: bool, device: str | None) -> Job:
+    """Resolve a training command and make its run folder.
+
+    Raises:
+        UserError: the run exists and is not to be resumed, or the reverse, or a setting of a
+            resumed or initialised run contradicts what it was made with.
+    """
+    if device is not None:
+        arguments = [*arguments, *_device_settings(device)]
+    config, path, overrides = read_config(arguments)
+    in_another_process = RUN_VARIABLE in os.environ and "LOCAL_RANK" in os.environ
+    if in_another_process:
+        run = RunFolder(Path(os.environ[RUN_VARIABLE]))
+        return Job(run, load_config(run.config), resume, _start(load_config(run.config)))
+    if resume:
+        run = RunFolder(_existing(config, path.stem))
+        config = _resumed(run, overrides)
+    else:
+        run = RunFolder(_new(config, path.stem))
+    start = _start(config)
+    if start is not None:
+        config = _adopt(config, start, overrides)
+    config = config.model_copy(update={"run": config.run.model_copy(update={"dir": str(run.path)})})
+    with atomic_path(run.config) as temporary:
+        save_config(config, temporary)
+    os.environ[RUN_VARIABLE] = str(run.path.resolve())
+    return Job(run, config, resume, start)
+
+
+def _new(config: Config, name: str) -> Path:
+    if config.run.dir is not None:
+        path = Path(config.run.dir)
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise UserError(
+                f"{path} exists: add --resume to go on with it, or choose another run.dir"
+            )
+        return path
+    path, number = RUNS / name, 1
+    while path.exists():
+        number += 1
+        path = RUNS / f"{name}-{number}"
+    return path
+
+
+def _existing(config: Config, name: str) -> Path:
+    if config.run.dir is not None:
+        path = Path(config.run.dir)
+        if not (path / "config.yaml").is_file():
+            raise UserError(f"nothing to resume: {path} is not a run")
+        return path
+    found = [p.parent for p in RUNS.glob(f"{name}*/config.yaml")]
+    if not found:
+        raise UserError(f"nothing to resume: no run named {name} in {RUNS}/; name one by run.dir=…")
+    return max(found, key=lambda path: (path / "config.yaml").stat().st_mtime)
+
+
+def _resumed(run: RunFolder, overrides: Sequence[str]) -> Config:
+    saved = load_config(run.config)
+    config = load_config(run.config, overrides)
+    for key in sorted(override_keys(overrides) - FREE_KEYS):
+        section, _, name = key.partition(".")
+        old = getattr(getattr(saved, section), name)
+        new = getattr(getattr(config, section), name)
+        if old != new:
+            raise UserError(
+                f"{key} is {old} in {run.path}: resuming cannot change it to {new}; begin a new "
+                f"run with train.init_from={run.path} instead"
+            )
+    if not run.last.exists():
+        raise UserError(
+            f"nothing to resume: {run.path} has no checkpoint yet; delete the folder and train anew"
+        )
+    return config
+
+
+def _start(config: Config) -> LoadedModel | None:
+    return None if config.train.init_from is None else load_model(Path(config.train.init_from))
+
+
+def _adopt(config: Config, start: LoadedModel, overrides: Sequence[str]) -> Config:
+    """Take sizes and tokenizer from the run to start from; refuse settings that contradict it."""
+    for key in sorted(override_keys(overrides)):
+        section, _, name = key.partition(".")
+        theirs = {"model": start.model.config, "tokenizer": start.tokenizer.config}.get(section)
+        asked = getattr(getattr(config, section), name)
+        if theirs is not None and getattr(theirs, name) != asked and key != "model.dropout":
+            raise UserError(
+                f"{key}={asked} contradicts {config.train.init_from}, which has "
+                f"{getattr(theirs, name)}: leave it out"
+            )
+    model = start.model.config.model_copy(update={"dropout": config.model.dropout})
+    return config.model_copy(update={"model": model, "tokenizer": start.tokenizer.config})
+
+
+def _device_settings(device: str) -> list[str]:
+    kind, _, number = device.partition(":")
+    accelerator = {"cuda": "gpu"}.get(kind, kind)
+    settings = [f"train.accelerator={accelerator}"]
+    return [*settings, f"train.devices=[{number}]"] if number else settings

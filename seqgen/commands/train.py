@@ -1,0 +1,39 @@
+"""`seqgen train`: from files to a run folder, with a table of what the loss means at the end."""
+
+import os
+import sys
+
+import click
+
+
+@click.command()
+@click.argument("arguments", nargs=-1, metavar="[CONFIG] [KEY=VALUE]...")
+@click.option("--resume", is_flag=True, help="Go on with a run exactly where it was.")
+@click.option("--device", help="cpu, cuda or cuda:1; found by itself if not given.")
+def train(arguments: tuple[str, ...], resume: bool, device: str | None) -> None:
+    """Train a model; with no CONFIG, the quickstart.
+
+    \b
+    python cli.py train
+    python cli.py train data.source=FOLDER run.dir=runs/mine
+    python cli.py train configs/pop909.yaml data.source=FOLDER train.max_steps=2000
+    python cli.py train --resume run.dir=runs/mine
+    """
+    # Processes that share cores must not spin while they wait; read before torch is loaded.
+    if any(argument.startswith("train.devices=") for argument in arguments):
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    from seqgen.commands.runs import begin
+    from seqgen.commands.settings import console
+    from seqgen.commands.training import execute
+
+    job = begin(arguments, resume=resume, device=device)
+    is_main = int(os.environ.get("LOCAL_RANK", "0")) == 0
+    console.quiet = not is_main
+    outcome = execute(job, show_progress=is_main and sys.stderr.isatty())
+    if outcome.stopped and outcome.is_main:
+        console.print(
+            f"stopped at step {outcome.step}; go on with: "
+            f"python cli.py train --resume run.dir={job.run.path}",
+            highlight=False,
+            soft_wrap=True,
+        )

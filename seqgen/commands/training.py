@@ -1,0 +1,135 @@
+"""A training command carried out: data, training, and what the loss means."""
+
+import platform
+import subprocess
+import time
+from importlib.metadata import version
+from math import log
+
+import numpy as np
+import torch
+from rich.table import Table
+
+from seqgen.commands.prepare import prepare_and_report
+from seqgen.commands.runs import Job
+from seqgen.commands.settings import PROJECT, console
+from seqgen.data.batches import held_out_pieces
+from seqgen.data.shards import PreparedData
+from seqgen.data.splits import VALIDATION
+from seqgen.decoding import generate
+from seqgen.errors import FileRejected
+from seqgen.evaluation.baselines import Score, count_model_scores
+from seqgen.files import atomic_path, write_json
+from seqgen.midi import open_midi
+from seqgen.rendering.piano_roll import piano_roll_image
+from seqgen.sampling import Sampling
+from seqgen.training.module import TrainingModule
+from seqgen.training.trainer import Outcome, train
+
+PACKAGES = ("torch", "pytorch-fast-transformers", "pytorch-lightning", "miditok", "numpy")
+
+
+def execute(job: Job, *, show_progress: bool) -> Outcome:
+    """Prepare, train, and print what came of it."""
+    data = prepare_and_report(job.config, job.start and job.start.tokenizer)
+    _record(job, data)
+    console.print(f"run folder: {job.run.path}", highlight=False)
+    start = time.perf_counter()
+    outcome = train(
+        job.run,
+        data,
+        job.config.model,
+        job.config.train,
+        seed=job.config.run.seed,
+        resume=job.resume,
+        draw_sample=_sample_drawer(job, data),
+        tell=lambda line: console.print(line, highlight=False, soft_wrap=True),
+        show_progress=show_progress,
+    )
+    if outcome.is_main and not outcome.stopped:
+        seconds = time.perf_counter() - start
+        console.print(
+            f"trained to step {outcome.step} in {seconds:.0f} s; model in {job.run.model}",
+            highlight=False,
+        )
+        _tell_scores(job, data, outcome)
+    return outcome
+
+
+def _record(job: Job, data: PreparedData) -> None:
+    """Write what a reader of the run needs to make it again."""
+    revision = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=PROJECT, capture_output=True, text=True, check=False
+    )
+    write_json(
+        job.run.record,
+        {
+            "revision": revision.stdout.strip() or None,
+            "versions": {"python": platform.python_version()}
+            | {name: version(name) for name in PACKAGES},
+            "threads": torch.get_num_threads(),
+            "data": str(data.folder),
+            "data_fingerprint": data.index["fingerprint"],
+            "seed": job.config.run.seed,
+        },
+    )
+
+
+def _sample_drawer(job: Job, data: PreparedData):
+    """Return what draws a piece at validation, keeps it, and pictures it where it is music."""
+    n_tokens = job.config.train.sample_tokens
+    if n_tokens == 0:
+        return None
+
+    def draw(module: TrainingModule) -> np.ndarray | None:
+        vocabulary = data.tokenizer.vocabulary
+        prompt = vocabulary.special_token(vocabulary.bos_id)[None]
+        steps = generate(
+            module.model.recurrent(),
+            [prompt],
+            sampling=Sampling(temperature=0.9),
+            max_tokens=n_tokens,
+            seed=job.config.run.seed,
+        )
+        ids = np.concatenate([step.tokens for step in steps])
+        path = job.run.path / "samples" / f"step-{module.global_step:06d}{data.tokenizer.suffix}"
+        with atomic_path(path) as temporary:
+            data.tokenizer.decode(ids, temporary)
+        if data.tokenizer.suffix != ".mid":
+            return None
+        try:
+            return piano_roll_image(open_midi(path))
+        except FileRejected:  # an early model may draw no whole note
+            return None
+
+    return draw
+
+
+def _tell_scores(job: Job, data: PreparedData, outcome: Outcome) -> None:
+    """Print the model's loss beside count models on the same pieces, and keep both."""
+    if not data.of_split(VALIDATION):
+        console.print("no piece was held out, so there is no validation loss")
+        return
+    pieces = held_out_pieces(data, VALIDATION, max_targets=job.config.train.validation_tokens)
+    scores = [Score("this model", outcome.best_loss, outcome.best_bits_per_unit)]
+    if job.config.train.count_models and data.index["n_fields"] == 1:
+        with console.status("counting n-grams"):
+            scores = [*count_model_scores(data, pieces), *scores]
+    unit = data.tokenizer.unit
+    table = Table(title=f"Validation: {len(pieces)} pieces held out, the same for every row")
+    table.add_column("model")
+    for column in ("nats per token", "bits per token", f"bits per {unit}"):
+        table.add_column(column, justify="right")
+    for score in scores:
+        bits = f"{score.nats_per_token / log(2):.3f}"
+        table.add_row(score.name, f"{score.nats_per_token:.3f}", bits, f"{score.bits_per_unit:.3f}")
+    console.print(table)
+    write_json(
+        job.run.path / "validation.json",
+        {
+            "step": outcome.step,
+            "unit": unit,
+            "tokenizer": job.config.tokenizer.type,
+            "scores": [vars(score) for score in scores],
+        },
+    )

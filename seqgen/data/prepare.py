@@ -1,0 +1,260 @@
+"""From source files to prepared data: gate, tokenize in parallel, split by file, write, report."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from seqgen.config import DataConfig, LimitsConfig, TokenizerConfig
+from seqgen.data.corpora import Corpus, Progress, open_corpus
+from seqgen.data.encoding import Encoded, encode_files
+from seqgen.data.shards import (
+    FORMAT,
+    INDEX,
+    REPORT,
+    TOKENIZER,
+    Piece,
+    PreparedData,
+    TokenWriter,
+    index_pieces,
+    read_index,
+)
+from seqgen.data.splits import SPLITS, TRAIN, assign, content_hash, split_of
+from seqgen.errors import FileRejected, UserError
+from seqgen.files import atomic_folder, write_json
+from seqgen.tokenizers import Shift, Tokenizer, build_tokenizer
+from seqgen.vocabulary import Vocabulary
+
+MAX_BPE_FILES = 2000  # merges hardly change beyond this many files
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """Prepared data, and whether it had to be made."""
+
+    data: PreparedData
+    built: bool
+
+
+def prepare(
+    config: DataConfig,
+    limits: LimitsConfig,
+    tokenizer_config: TokenizerConfig,
+    *,
+    tokenizer: Tokenizer | None = None,
+    progress: Progress | None = None,
+) -> Preparation:
+    """Make prepared data for a source, or find it made.
+
+    Args:
+        config: source, splits and augmentation.
+        limits: what a file may be at most.
+        tokenizer_config: builds the tokenizer, unless one is given.
+        tokenizer: a finished tokenizer (fine-tuning uses the run's own).
+        progress: told what is being done, how many of it, of how many.
+
+    Raises:
+        UserError: no usable file, or the folder holds something else.
+    """
+    given = tokenizer
+    tokenizer = tokenizer or build_tokenizer(tokenizer_config, limits)
+    base = Path(config.prepared_dir)
+    corpus = open_corpus(
+        config.source, tokenizer.suffixes, cache=base / "corpora", progress=progress
+    )
+    folder = base / f"{corpus.name}-{tokenizer_config.type}"
+    fingerprint = _fingerprint(config, limits, tokenizer_config, given, corpus)
+    if _is_current(folder, corpus, fingerprint):
+        return Preparation(PreparedData(folder), built=False)
+
+    hashes = {file: content_hash(_read(file, limits)) for file in corpus.files}
+    shares = {"validation": config.validation, "test": config.test}
+    training = {file for file in corpus.files if split_of(hashes[file], **shares) == TRAIN}
+    if tokenizer_config.bpe_vocab_size is not None and given is None:
+        tokenizer = _with_merges(tokenizer, training or set(corpus.files), tokenizer_config, corpus)
+    shifts = [(file, _shifts(config) if file in training else [Shift()]) for file in corpus.files]
+
+    with atomic_folder(folder) as temporary:
+        (temporary / TOKENIZER).mkdir()
+        tokenizer.save(temporary / TOKENIZER)
+        writer = TokenWriter(temporary, max_id=max(tokenizer.vocabulary.sizes) - 1)
+        pieces, skipped = [], []
+        results = encode_files(
+            shifts, temporary / TOKENIZER, limits, workers=config.workers, progress=progress
+        )
+        for file, result in results:
+            name = corpus.label(file)
+            if isinstance(result, FileRejected):
+                skipped.append({"file": name, "kind": result.kind, "reason": result.reason})
+            else:
+                pieces.append(_write(result, name, hashes[file], writer, tokenizer.vocabulary))
+        if not pieces:
+            raise UserError(_nothing_usable(corpus, skipped))
+        pieces = _split(pieces, writer, corpus, temporary, tokenizer, shares)
+        writer.close()
+        write_json(temporary / REPORT, _report(corpus, pieces, skipped, tokenizer.unit))
+        index = {
+            "format": FORMAT,
+            "source": str(corpus.root.resolve()),
+            "fingerprint": fingerprint,
+            "tokenizer": tokenizer.fingerprint(),
+            "dtype": writer.dtype.name,
+            "n_fields": len(tokenizer.vocabulary.fields),
+            "n_tokens": writer.n_tokens,
+            "unit": tokenizer.unit,
+            "n_skipped": len(skipped),
+            "pieces": list(index_pieces(pieces)),
+        }
+        write_json(temporary / INDEX, index)
+    return Preparation(PreparedData(folder), built=True)
+
+
+def _is_current(folder: Path, corpus: Corpus, fingerprint: str) -> bool:
+    """Tell whether `folder` holds this data; refuse a folder that is not ours to replace."""
+    if not folder.exists() or not any(folder.iterdir()):
+        return False
+    if not (folder / INDEX).is_file():
+        raise UserError(
+            f"{folder} exists and is not prepared data: move it away, or set data.prepared_dir"
+        )
+    index = read_index(folder)
+    if index["source"] != str(corpus.root.resolve()):
+        raise UserError(
+            f"{folder} was prepared from {index['source']}, not from {corpus.root.resolve()}: "
+            f"set data.prepared_dir to another folder, or delete this one"
+        )
+    return index["fingerprint"] == fingerprint
+
+
+def _fingerprint(
+    config: DataConfig,
+    limits: LimitsConfig,
+    tokenizer_config: TokenizerConfig,
+    tokenizer: Tokenizer | None,
+    corpus: Corpus,
+) -> str:
+    files = [(corpus.label(f), f.stat().st_size, f.stat().st_mtime_ns) for f in corpus.files]
+    options = config.model_dump(exclude={"source", "prepared_dir", "workers"})
+    made_by = tokenizer.fingerprint() if tokenizer else tokenizer_config.model_dump()
+    record = [FORMAT, options, limits.model_dump(), made_by, files]
+    return hashlib.sha256(json.dumps(record).encode()).hexdigest()
+
+
+def _read(file: Path, limits: LimitsConfig) -> bytes:
+    try:
+        with file.open("rb") as opened:
+            return opened.read(limits.max_file_bytes + 1)
+    except OSError:
+        return b""  # the gate will say what is wrong with it
+
+
+def _shifts(config: DataConfig) -> list[Shift]:
+    """The variants of a training piece, the unchanged one first."""
+    transposes = sorted(range(-config.transpose, config.transpose + 1), key=abs)
+    velocities = [0, config.velocity, -config.velocity] if config.velocity else [0]
+    return [Shift(t, v) for v in velocities for t in transposes]
+
+
+def _with_merges(
+    tokenizer: Tokenizer, files: set[Path], config: TokenizerConfig, corpus: Corpus
+) -> Tokenizer:
+    usable = []
+    for file in sorted(files):
+        try:
+            tokenizer.encode(file)
+        except FileRejected:
+            continue
+        usable.append(file)
+        if len(usable) == MAX_BPE_FILES:
+            break
+    if not usable:
+        raise UserError(f"no usable file in {corpus.root} to learn token merges from")
+    return tokenizer.train(usable, vocab_size=config.bpe_vocab_size)
+
+
+def _write(
+    encoded: Encoded, name: str, file_hash: str, writer: TokenWriter, vocabulary: Vocabulary
+) -> Piece:
+    bos = vocabulary.special_token(vocabulary.bos_id)[None]
+    eos = vocabulary.special_token(vocabulary.eos_id)[None]
+    places = tuple(writer.append(np.concatenate([bos, ids, eos])) for ids in encoded.variants)
+    return Piece(name, TRAIN, file_hash, encoded.units, places)
+
+
+def _split(
+    pieces: list[Piece],
+    writer: TokenWriter,
+    corpus: Corpus,
+    folder: Path,
+    tokenizer: Tokenizer,
+    shares: dict[str, float],
+) -> list[Piece]:
+    """Give every piece its split; a single piece is cut into three parts instead."""
+    splits = assign([piece.file_hash for piece in pieces], **shares)
+    if len({piece.file_hash for piece in pieces}) > 1:
+        return [
+            Piece(
+                p.file,
+                split,
+                p.file_hash,
+                p.units,
+                p.variants if split == TRAIN else p.variants[:1],
+            )
+            for p, split in zip(pieces, splits, strict=True)
+        ]
+    return _cut(pieces[0], tokenizer.encode(corpus.root / pieces[0].file), tokenizer, shares)
+
+
+def _cut(piece: Piece, ids: np.ndarray, tokenizer: Tokenizer, shares: dict) -> list[Piece]:
+    """Cut the only piece of a corpus: its beginning is for training, its end is held out.
+
+    `ids` [T, F] lie in the first variant between BOS and EOS, which stay with the first and last
+    part: no part begins or ends where the piece does not.
+    """
+    offset, length = piece.variants[0]
+    held_out = {"validation": shares["validation"], "test": shares["test"]}
+    n_validation, n_test = (int(len(ids) * held_out[name]) for name in SPLITS[1:])
+    stops = [length - n_validation - n_test, length - n_test, length]
+    parts, start = [], 0
+    for split, stop in zip(SPLITS, stops, strict=True):
+        if stop - start >= 2:  # one token to see, one to predict
+            part = ids[max(start - 1, 0) : stop - 1]
+            name = f"{piece.file} tokens {start}-{stop} of {length}"
+            place = ((offset + start, stop - start),)
+            parts.append(Piece(name, split, piece.file_hash, tokenizer.units(part), place))
+        start = stop
+    return parts
+
+
+def _nothing_usable(corpus: Corpus, skipped: Sequence[dict]) -> str:
+    kinds = Counter(entry["kind"] for entry in skipped)
+    seen = ", ".join(f"{n} {kind}" for kind, n in kinds.most_common())
+    first = skipped[0]
+    return (
+        f"no usable file in {corpus.root}: {len(skipped)} seen ({seen}); "
+        f"the first, {first['file']}: {first['reason']}"
+    )
+
+
+def _report(corpus: Corpus, pieces: list[Piece], skipped: list[dict], unit: str) -> dict:
+    per_split = {
+        split: {
+            "pieces": sum(p.split == split for p in pieces),
+            "tokens": sum(p.variants[0][1] for p in pieces if p.split == split),
+            f"{unit}s": sum(p.units for p in pieces if p.split == split),
+        }
+        for split in SPLITS
+    }
+    return {
+        "corpus": corpus.name,
+        "files_seen": len(corpus.files),
+        "files_used": len(corpus.files) - len(skipped),
+        "files_skipped": len(skipped),
+        "skipped_by_kind": dict(Counter(entry["kind"] for entry in skipped)),
+        "splits": per_split,
+        "skipped": skipped,
+    }

@@ -1,0 +1,121 @@
+"""Prepared data on disk: one memory-mapped array of tokens and a JSON index of pieces.
+
+Legend: F fields.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from seqgen.errors import UserError
+from seqgen.tokenizers import Tokenizer, load_tokenizer
+
+FORMAT = 1
+INDEX, TOKENS, REPORT, TOKENIZER = "index.json", "tokens.bin", "report.json", "tokenizer"
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One source file, or one part of it, in tokens.
+
+    Attributes:
+        file: its name within the corpus.
+        split: train, validation or test.
+        file_hash: hash of the file's content.
+        units: what the first variant holds, in the tokenizer's units.
+        variants: (offset, length) of each variant in the token array; the first one is the piece
+            as it is in the file. BOS and EOS are part of it where the piece truly begins and ends.
+    """
+
+    file: str
+    split: str
+    file_hash: str
+    units: int
+    variants: tuple[tuple[int, int], ...]
+
+
+class PreparedData:
+    """Read access to a folder of prepared data."""
+
+    def __init__(self, folder: Path):
+        """Open a folder; UserError where it is not prepared data or is damaged."""
+        self.folder = folder
+        self.index = read_index(folder)
+        pieces = self.index["pieces"]
+        self.pieces = [
+            Piece(**{**piece, "variants": tuple(map(tuple, piece["variants"]))}) for piece in pieces
+        ]
+        self._dtype = np.dtype(self.index["dtype"])
+        self._n_fields = self.index["n_fields"]
+        expected = self.index["n_tokens"] * self._n_fields * self._dtype.itemsize
+        path = folder / TOKENS
+        if not path.is_file() or path.stat().st_size != expected:
+            raise UserError(
+                f"prepared data in {folder} is damaged ({TOKENS} should hold {expected} bytes): "
+                f"delete the folder to prepare it again"
+            )
+
+    @cached_property
+    def _tokens(self) -> np.ndarray:
+        shape = (self.index["n_tokens"], self._n_fields)
+        return np.memmap(self.folder / TOKENS, dtype=self._dtype, mode="r", shape=shape)
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer that made these tokens."""
+        return load_tokenizer(self.folder / TOKENIZER)
+
+    def of_split(self, split: str) -> list[Piece]:
+        """The pieces of one split, in order of file name."""
+        return [piece for piece in self.pieces if piece.split == split]
+
+    def read(self, piece: Piece, *, variant: int = 0, start: int = 0, stop: int | None = None):
+        """Return tokens start … stop of a piece's variant, an int64 array [·, F]."""
+        offset, length = piece.variants[variant]
+        stop = length if stop is None else min(stop, length)
+        return self._tokens[offset + start : offset + stop].astype(np.int64)
+
+
+class TokenWriter:
+    """Appends pieces to the token array of a folder that is being made."""
+
+    def __init__(self, folder: Path, *, max_id: int):
+        self.dtype = np.dtype(np.uint16 if max_id < 2**16 else np.uint32)
+        self.n_tokens = 0
+        self._file = (folder / TOKENS).open("wb")
+
+    def append(self, tokens: np.ndarray) -> tuple[int, int]:
+        """Write tokens [T, F]; return their offset and length."""
+        self._file.write(np.ascontiguousarray(tokens, dtype=self.dtype).tobytes())
+        place = (self.n_tokens, len(tokens))
+        self.n_tokens += len(tokens)
+        return place
+
+    def close(self) -> None:
+        """Flush everything to disk."""
+        self._file.close()
+
+
+def read_index(folder: Path) -> dict:
+    """Read the index of prepared data; UserError where there is none or it is of another format."""
+    try:
+        index = json.loads((folder / INDEX).read_text())
+        if index["format"] != FORMAT:
+            raise UserError(
+                f"{folder} was prepared in format {index['format']}, this version reads {FORMAT}: "
+                f"delete the folder to prepare it again"
+            )
+        return index
+    except FileNotFoundError:
+        raise UserError(f"no prepared data in {folder}") from None
+    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise UserError(f"the index in {folder} is damaged ({error}): delete the folder") from None
+
+
+def index_pieces(pieces: Sequence[Piece]) -> Iterator[dict]:
+    """Turn pieces into what the JSON index holds."""
+    return (asdict(piece) for piece in pieces)

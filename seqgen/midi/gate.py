@@ -1,0 +1,81 @@
+"""The gate that every incoming MIDI file passes: what comes out is sound, bounded and repaired."""
+
+import io
+from pathlib import Path
+
+from miditoolkit import MidiFile
+
+from seqgen.config import LimitsConfig
+from seqgen.errors import FileRejected
+from seqgen.midi.rejection import Refusal
+from seqgen.midi.repair import repair
+from seqgen.midi.scan import scan
+from seqgen.midi.timing import TempoMap, last_note_end
+
+__all__ = ["MidiFile", "open_midi"]
+
+DEFAULT_LIMITS = LimitsConfig()
+# The scan leaves mido two reasons to stop, sysex data above 127 (ValueError) and an event of more
+# than a megabyte (OSError); the others are what it raises on bytes that were not scanned.
+READER_ERRORS = (OSError, ValueError, EOFError, LookupError, ArithmeticError)
+
+
+def open_midi(
+    path_or_bytes: str | Path | bytes,
+    limits: LimitsConfig = DEFAULT_LIMITS,
+    *,
+    name: str | None = None,
+) -> MidiFile:
+    """Read a MIDI file and return it repaired, or raise `FileRejected`, whatever the bytes are.
+
+    `name` is how messages call the file; by default its path, or "the MIDI data" for bytes.
+    """
+    is_path = isinstance(path_or_bytes, str | Path)
+    if name is None:
+        name = str(path_or_bytes) if is_path else "the MIDI data"
+    try:
+        content = _read(Path(path_or_bytes), limits) if is_path else bytes(path_or_bytes)
+        return _parse(content, limits)
+    except Refusal as refusal:
+        raise FileRejected(refusal.kind, name, refusal.reason) from None
+
+
+def _read(path: Path, limits: LimitsConfig) -> bytes:
+    """Return the bytes of a regular file, at most one more than is accepted."""
+    try:
+        if path.is_file() or not path.exists():  # a pipe or a device could block or never end
+            with path.open("rb") as file:
+                return file.read(limits.max_file_bytes + 1)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise Refusal("unreadable", f"{reason[:1].lower()}{reason[1:]}") from None
+    except ValueError:  # a null character
+        raise Refusal("unreadable", "its name cannot be the name of a file") from None
+    raise Refusal("unreadable", "it is not a file")
+
+
+def _parse(content: bytes, limits: LimitsConfig) -> MidiFile:
+    if len(content) > limits.max_file_bytes:
+        raise Refusal("absurd", f"it is larger than {limits.max_file_bytes} bytes")
+    content = scan(content, limits)
+    try:
+        midi = MidiFile(file=io.BytesIO(content))
+    except READER_ERRORS as error:
+        raise Refusal("unreadable", f"an event in it makes no sense ({error})") from None
+    midi = repair(midi)
+    _check_music(midi, limits)
+    return midi
+
+
+def _check_music(midi: MidiFile, limits: LimitsConfig) -> None:
+    n_tracks = len(midi.instruments)  # one for each program that a track of the file plays
+    if n_tracks > limits.max_tracks:
+        raise Refusal("absurd", f"it has {n_tracks} instruments, more than {limits.max_tracks}")
+    n_notes = sum(len(track.notes) for track in midi.instruments)
+    if n_notes == 0:
+        raise Refusal("empty", "it has no note that sounds")
+    if n_notes < limits.min_notes:
+        raise Refusal("empty", f"it has fewer than {limits.min_notes} notes")
+    minutes = TempoMap(midi).to_seconds(last_note_end(midi)) / 60
+    if minutes > limits.max_minutes:
+        raise Refusal("absurd", f"it lasts {minutes:.1f} minutes, more than {limits.max_minutes:g}")

@@ -1,0 +1,252 @@
+"""Piano-roll pictures: what a piece looks like at a glance, and where a continuation begins.
+
+Drawn with matplotlib's objects only, without pyplot, so that nothing is shared between threads.
+"""
+
+import functools
+import itertools
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PolyCollection
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.patches import Patch
+from matplotlib.ticker import FixedFormatter, FixedLocator, NullFormatter
+
+from seqgen.files import atomic_path
+from seqgen.midi.gate import MidiFile
+from seqgen.midi.inspect import track_label
+from seqgen.midi.repair import repair
+from seqgen.midi.timing import TempoMap, bars_and_beats, last_note_end
+
+# Okabe and Ito's colours, which colour-blind readers tell apart, without the yellow: it is too
+# pale on white. Drums have pitches that are no pitches, so they stay in the background.
+TRACK_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+DRUM_COLOR = "#666666"
+PROMPT_COLOR = "#E8EAF0"
+BAR_COLOR, BEAT_COLOR, OCTAVE_COLOR, TEXT_COLOR = "#B5B5B5", "#E6E6E6", "#D0D0D0", "#333333"
+
+FILE_DPI, IMAGE_DPI = 120, 80
+INCHES_PER_BEAT, MIN_WIDTH, MAX_WIDTH = 0.11, 7.0, 20.0
+INCHES_PER_SEMITONE, MIN_HEIGHT, MAX_HEIGHT = 0.085, 3.0, 7.0
+PITCH_MARGIN, MIN_PITCHES = 3, 24
+NOTE_HEIGHT = 0.86
+MIN_OPACITY = 0.35
+MAX_NAME = 34
+TITLE_CHARACTERS_PER_INCH = 10
+MIN_REGION_INCHES = 1.1  # narrower ones have no room for their name
+MAX_LEGEND_ENTRIES = 24
+
+
+def draw_piano_roll(
+    midi: MidiFile,
+    *,
+    title: str = "",
+    continuation_from_seconds: float | None = None,
+    colors: Sequence[str] = TRACK_COLORS,
+) -> Figure:
+    """Draw the notes over bars and octaves, one colour for each track, louder ones more opaque.
+
+    What `repair` would drop is not drawn. The part before `continuation_from_seconds` is shaded
+    and called the prompt. Drums have their own colour; `colors` are for the other tracks.
+    """
+    midi = repair(midi)
+    tracks = midi.instruments
+    end_tick = last_note_end(midi)
+    bars, beats = bars_and_beats(midi, end_tick)
+    pitches = [note.pitch for track in tracks for note in track.notes]
+    figure, axes = _empty_picture(len(beats), _pitch_range(pitches))
+    title = _drawable(title, int(figure.get_figwidth() * TITLE_CHARACTERS_PER_INCH))
+    axes.set_title(title, loc="left", fontsize=11, color=TEXT_COLOR, parse_math=False)
+    if not tracks:
+        _say_no_notes(axes)
+        return figure
+    axes.set_xlim(0, end_tick)
+    is_roomy = len(beats) <= figure.get_figwidth() * 10
+    _rule_time(axes, bars, beats if is_roomy else bars)
+    _rule_pitch(axes)
+    if continuation_from_seconds is not None:
+        _shade_prompt(axes, TempoMap(midi).to_ticks(max(0.0, continuation_from_seconds)), end_tick)
+    track_colors = _assign_colors([track.is_drum for track in tracks], colors)
+    for track, color in reversed(list(zip(tracks, track_colors, strict=True))):  # first on top
+        rectangles = _note_rectangles(track.notes, color, with_outlines=is_roomy)
+        axes.add_collection(rectangles, autolim=False)
+    if len(tracks) > 1:
+        _add_legend(figure, [track_label(track) for track in tracks], track_colors)
+    return figure
+
+
+def save_piano_roll(
+    midi: MidiFile,
+    path: str | Path,
+    *,
+    title: str = "",
+    continuation_from_seconds: float | None = None,
+    colors: Sequence[str] = TRACK_COLORS,
+) -> None:
+    """Write the picture of `draw_piano_roll` as a PNG file."""
+    figure = draw_piano_roll(
+        midi, title=title, continuation_from_seconds=continuation_from_seconds, colors=colors
+    )
+    with atomic_path(Path(path)) as temporary:
+        figure.savefig(temporary, format="png", dpi=FILE_DPI)
+
+
+def piano_roll_image(
+    midi: MidiFile,
+    *,
+    title: str = "",
+    continuation_from_seconds: float | None = None,
+    colors: Sequence[str] = TRACK_COLORS,
+) -> np.ndarray:
+    """Return the picture of `draw_piano_roll` as bytes of red, green and blue, shape [H, W, 3]."""
+    figure = draw_piano_roll(
+        midi, title=title, continuation_from_seconds=continuation_from_seconds, colors=colors
+    )
+    figure.set_dpi(IMAGE_DPI)
+    figure.canvas.draw()
+    return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
+
+
+def _empty_picture(n_beats: int, pitch_range: tuple[int, int]) -> tuple[Figure, Axes]:
+    low, high = pitch_range
+    width = min(max(1.0 + INCHES_PER_BEAT * n_beats, MIN_WIDTH), MAX_WIDTH)
+    height = min(max(1.2 + INCHES_PER_SEMITONE * (high - low), MIN_HEIGHT), MAX_HEIGHT)
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot(facecolor="white")
+    axes.set_ylim(low - 0.5, high + 0.5)
+    axes.tick_params(which="both", length=0, labelsize=8, labelcolor=TEXT_COLOR)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color(BAR_COLOR)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _say_no_notes(axes: Axes) -> None:
+    axes.set(xticks=[], yticks=[])
+    axes.spines["bottom"].set_visible(False)
+    axes.annotate("no notes", (0.5, 0.5), xycoords="axes fraction", ha="center", color="gray")
+
+
+def _pitch_range(pitches: list[int]) -> tuple[int, int]:
+    """Return the lowest and highest pitch shown: the content, a margin, two octaves at least."""
+    low, high = min(pitches, default=60), max(pitches, default=60)
+    missing = max(0, MIN_PITCHES - (high - low + 2 * PITCH_MARGIN))
+    low = max(0, low - PITCH_MARGIN - missing // 2)
+    high = min(127, high + PITCH_MARGIN + (missing + 1) // 2)
+    return low, high
+
+
+def _rule_time(axes: Axes, bars: np.ndarray, rules: np.ndarray) -> None:
+    """Number the bars, all of them or every second, fourth, ...; draw a faint line at `rules`."""
+    width = axes.figure.get_figwidth()
+    step = _round_step(len(bars) / (width * 2.2))
+    numbers = [str(i + 1) for i in range(0, len(bars), step)]
+    axes.xaxis.set_major_locator(FixedLocator(bars[::step]))
+    axes.xaxis.set_major_formatter(FixedFormatter([f"bar {numbers[0]}", *numbers[1:]]))
+    axes.xaxis.grid(True, which="major", color=BAR_COLOR, linewidth=0.7)
+    if len(rules) <= width * 20:
+        axes.xaxis.set_minor_locator(FixedLocator(rules))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.xaxis.grid(True, which="minor", color=BEAT_COLOR, linewidth=0.5)
+
+
+def _round_step(least: float) -> int:
+    """Return the smallest of 1, 2, 4, 8, ... that is not below `least`."""
+    return 2 ** max(0, math.ceil(math.log2(max(least, 1.0))))
+
+
+def _rule_pitch(axes: Axes) -> None:
+    """Name every C, and rule its lower edge, where an octave begins."""
+    low, high = axes.get_ylim()
+    octaves = [c for c in range(0, 128, 12) if low <= c <= high]
+    axes.set_yticks(octaves, [f"C{c // 12 - 1}" for c in octaves])
+    for c in octaves:
+        axes.axhline(c - 0.5, color=OCTAVE_COLOR, linewidth=0.7, zorder=0.6)
+
+
+def _shade_prompt(axes: Axes, boundary: float, end_tick: int) -> None:
+    boundary = min(boundary, end_tick)
+    axes.axvspan(0, boundary, color=PROMPT_COLOR, linewidth=0, zorder=0.4)
+    axes.axvline(boundary, color=TEXT_COLOR, linewidth=1.2, zorder=3)
+    regions = [("prompt", "right", -5, boundary), ("continuation", "left", 5, end_tick - boundary)]
+    for name, alignment, offset, n_ticks in regions:
+        if n_ticks / end_tick * axes.figure.get_figwidth() < MIN_REGION_INCHES:
+            continue
+        axes.annotate(
+            name,
+            (boundary, 1.0),
+            xycoords=axes.get_xaxis_transform(),
+            xytext=(offset, -4),
+            textcoords="offset points",
+            ha=alignment,
+            va="top",
+            fontsize=9,
+            color=TEXT_COLOR,
+            zorder=4,
+        )
+
+
+def _note_rectangles(notes: list, color: str, *, with_outlines: bool) -> PolyCollection:
+    """Return one collection of rectangles: it draws ten thousand notes as fast as a hundred."""
+    start, end, pitch, velocity = np.array(
+        [(note.start, note.end, note.pitch, note.velocity) for note in notes], dtype=float
+    ).T
+    low, high = pitch - NOTE_HEIGHT / 2, pitch + NOTE_HEIGHT / 2
+    corners = np.stack([start, low, start, high, end, high, end, low], axis=1).reshape(-1, 4, 2)
+    opacity = MIN_OPACITY + (1 - MIN_OPACITY) * velocity / 127
+    rgb = np.array(to_rgb(color))
+    faces = np.column_stack([np.tile(rgb, (len(notes), 1)), opacity])
+    outline = rgb * 0.6 if with_outlines else rgb  # between short notes it would be all one sees
+    return PolyCollection(corners, facecolors=faces, edgecolors=[outline], linewidths=0.4, zorder=2)
+
+
+def _assign_colors(are_drums: list[bool], colors: Sequence[str]) -> list[str]:
+    """Return one colour for each track; with more tracks than colours they begin again."""
+    in_turn = itertools.cycle(colors)
+    return [DRUM_COLOR if is_drum else next(in_turn) for is_drum in are_drums]
+
+
+def _add_legend(figure: Figure, labels: list[str], colors: list[str]) -> None:
+    n_hidden = max(0, len(labels) - MAX_LEGEND_ENTRIES)
+    labels = [_drawable(label, MAX_NAME) for label in labels[:MAX_LEGEND_ENTRIES]]
+    handles = [Patch(color=color) for color in colors[: len(labels)]]
+    if n_hidden:
+        labels.append(f"and {n_hidden} more")
+        handles.append(Patch(visible=False))
+    # A label that begins with an underscore would be left out: the real ones are set afterwards.
+    legend = figure.legend(
+        handles,
+        [str(i) for i in range(len(labels))],
+        loc="outside lower right",
+        ncols=min(len(labels), max(1, int(figure.get_figwidth() / 2.2))),
+        fontsize=8,
+        frameon=False,
+        labelcolor=TEXT_COLOR,
+        handlelength=1.2,
+        handleheight=0.8,
+    )
+    for text, label in zip(legend.get_texts(), labels, strict=True):
+        text.set_parse_math(False)
+        text.set_text(label)
+
+
+def _drawable(text: str, max_characters: int) -> str:
+    """Return `text`, cut where it is too long, with "?" for what the font lacks (it would warn)."""
+    if len(text) > max_characters:
+        text = text[: max_characters - 1] + "…"
+    known = _font_characters()
+    return "".join(character if ord(character) in known else "?" for character in text)
+
+
+@functools.cache
+def _font_characters() -> frozenset[int]:
+    return frozenset(get_font(findfont(FontProperties())).get_charmap())

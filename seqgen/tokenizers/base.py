@@ -1,0 +1,72 @@
+"""The border between files and ids, crossed both ways; nothing beyond it knows a pitch or a byte.
+
+Legend: T positions, F fields.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from seqgen.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Shift:
+    """A change that leaves a piece a piece: semitones up or down, velocity up or down."""
+
+    transpose: int = 0
+    velocity: int = 0
+
+
+class Clock(Protocol):
+    """Counts musical time while tokens are drawn."""
+
+    def feed(self, token: np.ndarray) -> None:
+        """Take the next token [F]."""
+
+    @property
+    def bars(self) -> float:
+        """Bars begun so far."""
+
+    @property
+    def seconds(self) -> float:
+        """Seconds from the beginning to the latest onset."""
+
+
+class Tokenizer(Protocol):
+    """Turns a file into ids and back. Ids are int64 arrays [T, F], without BOS and EOS."""
+
+    vocabulary: Vocabulary
+    unit: str  # what `units` counts: "note", "byte"
+    suffix: str  # of the files it writes
+    suffixes: frozenset[str]  # of the files it looks for in a folder
+
+    def encode(self, path: Path) -> np.ndarray:
+        """Read a file into ids. Raises UserError naming the file where it cannot be used."""
+
+    def encode_variants(self, path: Path, shifts: Sequence[Shift]) -> list[np.ndarray]:
+        """Read a file once, into ids under each shift; shifts that do not fit are left out."""
+
+    def decode(self, ids: np.ndarray, path: Path, *, tempo: float | None = None) -> None:
+        """Write ids as a file, atomically, without special tokens and an unfinished last unit."""
+
+    def units(self, ids: np.ndarray) -> int:
+        """Count what the ids hold in units that other tokenizers share."""
+
+    def clock(self) -> Clock | None:
+        """Return a new clock at zero, or None where tokens have no time."""
+
+    def train(self, paths: Sequence[Path], *, vocab_size: int) -> "Tokenizer":
+        """Return this tokenizer with merged tokens (byte-pair encoding) learned from `paths`."""
+
+    def names(self) -> list[str]:
+        """One readable name per id of the first field."""
+
+    def fingerprint(self) -> str:
+        """A hash that two tokenizers share only if they give every file the same ids."""
+
+    def save(self, folder: Path) -> None:
+        """Write all that `load_tokenizer` needs into an existing folder."""

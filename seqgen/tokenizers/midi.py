@@ -1,0 +1,235 @@
+"""MIDI through MidiTok 3: the only file that knows it. Files come in through the gate alone.
+
+Legend: T positions.
+"""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import miditok
+import numpy as np
+import symusic
+
+from seqgen.config import LimitsConfig, TokenizerConfig
+from seqgen.errors import FileRejected, UserError
+from seqgen.files import write_bytes, write_json
+from seqgen.midi import midi_bytes, open_midi
+from seqgen.tokenizers.base import Shift
+from seqgen.tokenizers.midi_clock import MidiClock
+from seqgen.tokenizers.midi_grammar import COMPLETING, SOUNDING, SPECIAL, build_grammar
+from seqgen.vocabulary import Field, Vocabulary
+
+FORMATS = {
+    "remi": miditok.REMI,
+    "tsd": miditok.TSD,
+    "midilike": miditok.MIDILike,
+    "structured": miditok.Structured,
+}
+TICKS_PER_QUARTER = 480  # of written files; MidiTok itself decodes to its own coarse grid
+
+
+class MidiTokenizer:
+    """MIDI files as MidiTok ids, F = 1."""
+
+    unit = "note"
+    suffix = ".mid"
+    suffixes = frozenset({".mid", ".midi"})
+
+    def __init__(
+        self, config: TokenizerConfig, limits: LimitsConfig, saved: Path | None = None
+    ) -> None:
+        """Build from the configuration, or with what a saved MidiTok file adds (merged tokens)."""
+        self._config = config
+        self._limits = limits
+        if saved is None:
+            self._miditok = FORMATS[config.type](_miditok_config(config))
+        else:
+            self._miditok = FORMATS[config.type](params=saved)
+        special = self._miditok.vocab
+        self.vocabulary = Vocabulary(
+            fields=(Field(config.type, len(self._parts)),),
+            bos_id=special["BOS_None"],
+            eos_id=special["EOS_None"],
+            pad_id=special["PAD_None"],
+            grammar=build_grammar(self._miditok.tokens_types_graph, self._types),
+        )
+
+    def encode(self, path: Path) -> np.ndarray:
+        """Read a MIDI file into ids [T, 1]."""
+        return self.encode_variants(path, [Shift()])[0]
+
+    def encode_variants(self, path: Path, shifts: Sequence[Shift]) -> list[np.ndarray]:
+        """Read a MIDI file once, into ids [T, 1] per shift that keeps pitches in MIDI's range."""
+        score = self._read(path)
+        pitches = [n.pitch for track in score.tracks if not track.is_drum for n in track.notes]
+        low, high = min(pitches, default=0), max(pitches, default=0)
+        variants = []
+        for shift in shifts:
+            if low + shift.transpose >= 0 and high + shift.transpose <= 127:
+                variants.append(self._encode(_shifted(score, shift), path))
+        return variants
+
+    def decode(self, ids: np.ndarray, path: Path, *, tempo: float | None = None) -> None:
+        """Write ids [T, 1] as a MIDI file, at `tempo` where tokens carry none."""
+        sequence = miditok.TokSequence(ids=self._whole_notes(ids))
+        if self._config.use_programs:
+            score = self._miditok.decode([sequence] if not self._one_stream else sequence)
+        else:
+            score = self._miditok.decode([sequence], programs=[(0, False)])
+        score = score.resample(TICKS_PER_QUARTER)
+        if not self._has_tempos:
+            score.tempos = [symusic.Tempo(0, tempo or self._config.tempo)]
+        write_bytes(path, score.dumps_midi())
+
+    def units(self, ids: np.ndarray) -> int:
+        """Count notes."""
+        return int(self._notes_per_id[ids[:, 0]].sum())
+
+    def clock(self) -> MidiClock:
+        """Return a new clock at bar 0."""
+        return MidiClock(
+            self._parts,
+            tempo=self._config.tempo,
+            positions_per_beat=self._config.positions_per_beat,
+        )
+
+    def train(self, paths: Sequence[Path], *, vocab_size: int) -> "MidiTokenizer":
+        """Return a tokenizer with byte-pair merges learned from the given files."""
+        if vocab_size <= len(self._parts):
+            raise UserError(
+                f"tokenizer.bpe_vocab_size={vocab_size} must be above the {len(self._parts)} "
+                f"plain tokens of {self._config.type}"
+            )
+        with tempfile.TemporaryDirectory() as folder:
+            clean = []
+            for i, path in enumerate(paths):
+                clean.append(Path(folder) / f"{i}.mid")
+                clean[-1].write_bytes(self._read(path).dumps_midi())
+            self._miditok.train(vocab_size=vocab_size, model="BPE", files_paths=clean)
+            saved = Path(folder) / "miditok.json"
+            self._miditok.save(saved)
+            return MidiTokenizer(self._config, self._limits, saved)
+
+    def names(self) -> list[str]:
+        """Name ids by the plain tokens they stand for."""
+        return ["+".join(parts) for parts in self._parts]
+
+    def fingerprint(self) -> str:
+        """Hash all settings and the meaning of every id."""
+        meaning = [self._config.model_dump(exclude={"tempo"}), self._parts]
+        return hashlib.sha256(json.dumps(meaning).encode()).hexdigest()[:16]
+
+    def save(self, folder: Path) -> None:
+        """Write settings and MidiTok's own JSON."""
+        write_json(
+            folder / "tokenizer.json",
+            {"type": self._config.type, "config": self._config.model_dump()},
+        )
+        self._miditok.save(folder / "miditok.json")
+
+    @property
+    def _one_stream(self) -> bool:
+        return self._miditok.config.one_token_stream_for_programs
+
+    @property
+    def _has_tempos(self) -> bool:
+        return self._miditok.config.use_tempos
+
+    @cached_property
+    def _parts(self) -> list[list[str]]:
+        """The plain tokens each id stands for."""
+        plain = {i: token for token, i in self._miditok.vocab.items()}
+        if not self._miditok.is_trained:
+            return [[plain[i]] for i in range(len(plain))]
+        expanded = []
+        for i in range(len(self._miditok)):
+            sequence = miditok.TokSequence(ids=[i], are_ids_encoded=True)
+            self._miditok.decode_token_ids(sequence)
+            expanded.append([plain[j] for j in sequence.ids])
+        return expanded
+
+    @cached_property
+    def _types(self) -> list[list[str]]:
+        return [[part.partition("_")[0] for part in parts] for parts in self._parts]
+
+    @cached_property
+    def _notes_per_id(self) -> np.ndarray:
+        return np.array([sum(kind in SOUNDING for kind in kinds) for kinds in self._types])
+
+    def _read(self, path: Path) -> symusic.Score:
+        """Open a file through the gate; hand over as bytes; keep what the tokens can carry."""
+        score = symusic.Score.from_midi(midi_bytes(open_midi(path, self._limits)))
+        if self._config.use_programs:
+            return score
+        pitched = [track for track in score.tracks if not track.is_drum]
+        if not any(len(track.notes) for track in pitched):
+            raise FileRejected(
+                "unsupported",
+                str(path),
+                "it has drums only, which need tokenizer.use_programs=true",
+            )
+        merged = symusic.Track(name="piano", program=0, is_drum=False)
+        merged.notes = [note for track in pitched for note in track.notes]
+        merged.sort()
+        score.tracks = [merged]
+        return score
+
+    def _encode(self, score: symusic.Score, path: Path) -> np.ndarray:
+        encoded = self._miditok.encode(score)
+        if isinstance(encoded, list):
+            encoded = encoded[0] if encoded else miditok.TokSequence(ids=[])
+        ids = np.asarray(encoded.ids, dtype=np.int64)[:, None]
+        if self.units(ids) == 0:
+            raise FileRejected("empty", str(path), "no note is left after tokenizing")
+        return ids[: self._end_of_last_note(ids)]
+
+    def _end_of_last_note(self, ids: np.ndarray) -> int:
+        completes = np.array([kinds[-1] in COMPLETING for kinds in self._types])
+        return int(np.flatnonzero(completes[ids[:, 0]])[-1]) + 1
+
+    def _whole_notes(self, ids: np.ndarray) -> list[int]:
+        special = [i for i, kinds in enumerate(self._types) if kinds[0] in SPECIAL]
+        kept = ids[~np.isin(ids[:, 0], special)]
+        return kept[:, 0].tolist()
+
+
+def _shifted(score: symusic.Score, shift: Shift) -> symusic.Score:
+    score = score.copy()
+    for track in score.tracks:
+        if shift.transpose and not track.is_drum:
+            track.shift_pitch(shift.transpose, inplace=True)
+        if shift.velocity:
+            for note in track.notes:
+                note.velocity = min(max(note.velocity + shift.velocity, 1), 127)
+    return score
+
+
+def _miditok_config(config: TokenizerConfig) -> miditok.TokenizerConfig:
+    """Spell every choice out, so that a new MidiTok default changes nothing."""
+    extra = {}
+    if config.type == "midilike":  # notes never switched off end after this long
+        extra["max_duration"] = f"{config.max_note_beats}.0.{config.positions_per_beat}"
+    resolution = config.positions_per_beat
+    return miditok.TokenizerConfig(
+        pitch_range=(0, 127),
+        beat_res={(0, config.max_note_beats): resolution},
+        beat_res_rest={(0, 1): min(resolution, 2) if resolution > 1 else 1},
+        num_velocities=config.n_velocities,
+        special_tokens=list(SPECIAL),
+        use_velocities=config.use_velocities,
+        use_note_duration_programs=list(range(-1, 128)),
+        use_chords=False,
+        use_rests=config.use_rests,
+        use_tempos=config.use_tempos,
+        use_time_signatures=config.use_time_signatures,
+        use_sustain_pedals=False,
+        use_pitch_bends=False,
+        use_programs=config.use_programs,
+        one_token_stream_for_programs=True,
+        use_pitchdrum_tokens=config.use_programs,
+        **extra,
+    )

@@ -1,0 +1,44 @@
+"""MidiTok's token-type graph as a grammar over ids, merged (BPE) ids included."""
+
+from collections.abc import Mapping, Sequence
+
+from seqgen.vocabulary import Grammar
+
+COMPLETING = frozenset({"Duration", "NoteOff", "DrumOff"})  # a piece may end after these
+SOUNDING = frozenset({"Duration", "NoteOn", "DrumOn"})  # each of these is one note
+OPENING = ("TimeSig", "Tempo")  # may stand before the first note
+SPECIAL = ("PAD", "BOS", "EOS")
+
+
+def build_grammar(graph: Mapping[str, set[str]], types: Sequence[Sequence[str]]) -> Grammar:
+    """Turn a graph of token types into rules for ids.
+
+    MidiTok's graph lets a piece end anywhere and begin with anything; here it begins as MidiTok's
+    own encodings do and ends after a whole note.
+
+    Args:
+        graph: for each type, the types that may follow.
+        types: for each id, the types of the plain tokens it stands for; one unless merged.
+    """
+    groups = [*SPECIAL, *(name for name in graph if name not in SPECIAL)]
+    index = {name: i for i, name in enumerate(groups)}
+    after = {
+        name: {x for x in follow if x in graph} - set(SPECIAL) for name, follow in graph.items()
+    }
+    for name in COMPLETING & set(groups):
+        after[name].add("EOS")
+    after["BOS"] = {"Bar"} if "Bar" in graph else _openings(after)
+    after["PAD"] = after["EOS"] = {"PAD"}
+    return Grammar(
+        first=tuple(index[parts[0]] for parts in types),
+        last=tuple(index[parts[-1]] for parts in types),
+        follows=tuple(tuple(b in after[a] for b in groups) for a in groups),
+        units=tuple(any(part in SOUNDING for part in parts) for parts in types),
+    )
+
+
+def _openings(after: Mapping[str, set[str]]) -> set[str]:
+    """Types that may come first: a setting, or what may come after a whole note but no ending."""
+    after_note = set().union(*(after[name] for name in COMPLETING if name in after))
+    settings = {name for name in OPENING if name in after}
+    return (after_note | settings) - COMPLETING - {"EOS"}

@@ -1,0 +1,83 @@
+"""Text as UTF-8 bytes: 256 ids, and proof that the model knows no music.
+
+Legend: T positions.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from seqgen.config import LimitsConfig
+from seqgen.errors import FileRejected, UserError
+from seqgen.files import write_bytes, write_json
+from seqgen.tokenizers.base import Shift
+from seqgen.vocabulary import Field, Vocabulary
+
+PAD, BOS, EOS = 256, 257, 258
+
+
+class ByteTokenizer:
+    """One token per byte, F = 1."""
+
+    unit = "byte"
+    suffix = ".txt"
+    suffixes = frozenset({".txt", ".text", ".md"})
+
+    def __init__(self, limits: LimitsConfig):
+        self.vocabulary = Vocabulary((Field("byte", 259),), bos_id=BOS, eos_id=EOS, pad_id=PAD)
+        self._limits = limits
+
+    def encode(self, path: Path) -> np.ndarray:
+        """Read a UTF-8 file into ids [T, 1]."""
+        limit = self._limits.max_file_bytes
+        try:
+            with path.open("rb") as file:
+                content = file.read(limit + 1)
+            content.decode("utf-8")
+        except OSError as error:
+            raise FileRejected("unreadable", str(path), f"{error.strerror}") from None
+        except UnicodeDecodeError:
+            if len(content) <= limit:
+                raise FileRejected("unsupported", str(path), "it is not UTF-8 text") from None
+        if len(content) > limit:
+            reason = f"it is larger than limits.max_file_bytes={limit}"
+            raise FileRejected("absurd", str(path), reason)
+        if not content.strip():
+            raise FileRejected("empty", str(path), "it holds no text")
+        return np.frombuffer(content, dtype=np.uint8).astype(np.int64)[:, None]
+
+    def encode_variants(self, path: Path, shifts: Sequence[Shift]) -> list[np.ndarray]:
+        """Read a file; text has no shifts but the one that changes nothing."""
+        return [self.encode(path) for shift in shifts if shift == Shift()]
+
+    def decode(self, ids: np.ndarray, path: Path, *, tempo: float | None = None) -> None:
+        """Write the bytes; an unfinished character at the end is left out."""
+        content = bytes(ids[ids[:, 0] < 256, 0].astype(np.uint8))
+        write_bytes(path, content.decode("utf-8", errors="ignore").encode())
+
+    def units(self, ids: np.ndarray) -> int:
+        """Count bytes."""
+        return int((ids[:, 0] < 256).sum())
+
+    def clock(self) -> None:
+        """Text has no time."""
+        return
+
+    def train(self, paths: Sequence[Path], *, vocab_size: int) -> "ByteTokenizer":
+        """Refuse: bytes are not merged."""
+        raise UserError("tokenizer.bpe_vocab_size is for MIDI tokens; leave it out for bytes")
+
+    def names(self) -> list[str]:
+        """Show printable bytes as characters, others as numbers."""
+        plain = [chr(i) if 32 < i < 127 else f"0x{i:02x}" for i in range(256)]
+        return [*plain, "PAD", "BOS", "EOS"]
+
+    def fingerprint(self) -> str:
+        """Hash the kind and the special ids."""
+        return hashlib.sha256(b"bytes-256-257-258").hexdigest()[:16]
+
+    def save(self, folder: Path) -> None:
+        """Write which tokenizer this is."""
+        write_json(folder / "tokenizer.json", {"type": "bytes"})

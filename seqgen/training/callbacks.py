@@ -1,0 +1,125 @@
+"""What only we know to do during training: keep the best model, draw a sample, stop on request."""
+
+import signal
+from collections.abc import Callable
+
+import numpy as np
+from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.loggers import TensorBoardLogger
+from torch.utils.tensorboard import SummaryWriter
+
+from seqgen.training.module import TrainingModule
+
+DrawSample = Callable[[TrainingModule], np.ndarray | None]
+
+
+class KeepBestModel(Callback):
+    """Calls `save` whenever a validation is the best so far; remembers it over a resume."""
+
+    def __init__(self, save: Callable[[TrainingModule, float], None], tell: Callable[[str], None]):
+        self._save = save
+        self._tell = tell
+        self.best = float("inf")
+        self.best_bits_per_unit = float("inf")
+        self.validated_step = -1
+
+    def on_validation_end(self, trainer: Trainer, module: TrainingModule) -> None:
+        """Compare, save, and say where training stands."""
+        loss = float(trainer.callback_metrics["validation_loss"])
+        self.validated_step = trainer.global_step
+        bits = float(trainer.callback_metrics["validation_bits_per_unit"])
+        better = loss < self.best
+        if better:
+            self.best, self.best_bits_per_unit = loss, bits
+        if trainer.is_global_zero:
+            self._tell(
+                f"step {trainer.global_step}: validation {loss:.4f} nats/token, "
+                f"{bits:.3f} bits/unit{' (best)' if better else ''}"
+            )
+            if better:
+                self._save(module, loss)
+
+    def state_dict(self) -> dict:
+        """Kept in checkpoints."""
+        return {
+            "best": self.best,
+            "best_bits_per_unit": self.best_bits_per_unit,
+            "validated_step": self.validated_step,
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        """Restored on resume."""
+        self.best = state["best"]
+        self.best_bits_per_unit = state["best_bits_per_unit"]
+        self.validated_step = state["validated_step"]
+
+
+class Pictures(Callback):
+    """At each validation: parameter histograms and a drawn sample; at the end: the embeddings."""
+
+    def __init__(self, draw_sample: DrawSample | None, token_names: list[str]):
+        self._draw_sample = draw_sample
+        self._token_names = token_names
+
+    def on_validation_end(self, trainer: Trainer, module: TrainingModule) -> None:
+        """Write to TensorBoard."""
+        board = _board(trainer)
+        if board is None:
+            return
+        for name, parameter in module.model.named_parameters():
+            board.add_histogram(name, parameter.detach().float().cpu(), trainer.global_step)
+        image = self._draw_sample(module) if self._draw_sample else None
+        if image is not None:
+            board.add_image("sample", image, trainer.global_step, dataformats="HWC")
+
+    def on_train_end(self, trainer: Trainer, module: TrainingModule) -> None:
+        """Write the token embeddings of the first field with their names."""
+        board = _board(trainer)
+        if board is not None:
+            table = module.model.embedding.tables[0].weight.detach().float().cpu()
+            board.add_embedding(
+                table, metadata=self._token_names, global_step=trainer.global_step, tag="tokens"
+            )
+
+
+class StopOnSignal(Callback):
+    """Ends training after the step at hand when told to (Ctrl-C, SIGTERM), with a checkpoint.
+
+    A second Ctrl-C ends at once; then the run goes on from its last checkpoint.
+    """
+
+    def __init__(self, tell: Callable[[str], None], save: Callable[[Trainer], None]):
+        self._tell = tell
+        self._save = save
+        self._handlers: dict = {}
+        self.requested = False
+
+    def __enter__(self) -> "StopOnSignal":
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._handlers[number] = signal.signal(number, self._request)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def on_train_batch_end(self, trainer: Trainer, *_: object) -> None:
+        """Save and stop, all processes together."""
+        asked = trainer.strategy.reduce_boolean_decision(self.requested, all=False)
+        if asked and not trainer.fit_loop._should_accumulate():
+            self._save(trainer)
+            trainer.should_stop = True
+            self.requested = True
+
+    def _request(self, number: int, _: object) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        self.requested = True
+        self._tell("stopping after this step; once more stops at once")
+
+
+def _board(trainer: Trainer) -> SummaryWriter | None:
+    """The TensorBoard writer, on the process that writes."""
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
+            return logger.experiment
+    return None

@@ -1,0 +1,156 @@
+"""The training step, as it reads in the formula: forward, loss, log.
+
+Legend: B rows, T targets of a window, F fields.
+"""
+
+import math
+import time
+import zlib
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor
+
+from seqgen.config import TrainConfig
+from seqgen.errors import UserError
+from seqgen.model.loss import token_nats, valid_positions
+from seqgen.model.sequence_model import SequenceModel
+from seqgen.training.feed import Rows
+from seqgen.training.optimizers import build_optimizer
+from seqgen.training.schedules import build_schedule
+
+
+class TrainingModule(LightningModule):
+    """Trains a `SequenceModel` by teacher forcing; the loss is the mean over a step's targets."""
+
+    def __init__(
+        self,
+        model: SequenceModel,
+        config: TrainConfig,
+        *,
+        seed: int,
+        count_units: Callable[[np.ndarray], int],
+    ):
+        super().__init__()
+        self.model = model
+        self._config = config
+        self._seed = seed
+        self._count_units = count_units
+        self._step_loss = torch.zeros(())
+        self._gradient_norm = torch.zeros(())
+        self._learning_rate = 0.0
+        self._tokens_since, self._time_since = 0, time.perf_counter()
+
+    def training_step(self, rows: Rows, batch_index: int) -> Tensor:
+        """Return the loss of these rows, in nats per target, weighted as a part of the step."""
+        nats = self._nats(rows, label_smoothing=self._config.label_smoothing)
+        loss = nats.sum() * rows.weight
+        if not torch.isfinite(loss):
+            raise UserError(self._diverged(rows))
+        self._step_loss = self._step_loss + loss.detach() / self._config.accumulate
+        self._tokens_since += int(rows.lengths.sum())
+        return loss
+
+    def validation_step(self, rows: Rows, batch_index: int) -> None:
+        """Add up nats, targets and units of held-out rows."""
+        nats = self._nats(rows)
+        targets = rows.tokens[:, 1:]
+        special = torch.tensor(self.model.vocabulary.special_ids, device=targets.device)
+        material = ~torch.isin(targets[..., 0], special)
+        valid = valid_positions(rows.lengths, targets.shape[1])
+        units = self._count_units(targets[valid].cpu().numpy())
+        sums = (nats.sum(), valid.sum(), (nats * material).sum(), units)
+        self._held_out += torch.tensor([float(x) for x in sums], dtype=torch.float64)
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin the sums anew."""
+        self._held_out = torch.zeros(4, dtype=torch.float64)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log nats per token and bits per unit over all processes."""
+        sums = self._held_out
+        if self.trainer.world_size > 1:
+            sums = self.trainer.strategy.reduce(sums.to(self.device), reduce_op="sum")
+        nats, n_targets, material_nats, units = sums.tolist()
+        metrics = {
+            "validation_loss": nats / n_targets,
+            "validation_bits_per_unit": material_nats / math.log(2) / max(units, 1),
+        }
+        self.log_dict(metrics, logger=False, prog_bar=True, rank_zero_only=True)
+        self.write_metrics(metrics)
+        self._tokens_since, self._time_since = 0, time.perf_counter()
+
+    def configure_optimizers(self) -> dict:
+        """AdamW, and the schedule by step."""
+        c = self._config
+        optimizer = build_optimizer(self.model, c)
+        schedule = build_schedule(
+            c.schedule,
+            warmup_steps=c.warmup_steps,
+            total_steps=max(c.schedule_steps or 0, c.max_steps),
+            final=c.final_learning_rate,
+        )
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def configure_gradient_clipping(self, optimizer, **_: object) -> None:
+        """Clip by the norm over all parameters, and keep it and the learning rate for the log."""
+        self._learning_rate = optimizer.param_groups[0]["lr"]
+        limit = self._config.grad_clip or math.inf
+        self._gradient_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+
+    def on_train_start(self) -> None:
+        """Start the clock."""
+        self._tokens_since, self._time_since = 0, time.perf_counter()
+
+    def on_train_batch_start(self, rows: Rows, batch_index: int) -> None:
+        """Make a step's randomness (dropout) a function of seed, step, part and process alone."""
+        part = batch_index % self._config.accumulate
+        place = (self._seed, self.global_step, part, self.global_rank)
+        torch.manual_seed(zlib.crc32(repr(place).encode()))
+
+    def on_train_batch_end(self, outputs: object, rows: Rows, batch_index: int) -> None:
+        """Log a finished step."""
+        if (batch_index + 1) % self._config.accumulate:
+            return
+        if self.global_step % self._config.log_every == 0:
+            loss = self.trainer.strategy.reduce(self._step_loss, reduce_op="mean")
+            elapsed = time.perf_counter() - self._time_since
+            tokens = self._tokens_since * self.trainer.world_size
+            self.write_metrics(
+                {
+                    "loss": float(loss),
+                    "learning_rate": self._learning_rate,
+                    "gradient_norm": float(self._gradient_norm),
+                    "training_tokens_per_second": tokens / max(elapsed, 1e-9),
+                }
+            )
+            self.log("loss", loss, prog_bar=True, logger=False)
+            self._tokens_since, self._time_since = 0, time.perf_counter()
+        self._step_loss = torch.zeros(())
+
+    def write_metrics(self, metrics: dict[str, float]) -> None:
+        """Send metrics to every logger at the present step."""
+        for logger in self.loggers:
+            logger.log_metrics(metrics, step=self.global_step)
+
+    def _nats(self, rows: Rows, *, label_smoothing: float = 0.0) -> Tensor:
+        """Nats per target [B, T], zero where a row has none."""
+        inputs, targets = rows.tokens[:, :-1], rows.tokens[:, 1:]
+        logits = self.model(inputs, rows.lengths)
+        nats = token_nats(logits, targets, label_smoothing=label_smoothing)
+        return nats * valid_positions(rows.lengths, targets.shape[1])
+
+    def _diverged(self, rows: Rows) -> str:
+        files = ", ".join(sorted(set(rows.sources))[:8])
+        return (
+            f"the loss is not a number at step {self.global_step + 1} (files in the batch: "
+            f"{files}): resume from the last checkpoint with a lower train.learning_rate "
+            f"(now {self._config.learning_rate:g}), more train.warmup_steps or a lower "
+            f"train.grad_clip, in full precision"
+        )

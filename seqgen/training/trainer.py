@@ -1,0 +1,212 @@
+"""One training run from configuration to model folder, driven by Lightning."""
+
+import logging
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from pytorch_lightning import Trainer
+from pytorch_lightning.callbacks import (
+    EarlyStopping,
+    ModelCheckpoint,
+    RichModelSummary,
+    RichProgressBar,
+)
+from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from seqgen.checkpoint import RunFolder, load_model, save_model
+from seqgen.config import ModelConfig, TrainConfig
+from seqgen.data.shards import PreparedData
+from seqgen.data.splits import VALIDATION
+from seqgen.errors import UserError
+from seqgen.model.sequence_model import SequenceModel
+from seqgen.training.callbacks import DrawSample, KeepBestModel, Pictures, StopOnSignal
+from seqgen.training.feed import FeedModule
+from seqgen.training.metrics import JsonLinesLogger
+from seqgen.training.module import TrainingModule
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        step: optimizer steps taken in all.
+        best_loss: lowest validation loss, nats per token; infinite where nothing was held out.
+        best_bits_per_unit: at the same validation, bits per unit of the tokenizer (note, byte).
+        stopped: whether a signal ended it before its time.
+        is_main: whether this is the process that writes and reports.
+    """
+
+    step: int
+    best_loss: float
+    best_bits_per_unit: float
+    stopped: bool
+    is_main: bool
+
+
+def train(
+    run: RunFolder,
+    data: PreparedData,
+    model_config: ModelConfig,
+    config: TrainConfig,
+    *,
+    seed: int,
+    resume: bool = False,
+    draw_sample: DrawSample | None = None,
+    tell: Callable[[str], None] = lambda line: None,
+    show_progress: bool = True,
+) -> Outcome:
+    """Train a model on prepared data and leave everything in the run folder.
+
+    Args:
+        run: where checkpoints, metrics and the model folder go.
+        data: prepared tokens and their tokenizer.
+        model_config: sizes of the model.
+        config: how to train.
+        seed: of weights, batches and dropout.
+        resume: go on from the run's last checkpoint, as if it had never stopped.
+        draw_sample: makes a picture of a generated piece at each validation.
+        tell: receives a line of text now and then.
+        show_progress: draw a progress bar and the parameter table.
+
+    Raises:
+        UserError: the loss is not a number, the device settings do not fit this machine, or the
+            checkpoint cannot be read.
+    """
+    _quiet()
+    resumed_step = _checkpoint_step(run.last) if resume else None
+    module = _build_module(data, model_config, config, seed=seed)
+
+    def save_best(module: TrainingModule, loss: float) -> None:
+        save_model(run.model, module.model, data.tokenizer, step=module.global_step, loss=loss)
+
+    keeper = KeepBestModel(save_best, tell)
+    stopper = StopOnSignal(tell, lambda trainer: trainer.save_checkpoint(run.last))
+    callbacks = [keeper, Pictures(draw_sample, data.tokenizer.names()), stopper]
+    callbacks += _library_callbacks(run, config, held_out=bool(data.of_split(VALIDATION)))
+    if show_progress:
+        callbacks += [RichProgressBar(leave=True), RichModelSummary(max_depth=2)]
+    trainer = _build_trainer(run, config, callbacks, resumed_step, show_progress=show_progress)
+    feed = FeedModule(data, config, seed=seed)
+    with stopper:
+        trainer.fit(module, feed, ckpt_path=run.last if resume else None, weights_only=True)
+    if not stopper.requested and keeper.validated_step != trainer.global_step:
+        if data.of_split(VALIDATION):
+            trainer.validate(module, feed, verbose=False)
+        trainer.save_checkpoint(run.last)
+    if trainer.is_global_zero and not run.model.exists():  # nothing held out, or stopped before
+        save_best(module, keeper.best)
+    return Outcome(
+        step=trainer.global_step,
+        best_loss=keeper.best,
+        best_bits_per_unit=keeper.best_bits_per_unit,
+        stopped=stopper.requested,
+        is_main=trainer.is_global_zero,
+    )
+
+
+def _build_module(
+    data: PreparedData, model_config: ModelConfig, config: TrainConfig, *, seed: int
+) -> TrainingModule:
+    torch.manual_seed(seed)
+    model = SequenceModel(model_config, data.tokenizer.vocabulary)
+    if config.init_from is not None:
+        start = load_model(Path(config.init_from))
+        if start.tokenizer.fingerprint() != data.tokenizer.fingerprint():
+            raise UserError(
+                f"train.init_from={config.init_from}: the data in {data.folder} has another "
+                f"tokenizer than that run"
+            )
+        model.load_state_dict(start.model.state_dict(), strict=True)
+    return TrainingModule(model, config, seed=seed, count_units=data.tokenizer.units)
+
+
+def _library_callbacks(run: RunFolder, config: TrainConfig, *, held_out: bool) -> list:
+    callbacks = [
+        ModelCheckpoint(
+            dirpath=run.checkpoints,
+            filename="last",
+            every_n_train_steps=config.checkpoint_every,
+            enable_version_counter=False,
+        )
+    ]
+    if held_out:
+        callbacks.append(
+            ModelCheckpoint(
+                dirpath=run.checkpoints,
+                filename="best",
+                monitor="validation_loss",
+                enable_version_counter=False,
+            )
+        )
+    if held_out and config.early_stopping is not None:
+        callbacks.append(EarlyStopping("validation_loss", patience=config.early_stopping))
+    return callbacks
+
+
+def _build_trainer(
+    run: RunFolder,
+    config: TrainConfig,
+    callbacks: list,
+    resumed_step: int | None,
+    *,
+    show_progress: bool,
+) -> Trainer:
+    purge = None if resumed_step is None else resumed_step + 1
+    try:
+        return Trainer(
+            accelerator=config.accelerator,
+            devices=config.devices,
+            strategy=config.strategy,
+            precision=config.precision,
+            max_steps=config.max_steps,
+            accumulate_grad_batches=config.accumulate,
+            gradient_clip_val=config.grad_clip or None,
+            val_check_interval=config.validate_every * config.accumulate,
+            check_val_every_n_epoch=None,
+            num_sanity_val_steps=0,
+            log_every_n_steps=config.log_every,
+            callbacks=callbacks,
+            logger=[
+                JsonLinesLogger(run.metrics, resumed_step=resumed_step),
+                TensorBoardLogger(run.path, name="", version="tensorboard", purge_step=purge),
+            ],
+            default_root_dir=run.path,
+            enable_progress_bar=show_progress,
+            enable_model_summary=show_progress,
+        )
+    except (MisconfigurationException, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"train.accelerator={config.accelerator}, devices={config.devices}, "
+            f"strategy={config.strategy}, precision={config.precision} do not work here: {reason}"
+        ) from None
+
+
+def _checkpoint_step(path: Path) -> int:
+    """Read the step of a checkpoint; UserError where it cannot be read."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)["global_step"]
+    except FileNotFoundError:
+        raise UserError(f"nothing to resume: no checkpoint {path}") from None
+    except Exception as error:
+        raise UserError(
+            f"{path} is damaged ({type(error).__name__}): copy {path.parent / 'best.ckpt'} over it "
+            f"if that one is whole, or begin a new run"
+        ) from None
+
+
+def _quiet() -> None:
+    """Keep Lightning's hints about this machine out of the user's way."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for message in (
+        ".*does not have many workers.*",
+        ".*GPU available but not used.*",
+        ".*`IterableDataset` has `__len__` defined.*",
+        ".*Checkpoint directory .* exists and is not empty.*",
+    ):
+        warnings.filterwarnings("ignore", message=message)
