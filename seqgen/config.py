@@ -1,4 +1,4 @@
-"""The configuration of a run: frozen sections, read strictly from YAML and `key=value` arguments."""
+"""The configuration of a run: frozen sections, strictly read from YAML and `key=value` settings."""
 
 import difflib
 import re

@@ -42,7 +42,7 @@ class Job:
 
 
 def begin(arguments: Sequence[str], *, resume: bool, device: str | None) -> Job:
-    """Resolve a training command and make its run folder.
+    """Resolve a training command; nothing is written yet.
 
     Raises:
         UserError: the run exists and is not to be resumed, or the reverse, or a setting of a
@@ -64,10 +64,14 @@ def begin(arguments: Sequence[str], *, resume: bool, device: str | None) -> Job:
     if start is not None:
         config = _adopt(config, start, overrides)
     config = config.model_copy(update={"run": config.run.model_copy(update={"dir": str(run.path)})})
-    with atomic_path(run.config) as temporary:
-        save_config(config, temporary)
-    os.environ[RUN_VARIABLE] = str(run.path.resolve())
     return Job(run, config, resume, start)
+
+
+def create(job: Job) -> None:
+    """Make the run folder, with its resolved configuration; other processes of the run find it."""
+    with atomic_path(job.run.config) as temporary:
+        save_config(job.config, temporary)
+    os.environ[RUN_VARIABLE] = str(job.run.path.resolve())
 
 
 def _new(config: Config, name: str) -> Path:

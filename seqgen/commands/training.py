@@ -1,5 +1,6 @@
 """A training command carried out: data, training, and what the loss means."""
 
+import os
 import platform
 import subprocess
 import time
@@ -11,7 +12,7 @@ import torch
 from rich.table import Table
 
 from seqgen.commands.prepare import prepare_and_report
-from seqgen.commands.runs import Job
+from seqgen.commands.runs import Job, create
 from seqgen.commands.settings import PROJECT, console
 from seqgen.data.batches import held_out_pieces
 from seqgen.data.shards import PreparedData
@@ -32,7 +33,9 @@ PACKAGES = ("torch", "pytorch-fast-transformers", "pytorch-lightning", "miditok"
 def execute(job: Job, *, show_progress: bool) -> Outcome:
     """Prepare, train, and print what came of it."""
     data = prepare_and_report(job.config, job.start and job.start.tokenizer)
-    _record(job, data)
+    if "LOCAL_RANK" not in os.environ:
+        create(job)
+        _record(job, data)
     console.print(f"run folder: {job.run.path}", highlight=False)
     start = time.perf_counter()
     outcome = train(

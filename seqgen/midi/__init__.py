@@ -1,12 +1,21 @@
-"""MIDI files on their way in and out: checked, repaired, measured, written."""
+"""MIDI files on their way in and out: checked, repaired, measured, written.
 
-from seqgen.midi.gate import MidiFile, open_midi
+The containers are miditoolkit's; other rooms take them from here.
+"""
+
+from miditoolkit import Instrument, MidiFile, Note, TempoChange, TimeSignature
+
+from seqgen.midi.gate import open_midi
 from seqgen.midi.inspect import MidiSummary, summarize, track_label
 from seqgen.midi.store import midi_bytes
 
 __all__ = [
+    "Instrument",
     "MidiFile",
     "MidiSummary",
+    "Note",
+    "TempoChange",
+    "TimeSignature",
     "midi_bytes",
     "open_midi",
     "summarize",

@@ -12,8 +12,6 @@ from seqgen.midi.repair import repair
 from seqgen.midi.scan import scan
 from seqgen.midi.timing import TempoMap, last_note_end
 
-__all__ = ["MidiFile", "open_midi"]
-
 DEFAULT_LIMITS = LimitsConfig()
 # The scan leaves mido two reasons to stop, sysex data above 127 (ValueError) and an event of more
 # than a megabyte (OSError); the others are what it raises on bytes that were not scanned.

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from seqgen.config import ModelConfig
+from seqgen.model.dropout import ByteDropout
 from seqgen.model.embedding import FieldEmbedding, FieldHeads, InputWindow
 from seqgen.model.positions import build_positions
 from seqgen.model.recurrent_model import RecurrentModel
@@ -28,7 +29,7 @@ class SequenceModel(nn.Module):
         self.input_window = (
             InputWindow(config.d_model, config.input_window) if config.input_window else None
         )
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = ByteDropout(config.dropout)
         self.stack = build_parallel(stack_arguments(config))
         self.heads = FieldHeads(vocabulary.sizes, config.d_model)
 

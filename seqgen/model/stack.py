@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from seqgen.attention.registered import ATTENTION_TYPE
 from seqgen.config import ModelConfig
+from seqgen.model.dropout import ByteDropout
 
 ATTENTION_TYPES = {"causal-linear": ATTENTION_TYPE}
 FEATURE_MAPS = {"elu+1": elu_feature_map}
@@ -38,7 +39,10 @@ def stack_arguments(config: ModelConfig) -> dict:
 
 def build_parallel(arguments: dict) -> nn.Module:
     """Build the form that takes all positions at once: [B, T, D] -> [B, T, D]."""
-    return _build(TransformerEncoderBuilder, arguments)
+    stack = _build(TransformerEncoderBuilder, arguments)
+    for layer in stack.layers:
+        layer.dropout = ByteDropout(arguments["dropout"])
+    return stack
 
 
 def build_recurrent(arguments: dict) -> nn.Module:

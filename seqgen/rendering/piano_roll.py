@@ -20,7 +20,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullFormatter
 
 from seqgen.files import atomic_path
-from seqgen.midi.gate import MidiFile
+from seqgen.midi import MidiFile
 from seqgen.midi.inspect import track_label
 from seqgen.midi.repair import repair
 from seqgen.midi.timing import TempoMap, bars_and_beats, last_note_end

@@ -10,6 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
+from seqgen.config import TokenizerConfig
 from seqgen.vocabulary import Vocabulary
 
 
@@ -28,7 +29,7 @@ class Clock(Protocol):
         """Take the next token [F]."""
 
     @property
-    def bars(self) -> float:
+    def bars(self) -> int:
         """Bars begun so far."""
 
     @property
@@ -39,6 +40,7 @@ class Clock(Protocol):
 class Tokenizer(Protocol):
     """Turns a file into ids and back. Ids are int64 arrays [T, F], without BOS and EOS."""
 
+    config: TokenizerConfig
     vocabulary: Vocabulary
     unit: str  # what `units` counts: "note", "byte"
     suffix: str  # of the files it writes
@@ -56,8 +58,14 @@ class Tokenizer(Protocol):
     def units(self, ids: np.ndarray) -> int:
         """Count what the ids hold in units that other tokenizers share."""
 
-    def clock(self) -> Clock | None:
-        """Return a new clock at zero, or None where tokens have no time."""
+    def tempo(self, path: Path) -> float | None:
+        """Quarter notes per minute with which a file begins; None where files have no tempo."""
+
+    def clock(self, *, tempo: float | None = None) -> Clock | None:
+        """Return a new clock at zero, or None where tokens have no time.
+
+        `tempo` holds until tokens say otherwise; None: that of the configuration.
+        """
 
     def train(self, paths: Sequence[Path], *, vocab_size: int) -> "Tokenizer":
         """Return this tokenizer with merged tokens (byte-pair encoding) learned from `paths`."""

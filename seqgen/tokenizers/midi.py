@@ -43,7 +43,7 @@ class MidiTokenizer:
         self, config: TokenizerConfig, limits: LimitsConfig, saved: Path | None = None
     ) -> None:
         """Build from the configuration, or with what a saved MidiTok file adds (merged tokens)."""
-        self._config = config
+        self.config = config
         self._limits = limits
         if saved is None:
             self._miditok = FORMATS[config.type](_miditok_config(config))
@@ -75,26 +75,30 @@ class MidiTokenizer:
 
     def decode(self, ids: np.ndarray, path: Path, *, tempo: float | None = None) -> None:
         """Write ids [T, 1] as a MIDI file, at `tempo` where tokens carry none."""
-        sequence = miditok.TokSequence(ids=self._whole_notes(ids))
-        if self._config.use_programs:
-            score = self._miditok.decode([sequence] if not self._one_stream else sequence)
+        sequence = miditok.TokSequence(ids=self._up_to_last_note(ids)[:, 0].tolist())
+        if self._miditok.config.one_token_stream_for_programs:
+            score = self._miditok.decode(sequence)
         else:
             score = self._miditok.decode([sequence], programs=[(0, False)])
         score = score.resample(TICKS_PER_QUARTER)
-        if not self._has_tempos:
-            score.tempos = [symusic.Tempo(0, tempo or self._config.tempo)]
+        if not self._miditok.config.use_tempos:
+            score.tempos = [symusic.Tempo(0, tempo or self.config.tempo)]
         write_bytes(path, score.dumps_midi())
 
     def units(self, ids: np.ndarray) -> int:
         """Count notes."""
         return int(self._notes_per_id[ids[:, 0]].sum())
 
-    def clock(self) -> MidiClock:
-        """Return a new clock at bar 0."""
+    def tempo(self, path: Path) -> float:
+        """Quarter notes per minute with which a MIDI file begins."""
+        return open_midi(path, self._limits).tempo_changes[0].tempo
+
+    def clock(self, *, tempo: float | None = None) -> MidiClock:
+        """Return a new clock before the first bar."""
         return MidiClock(
             self._parts,
-            tempo=self._config.tempo,
-            positions_per_beat=self._config.positions_per_beat,
+            tempo=tempo or self.config.tempo,
+            positions_per_beat=self.config.positions_per_beat,
         )
 
     def train(self, paths: Sequence[Path], *, vocab_size: int) -> "MidiTokenizer":
@@ -102,7 +106,7 @@ class MidiTokenizer:
         if vocab_size <= len(self._parts):
             raise UserError(
                 f"tokenizer.bpe_vocab_size={vocab_size} must be above the {len(self._parts)} "
-                f"plain tokens of {self._config.type}"
+                f"plain tokens of {self.config.type}"
             )
         with tempfile.TemporaryDirectory() as folder:
             clean = []
@@ -112,7 +116,7 @@ class MidiTokenizer:
             self._miditok.train(vocab_size=vocab_size, model="BPE", files_paths=clean)
             saved = Path(folder) / "miditok.json"
             self._miditok.save(saved)
-            return MidiTokenizer(self._config, self._limits, saved)
+            return MidiTokenizer(self.config, self._limits, saved)
 
     def names(self) -> list[str]:
         """Name ids by the plain tokens they stand for."""
@@ -120,24 +124,16 @@ class MidiTokenizer:
 
     def fingerprint(self) -> str:
         """Hash all settings and the meaning of every id."""
-        meaning = [self._config.model_dump(exclude={"tempo"}), self._parts]
+        meaning = [self.config.model_dump(exclude={"tempo"}), self._parts]
         return hashlib.sha256(json.dumps(meaning).encode()).hexdigest()[:16]
 
     def save(self, folder: Path) -> None:
         """Write settings and MidiTok's own JSON."""
         write_json(
             folder / "tokenizer.json",
-            {"type": self._config.type, "config": self._config.model_dump()},
+            {"type": self.config.type, "config": self.config.model_dump()},
         )
         self._miditok.save(folder / "miditok.json")
-
-    @property
-    def _one_stream(self) -> bool:
-        return self._miditok.config.one_token_stream_for_programs
-
-    @property
-    def _has_tempos(self) -> bool:
-        return self._miditok.config.use_tempos
 
     @cached_property
     def _parts(self) -> list[list[str]]:
@@ -163,7 +159,7 @@ class MidiTokenizer:
     def _read(self, path: Path) -> symusic.Score:
         """Open a file through the gate; hand over as bytes; keep what the tokens can carry."""
         score = symusic.Score.from_midi(midi_bytes(open_midi(path, self._limits)))
-        if self._config.use_programs:
+        if self.config.use_programs:
             return score
         pitched = [track for track in score.tracks if not track.is_drum]
         if not any(len(track.notes) for track in pitched):
@@ -185,16 +181,14 @@ class MidiTokenizer:
         ids = np.asarray(encoded.ids, dtype=np.int64)[:, None]
         if self.units(ids) == 0:
             raise FileRejected("empty", str(path), "no note is left after tokenizing")
-        return ids[: self._end_of_last_note(ids)]
+        return self._up_to_last_note(ids)
 
-    def _end_of_last_note(self, ids: np.ndarray) -> int:
+    def _up_to_last_note(self, ids: np.ndarray) -> np.ndarray:
+        """Leave out special tokens, and what follows the last token that ends a note."""
         completes = np.array([kinds[-1] in COMPLETING for kinds in self._types])
-        return int(np.flatnonzero(completes[ids[:, 0]])[-1]) + 1
-
-    def _whole_notes(self, ids: np.ndarray) -> list[int]:
-        special = [i for i, kinds in enumerate(self._types) if kinds[0] in SPECIAL]
-        kept = ids[~np.isin(ids[:, 0], special)]
-        return kept[:, 0].tolist()
+        ids = ids[~np.isin(ids[:, 0], self.vocabulary.special_ids)]
+        ends = np.flatnonzero(completes[ids[:, 0]])
+        return ids[: ends[-1] + 1] if len(ends) else ids[:0]
 
 
 def _shifted(score: symusic.Score, shift: Shift) -> symusic.Score:

@@ -19,16 +19,14 @@ class MidiClock:
         self._parts = parts
         self._tempo = tempo
         self._per_beat = positions_per_beat
+        self._marks_bars = any(part.startswith("Bar_") for kinds in parts for part in kinds)
         self._quarters_per_bar, self._quarters_per_beat = 4.0, 1.0
-        self._next_bar = 0.0  # onset of the bar after the current one, in quarters
-        self._bars = 0.0
-        self._counts_bars = False
-        self._now = 0.0  # in quarters
-        self._seconds = 0.0
+        self._bar_start, self._now = 0.0, 0.0  # in quarters
+        self._bars, self._seconds = 0, 0.0
 
     @property
-    def bars(self) -> float:
-        """Bars begun so far (a whole number where tokens mark bars)."""
+    def bars(self) -> int:
+        """Bars begun so far."""
         return self._bars
 
     @property
@@ -41,32 +39,34 @@ class MidiClock:
         for part in self._parts[int(token[0])]:
             kind, _, value = part.partition("_")
             if kind == "Bar":
-                self._counts_bars = True
-                self._bars += 1
-                self._move_to(self._next_bar)
-                self._next_bar += self._quarters_per_bar
+                self._begin_bar()
             elif kind == "Position":
-                bar = self._next_bar - self._quarters_per_bar
-                self._move_to(bar + int(value) / self._per_beat * self._quarters_per_beat)
+                beats = int(value) / self._per_beat
+                self._move_to(self._bar_start + beats * self._quarters_per_beat)
             elif kind in ("TimeShift", "Rest"):
                 beats, fraction, resolution = (int(x) for x in value.split("."))
                 shift = (beats + fraction / resolution) * self._quarters_per_beat
                 self._move_to(self._now + shift)
             elif kind == "TimeSig":
-                self._change_meter(*(int(x) for x in value.split("/")))
+                numerator, denominator = (int(x) for x in value.split("/"))
+                self._quarters_per_beat = 4 / denominator
+                self._quarters_per_bar = numerator * self._quarters_per_beat
             elif kind == "Tempo":
                 self._tempo = float(value)
+            elif not self._marks_bars and self._bars == 0 and kind not in ("PAD", "BOS", "EOS"):
+                self._bars = 1  # the first note begins the first bar
+
+    def _begin_bar(self) -> None:
+        """A Bar token; the signature of the bar before it says how long that one was."""
+        if self._bars > 0:
+            self._bar_start += self._quarters_per_bar
+            self._move_to(self._bar_start)
+        self._bars += 1
 
     def _move_to(self, quarters: float) -> None:
         step = max(quarters - self._now, 0.0)
-        self._seconds += step * 60 / self._tempo
-        if not self._counts_bars:
-            self._bars += step / self._quarters_per_bar
         self._now += step
-
-    def _change_meter(self, numerator: int, denominator: int) -> None:
-        old = self._quarters_per_bar
-        self._quarters_per_beat = 4 / denominator
-        self._quarters_per_bar = numerator * 4 / denominator
-        if self._counts_bars:  # the signature stands inside the bar it is for
-            self._next_bar += self._quarters_per_bar - old
+        self._seconds += step * 60 / self._tempo
+        while not self._marks_bars and self._now >= self._bar_start + self._quarters_per_bar:
+            self._bar_start += self._quarters_per_bar
+            self._bars = max(self._bars, 1) + 1

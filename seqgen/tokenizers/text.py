@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from seqgen.config import LimitsConfig
+from seqgen.config import LimitsConfig, TokenizerConfig
 from seqgen.errors import FileRejected, UserError
 from seqgen.files import write_bytes, write_json
 from seqgen.tokenizers.base import Shift
@@ -27,6 +27,7 @@ class ByteTokenizer:
 
     def __init__(self, limits: LimitsConfig):
         self.vocabulary = Vocabulary((Field("byte", 259),), bos_id=BOS, eos_id=EOS, pad_id=PAD)
+        self.config = TokenizerConfig(type="bytes")
         self._limits = limits
 
     def encode(self, path: Path) -> np.ndarray:
@@ -61,7 +62,11 @@ class ByteTokenizer:
         """Count bytes."""
         return int((ids[:, 0] < 256).sum())
 
-    def clock(self) -> None:
+    def tempo(self, path: Path) -> None:
+        """Text has no tempo."""
+        return
+
+    def clock(self, *, tempo: float | None = None) -> None:
         """Text has no time."""
         return
 

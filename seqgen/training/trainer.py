@@ -94,8 +94,8 @@ def train(
     feed = FeedModule(data, config, seed=seed)
     with stopper:
         trainer.fit(module, feed, ckpt_path=run.last if resume else None, weights_only=True)
-    if not stopper.requested and keeper.validated_step != trainer.global_step:
-        if data.of_split(VALIDATION):
+    if not stopper.requested:
+        if data.of_split(VALIDATION) and keeper.validated_step != trainer.global_step:
             trainer.validate(module, feed, verbose=False)
         trainer.save_checkpoint(run.last)
     if trainer.is_global_zero and not run.model.exists():  # nothing held out, or stopped before

@@ -1,0 +1,38 @@
+"""Two ways of computing the same must agree before either is timed."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from seqgen.errors import UserError
+
+# Float32 throughout; on a GPU the input convolution may run in TF32.
+TOLERANCES = {"cpu": 1e-4, "cuda": 5e-3}
+
+
+class OutputsDiffer(UserError):
+    """Two variants that should compute the same do not."""
+
+
+def check_equal(
+    name: str, ours: Sequence[Tensor], reference_name: str, reference: Sequence[Tensor]
+) -> None:
+    """Compare tensors pairwise, relative to the largest reference value (or to 1).
+
+    Raises:
+        OutputsDiffer: names the two and how far they are apart.
+    """
+    for got, wanted in zip(ours, reference, strict=True):
+        if got.shape != wanted.shape:
+            raise OutputsDiffer(
+                f"{name} gives shape {list(got.shape)}, {reference_name} {list(wanted.shape)}: "
+                "nothing was timed"
+            )
+        difference = float((got - wanted).abs().max())
+        scale = max(1.0, float(wanted.abs().max()))
+        # Written so that a difference of NaN fails.
+        if not difference <= TOLERANCES.get(wanted.device.type, 5e-3) * scale:
+            raise OutputsDiffer(
+                f"{name} and {reference_name} should compute the same but differ by "
+                f"{difference:.2g} (values up to {scale:.2g}): nothing was timed"
+            )

@@ -1,0 +1,171 @@
+"""Timing variants of one thing in one run, round by round, so that a busy moment hits them all."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from seqgen.benchmark.records import Record
+
+LIBRARY = "library"  # the variant that the others are compared with
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way of computing something.
+
+    Attributes:
+        name: as it stands in the records.
+        run: the timed call, given what `prepare` returned; None: it cannot run here.
+        prepare: makes the input of one call, outside the timed part.
+        note: where `run` is None, the reason.
+    """
+
+    name: str
+    run: Callable[[Any], object] | None
+    prepare: Callable[[], Any] = lambda: None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long to measure.
+
+    Attributes:
+        seconds: for the repeats of one variant in one place.
+        max_repeats: the most repeats, however short a call is.
+        longest_call: a call that would take more seconds than this is not made.
+        measure_seconds: no further place of a measure is begun after so many.
+    """
+
+    seconds: float
+    max_repeats: int
+    longest_call: float
+    measure_seconds: float = math.inf
+
+
+class Clock:
+    """Times variants and makes records; foresees from what calls took what longer ones will."""
+
+    def __init__(self, effort: Effort, *, device: torch.device, dtype: str = "float32"):
+        self._effort = effort
+        self._device = device
+        self._dtype = dtype
+        self._last: dict[tuple[str, str, int], tuple[int, float]] = {}
+        self._began: dict[str, float] = {}
+
+    def records(
+        self, variants: Sequence[Variant], *, measure: str, batch: int, position: int, tokens: int
+    ) -> list[Record]:
+        """Time the variants against each other.
+
+        Args:
+            variants: those that compute the same, or stand for it.
+            measure, batch, position: the place, as in `Record`; go through positions upwards.
+            tokens: how many tokens one call handles, summed over rows.
+
+        Returns:
+            One record per variant, also for those that could not or should not run.
+        """
+        late = self._late(measure)
+        notes = {
+            v.name: v.note or late or self._too_long(measure, v.name, batch, position)
+            for v in variants
+        }
+        samples = self._time([v for v in variants if not notes[v.name]])
+        medians = {name: float(np.median(seconds)) for name, seconds in samples.items()}
+        for name, median in medians.items():
+            self._last[measure, name, batch] = (position, median)
+        places = {v.name: self._place(measure, v.name, batch, position) for v in variants}
+        return [
+            _timed(places[v.name], samples[v.name], tokens=tokens, library=medians.get(LIBRARY))
+            if v.name in samples
+            else Record(**places[v.name], note=notes[v.name])
+            for v in variants
+        ]
+
+    def untimed(
+        self, variant: str, *, measure: str, batch: int, position: int, **values: object
+    ) -> Record:
+        """Return a record without times: of bytes, or of what was left out and why (`note`)."""
+        return Record(**self._place(measure, variant, batch, position), **values)
+
+    def _place(self, measure: str, variant: str, batch: int, position: int) -> dict:
+        return {
+            "measure": measure,
+            "variant": variant,
+            "dtype": self._dtype,
+            "batch": batch,
+            "position": position,
+            "threads": torch.get_num_threads(),
+        }
+
+    def _late(self, measure: str) -> str:
+        """Say so if the time for this measure is used up."""
+        now = time.perf_counter()
+        if now - self._began.setdefault(measure, now) <= self._effort.measure_seconds:
+            return ""
+        return f"skipped: the {self._effort.measure_seconds:.0f} s for {measure} were over"
+
+    def _too_long(self, measure: str, variant: str, batch: int, position: int) -> str:
+        """Say how long a call would take, growing with the position, if that is too long."""
+        if (measure, variant, batch) not in self._last:
+            return ""
+        last_position, seconds = self._last[measure, variant, batch]
+        expected = seconds * position / last_position
+        if expected <= self._effort.longest_call:
+            return ""
+        self._last[measure, variant, batch] = (position, expected)
+        return f"skipped: {expected:.0f} s a call or more"
+
+    def _time(self, variants: Sequence[Variant]) -> dict[str, list[float]]:
+        """Warm up, then repeat round by round; a slow variant takes part in fewer rounds.
+
+        A call that nearly reaches the longest allowed is its own warm-up and only repeat.
+        """
+        seconds, longest = self._effort.seconds, self._effort.longest_call
+        samples: dict[str, list[float]] = {v.name: [] for v in variants}
+        repeats = {}
+        for v in variants:
+            first = self._once(v)
+            if first > max(seconds, longest / 2):
+                samples[v.name].append(first)
+                repeats[v.name] = 0
+                continue
+            typical = min(first, self._once(v)) if first <= seconds else first
+            repeats[v.name] = min(max(1, int(seconds / typical)), self._effort.max_repeats)
+        n_rounds = max(repeats.values(), default=0)
+        for i in range(n_rounds):
+            for v in variants:
+                n = repeats[v.name]
+                if (i + 1) * n // n_rounds > i * n // n_rounds:
+                    samples[v.name].append(self._once(v))
+        return samples
+
+    def _once(self, variant: Variant) -> float:
+        given = variant.prepare()
+        self._synchronize()
+        start = time.perf_counter()
+        variant.run(given)
+        self._synchronize()
+        return time.perf_counter() - start
+
+    def _synchronize(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+
+
+def _timed(place: dict, seconds: list[float], *, tokens: int, library: float | None) -> Record:
+    median = float(np.median(seconds))
+    return Record(
+        **place,
+        median_seconds=median,
+        p95_seconds=float(np.percentile(seconds, 95)),
+        tokens_per_second=tokens / median,
+        ratio_to_library=library / median if library else None,
+        repeats=len(seconds),
+    )

@@ -1,0 +1,35 @@
+"""`seqgen generate`: a trained run writes new files, from nothing or from prompts."""
+
+import click
+
+
+@click.command()
+@click.argument("run", required=False)
+@click.option("--temperature", default=1.0, show_default=True, help="0 is greedy.")
+@click.option("--top-k", type=int, help="Keep the k most likely tokens.")
+@click.option("--top-p", type=float, help="Keep the most likely tokens of this probability.")
+@click.option("--min-p", type=float, help="Keep tokens at least this share as likely as the best.")
+@click.option("--repetition-penalty", default=1.0, show_default=True, help="1 is none.")
+@click.option("--prompt", "prompts", multiple=True, metavar="FILE", help="Continue it; repeatable.")
+@click.option("--prompt-bars", type=click.IntRange(1), help="Use the first bars of a prompt only.")
+@click.option("--samples", type=click.IntRange(1), default=4, show_default=True, help="Per prompt.")
+@click.option("--max-tokens", type=click.IntRange(1), default=2048, show_default=True)
+@click.option("--bars", type=click.IntRange(1), help="Stop after so many new bars.")
+@click.option(
+    "--seconds", type=click.FloatRange(0, min_open=True), help="Stop after so much music."
+)
+@click.option("--seed", type=click.IntRange(0), help="Drawn, shown and recorded if not given.")
+@click.option("--free", is_flag=True, help="Turn the grammar mask off.")
+@click.option("--no-png", is_flag=True, help="Write no piano-roll pictures.")
+@click.option("--device", help="cpu, cuda or cuda:1; found by itself if not given.")
+@click.option("-o", "--output", metavar="DIR", help="Folder for the files [generated/<run>].")
+def generate(run: str | None, output: str | None, device: str | None, **options) -> None:
+    """Generate with a trained RUN (a run folder); the newest one if not given.
+
+    \b
+    python cli.py generate --temperature 0.9
+    python cli.py generate runs/mine --prompt song.mid --prompt-bars 8 --bars 16 --seed 7
+    """
+    from seqgen.commands.generating import execute
+
+    execute(run, output=output, device=device, **options)

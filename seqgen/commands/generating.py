@@ -1,0 +1,157 @@
+"""A generation command carried out: load, prompt, draw with a progress bar, write and check."""
+
+import secrets
+import time
+from collections.abc import Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from seqgen.checkpoint import LoadedModel, find_run, load_model
+from seqgen.commands.outputs import OutputFolder, Row
+from seqgen.commands.prompts import read_prompts
+from seqgen.commands.settings import console, pick_device
+from seqgen.decoding import generate
+from seqgen.errors import UserError
+from seqgen.sampling import Sampling
+
+RUNS = Path("runs")
+
+
+def execute(
+    run: str | None,
+    *,
+    output: str | None,
+    device: str | None,
+    temperature: float,
+    top_k: int | None,
+    top_p: float | None,
+    min_p: float | None,
+    repetition_penalty: float,
+    prompts: Sequence[str],
+    prompt_bars: int | None,
+    samples: int,
+    max_tokens: int,
+    bars: int | None,
+    seconds: float | None,
+    seed: int | None,
+    free: bool,
+    no_png: bool,
+) -> None:
+    """Generate `samples` files per prompt and write each as soon as it is finished."""
+    sampling = Sampling(temperature, top_k, top_p, min_p, repetition_penalty, grammar=not free)
+    path = Path(run) if run else find_run(RUNS)
+    loaded = load_model(path, device=pick_device(device))
+    read = read_prompts(prompts, loaded.tokenizer, bars=prompt_bars)
+    rows = [Row(i, prompt) for i, prompt in enumerate(p for p in read for _ in range(samples))]
+    seed = secrets.randbelow(2**31) if seed is None else seed
+    folder = OutputFolder(
+        Path(output) if output else Path("generated") / path.resolve().name,
+        loaded.tokenizer,
+        facts={
+            "run": str(path),
+            "step": loaded.step,
+            "seed": seed,
+            "sampling": vars(sampling),
+            "max_tokens": max_tokens,
+            "bars": bars,
+            "seconds": seconds,
+        },
+        pictures=not no_png,
+    )
+    limit = _Limit(rows, loaded, bars=bars, seconds=seconds)
+    console.print(f"{path} (step {loaded.step}), seed {seed}", highlight=False)
+    _draw(rows, loaded, folder, limit, sampling=sampling, max_tokens=max_tokens, seed=seed)
+    folder.tell(console)
+    if folder.failed:
+        raise UserError(
+            f"{len(folder.failed)} of {len(rows)} samples hold no note and were not written: "
+            f"allow more --max-tokens or another --temperature"
+        )
+
+
+class _Limit:
+    """Stops a row after so many new bars or seconds of music."""
+
+    def __init__(
+        self, rows: Sequence[Row], loaded: LoadedModel, *, bars: int | None, seconds: float | None
+    ):
+        self._bars, self._seconds = bars, seconds
+        self._clocks = [loaded.tokenizer.clock(tempo=row.prompt.tempo) for row in rows]
+        if (bars or seconds) and self._clocks[0] is None:
+            raise UserError("--bars and --seconds are for music; this run's tokens have no time")
+        self._starts = []
+        for row, clock in zip(rows, self._clocks, strict=True):
+            if clock is not None:
+                for token in row.prompt.ids:
+                    clock.feed(token)
+                self._starts.append((clock.bars, clock.seconds))
+                row.prompt_seconds = clock.seconds
+
+    def __call__(self, row: int, token: np.ndarray) -> bool:
+        clock = self._clocks[row]
+        if clock is None:
+            return False
+        clock.feed(token)
+        bars, seconds = self._starts[row]
+        return (self._bars is not None and clock.bars - bars > self._bars) or (
+            self._seconds is not None and clock.seconds - seconds >= self._seconds
+        )
+
+
+def _draw(
+    rows: list[Row],
+    loaded: LoadedModel,
+    folder: OutputFolder,
+    limit: _Limit,
+    *,
+    sampling: Sampling,
+    max_tokens: int,
+    seed: int,
+) -> None:
+    begin = time.perf_counter()
+    steps = generate(
+        loaded.model.recurrent(),
+        [row.prompt.ids for row in rows],
+        sampling=sampling,
+        max_tokens=max_tokens,
+        stop=limit,
+        seed=seed,
+    )
+    with _bar(len(rows), max_tokens) as advance:
+        drawn = 0
+        for step in steps:
+            drawn += len(step.rows)
+            seconds = time.perf_counter() - begin
+            for row, token in zip(step.rows, step.tokens, strict=True):
+                rows[row].tokens.append(token)
+            for row in step.finished:
+                rows[row].seconds = seconds
+                folder.write(rows[row], ended=row in step.ended)
+            advance(len(step.rows), drawn / seconds, len(step.finished))
+
+
+@contextmanager
+def _bar(n_rows: int, max_tokens: int):
+    """Show tokens drawn, decode tokens/s over all rows, and samples finished."""
+    bar = Progress(
+        TextColumn("generating"),
+        BarColumn(),
+        TextColumn("{task.fields[finished]} of {task.fields[n_rows]} finished"),
+        TextColumn("{task.fields[rate]:,.0f} tokens/s"),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+    )
+    task = bar.add_task("", total=n_rows * max_tokens, finished=0, n_rows=n_rows, rate=0.0)
+    finished = 0
+
+    def advance(tokens: int, rate: float, newly_finished: int) -> None:
+        nonlocal finished
+        finished += newly_finished
+        bar.update(task, advance=tokens, rate=rate, finished=finished)
+
+    with bar:
+        yield advance

@@ -1,0 +1,99 @@
+"""Generated files: written under a new name, read back, recorded, pictured.
+
+Legend: F fields.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from seqgen.commands.prompts import Prompt
+from seqgen.errors import FileRejected
+from seqgen.files import atomic_path, write_json
+from seqgen.midi import open_midi, summarize
+from seqgen.rendering.piano_roll import save_piano_roll
+from seqgen.tokenizers import Tokenizer
+
+
+@dataclass
+class Row:
+    """One sample while it grows: its prompt, and the tokens [F] drawn so far."""
+
+    index: int
+    prompt: Prompt
+    tokens: list[np.ndarray] = field(default_factory=list)
+    prompt_seconds: float | None = None  # of music, in the prompt
+    seconds: float = 0.0  # from the start of generation to this row's end
+
+
+class OutputFolder:
+    """Writes samples as 001.mid, 001.json, 001.png …, never over what is there."""
+
+    def __init__(self, path: Path, tokenizer: Tokenizer, *, facts: dict, pictures: bool):
+        path.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        self._tokenizer = tokenizer
+        self._facts = facts
+        self._pictures = pictures and tokenizer.suffix == ".mid"
+        taken = [int(p.stem) for p in path.iterdir() if p.stem.isdecimal()]
+        self._first = max(taken, default=0) + 1
+        self.written: list[tuple[Path, str]] = []
+        self.failed: list[int] = []
+
+    def write(self, row: Row, *, ended: bool) -> None:
+        """Write a finished sample; it is kept only if it reads back with something in it."""
+        drawn = np.stack(row.tokens)
+        path = self._path / f"{self._first + row.index:03d}{self._tokenizer.suffix}"
+        ids = np.concatenate([row.prompt.ids, drawn])
+        try:
+            with atomic_path(path) as temporary:
+                self._tokenizer.decode(ids, temporary, tempo=row.prompt.tempo)
+                content = self._check(temporary)
+        except FileRejected:
+            self.failed.append(row.index)
+            return
+        write_json(path.with_suffix(".json"), self._record(row, path, content, ended=ended))
+        if self._pictures:
+            title = f"{path.stem}, seed {self._facts['seed']}"
+            save_piano_roll(
+                open_midi(path),
+                path.with_suffix(".png"),
+                title=title,
+                continuation_from_seconds=row.prompt_seconds if row.prompt.file else None,
+            )
+        self.written.append((path, self._describe(content, len(drawn), ended=ended)))
+
+    def tell(self, console: Console) -> None:
+        """Print what was written."""
+        for path, description in sorted(self.written):
+            console.print(f"  {path}: {description}", highlight=False, soft_wrap=True)
+        kinds = "records (.json)" + (" and pictures (.png)" if self._pictures else "")
+        if self.written:
+            console.print(f"{len(self.written)} files in {self._path}, {kinds} beside them")
+
+    def _check(self, path: Path) -> dict:
+        """Read a written file back with other code than wrote it."""
+        if self._tokenizer.suffix != ".mid":
+            return {"bytes": path.stat().st_size}
+        summary = summarize(open_midi(path))
+        return {"notes": summary.n_notes, "music_seconds": round(summary.seconds, 3)}
+
+    def _record(self, row: Row, path: Path, content: dict, *, ended: bool) -> dict:
+        return {
+            **self._facts,
+            "file": path.name,
+            "row": row.index,
+            "prompt": row.prompt.file,
+            "prompt_tokens": len(row.prompt.ids),
+            "tokens": len(row.tokens),
+            "ended_by_itself": ended,
+            "generation_seconds": round(row.seconds, 3),
+            "decode_tokens_per_second": round(len(row.tokens) / row.seconds, 1),
+            **content,
+        }
+
+    def _describe(self, content: dict, n_tokens: int, *, ended: bool) -> str:
+        what = ", ".join(f"{value:g} {name.replace('_', ' ')}" for name, value in content.items())
+        return f"{n_tokens} tokens, {what}{'' if ended else ' (cut)'}"

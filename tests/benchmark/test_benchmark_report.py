@@ -1,0 +1,112 @@
+"""Records in JSON, in tables, in sentences, and from the command."""
+
+import io
+import json
+
+import pytest
+from click.testing import CliRunner
+from rich.console import Console
+
+from seqgen.benchmark import run
+from seqgen.benchmark.records import KEYS, Record, read_records, write_records
+from seqgen.benchmark.report import crossing_sentences, tables
+from seqgen.benchmark.timing import Effort
+from seqgen.commands.benchmark import MEASURES, benchmark
+from seqgen.commands.settings import PROJECT
+from seqgen.config import load_config
+
+
+def record(variant, position, seconds, *, measure="decode", batch=1, **values):
+    return Record(
+        measure=measure,
+        variant=variant,
+        dtype="float32",
+        batch=batch,
+        position=position,
+        threads=2,
+        median_seconds=seconds,
+        **values,
+    )
+
+
+def decode_records(cached):
+    """The recurrent step takes 10 ms everywhere; `cached` gives milliseconds by position."""
+    return [
+        r
+        for position, milliseconds in cached.items()
+        for r in (
+            record("recurrent", position, 0.010),
+            record("full-cached", position, milliseconds and milliseconds / 1e3),
+        )
+    ]
+
+
+def test_records_survive_json(tmp_path):
+    records = [
+        record("library", 5, 0.25, p95_seconds=0.5, tokens_per_second=4.0, ratio_to_library=1.0),
+        record("full-cached", 5, None, measure="memory", bytes=640),
+        record("slow", 5, None, note="skipped: too long"),
+    ]
+    path = tmp_path / "results" / "benchmark.json"
+    write_records(path, records)
+    assert read_records(path) == records
+    assert all(tuple(values) == KEYS for values in json.loads(path.read_text()))
+
+
+@pytest.mark.parametrize(
+    ("cached", "said"),
+    [
+        ({8: 12, 16: 20}, "at every position measured, from 8 on (2.00 times as fast at 16)"),
+        ({8: 9, 16: 10.1, 32: 30}, "from position 32 on (3.00 times as fast at 32), but not"),
+        ({8: 12, 16: 9}, "does not clearly beat"),
+        ({8: 12, 16: None}, "from 8 on (1.20 times as fast at 8)"),
+    ],
+)
+def test_the_sentence_says_no_more_than_was_measured(cached, said):
+    sentence, caution = crossing_sentences(decode_records(cached))
+    assert said in sentence
+    assert "stronger opponent" in caution
+
+
+def test_without_a_comparison_there_is_no_sentence():
+    assert list(crossing_sentences(decode_records({8: None}))) == []
+
+
+def test_tables_fit_a_terminal_and_name_what_was_left_out():
+    console = Console(width=80, record=True, file=io.StringIO())
+    records = [
+        record("library", 100_000, 0.0123, tokens_per_second=81.3, ratio_to_library=1.0, repeats=9),
+        record("full-recomputed", 100_000, None, note="skipped: 70 s a call or more"),
+        record("recurrent", 128, None, measure="memory", bytes=1_612_808),
+    ]
+    for part in tables(records, setting="a tiny model"):
+        console.print(part)
+    text = console.export_text()
+    assert "12.3 ms" in text
+    assert "1.61 MB" in text
+    assert "full-recomputed (batch 1, 100000) skipped: 70 s a call or more." in text
+    assert text.count("a tiny model") == 2
+    assert "…" not in text
+
+
+def test_the_command_measures_prints_and_writes(tmp_path, monkeypatch):
+    positions = dict.fromkeys(MEASURES, (4, 8))
+    effort = Effort(seconds=0.01, max_repeats=2, longest_call=10.0)
+    monkeypatch.setattr(run, "QUICK", run.Plan(positions, (1,), effort))
+    config = tmp_path / "tiny.yaml"
+    config.write_text("model:\n  d_model: 8\n  n_layers: 1\n  n_heads: 2\n")
+    path = tmp_path / "out.json"
+    arguments = [str(config), "--quick", "--device", "cpu", "--batch", "2", "--json", str(path)]
+    result = CliRunner().invoke(benchmark, arguments, catch_exceptions=False)
+    assert result.exit_code == 0
+    assert {r.measure for r in read_records(path)} == set(MEASURES)
+    assert {r.batch for r in read_records(path)} == {1, 2}  # memory is per stream
+
+
+def test_the_command_knows_all_measures():
+    assert tuple(run.MEASURES) == MEASURES
+
+
+def test_the_reference_configuration_is_the_reference_model():
+    model = load_config(PROJECT / "configs" / "reference-12x512.yaml").model
+    assert (model.n_layers, model.d_model, model.n_heads, model.d_ff) == (12, 512, 8, 2048)

@@ -1,0 +1,104 @@
+"""Every measure on a model small enough that nothing takes time."""
+
+import pytest
+
+from seqgen.benchmark.records import KEYS
+from seqgen.benchmark.run import MEASURES, Plan, load_subject, make_plan, run_benchmark
+from seqgen.benchmark.subject import Subject
+from seqgen.benchmark.timing import LIBRARY, Effort
+from seqgen.config import ModelConfig
+from seqgen.errors import UserError
+from seqgen.model.sequence_model import SequenceModel
+from seqgen.vocabulary import Field, Vocabulary
+
+QUICKEST = Plan(
+    positions=dict.fromkeys(MEASURES, (5, 9)),
+    batches=(1, 2),
+    effort=Effort(seconds=0.01, max_repeats=2, longest_call=10.0),
+)
+
+
+def tiny_subject(**settings):
+    config = ModelConfig(**{"d_model": 16, "n_layers": 2, "n_heads": 2, "dropout": 0.0} | settings)
+    vocabulary = Vocabulary((Field("a", 7), Field("b", 5)), bos_id=1, eos_id=2, pad_id=0)
+    return Subject(SequenceModel(config, vocabulary), weights="random weights")
+
+
+@pytest.fixture(scope="module")
+def records():
+    return run_benchmark(tiny_subject(), QUICKEST)
+
+
+def test_each_measure_has_all_its_variants_at_every_place(records):
+    for name, module in MEASURES.items():
+        batches = (1,) if name == "memory" else (1, 2)
+        places = [(r.batch, r.position, r.variant) for r in records if r.measure == name]
+        assert sorted(places) == sorted(
+            (b, p, variant) for b in batches for p in (5, 9) for variant in module.VARIANTS
+        )
+
+
+def test_records_have_exactly_the_keys(records):
+    assert all(tuple(record.to_json()) == KEYS for record in records)
+
+
+def test_times_are_positive_and_ordered(records):
+    timed = [record for record in records if record.measure != "memory"]
+    assert all(0 < record.median_seconds <= record.p95_seconds for record in timed)
+    assert all(record.tokens_per_second > 0 for record in timed)
+
+
+def test_the_library_is_as_fast_as_itself(records):
+    library = [record for record in records if record.variant == LIBRARY]
+    assert {record.measure for record in library} == set(MEASURES) - {"memory"}
+    assert all(record.ratio_to_library == 1 for record in library)
+
+
+def test_tokens_are_summed_over_rows(records):
+    tokens = {
+        (r.measure, r.batch): round(r.tokens_per_second * r.median_seconds)
+        for r in records
+        if r.measure != "memory" and r.position == 9
+    }
+    assert tokens["decode", 2] == 2
+    assert tokens["prefill", 2] == tokens["attention", 2] == tokens["training", 2] == 18
+
+
+def test_the_state_keeps_its_size_while_the_cache_grows(records):
+    sizes = {(r.variant, r.position): r.bytes for r in records if r.measure == "memory"}
+    assert sizes["recurrent", 5] == sizes["recurrent", 9]
+    assert sizes["full-cached", 5] * 9 == sizes["full-cached", 9] * 5
+
+
+def test_only_the_named_measures_run_and_progress_is_told():
+    told = []
+    some = run_benchmark(
+        tiny_subject(), QUICKEST, only=["memory"], tell=lambda *event: told.append(event)
+    )
+    assert {record.measure for record in some} == {"memory"}
+    assert told == [("memory", 0, 2), ("memory", 1, 2), ("memory", 2, 2)]
+
+
+def test_places_beyond_learned_positions_are_rows_without_times():
+    subject = tiny_subject(positions="learned", max_positions=8)
+    some = run_benchmark(subject, QUICKEST, only=["decode", "memory"])
+    long = [record for record in some if record.measure == "decode" and record.position == 9]
+    assert long
+    assert all(record.median_seconds is None and record.note for record in long)
+    assert all(r.median_seconds for r in some if r.measure == "decode" and r.position == 5)
+
+
+def test_a_configuration_gives_its_model_and_other_targets_a_reason(tmp_path):
+    path = tmp_path / "tiny.yaml"
+    path.write_text("model:\n  d_model: 8\n  n_layers: 1\n  n_heads: 2\n")
+    assert load_subject(path).config.d_model == 8
+    with pytest.raises(UserError, match="no configuration file"):
+        load_subject(tmp_path / "absent.yaml")
+    with pytest.raises(UserError, match=r"model\.json"):
+        load_subject(tmp_path)
+
+
+def test_batches_replace_those_of_the_plan():
+    assert make_plan(quick=True).batches == (1,)
+    assert make_plan(quick=False).batches == (1, 8)
+    assert make_plan(quick=True, batches=[64, 4, 4]).batches == (4, 64)

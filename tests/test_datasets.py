@@ -1,0 +1,32 @@
+"""datasets/ holds data and text only, and each corpus says what it is."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+DATASETS = Path(__file__).resolve().parents[1] / "datasets"
+FOLDERS = sorted(path for path in DATASETS.iterdir() if path.is_dir())
+KEYS = {"name", "title", "importer", "source", "licence", "split"}
+MORE_KEYS = {"music21-chorales": set(), "midi-folder": {"folder"}}
+
+
+def test_datasets_hold_no_code():
+    assert not list(DATASETS.rglob("*.py"))
+
+
+def test_the_known_corpora_are_there():
+    assert {"chorales", "pop909"} <= {folder.name for folder in FOLDERS}
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_each_corpus_has_a_complete_description(folder):
+    description = yaml.safe_load((folder / "dataset.yaml").read_text())
+    assert set(description) == KEYS | MORE_KEYS[description["importer"]]
+    assert all(isinstance(value, str) and value.strip() for value in description.values())
+    assert description["name"] == folder.name
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_each_corpus_has_a_readme_that_names_its_licence(folder):
+    assert "licence" in (folder / "README.md").read_text().lower()
