@@ -172,7 +172,7 @@ build_jobs() {
 # Without debug information (-g0) each file compiles in three quarters of the time. setuptools lets the
 # flags given here replace Python's own, so -O3 is said again: without it the kernel is 14 times slower.
 build_fast_transformers() {
-    say "[3/4] building pytorch-fast-transformers, about 2 minutes on two cores..."
+    say "[3/4] building pytorch-fast-transformers, about 2 minutes on two free cores..."
     local build=$venv/build flags="-O3 -DNDEBUG -fwrapv -g0"
     rm -rf "$build" "$built_stamp"
     mkdir "$build"

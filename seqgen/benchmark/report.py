@@ -30,8 +30,8 @@ def setting(subject: Subject, records: Sequence[Record]) -> str:
     threads = records[0].threads
     return (
         f"{c.n_layers} layers of width {c.d_model}, {c.n_heads} heads, {millions:.1f}M parameters "
-        f"({subject.weights}), {records[0].dtype}, {device}, {threads} thread{'s' * (threads > 1)}, "
-        f"torch {torch.__version__}"
+        f"({subject.weights}), {records[0].dtype}, {device}, "
+        f"{threads} thread{'s' * (threads > 1)}, torch {torch.__version__}"
     )
 
 
@@ -61,7 +61,7 @@ def crossing_sentences(records: Sequence[Record]) -> Iterator[str]:
             ratios = [times["full-cached", p] / times["recurrent", p] for p in both]
             yield f"Batch {batch}: in this run the recurrent step {_verdict(both, ratios)}."
     if compared:
-        yield "That cache is copied at every step; one allocated ahead would be a stronger opponent."
+        yield "That cache is copied at every step; one allocated ahead would be a harder opponent."
 
 
 def _verdict(positions: Sequence[int], ratios: Sequence[float]) -> str:

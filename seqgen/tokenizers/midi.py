@@ -113,9 +113,10 @@ class MidiTokenizer:
             for i, path in enumerate(paths):
                 clean.append(Path(folder) / f"{i}.mid")
                 clean[-1].write_bytes(self._read(path).dumps_midi())
-            self._miditok.train(vocab_size=vocab_size, model="BPE", files_paths=clean)
+            learner = FORMATS[self.config.type](_miditok_config(self.config))
+            learner.train(vocab_size=vocab_size, model="BPE", files_paths=clean)
             saved = Path(folder) / "miditok.json"
-            self._miditok.save(saved)
+            learner.save(saved)
             return MidiTokenizer(self.config, self._limits, saved)
 
     def names(self) -> list[str]:
@@ -145,7 +146,8 @@ class MidiTokenizer:
         for i in range(len(self._miditok)):
             sequence = miditok.TokSequence(ids=[i], are_ids_encoded=True)
             self._miditok.decode_token_ids(sequence)
-            expanded.append([plain[j] for j in sequence.ids])
+            # MidiTok's merges hold one id that stands for nothing and is never produced.
+            expanded.append([plain[j] for j in sequence.ids] or ["PAD_None"])
         return expanded
 
     @cached_property

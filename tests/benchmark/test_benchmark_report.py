@@ -65,7 +65,7 @@ def test_records_survive_json(tmp_path):
 def test_the_sentence_says_no_more_than_was_measured(cached, said):
     sentence, caution = crossing_sentences(decode_records(cached))
     assert said in sentence
-    assert "stronger opponent" in caution
+    assert "harder opponent" in caution
 
 
 def test_without_a_comparison_there_is_no_sentence():

@@ -1,0 +1,87 @@
+"""The walls of docs/design.md, read off the import statements."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "seqgen"
+FLOORS = [
+    {"errors", "files", "config", "vocabulary"},
+    {"midi", "tokenizers", "attention", "model", "sampling"},
+    {"data", "checkpoint", "rendering"},
+    {"training", "decoding", "evaluation", "export"},
+    {"benchmark", "serving"},
+    {"commands"},
+]
+# On the floor of parts, who may use whom.
+BESIDE = {("tokenizers", "midi"), ("model", "attention")}
+OWNERS = {
+    "fast_transformers": {"attention", "model/stack.py", "benchmark"},
+    "miditok": {"tokenizers/midi.py"},
+    "miditoolkit": {"midi", "evaluation"},
+    "pytorch_lightning": {"training"},
+    "click": {"commands"},
+}
+
+
+def modules():
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path):
+    """All absolute module names that a file imports, at any depth."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import"
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def floor(name: str) -> int:
+    return next(i for i, rooms in enumerate(FLOORS) if name in rooms)
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_down(path):
+    here = room(path)
+    if here == "__init__":
+        return
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[0] != "seqgen" or len(parts) == 1 or parts[1] == here:
+            continue
+        there = parts[1]
+        beside = floor(there) == 0 or (here, there) in BESIDE
+        assert floor(there) < floor(here) or beside, f"{path} imports {name}"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_libraries_stay_in_their_rooms(path):
+    place = path.relative_to(PACKAGE).as_posix()
+    for name in imports(path):
+        owners = OWNERS.get(name.split(".")[0])
+        if owners is not None:
+            assert place in owners or room(path) in owners, f"{path} imports {name}"
+
+
+def test_tokenizers_do_not_import_torch():
+    for path in (PACKAGE / "tokenizers").glob("*.py"):
+        assert not [name for name in imports(path) if name.split(".")[0] == "torch"], path
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_files_are_short_and_say_what_they_are_for(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= 300
+    assert path.name == "__init__.py" or ast.get_docstring(ast.parse(text)), path
+
+
+def test_datasets_hides_no_library():
+    assert not list((PACKAGE.parent / "datasets").rglob("*.py"))

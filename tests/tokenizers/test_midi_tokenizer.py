@@ -1,0 +1,202 @@
+"""MIDI goes to ids and back, whole, in every format; the grammar knows what real music does."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from conftest import TICKS, write_song, write_songs
+
+from seqgen.config import LimitsConfig, TokenizerConfig
+from seqgen.errors import FileRejected, UserError
+from seqgen.midi import Instrument, MidiFile, Note, TempoChange, open_midi
+from seqgen.tokenizers import Shift, build_tokenizer, load_tokenizer
+
+TYPES = ["remi", "tsd", "midilike", "structured"]
+RICH = {
+    "use_programs": True,
+    "use_velocities": True,
+    "use_tempos": True,
+    "use_time_signatures": True,
+    "use_rests": True,
+}
+
+
+def tokenizer(type="remi", **options):
+    return build_tokenizer(TokenizerConfig(type=type, **options), LimitsConfig())
+
+
+def notes(midi, quantum=TICKS // 4):
+    """Onset, pitch and end of all notes in quantised steps of a sixteenth."""
+    scale = TICKS / midi.ticks_per_beat / quantum
+    return sorted(
+        (round(n.start * scale), n.pitch, round(n.end * scale))
+        for track in midi.instruments
+        for n in track.notes
+    )
+
+
+@pytest.fixture
+def song(tmp_path):
+    return write_song(tmp_path / "song.mid")
+
+
+@pytest.mark.parametrize("options", [{}, RICH], ids=["compact", "rich"])
+@pytest.mark.parametrize("type", TYPES)
+def test_round_trip_keeps_every_note(tmp_path, song, type, options):
+    t = tokenizer(type, **options)
+    t.decode(t.encode(song), tmp_path / "back.mid")
+    assert notes(open_midi(tmp_path / "back.mid")) == notes(open_midi(song))
+
+
+def test_round_trip_keeps_instruments_and_drums_when_asked(tmp_path):
+    midi = MidiFile(ticks_per_beat=TICKS)
+    for program, is_drum, pitch in ((0, False, 60), (40, False, 72), (0, True, 36)):
+        track = Instrument(program, is_drum=is_drum)
+        track.notes = [Note(80, pitch, i * TICKS, (i + 1) * TICKS) for i in range(8)]
+        midi.instruments.append(track)
+    midi.dump(str(tmp_path / "band.mid"))
+    t = tokenizer(use_programs=True)
+    t.decode(t.encode(tmp_path / "band.mid"), tmp_path / "back.mid")
+    back = open_midi(tmp_path / "back.mid")
+    kinds = sorted((i.program, i.is_drum, len(i.notes)) for i in back.instruments)
+    assert kinds == [(0, False, 8), (0, True, 8), (40, False, 8)]
+    t = tokenizer()
+    t.decode(t.encode(tmp_path / "band.mid"), tmp_path / "merged.mid")
+    merged = open_midi(tmp_path / "merged.mid")
+    assert [(i.is_drum, len(i.notes)) for i in merged.instruments] == [(False, 16)]
+
+
+def test_only_drums_is_refused_with_the_way_out(tmp_path):
+    midi = MidiFile(ticks_per_beat=TICKS)
+    drums = Instrument(0, is_drum=True)
+    drums.notes = [Note(80, 36, i * TICKS, (i + 1) * TICKS) for i in range(8)]
+    midi.instruments = [drums]
+    midi.dump(str(tmp_path / "drums.mid"))
+    with pytest.raises(FileRejected, match="use_programs=true"):
+        tokenizer().encode(tmp_path / "drums.mid")
+    assert tokenizer(use_programs=True).encode(tmp_path / "drums.mid").shape[1] == 1
+
+
+@pytest.mark.parametrize("options", [{}, RICH], ids=["compact", "rich"])
+@pytest.mark.parametrize("type", TYPES)
+def test_real_pieces_obey_the_grammar_also_when_merged(tmp_path, type, options):
+    folder = write_songs(tmp_path, 6)
+    files = sorted(folder.glob("*.mid"))
+    plain = tokenizer(type, **options)
+    merged = plain.train(files, vocab_size=plain.vocabulary.sizes[0] + 40)
+    for t in (plain, merged):
+        v = t.vocabulary
+        for file in files:
+            ids = [v.bos_id, *t.encode(file)[:, 0], v.eos_id]
+            for i, (a, b) in enumerate(pairwise(ids)):
+                allowed = v.allowed(np.array([[a]]), has_unit=np.array([i > 0]))
+                assert allowed[0, b], (t.names()[a], t.names()[b])
+    assert len(merged.encode(files[0])) < len(plain.encode(files[0]))
+    assert merged.units(merged.encode(files[0])) == plain.units(plain.encode(files[0]))
+
+
+@pytest.mark.parametrize("merged", [False, True], ids=["plain", "bpe"])
+def test_a_loaded_tokenizer_is_the_same(tmp_path, merged):
+    files = sorted(write_songs(tmp_path / "songs", 5).glob("*.mid"))
+    t = tokenizer("tsd", use_velocities=True)
+    if merged:
+        t = t.train(files, vocab_size=t.vocabulary.sizes[0] + 30)
+    (tmp_path / "saved").mkdir()
+    t.save(tmp_path / "saved")
+    again = load_tokenizer(tmp_path / "saved")
+    assert again.fingerprint() == t.fingerprint()
+    assert again.vocabulary == t.vocabulary
+    assert np.array_equal(again.encode(files[0]), t.encode(files[0]))
+
+
+def test_fingerprints_tell_tokenizers_apart():
+    options = [{}, {"type": "tsd"}, {"use_tempos": True}, {"positions_per_beat": 8}]
+    assert len({tokenizer(**o).fingerprint() for o in options}) == len(options)
+
+
+def test_transposing_moves_every_pitch_and_nothing_else(tmp_path, song):
+    t = tokenizer(use_velocities=True)
+    plain, up, louder = t.encode_variants(song, [Shift(), Shift(2), Shift(velocity=20)])
+    for name, ids in (("plain", plain), ("up", up)):
+        t.decode(ids, tmp_path / f"{name}.mid")
+    expected = [(s, p + 2, e) for s, p, e in notes(open_midi(tmp_path / "plain.mid"))]
+    assert notes(open_midi(tmp_path / "up.mid")) == sorted(expected)
+    assert len(louder) == len(plain)
+    assert not np.array_equal(louder, plain)
+
+
+def test_a_shift_beyond_midis_pitches_is_left_out(tmp_path):
+    midi = MidiFile(ticks_per_beat=TICKS)
+    track = Instrument(0)
+    track.notes = [Note(80, 126, i * TICKS, (i + 1) * TICKS) for i in range(8)]
+    midi.instruments = [track]
+    midi.dump(str(tmp_path / "high.mid"))
+    variants = tokenizer().encode_variants(tmp_path / "high.mid", [Shift(t) for t in (0, 1, 2)])
+    assert len(variants) == 2
+
+
+def test_units_are_notes(song):
+    for type in TYPES:
+        t = tokenizer(type)
+        assert t.units(t.encode(song)) == 64
+
+
+def test_an_unfinished_note_at_the_end_is_left_out(tmp_path, song):
+    t = tokenizer()
+    ids = t.encode(song)
+    cut = next(i for i in range(60, 80) if t.names()[ids[i, 0]].startswith("Pitch"))
+    t.decode(ids[: cut + 1], tmp_path / "cut.mid")
+    t.decode(ids[:cut], tmp_path / "whole.mid")
+    assert notes(open_midi(tmp_path / "cut.mid")) == notes(open_midi(tmp_path / "whole.mid"))
+
+
+def test_written_files_have_a_fine_grid_and_the_asked_tempo(tmp_path, song):
+    t = tokenizer(tempo=90)
+    t.decode(t.encode(song), tmp_path / "a.mid")
+    t.decode(t.encode(song), tmp_path / "b.mid", tempo=70)
+    a, b = open_midi(tmp_path / "a.mid"), open_midi(tmp_path / "b.mid")
+    assert a.ticks_per_beat == 480
+    assert round(a.tempo_changes[0].tempo) == 90
+    assert round(b.tempo_changes[0].tempo) == 70
+    assert round(t.tempo(song)) == 100
+
+
+@pytest.mark.parametrize("options", [{}, RICH], ids=["compact", "rich"])
+@pytest.mark.parametrize("type", TYPES)
+def test_the_clock_agrees_with_the_file(song, type, options):
+    if type == "structured" and options:
+        options = {"use_programs": True}
+    t = tokenizer(type, **options)
+    clock = t.clock(tempo=100)
+    for token in t.encode(song):
+        clock.feed(token)
+    # The last onset is beat 31 of 32, in bar 8; a note-off token comes one beat later.
+    last_beat = 32 if type == "midilike" else 31
+    assert clock.seconds == pytest.approx(last_beat * 0.6, rel=0.02)
+    assert clock.bars == (9 if type == "midilike" else 8)
+
+
+def test_the_clock_follows_the_meter(tmp_path):
+    midi = open_midi(write_song(tmp_path / "a.mid", bars=3))
+    midi.time_signature_changes[0].numerator = 3
+    midi.tempo_changes = [TempoChange(60, 0)]
+    midi.dump(str(tmp_path / "b.mid"))
+    t = tokenizer(use_time_signatures=True)
+    clock = t.clock(tempo=60)
+    for token in t.encode(tmp_path / "b.mid"):
+        clock.feed(token)
+    assert clock.bars == 4  # twelve beats in bars of three
+    assert clock.seconds == pytest.approx(11)
+
+
+def test_merges_must_exceed_the_plain_vocabulary(song):
+    with pytest.raises(UserError, match="must be above the"):
+        tokenizer().train([song], vocab_size=50)
+
+
+def test_a_folder_without_tokenizer_is_refused(tmp_path):
+    with pytest.raises(UserError, match="no usable tokenizer"):
+        load_tokenizer(tmp_path)
+    (tmp_path / "tokenizer.json").write_text('{"type": "remi", "config": {"type": "remix"}}')
+    with pytest.raises(UserError, match="no usable tokenizer"):
+        load_tokenizer(tmp_path)

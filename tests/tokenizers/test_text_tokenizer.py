@@ -1,0 +1,57 @@
+"""Bytes go through unchanged, id 0 included."""
+
+import numpy as np
+import pytest
+
+from seqgen.config import LimitsConfig, TokenizerConfig
+from seqgen.errors import FileRejected
+from seqgen.tokenizers import Shift, build_tokenizer, load_tokenizer
+
+
+@pytest.fixture
+def tokenizer():
+    return build_tokenizer(TokenizerConfig(type="bytes"), LimitsConfig(max_file_bytes=1000))
+
+
+def test_round_trip(tmp_path, tokenizer):
+    (tmp_path / "a.txt").write_text("Zoë\x00 said: 你好\n")
+    ids = tokenizer.encode(tmp_path / "a.txt")
+    v = tokenizer.vocabulary
+    framed = np.concatenate([v.special_token(v.bos_id)[None], ids, v.special_token(v.eos_id)[None]])
+    tokenizer.decode(framed, tmp_path / "b.txt")
+    assert (tmp_path / "b.txt").read_bytes() == (tmp_path / "a.txt").read_bytes()
+    assert tokenizer.units(framed) == len(ids)
+
+
+def test_half_a_character_at_the_end_is_left_out(tmp_path, tokenizer):
+    (tmp_path / "a.txt").write_text("aé")
+    tokenizer.decode(tokenizer.encode(tmp_path / "a.txt")[:-1], tmp_path / "b.txt")
+    assert (tmp_path / "b.txt").read_text() == "a"
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [(b"", "empty"), (b" \n", "empty"), (b"\xff\xfe", "unsupported"), (b"x" * 1001, "absurd")],
+)
+def test_unusable_files_are_refused(tmp_path, tokenizer, content, kind):
+    (tmp_path / "a.txt").write_bytes(content)
+    with pytest.raises(FileRejected) as caught:
+        tokenizer.encode(tmp_path / "a.txt")
+    assert caught.value.kind == kind
+
+
+def test_a_missing_file_is_unreadable(tmp_path, tokenizer):
+    with pytest.raises(FileRejected, match=r"none\.txt"):
+        tokenizer.encode(tmp_path / "none.txt")
+
+
+def test_text_has_no_shifts_and_no_time(tmp_path, tokenizer):
+    (tmp_path / "a.txt").write_text("abc")
+    assert len(tokenizer.encode_variants(tmp_path / "a.txt", [Shift(), Shift(1)])) == 1
+    assert tokenizer.clock() is None
+    assert len(tokenizer.names()) == tokenizer.vocabulary.sizes[0]
+
+
+def test_a_loaded_tokenizer_is_the_same(tmp_path, tokenizer):
+    tokenizer.save(tmp_path)
+    assert load_tokenizer(tmp_path).fingerprint() == tokenizer.fingerprint()
