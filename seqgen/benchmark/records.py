@@ -35,7 +35,8 @@ class Record:
         threads: of torch on the CPU.
         median_seconds, p95_seconds: of the repeats of one call; None: not measured.
         tokens_per_second: summed over rows.
-        ratio_to_library: the library's median divided by this one; above 1 is faster.
+        ratio_to_library: the library's median divided by this one, in the same run at the same
+            place; above 1 is faster. None also where the library was called only once.
         bytes: of what a stream carries from step to step.
         repeats: calls behind the median; for the table only.
         note: why there is no time; for the table only.

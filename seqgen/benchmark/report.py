@@ -53,7 +53,7 @@ def crossing_sentences(records: Sequence[Record]) -> Iterator[str]:
         times = {
             (r.variant, r.position): r.median_seconds
             for r in records
-            if r.batch == batch and r.median_seconds is not None
+            if r.batch == batch and r.median_seconds is not None and r.repeats != 1
         }
         both = sorted(p for v, p in times if v == "full-cached" and ("recurrent", p) in times)
         if both:

@@ -52,13 +52,13 @@ THOROUGH = Plan(
 QUICK = Plan(
     positions={
         "decode": (128, 512, 2048),
-        "prefill": (32, 128),
+        "prefill": (16, 64),
         "attention": (512, 2048),
         "training": (64, 256),
         "memory": (128, 1024, 4096),
     },
     batches=(1,),
-    effort=Effort(seconds=0.8, max_repeats=30, longest_call=3.0, measure_seconds=9.0),
+    effort=Effort(seconds=0.8, max_repeats=20, longest_call=2.5, measure_seconds=9.0),
 )
 
 

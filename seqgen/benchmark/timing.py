@@ -80,9 +80,11 @@ class Clock:
         medians = {name: float(np.median(seconds)) for name, seconds in samples.items()}
         for name, median in medians.items():
             self._last[measure, name, batch] = (position, median)
+        # One call, and not warmed up: a busy moment would make everything else look fast.
+        library = medians[LIBRARY] if len(samples.get(LIBRARY, ())) > 1 else None
         places = {v.name: self._place(measure, v.name, batch, position) for v in variants}
         return [
-            _timed(places[v.name], samples[v.name], tokens=tokens, library=medians.get(LIBRARY))
+            _timed(places[v.name], samples[v.name], tokens=tokens, library=library)
             if v.name in samples
             else Record(**places[v.name], note=notes[v.name])
             for v in variants
@@ -125,19 +127,19 @@ class Clock:
     def _time(self, variants: Sequence[Variant]) -> dict[str, list[float]]:
         """Warm up, then repeat round by round; a slow variant takes part in fewer rounds.
 
-        A call that nearly reaches the longest allowed is its own warm-up and only repeat.
+        There are at least two repeats, but a first call longer than allowed stays the only one.
         """
-        seconds, longest = self._effort.seconds, self._effort.longest_call
+        seconds = self._effort.seconds
         samples: dict[str, list[float]] = {v.name: [] for v in variants}
         repeats = {}
         for v in variants:
             first = self._once(v)
-            if first > max(seconds, longest / 2):
+            if first > self._effort.longest_call:
                 samples[v.name].append(first)
                 repeats[v.name] = 0
                 continue
             typical = min(first, self._once(v)) if first <= seconds else first
-            repeats[v.name] = min(max(1, int(seconds / typical)), self._effort.max_repeats)
+            repeats[v.name] = min(max(2, int(seconds / typical)), self._effort.max_repeats)
         n_rounds = max(repeats.values(), default=0)
         for i in range(n_rounds):
             for v in variants:

@@ -1,5 +1,5 @@
 """Decoding: a prompt and a recurrent model in, a stream of tokens out."""
 
-from seqgen.decoding.generate import Decoder, Step, generate
+from seqgen.decoding.generation import Decoder, Step, generate
 
 __all__ = ["Decoder", "Step", "generate"]

@@ -29,6 +29,7 @@ FORMATS = {
     "midilike": miditok.MIDILike,
     "structured": miditok.Structured,
 }
+NOTHING = "PAD_None"
 TICKS_PER_QUARTER = 480  # of written files; MidiTok itself decodes to its own coarse grid
 
 
@@ -146,8 +147,8 @@ class MidiTokenizer:
         for i in range(len(self._miditok)):
             sequence = miditok.TokSequence(ids=[i], are_ids_encoded=True)
             self._miditok.decode_token_ids(sequence)
-            # MidiTok's merges hold one id that stands for nothing and is never produced.
-            expanded.append([plain[j] for j in sequence.ids] or ["PAD_None"])
+            # MidiTok's merges have one id that stands for nothing, a mark of word boundaries.
+            expanded.append([plain[j] for j in sequence.ids] or [NOTHING])
         return expanded
 
     @cached_property
@@ -180,7 +181,8 @@ class MidiTokenizer:
         encoded = self._miditok.encode(score)
         if isinstance(encoded, list):
             encoded = encoded[0] if encoded else miditok.TokSequence(ids=[])
-        ids = np.asarray(encoded.ids, dtype=np.int64)[:, None]
+        ids = np.asarray([i for i in encoded.ids if self._parts[i] != [NOTHING]], dtype=np.int64)
+        ids = ids[:, None]
         if self.units(ids) == 0:
             raise FileRejected("empty", str(path), "no note is left after tokenizing")
         return self._up_to_last_note(ids)

@@ -70,6 +70,8 @@ def test_the_sentence_says_no_more_than_was_measured(cached, said):
 
 def test_without_a_comparison_there_is_no_sentence():
     assert list(crossing_sentences(decode_records({8: None}))) == []
+    once = [record("recurrent", 8, 0.01, repeats=9), record("full-cached", 8, 0.1, repeats=1)]
+    assert list(crossing_sentences(once)) == []
 
 
 def test_tables_fit_a_terminal_and_name_what_was_left_out():

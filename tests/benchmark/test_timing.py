@@ -53,6 +53,12 @@ def test_no_library_no_ratio(fake):
     assert record.ratio_to_library is None
 
 
+def test_no_ratio_to_a_library_called_once(fake):
+    library, fast = records(clock(), [fake.variant(LIBRARY, 9.0), fake.variant("fast", 0.5)])
+    assert (library.median_seconds, fast.median_seconds) == (9.0, 0.5)
+    assert library.ratio_to_library is fast.ratio_to_library is None
+
+
 def test_variants_take_turns_and_slow_ones_fewer(fake):
     records(clock(), [fake.variant("a", 0.125), fake.variant("b", 0.5)])
     assert "".join(fake.calls) == "aabb" + "aaaab" * 2
@@ -63,10 +69,10 @@ def test_a_call_is_repeated_at_most_so_often(fake):
     assert record.repeats == 3
 
 
-def test_a_slow_call_is_warmed_up_once_and_a_very_slow_one_not(fake):
-    slow, slowest = records(clock(), [fake.variant("slow", 3.0), fake.variant("slowest", 5.0)])
-    assert fake.calls == ["slow", "slowest", "slow"]
-    assert (slow.repeats, slowest.repeats) == (1, 1)
+def test_a_slow_call_is_repeated_twice_and_a_very_slow_one_not(fake):
+    slow, slowest = records(clock(), [fake.variant("slow", 3.0), fake.variant("slowest", 9.0)])
+    assert fake.calls == ["slow", "slowest", "slow", "slow"]
+    assert (slow.repeats, slowest.repeats) == (2, 1)
 
 
 def test_a_call_foreseen_to_take_too_long_is_a_row_that_says_so(fake):

@@ -1,0 +1,47 @@
+"""The split of a file follows from its content alone."""
+
+from seqgen.data.splits import TEST, TRAIN, VALIDATION, assign, content_hash, split_of
+
+
+def hashes(n):
+    return [content_hash(str(i).encode()) for i in range(n)]
+
+
+def test_shares_are_about_as_asked():
+    splits = assign(hashes(3000), validation=0.1, test=0.2)
+    assert abs(splits.count(VALIDATION) / 3000 - 0.1) < 0.02
+    assert abs(splits.count(TEST) / 3000 - 0.2) < 0.03
+
+
+def test_a_file_keeps_its_split_when_others_come_and_go():
+    many = hashes(300)
+    before = dict(zip(many, assign(many, validation=0.1, test=0.1), strict=True))
+    after = dict(zip(many[::2], assign(many[::2], validation=0.1, test=0.1), strict=True))
+    assert all(before[h] == split for h, split in after.items())
+
+
+def test_copies_share_a_split():
+    many = hashes(40) * 2
+    splits = assign(many, validation=0.3, test=0.3)
+    assert splits[:40] == splits[40:]
+
+
+def test_a_small_corpus_still_trains_and_validates():
+    for n in range(2, 12):
+        splits = assign(hashes(n), validation=0.1, test=0.1)
+        assert TRAIN in splits
+        assert VALIDATION in splits
+
+
+def test_nothing_is_held_out_when_nothing_is_asked():
+    assert set(assign(hashes(50), validation=0.0, test=0.0)) == {TRAIN}
+
+
+def test_one_distinct_file_is_for_training():
+    assert assign(hashes(1) * 3, validation=0.1, test=0.1) == [TRAIN] * 3
+
+
+def test_the_rule_is_pinned():
+    assert split_of("0" * 64, validation=0.1, test=0.1) == VALIDATION
+    assert split_of("2" + "0" * 63, validation=0.1, test=0.1) == TEST
+    assert split_of("f" * 64, validation=0.1, test=0.1) == TRAIN
