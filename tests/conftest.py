@@ -1,18 +1,11 @@
-"""Small models and corpora that many tests share."""
+"""Small models that many tests share."""
 
-import random
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
 
 from seqgen.config import ModelConfig
-from seqgen.midi import Instrument, MidiFile, Note, TempoChange
 from seqgen.model.sequence_model import SequenceModel
 from seqgen.vocabulary import Field, Vocabulary
-
-TICKS = 480
 
 
 @pytest.fixture(autouse=True)
@@ -45,36 +38,3 @@ def tiny():
         return model
 
     return build
-
-
-def random_tokens(vocabulary: Vocabulary, rows: int, length: int, seed: int = 0) -> torch.Tensor:
-    """Tokens [rows, length, F] without special ids."""
-    rng = np.random.default_rng(seed)
-    fields = [rng.integers(3, size, (rows, length)) for size in vocabulary.sizes]
-    return torch.from_numpy(np.stack(fields, axis=-1))
-
-
-def write_song(path: Path, *, seed: int = 0, bars: int = 8, tempo: float = 100.0) -> Path:
-    """Write a small two-track piece: a random melody over broken chords."""
-    rng = random.Random(seed)
-    midi = MidiFile(ticks_per_beat=TICKS)
-    midi.tempo_changes = [TempoChange(tempo, 0)]
-    melody, chords = Instrument(0, name="melody"), Instrument(32, name="chords")
-    for bar in range(bars):
-        root = rng.choice([48, 53, 55, 57])
-        for beat in range(4):
-            start = (bar * 4 + beat) * TICKS
-            pitch = 60 + rng.choice([0, 2, 4, 5, 7, 9, 11, 12])
-            melody.notes.append(Note(rng.randint(50, 110), pitch, start, start + TICKS))
-            chords.notes.append(Note(70, root + (0, 4, 7, 4)[beat], start, start + TICKS // 2))
-    midi.instruments = [melody, chords]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    midi.dump(str(path))
-    return path
-
-
-def write_songs(folder: Path, n: int, **options) -> Path:
-    """Write a folder of small pieces."""
-    for i in range(n):
-        write_song(folder / f"song-{i:02d}.mid", seed=i, **options)
-    return folder

@@ -37,3 +37,5 @@ def train(arguments: tuple[str, ...], resume: bool, device: str | None) -> None:
             highlight=False,
             soft_wrap=True,
         )
+    if outcome.stopped:
+        raise click.exceptions.Exit(130)

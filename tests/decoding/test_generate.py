@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import random_tokens
+from making import random_tokens
 
 from seqgen.decoding import generate
 from seqgen.errors import UserError

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import random_tokens
+from making import random_tokens
 
 from seqgen.config import ModelConfig
 from seqgen.model.sequence_model import SequenceModel

@@ -1,0 +1,182 @@
+"""Any folder becomes prepared data; bad files are listed, and nothing foreign is overwritten."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from making import write_song, write_songs
+
+from seqgen.config import DataConfig, LimitsConfig, TokenizerConfig
+from seqgen.data.corpora import open_corpus
+from seqgen.data.prepare import prepare
+from seqgen.data.shards import PreparedData
+from seqgen.data.splits import SPLITS, TRAIN, VALIDATION
+from seqgen.errors import UserError
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Prepare `source` with changed settings; returns the Preparation."""
+
+    def run(source, *, tokenizer=None, **settings):
+        config = DataConfig(
+            source=str(source),
+            prepared_dir=str(tmp_path / "prepared"),
+            **{"validation": 0.2, "test": 0.2, "workers": 1, **settings},
+        )
+        return prepare(config, LimitsConfig(), tokenizer or TokenizerConfig())
+
+    return run
+
+
+def test_bos_and_eos_stand_at_true_beginnings_and_endings_only(tmp_path, make):
+    data = make(write_songs(tmp_path / "songs", 8)).data
+    v = data.tokenizer.vocabulary
+    for piece in data.pieces:
+        ids = data.read(piece)[:, 0]
+        assert ids[0] == v.bos_id
+        assert ids[-1] == v.eos_id
+        assert not np.isin(ids[1:-1], v.special_ids).any()
+        assert data.tokenizer.units(data.read(piece)) == piece.units == 64
+
+
+def test_bad_files_are_listed_and_stop_nothing(tmp_path, make):
+    folder = write_songs(tmp_path / "songs", 6)
+    (folder / "empty.mid").write_bytes(b"")
+    (folder / "text.mid").write_text("not music")
+    good = (folder / "song-00.mid").read_bytes()
+    (folder / "cut.mid").write_bytes(good[: len(good) // 3])
+    (folder / "notes.txt").write_text("left alone")
+    data = make(folder).data
+    report = json.loads((data.folder / "report.json").read_text())
+    assert (report["files_seen"], report["files_used"]) == (9, 6)
+    reasons = {entry["file"]: entry for entry in report["skipped"]}
+    assert set(reasons) == {"empty.mid", "text.mid", "cut.mid"}
+    assert all(entry["reason"] and entry["kind"] for entry in reasons.values())
+
+
+def test_parallel_workers_give_what_one_gives(tmp_path, make):
+    folder = write_songs(tmp_path / "songs", 26, bars=2)
+    (folder / "bad.mid").write_bytes(b"MThd")
+    one = make(folder, prepared_dir=str(tmp_path / "one"), workers=1).data
+    two = make(folder, prepared_dir=str(tmp_path / "two"), workers=2).data
+    for name in ("tokens.bin", "index.json", "report.json"):
+        first, second = (data.folder / name for data in (one, two))
+        assert first.read_bytes() == second.read_bytes()
+
+
+def test_a_folder_without_usable_files_is_an_error_that_says_what_was_seen(tmp_path, make):
+    folder = tmp_path / "songs"
+    folder.mkdir()
+    with pytest.raises(UserError, match="no file at all"):
+        make(folder)
+    (folder / "a.wav").write_bytes(b"x")
+    with pytest.raises(UserError, match=r"only \.wav files"):
+        make(folder)
+    (folder / "a.mid").write_bytes(b"x")
+    with pytest.raises(UserError, match="1 seen"):
+        make(folder)
+    assert not list((tmp_path / "prepared").glob("*"))
+
+
+def test_the_same_is_reused_and_the_stale_rebuilt(tmp_path, make):
+    folder = write_songs(tmp_path / "songs", 4)
+    assert make(folder).built
+    assert not make(folder).built
+    assert make(folder, transpose=1).built
+    write_song(folder / "new.mid", seed=99)
+    again = make(folder, transpose=1)
+    assert again.built
+    assert len({piece.file for piece in again.data.pieces}) == 5
+
+
+def test_what_is_foreign_is_refused(tmp_path, make):
+    folder = write_songs(tmp_path / "songs", 4)
+    foreign = tmp_path / "prepared" / "songs-remi"
+    foreign.mkdir(parents=True)
+    (foreign / "thesis.doc").write_text("precious")
+    with pytest.raises(UserError, match="is not prepared data"):
+        make(folder)
+    assert (foreign / "thesis.doc").read_text() == "precious"
+    shutil.rmtree(foreign)
+    make(folder)
+    with pytest.raises(UserError, match="was prepared from"):
+        make(write_songs(tmp_path / "elsewhere" / "songs", 4))
+
+
+def test_damaged_prepared_data_is_refused(tmp_path, make):
+    data = make(write_songs(tmp_path / "songs", 4)).data
+    tokens = data.folder / "tokens.bin"
+    tokens.write_bytes(tokens.read_bytes()[:-2])
+    with pytest.raises(UserError, match="damaged"):
+        PreparedData(data.folder)
+    (data.folder / "index.json").write_text("{")
+    with pytest.raises(UserError, match="damaged"):
+        PreparedData(data.folder)
+
+
+def test_variants_are_for_training_only(tmp_path, make):
+    data = make(write_songs(tmp_path / "songs", 10), transpose=2, velocity=10).data
+    for piece in data.pieces:
+        assert len(piece.variants) == (15 if piece.split == TRAIN else 1)
+    piece = data.of_split(TRAIN)[0]
+    assert np.array_equal(data.read(piece)[:, 0], data.read(piece, variant=0)[:, 0])
+    assert not np.array_equal(data.read(piece), data.read(piece, variant=1))
+
+
+def test_no_file_is_in_two_splits(tmp_path, make):
+    folder = write_songs(tmp_path / "songs", 20, bars=2)
+    shutil.copy(folder / "song-00.mid", folder / "copy.mid")
+    data = make(folder).data
+    where = {piece.file: piece.split for piece in data.pieces}
+    assert where["copy.mid"] == where["song-00.mid"]
+    assert set(where.values()) == set(SPLITS)
+
+
+def test_merged_tokens_are_learned_from_training_files(tmp_path, make):
+    folder = write_songs(tmp_path / "songs", 8)
+    plain = make(folder).data
+    merged = make(folder, tokenizer=TokenizerConfig(bpe_vocab_size=260)).data
+    assert merged.tokenizer.vocabulary.sizes == (260,)
+    assert merged.index["n_tokens"] < plain.index["n_tokens"]
+    assert sum(p.units for p in merged.pieces) == sum(p.units for p in plain.pieces)
+
+
+def test_a_single_text_file_is_cut_before_any_window(tmp_path, make):
+    text = "".join(f"line {i} of a long poem\n" for i in range(300))
+    (tmp_path / "poem.txt").write_text(text)
+    data = make(
+        tmp_path / "poem.txt", tokenizer=TokenizerConfig(type="bytes"), validation=0.1, test=0.1
+    ).data
+    v = data.tokenizer.vocabulary
+    parts = [data.read(data.of_split(split)[0])[:, 0] for split in SPLITS]
+    whole = np.concatenate(parts)
+    assert bytes(whole[1:-1].astype(np.uint8)).decode() == text
+    assert (whole[0], whole[-1]) == (v.bos_id, v.eos_id)
+    assert abs(len(parts[1]) / len(whole) - 0.1) < 0.01
+    assert [data.of_split(s)[0].units for s in SPLITS] == [
+        int((part < 256).sum()) for part in parts
+    ]
+
+
+def test_sources_are_found_by_folder_file_or_name(tmp_path):
+    folder = tmp_path / "mine"
+    for name in ("b/2.MID", "a.midi", "._a.mid", ".trash/c.mid", "b/notes.txt"):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (folder / "folder.mid").mkdir()
+    suffixes = frozenset({".mid", ".midi"})
+    corpus = open_corpus(str(folder), suffixes, cache=tmp_path)
+    assert [corpus.label(f) for f in corpus.files] == ["a.midi", "b/2.MID"]
+    assert open_corpus(str(folder / "a.midi"), suffixes, cache=tmp_path).name == "a"
+    with pytest.raises(UserError, match="known corpora: chorales, pop909"):
+        open_corpus("chorals", suffixes, cache=tmp_path)
+    with pytest.raises(UserError, match=r"README\.md"):
+        open_corpus("pop909", suffixes, cache=tmp_path)
+
+
+def test_validation_may_be_left_out(tmp_path, make):
+    data = make(write_songs(tmp_path / "songs", 4), validation=0.0, test=0.0).data
+    assert not data.of_split(VALIDATION)

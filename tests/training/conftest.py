@@ -1,0 +1,61 @@
+"""A small prepared corpus, and a run of a few steps on it."""
+
+import pytest
+from making import write_songs
+
+from seqgen.checkpoint import RunFolder
+from seqgen.config import DataConfig, LimitsConfig, ModelConfig, TokenizerConfig, TrainConfig
+from seqgen.data.prepare import prepare
+from seqgen.training.trainer import train
+
+TINY = ModelConfig(d_model=16, n_layers=1, n_heads=2, dropout=0.1)
+FEW = {
+    "max_steps": 6,
+    "schedule_steps": 12,
+    "batch_size": 4,
+    "context_length": 24,
+    "learning_rate": 1e-2,
+    "warmup_steps": 2,
+    "validate_every": 3,
+    "checkpoint_every": 2,
+    "log_every": 1,
+    "validation_tokens": 100,
+    "accelerator": "cpu",
+    "sample_tokens": 0,
+}
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("training")
+    write_songs(folder / "songs", 10, bars=4)
+    config = DataConfig(
+        source=str(folder / "songs"),
+        prepared_dir=str(folder),
+        validation=0.2,
+        test=0.0,
+        transpose=1,
+    )
+    return prepare(config, LimitsConfig(), TokenizerConfig()).data
+
+
+@pytest.fixture
+def run_steps(tmp_path, prepared):
+    """Train a tiny model into the named run folder; returns folder and outcome."""
+
+    def run(name, *, resume=False, model=TINY, seed=3, tell=lambda line: None, **settings):
+        folder = RunFolder(tmp_path / name)
+        folder.path.mkdir(exist_ok=True)
+        outcome = train(
+            folder,
+            prepared,
+            model,
+            TrainConfig(**{**FEW, **settings}),
+            seed=seed,
+            resume=resume,
+            tell=tell,
+            show_progress=False,
+        )
+        return folder, outcome
+
+    return run

@@ -1,0 +1,156 @@
+"""A run learns, keeps its best model, and goes on after a stop as if it had never stopped."""
+
+import math
+
+import pytest
+import torch
+
+from seqgen.checkpoint import load_model
+from seqgen.config import ModelConfig
+from seqgen.errors import UserError
+from seqgen.training.metrics import JsonLinesLogger, read_metrics
+
+TIMING = "training_tokens_per_second"
+
+
+def curve(folder):
+    return [
+        {key: value for key, value in line.items() if key != TIMING}
+        for line in read_metrics(folder.metrics)
+    ]
+
+
+def weights(folder):
+    return torch.load(folder.last, weights_only=True)["state_dict"]
+
+
+def assert_equal_weights(a, b):
+    assert a.keys() == b.keys()
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
+
+
+def test_the_loss_falls_and_everything_is_left_behind(run_steps):
+    lines = []
+    folder, outcome = run_steps("a", max_steps=30, schedule_steps=None, tell=lines.append)
+    losses = [line["loss"] for line in curve(folder) if "loss" in line]
+    assert losses[-1] < losses[0] - 0.5
+    assert outcome.step == 30
+    assert not outcome.stopped
+    assert math.isfinite(outcome.best_bits_per_unit)
+    validations = [line["validation_loss"] for line in curve(folder) if "validation_loss" in line]
+    assert outcome.best_loss == min(validations)
+    assert len(lines) == len(validations) == 10
+    loaded = load_model(folder.path)
+    assert loaded.record["loss"] == outcome.best_loss
+    assert (folder.checkpoints / "best.ckpt").exists()
+    assert list((folder.path / "tensorboard").glob("events*"))
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_resume_equals_uninterrupted_bit_for_bit(run_steps, accumulate):
+    whole, _ = run_steps("whole", max_steps=10, accumulate=accumulate)
+    run_steps("parts", max_steps=5, accumulate=accumulate)
+    parts, outcome = run_steps("parts", max_steps=10, accumulate=accumulate, resume=True)
+    assert outcome.step == 10
+    assert [x for x in curve(parts) if "loss" in x] == [x for x in curve(whole) if "loss" in x]
+    assert_equal_weights(weights(whole), weights(parts))
+
+
+def test_resume_from_an_earlier_checkpoint_redoes_the_lost_steps(run_steps):
+    """A kill loses the steps since the last checkpoint; their lines are not kept twice."""
+    whole, _ = run_steps("whole", max_steps=9)
+    parts, _ = run_steps("parts", max_steps=4)
+    checkpoint = parts.last.read_bytes()
+    run_steps("parts", max_steps=7, resume=True)
+    parts.last.write_bytes(checkpoint)
+    parts, _ = run_steps("parts", max_steps=9, resume=True)
+    assert [x for x in curve(parts) if "loss" in x] == [x for x in curve(whole) if "loss" in x]
+    assert_equal_weights(weights(whole), weights(parts))
+
+
+def test_accumulated_parts_equal_the_whole_batch(run_steps):
+    still = ModelConfig(d_model=16, n_layers=1, n_heads=2, dropout=0.0)
+    whole, _ = run_steps("whole", model=still)
+    parts, _ = run_steps("parts", model=still, accumulate=4)
+    for a, b in zip(curve(whole), curve(parts), strict=True):
+        assert a.keys() == b.keys()
+        for key in a:
+            assert a[key] == pytest.approx(b[key], rel=1e-4), key
+
+
+def test_another_seed_is_another_run(run_steps):
+    first, _ = run_steps("a", seed=1)
+    second, _ = run_steps("b", seed=2)
+    assert curve(first)[0]["loss"] != curve(second)[0]["loss"]
+
+
+def test_a_loss_that_is_not_a_number_stops_with_step_files_and_advice(run_steps):
+    with pytest.raises(UserError) as caught:
+        run_steps("a", learning_rate=1e30, grad_clip=0.0, warmup_steps=0)
+    message = str(caught.value)
+    for part in ("not a number at step", "song-", "train.learning_rate", "1e+30"):
+        assert part in message
+
+
+def test_early_stopping_ends_a_run_that_no_longer_improves(run_steps):
+    _, outcome = run_steps(
+        "a", max_steps=60, validate_every=1, early_stopping=2, learning_rate=1e-12
+    )
+    assert outcome.step < 10
+    assert not outcome.stopped
+
+
+def test_fine_tuning_begins_with_the_other_runs_weights(run_steps):
+    first, _ = run_steps("first")
+    second, _ = run_steps(
+        "second",
+        init_from=str(first.path),
+        learning_rate=1e-12,
+        freeze=["embedding.*"],
+        max_steps=1,
+    )
+    start = load_model(first.path).model.state_dict()
+    end = load_model(second.path).model.state_dict()
+    for name in start:
+        assert torch.allclose(start[name], end[name], atol=1e-6), name
+
+
+def test_frozen_parameters_stay_and_others_learn(run_steps):
+    first, _ = run_steps("first")
+    second, _ = run_steps("second", init_from=str(first.path), freeze=["stack.layers.*"])
+    start = load_model(first.path).model.state_dict()
+    end = load_model(second.path).model.state_dict()
+    for name in start:
+        changed = not torch.equal(start[name], end[name])
+        assert changed != name.startswith("stack.layers."), name
+
+
+def test_bfloat16_autocast_trains(run_steps):
+    exact, _ = run_steps("exact")
+    rough, _ = run_steps("rough", precision="bf16-mixed")
+    a, b = curve(exact)[-1], curve(rough)[-1]
+    assert a["validation_loss"] == pytest.approx(b["validation_loss"], rel=0.05)
+    assert a["validation_loss"] != b["validation_loss"]
+
+
+def test_a_damaged_checkpoint_is_refused(run_steps):
+    folder, _ = run_steps("a")
+    folder.last.write_bytes(folder.last.read_bytes()[:1000])
+    with pytest.raises(UserError, match="damaged"):
+        run_steps("a", resume=True)
+
+
+def test_impossible_devices_are_named(run_steps):
+    with pytest.raises(UserError, match="precision=64-tru"):
+        run_steps("a", precision="64-tru")
+    with pytest.raises(UserError, match=r"train\.batch_size=4 must divide"):
+        run_steps("b", accumulate=3)
+
+
+def test_metrics_cut_short_by_a_kill_are_still_read(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1, "loss": 2}\n{"step": 2, "loss": 1}\n{"step": 3, "lo')
+    assert [line["step"] for line in read_metrics(path)] == [1, 2]
+    JsonLinesLogger(path, resumed_step=1).log_metrics({"loss": 1.0}, step=2)
+    assert [line["step"] for line in read_metrics(path)] == [1, 2]
