@@ -39,9 +39,8 @@ def main() -> None:
     if debug:  # accepted before and after the command's name
         sys.argv = [sys.argv[0], *(argument for argument in sys.argv[1:] if argument != "--debug")]
     try:
-        cli(standalone_mode=False)
-    except click.exceptions.Exit as exit_request:
-        sys.exit(exit_request.exit_code)
+        code = cli(standalone_mode=False)  # an exit code where a command asks for one
+        sys.exit(code if isinstance(code, int) else 0)
     except click.UsageError as error:
         error.show()
         sys.exit(2)

@@ -53,7 +53,11 @@ def prepare_and_report(config, tokenizer=None):
 def _tell_skipped(skipped: list[dict], console, path) -> None:
     kinds = Counter(entry["kind"] for entry in skipped)
     parts = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common())
-    console.print(f"skipped {len(skipped)} files ({parts}); all are listed in {path}")
+    console.print(
+        f"skipped {len(skipped)} files ({parts}); all are listed in {path}",
+        highlight=False,
+        soft_wrap=True,
+    )
     for entry in skipped[:SHOWN]:
         console.print(f"  {entry['file']}: {entry['reason']}", highlight=False, markup=False)
     if len(skipped) > SHOWN:

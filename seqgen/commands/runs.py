@@ -41,15 +41,13 @@ class Job:
     start: LoadedModel | None  # the run whose weights to begin with
 
 
-def begin(arguments: Sequence[str], *, resume: bool, device: str | None) -> Job:
+def begin(arguments: Sequence[str], *, resume: bool) -> Job:
     """Resolve a training command; nothing is written yet.
 
     Raises:
         UserError: the run exists and is not to be resumed, or the reverse, or a setting of a
             resumed or initialised run contradicts what it was made with.
     """
-    if device is not None:
-        arguments = [*arguments, *_device_settings(device)]
     config, path, overrides = read_config(arguments)
     in_another_process = RUN_VARIABLE in os.environ and "LOCAL_RANK" in os.environ
     if in_another_process:
@@ -137,10 +135,3 @@ def _adopt(config: Config, start: LoadedModel, overrides: Sequence[str]) -> Conf
             )
     model = start.model.config.model_copy(update={"dropout": config.model.dropout})
     return config.model_copy(update={"model": model, "tokenizer": start.tokenizer.config})
-
-
-def _device_settings(device: str) -> list[str]:
-    kind, _, number = device.partition(":")
-    accelerator = {"cuda": "gpu"}.get(kind, kind)
-    settings = [f"train.accelerator={accelerator}"]
-    return [*settings, f"train.devices=[{number}]"] if number else settings

@@ -37,6 +37,15 @@ def read_config(arguments: Sequence[str]) -> tuple[Config, Path, list[str]]:
     return load_config(path, overrides), path, overrides
 
 
+def device_settings(device: str | None) -> list[str]:
+    """Spell `--device` (cpu, cuda, cuda:1) as settings of the trainer."""
+    if device is None:
+        return []
+    kind, _, number = device.partition(":")
+    settings = [f"train.accelerator={'gpu' if kind == 'cuda' else kind}"]
+    return [*settings, f"train.devices=[{number}]"] if number else settings
+
+
 def pick_device(name: str | None) -> str:
     """Return the device to compute on: the named one, or the best there is."""
     import torch

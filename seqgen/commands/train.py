@@ -22,11 +22,14 @@ def train(arguments: tuple[str, ...], resume: bool, device: str | None) -> None:
     # Processes that share cores must not spin while they wait; read before torch is loaded.
     if any(argument.startswith("train.devices=") for argument in arguments):
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    from seqgen.commands.settings import console, device_settings, read_config
+
+    arguments = (*arguments, *device_settings(device))
+    read_config(arguments)  # a mistake is told before anything heavy is loaded
     from seqgen.commands.runs import begin
-    from seqgen.commands.settings import console
     from seqgen.commands.training import execute
 
-    job = begin(arguments, resume=resume, device=device)
+    job = begin(arguments, resume=resume)
     is_main = int(os.environ.get("LOCAL_RANK", "0")) == 0
     console.quiet = not is_main
     outcome = execute(job, show_progress=is_main and sys.stderr.isatty())

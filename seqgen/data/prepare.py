@@ -76,26 +76,24 @@ def prepare(
     training = {file for file in corpus.files if split_of(hashes[file], **shares) == TRAIN}
     if tokenizer_config.bpe_vocab_size is not None and given is None:
         tokenizer = _with_merges(tokenizer, training or set(corpus.files), tokenizer_config, corpus)
-    shifts = [(file, _shifts(config) if file in training else [Shift()]) for file in corpus.files]
+    jobs = [(file, _shifts(config) if file in training else [Shift()]) for file in corpus.files]
 
     with atomic_folder(folder) as temporary:
         (temporary / TOKENIZER).mkdir()
         tokenizer.save(temporary / TOKENIZER)
-        writer = TokenWriter(temporary, max_id=max(tokenizer.vocabulary.sizes) - 1)
         pieces, skipped = [], []
-        results = encode_files(
-            shifts, temporary / TOKENIZER, limits, workers=config.workers, progress=progress
-        )
-        for file, result in results:
-            name = corpus.label(file)
-            if isinstance(result, FileRejected):
-                skipped.append({"file": name, "kind": result.kind, "reason": result.reason})
-            else:
-                pieces.append(_write(result, name, hashes[file], writer, tokenizer.vocabulary))
+        with TokenWriter(temporary, max_id=max(tokenizer.vocabulary.sizes) - 1) as writer:
+            for file, result in encode_files(
+                jobs, temporary / TOKENIZER, limits, workers=config.workers, progress=progress
+            ):
+                name = corpus.label(file)
+                if isinstance(result, FileRejected):
+                    skipped.append({"file": name, "kind": result.kind, "reason": result.reason})
+                else:
+                    pieces.append(_write(result, name, hashes[file], writer, tokenizer.vocabulary))
         if not pieces:
             raise UserError(_nothing_usable(corpus, skipped))
-        pieces = _split(pieces, writer, corpus, temporary, tokenizer, shares)
-        writer.close()
+        pieces = _split(pieces, corpus, tokenizer, shares)
         write_json(temporary / REPORT, _report(corpus, pieces, skipped, tokenizer.unit))
         index = {
             "format": FORMAT,
@@ -186,12 +184,7 @@ def _write(
 
 
 def _split(
-    pieces: list[Piece],
-    writer: TokenWriter,
-    corpus: Corpus,
-    folder: Path,
-    tokenizer: Tokenizer,
-    shares: dict[str, float],
+    pieces: list[Piece], corpus: Corpus, tokenizer: Tokenizer, shares: dict[str, float]
 ) -> list[Piece]:
     """Give every piece its split; a single piece is cut into three parts instead."""
     splits = assign([piece.file_hash for piece in pieces], **shares)

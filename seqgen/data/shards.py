@@ -86,7 +86,14 @@ class TokenWriter:
     def __init__(self, folder: Path, *, max_id: int):
         self.dtype = np.dtype(np.uint16 if max_id < 2**16 else np.uint32)
         self.n_tokens = 0
-        self._file = (folder / TOKENS).open("wb")
+        self._path = folder / TOKENS
+
+    def __enter__(self) -> "TokenWriter":
+        self._file = self._path.open("wb")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
 
     def append(self, tokens: np.ndarray) -> tuple[int, int]:
         """Write tokens [T, F]; return their offset and length."""
@@ -94,10 +101,6 @@ class TokenWriter:
         place = (self.n_tokens, len(tokens))
         self.n_tokens += len(tokens)
         return place
-
-    def close(self) -> None:
-        """Flush everything to disk."""
-        self._file.close()
 
 
 def read_index(folder: Path) -> dict:

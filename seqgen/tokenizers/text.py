@@ -34,7 +34,7 @@ class ByteTokenizer:
         """Read a UTF-8 file into ids [T, 1]."""
         limit = self._limits.max_file_bytes
         try:
-            with path.open("rb") as file:
+            with Path(path).open("rb") as file:
                 content = file.read(limit + 1)
             content.decode("utf-8")
         except OSError as error:

@@ -208,5 +208,6 @@ def _quiet() -> None:
         ".*GPU available but not used.*",
         ".*`IterableDataset` has `__len__` defined.*",
         ".*Checkpoint directory .* exists and is not empty.*",
+        ".*isinstance.treespec, LeafSpec.*",
     ):
         warnings.filterwarnings("ignore", message=message)

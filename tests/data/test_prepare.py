@@ -20,11 +20,9 @@ def make(tmp_path):
     """Prepare `source` with changed settings; returns the Preparation."""
 
     def run(source, *, tokenizer=None, **settings):
-        config = DataConfig(
-            source=str(source),
-            prepared_dir=str(tmp_path / "prepared"),
-            **{"validation": 0.2, "test": 0.2, "workers": 1, **settings},
-        )
+        usual = {"prepared_dir": str(tmp_path / "prepared"), "workers": 1}
+        shares = {"validation": 0.2, "test": 0.2}
+        config = DataConfig(source=str(source), **{**usual, **shares, **settings})
         return prepare(config, LimitsConfig(), tokenizer or TokenizerConfig())
 
     return run

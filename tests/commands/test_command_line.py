@@ -1,0 +1,210 @@
+"""The commands as a user types them: in another process, in an empty folder."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from making import write_song, write_songs
+
+from seqgen.midi import open_midi
+from seqgen.training.metrics import read_metrics
+
+CLI = Path(__file__).parents[2] / "cli.py"
+SMALL = [
+    "model.d_model=16",
+    "model.n_layers=1",
+    "model.n_heads=2",
+    "data.transpose=0",
+    "data.validation=0.2",
+    "train.accelerator=cpu",
+    "train.batch_size=4",
+    "train.context_length=32",
+    "train.validate_every=6",
+    "train.checkpoint_every=2",
+    "train.log_every=1",
+    "train.sample_tokens=16",
+    "train.warmup_steps=2",
+]
+
+
+def start(folder, *arguments, **environment):
+    return subprocess.Popen(
+        [sys.executable, str(CLI), *arguments],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(folder, *arguments, code=0, **environment):
+    process = start(folder, *arguments, **environment)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == code, f"{out}\n{err}"
+    return out, err
+
+
+def losses(run_folder):
+    return [x["loss"] for x in read_metrics(run_folder / "metrics.jsonl") if "loss" in x]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with songs and one finished run of twelve steps."""
+    folder = tmp_path_factory.mktemp("place")
+    write_songs(folder / "songs", 10, bars=4)
+    (folder / "songs" / "broken.mid").write_bytes(b"MThd broken")
+    out, _ = run(
+        folder, "train", "data.source=songs", "run.dir=runs/a", "train.max_steps=12", *SMALL
+    )
+    return folder, out
+
+
+def test_training_reports_files_losses_and_count_models(place):
+    folder, out = place
+    for said in ("10 of 11 files", "skipped 1 files (1 unreadable)", "broken.mid", "order 5"):
+        assert said in out
+    scores = json.loads((folder / "runs/a/validation.json").read_text())["scores"]
+    assert [s["name"] for s in scores][-1] == "this model"
+    assert len(scores) == 6
+    assert list((folder / "runs/a/samples").glob("*.mid"))
+
+
+def test_generation_writes_checked_files_with_records_and_pictures(place):
+    folder, _ = place
+    prompt = write_song(folder / "prompt.mid", seed=50, bars=6)
+    arguments = ["--prompt", str(prompt), "--prompt-bars", "2", "--bars", "3", "--seed", "5"]
+    out, _ = run(folder, "generate", *arguments, "--samples", "2", "-o", "out")
+    assert "2 files in out" in out
+    for number in ("001", "002"):
+        record = json.loads((folder / f"out/{number}.json").read_text())
+        assert open_midi(folder / f"out/{number}.mid").instruments[0].notes
+        assert record["seed"] == 5
+        assert record["prompt"] == str(prompt)
+        assert record["notes"] > 0
+        assert record["decode_tokens_per_second"] > 0
+        assert (folder / f"out/{number}.png").stat().st_size > 1000
+    run(folder, "generate", *arguments, "--samples", "1", "-o", "out", "--no-png")
+    assert (folder / "out/003.mid").read_bytes() == (folder / "out/001.mid").read_bytes()
+    assert not (folder / "out/003.png").exists()
+
+
+def test_a_killed_run_resumes_to_the_same_curve(place):
+    folder, _ = place
+    process = start(
+        folder, "train", "data.source=songs", "run.dir=runs/k", "train.max_steps=12", *SMALL
+    )
+    metrics = folder / "runs/k/metrics.jsonl"
+    deadline = time.time() + 60
+    while time.time() < deadline and not (metrics.exists() and len(read_metrics(metrics)) >= 4):
+        time.sleep(0.005)
+    process.kill()
+    process.communicate()
+    assert len(losses(folder / "runs/k")) < 12, "the run ended before it could be killed"
+    run(folder, "train", "--resume", "run.dir=runs/k", "train.count_models=false")
+    assert losses(folder / "runs/k") == losses(folder / "runs/a")
+
+
+def test_an_interrupted_run_stops_after_the_step_and_resumes(place):
+    folder, _ = place
+    settings = ["data.source=songs", "run.dir=runs/i", "train.max_steps=4000", *SMALL]
+    process = start(folder, "train", *settings, "train.schedule_steps=4000")
+    metrics = folder / "runs/i/metrics.jsonl"
+    deadline = time.time() + 60
+    while time.time() < deadline and not (metrics.exists() and len(read_metrics(metrics)) >= 4):
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, out + err
+    assert "go on with: python cli.py train --resume run.dir=runs/i" in out
+    reached = len(losses(folder / "runs/i"))
+    out, _ = run(folder, "train", "--resume", "run.dir=runs/i", f"train.max_steps={reached + 3}")
+    assert f"trained to step {reached + 3}" in out
+
+
+def test_two_processes_give_the_loss_of_one(place):
+    folder, _ = place
+    settings = [
+        "data.source=songs",
+        "train.max_steps=4",
+        "model.dropout=0.0",
+        "train.count_models=false",
+        *SMALL,
+    ]
+    run(folder, "train", *settings, "run.dir=runs/one")
+    run(folder, "train", *settings, "run.dir=runs/two", "train.devices=2", "train.strategy=ddp")
+    one, two = losses(folder / "runs/one"), losses(folder / "runs/two")
+    assert two == pytest.approx(one, rel=1e-5)
+
+
+def test_text_trains_and_generates(tmp_path):
+    (tmp_path / "poem.txt").write_text("tell me a line of verse\n" * 200)
+    run(
+        tmp_path,
+        "train",
+        "data.source=poem.txt",
+        "tokenizer.type=bytes",
+        "run.dir=runs/t",
+        "train.max_steps=4",
+        *SMALL,
+    )
+    out, _ = run(tmp_path, "generate", "--max-tokens", "30", "--samples", "1", "-o", "out")
+    assert (tmp_path / "out/001.txt").stat().st_size > 0
+    assert "1 files" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said", "code"),
+    [
+        (["train", "train.max_stepz=3"], "train.max_stepz is not a known key", 1),
+        (["train", "data.source=nowhere"], "no such folder or file", 1),
+        (["train", "configs/none.yaml"], "no configuration file", 1),
+        (["train", "data.source=songs", "run.dir=runs/a"], "runs/a exists: add --resume", 1),
+        (["train", "--resume", "run.dir=runs/none"], "nothing to resume", 1),
+        (["train", "--resume", "run.dir=runs/a", "model.d_model=32"], "resuming cannot", 1),
+        (["train", "data.source=songs", "train.init_from=runs/a", "model.d_model=64"],
+         "contradicts runs/a", 1),
+        (["train", "--resme"], "No such option", 2),
+        (["generate", "runs/none"], "no run runs/none", 1),
+        (["generate", "--temperature", "-1"], "temperature", 1),
+        (["generate", "--temperature", "hot"], "not a valid float", 2),
+        (["generate", "--prompt", "none.mid"], "prompt none.mid: no such file", 1),
+        (["generate", "--prompt", "songs/broken.mid"], "prompt songs/broken.mid", 1),
+        (["generate", "--prompt-bars", "3"], "needs a --prompt", 1),
+        (["generate", "--device", "cuda:99"], "--device cuda:99 does not work here", 1),
+        (["sing"], "No such command", 2),
+    ],
+)  # fmt: skip
+def test_mistakes_get_one_sentence_and_no_traceback(place, arguments, said, code):
+    folder, _ = place
+    before = sorted(p for p in folder.rglob("*"))
+    _, err = run(folder, *arguments, code=code)
+    assert said in err
+    assert "Traceback" not in err
+    if code == 1:
+        assert err.count("\n") == 1
+    assert sorted(p for p in folder.rglob("*")) == before
+
+
+def test_debug_shows_the_traceback(place):
+    _, err = run(place[0], "generate", "runs/none", "--debug", code=1)
+    assert "Traceback" in err
+
+
+def test_help_loads_nothing_heavy():
+    heavy = "torch", "numpy", "rich", "pytorch_lightning", "matplotlib"
+    code = (
+        "import sys; from click.testing import CliRunner;"
+        "from seqgen.commands import COMMANDS, cli;"
+        "[CliRunner().invoke(cli, [*c, '--help'], catch_exceptions=False) "
+        "for c in [[], *([name] for name in COMMANDS)]];"
+        f"print([name for name in {heavy!r} if name in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
