@@ -65,6 +65,8 @@ def scan(content: bytes, limits: LimitsConfig) -> bytes:
 
 def _read_header(content: bytes) -> tuple[int, int]:
     """Return the number of tracks and the ticks per beat."""
+    if not content:
+        raise Refusal("empty", "it holds no bytes")
     if content[:4] == b"RIFF":
         raise Refusal("unsupported", "it is a MIDI file inside a RIFF container; save it as .mid")
     if content[:4] != b"MThd":

@@ -69,7 +69,7 @@ def test_opened_notes_are_those_miditoolkit_reads():
 @pytest.mark.parametrize(
     ("content", "kind", "reason"),
     [
-        (b"", "unreadable", "does not begin"),
+        (b"", "empty", "holds no bytes"),
         (b"\x89PNG\r\n", "unreadable", "does not begin"),
         (b"MThd\x00\x00\x00\x06\x00", "unreadable", "header is cut off"),
         (b"MThd\x00\x00\x00\x02\x00\x01" + bytes(20), "unreadable", "header is cut off"),
