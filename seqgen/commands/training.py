@@ -7,6 +7,7 @@ import time
 from importlib.metadata import version
 from math import log
 
+import click
 import numpy as np
 import torch
 from rich.table import Table
@@ -46,7 +47,7 @@ def execute(job: Job, *, show_progress: bool) -> Outcome:
         seed=job.config.run.seed,
         resume=job.resume,
         draw_sample=_sample_drawer(job, data),
-        tell=lambda line: console.print(line, highlight=False, soft_wrap=True),
+        tell=click.echo,  # through sys.stdout, where the progress bar makes room for it
         show_progress=show_progress,
     )
     if outcome.is_main and not outcome.stopped:

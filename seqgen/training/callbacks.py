@@ -4,7 +4,8 @@ import signal
 from collections.abc import Callable
 
 import numpy as np
-from pytorch_lightning import Callback, Trainer
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import RichProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch.utils.tensorboard import SummaryWriter
 
@@ -13,11 +14,30 @@ from seqgen.training.module import TrainingModule
 DrawSample = Callable[[TrainingModule], np.ndarray | None]
 
 
+class StepBar(RichProgressBar):
+    """Lightning's bar, over steps: batches have no epochs here."""
+
+    def get_metrics(self, trainer: Trainer, module: LightningModule) -> dict:
+        """The logged values, without Lightning's version of the run."""
+        metrics = super().get_metrics(trainer, module)
+        return {name: value for name, value in metrics.items() if name != "v_num"}
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return "training"
+
+
 class KeepBestModel(Callback):
     """Calls `save` whenever a validation is the best so far; remembers it over a resume."""
 
-    def __init__(self, save: Callable[[TrainingModule, float], None], tell: Callable[[str], None]):
+    def __init__(
+        self,
+        save: Callable[[TrainingModule, float], None],
+        *,
+        unit: str,
+        tell: Callable[[str], None],
+    ):
         self._save = save
+        self._unit = unit
         self._tell = tell
         self.best = float("inf")
         self.best_bits_per_unit = float("inf")
@@ -34,7 +54,7 @@ class KeepBestModel(Callback):
         if trainer.is_global_zero:
             self._tell(
                 f"step {trainer.global_step}: validation {loss:.4f} nats/token, "
-                f"{bits:.3f} bits/unit{' (best)' if better else ''}"
+                f"{bits:.3f} bits/{self._unit}{' (best)' if better else ''}"
             )
             if better:
                 self._save(module, loss)

@@ -78,7 +78,8 @@ class TrainingModule(LightningModule):
             "validation_loss": nats / n_targets,
             "validation_bits_per_unit": material_nats / math.log(2) / max(units, 1),
         }
-        self.log_dict(metrics, logger=False, prog_bar=True, rank_zero_only=True)
+        for name, value in metrics.items():
+            self.log(name, value, logger=False, prog_bar=name == "validation_loss")
         self.write_metrics(metrics)
         self._tokens_since, self._time_since = 0, time.perf_counter()
 

@@ -12,7 +12,6 @@ from pytorch_lightning.callbacks import (
     EarlyStopping,
     ModelCheckpoint,
     RichModelSummary,
-    RichProgressBar,
 )
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
@@ -23,7 +22,7 @@ from seqgen.data.shards import PreparedData
 from seqgen.data.splits import VALIDATION
 from seqgen.errors import UserError
 from seqgen.model.sequence_model import SequenceModel
-from seqgen.training.callbacks import DrawSample, KeepBestModel, Pictures, StopOnSignal
+from seqgen.training.callbacks import DrawSample, KeepBestModel, Pictures, StepBar, StopOnSignal
 from seqgen.training.feed import FeedModule
 from seqgen.training.metrics import JsonLinesLogger
 from seqgen.training.module import TrainingModule
@@ -84,12 +83,12 @@ def train(
     def save_best(module: TrainingModule, loss: float) -> None:
         save_model(run.model, module.model, data.tokenizer, step=module.global_step, loss=loss)
 
-    keeper = KeepBestModel(save_best, tell)
+    keeper = KeepBestModel(save_best, unit=data.tokenizer.unit, tell=tell)
     stopper = StopOnSignal(tell, lambda trainer: trainer.save_checkpoint(run.last))
     callbacks = [keeper, Pictures(draw_sample, data.tokenizer.names()), stopper]
     callbacks += _library_callbacks(run, config, held_out=bool(data.of_split(VALIDATION)))
     if show_progress:
-        callbacks += [RichProgressBar(leave=True), RichModelSummary(max_depth=2)]
+        callbacks += [StepBar(leave=True), RichModelSummary(max_depth=2)]
     trainer = _build_trainer(run, config, callbacks, resumed_step, show_progress=show_progress)
     feed = FeedModule(data, config, seed=seed)
     with stopper:
