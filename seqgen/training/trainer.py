@@ -26,6 +26,7 @@ from seqgen.training.callbacks import DrawSample, KeepBestModel, Pictures, StepB
 from seqgen.training.feed import FeedModule
 from seqgen.training.metrics import JsonLinesLogger
 from seqgen.training.module import TrainingModule
+from seqgen.training.saving import AtomicCheckpointIO
 
 
 @dataclass(frozen=True)
@@ -170,6 +171,7 @@ def _build_trainer(
             num_sanity_val_steps=0,
             log_every_n_steps=config.log_every,
             callbacks=callbacks,
+            plugins=[AtomicCheckpointIO()],
             logger=[
                 JsonLinesLogger(run.metrics, resumed_step=resumed_step),
                 TensorBoardLogger(run.path, name="", version="tensorboard", purge_step=purge),

@@ -1,5 +1,6 @@
 """A run learns, keeps its best model, and goes on after a stop as if it had never stopped."""
 
+import errno
 import math
 
 import pytest
@@ -9,6 +10,7 @@ from seqgen.checkpoint import load_model
 from seqgen.config import ModelConfig
 from seqgen.errors import UserError
 from seqgen.training.metrics import JsonLinesLogger, read_metrics
+from seqgen.training.saving import AtomicCheckpointIO
 
 TIMING = "training_tokens_per_second"
 
@@ -139,6 +141,20 @@ def test_a_damaged_checkpoint_is_refused(run_steps):
     folder.last.write_bytes(folder.last.read_bytes()[:1000])
     with pytest.raises(UserError, match="damaged"):
         run_steps("a", resume=True)
+
+
+def test_a_failed_checkpoint_leaves_the_one_before(tmp_path, monkeypatch):
+    path = tmp_path / "last.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"global_step": 1}, path)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    with pytest.raises(OSError, match="No space"):
+        AtomicCheckpointIO().save_checkpoint({"global_step": 2}, path)
+    assert torch.load(path, weights_only=True) == {"global_step": 1}
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_impossible_devices_are_named(run_steps):
