@@ -13,8 +13,8 @@ from seqgen.files import write_bytes
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes beside the checkpoint and renames.
 
-    Lightning writes to the system's temporary folder and moves, which is a copy where that folder is
-    on another disk: a kill in the middle would leave half a checkpoint.
+    Lightning writes to the system's temporary folder and moves, which is a copy where that folder
+    is on another disk: a kill in the middle would leave half a checkpoint.
     """
 
     def save_checkpoint(

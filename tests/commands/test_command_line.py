@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from making import write_song, write_songs
 
 from seqgen.midi import open_midi
@@ -157,6 +158,31 @@ def test_text_trains_and_generates(tmp_path):
     out, _ = run(tmp_path, "generate", "--max-tokens", "30", "--samples", "1", "-o", "out")
     assert (tmp_path / "out/001.txt").stat().st_size > 0
     assert "1 files" in out
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_cuda_trains_and_generates(place, precision):
+    folder, _ = place
+    settings = [x for x in SMALL if not x.startswith("train.accelerator")]
+    name = f"runs/{precision}"
+    run(
+        folder,
+        "train",
+        "data.source=songs",
+        f"run.dir={name}",
+        "train.max_steps=12",
+        f"train.precision={precision}",
+        *settings,
+        "--device",
+        "cuda",
+    )
+    on_cpu, on_cuda = losses(folder / "runs/a"), losses(folder / name)
+    assert on_cuda[0] == pytest.approx(on_cpu[0], rel=0.05)  # dropout differs
+    assert on_cuda[-1] < on_cuda[0]
+    run(folder, "generate", name, "--device", "cuda", "-o", f"out-{precision}", "--seed", "1")
+    assert len(list((folder / f"out-{precision}").glob("*.mid"))) == 4
 
 
 @pytest.mark.parametrize(
