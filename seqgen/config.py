@@ -68,7 +68,6 @@ class TokenizerConfig(Section):
     use_velocities: bool = False
     use_tempos: bool = False
     use_time_signatures: bool = False
-    use_rests: bool = False
     n_velocities: Annotated[int, Field(ge=1, le=127)] = 16
     positions_per_beat: Annotated[int, Field(ge=1, le=24)] = 4
     max_note_beats: Annotated[int, Field(ge=1, le=64)] = 8
@@ -141,6 +140,18 @@ class Config(Section):
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
 
+    @model_validator(mode="after")
+    def _sections_fit_together(self) -> "Config":
+        longest = max(self.train.context_length, self.train.sample_tokens)
+        if self.model.positions == "learned" and self.model.max_positions < longest:
+            raise ValueError(
+                f"model.max_positions={self.model.max_positions} must reach "
+                f"train.context_length and train.sample_tokens, {longest}"
+            )
+        if self.data.velocity and not self.tokenizer.use_velocities:
+            raise ValueError("data.velocity changes nothing without tokenizer.use_velocities=true")
+        return self
+
 
 def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
     """Read a YAML file (None: all defaults), apply `section.key=value` arguments, check everything.
@@ -211,13 +222,21 @@ def _apply(values: dict, override: str) -> None:
     if not equals or not dot or not name:
         raise UserError(f"{override!r} is not of the form section.key=value (train.max_steps=200)")
     try:
-        value = yaml.load(text, Loader=_Loader)
+        value = text if _is_text(section, name) else yaml.load(text, Loader=_Loader)
     except yaml.YAMLError:
         raise UserError(f"{key}: cannot read the value {text!r}") from None
     group = values.setdefault(section, {})
     if not isinstance(group, dict):
         raise UserError(f"{section} is a section; set its keys, as in {section}.key=value")
     group[name] = value
+
+
+def _is_text(section: str, name: str) -> bool:
+    """Whether a key takes words, which are then taken as they are: a path may look like YAML."""
+    if section not in Config.model_fields:
+        return False
+    field = Config.model_fields[section].annotation.model_fields.get(name)
+    return field is not None and field.annotation in (str, str | None)
 
 
 def _explain(problem: dict) -> str:

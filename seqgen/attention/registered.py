@@ -48,7 +48,7 @@ class CausalLinear(CausalLinearAttention):
                     lengths=key_lengths.lengths,
                     eps=self.eps,
                 )
-        return out.to(dtype)
+        return out.to(dtype).contiguous()  # the library takes a view of it
 
 
 _PARAMETERS = [

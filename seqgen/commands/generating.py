@@ -56,8 +56,8 @@ def execute(
             "seed": seed,
             "sampling": vars(sampling),
             "max_tokens": max_tokens,
-            "bars": bars,
-            "seconds": seconds,
+            "max_bars": bars,
+            "max_seconds": seconds,
         },
         pictures=not no_png,
     )
@@ -67,8 +67,8 @@ def execute(
     folder.tell(console)
     if folder.failed:
         raise UserError(
-            f"{len(folder.failed)} of {len(rows)} samples hold no note and were not written: "
-            f"allow more --max-tokens or another --temperature"
+            f"{len(folder.failed)} of {len(rows)} samples were not written ({folder.failed[0]}): "
+            f"allow more --max-tokens, or try another --temperature"
         )
 
 
@@ -111,7 +111,6 @@ def _draw(
     max_tokens: int,
     seed: int,
 ) -> None:
-    begin = time.perf_counter()
     steps = generate(
         loaded.model.recurrent(),
         [row.prompt.ids for row in rows],
@@ -121,16 +120,17 @@ def _draw(
         seed=seed,
     )
     with _bar(len(rows), max_tokens) as advance:
-        drawn = 0
+        drawn, seconds, begin = 0, 0.0, time.perf_counter()
         for step in steps:
             drawn += len(step.rows)
-            seconds = time.perf_counter() - begin
+            seconds += time.perf_counter() - begin
             for row, token in zip(step.rows, step.tokens, strict=True):
                 rows[row].tokens.append(token)
             for row in step.finished:
-                rows[row].seconds = seconds
+                rows[row].seconds, rows[row].tokens_per_second = seconds, drawn / seconds
                 folder.write(rows[row], ended=row in step.ended)
             advance(len(step.rows), drawn / seconds, len(step.finished))
+            begin = time.perf_counter()  # writing files is not decoding
 
 
 @contextmanager

@@ -10,11 +10,16 @@ import numpy as np
 from rich.console import Console
 
 from seqgen.commands.prompts import Prompt
+from seqgen.config import LimitsConfig
 from seqgen.errors import FileRejected
 from seqgen.files import atomic_path, write_json
 from seqgen.midi import open_midi, summarize
 from seqgen.rendering.piano_roll import save_piano_roll
 from seqgen.tokenizers import Tokenizer
+
+ANY_SIZE = LimitsConfig(
+    max_file_bytes=10**9, max_events=10**8, max_notes=10**8, max_minutes=10**5, max_ticks=10**9
+)  # what we wrote ourselves is read back whatever its length
 
 
 @dataclass
@@ -25,7 +30,8 @@ class Row:
     prompt: Prompt
     tokens: list[np.ndarray] = field(default_factory=list)
     prompt_seconds: float | None = None  # of music, in the prompt
-    seconds: float = 0.0  # from the start of generation to this row's end
+    seconds: float = 0.0  # from the start of decoding to this row's end
+    tokens_per_second: float = 0.0  # over all rows until then
 
 
 class OutputFolder:
@@ -40,7 +46,7 @@ class OutputFolder:
         taken = [int(p.stem) for p in path.iterdir() if p.stem.isdecimal()]
         self._first = max(taken, default=0) + 1
         self.written: list[tuple[Path, str]] = []
-        self.failed: list[int] = []
+        self.failed: list[str] = []
 
     def write(self, row: Row, *, ended: bool) -> None:
         """Write a finished sample; it is kept only if it reads back with something in it."""
@@ -51,14 +57,14 @@ class OutputFolder:
             with atomic_path(path) as temporary:
                 self._tokenizer.decode(ids, temporary, tempo=row.prompt.tempo)
                 content = self._check(temporary)
-        except FileRejected:
-            self.failed.append(row.index)
+        except FileRejected as rejected:
+            self.failed.append(f"sample {row.index + 1}: {rejected.reason}")
             return
         write_json(path.with_suffix(".json"), self._record(row, path, content, ended=ended))
         if self._pictures:
             title = f"{path.stem}, seed {self._facts['seed']}"
             save_piano_roll(
-                open_midi(path),
+                open_midi(path, ANY_SIZE),
                 path.with_suffix(".png"),
                 title=title,
                 continuation_from_seconds=row.prompt_seconds if row.prompt.file else None,
@@ -77,7 +83,7 @@ class OutputFolder:
         """Read a written file back with other code than wrote it."""
         if self._tokenizer.suffix != ".mid":
             return {"bytes": path.stat().st_size}
-        summary = summarize(open_midi(path))
+        summary = summarize(open_midi(path, ANY_SIZE))
         return {"notes": summary.n_notes, "music_seconds": round(summary.seconds, 3)}
 
     def _record(self, row: Row, path: Path, content: dict, *, ended: bool) -> dict:
@@ -89,8 +95,8 @@ class OutputFolder:
             "prompt_tokens": len(row.prompt.ids),
             "tokens": len(row.tokens),
             "ended_by_itself": ended,
-            "generation_seconds": round(row.seconds, 3),
-            "decode_tokens_per_second": round(len(row.tokens) / row.seconds, 1),
+            "seconds": round(row.seconds, 3),
+            "decode_tokens_per_second": round(row.tokens_per_second, 1),
             **content,
         }
 

@@ -49,16 +49,20 @@ def begin(arguments: Sequence[str], *, resume: bool) -> Job:
             resumed or initialised run contradicts what it was made with.
     """
     config, path, overrides = read_config(arguments)
-    in_another_process = RUN_VARIABLE in os.environ and "LOCAL_RANK" in os.environ
-    if in_another_process:
+    if "LOCAL_RANK" in os.environ:  # started by the first process of the run
+        if RUN_VARIABLE not in os.environ:
+            raise UserError(
+                "start one process and let train.devices=N train.strategy=ddp start the others"
+            )
         run = RunFolder(Path(os.environ[RUN_VARIABLE]))
-        return Job(run, load_config(run.config), resume, _start(load_config(run.config)))
+        config = load_config(run.config)
+        return Job(run, config, resume, None if resume else _start(config))
     if resume:
         run = RunFolder(_existing(config, path.stem))
         config = _resumed(run, overrides)
     else:
         run = RunFolder(_new(config, path.stem))
-    start = _start(config)
+    start = None if resume else _start(config)
     if start is not None:
         config = _adopt(config, start, overrides)
     config = config.model_copy(update={"run": config.run.model_copy(update={"dir": str(run.path)})})

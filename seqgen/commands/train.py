@@ -19,13 +19,13 @@ def train(arguments: tuple[str, ...], resume: bool, device: str | None) -> None:
     python cli.py train configs/pop909.yaml data.source=FOLDER train.max_steps=2000
     python cli.py train --resume run.dir=runs/mine
     """
-    # Processes that share cores must not spin while they wait; read before torch is loaded.
-    if any(argument.startswith("train.devices=") for argument in arguments):
-        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from seqgen.commands.settings import console, device_settings, read_config
 
     arguments = (*arguments, *device_settings(device))
-    read_config(arguments)  # a mistake is told before anything heavy is loaded
+    config, _, _ = read_config(arguments)  # a mistake is told before anything heavy is loaded
+    if config.train.devices not in (1, "auto"):
+        # Processes that share cores must not spin while they wait; torch reads this when loaded.
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from seqgen.commands.runs import begin
     from seqgen.commands.training import execute
 

@@ -1,17 +1,20 @@
 """A training command carried out: data, training, and what the loss means."""
 
+import json
 import os
 import platform
 import subprocess
 import time
 from importlib.metadata import version
 from math import log
+from pathlib import Path
 
 import click
 import numpy as np
 import torch
 from rich.table import Table
 
+from seqgen.checkpoint import load_model
 from seqgen.commands.prepare import prepare_and_report
 from seqgen.commands.runs import Job, create
 from seqgen.commands.settings import PROJECT, console
@@ -19,7 +22,7 @@ from seqgen.data.batches import held_out_pieces
 from seqgen.data.shards import PreparedData
 from seqgen.data.splits import VALIDATION
 from seqgen.decoding import generate
-from seqgen.errors import FileRejected
+from seqgen.errors import FileRejected, UserError
 from seqgen.evaluation.baselines import Score, count_model_scores
 from seqgen.files import atomic_path, write_json
 from seqgen.midi import open_midi
@@ -33,10 +36,11 @@ PACKAGES = ("torch", "pytorch-fast-transformers", "pytorch-lightning", "miditok"
 
 def execute(job: Job, *, show_progress: bool) -> Outcome:
     """Prepare, train, and print what came of it."""
-    data = prepare_and_report(job.config, job.start and job.start.tokenizer)
+    data = _open_data(job)
     if "LOCAL_RANK" not in os.environ:
         create(job)
-        _record(job, data)
+        if not job.resume:
+            _record(job, data)
     console.print(f"run folder: {job.run.path}", highlight=False)
     start = time.perf_counter()
     outcome = train(
@@ -60,6 +64,24 @@ def execute(job: Job, *, show_progress: bool) -> Outcome:
     return outcome
 
 
+def _open_data(job: Job) -> PreparedData:
+    """Prepare the data of a new run; find that of an old one, and make sure that it is the same."""
+    if not job.resume:
+        return prepare_and_report(job.config, job.start and job.start.tokenizer)
+    record = json.loads(job.run.record.read_text())
+    if Path(record["data"]).is_dir():
+        data = PreparedData(Path(record["data"]))
+    else:
+        start = job.config.train.init_from
+        data = prepare_and_report(job.config, start and load_model(Path(start)).tokenizer)
+    if data.index["content"] != record["data_content"]:
+        raise UserError(
+            f"the data in {data.folder} is no longer what {job.run.path} was trained on: bring the "
+            f"old files back, or begin a new run with train.init_from={job.run.path}"
+        )
+    return data
+
+
 def _record(job: Job, data: PreparedData) -> None:
     """Write what a reader of the run needs to make it again."""
     revision = subprocess.run(
@@ -72,8 +94,8 @@ def _record(job: Job, data: PreparedData) -> None:
             "versions": {"python": platform.python_version()}
             | {name: version(name) for name in PACKAGES},
             "threads": torch.get_num_threads(),
-            "data": str(data.folder),
-            "data_fingerprint": data.index["fingerprint"],
+            "data": str(data.folder.resolve()),
+            "data_content": data.index["content"],
             "seed": job.config.run.seed,
         },
     )

@@ -29,6 +29,7 @@ from seqgen.files import atomic_folder, write_json
 from seqgen.tokenizers import Shift, Tokenizer, build_tokenizer
 from seqgen.vocabulary import Vocabulary
 
+PLACES = {"source", "prepared_dir", "workers"}  # settings that do not change what comes out
 MAX_BPE_FILES = 2000  # merges hardly change beyond this many files
 
 
@@ -66,8 +67,11 @@ def prepare(
     corpus = open_corpus(
         config.source, tokenizer.suffixes, cache=base / "corpora", progress=progress
     )
-    folder = base / f"{corpus.name}-{tokenizer_config.type}"
-    fingerprint = _fingerprint(config, limits, tokenizer_config, given, corpus)
+    made_by = given.fingerprint() if given else tokenizer_config.model_dump()
+    options = [FORMAT, config.model_dump(exclude=PLACES), limits.model_dump(), made_by]
+    # Runs with other settings keep their own data; new or changed files make it stale.
+    folder = base / f"{corpus.name}-{tokenizer_config.type}-{_hash(options)[:8]}"
+    fingerprint = _hash([options, _listing(corpus)])
     if _is_current(folder, corpus, fingerprint):
         return Preparation(PreparedData(folder), built=False)
 
@@ -100,6 +104,7 @@ def prepare(
             "source": str(corpus.root.resolve()),
             "fingerprint": fingerprint,
             "tokenizer": tokenizer.fingerprint(),
+            "content": _content(pieces, tokenizer),
             "dtype": writer.dtype.name,
             "n_fields": len(tokenizer.vocabulary.fields),
             "n_tokens": writer.n_tokens,
@@ -128,18 +133,17 @@ def _is_current(folder: Path, corpus: Corpus, fingerprint: str) -> bool:
     return index["fingerprint"] == fingerprint
 
 
-def _fingerprint(
-    config: DataConfig,
-    limits: LimitsConfig,
-    tokenizer_config: TokenizerConfig,
-    tokenizer: Tokenizer | None,
-    corpus: Corpus,
-) -> str:
-    files = [(corpus.label(f), f.stat().st_size, f.stat().st_mtime_ns) for f in corpus.files]
-    options = config.model_dump(exclude={"source", "prepared_dir", "workers"})
-    made_by = tokenizer.fingerprint() if tokenizer else tokenizer_config.model_dump()
-    record = [FORMAT, options, limits.model_dump(), made_by, files]
-    return hashlib.sha256(json.dumps(record).encode()).hexdigest()
+def _hash(value: object) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
+
+
+def _listing(corpus: Corpus) -> list[tuple[str, int, int]]:
+    return [(corpus.label(f), f.stat().st_size, f.stat().st_mtime_ns) for f in corpus.files]
+
+
+def _content(pieces: Sequence[Piece], tokenizer: Tokenizer) -> str:
+    """What two preparations share if and only if they give the same batches."""
+    return _hash([tokenizer.fingerprint(), list(index_pieces(pieces))])
 
 
 def _read(file: Path, limits: LimitsConfig) -> bytes:

@@ -22,14 +22,16 @@ if TYPE_CHECKING:
 class RecurrentModel:
     """Runs a `SequenceModel` step by step. Holds no parameters of its own, never trains.
 
-    Move the parallel model to its device before making this one.
+    Move the parallel model to its device before making this one. Sums need float32: a model in
+    another precision is copied to it, one in float32 is shared.
     """
 
     def __init__(self, model: SequenceModel):
         with torch.device("meta"):
             self._parallel = type(model)(model.config, model.vocabulary)
             self._stack = build_recurrent(stack_arguments(model.config))
-        self._parallel.load_state_dict(model.state_dict(), strict=True, assign=True)
+        weights = {name: value.float() for name, value in model.state_dict().items()}
+        self._parallel.load_state_dict(weights, strict=True, assign=True)
         share_weights(self._parallel.stack, self._stack)
         self._parallel.eval()
         self._stack.eval()

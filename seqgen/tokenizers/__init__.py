@@ -20,14 +20,14 @@ def build_tokenizer(config: TokenizerConfig, limits: LimitsConfig) -> Tokenizer:
 
 
 def load_tokenizer(folder: Path, limits: LimitsConfig | None = None) -> Tokenizer:
-    """Load what `Tokenizer.save` wrote.
+    """Load what `Tokenizer.save` wrote; `limits` replace those it was saved with.
 
     Raises:
         UserError: the folder holds no tokenizer, or a damaged one.
     """
-    limits = limits or LimitsConfig()
     try:
         record = json.loads((folder / "tokenizer.json").read_text())
+        limits = limits or LimitsConfig.model_validate(record["limits"])
         if record["type"] == "bytes":
             return ByteTokenizer(limits)
         config = TokenizerConfig.model_validate(record["config"])

@@ -20,7 +20,13 @@ from seqgen.files import write_bytes, write_json
 from seqgen.midi import midi_bytes, open_midi
 from seqgen.tokenizers.base import Shift
 from seqgen.tokenizers.midi_clock import MidiClock
-from seqgen.tokenizers.midi_grammar import COMPLETING, SOUNDING, SPECIAL, build_grammar
+from seqgen.tokenizers.midi_grammar import (
+    COMPLETING,
+    SOUNDING,
+    SPECIAL,
+    build_grammar,
+    close_notes,
+)
 from seqgen.vocabulary import Field, Vocabulary
 
 FORMATS = {
@@ -76,7 +82,12 @@ class MidiTokenizer:
 
     def decode(self, ids: np.ndarray, path: Path, *, tempo: float | None = None) -> None:
         """Write ids [T, 1] as a MIDI file, at `tempo` where tokens carry none."""
-        sequence = miditok.TokSequence(ids=self._up_to_last_note(ids)[:, 0].tolist())
+        if self.config.type == "midilike":
+            parts = [part for i in self._material(ids)[:, 0] for part in self._parts[i]]
+            closed = close_notes(parts, longest=f"TimeShift_{_longest(self.config)}")
+            sequence = miditok.TokSequence(ids=[self._miditok.vocab[part] for part in closed])
+        else:
+            sequence = miditok.TokSequence(ids=self._up_to_last_note(ids)[:, 0].tolist())
         if self._miditok.config.one_token_stream_for_programs:
             score = self._miditok.decode(sequence)
         else:
@@ -133,7 +144,11 @@ class MidiTokenizer:
         """Write settings and MidiTok's own JSON."""
         write_json(
             folder / "tokenizer.json",
-            {"type": self.config.type, "config": self.config.model_dump()},
+            {
+                "type": self.config.type,
+                "config": self.config.model_dump(),
+                "limits": self._limits.model_dump(),
+            },
         )
         self._miditok.save(folder / "miditok.json")
 
@@ -187,10 +202,13 @@ class MidiTokenizer:
             raise FileRejected("empty", str(path), "no note is left after tokenizing")
         return self._up_to_last_note(ids)
 
+    def _material(self, ids: np.ndarray) -> np.ndarray:
+        return ids[~np.isin(ids[:, 0], self.vocabulary.special_ids)]
+
     def _up_to_last_note(self, ids: np.ndarray) -> np.ndarray:
         """Leave out special tokens, and what follows the last token that ends a note."""
         completes = np.array([kinds[-1] in COMPLETING for kinds in self._types])
-        ids = ids[~np.isin(ids[:, 0], self.vocabulary.special_ids)]
+        ids = self._material(ids)
         ends = np.flatnonzero(completes[ids[:, 0]])
         return ids[: ends[-1] + 1] if len(ends) else ids[:0]
 
@@ -206,22 +224,26 @@ def _shifted(score: symusic.Score, shift: Shift) -> symusic.Score:
     return score
 
 
+def _longest(config: TokenizerConfig) -> str:
+    """The longest duration or time shift, as MidiTok spells it: beats.fraction.resolution."""
+    return f"{config.max_note_beats}.0.{config.positions_per_beat}"
+
+
 def _miditok_config(config: TokenizerConfig) -> miditok.TokenizerConfig:
     """Spell every choice out, so that a new MidiTok default changes nothing."""
     extra = {}
     if config.type == "midilike":  # notes never switched off end after this long
-        extra["max_duration"] = f"{config.max_note_beats}.0.{config.positions_per_beat}"
+        extra["max_duration"] = _longest(config)
     resolution = config.positions_per_beat
     return miditok.TokenizerConfig(
         pitch_range=(0, 127),
         beat_res={(0, config.max_note_beats): resolution},
-        beat_res_rest={(0, 1): min(resolution, 2) if resolution > 1 else 1},
         num_velocities=config.n_velocities,
         special_tokens=list(SPECIAL),
         use_velocities=config.use_velocities,
         use_note_duration_programs=list(range(-1, 128)),
         use_chords=False,
-        use_rests=config.use_rests,
+        use_rests=False,
         use_tempos=config.use_tempos,
         use_time_signatures=config.use_time_signatures,
         use_sustain_pedals=False,

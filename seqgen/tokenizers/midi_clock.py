@@ -6,7 +6,7 @@ import numpy as np
 
 
 class MidiClock:
-    """Follows Bar and Position tokens, or time shifts and rests, time signatures and tempos."""
+    """Follows Bar and Position tokens, or time shifts, time signatures and tempos."""
 
     def __init__(self, parts: Sequence[Sequence[str]], *, tempo: float, positions_per_beat: int):
         """Start at zero.
@@ -43,7 +43,7 @@ class MidiClock:
             elif kind == "Position":
                 beats = int(value) / self._per_beat
                 self._move_to(self._bar_start + beats * self._quarters_per_beat)
-            elif kind in ("TimeShift", "Rest"):
+            elif kind == "TimeShift":
                 beats, fraction, resolution = (int(x) for x in value.split("."))
                 shift = (beats + fraction / resolution) * self._quarters_per_beat
                 self._move_to(self._now + shift)

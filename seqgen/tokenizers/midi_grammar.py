@@ -42,3 +42,26 @@ def _openings(after: Mapping[str, set[str]]) -> set[str]:
     after_note = set().union(*(after[name] for name in COMPLETING if name in after))
     settings = {name for name in OPENING if name in after}
     return (after_note | settings) - COMPLETING - {"EOS"}
+
+
+def close_notes(parts: Sequence[str], *, longest: str) -> list[str]:
+    """Append what ends the notes that plain MIDI-Like tokens have begun and left on.
+
+    A graph of types cannot see which note a NoteOff is for, so a sample may leave notes on; MidiTok
+    would drop them. They end a `longest` time shift after the last token.
+    """
+    program, on = None, []
+    for part in parts:
+        kind, _, value = part.partition("_")
+        if kind == "Program":
+            program = part
+        elif kind in ("NoteOn", "DrumOn"):
+            on.append((program, f"{kind.removesuffix('On')}Off_{value}"))
+        elif kind in ("NoteOff", "DrumOff") and (program, part) in on:
+            on.remove((program, part))
+    if not on:
+        return list(parts)
+    ending = [longest]
+    for program, off in on:
+        ending += [off] if program is None else [program, off]
+    return [*parts, *ending]

@@ -85,4 +85,6 @@ class ByteTokenizer:
 
     def save(self, folder: Path) -> None:
         """Write which tokenizer this is."""
-        write_json(folder / "tokenizer.json", {"type": "bytes"})
+        write_json(
+            folder / "tokenizer.json", {"type": "bytes", "limits": self._limits.model_dump()}
+        )

@@ -2,15 +2,17 @@
 
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.callbacks import RichProgressBar
+from pytorch_lightning.callbacks import Checkpoint, RichProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch.utils.tensorboard import SummaryWriter
 
 from seqgen.training.module import TrainingModule
 
+STOPPING = (signal.SIGINT, signal.SIGTERM)
 DrawSample = Callable[[TrainingModule], np.ndarray | None]
 
 
@@ -74,6 +76,35 @@ class KeepBestModel(Callback):
         self.validated_step = state["validated_step"]
 
 
+class SaveLast(Checkpoint):
+    """Writes `last.ckpt` between steps, and after a validation where one is due at that step.
+
+    So a resumed run neither repeats nor misses a validation, and never begins inside an accumulated
+    step. As a `Checkpoint` it comes after all other callbacks, whose state it holds.
+    """
+
+    def __init__(self, path: Path, *, every: int, validate_every: int | None):
+        self._path = path
+        self._every = every
+        self._validate_every = validate_every
+
+    def validation_is_due(self, trainer: Trainer) -> bool:
+        """Whether the step just taken is followed by a validation."""
+        return bool(self._validate_every) and trainer.global_step % self._validate_every == 0
+
+    def on_train_batch_end(self, trainer: Trainer, *_: object) -> None:
+        """Save each so many whole steps."""
+        whole = not trainer.fit_loop._should_accumulate()
+        due = trainer.global_step % self._every == 0 and not self.validation_is_due(trainer)
+        if whole and due:
+            trainer.save_checkpoint(self._path)
+
+    def on_validation_end(self, trainer: Trainer, module: TrainingModule) -> None:
+        """Save what the validation changed: the best so far, the patience left."""
+        if trainer.state.fn == "fit":
+            trainer.save_checkpoint(self._path)
+
+
 class Pictures(Callback):
     """At each validation: parameter histograms and a drawn sample; at the end: the embeddings."""
 
@@ -108,28 +139,35 @@ class StopOnSignal(Callback):
     A second Ctrl-C ends at once; then the run goes on from its last checkpoint.
     """
 
-    def __init__(self, tell: Callable[[str], None], save: Callable[[Trainer], None]):
+    def __init__(self, tell: Callable[[str], None], saver: SaveLast, path: Path):
         self._tell = tell
-        self._save = save
+        self._saver = saver
+        self._path = path
         self._handlers: dict = {}
         self.requested = False
 
     def __enter__(self) -> "StopOnSignal":
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._handlers[number] = signal.signal(number, self._request)
+        self._handlers = {number: signal.getsignal(number) for number in STOPPING}
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
 
+    def on_train_start(self, trainer: Trainer, module: TrainingModule) -> None:
+        """Take over from Lightning's handlers, which leave at once."""
+        for number in STOPPING:
+            signal.signal(number, self._request)
+
     def on_train_batch_end(self, trainer: Trainer, *_: object) -> None:
-        """Save and stop, all processes together."""
+        """Save and stop, all processes together; a validation is made only if it is due."""
         asked = trainer.strategy.reduce_boolean_decision(self.requested, all=False)
         if asked and not trainer.fit_loop._should_accumulate():
-            self._save(trainer)
             trainer.should_stop = True
             self.requested = True
+            if not self._saver.validation_is_due(trainer):
+                trainer.save_checkpoint(self._path)
+                trainer.limit_val_batches = 0
 
     def _request(self, number: int, _: object) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)

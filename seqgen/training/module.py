@@ -41,14 +41,16 @@ class TrainingModule(LightningModule):
         self._step_loss = torch.zeros(())
         self._gradient_norm = torch.zeros(())
         self._learning_rate = 0.0
+        self._sources: tuple[str, ...] = ()  # files of the step at hand
         self._tokens_since, self._time_since = 0, time.perf_counter()
 
     def training_step(self, rows: Rows, batch_index: int) -> Tensor:
         """Return the loss of these rows, in nats per target, weighted as a part of the step."""
         nats = self._nats(rows, label_smoothing=self._config.label_smoothing)
         loss = nats.sum() * rows.weight
-        if not torch.isfinite(loss):
-            raise UserError(self._diverged(rows))
+        self._sources = (*self._sources, *rows.sources)
+        if self._config.precision.startswith("16") and not torch.isfinite(loss):
+            raise UserError(self._diverged("loss"))
         self._step_loss = self._step_loss + loss.detach() / self._config.accumulate
         self._tokens_since += int(rows.lengths.sum())
         return loss
@@ -104,6 +106,10 @@ class TrainingModule(LightningModule):
         self._learning_rate = optimizer.param_groups[0]["lr"]
         limit = self._config.grad_clip or math.inf
         self._gradient_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        # Gradients are summed over processes, so all of them see this and stop together. In half
+        # precision an infinite gradient is expected: the loss scale is lowered, the step skipped.
+        if not torch.isfinite(self._gradient_norm) and not self._config.precision.startswith("16"):
+            raise UserError(self._diverged("loss or its gradient"))
 
     def on_train_start(self) -> None:
         """Start the clock."""
@@ -134,6 +140,7 @@ class TrainingModule(LightningModule):
             self.log("loss", loss, prog_bar=True, logger=False)
             self._tokens_since, self._time_since = 0, time.perf_counter()
         self._step_loss = torch.zeros(())
+        self._sources = ()
 
     def write_metrics(self, metrics: dict[str, float]) -> None:
         """Send metrics to every logger at the present step."""
@@ -147,11 +154,11 @@ class TrainingModule(LightningModule):
         nats = token_nats(logits, targets, label_smoothing=label_smoothing)
         return nats * valid_positions(rows.lengths, targets.shape[1])
 
-    def _diverged(self, rows: Rows) -> str:
-        files = ", ".join(sorted(set(rows.sources))[:8])
+    def _diverged(self, what: str) -> str:
+        files = ", ".join(sorted(set(self._sources))[:8])
         return (
-            f"the loss is not a number at step {self.global_step + 1} (files in the batch: "
-            f"{files}): resume from the last checkpoint with a lower train.learning_rate "
-            f"(now {self._config.learning_rate:g}), more train.warmup_steps or a lower "
-            f"train.grad_clip, in full precision"
+            f"the {what} is not a number at step {self.global_step + 1} (files in the batch: "
+            f"{files}): begin a new run, from this one's best model by train.init_from=RUN if it "
+            f"has one, with a lower train.learning_rate (now {self._config.learning_rate:g}), more "
+            f"train.warmup_steps or a lower train.grad_clip"
         )

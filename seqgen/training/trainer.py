@@ -22,7 +22,14 @@ from seqgen.data.shards import PreparedData
 from seqgen.data.splits import VALIDATION
 from seqgen.errors import UserError
 from seqgen.model.sequence_model import SequenceModel
-from seqgen.training.callbacks import DrawSample, KeepBestModel, Pictures, StepBar, StopOnSignal
+from seqgen.training.callbacks import (
+    DrawSample,
+    KeepBestModel,
+    Pictures,
+    SaveLast,
+    StepBar,
+    StopOnSignal,
+)
 from seqgen.training.feed import FeedModule
 from seqgen.training.metrics import JsonLinesLogger
 from seqgen.training.module import TrainingModule
@@ -71,7 +78,7 @@ def train(
         resume: go on from the run's last checkpoint, as if it had never stopped.
         draw_sample: makes a picture of a generated piece at each validation.
         tell: receives a line of text now and then.
-        show_progress: draw a progress bar and the parameter table.
+        show_progress: draw a progress bar.
 
     Raises:
         UserError: the loss is not a number, the device settings do not fit this machine, or the
@@ -79,26 +86,33 @@ def train(
     """
     _quiet()
     resumed_step = _checkpoint_step(run.last) if resume else None
-    module = _build_module(data, model_config, config, seed=seed)
+    module = _build_module(data, model_config, config, seed=seed, resume=resume)
 
     def save_best(module: TrainingModule, loss: float) -> None:
         save_model(run.model, module.model, data.tokenizer, step=module.global_step, loss=loss)
 
     keeper = KeepBestModel(save_best, unit=data.tokenizer.unit, tell=tell)
-    stopper = StopOnSignal(tell, lambda trainer: trainer.save_checkpoint(run.last))
-    callbacks = [keeper, Pictures(draw_sample, data.tokenizer.names()), stopper]
-    callbacks += _library_callbacks(run, config, held_out=bool(data.of_split(VALIDATION)))
+    held_out = bool(data.of_split(VALIDATION))
+    saver = SaveLast(
+        run.last,
+        every=config.checkpoint_every,
+        validate_every=config.validate_every if held_out else None,
+    )
+    stopper = StopOnSignal(tell, saver, run.last)
+    callbacks = [keeper, Pictures(draw_sample, data.tokenizer.names()), stopper, saver]
+    callbacks += _library_callbacks(run, config, held_out=held_out)
+    callbacks.append(RichModelSummary(max_depth=2))
     if show_progress:
-        callbacks += [StepBar(leave=True), RichModelSummary(max_depth=2)]
+        callbacks.append(StepBar(leave=True))
     trainer = _build_trainer(run, config, callbacks, resumed_step, show_progress=show_progress)
     feed = FeedModule(data, config, seed=seed)
     with stopper:
         trainer.fit(module, feed, ckpt_path=run.last if resume else None, weights_only=True)
     if not stopper.requested:
-        if data.of_split(VALIDATION) and keeper.validated_step != trainer.global_step:
+        if held_out and keeper.validated_step != trainer.global_step:
             trainer.validate(module, feed, verbose=False)
         trainer.save_checkpoint(run.last)
-    if trainer.is_global_zero and not run.model.exists():  # nothing held out, or stopped before
+    if trainer.is_global_zero and not (held_out and run.model.exists()):  # no best to keep
         save_best(module, keeper.best)
     return Outcome(
         step=trainer.global_step,
@@ -110,11 +124,11 @@ def train(
 
 
 def _build_module(
-    data: PreparedData, model_config: ModelConfig, config: TrainConfig, *, seed: int
+    data: PreparedData, model_config: ModelConfig, config: TrainConfig, *, seed: int, resume: bool
 ) -> TrainingModule:
     torch.manual_seed(seed)
     model = SequenceModel(model_config, data.tokenizer.vocabulary)
-    if config.init_from is not None:
+    if config.init_from is not None and not resume:  # a checkpoint holds its own weights
         start = load_model(Path(config.init_from))
         if start.tokenizer.fingerprint() != data.tokenizer.fingerprint():
             raise UserError(
@@ -126,26 +140,17 @@ def _build_module(
 
 
 def _library_callbacks(run: RunFolder, config: TrainConfig, *, held_out: bool) -> list:
-    callbacks = [
-        ModelCheckpoint(
-            dirpath=run.checkpoints,
-            filename="last",
-            every_n_train_steps=config.checkpoint_every,
-            enable_version_counter=False,
-        )
-    ]
-    if held_out:
-        callbacks.append(
-            ModelCheckpoint(
-                dirpath=run.checkpoints,
-                filename="best",
-                monitor="validation_loss",
-                enable_version_counter=False,
-            )
-        )
-    if held_out and config.early_stopping is not None:
-        callbacks.append(EarlyStopping("validation_loss", patience=config.early_stopping))
-    return callbacks
+    if not held_out:
+        return []
+    best = ModelCheckpoint(
+        dirpath=run.checkpoints,
+        filename="best",
+        monitor="validation_loss",
+        enable_version_counter=False,
+    )
+    if config.early_stopping is None:
+        return [best]
+    return [best, EarlyStopping("validation_loss", patience=config.early_stopping)]
 
 
 def _build_trainer(
@@ -165,7 +170,6 @@ def _build_trainer(
             precision=config.precision,
             max_steps=config.max_steps,
             accumulate_grad_batches=config.accumulate,
-            gradient_clip_val=config.grad_clip or None,
             val_check_interval=config.validate_every * config.accumulate,
             check_val_every_n_epoch=None,
             num_sanity_val_steps=0,
@@ -178,7 +182,6 @@ def _build_trainer(
             ],
             default_root_dir=run.path,
             enable_progress_bar=show_progress,
-            enable_model_summary=show_progress,
         )
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
@@ -210,5 +213,6 @@ def _quiet() -> None:
         ".*`IterableDataset` has `__len__` defined.*",
         ".*Checkpoint directory .* exists and is not empty.*",
         ".*isinstance.treespec, LeafSpec.*",
+        ".*Total length of `list` across ranks is zero.*",  # nothing is held out
     ):
         warnings.filterwarnings("ignore", message=message)

@@ -82,17 +82,33 @@ def test_the_same_is_reused_and_the_stale_rebuilt(tmp_path, make):
     folder = write_songs(tmp_path / "songs", 4)
     assert make(folder).built
     assert not make(folder).built
-    assert make(folder, transpose=1).built
     write_song(folder / "new.mid", seed=99)
-    again = make(folder, transpose=1)
+    again = make(folder)
     assert again.built
     assert len({piece.file for piece in again.data.pieces}) == 5
 
 
+def test_other_settings_keep_their_own_folder(tmp_path, make):
+    folder = write_songs(tmp_path / "songs", 4)
+    plain = make(folder).data
+    assert make(folder, transpose=1).built
+    again = make(folder)
+    assert not again.built
+    assert again.data.folder == plain.folder
+
+
+def test_the_same_files_elsewhere_have_the_same_content(tmp_path, make):
+    first = make(write_songs(tmp_path / "a" / "songs", 4), prepared_dir=str(tmp_path / "1")).data
+    second = make(write_songs(tmp_path / "b" / "songs", 4), prepared_dir=str(tmp_path / "2")).data
+    assert first.index["content"] == second.index["content"]
+    assert first.index["fingerprint"] != second.index["fingerprint"]
+
+
 def test_what_is_foreign_is_refused(tmp_path, make):
     folder = write_songs(tmp_path / "songs", 4)
-    foreign = tmp_path / "prepared" / "songs-remi"
-    foreign.mkdir(parents=True)
+    foreign = make(folder).data.folder
+    shutil.rmtree(foreign)
+    foreign.mkdir()
     (foreign / "thesis.doc").write_text("precious")
     with pytest.raises(UserError, match="is not prepared data"):
         make(folder)

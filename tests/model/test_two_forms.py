@@ -244,3 +244,24 @@ def test_gradients_reach_every_parameter(toy_vocabulary):
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0 or name.endswith("key_projection.bias"), name
+
+
+@pytest.mark.parametrize("T", [1, 5, 64, 65])
+def test_the_chunked_path_runs_the_whole_model(tiny, plain_vocabulary, T):
+    """Float64 takes on a CPU the path that a GPU takes in float32."""
+    model = tiny(plain_vocabulary)
+    tokens = random_tokens(plain_vocabulary, 2, T)
+    with torch.no_grad():
+        by_library = model(tokens)
+        by_chunks = model.double()(tokens)
+    assert_same([field.double() for field in by_library], by_chunks)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_a_model_in_another_precision_decodes_in_float32(tiny, plain_vocabulary, dtype):
+    model = tiny(plain_vocabulary).to(dtype)
+    tokens = random_tokens(plain_vocabulary, 2, 6)
+    stepped, state = by_steps(model.recurrent(), tokens)
+    assert state.S.dtype == stepped[0].dtype == torch.float32
+    with torch.no_grad():
+        assert_same(model.float()(tokens), stepped)

@@ -4,11 +4,13 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
 from making import TICKS, write_song, write_songs
 
 from seqgen.config import LimitsConfig, TokenizerConfig
 from seqgen.errors import FileRejected, UserError
 from seqgen.midi import Instrument, MidiFile, Note, TempoChange, open_midi
+from seqgen.sampling import Sampler, Sampling
 from seqgen.tokenizers import Shift, build_tokenizer, load_tokenizer
 
 TYPES = ["remi", "tsd", "midilike", "structured"]
@@ -17,12 +19,21 @@ RICH = {
     "use_velocities": True,
     "use_tempos": True,
     "use_time_signatures": True,
-    "use_rests": True,
 }
 
 
 def tokenizer(type="remi", **options):
     return build_tokenizer(TokenizerConfig(type=type, **options), LimitsConfig())
+
+
+def random_walk(t, seed, length=120):
+    """Ids drawn from nothing but the grammar."""
+    sampler = Sampler(Sampling(), t.vocabulary, seed=seed, n_rows=1)
+    ids = [t.vocabulary.bos_id]
+    sampler.observe(0, np.array([ids]))
+    while len(ids) < length and ids[-1] != t.vocabulary.eos_id:
+        ids.append(int(sampler.draw([torch.zeros(1, t.vocabulary.sizes[0])], [0])[0, 0]))
+    return np.array(ids)[:, None]
 
 
 def notes(midi, quantum=TICKS // 4):
@@ -187,6 +198,16 @@ def test_the_clock_follows_the_meter(tmp_path):
         clock.feed(token)
     assert clock.bars == 4  # twelve beats in bars of three
     assert clock.seconds == pytest.approx(11)
+
+
+@pytest.mark.parametrize("options", [{}, RICH], ids=["compact", "rich"])
+@pytest.mark.parametrize("type", TYPES)
+def test_whatever_the_grammar_lets_through_decodes_to_notes(tmp_path, type, options):
+    t = tokenizer(type, **options)
+    for seed in range(25):
+        ids = random_walk(t, seed)
+        t.decode(ids, tmp_path / "walk.mid")
+        assert open_midi(tmp_path / "walk.mid", LimitsConfig(max_minutes=1e4)).instruments
 
 
 def test_merges_must_exceed_the_plain_vocabulary(song):

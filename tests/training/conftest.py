@@ -25,30 +25,41 @@ FEW = {
 }
 
 
-@pytest.fixture(scope="session")
-def prepared(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("training")
+def make_data(folder, *, validation):
     write_songs(folder / "songs", 10, bars=4)
     config = DataConfig(
         source=str(folder / "songs"),
         prepared_dir=str(folder),
-        validation=0.2,
+        validation=validation,
         test=0.0,
         transpose=1,
     )
     return prepare(config, LimitsConfig(), TokenizerConfig()).data
 
 
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory):
+    return make_data(tmp_path_factory.mktemp("training"), validation=0.2)
+
+
+@pytest.fixture(scope="session")
+def unsplit(tmp_path_factory):
+    """The same corpus with nothing held out."""
+    return make_data(tmp_path_factory.mktemp("unsplit"), validation=0.0)
+
+
 @pytest.fixture
 def run_steps(tmp_path, prepared):
     """Train a tiny model into the named run folder; returns folder and outcome."""
 
-    def run(name, *, resume=False, model=TINY, seed=3, tell=lambda line: None, **settings):
+    def run(
+        name, *, resume=False, model=TINY, seed=3, tell=lambda line: None, data=prepared, **settings
+    ):
         folder = RunFolder(tmp_path / name)
         folder.path.mkdir(exist_ok=True)
         outcome = train(
             folder,
-            prepared,
+            data,
             model,
             TrainConfig(**{**FEW, **settings}),
             seed=seed,

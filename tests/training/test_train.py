@@ -2,6 +2,8 @@
 
 import errno
 import math
+import os
+import signal
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from seqgen.checkpoint import load_model
 from seqgen.config import ModelConfig
 from seqgen.errors import UserError
 from seqgen.training.metrics import JsonLinesLogger, read_metrics
+from seqgen.training.module import TrainingModule
 from seqgen.training.saving import AtomicCheckpointIO
 
 TIMING = "training_tokens_per_second"
@@ -59,16 +62,81 @@ def test_resume_equals_uninterrupted_bit_for_bit(run_steps, accumulate):
     assert_equal_weights(weights(whole), weights(parts))
 
 
-def test_resume_from_an_earlier_checkpoint_redoes_the_lost_steps(run_steps):
-    """A kill loses the steps since the last checkpoint; their lines are not kept twice."""
-    whole, _ = run_steps("whole", max_steps=9)
-    parts, _ = run_steps("parts", max_steps=4)
-    checkpoint = parts.last.read_bytes()
-    run_steps("parts", max_steps=7, resume=True)
-    parts.last.write_bytes(checkpoint)
-    parts, _ = run_steps("parts", max_steps=9, resume=True)
-    assert [x for x in curve(parts) if "loss" in x] == [x for x in curve(whole) if "loss" in x]
+class Killed(BaseException):
+    """Ends a run where it is, as kill -9 would: nothing is saved for it."""
+
+
+@pytest.fixture
+def kill_at(monkeypatch):
+    """Kill the next run in the given hook, when the given number of steps is done."""
+
+    def arrange(hook, step, call=1):
+        original = getattr(TrainingModule, hook)
+        calls = []
+
+        def killing(module, *arguments):
+            if module.global_step == step:
+                calls.append(step)
+                if len(calls) == call:
+                    monkeypatch.setattr(TrainingModule, hook, original)
+                    raise Killed
+            return original(module, *arguments)
+
+        monkeypatch.setattr(TrainingModule, hook, killing)
+
+    return arrange
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize(
+    "kills",
+    [
+        [("training_step", 5)],
+        [("training_step", 4), ("training_step", 5)],
+        [("training_step", 7), ("training_step", 7), ("training_step", 8)],
+        [("validation_step", 6), ("training_step", 6)],
+        [("training_step", 6), ("validation_step", 9)],
+    ],
+    ids=str,
+)
+def test_kills_anywhere_change_nothing(run_steps, kill_at, accumulate, kills):
+    """Losses, validations, the best model and the weights are those of a run left alone."""
+    whole, expected = run_steps("whole", max_steps=10, accumulate=accumulate)
+    resume = False
+    for hook, step in kills:
+        kill_at(hook, step, accumulate if hook == "training_step" else 1)
+        with pytest.raises(Killed):
+            run_steps("parts", max_steps=10, accumulate=accumulate, resume=resume)
+        resume = True
+    parts, outcome = run_steps("parts", max_steps=10, accumulate=accumulate, resume=True)
+    assert curve(parts) == curve(whole)
+    assert outcome == expected
     assert_equal_weights(weights(whole), weights(parts))
+    models = [load_model(folder.path) for folder in (whole, parts)]
+    assert models[0].step == models[1].step
+    assert_equal_weights(*(loaded.model.state_dict() for loaded in models))
+
+
+def test_without_held_out_pieces_the_last_weights_are_the_model(run_steps, unsplit):
+    run_steps("a", max_steps=4, data=unsplit)
+    folder, outcome = run_steps("a", max_steps=7, resume=True, data=unsplit)
+    assert outcome.best_loss == math.inf
+    assert load_model(folder.path).step == 7
+
+
+def test_sigterm_stops_after_the_step_with_a_checkpoint(run_steps):
+    lines = []
+
+    def tell(line):
+        lines.append(line)
+        if line.startswith("step 3"):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    folder, outcome = run_steps("a", tell=tell)
+    assert outcome.stopped
+    assert outcome.step == 4
+    assert torch.load(folder.last, weights_only=True)["global_step"] == 4
+    assert [line["step"] for line in curve(folder) if "validation_loss" in line] == [3]
 
 
 def test_accumulated_parts_equal_the_whole_batch(run_steps):
