@@ -101,5 +101,8 @@ class OutputFolder:
         }
 
     def _describe(self, content: dict, n_tokens: int, *, ended: bool) -> str:
-        what = ", ".join(f"{value:g} {name.replace('_', ' ')}" for name, value in content.items())
+        if "notes" in content:
+            what = f"{content['notes']} notes, {content['music_seconds']:.1f} s of music"
+        else:
+            what = f"{content['bytes']} bytes"
         return f"{n_tokens} tokens, {what}{'' if ended else ' (cut)'}"
