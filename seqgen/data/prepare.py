@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,59 +61,77 @@ def prepare(
     Raises:
         UserError: no usable file, or the folder holds something else.
     """
-    given = tokenizer
+    made_by = tokenizer.fingerprint() if tokenizer else tokenizer_config.model_dump()
+    learns_merges = tokenizer is None and tokenizer_config.bpe_vocab_size is not None
     tokenizer = tokenizer or build_tokenizer(tokenizer_config, limits)
     base = Path(config.prepared_dir)
     corpus = open_corpus(
         config.source, tokenizer.suffixes, cache=base / "corpora", progress=progress
     )
-    made_by = given.fingerprint() if given else tokenizer_config.model_dump()
-    options = [FORMAT, config.model_dump(exclude=PLACES), limits.model_dump(), made_by]
-    # Runs with other settings keep their own data; new or changed files make it stale.
-    folder = base / f"{corpus.name}-{tokenizer_config.type}-{_hash(options)[:8]}"
-    fingerprint = _hash([options, _listing(corpus)])
+    settings = [
+        FORMAT,
+        str(corpus.root.resolve()),
+        config.model_dump(exclude=PLACES),
+        limits.model_dump(),
+        made_by,
+    ]
+    # Other sources and settings have their own folder; new or changed files make one stale.
+    folder = base / f"{corpus.name}-{tokenizer_config.type}-{_hash(settings)[:8]}"
+    fingerprint = _hash([settings, _listing(corpus)])
     if _is_current(folder, corpus, fingerprint):
         return Preparation(PreparedData(folder), built=False)
 
     hashes = {file: content_hash(_read(file, limits)) for file in corpus.files}
     shares = {"validation": config.validation, "test": config.test}
     training = {file for file in corpus.files if split_of(hashes[file], **shares) == TRAIN}
-    if tokenizer_config.bpe_vocab_size is not None and given is None:
+    if learns_merges:
         tokenizer = _with_merges(tokenizer, training or set(corpus.files), tokenizer_config, corpus)
     jobs = [(file, _shifts(config) if file in training else [Shift()]) for file in corpus.files]
-
     with atomic_folder(folder) as temporary:
         (temporary / TOKENIZER).mkdir()
         tokenizer.save(temporary / TOKENIZER)
-        pieces, skipped = [], []
-        with TokenWriter(temporary, max_id=max(tokenizer.vocabulary.sizes) - 1) as writer:
-            for file, result in encode_files(
-                jobs, temporary / TOKENIZER, limits, workers=config.workers, progress=progress
-            ):
-                name = corpus.label(file)
-                if isinstance(result, FileRejected):
-                    skipped.append({"file": name, "kind": result.kind, "reason": result.reason})
-                else:
-                    pieces.append(_write(result, name, hashes[file], writer, tokenizer.vocabulary))
-        if not pieces:
-            raise UserError(_nothing_usable(corpus, skipped))
-        pieces = _split(pieces, corpus, tokenizer, shares)
-        write_json(temporary / REPORT, _report(corpus, pieces, skipped, tokenizer.unit))
-        index = {
-            "format": FORMAT,
-            "source": str(corpus.root.resolve()),
-            "fingerprint": fingerprint,
-            "tokenizer": tokenizer.fingerprint(),
-            "content": _content(pieces, tokenizer),
-            "dtype": writer.dtype.name,
-            "n_fields": len(tokenizer.vocabulary.fields),
-            "n_tokens": writer.n_tokens,
-            "unit": tokenizer.unit,
-            "n_skipped": len(skipped),
-            "pieces": list(index_pieces(pieces)),
-        }
-        write_json(temporary / INDEX, index)
+        encoded = encode_files(
+            jobs, temporary / TOKENIZER, limits, workers=config.workers, progress=progress
+        )
+        index = _fill(temporary, encoded, corpus, hashes, tokenizer, shares)
+        source = str(corpus.root.resolve())
+        write_json(temporary / INDEX, {"source": source, "fingerprint": fingerprint, **index})
     return Preparation(PreparedData(folder), built=True)
+
+
+def _fill(
+    folder: Path,
+    encoded: Iterable[tuple[Path, Encoded | FileRejected]],
+    corpus: Corpus,
+    hashes: dict[Path, str],
+    tokenizer: Tokenizer,
+    shares: dict[str, float],
+) -> dict:
+    """Write tokens and report into `folder`; return what the index says of them."""
+    vocabulary = tokenizer.vocabulary
+    pieces, skipped = [], []
+    with TokenWriter(folder, max_id=max(vocabulary.sizes) - 1) as writer:
+        for file, result in encoded:
+            name = corpus.label(file)
+            if isinstance(result, FileRejected):
+                skipped.append({"file": name, "kind": result.kind, "reason": result.reason})
+            else:
+                pieces.append(_write(result, name, hashes[file], writer, vocabulary))
+    if not pieces:
+        raise UserError(_nothing_usable(corpus, skipped))
+    pieces = _split(pieces, corpus, tokenizer, shares)
+    write_json(folder / REPORT, _report(corpus, pieces, skipped, tokenizer.unit))
+    return {
+        "format": FORMAT,
+        "tokenizer": tokenizer.fingerprint(),
+        "content": _content(pieces, tokenizer),
+        "dtype": writer.dtype.name,
+        "n_fields": len(vocabulary.fields),
+        "n_tokens": writer.n_tokens,
+        "unit": tokenizer.unit,
+        "n_skipped": len(skipped),
+        "pieces": list(index_pieces(pieces)),
+    }
 
 
 def _is_current(folder: Path, corpus: Corpus, fingerprint: str) -> bool:

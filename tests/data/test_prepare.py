@@ -114,9 +114,17 @@ def test_what_is_foreign_is_refused(tmp_path, make):
         make(folder)
     assert (foreign / "thesis.doc").read_text() == "precious"
     shutil.rmtree(foreign)
-    make(folder)
-    with pytest.raises(UserError, match="was prepared from"):
-        make(write_songs(tmp_path / "elsewhere" / "songs", 4))
+    index = make(folder).data.folder / "index.json"
+    index.write_text(index.read_text().replace(str(folder), "/another/place"))
+    with pytest.raises(UserError, match="was prepared from /another/place"):
+        make(folder)
+
+
+def test_folders_of_the_same_name_have_their_own_data(tmp_path, make):
+    first = make(write_songs(tmp_path / "a" / "midi", 4)).data
+    second = make(write_songs(tmp_path / "b" / "midi", 5)).data
+    assert (len(first.pieces), len(second.pieces)) == (4, 5)
+    assert not make(tmp_path / "a" / "midi").built
 
 
 def test_damaged_prepared_data_is_refused(tmp_path, make):
