@@ -19,7 +19,7 @@ install:
 
 demo: install
 	$(python) cli.py train configs/quickstart.yaml
-	$(python) cli.py generate --samples 4 -o generated/demo
+	$(python) cli.py generate --temperature 0.9 --samples 4 -o generated/demo
 	@echo "The trained model is the newest folder in runs; the samples are in generated/demo."
 
 test: install

@@ -214,5 +214,6 @@ def _quiet() -> None:
         ".*Checkpoint directory .* exists and is not empty.*",
         ".*isinstance.treespec, LeafSpec.*",
         ".*Total length of `list` across ranks is zero.*",  # nothing is held out
+        ".*is not supported by the model summary.*",
     ):
         warnings.filterwarnings("ignore", message=message)
