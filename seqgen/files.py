@@ -26,6 +26,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
+    except OSError as error:
+        error.filename = str(path)  # the name that a person knows; a failed write has none
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
