@@ -83,11 +83,12 @@ class MidiTokenizer:
     def decode(self, ids: np.ndarray, path: Path, *, tempo: float | None = None) -> None:
         """Write ids [T, 1] as a MIDI file, at `tempo` where tokens carry none."""
         if self.config.type == "midilike":
-            parts = [part for i in self._material(ids)[:, 0] for part in self._parts[i]]
-            closed = close_notes(parts, longest=f"TimeShift_{_longest(self.config)}")
-            sequence = miditok.TokSequence(ids=[self._miditok.vocab[part] for part in closed])
+            plain = close_notes(
+                self._plain(self._material(ids)), longest=f"TimeShift_{_longest(self.config)}"
+            )
         else:
-            sequence = miditok.TokSequence(ids=self._up_to_last_note(ids)[:, 0].tolist())
+            plain = self._plain(self._up_to_last_note(ids))
+        sequence = miditok.TokSequence(ids=[self._miditok.vocab[token] for token in plain])
         if self._miditok.config.one_token_stream_for_programs:
             score = self._miditok.decode(sequence)
         else:
@@ -201,6 +202,9 @@ class MidiTokenizer:
         if self.units(ids) == 0:
             raise FileRejected("empty", str(path), "no note is left after tokenizing")
         return self._up_to_last_note(ids)
+
+    def _plain(self, ids: np.ndarray) -> list[str]:
+        return [part for i in ids[:, 0] for part in self._parts[i] if part != NOTHING]
 
     def _material(self, ids: np.ndarray) -> np.ndarray:
         return ids[~np.isin(ids[:, 0], self.vocabulary.special_ids)]
