@@ -1,6 +1,7 @@
 """One training run from configuration to model folder, driven by Lightning."""
 
 import logging
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -89,7 +90,8 @@ def train(
     module = _build_module(data, model_config, config, seed=seed, resume=resume)
 
     def save_best(module: TrainingModule, loss: float) -> None:
-        save_model(run.model, module.model, data.tokenizer, step=module.global_step, loss=loss)
+        known = loss if math.isfinite(loss) else None  # JSON has no infinity
+        save_model(run.model, module.model, data.tokenizer, step=module.global_step, loss=known)
 
     keeper = KeepBestModel(save_best, unit=data.tokenizer.unit, tell=tell)
     held_out = bool(data.of_split(VALIDATION))
