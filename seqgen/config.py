@@ -170,8 +170,9 @@ def parse_config(values: dict, *, name: str) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        lines = [_explain(problem) for problem in error.errors()]
-        raise UserError(f"{name}: " + "; ".join(lines)) from None
+        # A key that takes several types fails once for each; the first says enough.
+        by_key = {problem["loc"][:2]: _explain(problem) for problem in reversed(error.errors())}
+        raise UserError(f"{name}: " + "; ".join(reversed(by_key.values()))) from None
 
 
 def save_config(config: Config, path: Path) -> None:

@@ -77,6 +77,13 @@ def test_a_file_that_is_no_configuration_is_refused(tmp_path, text):
         load_config(path)
 
 
+def test_each_wrong_key_is_named_once():
+    with pytest.raises(UserError) as caught:
+        load_config(None, ["train.devices=7.5", "train.max_steps=0"])
+    assert str(caught.value).count("train.devices") == 1
+    assert str(caught.value).count("train.max_steps") == 1
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match="no configuration file"):
         load_config(tmp_path / "none.yaml")
