@@ -1,6 +1,6 @@
 """Batches of training windows: batch k is a pure function of (seed, k), so any step can be redone.
 
-Legend: B rows, T targets of a window, F fields.
+Legend: B rows, T targets of a row, F fields, W windows.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,84 +9,125 @@ from functools import lru_cache
 
 import numpy as np
 
-from seqgen.data.shards import Piece, PreparedData
+from seqgen.data.shards import Piece, PreparedData, VariantTable
 from seqgen.errors import UserError
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Windows as rows.
+    """Rows of one window or of several, one after another.
 
     Attributes:
         tokens: ids [B, T + 1, F], padded at the end; row b holds lengths[b] + 1 true ones.
-        lengths: targets of each row [B].
-        sources: the file each row comes from.
+        lengths: positions of each row that are followed by a true token [B].
+        starts: where a token is the first of its window in this row [B, T + 1]; never at padding.
+        sources: the file each row comes from, or its files joined by commas.
+        continues: whether each row goes on from the last token of the same row of the batch before.
     """
 
     tokens: np.ndarray
     lengths: np.ndarray
+    starts: np.ndarray
     sources: tuple[str, ...]
+    continues: bool = False
+
+    @property
+    def targets(self) -> np.ndarray:
+        """Which positions are followed by a token of their own window [B, T]."""
+        followed = np.arange(self.starts.shape[1] - 1) < self.lengths[:, None]
+        return followed & ~self.starts[:, 1:]
 
 
 class TrainingBatches:
-    """An endless series of batches, epoch after epoch, each piece cut anew in each epoch."""
+    """An endless series of batches, epoch after epoch, each piece cut anew in each epoch.
+
+    A row is one window of up to context_length + 1 tokens. If `packed`, windows of short pieces
+    share rows; which ones do is settled once, so every epoch has as many rows.
+    """
 
     def __init__(
-        self, data: PreparedData, *, split: str, seed: int, batch_size: int, context_length: int
+        self,
+        data: PreparedData,
+        *,
+        split: str,
+        seed: int,
+        batch_size: int,
+        context_length: int,
+        packed: bool = False,
     ):
         self._data = data
-        self._pieces = data.of_split(split)
-        if not self._pieces:
-            raise UserError(f"prepared data in {data.folder} has no pieces for {split}")
+        self._pieces = usable_pieces(data, split)
         self._seed = seed
         self._batch_size = batch_size
         self._context = context_length
-        self._pad = data.tokenizer.vocabulary.pad_id
+        self._variants = VariantTable(self._pieces)
         # A piece has as many windows as its longest variant needs, so every epoch is as long.
-        longest = np.array([max(n for _, n in piece.variants) for piece in self._pieces])
+        longest = self._variants.longest
         n_windows = np.maximum(1, -(-(longest - 1) // context_length))
         self._piece_of = np.repeat(np.arange(len(self._pieces)), n_windows)
         self._place_of = np.concatenate([np.arange(n) for n in n_windows])
         self._n_windows_of = np.repeat(n_windows, n_windows)
-        self._epoch = lru_cache(maxsize=2)(self._cut_epoch)
+        row_of = np.arange(len(self._piece_of))
+        if packed:
+            sizes = np.minimum(longest, context_length + 1)[self._piece_of]
+            row_of = pack(sizes, context_length + 1)
+        # Row r holds windows _windows[_bounds[r] : _bounds[r + 1]].
+        self._windows = np.argsort(row_of, kind="stable")
+        self._bounds = np.concatenate([[0], np.cumsum(np.bincount(row_of))])
+        # The first window of a row leads it; -1 for windows that lead none.
+        self._row_led_by = np.full(len(row_of), -1)
+        self._row_led_by[self._windows[self._bounds[:-1]]] = np.arange(self.rows_per_epoch)
+        self._epoch = lru_cache(maxsize=2)(self._draw_epoch)
 
     @property
     def windows_per_epoch(self) -> int:
         """Windows that see every piece about once."""
-        return len(self._piece_of)
+        return len(self._windows)
+
+    @property
+    def rows_per_epoch(self) -> int:
+        """Rows that hold the windows of an epoch."""
+        return len(self._bounds) - 1
 
     def batch(self, k: int) -> Batch:
         """Return batch k, counted from 0."""
-        rows = range(k * self._batch_size, (k + 1) * self._batch_size)
-        windows = [self._window(row) for row in rows]
-        tokens, lengths = pad([window for _, window in windows], self._pad)
-        return Batch(tokens, lengths, tuple(piece.file for piece, _ in windows))
+        numbers = range(k * self._batch_size, (k + 1) * self._batch_size)
+        windows, offsets, sizes = zip(*map(self._row, numbers), strict=True)
+        tokens, lengths, starts = lay_out(
+            self._data,
+            np.concatenate(offsets),
+            np.concatenate(sizes),
+            rows=np.repeat(np.arange(self._batch_size), [len(row) for row in windows]),
+        )
+        sources = tuple(join_files(self._pieces, self._piece_of[row]) for row in windows)
+        return Batch(tokens, lengths, starts, sources)
 
-    def _window(self, row: int) -> tuple[Piece, np.ndarray]:
-        epoch, place = divmod(row, self.windows_per_epoch)
-        order, variants, starts = self._epoch(epoch)
-        index = order[place]
-        piece = self._pieces[self._piece_of[index]]
-        variant = int(variants[index] * len(piece.variants))
-        room = max(piece.variants[variant][1] - 1 - self._context, 0)
-        start = round(starts[index] * room)
-        stop = start + self._context + 1
-        return piece, self._data.read(piece, variant=variant, start=start, stop=stop)
+    def _row(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the windows of a row, where each is in the token array and how long; all [·]."""
+        epoch, place = divmod(number, self.rows_per_epoch)
+        rows, variants, shares = self._epoch(epoch)
+        row = rows[place]
+        windows = self._windows[self._bounds[row] : self._bounds[row + 1]]
+        offsets, lengths = self._variants.choose(self._piece_of[windows], variants[windows])
+        room = np.maximum(lengths - 1 - self._context, 0)
+        cuts = np.rint(shares[windows] * room).astype(np.int64)
+        return windows, offsets + cuts, np.minimum(lengths - cuts, self._context + 1)
 
-    def _cut_epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Draw the order of the windows, their variants, and their starts as shares of the room.
+    def _draw_epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Draw the order of the rows, and for windows their variants and cuts, as shares [W].
 
         The first window of a piece is its beginning and the last one its end; between them lie the
-        others, one in each equal part of the room.
+        others, one in each equal part of the room. Packed or not, the draws are the same.
         """
         rng = np.random.default_rng([self._seed, epoch])
         n = self.windows_per_epoch
         order, variants, jitter = rng.permutation(n), rng.random(n), rng.random(n)
         inner = self._n_windows_of - 2
-        starts = (self._place_of - 1 + jitter) / np.maximum(inner, 1)
-        starts = np.where(self._place_of == 0, 0.0, starts)
+        shares = (self._place_of - 1 + jitter) / np.maximum(inner, 1)
+        shares = np.where(self._place_of == 0, 0.0, shares)
         last = (self._place_of == self._n_windows_of - 1) & (self._n_windows_of > 1)
-        return order, variants, np.where(last, 1.0, starts)
+        rows = self._row_led_by[order]
+        return rows[rows >= 0], variants, np.where(last, 1.0, shares)
 
 
 def held_out_batches(
@@ -102,12 +143,13 @@ def held_out_batches(
         for piece in sorted(pieces, key=lambda piece: piece.variants[0][1])
         for start in range(0, piece.variants[0][1] - 1, context_length)
     ]
-    pad_id = data.tokenizer.vocabulary.pad_id
     for i in range(0, len(cuts), batch_size):
         rows = cuts[i : i + batch_size]
-        windows = [data.read(p, start=s, stop=s + context_length + 1) for p, s in rows]
-        tokens, lengths = pad(windows, pad_id)
-        yield Batch(tokens, lengths, tuple(piece.file for piece, _ in rows))
+        cut = np.array([start for _, start in rows])
+        offsets, ends = np.array([piece.variants[0] for piece, _ in rows]).T
+        sizes = np.minimum(ends - cut, context_length + 1)
+        tokens, lengths, starts = lay_out(data, offsets + cut, sizes, rows=np.arange(len(rows)))
+        yield Batch(tokens, lengths, starts, tuple(piece.file for piece, _ in rows))
 
 
 def held_out_pieces(data: PreparedData, split: str, *, max_targets: int) -> list[Piece]:
@@ -123,10 +165,66 @@ def held_out_pieces(data: PreparedData, split: str, *, max_targets: int) -> list
     return chosen
 
 
-def pad(windows: Sequence[np.ndarray], pad_id: int) -> tuple[np.ndarray, np.ndarray]:
-    """Stack windows [·, F] as rows [B, T + 1, F]; return them and the targets of each row [B]."""
-    lengths = np.array([len(window) - 1 for window in windows])
-    tokens = np.full((len(windows), lengths.max() + 1, windows[0].shape[1]), pad_id, dtype=np.int64)
-    for row, window in zip(tokens, windows, strict=True):
-        row[: len(window)] = window
-    return tokens, lengths
+def usable_pieces(data: PreparedData, split: str) -> list[Piece]:
+    """Return the pieces of a split; UserError where there are none."""
+    pieces = data.of_split(split)
+    if not pieces:
+        raise UserError(f"prepared data in {data.folder} has no pieces for {split}")
+    return pieces
+
+
+def join_files(pieces: Sequence[Piece], chosen: np.ndarray) -> str:
+    """Name the files of the pieces chosen by number [·], each once."""
+    return ", ".join(dict.fromkeys(pieces[i].file for i in chosen.tolist()))
+
+
+def pack(sizes: np.ndarray, room: int) -> np.ndarray:
+    """Choose for windows of `sizes` tokens [W] the rows they share, of `room` tokens each [W].
+
+    The longest goes first, to the fullest row that still holds it: best fit, decreasing. It needs
+    no search, since rows are kept by what room they have left.
+    """
+    row_of = np.empty(len(sizes), dtype=np.int64)
+    rows_with: list[list[int]] = [[] for _ in range(room + 1)]  # by the room left
+    filled = 0  # bit r tells whether rows_with[r] holds any
+    n_rows = 0
+    for window in np.argsort(-sizes, kind="stable").tolist():
+        size = int(sizes[window])
+        fitting = filled >> size
+        if fitting:
+            left = size + (fitting & -fitting).bit_length() - 1  # the lowest bit of filled >= size
+            row = rows_with[left].pop()
+            if not rows_with[left]:
+                filled ^= 1 << left
+        else:
+            left, row = room, n_rows
+            n_rows += 1
+        row_of[window] = row
+        rows_with[left - size].append(row)
+        filled |= 1 << (left - size)
+    return row_of
+
+
+def lay_out(
+    data: PreparedData, offsets: np.ndarray, sizes: np.ndarray, *, rows: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Put windows one after another into rows.
+
+    Window w is tokens offsets[w] … offsets[w] + sizes[w] of the token array and goes to row
+    rows[w]; all three are [W], and `rows` ascends from 0 without gaps.
+
+    Returns:
+        tokens [B, T + 1, F], lengths [B] and starts [B, T + 1], as in `Batch`.
+    """
+    before = np.cumsum(sizes) - sizes  # tokens of earlier windows, of all rows
+    total = int(sizes.sum())
+    found = data.take(np.arange(total) + np.repeat(offsets - before, sizes))
+    first = np.zeros(total, dtype=bool)
+    first[before] = True
+    row_sizes = np.add.reduceat(sizes, np.searchsorted(rows, np.arange(rows[-1] + 1)))
+    held = np.arange(row_sizes.max()) < row_sizes[:, None]  # [B, T + 1], true in order of `found`
+    pad_id = data.tokenizer.vocabulary.pad_id
+    tokens = np.full((*held.shape, found.shape[1]), pad_id, dtype=np.int64)
+    starts = np.zeros(held.shape, dtype=bool)
+    tokens[held], starts[held] = found, first
+    return tokens, row_sizes - 1, starts

@@ -1,6 +1,6 @@
 """Prepared data on disk: one memory-mapped array of tokens and a JSON index of pieces.
 
-Legend: F fields.
+Legend: F fields, P pieces.
 """
 
 import json
@@ -78,6 +78,39 @@ class PreparedData:
         offset, length = piece.variants[variant]
         stop = length if stop is None else min(stop, length)
         return self._tokens[offset + start : offset + stop].astype(np.int64)
+
+    def take(self, places: np.ndarray) -> np.ndarray:
+        """Return the tokens at places [...] of the token array, an int64 array [..., F]."""
+        return self._tokens[places].astype(np.int64)
+
+
+class VariantTable:
+    """Where the variants of some pieces lie in the token array, for many pieces at a time."""
+
+    def __init__(self, pieces: Sequence[Piece]):
+        self._n_variants = np.array([len(piece.variants) for piece in pieces])
+        self._firsts = np.cumsum(self._n_variants) - self._n_variants
+        flat = [place for piece in pieces for place in piece.variants]
+        self._offsets, self._lengths = np.array(flat, dtype=np.int64).T
+
+    @property
+    def longest(self) -> np.ndarray:
+        """Tokens of each piece's longest variant [P]."""
+        return np.maximum.reduceat(self._lengths, self._firsts)
+
+    @property
+    def shortest(self) -> np.ndarray:
+        """Tokens of each piece's shortest variant [P]."""
+        return np.minimum.reduceat(self._lengths, self._firsts)
+
+    def choose(self, pieces: np.ndarray, shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return offset and length of a variant of each of `pieces`, numbered from 0; all [·].
+
+        A share in [0, 1) falls to one of the piece's variants, all of them equally wide.
+        """
+        variants = (shares * self._n_variants[pieces]).astype(np.int64)
+        rows = self._firsts[pieces] + variants
+        return self._offsets[rows], self._lengths[rows]
 
 
 class TokenWriter:

@@ -5,7 +5,7 @@ import pytest
 from making import write_songs
 
 from seqgen.config import DataConfig, LimitsConfig, TokenizerConfig
-from seqgen.data.batches import TrainingBatches, held_out_batches, held_out_pieces
+from seqgen.data.batches import TrainingBatches, held_out_batches, held_out_pieces, pack
 from seqgen.data.prepare import prepare
 from seqgen.data.splits import TRAIN, VALIDATION
 
@@ -24,21 +24,66 @@ def data(tmp_path_factory):
     return prepare(config, LimitsConfig(), TokenizerConfig()).data
 
 
-def batches(data, *, seed=0, context_length=32, batch_size=4):
+# Two variants each; with windows of up to 33 tokens, nine pieces share rows and two do not.
+LENGTHS = [
+    (5, 7),
+    (3, 3),
+    (9, 4),
+    (20, 22),
+    (33, 30),
+    (2, 2),
+    (12, 8),
+    (90, 80),
+    (6, 6),
+    (2, 3),
+    (8, 9),
+]
+
+
+def batches(data, *, seed=0, context_length=32, batch_size=4, packed=False):
     return TrainingBatches(
-        data, split=TRAIN, seed=seed, batch_size=batch_size, context_length=context_length
+        data,
+        split=TRAIN,
+        seed=seed,
+        batch_size=batch_size,
+        context_length=context_length,
+        packed=packed,
     )
 
 
-def test_a_batch_is_a_pure_function_of_seed_and_number(data):
-    first, second = batches(data), batches(data)
-    order = [7, 0, 50, 7]
-    for k in order:
-        a, b = first.batch(k), second.batch(k)
-        assert np.array_equal(a.tokens, b.tokens)
-        assert np.array_equal(a.lengths, b.lengths)
-        assert a.sources == b.sources
-    assert not np.array_equal(batches(data, seed=1).batch(7).tokens, first.batch(7).tokens)
+def rows_of_epoch(b, epoch=0):
+    """Yield the rows of an epoch, of batches of one row: true ids, their starts, source."""
+    for k in range(epoch * b.rows_per_epoch, (epoch + 1) * b.rows_per_epoch):
+        batch = b.batch(k)
+        yield batch.tokens[0, :, 0], batch.starts[0], batch.sources[0]
+
+
+def windows_of_epoch(b, epoch):
+    """The windows of an epoch, taken apart where they start."""
+    return sorted(
+        tuple(window)
+        for ids, starts, _ in rows_of_epoch(b, epoch)
+        for window in np.split(ids, np.flatnonzero(starts)[1:])
+    )
+
+
+def assert_same(a, b):
+    for name in ("tokens", "lengths", "starts", "targets"):
+        assert np.array_equal(getattr(a, name), getattr(b, name)), name
+    assert a.sources == b.sources
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("context_length", [32, 400])
+def test_a_batch_is_a_pure_function_of_seed_and_number(data, packed, context_length):
+    first, second, other = (
+        batches(data, seed=seed, packed=packed, context_length=context_length) for seed in (0, 0, 1)
+    )
+    for k in [0, 1, 2, 3, 50, 7]:
+        first.batch(k)
+    for k in [7, 0, 50, 7]:
+        assert_same(first.batch(k), second.batch(k))
+    assert not np.array_equal(other.batch(7).tokens, first.batch(7).tokens)
     assert not np.array_equal(first.batch(8).tokens, first.batch(7).tokens)
 
 
@@ -78,6 +123,84 @@ def test_a_piece_shorter_than_the_window_is_one_row(data):
     assert b.windows_per_epoch == len(data.of_split(TRAIN))
     batch = b.batch(0)
     assert batch.tokens.shape[1] == batch.lengths.max() + 1 < 1000
+
+
+def test_a_window_alone_in_its_row_starts_it_and_all_else_are_targets(data):
+    for batch in (batches(data).batch(0), batches(data, context_length=10_000).batch(0)):
+        places = np.arange(batch.tokens.shape[1])
+        assert np.array_equal(batch.starts, np.tile(places == 0, (4, 1)))
+        assert np.array_equal(batch.targets, places[:-1] < batch.lengths[:, None])
+        assert not batch.continues
+
+
+def test_packed_and_unpacked_epochs_hold_the_same_windows(made_data):
+    made = made_data(LENGTHS)
+    alone = batches(made, batch_size=1)
+    shared = batches(made, batch_size=1, packed=True)
+    assert shared.rows_per_epoch < alone.rows_per_epoch == alone.windows_per_epoch
+    assert shared.windows_per_epoch == alone.windows_per_epoch
+    for epoch in range(3):
+        assert windows_of_epoch(shared, epoch) == windows_of_epoch(alone, epoch)
+    assert windows_of_epoch(shared, 0) != windows_of_epoch(shared, 1)
+
+
+def test_packing_changes_nothing_where_no_piece_is_short(made_data):
+    made = made_data([(33, 30), (90, 80), (70, 71), (300, 2)])
+    alone, shared = batches(made), batches(made, packed=True)
+    for k in range(20):
+        assert_same(alone.batch(k), shared.batch(k))
+
+
+def test_packed_rows_have_room_for_their_windows_and_full_windows_stand_alone(made_data):
+    b = batches(made_data(LENGTHS), batch_size=1, packed=True)
+    for epoch in range(5):
+        for ids, starts, source in rows_of_epoch(b, epoch):
+            assert len(ids) <= 33
+            assert starts[0]
+            assert starts.sum() == len(source.split(", "))
+            if source in ("piece-4", "piece-7"):
+                assert starts.sum() == 1
+            else:
+                assert starts.sum() > 1
+
+
+def test_rows_of_an_epoch_are_shuffled_anew(made_data):
+    b = batches(made_data(LENGTHS * 3), batch_size=1, packed=True)
+    first, second = ([source for *_, source in rows_of_epoch(b, epoch)] for epoch in (0, 1))
+    assert first != second
+    assert sorted(first) == sorted(second)
+
+
+def test_packed_targets_are_the_tokens_that_do_not_start_a_window(made_data):
+    made = made_data(LENGTHS)
+    batch = batches(made, packed=True, batch_size=8).batch(0)
+    assert len(set(batch.lengths)) > 1
+    for b in range(8):
+        ids = batch.tokens[b, : batch.lengths[b] + 1, 0]
+        expected = [i for i in range(len(ids) - 1) if ids[i + 1] == ids[i] + 1]
+        assert np.flatnonzero(batch.targets[b]).tolist() == expected
+        assert not batch.starts[b, len(ids) :].any()
+
+
+@pytest.mark.parametrize(("low", "high"), [(1, 8), (2, 64), (20, 40), (33, 64), (64, 65)])
+def test_shared_rows_hold_their_windows_and_no_two_could_be_one(low, high):
+    sizes = np.random.default_rng(high).integers(low, high, 500)
+    filled = np.bincount(pack(sizes, 64), weights=sizes)
+    assert filled.min() > 0
+    assert filled.max() <= 64
+    assert np.sort(filled)[:2].sum() > 64
+
+
+def test_a_window_goes_to_the_fullest_row_that_holds_it():
+    assert pack(np.array([2, 7, 3, 6, 2]), 10).tolist() == [1, 0, 0, 1, 1]
+
+
+def test_held_out_rows_are_one_window_each(data):
+    pieces = held_out_pieces(data, VALIDATION, max_targets=10**9)
+    for batch in held_out_batches(data, pieces, batch_size=3, context_length=20):
+        assert batch.starts[:, 0].all()
+        assert batch.starts.sum() == len(batch.tokens)
+        assert batch.targets.sum() == batch.lengths.sum()
 
 
 def test_held_out_windows_hold_every_target_once(data):

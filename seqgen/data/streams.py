@@ -1,0 +1,79 @@
+"""Batches that go through long pieces window after window, for training with a carried state.
+
+All pieces of an epoch are one stream of tokens, cut into B lanes of equal length; row b of each
+batch is the next part of lane b. Batch k is a pure function of (seed, k).
+Legend: B rows, T targets of a row, F fields, P pieces.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+
+from seqgen.data.batches import Batch, join_files, usable_pieces
+from seqgen.data.shards import PreparedData, VariantTable
+from seqgen.errors import UserError
+
+
+class StreamBatches:
+    """An endless series of batches, each of which continues the one before within an epoch.
+
+    The last token of a row is the first of the same row in the next batch. The first batch of an
+    epoch begins anew, in the middle of pieces too, and the last one may be shorter.
+    """
+
+    def __init__(
+        self, data: PreparedData, *, split: str, seed: int, batch_size: int, context_length: int
+    ):
+        self._data = data
+        self._pieces = usable_pieces(data, split)
+        self._seed = seed
+        self._batch_size = batch_size
+        self._context = context_length
+        self._variants = VariantTable(self._pieces)
+        # What every epoch has, whichever variants it draws; the rest of a longer one is left out.
+        n_tokens = int(self._variants.shortest.sum())
+        if n_tokens < 2 * batch_size:
+            raise UserError(
+                f"prepared data in {data.folder} has {n_tokens} tokens for {split}, too few for "
+                f"{batch_size} rows of at least 2: it takes {2 * batch_size}, or fewer rows"
+            )
+        self._lane_length = n_tokens // batch_size
+        self._epoch = lru_cache(maxsize=2)(self._draw_epoch)
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Batches that go through every piece once, but for what is left out at the end."""
+        return -(-(self._lane_length - 1) // self._context)
+
+    def batch(self, k: int) -> Batch:
+        """Return batch k, counted from 0."""
+        epoch, place = divmod(k, self.batches_per_epoch)
+        order, begins, shifts = self._epoch(epoch)
+        first = place * self._context
+        stop = min(first + self._context + 1, self._lane_length)
+        lanes = np.arange(self._batch_size) * self._lane_length
+        stream = lanes[:, None] + np.arange(first, stop)  # places in the stream [B, T + 1]
+        pieces = np.searchsorted(begins, stream, side="right") - 1
+        starts = begins[pieces] == stream
+        continues = place > 0
+        if not continues:
+            starts[:, 0] = True
+        return Batch(
+            tokens=self._data.take(stream + shifts[pieces]),
+            lengths=np.full(self._batch_size, stop - first - 1),
+            starts=starts,
+            sources=tuple(join_files(self._pieces, order[row[0] : row[-1] + 1]) for row in pieces),
+            continues=continues,
+        )
+
+    def _draw_epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Draw the order of the pieces and the variant of each.
+
+        Returns, all [P] and in that order: the pieces' numbers, where they begin in the stream, and
+        what leads from there to their place in the token array.
+        """
+        rng = np.random.default_rng([self._seed, epoch])
+        order = rng.permutation(len(self._pieces))
+        offsets, lengths = self._variants.choose(order, rng.random(len(order)))
+        begins = np.cumsum(lengths) - lengths
+        return order, begins, offsets - begins

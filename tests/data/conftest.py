@@ -1,0 +1,44 @@
+"""Prepared data made for tests, without any file behind it."""
+
+import numpy as np
+import pytest
+
+from seqgen.config import LimitsConfig
+from seqgen.data.shards import (
+    FORMAT,
+    INDEX,
+    TOKENIZER,
+    Piece,
+    PreparedData,
+    TokenWriter,
+    index_pieces,
+)
+from seqgen.data.splits import TRAIN
+from seqgen.files import write_json
+from seqgen.tokenizers import ByteTokenizer
+
+
+@pytest.fixture
+def made_data(tmp_path):
+    """Make training pieces whose variants have the lengths given.
+
+    No two tokens are the same, and ids ascend by one within a variant only.
+    """
+
+    def make(lengths: list[tuple[int, ...]]) -> PreparedData:
+        pieces, next_id = [], 1000
+        with TokenWriter(tmp_path, max_id=10**6) as writer:
+            for i, variants in enumerate(lengths):
+                places = []
+                for n in variants:
+                    places.append(writer.append(np.arange(next_id, next_id + n)[:, None]))
+                    next_id += n + 1
+                pieces.append(Piece(f"piece-{i}", TRAIN, f"{i}", 1, tuple(places)))
+        (tmp_path / TOKENIZER).mkdir()
+        ByteTokenizer(LimitsConfig()).save(tmp_path / TOKENIZER)
+        index = {"format": FORMAT, "dtype": writer.dtype.name, "n_fields": 1}
+        index |= {"n_tokens": writer.n_tokens, "pieces": list(index_pieces(pieces))}
+        write_json(tmp_path / INDEX, index)
+        return PreparedData(tmp_path)
+
+    return make

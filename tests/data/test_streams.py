@@ -1,0 +1,168 @@
+"""Each batch continues the one before, and an epoch goes through the pieces as they are."""
+
+import numpy as np
+import pytest
+
+from seqgen.data.splits import TRAIN, VALIDATION
+from seqgen.data.streams import StreamBatches
+from seqgen.errors import UserError
+
+# 235 tokens by the shortest variants: 3 lanes of 78, which is 7 batches of 12, one shared.
+LENGTHS = [(5, 7), (60, 58), (2, 2), (9, 4), (33, 30), (2, 3), (90, 80), (6, 6), (48, 50)]
+LANES, LANE_LENGTH, CONTEXT, BATCHES = 3, 78, 11, 7
+
+
+@pytest.fixture
+def data(made_data):
+    return made_data(LENGTHS)
+
+
+def streams(data, *, seed=0, batch_size=LANES, context_length=CONTEXT):
+    return StreamBatches(
+        data, split=TRAIN, seed=seed, batch_size=batch_size, context_length=context_length
+    )
+
+
+def epoch_of(s, epoch):
+    return [s.batch(k) for k in range(epoch * BATCHES, (epoch + 1) * BATCHES)]
+
+
+def lanes_of(batches, name):
+    """Join the rows of each lane; a row's first place is the last one of the row before."""
+    rows = [getattr(batch, name) for batch in batches]
+    return np.concatenate([rows[0], *(row[:, 1:] for row in rows[1:])], axis=1)
+
+
+def stream_of(batches):
+    """The ids of an epoch, lane after lane."""
+    return lanes_of(batches, "tokens")[..., 0].reshape(-1)
+
+
+def beginnings_of(data, ids):
+    """Walk through the stream piece by piece; return where each begins."""
+    variants = {
+        int(data.read(piece, variant=i)[0, 0]): (piece, i)
+        for piece in data.pieces
+        for i in range(len(piece.variants))
+    }
+    place, seen, beginnings = 0, set(), []
+    while place < len(ids):
+        piece, variant = variants[int(ids[place])]
+        whole = data.read(piece, variant=variant)[:, 0]
+        rest = ids[place : place + len(whole)]
+        assert np.array_equal(rest, whole[: len(rest)])
+        assert piece.file not in seen
+        seen.add(piece.file)
+        beginnings.append(place)
+        place += len(whole)
+    return beginnings
+
+
+def test_a_batch_is_a_pure_function_of_seed_and_number(data):
+    first, second = streams(data), streams(data)
+    for k in range(30):
+        first.batch(k)
+    for k in [25, 0, 3, 25]:
+        a, b = first.batch(k), second.batch(k)
+        for name in ("tokens", "lengths", "starts"):
+            assert np.array_equal(getattr(a, name), getattr(b, name))
+        assert (a.sources, a.continues) == (b.sources, b.continues)
+    assert not np.array_equal(streams(data, seed=1).batch(3).tokens, first.batch(3).tokens)
+
+
+@pytest.mark.parametrize("epoch", range(5))
+def test_lanes_joined_are_whole_pieces_one_after_another(data, epoch):
+    ids = stream_of(epoch_of(streams(data), epoch))
+    assert len(ids) == LANES * LANE_LENGTH
+    assert len(beginnings_of(data, ids)) > 1
+
+
+@pytest.mark.parametrize("epoch", range(5))
+def test_starts_are_the_beginnings_of_pieces_and_of_lanes(data, epoch):
+    batches = epoch_of(streams(data), epoch)
+    expected = np.zeros(LANES * LANE_LENGTH, dtype=bool)
+    expected[beginnings_of(data, stream_of(batches))] = True
+    expected[::LANE_LENGTH] = True
+    assert np.array_equal(lanes_of(batches, "starts").reshape(-1), expected)
+
+
+@pytest.mark.parametrize("epoch", range(5))
+def test_every_token_that_starts_nothing_is_a_target_once(data, epoch):
+    batches = epoch_of(streams(data), epoch)
+    targets = np.concatenate([batch.tokens[:, 1:, 0][batch.targets] for batch in batches])
+    ids = stream_of(batches)
+    firsts = {*beginnings_of(data, ids), *range(0, len(ids), LANE_LENGTH)}
+    expected = [token for place, token in enumerate(ids) if place not in firsts]
+    assert sorted(targets.tolist()) == sorted(expected)
+
+
+def test_rows_continue_those_of_the_batch_before(data):
+    s = streams(data)
+    begun_at_the_seam = 0
+    for k in range(1, 20 * BATCHES):
+        before, batch = s.batch(k - 1), s.batch(k)
+        assert batch.continues == (k % BATCHES > 0)
+        if batch.continues:
+            assert np.array_equal(batch.tokens[:, 0], before.tokens[:, -1])
+            assert np.array_equal(batch.starts[:, 0], before.starts[:, -1])
+            begun_at_the_seam += batch.starts[:, 0].sum()
+        else:
+            assert batch.starts[:, 0].all()
+    assert 0 < begun_at_the_seam < 20 * BATCHES
+
+
+def test_every_epoch_has_as_many_batches_and_the_last_one_is_shorter(data):
+    s = streams(data)
+    assert s.batches_per_epoch == BATCHES
+    for epoch in range(5):
+        widths = [batch.tokens.shape[1] for batch in epoch_of(s, epoch)]
+        assert widths == [12] * 7
+    s = streams(data, context_length=12)
+    widths = [s.batch(k).tokens.shape[1] for k in range(s.batches_per_epoch + 1)]
+    assert widths == [13] * 6 + [6, 13]
+    assert s.batch(6).lengths.tolist() == [5] * LANES
+
+
+def test_epochs_differ_in_order_and_variants(data):
+    s = streams(data)
+    epochs = [stream_of(epoch_of(s, epoch)) for epoch in range(8)]
+    seen = set(np.concatenate(epochs).tolist())
+    for piece in data.pieces:
+        for variant in range(len(piece.variants)):
+            assert int(data.read(piece, variant=variant)[0, 0]) in seen
+    assert not np.array_equal(epochs[0], epochs[1])
+
+
+def test_sources_are_the_files_of_each_row(data):
+    file_of = {
+        int(token): piece.file
+        for piece in data.pieces
+        for variant in range(len(piece.variants))
+        for token in data.read(piece, variant=variant)[:, 0]
+    }
+    several = 0
+    for batch in epoch_of(streams(data), 0):
+        for ids, source in zip(batch.tokens[..., 0], batch.sources, strict=True):
+            assert source == ", ".join(dict.fromkeys(file_of[int(token)] for token in ids))
+            several += ", " in source
+    assert several > 0
+
+
+def test_one_row_goes_through_one_piece(made_data):
+    s = streams(made_data([(50,)]), batch_size=1, context_length=49)
+    assert s.batches_per_epoch == 1
+    batch = s.batch(0)
+    assert batch.tokens[0, :, 0].tolist() == list(range(1000, 1050))
+    assert batch.targets.all()
+
+
+def test_a_corpus_too_small_for_its_rows_is_refused_with_the_numbers(made_data):
+    data = made_data([(5, 9), (8, 4)])
+    assert streams(data, batch_size=4).batches_per_epoch == 1
+    with pytest.raises(UserError, match=r"has 9 tokens for train, too few for 5 rows .* 10"):
+        streams(data, batch_size=5)
+
+
+def test_a_split_without_pieces_is_refused(data):
+    with pytest.raises(UserError, match="no pieces for validation"):
+        StreamBatches(data, split=VALIDATION, seed=0, batch_size=1, context_length=4)
