@@ -1,6 +1,44 @@
-"""Installs the `seqgen` package and its command; exact versions are in constraints.txt."""
+"""Installs the `seqgen` package and its command; exact versions are in constraints.txt.
 
-from setuptools import find_packages, setup
+The C++ operators are optional: where they cannot be built, plain torch does their work.
+"""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from setuptools import Extension, find_packages, setup
+
+NATIVE = Path("seqgen/native")
+
+
+def native_operators() -> list[Extension]:
+    """The C++ operators, against the installed torch; none where there is no torch to build with.
+
+    Only torch's stable interface is used, so that a build outlives an update of torch.
+    """
+    torch = find_spec("torch")
+    if torch is None:
+        return []
+    folder = Path(torch.submodule_search_locations[0])
+    return [
+        Extension(
+            "seqgen.native._library",
+            sources=sorted(str(path) for path in NATIVE.glob("*.cpp")),
+            depends=sorted(str(path) for path in NATIVE.glob("*.h")),
+            include_dirs=[str(folder / "include")],
+            library_dirs=[str(folder / "lib")],
+            runtime_library_dirs=[str(folder / "lib")],
+            libraries=["torch_cpu"],
+            define_macros=[("TORCH_TARGET_VERSION", "0x020d000000000000")],  # 2.13
+            extra_compile_args=[
+                *("-O3", "-std=c++20", "-g0", "-fvisibility=hidden"),
+                *("-fno-math-errno", "-fno-trapping-math"),  # lets loops be vectorised
+            ],
+            language="c++",
+            optional=True,
+        )
+    ]
+
 
 setup(
     name="seqgen",
@@ -8,6 +46,8 @@ setup(
     description="Train a causal-linear Transformer on sequences, generate with it as an RNN",
     python_requires=">=3.11",
     packages=find_packages(include=["seqgen", "seqgen.*"]),
+    package_data={"seqgen.native": ["*.cpp", "*.h"]},
+    ext_modules=native_operators(),
     install_requires=[
         "torch>=2.13",
         "pytorch-fast-transformers==0.4.0",
@@ -27,6 +67,7 @@ setup(
     extras_require={
         "chorales": ["music21>=10.0"],
         "dev": ["pytest>=9.0", "ruff>=0.17"],
+        "gpu": ["triton>=3.5"],
     },
     entry_points={"console_scripts": ["seqgen=seqgen.commands:main"]},
 )

@@ -84,7 +84,7 @@ class ModelConfig(Section):
     dropout: Share = 0.1
     activation: Literal["relu", "gelu"] = "gelu"
     attention: Literal["causal-linear"] = "causal-linear"
-    feature_map: Literal["elu+1"] = "elu+1"
+    feature_map: Literal["elu+1", "relu", "dpfp", "hedgehog"] = "elu+1"
     positions: Literal["none", "sinusoidal", "learned"] = "none"
     max_positions: PositiveInt = 4096  # size of the table of learned positions; else unused
     input_window: Annotated[int, Field(ge=0, le=64)] = 5  # width of the input convolution; 0: none

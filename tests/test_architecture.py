@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "seqgen"
 FLOORS = [
-    {"errors", "files", "config", "vocabulary"},
+    {"errors", "files", "config", "vocabulary", "native"},
     {"midi", "tokenizers", "attention", "model", "sampling"},
     {"data", "checkpoint", "rendering"},
     {"training", "decoding", "evaluation", "export"},
@@ -18,6 +18,7 @@ FLOORS = [
 BESIDE = {("tokenizers", "midi"), ("model", "attention")}
 OWNERS = {
     "fast_transformers": {"attention", "model/stack.py", "benchmark"},
+    "triton": {"attention/triton_kernels.py", "attention/triton_form.py"},
     "miditok": {"tokenizers/midi.py"},
     "miditoolkit": {"midi", "evaluation"},
     "pytorch_lightning": {"training"},

@@ -18,6 +18,7 @@ def chunked(
     v: Tensor,
     *,
     lengths: Tensor | None = None,
+    starts: Tensor | None = None,
     initial_state: AttentionState | None = None,
     eps: float = 1e-6,
     chunk: int = CHUNK,
@@ -30,8 +31,11 @@ def chunked(
         q, k: queries and keys [B, T, H, K], already positive (feature map applied).
         v: values [B, T, H, V].
         lengths: valid positions of each row [B]; later keys add nothing. None: all.
+        starts: booleans [B, T], true where the sums begin anew from zero: no position sees across.
+            None: nowhere.
         initial_state: sums (S [B, H, K, V], Z [B, H, K]) of what came before; None: zeros.
         eps: added to the normaliser.
+        chunk: positions C that are handled as one product.
 
     Returns:
         out [B, T, H, V] in the dtype of `v`, and the sums after the last position, in float32 at
@@ -42,25 +46,48 @@ def chunked(
     q, k, v = q.to(work), mask_keys(k.to(work), lengths), v.to(work)
     B, T, H, K = q.shape
     V = v.shape[-1]
-    pad = -T % chunk
-    q, k, v = (
-        F.pad(x, (0, 0, 0, 0, 0, pad)).view(B, -1, chunk, H, x.shape[-1]).transpose(2, 3)
-        for x in (q, k, v)
-    )  # each [B, N, H, C, ·]
-
-    S_chunk = k.transpose(-1, -2) @ v  # [B, N, H, K, V]
-    Z_chunk = k.sum(-2)  # [B, N, H, K]
-    if initial_state is not None:
-        S0, Z0 = (x.to(work).unsqueeze(1) for x in initial_state)
-    else:
-        S0, Z0 = v.new_zeros(B, 1, H, K, V), v.new_zeros(B, 1, H, K)
-    S = torch.cat([S0, S_chunk], dim=1).cumsum(
-        1
-    )  # [B, N + 1, H, K, V]: before each chunk, and last
-    Z = torch.cat([Z0, Z_chunk], dim=1).cumsum(1)
-
+    q, k, v = (_cut(x, chunk).transpose(2, 3) for x in (q, k, v))  # each [B, N, H, C, ·]
     scores = (q @ k.transpose(-1, -2)).tril()  # [B, N, H, C, C]
-    out = scores @ v + q @ S[:, :-1]  # [B, N, H, C, V]
-    norm = scores.sum(-1, keepdim=True) + q @ Z[:, :-1].unsqueeze(-1)
+    keys, queries, goes_on = k, q, None
+    if starts is not None:
+        part = _cut(starts.long(), chunk).cumsum(2)[:, :, None]  # [B, N, 1, C]
+        scores = scores * (part[..., :, None] == part[..., None, :])
+        keys = k * (part == part[..., -1:]).unsqueeze(-1)  # those that outlive the chunk
+        queries = q * (part == 0).unsqueeze(-1)  # those that see what came before it
+        goes_on = (part[..., -1] == 0).unsqueeze(-1)  # [B, N, 1, 1]: the chunk has no start
+    S0, Z0 = (x.to(work) for x in initial_state) if initial_state else (None, None)
+    S, S_last = _running_sums(keys.transpose(-1, -2) @ v, S0, goes_on)  # [B, N, H, K, V]
+    Z, Z_last = _running_sums(keys.sum(-2).unsqueeze(-1), _column(Z0), goes_on)  # [B, N, H, K, 1]
+    out = scores @ v + queries @ S  # [B, N, H, C, V]
+    norm = scores.sum(-1, keepdim=True) + queries @ Z
     out = (out / (norm + eps)).transpose(2, 3).reshape(B, -1, H, V)[:, :T]
-    return out.to(out_dtype), (S[:, -1], Z[:, -1])
+    return out.to(out_dtype), (S_last, Z_last.squeeze(-1))
+
+
+def _running_sums(
+    chunks: Tensor, before: Tensor | None, goes_on: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Sum chunks [B, N, H, K, ·] after `before` [B, H, K, ·]; forget where `goes_on` is false.
+
+    Returns the sums before each chunk [B, N, H, K, ·] and after the last [B, H, K, ·].
+    """
+    if before is None:
+        before = torch.zeros_like(chunks[:, 0])
+    if goes_on is None:
+        sums = torch.cat([before.unsqueeze(1), chunks], dim=1).cumsum(1)
+        return sums[:, :-1], sums[:, -1]
+    sums = [before]  # by a loop: what is forgotten must leave no rounding error behind
+    for added, kept in zip(chunks.unbind(1), goes_on.unbind(1), strict=True):
+        sums.append(sums[-1].masked_fill(~kept.unsqueeze(-1), 0) + added)
+    return torch.stack(sums[:-1], dim=1), sums[-1]
+
+
+def _cut(x: Tensor, chunk: int) -> Tensor:
+    """Cut x [B, T, ...] into chunks [B, N, C, ...], the last filled up with zeros."""
+    pad = -x.shape[1] % chunk
+    x = F.pad(x, (0, 0) * (x.ndim - 2) + (0, pad))
+    return x.unflatten(1, (-1, chunk))
+
+
+def _column(Z: Tensor | None) -> Tensor | None:
+    return None if Z is None else Z.unsqueeze(-1)

@@ -16,14 +16,31 @@ AttentionState = tuple[Tensor, Tensor]  # S [B, H, K, V], Z [B, H, K]
 
 
 def masked_product(
-    q: Tensor, k: Tensor, v: Tensor, *, lengths: Tensor | None = None, eps: float = 1e-6
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    lengths: Tensor | None = None,
+    starts: Tensor | None = None,
+    initial_state: AttentionState | None = None,
+    eps: float = 1e-6,
 ) -> tuple[Tensor, AttentionState]:
-    """Attend by the whole lower-triangular score matrix. Shapes as in `chunked`."""
+    """Attend by the whole lower-triangular score matrix. Arguments as in `chunked`."""
     k = mask_keys(k, lengths)
+    B, T, H, K = k.shape
+    S0, Z0 = initial_state or (k.new_zeros(B, H, K, v.shape[-1]), k.new_zeros(B, H, K))
+    part = part_numbers(starts, B, T, device=k.device)  # parts of a row do not see each other
     scores = torch.einsum("bthk,bshk->bhts", q, k).tril()
+    scores = scores * (part[:, None, :, None] == part[:, None, None, :])
     out = torch.einsum("bhts,bshv->bthv", scores, v)
-    norm = scores.sum(-1).transpose(1, 2).unsqueeze(-1)
-    return out / (norm + eps), (torch.einsum("bthk,bthv->bhkv", k, v), k.sum(1))
+    norm = scores.sum(-1).transpose(1, 2)
+    first = (part == 0)[:, :, None]
+    out = out + first[..., None] * torch.einsum("bthk,bhkv->bthv", q, S0)
+    norm = norm + first * torch.einsum("bthk,bhk->bth", q, Z0)
+    last = part == part[:, -1:]
+    k, goes_on = k * last[:, :, None, None], (part[:, -1] == 0)[:, None, None]
+    S = S0 * goes_on[..., None] + torch.einsum("bthk,bthv->bhkv", k, v)
+    return out / (norm + eps).unsqueeze(-1), (S, Z0 * goes_on + k.sum(1))
 
 
 def position_loop(
@@ -32,15 +49,19 @@ def position_loop(
     v: Tensor,
     *,
     lengths: Tensor | None = None,
+    starts: Tensor | None = None,
     initial_state: AttentionState | None = None,
     eps: float = 1e-6,
 ) -> tuple[Tensor, AttentionState]:
-    """Attend as the recurrence reads, one position at a time. Shapes as in `chunked`."""
+    """Attend as the recurrence reads, one position at a time. Arguments as in `chunked`."""
     k = mask_keys(k, lengths)
     B, T, H, K = k.shape
     S, Z = initial_state or (k.new_zeros(B, H, K, v.shape[-1]), k.new_zeros(B, H, K))
     outputs = []
     for t in range(T):
+        if starts is not None:
+            begins = starts[:, t, None, None]
+            S, Z = S.masked_fill(begins[..., None], 0), Z.masked_fill(begins, 0)
         S = S + torch.einsum("bhk,bhv->bhkv", k[:, t], v[:, t])
         Z = Z + k[:, t]
         norm = torch.einsum("bhk,bhk->bh", q[:, t], Z).unsqueeze(-1)
@@ -53,4 +74,11 @@ def mask_keys(k: Tensor, lengths: Tensor | None) -> Tensor:
     if lengths is None:
         return k
     valid = torch.arange(k.shape[1], device=k.device) < lengths[:, None]
-    return k * valid[:, :, None, None]
+    return k.masked_fill(~valid[:, :, None, None], 0)
+
+
+def part_numbers(starts: Tensor | None, B: int, T: int, *, device: torch.device) -> Tensor:
+    """Number the parts of each row [B, T]: 0 before the first start, which goes on from a state."""
+    if starts is None:
+        return torch.zeros(B, T, dtype=torch.long, device=device)
+    return starts.long().cumsum(1)

@@ -1,59 +1,73 @@
 """The pair of attentions under which both fast_transformers builders know our causal-linear.
 
-Parallel: the library's compiled kernel for float32 on a CPU, our chunked form everywhere else (the
-library's CUDA extension is rarely built, and its kernel knows float32 only). Recurrent: the
-library's own. Parameters are named as in the library, so weights load either way.
+Parallel: our operator. Recurrent: the library's own step. Neither holds parameters, so weights
+load as in the library.
 """
 
+from collections.abc import Callable
+from functools import cache
+
 import torch
-from fast_transformers.attention import CausalLinearAttention
 from fast_transformers.attention_registry import (
     AttentionRegistry,
-    Callable,
     EventDispatcherInstance,
     Int,
     Optional,
     RecurrentAttentionRegistry,
 )
+from fast_transformers.attention_registry import Callable as CallableParameter
+from fast_transformers.feature_maps.base import ActivationFunctionFeatureMap
 from fast_transformers.recurrent.attention import RecurrentLinearAttention
-from torch import Tensor
+from torch import Tensor, nn
 
-from seqgen.attention.chunked import chunked
+from seqgen.attention.feature_maps import FEATURE_MAPS
+from seqgen.attention.operator import causal_linear_attention
+from seqgen.attention.rows import Rows
 
 ATTENTION_TYPE = "seqgen-causal-linear"
 
 
-class CausalLinear(CausalLinearAttention):
-    """The library's causal linear attention, with a choice of kernel by device and dtype.
+@cache
+def feature_map_factory(name: str) -> Callable[[int], nn.Module]:
+    """Return what the builders make a named feature map with; the same object for the same name."""
+    return ActivationFunctionFeatureMap.factory(FEATURE_MAPS[name])
 
-    A float32 island: under autocast the sums would otherwise be kept in bfloat16.
+
+class CausalLinear(nn.Module):
+    """Causal linear attention over whole rows; sums stay in float32 under autocast.
+
+    Attributes:
+        kernel: which implementation to use, as in `causal_linear_attention`.
+        layer: index of the layer, by which states are told apart.
     """
 
-    def forward(self, queries, keys, values, attn_mask, query_lengths, key_lengths) -> Tensor:
+    def __init__(self, query_dimensions: int, feature_map: Callable, event_dispatcher: str = ""):
+        super().__init__()
+        self.feature_map = feature_map(query_dimensions)
+        self.kernel = "auto"
+        self.layer = 0
+
+    def forward(self, queries, keys, values, attn_mask, query_lengths, key_lengths: Rows) -> Tensor:
         """Attend: queries and keys [B, T, H, K], values [B, T, H, V] -> [B, T, H, V]."""
-        device, dtype = values.device.type, values.dtype
-        with torch.autocast(device, enabled=False):
-            if dtype in (torch.bfloat16, torch.float16):
-                queries, keys, values = queries.float(), keys.float(), values.float()
-            if device == "cpu" and values.dtype == torch.float32:
-                out = super().forward(queries, keys, values, attn_mask, query_lengths, key_lengths)
-            else:
-                if not attn_mask.lower_triangular:
-                    raise ValueError("causal linear attention needs a TriangularCausalMask")
-                self.feature_map.new_feature_map(queries.device)
-                out, _ = chunked(
-                    self.feature_map.forward_queries(queries),
-                    self.feature_map.forward_keys(keys),
-                    values,
-                    lengths=key_lengths.lengths,
-                    eps=self.eps,
-                )
-        return out.to(dtype).contiguous()  # the library takes a view of it
+        if not attn_mask.lower_triangular:
+            raise ValueError("causal linear attention needs a TriangularCausalMask")
+        out, state = causal_linear_attention(
+            queries,
+            keys,
+            values,
+            lengths=key_lengths.valid,
+            starts=key_lengths.starts,
+            initial_state=key_lengths.initial_state(self.layer),
+            feature_map=self.feature_map.activation_function,
+            kernel=self.kernel,
+        )
+        key_lengths.leave(self.layer, state)
+        return out.contiguous()  # the library takes a view of it
 
 
 _PARAMETERS = [
     ("query_dimensions", Int),
-    ("feature_map", Optional(Callable)),
+    ("feature_map", Optional(CallableParameter)),
     ("event_dispatcher", Optional(EventDispatcherInstance, "")),
 ]
 AttentionRegistry.register(ATTENTION_TYPE, CausalLinear, _PARAMETERS)

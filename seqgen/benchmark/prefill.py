@@ -63,5 +63,5 @@ def _by_library(subject: Subject, tokens: Tensor) -> Prefilled:
         hidden, layers = subject.library_recurrent(x.squeeze(1), layers)
         logits = subject.model.heads(hidden)
         recent, position = recent[:, 1:], position + 1
-    S, Z = (torch.stack(sums) for sums in zip(*layers, strict=True))
-    return logits, State(S, Z, recent, position)
+    sums = tuple(torch.stack(part) for part in zip(*layers, strict=True))
+    return logits, State(sums, recent, position)

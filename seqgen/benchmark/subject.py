@@ -71,7 +71,7 @@ class Subject:
         stack = build_parallel(self.arguments(LIBRARY_TYPE) | {"n_layers": 1}).to(self.device)
         x = torch.randn(1, 2, self.config.d_model, device=self.device)
         try:
-            run_parallel(stack, x, None)
+            run_parallel(stack, x)
         except TypeError:  # an extension that was not built is None, and is called all the same
             return False
         return True
@@ -104,7 +104,7 @@ class Subject:
     def recompute(self, tokens: Tensor) -> tuple[Tensor, ...]:
         """Run full attention over tokens [B, T, F] and score after the last -> logits [B, N_f]."""
         x, _ = self.model.embed(tokens, torch.arange(tokens.shape[1], device=self.device))
-        return self.model.heads(run_parallel(self.full_parallel, x, None)[:, -1])
+        return self.model.heads(run_parallel(self.full_parallel, x)[:, -1])
 
     def cache_after(self, tokens: Tensor) -> LayerStates:
         """Return the KV cache after tokens [B, T, F], from one parallel pass of full attention."""
@@ -120,9 +120,8 @@ class Subject:
         lengths = torch.full((n_rows,), self._prefix, device=self.device)
         state = self.recurrent.prefill(tokens, lengths)[1]
         scale = position / self._prefix
-        return State(
-            state.S * scale, state.Z * scale, state.recent, torch.full_like(lengths, position)
-        )
+        sums = tuple(x * scale for x in state.attention)
+        return State(sums, state.recent, torch.full_like(lengths, position))
 
     def cache_at(self, position: int, n_rows: int) -> LayerStates:
         """Make a KV cache of `position` tokens: a short one, repeated."""
@@ -177,7 +176,7 @@ def attention_inputs(stack: nn.Module, x: Tensor) -> list[tuple]:
         for attention in inner_attentions(stack)
     ]
     try:
-        run_parallel(stack, x, None)
+        run_parallel(stack, x)
     finally:
         for hook in hooks:
             hook.remove()

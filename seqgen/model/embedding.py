@@ -6,6 +6,7 @@ Legend: B rows, T positions, F fields, D model width, N_f vocabulary of a field.
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -48,7 +49,16 @@ class InputWindow(nn.Module):
         self.width = width
         self.convolution = nn.Conv1d(d_model, d_model, width)
 
-    def forward(self, x: Tensor, recent: Tensor) -> Tensor:
-        """Mix x [B, T, D] after `recent` [B, W - 1, D] -> [B, T, D]; one position is T = 1."""
-        context = torch.cat([recent, x], dim=1).transpose(1, 2)  # [B, D, W - 1 + T]
-        return x + self.convolution(context).transpose(1, 2)
+    def forward(self, x: Tensor, recent: Tensor, positions: Tensor | None = None) -> Tensor:
+        """Mix x [B, T, D] after `recent` [B, W - 1, D] -> [B, T, D]; one position is T = 1.
+
+        With `positions` [B, T], what lies before position 0 of a piece counts as zero.
+        """
+        context = torch.cat([recent, x], dim=1)  # [B, W - 1 + T, D]
+        if positions is None:
+            return x + self.convolution(context.transpose(1, 2)).transpose(1, 2)
+        back = torch.arange(self.width - 1, -1, -1, device=x.device)
+        inside = positions[..., None] >= back  # [B, T, W]
+        seen = context.unfold(1, self.width, 1) * inside.unsqueeze(2)  # [B, T, D, W]
+        weight, bias = self.convolution.weight, self.convolution.bias
+        return x + F.linear(seen.flatten(2), weight.flatten(1), bias)

@@ -48,6 +48,27 @@ class LearnedPositions(nn.Module):
         return x + self.table(positions)
 
 
+def positions_in_pieces(
+    B: int, T: int, starts: Tensor | None, first: Tensor | None, device: torch.device
+) -> Tensor:
+    """Index each position of rows [B, T] from the start of its piece.
+
+    Args:
+        B, T: rows and positions.
+        starts: booleans [B, T], true where a piece begins; None: nowhere.
+        first: index [B] of a row's first position, if it goes on from before; None: 0.
+        device: where the indices shall be.
+    """
+    index = torch.arange(T, device=device).expand(B, T)
+    origin = torch.zeros(B, 1, dtype=torch.long, device=device)
+    if first is not None:
+        origin = origin - first[:, None]
+    if starts is None:
+        return index - origin
+    # A start's own index is above every origin before it.
+    return index - torch.where(starts, index, origin).cummax(1).values
+
+
 def build_positions(kind: str, d_model: int, *, limit: int) -> nn.Module:
     """Build the named kind of positions: sinusoidal, learned or none."""
     if kind == "sinusoidal":

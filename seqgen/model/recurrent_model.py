@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from seqgen.attention.kinds import KINDS
 from seqgen.model.prefill import prefill
 from seqgen.model.stack import build_recurrent, share_weights, stack_arguments
 from seqgen.model.state import State
@@ -35,6 +36,7 @@ class RecurrentModel:
         share_weights(self._parallel.stack, self._stack)
         self._parallel.eval()
         self._stack.eval()
+        self._kind = KINDS[model.config.attention]
 
     @property
     def config(self):
@@ -59,12 +61,10 @@ class RecurrentModel:
     def initial_state(self, n_rows: int) -> State:
         """Return the state before the first token, for B = `n_rows` rows."""
         c = self.config
-        width = c.d_model // c.n_heads
-        sums = torch.zeros(c.n_layers, n_rows, c.n_heads, width, width, device=self.device)
+        sizes = (c.n_layers, n_rows, c.n_heads, c.d_model // c.n_heads)
         return State(
-            S=sums,
-            Z=sums.new_zeros(c.n_layers, n_rows, c.n_heads, width),
-            recent=sums.new_zeros(n_rows, self._parallel.n_recent, c.d_model),
+            attention=self._kind.initial(sizes, c.feature_map, self.device),
+            recent=torch.zeros(n_rows, self._parallel.n_recent, c.d_model, device=self.device),
             position=torch.zeros(n_rows, dtype=torch.long, device=self.device),
         )
 
@@ -82,20 +82,24 @@ class RecurrentModel:
         x, recent = self._parallel.embed(
             tokens.unsqueeze(1), state.position.unsqueeze(1), state.recent
         )
-        S, Z = state.S.clone(), state.Z.clone()  # the library adds to its state in place
-        hidden, _ = self._stack(x.squeeze(1), [[S[layer], Z[layer]] for layer in range(len(S))])
-        new_state = State(S, Z, recent[:, 1:], state.position + 1)
+        hidden, attention = self._kind.step(
+            state.attention, state.position, lambda layers: self._stack(x.squeeze(1), layers)[0]
+        )
+        new_state = State(attention, recent[:, 1:], state.position + 1)
         return self._parallel.heads(hidden), new_state
 
     @torch.no_grad()
-    def prefill(self, tokens: Tensor, lengths: Tensor) -> tuple[tuple[Tensor, ...], State]:
+    def prefill(
+        self, tokens: Tensor, lengths: Tensor, state: State | None = None
+    ) -> tuple[tuple[Tensor, ...], State]:
         """Take whole prompts in one parallel pass: what stepping through them gives, sooner.
 
         Args:
             tokens: ids [B, T, F], each row padded at its end with anything.
             lengths: prompt length of each row [B], at least 1.
+            state: what came before the prompts; None: nothing. It is not changed.
 
         Returns:
             Logits [B, N_f] for the token after each prompt, one tensor per field, and the state.
         """
-        return prefill(self._parallel, tokens, lengths)
+        return prefill(self._parallel, tokens, lengths, state)

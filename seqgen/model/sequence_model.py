@@ -1,27 +1,35 @@
 """The parallel form: all positions at once, used to train and to prefill. It owns every parameter.
 
-Legend: B rows, T positions, F fields, D model width, N_f vocabulary of a field.
+Legend: B rows, T positions, F fields, D model width, W input window, N_f vocabulary of a field.
 """
 
 import torch
 from torch import Tensor, nn
 
+from seqgen.attention.operator import choose_kernel
+from seqgen.attention.rows import Rows
 from seqgen.config import ModelConfig
 from seqgen.model.dropout import ByteDropout
 from seqgen.model.embedding import FieldEmbedding, FieldHeads, InputWindow
-from seqgen.model.positions import build_positions
+from seqgen.model.positions import build_positions, positions_in_pieces
 from seqgen.model.recurrent_model import RecurrentModel
-from seqgen.model.stack import build_parallel, run_parallel, stack_arguments
+from seqgen.model.stack import build_parallel, inner_attentions, run_parallel, stack_arguments
+from seqgen.model.state import State
 from seqgen.vocabulary import Vocabulary
 
 
 class SequenceModel(nn.Module):
-    """embedding → positions → input window → causal-linear stack → one head per field."""
+    """embedding → positions → input window → causal stack → one head per field.
+
+    Attributes:
+        recompute: in training, compute what is inside a layer again instead of keeping it.
+    """
 
     def __init__(self, config: ModelConfig, vocabulary: Vocabulary):
         super().__init__()
         self.config = config
         self.vocabulary = vocabulary
+        self.recompute = False
         self.embedding = FieldEmbedding(vocabulary.sizes, config.d_model)
         self.positions = build_positions(
             config.positions, config.d_model, limit=config.max_positions
@@ -38,12 +46,24 @@ class SequenceModel(nn.Module):
         """Earlier embeddings that the input window sees: W - 1, or 0 without a window."""
         return max(self.config.input_window - 1, 0)
 
+    def use_kernel(self, kernel: str) -> None:
+        """Choose the attention kernel; ValueError where it cannot run on the model's device."""
+        choose_kernel(kernel, next(self.parameters()).device)
+        for attention in inner_attentions(self.stack):
+            attention.kernel = kernel
+
     def embed(
-        self, tokens: Tensor, positions: Tensor, recent: Tensor | None = None
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        recent: Tensor | None = None,
+        *,
+        in_pieces: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """Turn tokens [B, T, F] at positions [B, T] or [T] into the stack's input.
 
         Both forms go through here; the recurrent one passes T = 1 and its `recent` embeddings.
+        With `in_pieces`, rows hold several pieces, and no window reaches beyond position 0.
 
         Returns:
             The input [B, T, D], and `recent` followed by the raw embeddings [B, W - 1 + T, D].
@@ -51,23 +71,75 @@ class SequenceModel(nn.Module):
         raw = self.embedding(tokens)
         if recent is None:
             recent = raw.new_zeros(raw.shape[0], self.n_recent, raw.shape[2])
-        x = raw if self.input_window is None else self.input_window(raw, recent)
+        x = raw
+        if self.input_window is not None:
+            x = self.input_window(raw, recent, positions if in_pieces else None)
         return self.dropout(self.positions(x, positions)), torch.cat([recent, raw], dim=1)
 
-    def forward(self, tokens: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, ...]:
-        """Score the next token at every position.
+    def run(
+        self,
+        tokens: Tensor,
+        lengths: Tensor | None = None,
+        *,
+        starts: Tensor | None = None,
+        state: State | None = None,
+        keep_state: bool = False,
+    ) -> tuple[Tensor, State | None]:
+        """Run embedding and stack over rows that may hold several pieces and may go on from others.
 
         Args:
             tokens: ids [B, T, F].
             lengths: valid positions of each row [B]; None: all of them.
+            starts: booleans [B, T], true where a new piece begins; None: rows are one piece each.
+            state: what came before the rows; None: nothing. It is not changed.
+            keep_state: also return the state after each row's last valid position.
 
         Returns:
-            Logits [B, T, N_f], one tensor per field. Values past a row's length mean nothing.
+            Hidden values [B, T, D], which mean nothing past a row's length, and the state or None.
         """
-        positions = torch.arange(tokens.shape[1], device=tokens.device)
-        x, _ = self.embed(tokens, positions)
-        return self.heads(run_parallel(self.stack, x, lengths))
+        B, T, _ = tokens.shape
+        positions = torch.arange(T, device=tokens.device)
+        if starts is not None or state is not None:
+            positions = positions_in_pieces(B, T, starts, state and state.position, tokens.device)
+        x, embeddings = self.embed(
+            tokens, positions, state and state.recent, in_pieces=starts is not None
+        )
+        rows = Rows(
+            *(B, T),
+            device=tokens.device,
+            lengths=lengths,
+            starts=starts,
+            initial=state and state.attention,
+            keep=keep_state,
+        )
+        hidden = run_parallel(self.stack, x, rows, recompute=self.recompute and self.training)
+        if not keep_state:
+            return hidden, None
+        if lengths is None:
+            lengths = torch.full((B,), T, device=tokens.device)
+        return hidden, self._state_after(rows, embeddings, positions.expand(B, T), lengths)
+
+    def forward(
+        self, tokens: Tensor, lengths: Tensor | None = None, *, starts: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
+        """Score the next token at every position: as `run`, then logits [B, T, N_f] per field."""
+        return self.heads(self.run(tokens, lengths, starts=starts)[0])
 
     def recurrent(self) -> RecurrentModel:
         """Return the recurrent form on the same storage: later training steps show in it."""
         return RecurrentModel(self)
+
+    def _state_after(
+        self, rows: Rows, embeddings: Tensor, positions: Tensor, lengths: Tensor
+    ) -> State:
+        """Gather the state after the last valid position of each row.
+
+        Row b's last W - 1 embeddings [B, W - 1, D] begin at index length_b of [recent, embeddings];
+        those from before the piece that the row ends in count as zeros.
+        """
+        row = torch.arange(len(lengths), device=lengths.device)
+        position = positions[row, lengths - 1] + 1
+        back = torch.arange(self.n_recent, device=lengths.device)
+        recent = embeddings[row[:, None], lengths[:, None] + back]
+        inside = position[:, None] - self.n_recent + back >= 0
+        return State(rows.stacked_states(), recent * inside.unsqueeze(-1), position)

@@ -8,24 +8,23 @@ from functools import lru_cache
 
 import torch
 from fast_transformers.builders import RecurrentEncoderBuilder, TransformerEncoderBuilder
-from fast_transformers.feature_maps import elu_feature_map
-from fast_transformers.masking import LengthMask, TriangularCausalMask
+from fast_transformers.masking import TriangularCausalMask
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from seqgen.attention.registered import ATTENTION_TYPE
+from seqgen.attention.kinds import KINDS
+from seqgen.attention.rows import Rows
 from seqgen.config import ModelConfig
 from seqgen.model.dropout import ByteDropout
-
-ATTENTION_TYPES = {"causal-linear": ATTENTION_TYPE}
-FEATURE_MAPS = {"elu+1": elu_feature_map}
 
 
 def stack_arguments(config: ModelConfig) -> dict:
     """Return the one keyword dictionary that both builders receive."""
     width = config.d_model // config.n_heads
+    kind = KINDS[config.attention]
     return {
-        "attention_type": ATTENTION_TYPES[config.attention],
-        "feature_map": FEATURE_MAPS[config.feature_map],
+        "attention_type": kind.attention_type,
+        **kind.arguments(config.feature_map, config.dropout),
         "n_layers": config.n_layers,
         "n_heads": config.n_heads,
         "query_dimensions": width,
@@ -40,8 +39,9 @@ def stack_arguments(config: ModelConfig) -> dict:
 def build_parallel(arguments: dict) -> nn.Module:
     """Build the form that takes all positions at once: [B, T, D] -> [B, T, D]."""
     stack = _build(TransformerEncoderBuilder, arguments)
-    for layer in stack.layers:
+    for index, layer in enumerate(stack.layers):
         layer.dropout = ByteDropout(arguments["dropout"])
+        layer.attention.inner_attention.layer = index
     return stack
 
 
@@ -68,11 +68,21 @@ def share_weights(parallel: nn.Module, recurrent: nn.Module) -> None:
         raise ValueError(f"the stacks do not hold the same weights: {error}") from None
 
 
-def run_parallel(stack: nn.Module, x: Tensor, lengths: Tensor | None) -> Tensor:
-    """Run the parallel stack causally: x [B, T, D], lengths [B] -> [B, T, D]."""
-    T = x.shape[1]
-    length_mask = None if lengths is None else LengthMask(lengths, max_len=T, device=x.device)
-    return stack(x, attn_mask=_causal_mask(T, x.device), length_mask=length_mask)
+def run_parallel(
+    stack: nn.Module, x: Tensor, rows: Rows | None = None, *, recompute: bool = False
+) -> Tensor:
+    """Run the parallel stack causally: x [B, T, D] -> [B, T, D]; without `rows`, all is one piece.
+
+    With `recompute`, what is inside a layer is not kept for the backward pass but computed again.
+    """
+    if rows is None:
+        rows = Rows(*x.shape[:2], device=x.device)
+    masks = {"attn_mask": causal_mask(x.shape[1], x.device), "length_mask": rows}
+    if not recompute or not torch.is_grad_enabled():
+        return stack(x, **masks)
+    for layer in stack.layers:  # what the library's stack does, a layer at a time
+        x = checkpoint(layer, x, use_reentrant=False, **masks)
+    return stack.norm(x)
 
 
 def inner_attentions(parallel: nn.Module) -> list[nn.Module]:
@@ -81,7 +91,8 @@ def inner_attentions(parallel: nn.Module) -> list[nn.Module]:
 
 
 @lru_cache(maxsize=64)
-def _causal_mask(T: int, device: torch.device) -> TriangularCausalMask:
+def causal_mask(T: int, device: torch.device) -> TriangularCausalMask:
+    """Make the mask of T positions; its constructor waits for the device, so each is kept."""
     return TriangularCausalMask(T, device=device)
 
 

@@ -4,7 +4,7 @@ Legend: L layers, B rows, H heads, K key width, V value width, W input window, D
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,19 +12,28 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class State:
-    """Sums over everything seen so far, the last embeddings, and where each row is.
+    """What the attentions keep of everything seen so far, the last embeddings, and where rows are.
 
     Attributes:
-        S: sums of key-value products [L, B, H, K, V], float32.
-        Z: sums of keys [L, B, H, K], float32.
+        attention: tensors [L, B, ...] of the attentions of all layers; of causal-linear ones, the
+            sums S [L, B, H, K, V] of key-value products and Z [L, B, H, K] of keys, float32.
         recent: the last W - 1 input embeddings [B, W - 1, D], oldest first; zeros before the start.
         position: index of the next token of each row [B], int64.
     """
 
-    S: Tensor
-    Z: Tensor
+    attention: tuple[Tensor, ...]
     recent: Tensor
     position: Tensor
+
+    @property
+    def S(self) -> Tensor:
+        """Sums of key-value products [L, B, H, K, V] of causal-linear attentions."""
+        return self.attention[0]
+
+    @property
+    def Z(self) -> Tensor:
+        """Sums of keys [L, B, H, K] of causal-linear attentions."""
+        return self.attention[1]
 
     @property
     def n_rows(self) -> int:
@@ -34,18 +43,25 @@ class State:
     @property
     def nbytes(self) -> int:
         """Bytes of all tensors: the same after one step and after a million."""
-        return sum(x.nbytes for x in (self.S, self.Z, self.recent, self.position))
+        return sum(x.nbytes for x in (*self.attention, self.recent, self.position))
 
     def clone(self) -> "State":
         """Copy, sharing nothing."""
-        return State(*(getattr(self, field.name).clone() for field in fields(self)))
+        return State(
+            tuple(x.clone() for x in self.attention), self.recent.clone(), self.position.clone()
+        )
+
+    def detach(self) -> "State":
+        """The same values, cut off from how they were computed."""
+        return State(
+            tuple(x.detach() for x in self.attention), self.recent.detach(), self.position
+        )
 
     def rows(self, index: Sequence[int] | Tensor) -> "State":
         """Return a new state of the given rows, in the given order; a row may be repeated."""
         index = torch.as_tensor(index, dtype=torch.long, device=self.position.device)
         return State(
-            self.S.index_select(1, index),
-            self.Z.index_select(1, index),
+            tuple(x.index_select(1, index) for x in self.attention),
             self.recent.index_select(0, index),
             self.position.index_select(0, index),
         )
@@ -56,8 +72,10 @@ class State:
         if not states:
             raise ValueError("cannot join an empty list of states")
         return State(
-            torch.cat([state.S for state in states], dim=1),
-            torch.cat([state.Z for state in states], dim=1),
+            tuple(
+                torch.cat(parts, dim=1)
+                for parts in zip(*(state.attention for state in states), strict=True)
+            ),
             torch.cat([state.recent for state in states]),
             torch.cat([state.position for state in states]),
         )

@@ -1,0 +1,149 @@
+"""One operator for causal linear attention, in implementations that mean the same.
+
+Legend: B rows, T positions, H heads, K key width, V value width.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor
+
+from seqgen.attention.chunked import chunked
+from seqgen.attention.feature_maps import FEATURE_MAPS, FeatureMap
+from seqgen.attention.naive import AttentionState, masked_product
+from seqgen.attention.native import DTYPES as NATIVE_DTYPES
+from seqgen.attention.native import FUSED_MAPS, native
+from seqgen.native import instructions, why_missing
+
+KERNELS = ("auto", "naive", "chunked", "native", "triton")
+
+
+def causal_linear_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    lengths: Tensor | None = None,
+    starts: Tensor | None = None,
+    initial_state: AttentionState | None = None,
+    eps: float = 1e-6,
+    feature_map: FeatureMap | None = None,
+    kernel: str = "auto",
+) -> tuple[Tensor, AttentionState]:
+    """Attend to all earlier positions and the present one (Katharopoulos et al. 2020, eq. 9 to 12).
+
+    Args:
+        q, k: queries and keys [B, T, H, K] in one floating dtype, of any strides.
+        v: values [B, T, H, V], likewise.
+        lengths: valid positions of each row [B], 0 included; later keys add nothing. None: all.
+        starts: booleans [B, T], true where the sums begin anew from zero, so that pieces which
+            share a row do not see each other. None: nowhere.
+        initial_state: sums (S [B, H, K, V], Z [B, H, K]) of what came before; None: zeros.
+        eps: added to the normaliser.
+        feature_map: applied to q and k first; None: they are features already, none negative.
+        kernel: one of `KERNELS`; auto takes the fastest that is here for the device and dtype.
+
+    Returns:
+        out [B, T, H, V] in the dtype of `v`, and the sums after the last position. Sums are kept in
+        float32, in float64 for float64 inputs. Differentiable in q, k, v and the initial state.
+
+    Raises:
+        ValueError: shapes do not fit, or the kernel is unknown or not here.
+    """
+    _check_shapes(q, k, v, lengths, starts, initial_state)
+    chosen = choose_kernel(kernel, q.device, starts=starts)
+    options = {"lengths": lengths, "starts": starts, "eps": eps}
+    work = torch.promote_types(v.dtype, torch.float32)
+    if initial_state is not None:
+        options["initial_state"] = tuple(x.to(work) for x in initial_state)
+    with torch.autocast(q.device.type, enabled=False):  # products of sums stay in float32
+        if chosen == "native" and feature_map in (None, *map(FEATURE_MAPS.get, FUSED_MAPS)):
+            options["feature_map"] = feature_map.name if feature_map else None
+            feature_map = None
+        if feature_map is not None:
+            q, k = feature_map(q.to(work)), feature_map(k.to(work))
+        dtype = v.dtype
+        if feature_map is not None or (chosen == "native" and dtype not in NATIVE_DTYPES):
+            q, k, v = q.to(work), k.to(work), v.to(work)
+        out, state = _implementation(chosen)(q, k, v, **options)
+    return out.to(dtype), state
+
+
+def choose_kernel(kernel: str, device: torch.device, *, starts: Tensor | None = None) -> str:
+    """Resolve `auto`, and refuse what cannot run.
+
+    Raises:
+        ValueError: unknown, or not here, saying why.
+    """
+    if kernel not in KERNELS:
+        raise ValueError(f"unknown attention kernel {kernel!r}; known are {', '.join(KERNELS)}")
+    reasons = {
+        "native": _why_not_native(device.type),
+        "triton": _why_not_triton(device.type) or ("" if starts is None else "it knows no starts"),
+    }
+    if kernel == "auto":
+        return next((name for name, reason in reasons.items() if not reason), "chunked")
+    if reasons.get(kernel):
+        raise ValueError(f"attention kernel {kernel!r} cannot be used: {reasons[kernel]}")
+    return kernel
+
+
+def describe_kernel(kernel: str, device: torch.device) -> str:
+    """Say in a few words what `kernel` stands for on a device, and why it is nothing faster."""
+    chosen = choose_kernel(kernel, device)
+    if chosen == "native":
+        return f"native (C++, {instructions()})"
+    if chosen == "triton":
+        return "triton"
+    if kernel != "auto":
+        return chosen
+    reason = _why_not_native("cpu") if device.type == "cpu" else _why_not_triton(device.type)
+    return f"{chosen} (plain torch: {reason})"
+
+
+def _why_not_native(device: str) -> str:
+    return why_missing() if device == "cpu" else f"the C++ operators run on a CPU, not on {device}"
+
+
+@cache
+def _why_not_triton(device: str) -> str:
+    if device != "cuda":
+        return f"Triton's kernels run on a GPU, not on {device}"
+    return "" if find_spec("triton") else "triton is not installed"
+
+
+@cache
+def _implementation(kernel: str) -> Callable[..., tuple[Tensor, AttentionState]]:
+    if kernel == "triton":
+        from seqgen.attention.triton_form import causal_linear  # noqa: PLC0415
+
+        return causal_linear
+    return {"naive": masked_product, "chunked": chunked, "native": native}[kernel]
+
+
+def _check_shapes(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    lengths: Tensor | None,
+    starts: Tensor | None,
+    state: AttentionState | None,
+) -> None:
+    B, T, H, K = q.shape
+    V = v.shape[-1]
+    wanted = {"k": (k, (B, T, H, K)), "v": (v, (B, T, H, V))}
+    if lengths is not None:
+        wanted["lengths"] = (lengths, (B,))
+    if starts is not None:
+        wanted["starts"] = (starts, (B, T))
+    if state is not None:
+        wanted |= {"initial S": (state[0], (B, H, K, V)), "initial Z": (state[1], (B, H, K))}
+    for name, (x, shape) in wanted.items():
+        if name.startswith("initial"):  # of mapped keys, which may be wider
+            fits = x.shape[:2] == (B, H) and x.shape[3:] == shape[3:]
+        else:
+            fits = x.shape == shape
+        if not fits:
+            raise ValueError(f"{name} has shape {list(x.shape)}, should have {list(shape)}")

@@ -1,0 +1,52 @@
+"""What the attentions of one parallel pass are told about its rows, and what they leave behind.
+
+Legend: L layers, B rows, T positions, H heads, K key width, V value width.
+"""
+
+import torch
+from fast_transformers.masking import LengthMask
+from torch import Tensor
+
+from seqgen.attention.naive import AttentionState
+
+
+class Rows(LengthMask):
+    """Goes through the library's stack as its length mask, to each layer's attention.
+
+    Attributes:
+        valid: lengths [B], or None where every position counts.
+        starts: booleans [B, T], true where a new piece begins within a row; or None.
+        states: with `keep`, what each layer's attention leaves after the last position, by layer.
+    """
+
+    def __init__(
+        self,
+        n_rows: int,
+        T: int,
+        *,
+        device: torch.device,
+        lengths: Tensor | None = None,
+        starts: Tensor | None = None,
+        initial: tuple[Tensor, ...] | None = None,
+        keep: bool = False,
+    ):
+        full = torch.full((n_rows,), T) if lengths is None else lengths
+        super().__init__(full, max_len=T, device=device)
+        self.valid = lengths
+        self.starts = starts
+        self.states: dict[int, AttentionState] = {}
+        self._initial = initial
+        self._keep = keep
+
+    def initial_state(self, layer: int) -> AttentionState | None:
+        """What came before the rows, for one layer; None: nothing."""
+        return None if self._initial is None else tuple(x[layer] for x in self._initial)
+
+    def leave(self, layer: int, state: AttentionState) -> None:
+        """Keep a layer's state after the rows, if it is wanted."""
+        if self._keep:
+            self.states[layer] = state
+
+    def stacked_states(self) -> tuple[Tensor, ...]:
+        """What all layers left: one tensor [L, B, ...] for each part of a state."""
+        return tuple(torch.stack(part) for part in zip(*self.states.values(), strict=True))

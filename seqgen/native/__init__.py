@@ -1,0 +1,36 @@
+"""The compiled operators: loaded on import, or a reason why they are not there.
+
+They are registered with PyTorch by library.cpp. Where they were not built, all that they do is done
+in plain torch.
+"""
+
+from pathlib import Path
+
+import torch
+
+LIBRARY = "_library*.so"
+
+
+def _load() -> str:
+    found = sorted(Path(__file__).parent.glob(LIBRARY))
+    if not found:
+        return "the C++ operators were not built (make install builds them where there is a g++)"
+    try:
+        torch.ops.load_library(str(found[0]))
+    except OSError as error:
+        reason = str(error).splitlines()[0]
+        return f"the C++ operators do not load and must be built again (make install): {reason}"
+    return ""
+
+
+_MISSING = _load()
+
+
+def why_missing() -> str:
+    """Return why the operators cannot be used; an empty string where they can."""
+    return _MISSING
+
+
+def instructions() -> str:
+    """Which instructions the operators use on this processor: avx512, avx2 or baseline."""
+    return torch.ops.seqgen.instructions()

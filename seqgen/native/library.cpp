@@ -1,0 +1,158 @@
+// Registers the compiled operators with PyTorch, through its stable interface: one build of this file
+// works with later versions of torch too. The threads are torch's own.
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
+#include <torch/headeronly/util/Exception.h>
+
+#include <optional>
+#include <string>
+#include <tuple>
+
+#include "causal_linear.h"
+
+namespace seqgen {
+namespace {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+using OptionalTensor = std::optional<Tensor>;
+
+// The widest instructions of this processor; SEQGEN_CPU=avx2 or =baseline asks for less.
+const Kernels& choose_kernels() {
+  const char* asked = getenv("SEQGEN_CPU");
+  auto allowed = [&](const char* name) { return !asked || !*asked || !strcmp(asked, name); };
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+                    __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+  if (has_avx512 && allowed("avx512")) return avx512_kernels;
+  if (has_avx2 && (allowed("avx512") || allowed("avx2"))) return avx2_kernels;
+#endif
+  return baseline_kernels;
+}
+
+const Kernels& kernels() {
+  static const Kernels& chosen = choose_kernels();
+  return chosen;
+}
+
+std::string instructions() { return kernels().name; }
+
+ScalarType state_type(const Tensor& x) {
+  return x.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+}
+
+// Own what the kernels read: sequences with a contiguous last dimension, states contiguous.
+Tensor readable(const Tensor& x) {
+  STD_TORCH_CHECK(x.dim() == 4, "causal_linear: q, k, v and their gradients have four dimensions");
+  return x.size(3) < 2 || x.stride(3) == 1 ? x : torch::stable::contiguous(x);
+}
+OptionalTensor readable(const OptionalTensor& x) {
+  if (!x) return x;
+  return torch::stable::contiguous(*x);
+}
+
+const void* data(const OptionalTensor& x) { return x ? x->const_data_ptr() : nullptr; }
+Sequence sequence(const Tensor& x) { return {x.data_ptr(), x.stride(0), x.stride(1), x.stride(2)}; }
+
+void check(const Tensor& x, const char* name, ScalarType type, std::initializer_list<int64_t> shape) {
+  STD_TORCH_CHECK(x.scalar_type() == type, "causal_linear: ", name, " has another dtype than it should");
+  bool fits = x.dim() == int64_t(shape.size());
+  for (int64_t i = 0; fits && i < x.dim(); i++) fits = x.size(i) == shape.begin()[i];
+  STD_TORCH_CHECK(fits, "causal_linear: ", name, " has another shape than it should");
+}
+
+void check_state(const OptionalTensor& S, const OptionalTensor& Z, const Problem& p, ScalarType type) {
+  STD_TORCH_CHECK(S.has_value() == Z.has_value(), "causal_linear: S and Z come together");
+  if (S) check(*S, "S", type, {p.B, p.H, p.K, p.V});
+  if (Z) check(*Z, "Z", type, {p.B, p.H, p.K});
+}
+
+// What both directions are given. The tensors must outlive the problem.
+Problem problem(const Tensor& q, const Tensor& k, const Tensor& v, const OptionalTensor& lengths,
+                const OptionalTensor& starts, const OptionalTensor& S, const OptionalTensor& Z, double eps, int64_t feature_map) {
+  Problem p{};
+  p.B = q.size(0), p.T = q.size(1), p.H = q.size(2), p.K = q.size(3), p.V = v.size(3);
+  ScalarType type = q.scalar_type();
+  STD_TORCH_CHECK(type == ScalarType::Float || type == ScalarType::Double || type == ScalarType::BFloat16,
+                  "causal_linear: q, k and v are float32, float64 or bfloat16");
+  check(k, "k", type, {p.B, p.T, p.H, p.K});
+  check(v, "v", type, {p.B, p.T, p.H, p.V});
+  if (lengths) check(*lengths, "lengths", ScalarType::Long, {p.B});
+  if (starts) check(*starts, "starts", ScalarType::Bool, {p.B, p.T});
+  check_state(S, Z, p, state_type(q));
+  STD_TORCH_CHECK(feature_map == 0 || feature_map == 1, "causal_linear: no such feature map");
+  p.dtype = type == ScalarType::Float ? Dtype::float32 : type == ScalarType::Double ? Dtype::float64 : Dtype::bfloat16;
+  p.feature_map = FeatureMap(feature_map);
+  p.eps = eps;
+  p.q = sequence(q), p.k = sequence(k), p.v = sequence(v);
+  p.lengths = (const int64_t*)data(lengths);
+  p.starts = (const bool*)data(starts);
+  p.initial_S = data(S), p.initial_Z = data(Z);
+  return p;
+}
+
+void run(Run part, const Problem& p) {
+  if (p.K && p.V) torch::stable::parallel_for(0, p.B * p.H, 1, [&](int64_t begin, int64_t end) { part(p, begin, end); });
+}
+
+std::tuple<Tensor, Tensor, Tensor> causal_linear(Tensor q, Tensor k, Tensor v, OptionalTensor lengths, OptionalTensor starts, OptionalTensor S,
+                                                 OptionalTensor Z, double eps, int64_t feature_map) {
+  q = readable(q), k = readable(k), v = readable(v), lengths = readable(lengths), starts = readable(starts), S = readable(S), Z = readable(Z);
+  Problem p = problem(q, k, v, lengths, starts, S, Z, eps, feature_map);
+  Tensor out = torch::stable::new_empty(v, {p.B, p.T, p.H, p.V});
+  Tensor S_end = torch::stable::new_empty(v, {p.B, p.H, p.K, p.V}, state_type(q));
+  Tensor Z_end = torch::stable::new_empty(v, {p.B, p.H, p.K}, state_type(q));
+  p.out = sequence(out), p.S = S_end.data_ptr(), p.Z = Z_end.data_ptr();
+  run(kernels().forward, p);
+  return {out, S_end, Z_end};
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> causal_linear_backward(
+    Tensor out_gradient, OptionalTensor S_gradient, OptionalTensor Z_gradient, Tensor q, Tensor k, Tensor v,
+    OptionalTensor lengths, OptionalTensor starts, OptionalTensor S, OptionalTensor Z, double eps, int64_t feature_map) {
+  q = readable(q), k = readable(k), v = readable(v), lengths = readable(lengths), starts = readable(starts), S = readable(S), Z = readable(Z);
+  out_gradient = readable(out_gradient), S_gradient = readable(S_gradient), Z_gradient = readable(Z_gradient);
+  Problem p = problem(q, k, v, lengths, starts, S, Z, eps, feature_map);
+  check(out_gradient, "the gradient of out", v.scalar_type(), {p.B, p.T, p.H, p.V});
+  if (S_gradient) check(*S_gradient, "the gradient of S", state_type(q), {p.B, p.H, p.K, p.V});
+  if (Z_gradient) check(*Z_gradient, "the gradient of Z", state_type(q), {p.B, p.H, p.K});
+  Tensor dq = torch::stable::new_empty(q, {p.B, p.T, p.H, p.K}), dk = torch::stable::new_empty(k, {p.B, p.T, p.H, p.K});
+  Tensor dv = torch::stable::new_empty(v, {p.B, p.T, p.H, p.V});
+  Tensor dS = torch::stable::new_empty(v, {p.B, p.H, p.K, p.V}, state_type(q));
+  Tensor dZ = torch::stable::new_empty(v, {p.B, p.H, p.K}, state_type(q));
+  p.out_gradient = sequence(out_gradient), p.S_gradient = data(S_gradient), p.Z_gradient = data(Z_gradient);
+  p.q_gradient = sequence(dq), p.k_gradient = sequence(dk), p.v_gradient = sequence(dv);
+  p.initial_S_gradient = dS.data_ptr(), p.initial_Z_gradient = dZ.data_ptr();
+  run(kernels().backward, p);
+  return {dq, dk, dv, dS, dZ};
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY(seqgen, m) {
+  m.def("instructions() -> str");
+  m.def(
+      "causal_linear(Tensor q, Tensor k, Tensor v, Tensor? lengths, Tensor? starts, Tensor? S, Tensor? Z, float eps, int feature_map)"
+      " -> (Tensor, Tensor, Tensor)");
+  m.def(
+      "causal_linear_backward(Tensor out_gradient, Tensor? S_gradient, Tensor? Z_gradient, Tensor q, Tensor k,"
+      " Tensor v, Tensor? lengths, Tensor? starts, Tensor? S, Tensor? Z, float eps, int feature_map)"
+      " -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
+}
+
+STABLE_TORCH_LIBRARY_IMPL(seqgen, CompositeExplicitAutograd, m) { m.impl("instructions", TORCH_BOX(&instructions)); }
+
+STABLE_TORCH_LIBRARY_IMPL(seqgen, CPU, m) {
+  m.impl("causal_linear", TORCH_BOX(&causal_linear));
+  m.impl("causal_linear_backward", TORCH_BOX(&causal_linear_backward));
+}
+
+}  // namespace seqgen
