@@ -49,6 +49,7 @@ def execute(job: Job, *, show_progress: bool) -> Outcome:
         job.config.model,
         job.config.train,
         seed=job.config.run.seed,
+        kernel=job.config.attention.kernel,
         resume=job.resume,
         draw_sample=_sample_drawer(job, data),
         tell=click.echo,  # through sys.stdout, where the progress bar makes room for it

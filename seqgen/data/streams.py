@@ -5,12 +5,13 @@ batch is the next part of lane b. Batch k is a pure function of (seed, k).
 Legend: B rows, T targets of a row, F fields, P pieces.
 """
 
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
 
-from seqgen.data.batches import Batch, join_files, usable_pieces
-from seqgen.data.shards import PreparedData, VariantTable
+from seqgen.data.batches import Batch, join_files, lay_out, usable_pieces
+from seqgen.data.shards import Piece, PreparedData, VariantTable
 from seqgen.errors import UserError
 
 
@@ -77,3 +78,23 @@ class StreamBatches:
         offsets, lengths = self._variants.choose(order, rng.random(len(order)))
         begins = np.cumsum(lengths) - lengths
         return order, begins, offsets - begins
+
+
+def held_out_streams(
+    data: PreparedData, pieces: Sequence[Piece], *, batch_size: int, context_length: int
+) -> Iterator[Batch]:
+    """Yield whole pieces, window after window, so that each row goes on from the batch before.
+
+    Every token of `pieces` but their first is a target exactly once. Pieces that end leave, and
+    they are the last rows: the rows of a batch are the first ones of the batch before.
+    """
+    longest_first = sorted(pieces, key=lambda piece: piece.variants[0][1], reverse=True)
+    for i in range(0, len(pieces), batch_size):
+        group = longest_first[i : i + batch_size]
+        offsets, lengths = np.array([piece.variants[0] for piece in group]).T
+        for cut in range(0, lengths[0] - 1, context_length):
+            n = int((lengths > cut + 1).sum())  # those with a token to predict
+            sizes = np.minimum(lengths[:n] - cut, context_length + 1)
+            tokens, targets, starts = lay_out(data, offsets[:n] + cut, sizes, rows=np.arange(n))
+            starts[:, 0] = cut == 0
+            yield Batch(tokens, targets, starts, tuple(p.file for p in group[:n]), cut > 0)

@@ -5,7 +5,6 @@ Legend: B rows, T positions, F fields, N_f vocabulary of a field.
 
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -32,8 +31,3 @@ def token_nats(
         ).view(targets.shape[:2])
         for f, scores in enumerate(logits)
     )
-
-
-def valid_positions(lengths: Tensor, T: int) -> Tensor:
-    """Which positions lie before their row's length [B]: booleans [B, T]."""
-    return torch.arange(T, device=lengths.device) < lengths[:, None]

@@ -3,7 +3,10 @@
 Legend: B rows, T targets of a window, F fields.
 """
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from typing import NamedTuple
 
 import torch
@@ -20,7 +23,10 @@ from seqgen.data.batches import (
 )
 from seqgen.data.shards import PreparedData
 from seqgen.data.splits import TRAIN, VALIDATION
+from seqgen.data.streams import StreamBatches, held_out_streams
 from seqgen.errors import UserError
+
+Batches = TrainingBatches | StreamBatches
 
 
 class Rows(NamedTuple):
@@ -28,22 +34,31 @@ class Rows(NamedTuple):
 
     Attributes:
         tokens: ids [B, T + 1, F].
-        lengths: targets of each row [B].
+        lengths: positions of each row that are followed by another [B].
+        starts: booleans [B, T], true where a new piece begins that must not see what came before;
+            None: nowhere.
+        targets: booleans [B, T], true where the next token is to be predicted.
+        continues: whether each row goes on where the same row of the step before ended.
         weight: what a sum over these rows' targets is multiplied by, so that the mean over
             processes and parts is the mean over all targets of the step.
-        sources: the file of each row.
+        sources: the files of each row.
+        waited: seconds until the step's batch was there.
     """
 
     tokens: Tensor
     lengths: Tensor
+    starts: Tensor | None
+    targets: Tensor
+    continues: bool
     weight: float
     sources: tuple[str, ...]
+    waited: float
 
 
 class TrainingFeed(IterableDataset):
     """Endless parts of steps, from a given step on: each the rows of one process."""
 
-    def __init__(self, batches: TrainingBatches, *, first_step: int, n_parts: int, share: "Share"):
+    def __init__(self, batches: Batches, *, first_step: int, n_parts: int, share: "Share"):
         super().__init__()
         self._batches = batches
         self._first_step = first_step
@@ -51,14 +66,18 @@ class TrainingFeed(IterableDataset):
         self._share = share
 
     def __iter__(self) -> Iterator[Rows]:
-        step = self._first_step
-        while True:
-            batch = self._batches.batch(step)
-            shares = self._n_parts * self._share.of
-            for part in range(self._n_parts):
-                rows = slice(part * self._share.of + self._share.rank, None, shares)
-                yield _rows(batch, rows, weight=shares / float(batch.lengths.sum()))
-            step += 1
+        shares = self._n_parts * self._share.of
+        with ThreadPoolExecutor(max_workers=1) as ahead:  # makes a batch while a step is computed
+            coming = ahead.submit(self._batches.batch, self._first_step)
+            for step in count(self._first_step + 1):
+                begin = time.perf_counter()
+                batch = coming.result()
+                waited = time.perf_counter() - begin
+                coming = ahead.submit(self._batches.batch, step)
+                weight = shares / max(batch.targets.sum(), 1)
+                for part in range(self._n_parts):
+                    rows = slice(part * self._share.of + self._share.rank, None, shares)
+                    yield _rows(batch, rows, weight=weight, waited=0.0 if part else waited)
 
 
 class HeldOutFeed(IterableDataset):
@@ -72,7 +91,7 @@ class HeldOutFeed(IterableDataset):
         self._pieces = held_out_pieces(data, VALIDATION, max_targets=config.validation_tokens)
 
     def __iter__(self) -> Iterator[Rows]:
-        batches = held_out_batches(
+        batches = (held_out_streams if self._config.carry_state else held_out_batches)(
             self._data,
             self._pieces,
             batch_size=self._config.batch_size,
@@ -80,7 +99,7 @@ class HeldOutFeed(IterableDataset):
         )
         for i, batch in enumerate(batches):
             if i % self._share.of == self._share.rank:
-                yield _rows(batch, slice(None), weight=1.0)
+                yield _rows(batch, slice(None), weight=1.0, waited=0.0)
 
 
 class Share(NamedTuple):
@@ -97,22 +116,20 @@ class FeedModule(LightningDataModule):
         super().__init__()
         self._data = data
         self._config = config
-        self._batches = TrainingBatches(
-            data,
-            split=TRAIN,
-            seed=seed,
-            batch_size=config.batch_size,
-            context_length=config.context_length,
-        )
-
-    @property
-    def windows_per_epoch(self) -> int:
-        """Windows that see every training piece about once."""
-        return self._batches.windows_per_epoch
+        sizes = {"batch_size": config.batch_size, "context_length": config.context_length}
+        self._batches: Batches
+        if config.carry_state:
+            self._batches = StreamBatches(data, split=TRAIN, seed=seed, **sizes)
+        else:
+            self._batches = TrainingBatches(
+                data, split=TRAIN, seed=seed, packed=config.packing, **sizes
+            )
 
     def train_dataloader(self) -> DataLoader:
         """Parts of steps, from the trainer's step on."""
         share, n_parts = self._this_process(), self._config.accumulate
+        if self._config.carry_state and share.of > 1:
+            raise UserError("train.carry_state keeps its state on one device: set train.devices=1")
         if self._config.batch_size % (share.of * n_parts):
             raise UserError(
                 f"train.batch_size={self._config.batch_size} must divide by "
@@ -135,7 +152,19 @@ class FeedModule(LightningDataModule):
         return Share(self.trainer.global_rank, self.trainer.world_size)
 
 
-def _rows(batch: Batch, rows: slice, *, weight: float) -> Rows:
+def _rows(batch: Batch, rows: slice, *, weight: float, waited: float) -> Rows:
     lengths = batch.lengths[rows]
-    tokens = batch.tokens[rows, : lengths.max() + 1]
-    return Rows(torch.from_numpy(tokens), torch.from_numpy(lengths), weight, batch.sources[rows])
+    T = lengths.max()
+    starts = batch.starts[rows, :T]
+    # A start that opens a row is none, unless a state came before it.
+    inner = starts if batch.continues else starts[:, 1:]
+    return Rows(
+        tokens=torch.from_numpy(batch.tokens[rows, : T + 1]),
+        lengths=torch.from_numpy(lengths),
+        starts=torch.from_numpy(starts) if inner.any() else None,
+        targets=torch.from_numpy(batch.targets[rows, :T]),
+        continues=batch.continues,
+        weight=weight,
+        sources=batch.sources[rows],
+        waited=waited,
+    )

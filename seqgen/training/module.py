@@ -13,10 +13,12 @@ import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor
 
+from seqgen.attention.operator import describe_kernel
 from seqgen.config import TrainConfig
 from seqgen.errors import UserError
-from seqgen.model.loss import token_nats, valid_positions
+from seqgen.model.loss import token_nats
 from seqgen.model.sequence_model import SequenceModel
+from seqgen.model.state import State
 from seqgen.training.feed import Rows
 from seqgen.training.optimizers import build_optimizer
 from seqgen.training.schedules import build_schedule
@@ -32,43 +34,54 @@ class TrainingModule(LightningModule):
         *,
         seed: int,
         count_units: Callable[[np.ndarray], int],
+        kernel: str = "auto",
+        tell: Callable[[str], None] = lambda line: None,
     ):
         super().__init__()
         self.model = model
         self._config = config
         self._seed = seed
         self._count_units = count_units
+        self._kernel = kernel
+        self._tell = tell
         self._step_loss = torch.zeros(())
         self._gradient_norm = torch.zeros(())
         self._learning_rate = 0.0
         self._sources: tuple[str, ...] = ()  # files of the step at hand
-        self._tokens_since, self._time_since = 0, time.perf_counter()
+        self._carried: dict[int, State] = {}  # by part of the step
+        self._restart_clock()
 
     def training_step(self, rows: Rows, batch_index: int) -> Tensor:
         """Return the loss of these rows, in nats per target, weighted as a part of the step."""
-        nats = self._nats(rows, label_smoothing=self._config.label_smoothing)
+        part = batch_index % self._config.accumulate
+        nats = self._training_nats(rows, part)
         loss = nats.sum() * rows.weight
         self._sources = (*self._sources, *rows.sources)
         if self._config.precision.startswith("16") and not torch.isfinite(loss):
             raise UserError(self._diverged("loss"))
         self._step_loss = self._step_loss + loss.detach() / self._config.accumulate
-        self._tokens_since += int(rows.lengths.sum())
+        self._tokens_since += int(rows.targets.sum())
+        self._waited_since += rows.waited
         return loss
 
     def validation_step(self, rows: Rows, batch_index: int) -> None:
         """Add up nats, targets and units of held-out rows."""
-        nats = self._nats(rows)
+        carry = self._config.carry_state
+        state = self._held_out_state if rows.continues else None
+        if state is not None:
+            state = state.rows(range(len(rows.lengths)))  # pieces that ended have left
+        nats, self._held_out_state = self._nats(rows, state=state, keep_state=carry)
         targets = rows.tokens[:, 1:]
         special = torch.tensor(self.model.vocabulary.special_ids, device=targets.device)
         material = ~torch.isin(targets[..., 0], special)
-        valid = valid_positions(rows.lengths, targets.shape[1])
-        units = self._count_units(targets[valid].cpu().numpy())
-        sums = (nats.sum(), valid.sum(), (nats * material).sum(), units)
+        units = self._count_units(targets[rows.targets].cpu().numpy())
+        sums = (nats.sum(), rows.targets.sum(), (nats * material).sum(), units)
         self._held_out += torch.tensor([float(x) for x in sums], dtype=torch.float64)
 
     def on_validation_epoch_start(self) -> None:
         """Begin the sums anew."""
         self._held_out = torch.zeros(4, dtype=torch.float64)
+        self._held_out_state = None
 
     def on_validation_epoch_end(self) -> None:
         """Log nats per token and bits per unit over all processes."""
@@ -83,7 +96,7 @@ class TrainingModule(LightningModule):
         for name, value in metrics.items():
             self.log(name, value, logger=False, prog_bar=name == "validation_loss")
         self.write_metrics(metrics)
-        self._tokens_since, self._time_since = 0, time.perf_counter()
+        self._restart_clock()
 
     def configure_optimizers(self) -> dict:
         """AdamW, and the schedule by step."""
@@ -111,9 +124,38 @@ class TrainingModule(LightningModule):
         if not torch.isfinite(self._gradient_norm) and not self._config.precision.startswith("16"):
             raise UserError(self._diverged("loss or its gradient"))
 
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        """Keep the carried states, so that a resumed run goes on from them."""
+        checkpoint["carried"] = {
+            part: (state.attention, state.recent, state.position)
+            for part, state in self._carried.items()
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        """Take the carried states back."""
+        for part, tensors in checkpoint.get("carried", {}).items():
+            self._carried[part] = State(*tensors)
+
+    def on_fit_start(self) -> None:
+        """Choose the attention kernel, now that the device is known, and say which it is."""
+        try:
+            self.model.use_kernel(self._kernel)
+        except ValueError as error:
+            raise UserError(f"attention.kernel={self._kernel}: {error}") from None
+        if self.trainer.is_global_zero and self.model.config.attention == "causal-linear":
+            self._tell(f"attention kernel: {describe_kernel(self._kernel, self.device)}")
+        self.model.recompute = self._config.recompute
+        if self._config.compile:
+            self.model.stack.compile()
+
     def on_train_start(self) -> None:
-        """Start the clock."""
-        self._tokens_since, self._time_since = 0, time.perf_counter()
+        """Start the clock; bring a resumed state to where the model is."""
+        for part, state in self._carried.items():
+            attention = tuple(x.to(self.device) for x in state.attention)
+            self._carried[part] = State(
+                attention, state.recent.to(self.device), state.position.to(self.device)
+            )
+        self._restart_clock()
 
     def on_train_batch_start(self, rows: Rows, batch_index: int) -> None:
         """Make a step's randomness (dropout) a function of seed, step, part and process alone."""
@@ -135,24 +177,51 @@ class TrainingModule(LightningModule):
                     "learning_rate": self._learning_rate,
                     "gradient_norm": float(self._gradient_norm),
                     "training_tokens_per_second": tokens / max(elapsed, 1e-9),
+                    "waiting_for_data": self._waited_since / max(elapsed, 1e-9),  # share of time
                 }
             )
             self.log("loss", loss, prog_bar=True, logger=False)
-            self._tokens_since, self._time_since = 0, time.perf_counter()
+            self._restart_clock()
         self._step_loss = torch.zeros(())
         self._sources = ()
+
+    def _restart_clock(self) -> None:
+        self._tokens_since, self._waited_since, self._time_since = 0, 0.0, time.perf_counter()
 
     def write_metrics(self, metrics: dict[str, float]) -> None:
         """Send metrics to every logger at the present step."""
         for logger in self.loggers:
             logger.log_metrics(metrics, step=self.global_step)
 
-    def _nats(self, rows: Rows, *, label_smoothing: float = 0.0) -> Tensor:
-        """Nats per target [B, T], zero where a row has none."""
-        inputs, targets = rows.tokens[:, :-1], rows.tokens[:, 1:]
-        logits = self.model(inputs, rows.lengths)
-        nats = token_nats(logits, targets, label_smoothing=label_smoothing)
-        return nats * valid_positions(rows.lengths, targets.shape[1])
+    def _training_nats(self, rows: Rows, part: int) -> Tensor:
+        """Nats per target [B, T] of one part of a step, from the state carried to it, if any."""
+        state = self._carried.get(part) if rows.continues else None
+        carry = self._config.carry_state
+        smoothing = self._config.label_smoothing
+        nats, end = self._nats(rows, state=state, keep_state=carry, label_smoothing=smoothing)
+        if carry:
+            self._carried[part] = end.detach()  # what came before is not learned from again
+        return nats
+
+    def _nats(
+        self,
+        rows: Rows,
+        *,
+        state: State | None = None,
+        keep_state: bool = False,
+        label_smoothing: float = 0.0,
+    ) -> tuple[Tensor, State | None]:
+        """Nats [B, T], zero where a row has no target, and the state after the rows if wanted."""
+        hidden, end = self.model.run(
+            rows.tokens[:, :-1],
+            rows.lengths,
+            starts=rows.starts,
+            state=state,
+            keep_state=keep_state,
+        )
+        logits = self.model.heads(hidden)
+        nats = token_nats(logits, rows.tokens[:, 1:], label_smoothing=label_smoothing)
+        return nats * rows.targets, end
 
     def _diverged(self, what: str) -> str:
         files = ", ".join(sorted(set(self._sources))[:8])

@@ -63,6 +63,7 @@ def train(
     config: TrainConfig,
     *,
     seed: int,
+    kernel: str = "auto",
     resume: bool = False,
     draw_sample: DrawSample | None = None,
     tell: Callable[[str], None] = lambda line: None,
@@ -76,6 +77,7 @@ def train(
         model_config: sizes of the model.
         config: how to train.
         seed: of weights, batches and dropout.
+        kernel: which attention kernel to use, as in `causal_linear_attention`.
         resume: go on from the run's last checkpoint, as if it had never stopped.
         draw_sample: makes a picture of a generated piece at each validation.
         tell: receives a line of text now and then.
@@ -87,7 +89,10 @@ def train(
     """
     _quiet()
     resumed_step = _checkpoint_step(run.last) if resume else None
-    module = _build_module(data, model_config, config, seed=seed, resume=resume)
+    model = _build_model(data, model_config, config, seed=seed, resume=resume)
+    module = TrainingModule(
+        model, config, seed=seed, count_units=data.tokenizer.units, kernel=kernel, tell=tell
+    )
 
     def save_best(module: TrainingModule, loss: float) -> None:
         known = loss if math.isfinite(loss) else None  # JSON has no infinity
@@ -107,6 +112,11 @@ def train(
     if show_progress:
         callbacks.append(StepBar(leave=True))
     trainer = _build_trainer(run, config, callbacks, resumed_step, show_progress=show_progress)
+    if _is_slow_bfloat16(trainer, config):
+        tell(
+            f"train.precision={config.precision}: this CPU has no bfloat16 instructions, so matrix "
+            f"products will take many times as long as with 32-true"
+        )
     feed = FeedModule(data, config, seed=seed)
     with stopper:
         trainer.fit(module, feed, ckpt_path=run.last if resume else None, weights_only=True)
@@ -125,9 +135,9 @@ def train(
     )
 
 
-def _build_module(
+def _build_model(
     data: PreparedData, model_config: ModelConfig, config: TrainConfig, *, seed: int, resume: bool
-) -> TrainingModule:
+) -> SequenceModel:
     torch.manual_seed(seed)
     model = SequenceModel(model_config, data.tokenizer.vocabulary)
     if config.init_from is not None and not resume:  # a checkpoint holds its own weights
@@ -138,7 +148,7 @@ def _build_module(
                 f"tokenizer than that run"
             )
         model.load_state_dict(start.model.state_dict(), strict=True)
-    return TrainingModule(model, config, seed=seed, count_units=data.tokenizer.units)
+    return model
 
 
 def _library_callbacks(run: RunFolder, config: TrainConfig, *, held_out: bool) -> list:
@@ -191,6 +201,15 @@ def _build_trainer(
             f"train.accelerator={config.accelerator}, devices={config.devices}, "
             f"strategy={config.strategy}, precision={config.precision} do not work here: {reason}"
         ) from None
+
+
+def _is_slow_bfloat16(trainer: Trainer, config: TrainConfig) -> bool:
+    on_cpu = trainer.strategy.root_device.type == "cpu" and trainer.is_global_zero
+    return (
+        on_cpu
+        and config.precision.startswith("bf16")
+        and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    )
 
 
 def _checkpoint_step(path: Path) -> int:

@@ -53,7 +53,15 @@ def run_steps(tmp_path, prepared):
     """Train a tiny model into the named run folder; returns folder and outcome."""
 
     def run(
-        name, *, resume=False, model=TINY, seed=3, tell=lambda line: None, data=prepared, **settings
+        name,
+        *,
+        resume=False,
+        model=TINY,
+        seed=3,
+        kernel="auto",
+        tell=lambda line: None,
+        data=prepared,
+        **settings,
     ):
         folder = RunFolder(tmp_path / name)
         folder.path.mkdir(exist_ok=True)
@@ -63,6 +71,7 @@ def run_steps(tmp_path, prepared):
             model,
             TrainConfig(**{**FEW, **settings}),
             seed=seed,
+            kernel=kernel,
             resume=resume,
             tell=tell,
             show_progress=False,
