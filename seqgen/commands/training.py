@@ -5,6 +5,7 @@ import os
 import platform
 import subprocess
 import time
+from collections.abc import Sequence
 from importlib.metadata import version
 from math import log
 from pathlib import Path
@@ -24,6 +25,7 @@ from seqgen.data.splits import VALIDATION
 from seqgen.decoding import generate
 from seqgen.errors import FileRejected, UserError
 from seqgen.evaluation.baselines import Score, count_model_scores
+from seqgen.evaluation.by_position import Range, nats_by_position
 from seqgen.files import atomic_path, write_json
 from seqgen.midi import open_midi
 from seqgen.rendering.piano_roll import piano_roll_image
@@ -151,6 +153,9 @@ def _tell_scores(job: Job, data: PreparedData, outcome: Outcome) -> None:
         bits = f"{score.nats_per_token / log(2):.3f}"
         table.add_row(score.name, f"{score.nats_per_token:.3f}", bits, f"{score.bits_per_unit:.3f}")
     console.print(table)
+    with console.status("scoring whole pieces"):
+        ranges = nats_by_position(load_model(job.run.path).model, data, pieces)
+    console.print(_by_position(ranges, job.config.train.context_length))
     write_json(
         job.run.path / "validation.json",
         {
@@ -158,5 +163,16 @@ def _tell_scores(job: Job, data: PreparedData, outcome: Outcome) -> None:
             "unit": unit,
             "tokenizer": job.config.tokenizer.type,
             "scores": [vars(score) for score in scores],
+            "by_position": [vars(part) for part in ranges],
         },
     )
+
+
+def _by_position(ranges: Sequence[Range], context_length: int) -> Table:
+    table = Table(title=f"Whole pieces in one pass; windows of {context_length} were learned from")
+    for column in ("positions", "targets", "nats per token"):
+        table.add_column(column, justify="right")
+    for part in ranges:
+        place = f"{part.start}…{part.stop - 1}"
+        table.add_row(place, f"{part.targets:,}", f"{part.nats_per_token:.3f}")
+    return table

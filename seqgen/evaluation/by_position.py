@@ -1,0 +1,60 @@
+"""How well a model predicts at each place of a piece, also beyond the windows it learned from.
+
+Legend: T positions, F fields.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from seqgen.data.shards import Piece, PreparedData
+from seqgen.model.loss import token_nats
+from seqgen.model.sequence_model import SequenceModel
+
+FIRST_RANGE = 64  # positions; each range after it is as long as all before it
+PASS = 2048  # positions of one pass; the state goes on from one to the next
+
+
+@dataclass(frozen=True)
+class Range:
+    """Positions `start` … `stop` - 1 of all pieces: how many targets, and nats for each."""
+
+    start: int
+    stop: int
+    targets: int
+    nats_per_token: float
+
+
+@torch.no_grad()
+def nats_by_position(
+    model: SequenceModel, data: PreparedData, pieces: Sequence[Piece]
+) -> list[Range]:
+    """Score whole pieces from their beginning, and average over ranges of positions.
+
+    Position 0 is that of the second token, predicted from the first. Learned positions end where
+    the table does, and the ranges with them.
+    """
+    model.eval()
+    limit = model.positions.limit
+    curves = [_nats_of(model, data.read(piece)[:limit]) for piece in pieces]
+    longest = max((len(curve) for curve in curves), default=0)
+    ranges, start, stop = [], 0, FIRST_RANGE
+    while start < longest:
+        nats = np.concatenate([curve[start:stop] for curve in curves])
+        ranges.append(Range(start, min(stop, longest), len(nats), float(nats.mean())))
+        start, stop = stop, 2 * stop
+    return ranges
+
+
+def _nats_of(model: SequenceModel, tokens: np.ndarray) -> np.ndarray:
+    """Nats of each token [T, F] but the first -> [T - 1], in passes of bounded size."""
+    device = next(model.parameters()).device
+    tokens = torch.from_numpy(tokens).to(device)[None]
+    state, nats = None, []
+    for start in range(0, tokens.shape[1] - 1, PASS):
+        window = tokens[:, start : start + PASS + 1]
+        hidden, state = model.run(window[:, :-1], state=state, keep_state=True)
+        nats.append(token_nats(model.heads(hidden), window[:, 1:])[0])
+    return torch.cat(nats).cpu().numpy()
