@@ -4,72 +4,108 @@ Legend: B rows, T positions, H heads, K key width, V value width, D model width.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seqgen.attention.chunked import chunked
-from seqgen.attention.naive import masked_product
-from seqgen.benchmark.equality import check_equal
+from seqgen.attention.feature_maps import FEATURE_MAPS
+from seqgen.attention.operator import causal_linear_attention, choose_kernel
+from seqgen.benchmark.equality import BFLOAT16_TOLERANCE, check_equal
 from seqgen.benchmark.records import Record
 from seqgen.benchmark.subject import LIBRARY_TYPE, Subject, attention_inputs
 from seqgen.benchmark.timing import LIBRARY, Clock, Variant
 from seqgen.model.stack import build_parallel, inner_attentions, stack_arguments
 
-VARIANTS = (LIBRARY, "chunked", "full-sdpa")
+KERNELS = ("native", "chunked", "triton")
+BFLOAT16 = "-bfloat16"
+VARIANTS = (
+    LIBRARY,
+    *(kernel + dtype for kernel in KERNELS for dtype in ("", BFLOAT16)),
+    "full-sdpa",
+    "full-sdpa" + BFLOAT16,
+)
 NOT_BUILT = "not here: the library's kernel is not built for this device"
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]  # q, k [B, T, H, K], v [B, T, H, V] -> as v
 
 
+@dataclass(frozen=True)
+class Setting:
+    """What one layer attends to, and the ways to do it; where one cannot run, the reason."""
+
+    inputs: tuple[Tensor, ...]  # q, k, v [B, T, H, ·] as a layer makes them of random input
+    ways: dict[str, Attend]
+    notes: dict[str, str]
+
+    def inputs_of(self, variant: str) -> tuple[Tensor, ...]:
+        """Queries, keys and values in the dtype of a variant."""
+        dtype = torch.bfloat16 if variant.endswith(BFLOAT16) else torch.float32
+        return tuple(x.detach().to(dtype).requires_grad_() for x in self.inputs)
+
+
 def check(subject: Subject, *, batch: int, position: int) -> None:
     """Compare outputs and gradients of the linear variants with the masked product."""
-    inputs, ways, plain = _setting(subject, batch, position)
-    out_gradient = torch.randn_like(inputs[2])
-    wanted = _forward_backward(plain, inputs, out_gradient)
-    for name in (LIBRARY, "chunked") if subject.has_library_kernel else ("chunked",):
-        got = _forward_backward(ways[name], inputs, out_gradient)
-        check_equal(f"{name} attention", got, "the masked product", wanted)
+    setting = _setting(subject, batch, position)
+    out_gradient = torch.randn_like(setting.inputs[2])
+    exact = tuple(x.detach().double().requires_grad_() for x in setting.inputs)
+    wanted = _forward_backward(_ours(subject, "naive"), exact, out_gradient.double())
+    for name, way in setting.ways.items():
+        if name.startswith("full-sdpa") or setting.notes.get(name):
+            continue
+        inputs = setting.inputs_of(name)
+        got = _forward_backward(way, inputs, out_gradient.to(inputs[0].dtype))
+        tolerance = BFLOAT16_TOLERANCE if name.endswith(BFLOAT16) else None
+        check_equal(f"{name} attention", got, "the masked product", wanted, tolerance=tolerance)
 
 
 def measure(subject: Subject, clock: Clock, *, batch: int, position: int) -> list[Record]:
     """Time attention over `position` positions."""
-    inputs, ways, _ = _setting(subject, batch, position)
-    out_gradient = torch.randn_like(inputs[2])  # contiguous: the library's backward needs it
-    missing = () if subject.has_library_kernel else (LIBRARY,)
-    variants = [
-        Variant(name, None, note=NOT_BUILT)
-        if name in missing
-        else Variant(name, lambda _, way=way: _forward_backward(way, inputs, out_gradient))
-        for name, way in ways.items()
-    ]
+    setting = _setting(subject, batch, position)
+    variants = []
+    for name in VARIANTS:
+        inputs = setting.inputs_of(name)
+        out_gradient = torch.randn_like(inputs[2])  # contiguous: the library's backward needs it
+        note = setting.notes.get(name, "")
+        way = setting.ways[name]
+        run = lambda _, way=way, x=inputs, g=out_gradient: _forward_backward(way, x, g)  # noqa: E731
+        dtype = str(inputs[0].dtype).removeprefix("torch.")
+        variants.append(Variant(name, None if note else run, note=note, dtype=dtype))
     return clock.records(
         variants, measure="attention", batch=batch, position=position, tokens=batch * position
     )
 
 
-def _setting(
-    subject: Subject, batch: int, length: int
-) -> tuple[tuple[Tensor, ...], dict[str, Attend], Attend]:
-    """Return q, k, v as a layer makes them of random input, the variants, and the plain version."""
+def _setting(subject: Subject, batch: int, length: int) -> Setting:
     one_layer = stack_arguments(subject.config) | {"n_layers": 1}
     layer = build_parallel(one_layer).to(subject.device).eval()
     x = torch.randn(batch, length, subject.config.d_model, device=subject.device)
     [(q, k, v, *masks)] = attention_inputs(layer, x)
-    inputs = tuple(tensor.detach().contiguous().requires_grad_() for tensor in (q, k, v))
     library = build_parallel(one_layer | {"attention_type": LIBRARY_TYPE}).to(subject.device)
     [attention] = inner_attentions(library)
-    lengths = masks[-1].lengths
+    ways: dict[str, Attend] = {LIBRARY: lambda q, k, v: attention(q, k, v, *masks)}
+    notes = {} if subject.has_library_kernel else {LIBRARY: NOT_BUILT}
+    for kernel in KERNELS:
+        for name in (kernel, kernel + BFLOAT16):
+            ways[name] = _ours(subject, kernel)
+            notes[name] = _why_not(kernel, subject.device)
+    ways |= dict.fromkeys(("full-sdpa", "full-sdpa" + BFLOAT16), _sdpa)
+    return Setting((q, k, v), ways, notes)
 
-    def mapped(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
-        return attention.feature_map.forward_queries(q), attention.feature_map.forward_keys(k)
 
-    ways = {
-        LIBRARY: lambda q, k, v: attention(q, k, v, *masks),
-        "chunked": lambda q, k, v: chunked(*mapped(q, k), v, lengths=lengths)[0],
-        "full-sdpa": _sdpa,
-    }
-    return inputs, ways, lambda q, k, v: masked_product(*mapped(q, k), v)[0]
+def _ours(subject: Subject, kernel: str) -> Attend:
+    feature_map = FEATURE_MAPS[subject.config.feature_map]
+    return lambda q, k, v: causal_linear_attention(q, k, v, feature_map=feature_map, kernel=kernel)[
+        0
+    ]
+
+
+def _why_not(kernel: str, device: torch.device) -> str:
+    try:
+        choose_kernel(kernel, device)
+    except ValueError as error:
+        return f"not here: {str(error).rpartition(': ')[2]}"
+    return ""
 
 
 def _sdpa(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from seqgen.errors import UserError
 
 # Float32 throughout; on a GPU the input convolution may run in TF32.
 TOLERANCES = {"cpu": 1e-4, "cuda": 5e-3}
+BFLOAT16_TOLERANCE = 2e-2  # inputs are rounded to 8 bits, and so are results
 
 
 class OutputsDiffer(UserError):
@@ -15,9 +16,16 @@ class OutputsDiffer(UserError):
 
 
 def check_equal(
-    name: str, ours: Sequence[Tensor], reference_name: str, reference: Sequence[Tensor]
+    name: str,
+    ours: Sequence[Tensor],
+    reference_name: str,
+    reference: Sequence[Tensor],
+    *,
+    tolerance: float | None = None,
 ) -> None:
     """Compare tensors pairwise, relative to the largest reference value (or to 1).
+
+    The tolerance is that of float32 on the device, if none is given.
 
     Raises:
         OutputsDiffer: names the two and how far they are apart.
@@ -31,7 +39,8 @@ def check_equal(
         difference = float((got - wanted).abs().max())
         scale = max(1.0, float(wanted.abs().max()))
         # Written so that a difference of NaN fails.
-        if not difference <= TOLERANCES.get(wanted.device.type, 5e-3) * scale:
+        allowed = tolerance or TOLERANCES.get(wanted.device.type, 5e-3)
+        if not difference <= allowed * scale:
             raise OutputsDiffer(
                 f"{name} and {reference_name} should compute the same but differ by "
                 f"{difference:.2g} (values up to {scale:.2g}): nothing was timed"

@@ -28,7 +28,7 @@ class Record:
 
     Attributes:
         measure, variant: what was measured, and which way of computing it.
-        dtype: of the weights.
+        dtype: of what is computed with; of the weights, for whole models in float32.
         batch: rows computed together.
         position: tokens in the context (decode, prefill, memory) or in the window (attention,
             training).
@@ -37,7 +37,8 @@ class Record:
         tokens_per_second: summed over rows.
         ratio_to_library: the library's median divided by this one, in the same run at the same
             place; above 1 is faster. None also where the library was called only once.
-        bytes: of what a stream carries from step to step.
+        bytes: of what a stream carries from step to step, or a training step keeps for its
+            backward pass.
         repeats: calls behind the median; for the table only.
         note: why there is no time; for the table only.
     """

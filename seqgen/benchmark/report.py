@@ -16,7 +16,7 @@ TITLES = {
     "prefill": "prefill: reading a prompt",
     "attention": "attention: one layer, forward and backward",
     "training": "training: one step (forward, loss, backward, AdamW)",
-    "memory": "memory: what one stream carries",
+    "memory": "memory: what one stream carries, and one row of a training step keeps",
 }
 
 

@@ -42,8 +42,8 @@ THOROUGH = Plan(
     positions={
         "decode": (64, 256, 1024, 4096),
         "prefill": (128, 512, 2048),
-        "attention": (256, 1024, 4096),
-        "training": (256, 512, 1024),
+        "attention": (256, 1024, 2048, 4096),
+        "training": (256, 1024),
         "memory": (256, 1024, 4096, 16384),
     },
     batches=(1, 8),

@@ -10,6 +10,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from seqgen.attention.kinds import KINDS
 from seqgen.model.recurrent_model import RecurrentModel
 from seqgen.model.sequence_model import SequenceModel
 from seqgen.model.stack import (
@@ -22,7 +23,8 @@ from seqgen.model.stack import (
 )
 from seqgen.model.state import State
 
-LIBRARY_TYPE, FULL_TYPE = "causal-linear", "full"  # as fast_transformers itself registers them
+LIBRARY_TYPE, LIBRARY_FULL_TYPE = "causal-linear", "full"  # as fast_transformers registers them
+FULL_TYPE = KINDS["full"].attention_type
 MAX_BYTES = 4 * 2**30  # a variant that needs more is left out
 PREFIX = 64  # tokens from which states and caches of any position are made
 
@@ -56,12 +58,12 @@ class Subject:
     @cached_property
     def full_parallel(self) -> nn.Module:
         """The library's full attention stack over all positions."""
-        return self._on_our_weights(build_parallel, FULL_TYPE)
+        return self._on_our_weights(build_parallel, LIBRARY_FULL_TYPE)
 
     @cached_property
     def full_recurrent(self) -> nn.Module:
         """The library's full attention stack with a KV cache."""
-        stack = self._built(build_recurrent, FULL_TYPE)
+        stack = self._built(build_recurrent, LIBRARY_FULL_TYPE)
         share_weights(self.full_parallel, stack)
         return stack.eval()
 

@@ -23,12 +23,14 @@ class Variant:
         run: the timed call, given what `prepare` returned; None: it cannot run here.
         prepare: makes the input of one call, outside the timed part.
         note: where `run` is None, the reason.
+        dtype: of what is computed with.
     """
 
     name: str
     run: Callable[[Any], object] | None
     prepare: Callable[[], Any] = lambda: None
     note: str = ""
+    dtype: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -51,12 +53,16 @@ class Effort:
 class Clock:
     """Times variants and makes records; foresees from what calls took what longer ones will."""
 
-    def __init__(self, effort: Effort, *, device: torch.device, dtype: str = "float32"):
+    def __init__(self, effort: Effort, *, device: torch.device):
         self._effort = effort
         self._device = device
-        self._dtype = dtype
         self._last: dict[tuple[str, str, int], tuple[int, float]] = {}
         self._began: dict[str, float] = {}
+
+    @property
+    def patient(self) -> bool:
+        """Whether there is no limit to the time of a measure."""
+        return math.isinf(self._effort.measure_seconds)
 
     def records(
         self, variants: Sequence[Variant], *, measure: str, batch: int, position: int, tokens: int
@@ -82,7 +88,10 @@ class Clock:
             self._last[measure, name, batch] = (position, median)
         # One call, and not warmed up: a busy moment would make everything else look fast.
         library = medians[LIBRARY] if len(samples.get(LIBRARY, ())) > 1 else None
-        places = {v.name: self._place(measure, v.name, batch, position) for v in variants}
+        places = {
+            v.name: self._place(measure, v.name, batch, position) | {"dtype": v.dtype}
+            for v in variants
+        }
         return [
             _timed(places[v.name], samples[v.name], tokens=tokens, library=library)
             if v.name in samples
@@ -100,7 +109,7 @@ class Clock:
         return {
             "measure": measure,
             "variant": variant,
-            "dtype": self._dtype,
+            "dtype": "float32",
             "batch": batch,
             "position": position,
             "threads": torch.get_num_threads(),

@@ -1,27 +1,100 @@
 """One training step: forward, loss, backward, AdamW.
 
-The variants differ in the attention of their layers alone, which holds no parameters: it is put
-into one and the same model before each timed step.
+The variants differ in the attention of their layers, which holds no parameters and is put into one
+and the same model before each timed step, in autocast, and in compilation.
 """
 
 import copy
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from seqgen.benchmark.attention import NOT_BUILT
-from seqgen.benchmark.equality import check_equal
+from seqgen.benchmark.equality import BFLOAT16_TOLERANCE, check_equal
 from seqgen.benchmark.records import Record
-from seqgen.benchmark.subject import FULL_TYPE, LIBRARY_TYPE, Subject, too_large
+from seqgen.benchmark.subject import FULL_TYPE, LIBRARY_TYPE, Subject
 from seqgen.benchmark.timing import LIBRARY, Clock, Variant
 from seqgen.config import TrainConfig
 from seqgen.model.loss import token_nats
-from seqgen.model.sequence_model import SequenceModel
 from seqgen.model.stack import build_parallel, inner_attentions
 from seqgen.training.optimizers import build_optimizer
 
-VARIANTS = (LIBRARY, "causal-linear", "full")
+OURS, FULL = "causal-linear", "full"
+NO_BFLOAT16 = "not here: this CPU has no bfloat16 instructions"
+
+
+@dataclass(frozen=True)
+class Way:
+    """How one variant trains: with which attention, kernel and precision."""
+
+    attention: str
+    kernel: str = "auto"
+    bfloat16: bool = False
+    compiled: bool = False
+
+
+WAYS = {
+    LIBRARY: Way(LIBRARY),
+    OURS: Way(OURS),
+    "causal-linear-chunked": Way(OURS, kernel="chunked"),
+    "causal-linear-compiled": Way(OURS, compiled=True),
+    FULL: Way(FULL),
+    "library-bfloat16": Way(LIBRARY, bfloat16=True),
+    "causal-linear-bfloat16": Way(OURS, bfloat16=True),
+    "causal-linear-compiled-bfloat16": Way(OURS, bfloat16=True, compiled=True),
+    "full-bfloat16": Way(FULL, bfloat16=True),
+}
+VARIANTS = tuple(WAYS)
+
+
+class Trainee:
+    """A copy of the model, to be changed, with its optimizer and the attentions to choose from."""
+
+    def __init__(self, subject: Subject, *, compiled: bool = False):
+        self.model = copy.deepcopy(subject.model).train()
+        self.optimizer = build_optimizer(self.model, TrainConfig(learning_rate=1e-4))
+        self._attentions = {
+            LIBRARY: [_Float32(layer) for layer in _attentions(subject, LIBRARY_TYPE)],
+            OURS: inner_attentions(self.model.stack),
+            FULL: _attentions(subject, FULL_TYPE),
+        }
+        if compiled:
+            self.model.stack.compile()
+
+    def become(self, way: Way) -> None:
+        """Put the attention of a variant into every layer."""
+        chosen = self._attentions[way.attention]
+        for layer, attention in zip(self.model.stack.layers, chosen, strict=True):
+            layer.attention.inner_attention = attention.train(self.model.training)
+        if way.attention == OURS:
+            self.model.use_kernel(way.kernel)
+
+    def forward(self, tokens: Tensor, way: Way) -> tuple[Tensor, ...]:
+        """Score tokens [B, T, F] -> logits [B, T, N_f], in the precision of a variant."""
+        device = tokens.device.type
+        with torch.autocast(device, torch.bfloat16) if way.bfloat16 else nullcontext():
+            return self.model(tokens)
+
+    def step(self, tokens: Tensor, way: Way) -> None:
+        """Take one optimizer step on windows [B, T + 1, F]."""
+        self.optimizer.zero_grad()
+        token_nats(self.forward(tokens[:, :-1], way), tokens[:, 1:]).mean().backward()
+        self.optimizer.step()
+
+
+class _Float32(nn.Module):
+    """The library's kernel knows float32 only: under autocast its inputs are cast by hand."""
+
+    def __init__(self, attention: nn.Module):
+        super().__init__()
+        self.attention = attention
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, *masks: object) -> Tensor:
+        with torch.autocast(v.device.type, enabled=False):
+            return self.attention(q.float(), k.float(), v.float(), *masks).to(v.dtype)
 
 
 @torch.no_grad()
@@ -29,72 +102,62 @@ def check(subject: Subject, *, batch: int, position: int) -> None:
     """Compare our model with the same one on the library's attention."""
     if not subject.has_library_kernel:
         return
-    model, attentions = _setting(subject)
-    model.eval()
+    trainee = Trainee(subject)
+    trainee.model.eval()
     tokens = subject.random_tokens(batch, position)
-    ours = model(tokens)
-    _put(model, attentions[LIBRARY])
-    check_equal("causal-linear", ours, LIBRARY, model(tokens))
+    trainee.become(WAYS[LIBRARY])
+    wanted = trainee.forward(tokens, WAYS[LIBRARY])
+    for name in (OURS, "causal-linear-chunked", "causal-linear-bfloat16"):
+        if _why_not(name, subject):
+            continue
+        trainee.become(WAYS[name])
+        tolerance = 4 * BFLOAT16_TOLERANCE if WAYS[name].bfloat16 else None  # through all layers
+        got = [scores.float() for scores in trainee.forward(tokens, WAYS[name])]
+        check_equal(name, got, LIBRARY, wanted, tolerance=tolerance)
 
 
 def measure(subject: Subject, clock: Clock, *, batch: int, position: int) -> list[Record]:
     """Time a step on windows of `position` targets."""
-    model, attentions = _setting(subject)
-    optimizer = build_optimizer(model, TrainConfig(learning_rate=1e-4))
+    plain = Trainee(subject)
     tokens = subject.random_tokens(batch, position + 1)
-    notes = {
-        LIBRARY: "" if subject.has_library_kernel else NOT_BUILT,
-        # Each layer keeps its scores for the backward pass, and makes them twice on the way.
-        "full": too_large((subject.config.n_layers + 2) * subject.score_bytes(position, batch)),
-    }
-    variants = [
-        Variant(
-            name,
-            None if notes.get(name) else _step(model, optimizer, tokens),
-            prepare=lambda chosen=chosen: _put(model, chosen),
-            note=notes.get(name, ""),
-        )
-        for name, chosen in attentions.items()
-    ]
-    # AdamW makes its moments at the first step; a variant whose only call that is would look slow.
-    for variant in variants:
-        if variant.run is not None:
-            variant.prepare()
-            _step(model, optimizer, tokens[:, :9])(None)
+    variants = []
+    for name, way in WAYS.items():
+        note = _why_not(name, subject)
+        if way.compiled and not clock.patient:
+            note = "not in a quick run: compiling takes its time"
+        trainee = Trainee(subject, compiled=True) if way.compiled and not note else plain
+        variants.append(_variant(name, way, trainee, tokens, note=note))
     return clock.records(
         variants, measure="training", batch=batch, position=position, tokens=batch * position
     )
 
 
-def _setting(subject: Subject) -> tuple[SequenceModel, dict[str, list[nn.Module]]]:
-    """Copy the model, to be changed, and make the attentions of each variant."""
-    model = copy.deepcopy(subject.model).train()
-    attentions = {
-        LIBRARY: _attentions(subject, LIBRARY_TYPE),
-        "causal-linear": inner_attentions(model.stack),
-        "full": _attentions(subject, FULL_TYPE),
-    }
-    return model, attentions
+def _variant(name: str, way: Way, trainee: Trainee, tokens: Tensor, *, note: str) -> Variant:
+    """Make a variant, warmed up: AdamW makes its moments at the first step, compiling takes one."""
+
+    def prepare() -> None:
+        trainee.become(way)
+
+    run: Callable[[object], None] | None = None
+    if not note:
+        prepare()
+        trainee.step(tokens if way.compiled else tokens[:, :9], way)
+        run = lambda _: trainee.step(tokens, way)  # noqa: E731
+    return Variant(name, run, prepare, note, "bfloat16" if way.bfloat16 else "float32")
+
+
+def _why_not(name: str, subject: Subject) -> str:
+    """Say why a variant cannot run here, or nothing."""
+    way = WAYS[name]
+    if way.attention == LIBRARY and not subject.has_library_kernel:
+        return NOT_BUILT
+    on_cpu = subject.device.type == "cpu"
+    if way.bfloat16 and on_cpu and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return NO_BFLOAT16
+    return ""
 
 
 def _attentions(subject: Subject, attention_type: str) -> list[nn.Module]:
     with torch.device("meta"):  # only the attentions are used, which hold no tensors
         stack = build_parallel(subject.arguments(attention_type))
     return inner_attentions(stack.train())
-
-
-def _put(model: SequenceModel, attentions: list[nn.Module]) -> None:
-    for layer, attention in zip(model.stack.layers, attentions, strict=True):
-        layer.attention.inner_attention = attention.train(model.training)
-
-
-def _step(
-    model: SequenceModel, optimizer: torch.optim.Optimizer, tokens: Tensor
-) -> Callable[[object], None]:
-    def step(_: object) -> None:
-        optimizer.zero_grad()
-        logits = model(tokens[:, :-1])
-        token_nats(logits, tokens[:, 1:]).mean().backward()
-        optimizer.step()
-
-    return step

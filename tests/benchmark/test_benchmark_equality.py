@@ -49,9 +49,19 @@ def test_a_wrong_cached_form_is_found(subject, other):
         decode.check(subject, batch=1, position=6)
 
 
-def test_wrong_attention_is_found(subject, monkeypatch):
-    monkeypatch.setattr(attention, "chunked", lambda q, k, v, lengths: (v * 1.01 + 0 * q * k, None))
-    with pytest.raises(OutputsDiffer, match="chunked attention"):
+@pytest.mark.parametrize("kernel", ["chunked", "native"])
+def test_wrong_attention_is_found(subject, monkeypatch, kernel):
+    if attention._why_not(kernel, subject.device):
+        pytest.skip("not built")
+    right = attention.causal_linear_attention
+
+    def wrong(*inputs, kernel, **options):
+        out, state = right(*inputs, kernel=kernel, **options)
+        return out * (1.01 if kernel == wrong_kernel else 1), state
+
+    wrong_kernel = kernel
+    monkeypatch.setattr(attention, "causal_linear_attention", wrong)
+    with pytest.raises(OutputsDiffer, match=f"{kernel} attention"):
         attention.check(subject, batch=1, position=6)
 
 

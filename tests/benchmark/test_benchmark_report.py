@@ -93,7 +93,7 @@ def test_tables_fit_a_terminal_and_name_what_was_left_out():
 
 def test_the_command_measures_prints_and_writes(tmp_path, monkeypatch):
     positions = dict.fromkeys(MEASURES, (4, 8))
-    effort = Effort(seconds=0.01, max_repeats=2, longest_call=10.0)
+    effort = Effort(seconds=0.01, max_repeats=2, longest_call=10.0, measure_seconds=60.0)
     monkeypatch.setattr(run, "QUICK", run.Plan(positions, (1,), effort))
     config = tmp_path / "tiny.yaml"
     config.write_text("model:\n  d_model: 8\n  n_layers: 1\n  n_heads: 2\n")

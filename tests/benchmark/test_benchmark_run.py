@@ -1,6 +1,7 @@
 """Every measure on a model small enough that nothing takes time."""
 
 import pytest
+import torch
 
 from seqgen.benchmark.records import KEYS
 from seqgen.benchmark.run import MEASURES, Plan, load_subject, make_plan, run_benchmark
@@ -14,7 +15,7 @@ from seqgen.vocabulary import Field, Vocabulary
 QUICKEST = Plan(
     positions=dict.fromkeys(MEASURES, (5, 9)),
     batches=(1, 2),
-    effort=Effort(seconds=0.01, max_repeats=2, longest_call=10.0),
+    effort=Effort(seconds=0.01, max_repeats=2, longest_call=10.0, measure_seconds=60.0),
 )
 
 
@@ -43,7 +44,8 @@ def test_records_have_exactly_the_keys(records):
 
 
 def test_times_are_positive_and_ordered(records):
-    timed = [record for record in records if record.measure != "memory"]
+    timed = [record for record in records if record.median_seconds is not None]
+    assert {record.measure for record in timed} == set(MEASURES) - {"memory"}
     assert all(0 < record.median_seconds <= record.p95_seconds for record in timed)
     assert all(record.tokens_per_second > 0 for record in timed)
 
@@ -58,10 +60,25 @@ def test_tokens_are_summed_over_rows(records):
     tokens = {
         (r.measure, r.batch): round(r.tokens_per_second * r.median_seconds)
         for r in records
-        if r.measure != "memory" and r.position == 9
+        if r.median_seconds is not None and r.position == 9
     }
     assert tokens["decode", 2] == 2
     assert tokens["prefill", 2] == tokens["attention", 2] == tokens["training", 2] == 18
+
+
+def test_what_has_no_value_says_why(records):
+    """Such as Triton without a GPU, or a compiled step in a quick run."""
+    for record in records:
+        assert (record.median_seconds is record.bytes is None) == bool(record.note), record
+    notes = {record.variant: record.note for record in records}
+    assert "run on a GPU" in notes["triton"] or torch.cuda.is_available()
+    assert notes["causal-linear-compiled"].startswith("not in a quick run")
+
+
+def test_a_training_step_keeps_less_when_it_recomputes(records):
+    sizes = {(r.variant, r.position): r.bytes for r in records if r.measure == "memory"}
+    assert 0 < sizes["training-recomputed", 9] < sizes["training", 9] / 2
+    assert sizes["training", 5] < sizes["training", 9] <= sizes["training-chunked", 9]
 
 
 def test_the_state_keeps_its_size_while_the_cache_grows(records):
