@@ -83,8 +83,8 @@ class ModelConfig(Section):
     d_ff: PositiveInt | None = None  # None: 4 × d_model
     dropout: Share = 0.1
     activation: Literal["relu", "gelu"] = "gelu"
-    attention: Literal["causal-linear"] = "causal-linear"
-    feature_map: Literal["elu+1", "relu", "dpfp", "hedgehog"] = "elu+1"
+    attention: Literal["causal-linear", "full"] = "causal-linear"  # full: softmax, the baseline
+    feature_map: Literal["elu+1", "relu", "dpfp", "hedgehog"] = "elu+1"  # of causal-linear alone
     positions: Literal["none", "sinusoidal", "learned"] = "none"
     max_positions: PositiveInt = 4096  # size of the table of learned positions; else unused
     input_window: Annotated[int, Field(ge=0, le=64)] = 5  # width of the input convolution; 0: none
@@ -98,6 +98,12 @@ class ModelConfig(Section):
         return self
 
 
+class AttentionConfig(Section):
+    """How attention is computed in the parallel form: what it computes is the same with each."""
+
+    kernel: Literal["auto", "naive", "chunked", "native", "triton"] = "auto"
+
+
 class TrainConfig(Section):
     """How the weights are learned."""
 
@@ -106,6 +112,8 @@ class TrainConfig(Section):
     batch_size: PositiveInt = 8  # rows per step, over all devices and accumulated parts
     accumulate: PositiveInt = 1  # parts into which the rows of a step are cut
     context_length: Annotated[int, Field(ge=2)] = 512  # T: targets in one training window
+    packing: bool = True  # short pieces share rows; none of them sees another
+    carry_state: bool = False  # windows of a piece follow each other, each from the state before
     learning_rate: PositiveFloat = 1e-3
     learning_rates: dict[str, Annotated[float, Field(ge=0)]] = {}  # by pattern of parameter name
     freeze: list[str] = []  # patterns of parameter names that do not learn
@@ -128,6 +136,8 @@ class TrainConfig(Section):
     devices: PositiveInt | list[int] | str = "auto"
     strategy: str = "auto"
     precision: str = "32-true"
+    recompute: bool = False  # compute activations again in the backward pass: less memory, slower
+    compile: bool = False  # torch.compile the stack: minutes at first, then faster steps on a GPU
 
 
 class Config(Section):
@@ -138,6 +148,7 @@ class Config(Section):
     limits: LimitsConfig = LimitsConfig()
     tokenizer: TokenizerConfig = TokenizerConfig()
     model: ModelConfig = ModelConfig()
+    attention: AttentionConfig = AttentionConfig()
     train: TrainConfig = TrainConfig()
 
     @model_validator(mode="after")
@@ -147,6 +158,16 @@ class Config(Section):
             raise ValueError(
                 f"model.max_positions={self.model.max_positions} must reach "
                 f"train.context_length and train.sample_tokens, {longest}"
+            )
+        if self.train.carry_state and self.model.positions == "learned":
+            raise ValueError(
+                "train.carry_state reaches any position and model.positions=learned does not: "
+                "choose none or sinusoidal"
+            )
+        if self.train.carry_state and self.model.attention != "causal-linear":
+            raise ValueError(
+                f"train.carry_state needs a state that does not grow: model.attention="
+                f"{self.model.attention} has none"
             )
         if self.data.velocity and not self.tokenizer.use_velocities:
             raise ValueError("data.velocity changes nothing without tokenizer.use_velocities=true")

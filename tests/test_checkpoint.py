@@ -39,6 +39,19 @@ def test_round_trip_from_the_model_folder_or_its_run(saved):
             assert torch.equal(value, loaded.model.state_dict()[name])
 
 
+def test_the_kind_of_attention_is_stored(saved):
+    """The weights of both kinds have the same names and shapes, so nothing else tells them."""
+    folder, model = saved
+    assert load_model(folder).model.config.attention == "causal-linear"
+    full = {**model.config.model_dump(), "attention": "full"}
+    change_record(folder, model=full)
+    loaded = load_model(folder).model
+    assert loaded.config == ModelConfig(**full)
+    tokens = torch.randint(0, 100, (1, 9, 1))
+    with torch.no_grad():
+        assert not torch.allclose(loaded(tokens)[0], model.eval()(tokens)[0])
+
+
 def test_a_flipped_bit_is_noticed(saved):
     path = saved[0] / "model.safetensors"
     content = bytearray(path.read_bytes())

@@ -1,19 +1,20 @@
 """The kinds of attention a model can have: each a parallel form, a recurrent form and its state.
 
-Legend: L layers, B rows, H heads, K key width, V value width.
+Legend: L layers, B rows, H heads, K key width, V value width, C capacity of a cache.
 """
 
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from seqgen.attention import full, registered
+from seqgen.attention.cache import Slot, empty_cache, open_slot
 from seqgen.attention.feature_maps import FEATURE_MAPS
-from seqgen.attention.registered import ATTENTION_TYPE, feature_map_factory
 
 Parts = tuple[Tensor, ...]  # of all layers, each [L, B, ...]
-LayerStates = list[list[Tensor]]  # of each layer, as the library's recurrent stack takes them
+LayerStates = list[list[Tensor | Slot]]  # of each layer, as its recurrent attention takes them
 
 
 class AttentionKind(Protocol):
@@ -30,17 +31,21 @@ class AttentionKind(Protocol):
     def step(
         self, parts: Parts, position: Tensor, run: Callable[[LayerStates], Tensor]
     ) -> tuple[Tensor, Parts]:
-        """Run one step of the recurrent stack on `parts`, which stay as they are."""
+        """Run one step of the recurrent stack on `parts`.
+
+        They may be changed only where nothing shows of it: whatever is run on them again gives what
+        it would have given before.
+        """
 
 
 class CausalLinearKind:
     """Sums S [L, B, H, K, V] of key-value products and Z [L, B, H, K] of keys, in float32."""
 
-    attention_type = ATTENTION_TYPE
+    attention_type = registered.ATTENTION_TYPE
 
     def arguments(self, feature_map: str, dropout: float) -> dict:
         """The feature map; nothing drops out, since there are no attention weights."""
-        return {"feature_map": feature_map_factory(feature_map)}
+        return {"feature_map": registered.feature_map_factory(feature_map)}
 
     def initial(self, sizes: Sequence[int], feature_map: str, device: torch.device) -> Parts:
         """Zeros."""
@@ -58,4 +63,29 @@ class CausalLinearKind:
         return hidden, (S, Z)
 
 
-KINDS: dict[str, AttentionKind] = {"causal-linear": CausalLinearKind()}
+class FullKind:
+    """A KV cache: keys [L, B, H, C, K], values [L, B, H, C, V], and slots written [L, B].
+
+    Which of its slots count, the positions say; the last part says which are taken (see `cache`).
+    """
+
+    attention_type = full.ATTENTION_TYPE
+
+    def arguments(self, feature_map: str, dropout: float) -> dict:
+        """Attention weights drop out like the rest; there is no feature map."""
+        return {"attention_dropout": dropout}
+
+    def initial(self, sizes: Sequence[int], feature_map: str, device: torch.device) -> Parts:
+        """A cache with nothing in it."""
+        return empty_cache(tuple(sizes), device)
+
+    def step(
+        self, parts: Parts, position: Tensor, run: Callable[[LayerStates], Tensor]
+    ) -> tuple[Tensor, Parts]:
+        """Write in place where nothing has been written, else into a copy."""
+        cache, slot = open_slot(parts, position)
+        keys, values, _ = cache
+        return run([[keys[layer], values[layer], slot] for layer in range(len(keys))]), cache
+
+
+KINDS: dict[str, AttentionKind] = {"causal-linear": CausalLinearKind(), "full": FullKind()}

@@ -1,12 +1,14 @@
-"""Causal linear attention written as its formula, twice: slow, and what others are tested against.
+"""Attention written as its formulas: slow, and what others are tested against.
 
-Legend: B rows, T positions, H heads, K key width, V value width.
+Legend: B rows, T positions, H heads, K key width, V value width, C capacity of a cache.
 
-With queries and keys already passed through the positive feature map φ (Katharopoulos et al. 2020,
-"Transformers are RNNs", equations 9 to 12):
+Causal linear attention, twice, with queries and keys already passed through the positive feature
+map φ (Katharopoulos et al. 2020, "Transformers are RNNs", equations 9 to 12):
 
     S_t = S_{t-1} + φ(k_t) v_tᵀ        Z_t = Z_{t-1} + φ(k_t)
     out_t = φ(q_t)ᵀ S_t / (φ(q_t)ᵀ Z_t + eps)
+
+Softmax attention (Vaswani et al. 2017): out_t = Σ_s softmax_s(q_tᵀ k_s / √K) v_s over s ≤ t.
 """
 
 import torch
@@ -67,6 +69,38 @@ def position_loop(
         norm = torch.einsum("bhk,bhk->bh", q[:, t], Z).unsqueeze(-1)
         outputs.append(torch.einsum("bhk,bhkv->bhv", q[:, t], S) / (norm + eps))
     return torch.stack(outputs, dim=1), (S, Z)
+
+
+def softmax_loop(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    lengths: Tensor | None = None,
+    starts: Tensor | None = None,
+    cache: tuple[Tensor, Tensor, Tensor] | None = None,
+) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+    """Attend by softmax, row by row and position by position. Arguments as in `full`.
+
+    Returns:
+        out [B, T, H, V], zero past a row's length, and each row's keys [H, n, K] and values
+        [H, n, V] of the piece in which it ends.
+    """
+    B, T, H, K = k.shape
+    out, left = v.new_zeros(v.shape), []
+    for b in range(B):
+        keys, values = k.new_zeros(H, 0, K), v.new_zeros(H, 0, v.shape[-1])
+        if cache is not None:
+            keys, values = (x[b, :, : int(cache[2][b])] for x in cache[:2])
+        for t in range(T if lengths is None else int(lengths[b])):
+            if starts is not None and starts[b, t]:
+                keys, values = keys[:, :0], values[:, :0]
+            keys = torch.cat([keys, k[b, t, :, None]], dim=1)
+            values = torch.cat([values, v[b, t, :, None]], dim=1)
+            weights = (torch.einsum("hk,hsk->hs", q[b, t], keys) * K**-0.5).softmax(-1)
+            out[b, t] = torch.einsum("hs,hsv->hv", weights, values)
+        left.append((keys, values))
+    return out, left
 
 
 def mask_keys(k: Tensor, lengths: Tensor | None) -> Tensor:

@@ -7,7 +7,6 @@ load as in the library.
 from collections.abc import Callable
 from functools import cache
 
-import torch
 from fast_transformers.attention_registry import (
     AttentionRegistry,
     EventDispatcherInstance,

@@ -7,8 +7,6 @@ import torch
 from fast_transformers.masking import LengthMask
 from torch import Tensor
 
-from seqgen.attention.naive import AttentionState
-
 
 class Rows(LengthMask):
     """Goes through the library's stack as its length mask, to each layer's attention.
@@ -16,6 +14,8 @@ class Rows(LengthMask):
     Attributes:
         valid: lengths [B], or None where every position counts.
         starts: booleans [B, T], true where a new piece begins within a row; or None.
+        before: positions [B] that the initial state has seen of each row's piece; None without one.
+        keep: whether states are wanted.
         states: with `keep`, what each layer's attention leaves after the last position, by layer.
     """
 
@@ -28,23 +28,25 @@ class Rows(LengthMask):
         lengths: Tensor | None = None,
         starts: Tensor | None = None,
         initial: tuple[Tensor, ...] | None = None,
+        before: Tensor | None = None,
         keep: bool = False,
     ):
         full = torch.full((n_rows,), T) if lengths is None else lengths
         super().__init__(full, max_len=T, device=device)
         self.valid = lengths
         self.starts = starts
-        self.states: dict[int, AttentionState] = {}
+        self.before = before
+        self.keep = keep
+        self.states: dict[int, tuple[Tensor, ...]] = {}
         self._initial = initial
-        self._keep = keep
 
-    def initial_state(self, layer: int) -> AttentionState | None:
+    def initial_state(self, layer: int) -> tuple[Tensor, ...] | None:
         """What came before the rows, for one layer; None: nothing."""
         return None if self._initial is None else tuple(x[layer] for x in self._initial)
 
-    def leave(self, layer: int, state: AttentionState) -> None:
+    def leave(self, layer: int, state: tuple[Tensor, ...]) -> None:
         """Keep a layer's state after the rows, if it is wanted."""
-        if self._keep:
+        if self.keep:
             self.states[layer] = state
 
     def stacked_states(self) -> tuple[Tensor, ...]:

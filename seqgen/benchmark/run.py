@@ -12,7 +12,8 @@ from seqgen.benchmark.records import Record
 from seqgen.benchmark.subject import Subject
 from seqgen.benchmark.timing import Clock, Effort
 from seqgen.checkpoint import load_model
-from seqgen.config import load_config
+from seqgen.config import ModelConfig, load_config
+from seqgen.errors import UserError
 from seqgen.model.sequence_model import SequenceModel
 from seqgen.vocabulary import Field, Vocabulary
 
@@ -75,13 +76,24 @@ def load_subject(target: Path, *, device: str = "cpu") -> Subject:
         UserError: nothing there, or not readable.
     """
     if target.is_dir():
-        return Subject(load_model(target, device=device).model, weights=f"weights of {target.name}")
+        model = load_model(target, device=device).model
+        _refuse_baseline(model.config, target)
+        return Subject(model, weights=f"weights of {target.name}")
     vocabulary = Vocabulary((Field("token", 512),), bos_id=1, eos_id=2, pad_id=0)
     config = load_config(target).model
+    _refuse_baseline(config, target)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = SequenceModel(config, vocabulary)
     return Subject(model.to(device), weights="random weights")
+
+
+def _refuse_baseline(config: ModelConfig, target: Path) -> None:
+    if config.attention != "causal-linear":
+        raise UserError(
+            f"{target} has model.attention={config.attention}: give a causal-linear model, which "
+            f"is measured against softmax attention of the same sizes"
+        )
 
 
 def run_benchmark(

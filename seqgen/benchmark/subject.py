@@ -74,7 +74,7 @@ class Subject:
         x = torch.randn(1, 2, self.config.d_model, device=self.device)
         try:
             run_parallel(stack, x)
-        except TypeError:  # an extension that was not built is None, and is called all the same
+        except (RuntimeError, TypeError):  # not built: a stand-in that raises, or None is called
             return False
         return True
 

@@ -47,7 +47,7 @@ class SequenceModel(nn.Module):
         return max(self.config.input_window - 1, 0)
 
     def use_kernel(self, kernel: str) -> None:
-        """Choose the attention kernel; ValueError where it cannot run on the model's device."""
+        """Choose causal linear attention's kernel; ValueError where it cannot run on the device."""
         choose_kernel(kernel, next(self.parameters()).device)
         for attention in inner_attentions(self.stack):
             attention.kernel = kernel
@@ -110,6 +110,7 @@ class SequenceModel(nn.Module):
             lengths=lengths,
             starts=starts,
             initial=state and state.attention,
+            before=state and state.position,
             keep=keep_state,
         )
         hidden = run_parallel(self.stack, x, rows, recompute=self.recompute and self.training)

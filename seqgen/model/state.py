@@ -1,12 +1,16 @@
-"""What a recurrent model carries from one step to the next: a value, of a size that never grows.
+"""What a recurrent model carries from one step to the next: a value.
 
-Legend: L layers, B rows, H heads, K key width, V value width, W input window, D model width.
+Its size never grows with causal-linear attention; full attention, the baseline, has a KV cache.
+
+Legend: L layers, B rows, H heads, K key width, V value width, C capacity of a cache, W input
+window, D model width.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -16,7 +20,8 @@ class State:
 
     Attributes:
         attention: tensors [L, B, ...] of the attentions of all layers; of causal-linear ones, the
-            sums S [L, B, H, K, V] of key-value products and Z [L, B, H, K] of keys, float32.
+            sums S [L, B, H, K, V] of key-value products and Z [L, B, H, K] of keys, float32; of
+            full ones, a cache of keys [L, B, H, C, K], values and slots written [L, B].
         recent: the last W - 1 input embeddings [B, W - 1, D], oldest first; zeros before the start.
         position: index of the next token of each row [B], int64.
     """
@@ -42,7 +47,10 @@ class State:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all tensors: the same after one step and after a million."""
+        """Bytes of all tensors as allocated: with causal-linear attention always the same.
+
+        A KV cache counts with its whole capacity, and in each of the states that share it.
+        """
         return sum(x.nbytes for x in (*self.attention, self.recent, self.position))
 
     def clone(self) -> "State":
@@ -53,9 +61,7 @@ class State:
 
     def detach(self) -> "State":
         """The same values, cut off from how they were computed."""
-        return State(
-            tuple(x.detach() for x in self.attention), self.recent.detach(), self.position
-        )
+        return State(tuple(x.detach() for x in self.attention), self.recent.detach(), self.position)
 
     def rows(self, index: Sequence[int] | Tensor) -> "State":
         """Return a new state of the given rows, in the given order; a row may be repeated."""
@@ -73,9 +79,19 @@ class State:
             raise ValueError("cannot join an empty list of states")
         return State(
             tuple(
-                torch.cat(parts, dim=1)
+                torch.cat(_of_one_capacity(parts), dim=1)
                 for parts in zip(*(state.attention for state in states), strict=True)
             ),
             torch.cat([state.recent for state in states]),
             torch.cat([state.position for state in states]),
         )
+
+
+def _of_one_capacity(parts: Sequence[Tensor]) -> list[Tensor]:
+    """Fill up caches [L, B, H, C, K] with zeros to the largest C; others have it in common."""
+    if parts[0].dim() < 5:
+        return list(parts)
+    capacity = max(x.shape[3] for x in parts)
+    return [
+        F.pad(x, (0, 0, 0, capacity - x.shape[3])) if x.shape[3] < capacity else x for x in parts
+    ]

@@ -119,3 +119,10 @@ def test_batches_replace_those_of_the_plan():
     assert make_plan(quick=True).batches == (1,)
     assert make_plan(quick=False).batches == (1, 8)
     assert make_plan(quick=True, batches=[64, 4, 4]).batches == (4, 64)
+
+
+def test_a_softmax_model_is_a_peer_and_no_subject(tmp_path):
+    path = tmp_path / "full.yaml"
+    path.write_text("model:\n  attention: full\n")
+    with pytest.raises(UserError, match="model.attention=full"):
+        load_subject(path)

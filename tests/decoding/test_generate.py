@@ -44,18 +44,14 @@ class Scripted:
 
     def prefill(self, tokens, lengths):
         rows = tokens[:, 1, 0] - 3  # the second prompt token names the script
-        state = State(
-            torch.zeros(1, len(rows), 1, 1, 1),
-            torch.zeros(1, len(rows), 1, 1),
-            rows.float()[:, None, None],
-            torch.zeros(len(rows), dtype=torch.long),
-        )
-        return self._logits(rows, 0), state
+        nothing = (torch.zeros(1, len(rows), 1),)
+        position = torch.zeros(len(rows), dtype=torch.long)
+        return self._logits(rows, 0), State(nothing, rows.float()[:, None, None], position)
 
     def step(self, tokens, state):
         self.batch_sizes.append(len(tokens))
         position = int(state.position[0]) + 1
-        new = State(state.S, state.Z, state.recent, state.position + 1)
+        new = State(state.attention, state.recent, state.position + 1)
         return self._logits(state.recent[:, 0, 0], position), new
 
 
@@ -96,9 +92,10 @@ def test_tokens_are_yielded_as_they_are_drawn(tiny, plain_vocabulary):
 
 
 @pytest.mark.parametrize("name", ["plain_vocabulary", "toy_vocabulary"])
-def test_a_rows_tokens_do_not_depend_on_its_neighbours(request, tiny, name):
+@pytest.mark.parametrize("attention", ["causal-linear", "full"])
+def test_a_rows_tokens_do_not_depend_on_its_neighbours(request, tiny, name, attention):
     vocabulary = request.getfixturevalue(name)
-    decoder = tiny(vocabulary).recurrent()
+    decoder = tiny(vocabulary, attention=attention).recurrent()
     prompts = [prompt(vocabulary, 1 + 4 * i, seed=i) for i in range(4)]
     together = rows_of(generate(decoder, prompts, max_tokens=30, seed=7), 4)
     fewer = rows_of(generate(decoder, prompts[:2], max_tokens=30, seed=7), 2)
@@ -106,8 +103,9 @@ def test_a_rows_tokens_do_not_depend_on_its_neighbours(request, tiny, name):
     assert len(set(map(tuple, together))) == 4
 
 
-def test_a_prompt_is_continued_as_by_greedy_full_passes(tiny, plain_vocabulary):
-    model = tiny(plain_vocabulary)
+@pytest.mark.parametrize("attention", ["causal-linear", "full"])
+def test_a_prompt_is_continued_as_by_greedy_full_passes(tiny, plain_vocabulary, attention):
+    model = tiny(plain_vocabulary, attention=attention)
     start = prompt(plain_vocabulary, 12)
     steps = generate(
         model.recurrent(), [start], sampling=Sampling(temperature=0, grammar=False), max_tokens=25

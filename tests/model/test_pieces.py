@@ -12,6 +12,7 @@ CHOICES = [
     {"positions": "learned", "max_positions": 64},
     {"input_window": 0},
     {"input_window": 1, "feature_map": "dpfp"},
+    {"attention": "full", "positions": "sinusoidal"},
 ]
 LENGTHS = (7, 1, 2, 20)  # of the pieces in a row; two of them shorter than the input window
 

@@ -1,5 +1,7 @@
 """The parallel and the recurrent form compute the same at every position, however they are run."""
 
+from functools import partial
+
 import pytest
 import torch
 from making import random_tokens
@@ -31,6 +33,16 @@ DEVICES = [
 ]
 
 
+ATTENTIONS = ["causal-linear", "full"]
+linear_only = pytest.mark.parametrize("tiny", ["causal-linear"], indirect=True)
+
+
+@pytest.fixture(params=ATTENTIONS)
+def tiny(request, tiny):
+    """Every property holds for every kind of attention."""
+    return partial(tiny, attention=request.param)
+
+
 @pytest.fixture(params=["plain_vocabulary", "toy_vocabulary"])
 def vocabulary(request):
     return request.getfixturevalue(request.param)
@@ -52,9 +64,18 @@ def assert_same(a, b, tolerance=TOLERANCE):
         assert (x - y).abs().max() < tolerance
 
 
+def contents(state: State) -> tuple[torch.Tensor, ...]:
+    """What counts of the attentions' tensors: sums, or the slots before each row's position."""
+    if len(state.attention) == 2:
+        return state.attention
+    n = int(state.position.max())
+    valid = torch.arange(n, device=state.position.device) < state.position[:, None]
+    return tuple(x[:, :, :, :n] * valid[:, None, :, None] for x in state.attention[:2])
+
+
 def assert_same_state(a: State, b: State, tolerance=1e-4):
     assert torch.equal(a.position, b.position)
-    assert_same((a.S, a.Z), (b.S, b.Z), tolerance)
+    assert_same(contents(a), contents(b), tolerance)
     assert torch.equal(a.recent, b.recent)
 
 
@@ -139,8 +160,7 @@ def test_a_step_leaves_the_state_it_was_given_alone(tiny, vocabulary):
     _, state = recurrent.step(tokens[:, 0], recurrent.initial_state(B))
     before = state.clone()
     recurrent.step(tokens[:, 1], state)
-    for name in ("S", "Z", "recent", "position"):
-        assert torch.equal(getattr(before, name), getattr(state, name))
+    assert_same_state(before, state, tolerance=1e-30)
 
 
 def test_rows_and_join_rearrange_streams(tiny, vocabulary):
@@ -158,6 +178,7 @@ def test_rows_and_join_rearrange_streams(tiny, vocabulary):
     assert_same([field[2:] for field in logits], expected)
 
 
+@linear_only
 def test_the_state_never_grows(tiny, vocabulary):
     recurrent = tiny(vocabulary).recurrent()
     _, short = by_steps(recurrent, random_tokens(vocabulary, B, 1))
@@ -213,6 +234,9 @@ def test_a_softmax_stack_is_not_joined_with_a_linear_one():
     parallel = build_parallel(arguments | {"attention_type": "full"})
     with pytest.raises(ValueError, match="attention_type 'full'"):
         share_weights(parallel, build_recurrent(arguments))
+    ours = build_parallel(stack_arguments(ModelConfig(d_model=32, attention="full")))
+    with pytest.raises(ValueError, match="attention_type 'seqgen-full'"):
+        share_weights(ours, build_recurrent(arguments))
 
 
 @pytest.mark.parametrize("lengths", [[0, 5, 5], [6, 5, 5], [5, 5]])
@@ -237,8 +261,10 @@ def test_padding_changes_no_valid_output(plain_vocabulary, tiny):
     assert (alone - padded[:1, :12]).abs().max() < TOLERANCE
 
 
-def test_gradients_reach_every_parameter(toy_vocabulary):
-    model = SequenceModel(ModelConfig(d_model=32, n_layers=2, positions="learned"), toy_vocabulary)
+@pytest.mark.parametrize("attention", ATTENTIONS)
+def test_gradients_reach_every_parameter(toy_vocabulary, attention):
+    config = ModelConfig(d_model=32, n_layers=2, positions="learned", attention=attention)
+    model = SequenceModel(config, toy_vocabulary)
     logits = model(random_tokens(toy_vocabulary, 2, 30))
     sum(field.square().mean() for field in logits).backward()
     for name, parameter in model.named_parameters():
@@ -246,6 +272,7 @@ def test_gradients_reach_every_parameter(toy_vocabulary):
         assert parameter.grad.abs().sum() > 0 or name.endswith("key_projection.bias"), name
 
 
+@linear_only
 @pytest.mark.parametrize("T", [1, 5, 64, 65])
 def test_the_chunked_path_runs_the_whole_model(tiny, plain_vocabulary, T):
     """Float64 takes on a CPU the path that a GPU takes in float32."""
@@ -262,6 +289,6 @@ def test_a_model_in_another_precision_decodes_in_float32(tiny, plain_vocabulary,
     model = tiny(plain_vocabulary).to(dtype)
     tokens = random_tokens(plain_vocabulary, 2, 6)
     stepped, state = by_steps(model.recurrent(), tokens)
-    assert state.S.dtype == stepped[0].dtype == torch.float32
+    assert state.attention[0].dtype == stepped[0].dtype == torch.float32
     with torch.no_grad():
         assert_same(model.float()(tokens), stepped)
