@@ -22,7 +22,10 @@ demo: install
 	$(python) cli.py generate --temperature 0.9 --samples 4 -o generated/demo
 	@echo "The trained model is the newest folder in runs; the samples are in generated/demo."
 
+# Triton is large and only its tests need it on a CPU; a GPU build of torch brings the one that fits.
 test: install
+	@$(python) -c 'import triton' 2>/dev/null || $(python) -m pip install --quiet triton==3.9.0 || \
+		echo "triton could not be installed: its tests are skipped"
 	$(python) -m pytest
 
 lint: install
@@ -33,5 +36,5 @@ bench: install
 	$(python) cli.py benchmark --quick
 
 clean:
-	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv build dist *.egg-info seqgen/native/*.so .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,17 +1,22 @@
 #!/usr/bin/env bash
 # Makes .venv and installs seqgen with all it needs, pinned by constraints.txt. Repeatable: a finished
-# installation is left alone, an interrupted or outdated one is completed.
+# installation is left alone, an interrupted or outdated one is completed, and what was left uncompiled
+# for want of a compiler is compiled as soon as there is one.
 #   PYTHON    the Python to build on; else the first suitable of python3, python3.11, python3.12, ...
 #   CXX       the C++ compiler, g++ unless set
 #   MAX_JOBS  how many compilers run at once, one a core (at most four) unless set
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 unset PYTHONHOME PYTHONPATH # pip would count what lies there as installed
+export CXX="${CXX:-g++}"    # what is tried below is what compiles
+read -ra compiler <<<"$CXX"
 
 venv=.venv
 log=$venv/install.log
+build=$venv/build
 done_stamp=$venv/.seqgen-installed
-built_stamp=$venv/.fast-transformers-built # the torch and Python that the library was compiled for
+built_stamp=$venv/.fast-transformers-built # the torch and Python that the library was built for
+uncompiled="not compiled, for "            # stands before them where no compiler took part
 
 say() { printf '%s\n' "$*"; }
 
@@ -32,12 +37,27 @@ installed() {
     done
 }
 
+# Whether the library was installed in such a way: the stamp, or a pattern for it.
+is_built() {
+    # shellcheck disable=SC2053
+    [[ -n $(installed pytorch_fast_transformers) && -e $built_stamp && $(<"$built_stamp") == $1 ]]
+}
+
+built_operators() { compgen -G 'seqgen/native/_library*.so'; }
+
+# The compiler counts only where something is not compiled: one that comes is used, and one that goes
+# away is not missed.
 fingerprint() {
     {
         pwd -P
         installed torch
         installed pytorch_fast_transformers
-        cat setup.py constraints.txt scripts/install.sh "$venv/pyvenv.cfg"
+        if ! built_operators || is_built "$uncompiled*"; then
+            compiler_trouble "$venv/bin/python"
+            { command -v "${compiler[0]}" && "${compiler[@]}" --version; } || true
+        fi
+        cat setup.py constraints.txt seqgen/native/*.{cpp,h} "$venv/pyvenv.cfg" \
+            scripts/install.sh scripts/fast_transformers_without_compiler.py
     } | sha256sum
 }
 
@@ -45,21 +65,21 @@ is_complete() {
     [[ -x $venv/bin/python && -e $done_stamp && $(<"$done_stamp") == "$(fingerprint)" ]]
 }
 
+into_log() { "$@" >>"$log" 2>&1 </dev/null; }
+
 # Runs a command into the log. On failure shows the end of the log and says where the rest is.
 logged() {
-    local what=$1
-    shift
-    if ! "$@" >>"$log" 2>&1 </dev/null; then
+    if ! into_log "${@:2}"; then
         tail -n 20 "$log" >&2
-        die "$what failed; above is the end of $PWD/$log"
+        die "$1 failed; above is the end of $PWD/$log"
     fi
 }
 
 pip() {
-    "$venv/bin/python" -m pip --no-input install --progress-bar off -c constraints.txt "$@"
+    "$venv/bin/python" -m pip --no-input "$1" --progress-bar off -c constraints.txt "${@:2}"
 }
 
-# --- before anything is made: Python, its venv module, the compiler, Python's headers ----------------
+# --- what the machine has: Python, its venv module, the compiler, Python's headers -------------------
 
 # Says what stands against using a Python: nothing, "old", or "venv"; no word at all if it cannot run.
 judge_python() {
@@ -67,13 +87,6 @@ judge_python() {
 import importlib.util, sys
 has_venv = all(importlib.util.find_spec(name) for name in ("venv", "ensurepip"))
 print("old" if sys.version_info < (3, 11) else "fine" if has_venv else "venv")' 2>/dev/null || true
-}
-
-# The Debian package with one part of a Python: python3-venv, python3.12-dev.
-debian_package() {
-    local name=${1##*/}
-    [[ $name =~ ^python3(\.[0-9]+)?$ ]] || name=python3
-    say "$name-$2"
 }
 
 find_python() {
@@ -86,25 +99,32 @@ find_python() {
         esac
     done
     if [[ -n $without_venv ]]; then
-        package=$(debian_package "$without_venv" venv)
+        package=${without_venv##*/}
+        [[ $package =~ ^python3(\.[0-9]+)?$ ]] || package=python3
+        package+=-venv
         die "$package is missing: apt-get install $package"
     fi
     die "Python 3.11 or newer is missing${PYTHON:+ (PYTHON=$PYTHON)}: apt-get install python3 python3-venv"
 }
 
-check_compiler() {
-    local compiler headers package
-    read -ra compiler <<<"${CXX:-g++}"
-    command -v "${compiler[0]}" >/dev/null ||
-        die "the C++ compiler ${compiler[0]} is missing: apt-get install g++"
-    headers=$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
-    if [[ ! -e $headers/Python.h ]]; then
-        package=$(debian_package "$python" dev)
-        die "Python's headers are missing ($headers/Python.h): apt-get install $package"
+# Says what stands against compiling for a Python; no word if nothing does.
+compiler_trouble() {
+    local headers missing='' packages=''
+    headers=$("$1" -c 'import sysconfig; print(sysconfig.get_path("include"))')
+    if ! command -v "${compiler[0]}" >/dev/null; then
+        missing="the C++ compiler ${compiler[0]}"
+        packages=" g++"
     fi
-    "${compiler[@]}" -std=c++20 -fopenmp -fsyntax-only -I"$headers" -x c++ - >/dev/null 2>&1 \
-        <<<$'#include <Python.h>\n#include <vector>' ||
-        die "${compiler[*]} cannot compile C++20 with OpenMP against $headers: apt-get install g++"
+    if [[ ! -e $headers/Python.h ]]; then
+        missing+="${missing:+ and }$headers/Python.h"
+        packages+=" ${headers##*/}-dev"
+    fi
+    if [[ -n $missing ]]; then
+        say "missing: $missing; apt-get install$packages"
+    elif ! "${compiler[@]}" -std=c++20 -fopenmp -fsyntax-only -I"$headers" -x c++ - >/dev/null 2>&1 \
+        <<<$'#include <Python.h>\n#include <vector>'; then
+        say "$CXX cannot compile C++20 with OpenMP against $headers; apt-get install g++"
+    fi
 }
 
 # --- the four steps --------------------------------------------------------------------------------
@@ -136,7 +156,7 @@ install_torch() {
     else
         say "[2/4] installing torch $(pinned torch), half a minute after its download..."
     fi
-    logged "installing torch" pip "torch==$(pinned torch)" setuptools wheel numpy
+    logged "installing torch" pip install "torch==$(pinned torch)" setuptools wheel numpy
 }
 
 # PATH without the CUDA compiler (the library would build GPU kernels with it that we do not use) and
@@ -158,40 +178,59 @@ path_without_nvcc() {
     (IFS=: && say "${kept[*]}")
 }
 
-is_built_for() {
-    [[ -n $(installed pytorch_fast_transformers) && -e $built_stamp && $(<"$built_stamp") == "$1" ]]
-}
-
-build_jobs() {
-    local cores
-    cores=$(getconf _NPROCESSORS_ONLN)
-    say "${MAX_JOBS:-$((cores < 4 ? cores : 4))}"
-}
-
-# Built here and for this torch: a wheel from elsewhere or from pip's cache may be for another torch.
-# Without debug information (-g0) each file compiles in three quarters of the time. setuptools lets the
-# flags given here replace Python's own, so -O3 is said again: without it the kernel is 14 times slower.
-build_fast_transformers() {
-    say "[3/4] building pytorch-fast-transformers, about 2 minutes on two free cores..."
-    local build=$venv/build flags="-O3 -DNDEBUG -fwrapv -g0"
+# Runs pip on the library's source. Compiled here and for this torch: a wheel from elsewhere or from pip's
+# cache may be for another torch. Without debug information (-g0) each file compiles in three quarters of
+# the time. setuptools lets the flags given here replace Python's own, so -O3 is said again: without it
+# the kernel is 14 times slower.
+library_pip() (
     rm -rf "$build" "$built_stamp"
     mkdir "$build"
-    printf '[build_ext]\nparallel = %s\n' "$(build_jobs)" >"$build/parallel.cfg"
-    (
-        PATH=$(path_without_nvcc)
-        unset CUDA_HOME CUDA_PATH
-        export DIST_EXTRA_CONFIG=$PWD/$build/parallel.cfg TORCH_NO_COMPILER_WRAPPER=1
-        export CFLAGS="$flags ${CFLAGS:-}" CXXFLAGS="$flags ${CXXFLAGS:-}"
-        logged "building pytorch-fast-transformers" pip --no-build-isolation --use-pep517 --no-cache-dir \
-            --no-binary pytorch-fast-transformers --force-reinstall --no-deps \
-            "pytorch-fast-transformers==$(pinned pytorch-fast-transformers)"
-    )
-    rm -rf "$build"
+    cores=$(getconf _NPROCESSORS_ONLN)
+    jobs=${MAX_JOBS:-$((cores < 4 ? cores : 4))}
+    printf '[build_ext]\nparallel = %s\n' "$jobs" >"$build/parallel.cfg"
+    PATH=$(path_without_nvcc)
+    unset CUDA_HOME CUDA_PATH
+    export DIST_EXTRA_CONFIG=$PWD/$build/parallel.cfg TORCH_NO_COMPILER_WRAPPER=1
+    flags="-O3 -DNDEBUG -fwrapv -g0"
+    export CFLAGS="$flags ${CFLAGS:-}" CXXFLAGS="$flags ${CXXFLAGS:-}"
+    pip "$@" --no-build-isolation --use-pep517 --no-cache-dir --no-deps \
+        --no-binary pytorch-fast-transformers "pytorch-fast-transformers==$(pinned pytorch-fast-transformers)"
+)
+
+install_without_kernels() {
+    library_pip download --dest "$build/source" &&
+        "$python" scripts/fast_transformers_without_compiler.py "$build"/source/*.tar.gz "$build/patched" &&
+        pip install --no-build-isolation --use-pep517 --no-cache-dir --no-deps --force-reinstall \
+            "$build"/patched/*/
+}
+
+# A compiled library is kept, whatever has become of the compiler; another as long as there is none.
+install_fast_transformers() {
+    local versions trouble
+    versions="torch $1, python $("$python" -c 'import sys; print(*sys.version_info[:2], sep=".")')"
+    if is_built "$versions"; then return; fi
+
+    trouble=$(compiler_trouble "$python")
+    if [[ -z $trouble ]]; then
+        say "[3/4] building pytorch-fast-transformers, about 2 minutes on two free cores..."
+        if into_log library_pip install --force-reinstall; then
+            say "$versions" >"$built_stamp"
+            return
+        fi
+        trouble="its build failed, see $PWD/$log; make clean install tries again"
+    fi
+    say "[3/4] pytorch-fast-transformers goes without its compiled kernels, which only the benchmark uses" \
+        "($trouble)"
+    if ! is_built "$uncompiled$versions"; then
+        logged "installing pytorch-fast-transformers" install_without_kernels
+        say "$uncompiled$versions" >"$built_stamp"
+    fi
 }
 
 install_seqgen() {
     say "[4/4] installing seqgen and its other requirements, about a minute..."
-    logged "installing seqgen's requirements" pip --no-build-isolation -e '.[chorales,dev]'
+    rm -f seqgen/native/_library*.so # one built earlier would outlive a failing compiler
+    logged "installing seqgen's requirements" pip install -v --no-build-isolation -e '.[chorales,dev]'
 }
 
 # The compiled causal product must load and agree with the masked product it stands for.
@@ -207,6 +246,22 @@ torch.testing.assert_close(causal_dot_product(q, k, v), expected, rtol=1e-4, ato
 PY
 }
 
+# The operators are optional: without them everything works, slower.
+report_operators() {
+    local instructions
+    if instructions=$("$python" -c '
+from seqgen import native
+if native.why_missing(): raise SystemExit(native.why_missing())
+print(native.instructions())' 2>>"$log"); then
+        say "the C++ operators are built ($instructions)"
+    else
+        rm -f seqgen/native/_library*.so
+        say "the C++ operators are not built: training and decoding use plain torch, whose attention is" \
+            "several times slower on a CPU (the compiler's messages are in $PWD/$log;" \
+            "'apt-get install g++' and 'make install' build them)"
+    fi
+}
+
 main() {
     is_complete && return
     if command -v flock >/dev/null; then # one installation at a time; pip inherits the lock
@@ -217,7 +272,6 @@ main() {
 
     if ! has_working_venv; then
         find_python
-        check_compiler
         make_venv
     fi
     python=$venv/bin/python
@@ -226,23 +280,19 @@ main() {
     forget_halves
     install_torch
 
-    local torch built_for
+    local torch
     torch=$(installed torch)
-    built_for="torch $torch, python $("$python" -c 'import sys; print(*sys.version_info[:2], sep=".")')"
-    if ! is_built_for "$built_for"; then
-        check_compiler
-        build_fast_transformers
-        say "$built_for" >"$built_stamp"
-    fi
-
+    install_fast_transformers "$torch"
     install_seqgen
     [[ $(installed torch) == "$torch" ]] ||
         die "a requirement replaced torch $torch by $(installed torch): pin it in constraints.txt"
-    if ! check_fast_transformers; then
+    if ! is_built "$uncompiled*" && ! check_fast_transformers; then
         rm -f "$built_stamp"
         tail -n 20 "$log" >&2
         die "pytorch-fast-transformers was built but does not compute; make install builds it again"
     fi
+    rm -rf "$build"
+    report_operators
     fingerprint >"$done_stamp"
     say "seqgen is installed in $venv (torch $torch)"
 }

@@ -18,7 +18,7 @@ FLOORS = [
 BESIDE = {("tokenizers", "midi"), ("model", "attention")}
 OWNERS = {
     "fast_transformers": {"attention", "model/stack.py", "benchmark"},
-    "triton": {"attention/triton_kernels.py", "attention/triton_form.py"},
+    "triton": {f"attention/triton_{part}.py" for part in ("form", "kernels", "tiles")},
     "miditok": {"tokenizers/midi.py"},
     "miditoolkit": {"midi", "evaluation"},
     "pytorch_lightning": {"training"},

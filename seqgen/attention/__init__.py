@@ -1,1 +1,1 @@
-"""Causal linear attention: a naive reference, a chunked form, and the registered pair."""
+"""Causal linear attention, softmax attention as its baseline, and their registered pairs."""

@@ -44,8 +44,7 @@ def chunked(
     out_dtype = v.dtype
     work = torch.promote_types(v.dtype, torch.float32)
     q, k, v = q.to(work), mask_keys(k.to(work), lengths), v.to(work)
-    B, T, H, K = q.shape
-    V = v.shape[-1]
+    B, T, H, V = v.shape
     q, k, v = (_cut(x, chunk).transpose(2, 3) for x in (q, k, v))  # each [B, N, H, C, ·]
     scores = (q @ k.transpose(-1, -2)).tril()  # [B, N, H, C, C]
     keys, queries, goes_on = k, q, None

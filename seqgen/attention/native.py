@@ -1,6 +1,6 @@
 """Causal linear attention by the compiled operator: one pass over the sequence, nothing stored.
 
-The operator is registered with shapes and gradients, so torch.compile and torch.export pass through.
+The operator is registered with shapes and gradients: torch.compile and torch.export pass through.
 Legend: B rows, T positions, H heads, K key width, V value width.
 """
 

@@ -4,7 +4,6 @@ Legend: B rows, T positions, H heads, K key width, V value width.
 """
 
 from collections.abc import Callable
-from functools import cache
 from importlib.util import find_spec
 
 import torch
@@ -18,6 +17,7 @@ from seqgen.attention.native import FUSED_MAPS, native
 from seqgen.native import instructions, why_missing
 
 KERNELS = ("auto", "naive", "chunked", "native", "triton")
+HAS_TRITON = find_spec("triton") is not None
 
 
 def causal_linear_attention(
@@ -53,7 +53,7 @@ def causal_linear_attention(
         ValueError: shapes do not fit, or the kernel is unknown or not here.
     """
     _check_shapes(q, k, v, lengths, starts, initial_state)
-    chosen = choose_kernel(kernel, q.device, starts=starts)
+    chosen = choose_kernel(kernel, q.device, v.dtype)
     options = {"lengths": lengths, "starts": starts, "eps": eps}
     work = torch.promote_types(v.dtype, torch.float32)
     if initial_state is not None:
@@ -67,11 +67,11 @@ def causal_linear_attention(
         dtype = v.dtype
         if feature_map is not None or (chosen == "native" and dtype not in NATIVE_DTYPES):
             q, k, v = q.to(work), k.to(work), v.to(work)
-        out, state = _implementation(chosen)(q, k, v, **options)
+        out, state = _IMPLEMENTATIONS[chosen](q, k, v, **options)
     return out.to(dtype), state
 
 
-def choose_kernel(kernel: str, device: torch.device, *, starts: Tensor | None = None) -> str:
+def choose_kernel(kernel: str, device: torch.device, dtype: torch.dtype = torch.float32) -> str:
     """Resolve `auto`, and refuse what cannot run.
 
     Raises:
@@ -81,7 +81,7 @@ def choose_kernel(kernel: str, device: torch.device, *, starts: Tensor | None = 
         raise ValueError(f"unknown attention kernel {kernel!r}; known are {', '.join(KERNELS)}")
     reasons = {
         "native": _why_not_native(device.type),
-        "triton": _why_not_triton(device.type) or ("" if starts is None else "it knows no starts"),
+        "triton": _why_not_triton(device.type, dtype),
     }
     if kernel == "auto":
         return next((name for name, reason in reasons.items() if not reason), "chunked")
@@ -107,20 +107,26 @@ def _why_not_native(device: str) -> str:
     return why_missing() if device == "cpu" else f"the C++ operators run on a CPU, not on {device}"
 
 
-@cache
-def _why_not_triton(device: str) -> str:
+def _why_not_triton(device: str, dtype: torch.dtype = torch.float32) -> str:
     if device != "cuda":
         return f"Triton's kernels run on a GPU, not on {device}"
-    return "" if find_spec("triton") else "triton is not installed"
+    if dtype == torch.float64:
+        return "Triton's kernels take no float64"
+    return "" if HAS_TRITON else "triton is not installed"
 
 
-@cache
-def _implementation(kernel: str) -> Callable[..., tuple[Tensor, AttentionState]]:
-    if kernel == "triton":
-        from seqgen.attention.triton_form import causal_linear  # noqa: PLC0415
+def _triton(*inputs: Tensor, **options: object) -> tuple[Tensor, AttentionState]:
+    from seqgen.attention.triton_form import causal_linear  # where there is no GPU, often no Triton
 
-        return causal_linear
-    return {"naive": masked_product, "chunked": chunked, "native": native}[kernel]
+    return causal_linear(*inputs, **options)
+
+
+_IMPLEMENTATIONS: dict[str, Callable[..., tuple[Tensor, AttentionState]]] = {
+    "naive": masked_product,
+    "chunked": chunked,
+    "native": native,
+    "triton": _triton,
+}
 
 
 def _check_shapes(

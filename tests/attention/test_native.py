@@ -78,7 +78,8 @@ def test_the_same_on_one_thread_and_on_many():
 def test_lesser_instructions_give_the_same_within_rounding(tmp_path):
     """Each choice in a process of its own: it is made once."""
     program = (
-        "import sys, torch; from seqgen.attention.native import native; from seqgen.native import *\n"
+        "import sys, torch; from seqgen.attention.native import native\n"
+        "from seqgen.native import instructions, why_missing\n"
         "assert not why_missing()\n"
         "g = torch.Generator().manual_seed(0)\n"
         "q, k, v = (torch.randn(1, 70, 2, 20, generator=g).requires_grad_() for _ in range(3))\n"

@@ -8,16 +8,21 @@ import torch
 from seqgen.attention.chunked import chunked
 from seqgen.attention.feature_maps import FEATURE_MAPS
 from seqgen.attention.naive import masked_product, position_loop
-from seqgen.attention.operator import causal_linear_attention, choose_kernel, describe_kernel
+from seqgen.attention.operator import causal_linear_attention
 from seqgen.native import why_missing
 
-CPU = torch.device("cpu")
 needs_native = pytest.mark.skipif(bool(why_missing()), reason=why_missing() or "built")
 KERNELS = ["naive", "chunked", pytest.param("native", marks=needs_native)]
 FAST = KERNELS[1:]
 NAMES = ("out", "S", "Z", "dq", "dk", "dv", "dS", "dZ")
 # B, T, H, K, V: single positions, single heads, chunks that fit and that do not, K ≠ V
-SHAPES = [(2, 150, 3, 8, 5), (1, 1, 1, 3, 70), (3, 64, 2, 16, 16), (1, 33, 1, 40, 1), (2, 97, 2, 2, 9)]
+SHAPES = [
+    (2, 150, 3, 8, 5),
+    (1, 1, 1, 3, 70),
+    (3, 64, 2, 16, 16),
+    (1, 33, 1, 40, 1),
+    (2, 97, 2, 2, 9),
+]
 
 
 def draw(shape, seed=0, *, scale=1.0):
@@ -209,9 +214,7 @@ def test_what_follows_a_start_is_the_piece_alone(kernel):
     whole, (S_end, _) = causal_linear_attention(
         q, k, v, starts=starts, initial_state=(S, Z), kernel=kernel
     )
-    alone, (S_alone, _) = causal_linear_attention(
-        q[:, 40:], k[:, 40:], v[:, 40:], kernel=kernel
-    )
+    alone, (S_alone, _) = causal_linear_attention(q[:, 40:], k[:, 40:], v[:, 40:], kernel=kernel)
     assert (whole[:, 40:] - alone).abs().max() < 1e-12
     assert (S_end - S_alone).abs().max() < 1e-12
 
@@ -248,49 +251,6 @@ def test_no_autocast_inside(kernel):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         inside, _ = causal_linear_attention(q, k, v, kernel=kernel)
     assert torch.equal(plain, inside)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"k": (2, 9, 2, 4)}, "k has shape"),
-        ({"v": (2, 10, 3, 4)}, "v has shape"),
-        ({"lengths": (3,)}, "lengths has shape"),
-        ({"starts": (2, 9)}, "starts has shape"),
-        ({"initial_state": None}, "initial S has shape"),
-    ],
-)
-def test_shapes_that_do_not_fit_are_named(change, message):
-    arguments = {name: torch.ones(2, 10, 2, 4) for name in ("q", "k", "v")}
-    for name, shape in change.items():
-        if shape is None:
-            arguments[name] = (torch.ones(1, 2, 4, 4), torch.ones(1, 2, 4))
-        else:
-            arguments[name] = torch.ones(*shape)
-    with pytest.raises(ValueError, match=message):
-        causal_linear_attention(**arguments)
-
-
-def test_unknown_and_unusable_kernels_are_refused():
-    with pytest.raises(ValueError, match="known are auto, naive"):
-        choose_kernel("fastest", CPU)
-    with pytest.raises(ValueError, match="run on a GPU"):
-        choose_kernel("triton", CPU)
-    with pytest.raises(ValueError, match="run on a CPU"):
-        choose_kernel("native", torch.device("cuda"))
-
-
-@needs_native
-def test_auto_takes_the_native_kernel_on_a_cpu():
-    assert choose_kernel("auto", CPU) == "native"
-    assert describe_kernel("auto", CPU).startswith("native (C++, ")
-    assert describe_kernel("chunked", CPU) == "chunked"
-
-
-def test_without_the_native_kernel_auto_is_chunked_and_says_why(monkeypatch):
-    monkeypatch.setattr("seqgen.attention.operator.why_missing", lambda: "not built here")
-    assert choose_kernel("auto", CPU) == "chunked"
-    assert describe_kernel("auto", CPU) == "chunked (plain torch: not built here)"
 
 
 def test_chunks_of_any_size_are_the_same():

@@ -7,6 +7,7 @@ run by the interpreter, in a process of its own, because TRITON_INTERPRET acts o
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,18 +15,14 @@ import torch
 
 pytest.importorskip("triton", reason="Triton is not installed")
 
-import triton
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
+from triton_cases import INTERPRETED, agree, draw, exact, run
 
-from seqgen.attention import triton_form
+from seqgen.attention import operator
 from seqgen.attention.naive import position_loop
 from seqgen.attention.triton_form import causal_linear
 
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 NO_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 DEVICE = "cpu" if INTERPRETED else pytest.param("cuda", marks=[pytest.mark.gpu, NO_CUDA])
-NAMES = ("out", "S", "Z", "dq", "dk", "dv", "dS", "dZ")
 
 
 def pytest_generate_tests(metafunc):
@@ -33,43 +30,11 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("device", [DEVICE])
 
 
-def draw(B, T, H, K, V, *, device, dtype=torch.float32, scale=1.0, seed=0):
-    """Draw q, k, v and a state, and a weight for each of out, S and Z to make a loss of them."""
-    generator = torch.Generator().manual_seed(seed)
-    normal = lambda *shape: torch.randn(*shape, generator=generator)  # noqa: E731
-    q, k, v = normal(B, T, H, K).exp(), normal(B, T, H, K).exp(), normal(B, T, H, V)
-    state = (normal(B, H, K, V), normal(B, H, K).exp())
-    weights = (normal(B, T, H, V).to(dtype), normal(B, H, K, V), normal(B, H, K))
-    inputs = [*((x * scale).to(dtype) for x in (q, k, v)), *state]
-    return [x.to(device) for x in inputs], [x.to(device) for x in weights]
-
-
-def run(attend, inputs, weights, *, with_state=True, used=(0, 1, 2), **options):
-    """Give out, S, Z and the gradients of the inputs, for a loss of the `used` results."""
-    inputs = [x.detach().requires_grad_() for x in (inputs if with_state else inputs[:3])]
-    state = tuple(inputs[3:]) or None
-    out, (S, Z) = attend(*inputs[:3], initial_state=state, **options)
-    results = (out, S, Z)
-    loss = sum((results[n].to(weights[n]) * weights[n]).sum() for n in used)
-    return *results, *torch.autograd.grad(loss, inputs, materialize_grads=True)
-
-
-def exact(inputs, weights, **options):
-    double = [[x.double() for x in tensors] for tensors in (inputs, weights)]
-    return run(position_loop, *double, **options)
-
-
-def agree(expected, got, *, atol=5e-6, rtol=0.0, least=1.0):
-    """Compare what `run` gives; `atol` is a share of each tensor's largest value.
-
-    Of `least` when that is larger: a gradient can be small because its terms cancel.
-    """
-    assert len(expected) == len(got)
-    for name, a, b in zip(NAMES, expected, got, strict=False):
-        allowed = atol * a.abs().max().clamp(min=least) + rtol * a.abs()
-        assert b.isfinite().all(), name
-        excess = ((a - b).abs() - allowed).max()
-        assert excess <= 0, f"{name} is off by {float(excess)} more than allowed"
+def starts_at(T, *positions, device):
+    """Booleans [1, T], true at the positions."""
+    starts = torch.zeros(1, T, dtype=torch.bool)
+    starts[:, list(positions)] = True
+    return starts.to(device)
 
 
 SHAPES = {
@@ -126,13 +91,16 @@ def test_strides_do_not_matter(device):
         order = list(range(x.dim()))[::-1]
         return x.permute(order).repeat_interleave(2, dim=-1).permute(order)[::2]
 
-    lengths = torch.tensor([40, 17], device=device)
-    plain = run(causal_linear, inputs, weights, lengths=lengths)
-    inputs, weights, (lengths,) = (
-        [strided(x) for x in tensors] for tensors in (inputs, weights, [lengths])
-    )
-    assert not any(x.is_contiguous() for x in (*inputs, *weights, lengths))
-    for a, b in zip(plain, run(causal_linear, inputs, weights, lengths=lengths), strict=True):
+    rows = {
+        "lengths": torch.tensor([40, 17], device=device),
+        "starts": starts_at(40, 5, 33, device=device).expand(2, 40).clone(),
+    }
+    rows["starts"][1] = False
+    plain = run(causal_linear, inputs, weights, **rows)
+    inputs, weights = ([strided(x) for x in tensors] for tensors in (inputs, weights))
+    rows = {name: strided(x) for name, x in rows.items()}
+    assert not any(x.is_contiguous() for x in (*inputs, *weights, *rows.values()))
+    for a, b in zip(plain, run(causal_linear, inputs, weights, **rows), strict=True):
         assert torch.equal(a, b)
 
 
@@ -196,6 +164,91 @@ def test_values_of_another_dtype_keep_it(device):
     agree(expected[1:5], got[1:5])
 
 
+@pytest.mark.parametrize(
+    ("share", "K", "with_state"),
+    [(0.02, 5, True), (0.1, 5, False), (0.5, 5, True), (0.1, 65, True)],
+    ids=["few", "fresh", "many", "in chunks of 16"],
+)
+def test_drawn_starts_equal_the_loop(share, K, with_state, device):
+    generator = torch.Generator().manual_seed(0)
+    starts = (torch.rand(3, 75, generator=generator) < share).to(device)
+    lengths = torch.tensor([75, 38, 0], device=device)
+    options = {"starts": starts, "lengths": lengths, "with_state": with_state}
+    data = draw(3, 75, 1, K, 4, device=device)
+    agree(exact(*data, **options), run(causal_linear, *data, **options))
+
+
+@pytest.mark.parametrize(
+    "at", [(), (0,), (31,), (32,), (33,), (32, 64), (0, 31, 63, 69), range(70)], ids=str
+)
+def test_starts_at_the_borders_of_chunks_equal_the_loop(at, device):
+    data = draw(1, 70, 1, 5, 4, device=device)
+    starts = starts_at(70, *at, device=device)
+    agree(exact(*data, starts=starts), run(causal_linear, *data, starts=starts))
+
+
+@pytest.mark.parametrize("filler", [1e15, float("nan")])
+@pytest.mark.parametrize(
+    ("filled", "clean"),  # never of one chunk: its tiles are multiplied as a whole
+    [
+        (range(64, 100), range(45)),
+        (range(45, 100), range(32)),
+        (range(32), range(45, 100)),
+        (range(45), range(64, 100)),
+    ],
+    ids=["first, far", "first, near", "second, far", "second, near"],
+)
+def test_a_piece_equals_itself_alone_whatever_the_other_holds(filled, clean, filler, device):
+    inputs, weights = draw(1, 100, 2, 5, 4, device=device)
+    first = clean.start == 0
+    piece = slice(45) if first else slice(45, None)
+    used = (0,) if first else (0, 1, 2)  # the last sums are the second piece's
+    own = [*(x[:, piece] for x in inputs[:3]), *inputs[3:]]
+    alone = run(
+        causal_linear, own, [weights[0][:, piece], *weights[1:]], with_state=first, used=used
+    )
+    near = 45 in (filled.start, filled.stop)
+    for x in inputs[1:2] if near else inputs[1:3]:  # values do spoil the rest of their chunk
+        x[:, list(filled)] = filler
+    if not first:
+        inputs[3:] = [torch.full_like(x, filler) for x in inputs[3:]]
+    starts = starts_at(100, 45, device=device)
+    whole = run(causal_linear, inputs, weights, starts=starts, used=used)
+    for n in (0, 3, 4, 5):  # out, dq, dk, dv
+        at = [t - (piece.start or 0) for t in clean]
+        agree([alone[n][:, at]], [whole[n][:, list(clean)]])
+    others = slice(6, 8) if first else slice(1, 3)  # dS, dZ or S, Z
+    agree(alone[others], whole[others])
+
+
+def test_a_start_at_the_first_position_forgets_the_state(device):
+    inputs, weights = draw(1, 40, 1, 5, 4, device=device)
+    fresh = run(causal_linear, inputs, weights, with_state=False)
+    inputs[3:] = [torch.full_like(x, float("nan")) for x in inputs[3:]]
+    *got, dS, dZ = run(causal_linear, inputs, weights, starts=starts_at(40, 0, device=device))
+    agree(fresh, got, atol=0.0)
+    assert not dS.any()
+    assert not dZ.any()
+
+
+def test_gradients_of_the_last_sums_reach_the_last_part_only(device):
+    data = draw(1, 80, 1, 5, 4, device=device)
+    starts = starts_at(80, 20, 45, device=device)
+    *_, dq, dk, dv, dS, dZ = run(causal_linear, *data, starts=starts, used=(1, 2))
+    for unreached in (dq, dk[:, :45], dv[:, :45], dS, dZ):
+        assert not unreached.any()
+    assert dk[:, 45:].all()
+    assert dv[:, 45:].all()
+
+
+def test_the_operator_hands_starts_on(device, monkeypatch):
+    monkeypatch.setattr(operator, "_why_not_triton", lambda *_: "")
+    attend = partial(operator.causal_linear_attention, kernel="triton")
+    data = draw(1, 40, 1, 5, 4, device=device)
+    starts = starts_at(40, 7, device=device)
+    agree(exact(*data, starts=starts), run(attend, *data, starts=starts))
+
+
 def test_every_property_holds_in_the_interpreter():
     tests = [__file__, "-k", "not interpreter", "-p", "no:cacheprovider"]
     child = subprocess.run(
@@ -208,78 +261,3 @@ def test_every_property_holds_in_the_interpreter():
     assert child.returncode == 0, child.stdout + child.stderr
     assert "passed" in child.stdout
     assert "skipped" not in child.stdout
-
-
-KERNELS = ("sum_chunks", "attend", "query_gradients", "key_value_gradients")
-POINTERS = {torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.int64: "*i64"}
-
-
-def compile_launch(kernel, args, kwargs):
-    """Compile a launch for an A100: a compiler is part of Triton, a GPU is not needed."""
-    kwargs = {**dict(zip(kernel.arg_names, args, strict=False)), **kwargs}
-    options = {name: kwargs.pop(name) for name in set(kwargs) - set(kernel.arg_names)}
-    signature, constants = {}, {}
-    for parameter in kernel.params:
-        value = kwargs[parameter.name]
-        if parameter.is_constexpr or value is None:
-            signature[parameter.name], constants[parameter.name] = "constexpr", value
-        elif isinstance(value, torch.Tensor):
-            signature[parameter.name] = POINTERS[value.dtype]
-        else:
-            signature[parameter.name] = "i32" if isinstance(value, int) else "fp32"
-    source = ASTSource(kernel, signature, constants)
-    return triton.compile(source, target=GPUTarget("cuda", 80, 32), options=options)
-
-
-@pytest.mark.skipif(INTERPRETED, reason="the interpreter does not compile")
-@pytest.mark.parametrize(
-    ("dtype", "precision", "resumed"),
-    [(torch.float32, "ieee", False), (torch.bfloat16, "tf32x3", True)],
-    ids=["float32", "bfloat16"],
-)
-def test_every_launch_compiles_outside_the_interpreter(
-    dtype, precision, resumed, tmp_path, monkeypatch
-):
-    class Recorder:
-        def __init__(self, kernel):
-            self.kernel = kernel
-
-        def __getitem__(self, grid):
-            return lambda *args, **kwargs: launches.append((self.kernel, args, kwargs))
-
-    launches = []
-    for name in KERNELS:
-        recorder = Recorder(getattr(triton_form.kernels, name))
-        monkeypatch.setattr(triton_form.kernels, name, recorder)
-    monkeypatch.setattr(triton_form, "_precision", lambda x: precision)
-    monkeypatch.setattr(triton.knobs.runtime, "interpret", True)  # so that a CPU is let in
-    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    data = draw(1, 40, 2, 16, 16, device="cpu", dtype=dtype)
-    lengths = torch.tensor([30]) if resumed else None
-    run(causal_linear, *data, with_state=resumed, lengths=lengths)
-    assert {kernel.__name__ for kernel, _, _ in launches} == set(KERNELS)
-    for launch in launches:
-        assert compile_launch(*launch).asm["cubin"]
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"q": torch.ones(1, 6, 2, 3)}, r"q has shape \(1, 6, 2, 3\)"),
-        ({"lengths": torch.ones(2)}, r"lengths has shape \(2,\)"),
-        ({"initial_state": (torch.ones(1, 2, 4, 5), torch.ones(1, 2, 3))}, "Z has shape"),
-        ({"v": torch.ones(1, 6, 2, 5, dtype=torch.float64)}, "v is torch.float64"),
-    ],
-    ids=["q", "lengths", "state", "dtype"],
-)
-def test_inputs_that_do_not_fit_are_refused(change, message):
-    inputs = {"q": torch.ones(1, 6, 2, 4), "k": torch.ones(1, 6, 2, 4), "v": torch.ones(1, 6, 2, 5)}
-    with pytest.raises(ValueError, match=message):
-        causal_linear(**(inputs | change))
-
-
-@pytest.mark.skipif(INTERPRETED, reason="the interpreter takes any device")
-def test_inputs_on_a_cpu_are_refused_without_the_interpreter():
-    x = torch.ones(1, 6, 2, 4)
-    with pytest.raises(ValueError, match="needs a CUDA device; the inputs are on cpu"):
-        causal_linear(x, x, x)

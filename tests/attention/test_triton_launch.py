@@ -1,0 +1,117 @@
+"""What the Triton form launches compiles, and what it cannot take is refused or goes elsewhere."""
+
+import pytest
+import torch
+
+pytest.importorskip("triton", reason="Triton is not installed")
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from triton_cases import INTERPRETED, draw, run
+
+from seqgen.attention import operator, triton_form
+from seqgen.attention.naive import position_loop
+from seqgen.attention.triton_form import causal_linear
+
+KERNELS = ("sum_chunks", "attend", "query_gradients", "key_value_gradients")
+POINTERS = {
+    torch.float32: "*fp32",
+    torch.bfloat16: "*bf16",
+    torch.int32: "*i32",
+    torch.int64: "*i64",
+}
+
+
+def compile_launch(kernel, args, kwargs):
+    """Compile a launch for an A100: a compiler is part of Triton, a GPU is not needed."""
+    kwargs = {**dict(zip(kernel.arg_names, args, strict=False)), **kwargs}
+    options = {name: kwargs.pop(name) for name in set(kwargs) - set(kernel.arg_names)}
+    signature, constants = {}, {}
+    for parameter in kernel.params:
+        value = kwargs[parameter.name]
+        if parameter.is_constexpr or value is None:
+            signature[parameter.name], constants[parameter.name] = "constexpr", value
+        elif isinstance(value, torch.Tensor):
+            signature[parameter.name] = POINTERS[value.dtype]
+        else:
+            signature[parameter.name] = "i32" if isinstance(value, int) else "fp32"
+    source = ASTSource(kernel, signature, constants)
+    return triton.compile(source, target=GPUTarget("cuda", 80, 32), options=options)
+
+
+@pytest.mark.skipif(INTERPRETED, reason="the interpreter does not compile")
+@pytest.mark.parametrize(
+    ("dtype", "precision", "resumed"),
+    [(torch.float32, "ieee", False), (torch.bfloat16, "tf32x3", True)],
+    ids=["float32", "bfloat16"],
+)
+@pytest.mark.parametrize("with_starts", [False, True], ids=["one part", "starts"])
+def test_every_launch_compiles_outside_the_interpreter(
+    with_starts, dtype, precision, resumed, tmp_path, monkeypatch
+):
+    class Recorder:
+        def __init__(self, kernel):
+            self.kernel = kernel
+
+        def __getitem__(self, grid):
+            return lambda *args, **kwargs: launches.append((self.kernel, args, kwargs))
+
+    launches = []
+    for name in KERNELS:
+        recorder = Recorder(getattr(triton_form.kernels, name))
+        monkeypatch.setattr(triton_form.kernels, name, recorder)
+    monkeypatch.setattr(triton_form, "_precision", lambda x: precision)
+    monkeypatch.setattr(triton.knobs.runtime, "interpret", True)  # so that a CPU is let in
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    data = draw(1, 40, 2, 16, 16, device="cpu", dtype=dtype)
+    lengths = torch.tensor([30]) if resumed else None
+    starts = torch.zeros(1, 40, dtype=torch.bool) if with_starts else None
+    run(causal_linear, *data, with_state=resumed, lengths=lengths, starts=starts)
+    assert {kernel.__name__ for kernel, _, _ in launches} == set(KERNELS)
+    for kernel, args, kwargs in launches:
+        part = args[kernel.arg_names.index("part")]
+        assert (part is not None) == with_starts
+        assert compile_launch(kernel, args, kwargs).asm["cubin"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"q": torch.ones(1, 6, 2, 3)}, r"q has shape \(1, 6, 2, 3\)"),
+        ({"lengths": torch.ones(2)}, r"lengths has shape \(2,\)"),
+        ({"starts": torch.ones(1, 5)}, r"starts has shape \(1, 5\)"),
+        ({"initial_state": (torch.ones(1, 2, 4, 5), torch.ones(1, 2, 3))}, "Z has shape"),
+        ({"v": torch.ones(1, 6, 2, 5, dtype=torch.float64)}, "v is torch.float64"),
+    ],
+    ids=["q", "lengths", "starts", "state", "dtype"],
+)
+def test_inputs_that_do_not_fit_are_refused(change, message):
+    inputs = {"q": torch.ones(1, 6, 2, 4), "k": torch.ones(1, 6, 2, 4), "v": torch.ones(1, 6, 2, 5)}
+    with pytest.raises(ValueError, match=message):
+        causal_linear(**(inputs | change))
+
+
+@pytest.mark.skipif(INTERPRETED, reason="the interpreter takes any device")
+def test_inputs_on_a_cpu_are_refused_without_the_interpreter():
+    x = torch.ones(1, 6, 2, 4)
+    with pytest.raises(ValueError, match="needs a CUDA device; the inputs are on cpu"):
+        causal_linear(x, x, x)
+
+
+def test_auto_takes_triton_on_a_gpu_but_not_for_float64():
+    cuda = torch.device("cuda")
+    assert operator.choose_kernel("auto", cuda) == "triton"
+    assert operator.choose_kernel("auto", cuda, torch.bfloat16) == "triton"
+    assert operator.choose_kernel("auto", cuda, torch.float64) == "chunked"
+    with pytest.raises(ValueError, match="take no float64"):
+        operator.choose_kernel("triton", cuda, torch.float64)
+
+
+def test_the_operator_asks_for_the_dtype_of_its_inputs(monkeypatch):
+    why_not = operator._why_not_triton
+    monkeypatch.setattr(operator, "_why_not_triton", lambda _, *dtype: why_not("cuda", *dtype))
+    monkeypatch.setattr(operator, "_why_not_native", lambda _: "this CPU stands for a GPU")
+    (q, k, v, *_), _ = draw(1, 40, 1, 5, 4, device="cpu", dtype=torch.float64)
+    got, _ = operator.causal_linear_attention(q, k, v)
+    assert (got - position_loop(q, k, v)[0]).abs().max() < 1e-10
