@@ -159,3 +159,16 @@ def test_the_model_is_the_same_with_every_kernel(tiny, plain_vocabulary, kernel)
         except ValueError as reason:
             pytest.skip(str(reason))
         assert (model(tokens)[0] - wanted).abs().max() < 2e-5
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
+def test_a_compiled_stack_is_one_graph_and_computes_the_same(tiny, plain_vocabulary):
+    """Our attention does not break the graph, as the library's kernel would."""
+    model = tiny(plain_vocabulary)
+    row, starts = one_row(random_tokens(plain_vocabulary, len(LENGTHS), max(LENGTHS)))
+    with torch.no_grad():
+        wanted = model(row, starts=starts)[0]
+    model.stack.compile(backend="aot_eager", fullgraph=True)
+    got = model(row, starts=starts)
+    assert (got[0] - wanted).abs().max() < 1e-5
+    assert all(torch.isfinite(g).all() for g in gradients(model, got))
