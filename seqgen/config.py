@@ -113,7 +113,7 @@ class TrainConfig(Section):
     accumulate: PositiveInt = 1  # parts into which the rows of a step are cut
     context_length: Annotated[int, Field(ge=2)] = 512  # T: targets in one training window
     packing: bool = True  # short pieces share rows; none of them sees another
-    carry_state: bool = False  # windows of a piece follow each other, each from the state before
+    carry_state: bool = False  # windows follow each other, each from the state before; all packed
     learning_rate: PositiveFloat = 1e-3
     learning_rates: dict[str, Annotated[float, Field(ge=0)]] = {}  # by pattern of parameter name
     freeze: list[str] = []  # patterns of parameter names that do not learn
@@ -168,6 +168,11 @@ class Config(Section):
             raise ValueError(
                 f"train.carry_state needs a state that does not grow: model.attention="
                 f"{self.model.attention} has none"
+            )
+        if self.train.recompute and self.train.compile:
+            raise ValueError(
+                "train.recompute and train.compile exclude each other: layers that are computed "
+                "again are not compiled"
             )
         if self.data.velocity and not self.tokenizer.use_velocities:
             raise ValueError("data.velocity changes nothing without tokenizer.use_velocities=true")

@@ -69,6 +69,20 @@ def test_a_wrong_setting_is_named(override, said):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["train.recompute=true", "train.compile=true"],
+        ["train.carry_state=true", "model.positions=learned"],
+        ["train.carry_state=true", "model.attention=full"],
+    ],
+)
+def test_settings_that_exclude_each_other_are_refused(overrides):
+    load_config(None, overrides[:1])
+    with pytest.raises(UserError, match=overrides[0].partition("=")[0]):
+        load_config(None, overrides)
+
+
 @pytest.mark.parametrize("text", ["- 1\n", "train: 3\n", "train: [1\n", "\tx"])
 def test_a_file_that_is_no_configuration_is_refused(tmp_path, text):
     path = tmp_path / "a.yaml"

@@ -3,6 +3,8 @@
 Legend: B rows, T positions, H heads, K key width, V value width, N chunks of C positions.
 """
 
+from itertools import repeat
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -10,6 +12,7 @@ from torch import Tensor
 from seqgen.attention.naive import AttentionState, mask_keys
 
 CHUNK = 64
+SEGMENT = 2**19  # numbers in a tensor; larger ones are slower to allocate than to fill
 
 
 def chunked(
@@ -43,7 +46,37 @@ def chunked(
     """
     out_dtype = v.dtype
     work = torch.promote_types(v.dtype, torch.float32)
-    q, k, v = q.to(work), mask_keys(k.to(work), lengths), v.to(work)
+    inputs = q.to(work), mask_keys(k.to(work), lengths), v.to(work)
+    state = tuple(x.to(work) for x in initial_state) if initial_state else None
+    length = _segment_length(q, v, chunk)
+    segments = zip(*(x.split(length, dim=1) for x in inputs), strict=True)
+    begins = repeat(None) if starts is None else starts.split(length, dim=1)
+    outputs = []
+    for segment, starts_within in zip(segments, begins, strict=False):
+        out, state = _attend(*segment, starts_within, state, eps=eps, chunk=chunk)
+        outputs.append(out)
+    out = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
+    return out.to(out_dtype), state
+
+
+def _segment_length(q: Tensor, v: Tensor, chunk: int) -> int:
+    """Positions to handle at once: all of them, but on a CPU no more than fit its caches."""
+    B, T, H, V = v.shape
+    if q.device.type != "cpu":
+        return max(T, 1)
+    return max(SEGMENT // max(B * H * max(q.shape[-1], V), 1) // chunk, 1) * chunk
+
+
+def _attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    starts: Tensor | None,
+    initial_state: AttentionState | None,
+    *,
+    eps: float,
+    chunk: int,
+) -> tuple[Tensor, AttentionState]:
     B, T, H, V = v.shape
     q, k, v = (_cut(x, chunk).transpose(2, 3) for x in (q, k, v))  # each [B, N, H, C, ·]
     scores = (q @ k.transpose(-1, -2)).tril()  # [B, N, H, C, C]
@@ -54,13 +87,13 @@ def chunked(
         keys = k * (part == part[..., -1:]).unsqueeze(-1)  # those that outlive the chunk
         queries = q * (part == 0).unsqueeze(-1)  # those that see what came before it
         goes_on = (part[..., -1] == 0).unsqueeze(-1)  # [B, N, 1, 1]: the chunk has no start
-    S0, Z0 = (x.to(work) for x in initial_state) if initial_state else (None, None)
+    S0, Z0 = initial_state or (None, None)
     S, S_last = _running_sums(keys.transpose(-1, -2) @ v, S0, goes_on)  # [B, N, H, K, V]
     Z, Z_last = _running_sums(keys.sum(-2).unsqueeze(-1), _column(Z0), goes_on)  # [B, N, H, K, 1]
     out = scores @ v + queries @ S  # [B, N, H, C, V]
     norm = scores.sum(-1, keepdim=True) + queries @ Z
-    out = (out / (norm + eps)).transpose(2, 3).reshape(B, -1, H, V)[:, :T]
-    return out.to(out_dtype), (S_last, Z_last.squeeze(-1))
+    out = (out / (norm + eps)).transpose(2, 3).reshape(B, q.shape[1] * chunk, H, V)[:, :T]
+    return out, (S_last, Z_last.squeeze(-1))
 
 
 def _running_sums(
@@ -71,7 +104,7 @@ def _running_sums(
     Returns the sums before each chunk [B, N, H, K, ·] and after the last [B, H, K, ·].
     """
     if before is None:
-        before = torch.zeros_like(chunks[:, 0])
+        before = chunks.new_zeros(chunks.shape[:1] + chunks.shape[2:])
     if goes_on is None:
         sums = torch.cat([before.unsqueeze(1), chunks], dim=1).cumsum(1)
         return sums[:, :-1], sums[:, -1]
@@ -85,7 +118,7 @@ def _cut(x: Tensor, chunk: int) -> Tensor:
     """Cut x [B, T, ...] into chunks [B, N, C, ...], the last filled up with zeros."""
     pad = -x.shape[1] % chunk
     x = F.pad(x, (0, 0) * (x.ndim - 2) + (0, pad))
-    return x.unflatten(1, (-1, chunk))
+    return x.unflatten(1, (x.shape[1] // chunk, chunk))
 
 
 def _column(Z: Tensor | None) -> Tensor | None:

@@ -36,9 +36,23 @@ class FeatureMap:
         return d * self.expansion
 
 
-def _elu_plus_one(x: Tensor) -> Tensor:
-    # e^x below 0 and x + 1 above. elu(x) + 1 is the same, but rounds small features to 6e-8 or 0.
-    return x.clamp(max=0).exp() + x.clamp(min=0)
+class _EluPlusOne(torch.autograd.Function):
+    """e^x below 0 and x + 1 above, with its slope read off the value.
+
+    elu(x) + 1 is the same, but rounds small features to multiples of 6e-8. The formula in single
+    differentiable steps takes four times as long.
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        features = x.clamp(max=0).exp_().add_(x.relu())
+        ctx.save_for_backward(features)
+        return features
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        (features,) = ctx.saved_tensors
+        return gradient * features.clamp(max=1)
 
 
 def _relu(x: Tensor) -> Tensor:
@@ -58,7 +72,7 @@ FEATURE_MAPS = {
     feature_map.name: feature_map
     for feature_map in (
         # Katharopoulos et al. 2020, "Transformers are RNNs", equation 7
-        FeatureMap("elu+1", _elu_plus_one),
+        FeatureMap("elu+1", _EluPlusOne.apply),
         # Choromanski et al. 2021, "Rethinking attention with Performers", section 4: the ReLU
         # kernel, here without a random projection
         FeatureMap("relu", _relu),

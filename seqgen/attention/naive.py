@@ -40,7 +40,7 @@ def masked_product(
     out = out + first[..., None] * torch.einsum("bthk,bhkv->bthv", q, S0)
     norm = norm + first * torch.einsum("bthk,bhk->bth", q, Z0)
     last = part == part[:, -1:]
-    k, goes_on = k * last[:, :, None, None], (part[:, -1] == 0)[:, None, None]
+    k, goes_on = k * last[:, :, None, None], (part[:, -1:] == 0).all(1)[:, None, None]
     S = S0 * goes_on[..., None] + torch.einsum("bthk,bthv->bhkv", k, v)
     return out / (norm + eps).unsqueeze(-1), (S, Z0 * goes_on + k.sum(1))
 
@@ -68,7 +68,8 @@ def position_loop(
         Z = Z + k[:, t]
         norm = torch.einsum("bhk,bhk->bh", q[:, t], Z).unsqueeze(-1)
         outputs.append(torch.einsum("bhk,bhkv->bhv", q[:, t], S) / (norm + eps))
-    return torch.stack(outputs, dim=1), (S, Z)
+    out = torch.stack(outputs, dim=1) if outputs else torch.zeros_like(v)
+    return out, (S, Z)
 
 
 def softmax_loop(

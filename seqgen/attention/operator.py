@@ -50,11 +50,15 @@ def causal_linear_attention(
         float32, in float64 for float64 inputs. Differentiable in q, k, v and the initial state.
 
     Raises:
-        ValueError: shapes do not fit, or the kernel is unknown or not here.
+        ValueError: shapes or dtypes do not fit, or the kernel is unknown or not here.
     """
-    _check_shapes(q, k, v, lengths, starts, initial_state)
+    _check(q, k, v, lengths, starts, initial_state)
     chosen = choose_kernel(kernel, q.device, v.dtype)
-    options = {"lengths": lengths, "starts": starts, "eps": eps}
+    options = {
+        "lengths": None if lengths is None else lengths.long(),
+        "starts": None if starts is None else starts.bool(),
+        "eps": eps,
+    }
     work = torch.promote_types(v.dtype, torch.float32)
     if initial_state is not None:
         options["initial_state"] = tuple(x.to(work) for x in initial_state)
@@ -65,7 +69,10 @@ def causal_linear_attention(
         if feature_map is not None:
             q, k = feature_map(q.to(work)), feature_map(k.to(work))
         dtype = v.dtype
-        if feature_map is not None or (chosen == "native" and dtype not in NATIVE_DTYPES):
+        takes_dtype = chosen in ("chunked", "triton") or (
+            chosen == "native" and dtype in NATIVE_DTYPES
+        )
+        if feature_map is not None or not takes_dtype:
             q, k, v = q.to(work), k.to(work), v.to(work)
         out, state = _IMPLEMENTATIONS[chosen](q, k, v, **options)
     return out.to(dtype), state
@@ -90,16 +97,17 @@ def choose_kernel(kernel: str, device: torch.device, dtype: torch.dtype = torch.
     return kernel
 
 
-def describe_kernel(kernel: str, device: torch.device) -> str:
+def describe_kernel(kernel: str, device: torch.device, dtype: torch.dtype = torch.float32) -> str:
     """Say in a few words what `kernel` stands for on a device, and why it is nothing faster."""
-    chosen = choose_kernel(kernel, device)
+    chosen = choose_kernel(kernel, device, dtype)
     if chosen == "native":
         return f"native (C++, {instructions()})"
     if chosen == "triton":
         return "triton"
     if kernel != "auto":
         return chosen
-    reason = _why_not_native("cpu") if device.type == "cpu" else _why_not_triton(device.type)
+    reasons = {"cpu": _why_not_native("cpu")}
+    reason = reasons.get(device.type, _why_not_triton(device.type, dtype))
     return f"{chosen} (plain torch: {reason})"
 
 
@@ -107,7 +115,7 @@ def _why_not_native(device: str) -> str:
     return why_missing() if device == "cpu" else f"the C++ operators run on a CPU, not on {device}"
 
 
-def _why_not_triton(device: str, dtype: torch.dtype = torch.float32) -> str:
+def _why_not_triton(device: str, dtype: torch.dtype) -> str:
     if device != "cuda":
         return f"Triton's kernels run on a GPU, not on {device}"
     if dtype == torch.float64:
@@ -129,7 +137,7 @@ _IMPLEMENTATIONS: dict[str, Callable[..., tuple[Tensor, AttentionState]]] = {
 }
 
 
-def _check_shapes(
+def _check(
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -139,6 +147,11 @@ def _check_shapes(
 ) -> None:
     B, T, H, K = q.shape
     V = v.shape[-1]
+    if not K or not V or not q.is_floating_point() or not q.dtype == k.dtype == v.dtype:
+        raise ValueError(
+            f"q, k and v should have one floating dtype and heads of some width; they have "
+            f"{q.dtype}, {k.dtype} and {v.dtype}, and widths {K} and {V}"
+        )
     wanted = {"k": (k, (B, T, H, K)), "v": (v, (B, T, H, V))}
     if lengths is not None:
         wanted["lengths"] = (lengths, (B,))

@@ -4,12 +4,14 @@ Legend: L layers, B rows, T positions, H heads, K key width, V value width.
 """
 
 import torch
-from fast_transformers.masking import LengthMask
+from fast_transformers.masking import BaseMask
 from torch import Tensor
 
 
-class Rows(LengthMask):
+class Rows(BaseMask):
     """Goes through the library's stack as its length mask, to each layer's attention.
+
+    Unlike the library's own it never waits for the device.
 
     Attributes:
         valid: lengths [B], or None where every position counts.
@@ -31,14 +33,30 @@ class Rows(LengthMask):
         before: Tensor | None = None,
         keep: bool = False,
     ):
-        full = torch.full((n_rows,), T) if lengths is None else lengths
-        super().__init__(full, max_len=T, device=device)
+        self._n_rows, self._T, self._device = n_rows, T, device
         self.valid = lengths
         self.starts = starts
         self.before = before
         self.keep = keep
         self.states: dict[int, tuple[Tensor, ...]] = {}
         self._initial = initial
+
+    @property
+    def lengths(self) -> Tensor:
+        """Valid positions of each row [B]."""
+        if self.valid is None:
+            return torch.full((self._n_rows,), self._T, device=self._device)
+        return self.valid
+
+    @property
+    def bool_matrix(self) -> Tensor:
+        """Which positions are valid [B, T]."""
+        return torch.arange(self._T, device=self._device) < self.lengths[:, None]
+
+    @property
+    def all_ones(self) -> bool:
+        """Whether every position is known to be valid."""
+        return self.valid is None
 
     def initial_state(self, layer: int) -> tuple[Tensor, ...] | None:
         """What came before the rows, for one layer; None: nothing."""

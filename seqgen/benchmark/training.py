@@ -20,6 +20,7 @@ from seqgen.benchmark.timing import LIBRARY, Clock, Variant
 from seqgen.config import TrainConfig
 from seqgen.model.loss import token_nats
 from seqgen.model.stack import build_parallel, inner_attentions
+from seqgen.native import has_bfloat16
 from seqgen.training.optimizers import build_optimizer
 
 OURS, FULL = "causal-linear", "full"
@@ -152,7 +153,7 @@ def _why_not(name: str, subject: Subject) -> str:
     if way.attention == LIBRARY and not subject.has_library_kernel:
         return NOT_BUILT
     on_cpu = subject.device.type == "cpu"
-    if way.bfloat16 and on_cpu and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if way.bfloat16 and on_cpu and not has_bfloat16():
         return NO_BFLOAT16
     return ""
 

@@ -18,7 +18,7 @@ from rich.table import Table
 from seqgen.checkpoint import load_model
 from seqgen.commands.prepare import prepare_and_report
 from seqgen.commands.runs import Job, create
-from seqgen.commands.settings import PROJECT, console
+from seqgen.commands.settings import PROJECT, console, pick_device
 from seqgen.data.batches import held_out_pieces
 from seqgen.data.shards import PreparedData
 from seqgen.data.splits import VALIDATION
@@ -154,7 +154,9 @@ def _tell_scores(job: Job, data: PreparedData, outcome: Outcome) -> None:
         table.add_row(score.name, f"{score.nats_per_token:.3f}", bits, f"{score.bits_per_unit:.3f}")
     console.print(table)
     with console.status("scoring whole pieces"):
-        ranges = nats_by_position(load_model(job.run.path).model, data, pieces)
+        device = "cpu" if job.config.train.accelerator == "cpu" else pick_device(None)
+        model = load_model(job.run.path, device=device).model
+        ranges = nats_by_position(model, data, pieces)
     console.print(_by_position(ranges, job.config.train.context_length))
     write_json(
         job.run.path / "validation.json",

@@ -118,7 +118,10 @@ class SequenceModel(nn.Module):
             return hidden, None
         if lengths is None:
             lengths = torch.full((B,), T, device=tokens.device)
-        return hidden, self._state_after(rows, embeddings, positions.expand(B, T), lengths)
+        position = positions.expand(B, T).gather(1, (lengths - 1).clamp(min=0)[:, None])[:, 0] + 1
+        if (lengths == 0).any():  # such rows are where they were
+            position = torch.where(lengths > 0, position, state.position if state else 0)
+        return hidden, self._state_after(rows, embeddings, position, lengths)
 
     def forward(
         self, tokens: Tensor, lengths: Tensor | None = None, *, starts: Tensor | None = None
@@ -131,7 +134,7 @@ class SequenceModel(nn.Module):
         return RecurrentModel(self)
 
     def _state_after(
-        self, rows: Rows, embeddings: Tensor, positions: Tensor, lengths: Tensor
+        self, rows: Rows, embeddings: Tensor, position: Tensor, lengths: Tensor
     ) -> State:
         """Gather the state after the last valid position of each row.
 
@@ -139,7 +142,6 @@ class SequenceModel(nn.Module):
         those from before the piece that the row ends in count as zeros.
         """
         row = torch.arange(len(lengths), device=lengths.device)
-        position = positions[row, lengths - 1] + 1
         back = torch.arange(self.n_recent, device=lengths.device)
         recent = embeddings[row[:, None], lengths[:, None] + back]
         inside = position[:, None] - self.n_recent + back >= 0

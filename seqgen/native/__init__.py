@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 LIBRARY = "_library*.so"
+INTERFACE = 1  # as in library.cpp; a library that was built from other sources has another
 
 
 def _load() -> str:
@@ -20,6 +21,10 @@ def _load() -> str:
     except OSError as error:
         reason = str(error).splitlines()[0]
         return f"the C++ operators do not load and must be built again (make install): {reason}"
+    if not hasattr(torch.ops.seqgen, "interface") or torch.ops.seqgen.interface() != INTERFACE:
+        return (
+            "the C++ operators were built from other sources and must be built again: make install"
+        )
     return ""
 
 
@@ -34,3 +39,8 @@ def why_missing() -> str:
 def instructions() -> str:
     """Which instructions the operators use on this processor: avx512, avx2 or baseline."""
     return torch.ops.seqgen.instructions()
+
+
+def has_bfloat16() -> bool:
+    """Whether this CPU multiplies bfloat16 matrices by instructions of its own."""
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()

@@ -10,6 +10,7 @@
 #include <torch/headeronly/core/ScalarType.h>
 #include <torch/headeronly/util/Exception.h>
 
+#include <initializer_list>
 #include <optional>
 #include <string>
 #include <tuple>
@@ -23,9 +24,15 @@ using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 using OptionalTensor = std::optional<Tensor>;
 
+// Raised with every change of a signature below; native/__init__.py says which one it was written for.
+constexpr int64_t INTERFACE = 1;
+
 // The widest instructions of this processor; SEQGEN_CPU=avx2 or =baseline asks for less.
 const Kernels& choose_kernels() {
   const char* asked = getenv("SEQGEN_CPU");
+  bool known = !asked;
+  for (const char* name : {"", "avx512", "avx2", "baseline"}) known = known || !strcmp(asked, name);
+  STD_TORCH_CHECK(known, "SEQGEN_CPU=", asked, ": known are avx512, avx2 and baseline");
   auto allowed = [&](const char* name) { return !asked || !*asked || !strcmp(asked, name); };
 #if defined(__x86_64__)
   __builtin_cpu_init();
@@ -44,6 +51,7 @@ const Kernels& kernels() {
 }
 
 std::string instructions() { return kernels().name; }
+int64_t interface() { return INTERFACE; }
 
 ScalarType state_type(const Tensor& x) {
   return x.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
@@ -77,9 +85,11 @@ void check_state(const OptionalTensor& S, const OptionalTensor& Z, const Problem
 
 // What both directions are given. The tensors must outlive the problem.
 Problem problem(const Tensor& q, const Tensor& k, const Tensor& v, const OptionalTensor& lengths,
-                const OptionalTensor& starts, const OptionalTensor& S, const OptionalTensor& Z, double eps, int64_t feature_map) {
+                const OptionalTensor& starts, const OptionalTensor& S, const OptionalTensor& Z, double eps,
+                int64_t feature_map) {
   Problem p{};
   p.B = q.size(0), p.T = q.size(1), p.H = q.size(2), p.K = q.size(3), p.V = v.size(3);
+  STD_TORCH_CHECK(p.K > 0 && p.V > 0, "causal_linear: heads have a width");
   ScalarType type = q.scalar_type();
   STD_TORCH_CHECK(type == ScalarType::Float || type == ScalarType::Double || type == ScalarType::BFloat16,
                   "causal_linear: q, k and v are float32, float64 or bfloat16");
@@ -100,12 +110,14 @@ Problem problem(const Tensor& q, const Tensor& k, const Tensor& v, const Optiona
 }
 
 void run(Run part, const Problem& p) {
-  if (p.K && p.V) torch::stable::parallel_for(0, p.B * p.H, 1, [&](int64_t begin, int64_t end) { part(p, begin, end); });
+  torch::stable::parallel_for(0, p.B * p.H, 1, [&](int64_t begin, int64_t end) { part(p, begin, end); });
 }
 
-std::tuple<Tensor, Tensor, Tensor> causal_linear(Tensor q, Tensor k, Tensor v, OptionalTensor lengths, OptionalTensor starts, OptionalTensor S,
-                                                 OptionalTensor Z, double eps, int64_t feature_map) {
-  q = readable(q), k = readable(k), v = readable(v), lengths = readable(lengths), starts = readable(starts), S = readable(S), Z = readable(Z);
+std::tuple<Tensor, Tensor, Tensor> causal_linear(Tensor q, Tensor k, Tensor v, OptionalTensor lengths,
+                                                 OptionalTensor starts, OptionalTensor S, OptionalTensor Z, double eps,
+                                                 int64_t feature_map) {
+  q = readable(q), k = readable(k), v = readable(v);
+  lengths = readable(lengths), starts = readable(starts), S = readable(S), Z = readable(Z);
   Problem p = problem(q, k, v, lengths, starts, S, Z, eps, feature_map);
   Tensor out = torch::stable::new_empty(v, {p.B, p.T, p.H, p.V});
   Tensor S_end = torch::stable::new_empty(v, {p.B, p.H, p.K, p.V}, state_type(q));
@@ -118,13 +130,15 @@ std::tuple<Tensor, Tensor, Tensor> causal_linear(Tensor q, Tensor k, Tensor v, O
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> causal_linear_backward(
     Tensor out_gradient, OptionalTensor S_gradient, OptionalTensor Z_gradient, Tensor q, Tensor k, Tensor v,
     OptionalTensor lengths, OptionalTensor starts, OptionalTensor S, OptionalTensor Z, double eps, int64_t feature_map) {
-  q = readable(q), k = readable(k), v = readable(v), lengths = readable(lengths), starts = readable(starts), S = readable(S), Z = readable(Z);
+  q = readable(q), k = readable(k), v = readable(v);
+  lengths = readable(lengths), starts = readable(starts), S = readable(S), Z = readable(Z);
   out_gradient = readable(out_gradient), S_gradient = readable(S_gradient), Z_gradient = readable(Z_gradient);
   Problem p = problem(q, k, v, lengths, starts, S, Z, eps, feature_map);
   check(out_gradient, "the gradient of out", v.scalar_type(), {p.B, p.T, p.H, p.V});
   if (S_gradient) check(*S_gradient, "the gradient of S", state_type(q), {p.B, p.H, p.K, p.V});
   if (Z_gradient) check(*Z_gradient, "the gradient of Z", state_type(q), {p.B, p.H, p.K});
-  Tensor dq = torch::stable::new_empty(q, {p.B, p.T, p.H, p.K}), dk = torch::stable::new_empty(k, {p.B, p.T, p.H, p.K});
+  Tensor dq = torch::stable::new_empty(q, {p.B, p.T, p.H, p.K});
+  Tensor dk = torch::stable::new_empty(k, {p.B, p.T, p.H, p.K});
   Tensor dv = torch::stable::new_empty(v, {p.B, p.T, p.H, p.V});
   Tensor dS = torch::stable::new_empty(v, {p.B, p.H, p.K, p.V}, state_type(q));
   Tensor dZ = torch::stable::new_empty(v, {p.B, p.H, p.K}, state_type(q));
@@ -138,17 +152,21 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> causal_linear_backward(
 }  // namespace
 
 STABLE_TORCH_LIBRARY(seqgen, m) {
+  m.def("interface() -> int");
   m.def("instructions() -> str");
   m.def(
-      "causal_linear(Tensor q, Tensor k, Tensor v, Tensor? lengths, Tensor? starts, Tensor? S, Tensor? Z, float eps, int feature_map)"
-      " -> (Tensor, Tensor, Tensor)");
+      "causal_linear(Tensor q, Tensor k, Tensor v, Tensor? lengths, Tensor? starts, Tensor? S, Tensor? Z, float eps,"
+      " int feature_map) -> (Tensor, Tensor, Tensor)");
   m.def(
       "causal_linear_backward(Tensor out_gradient, Tensor? S_gradient, Tensor? Z_gradient, Tensor q, Tensor k,"
       " Tensor v, Tensor? lengths, Tensor? starts, Tensor? S, Tensor? Z, float eps, int feature_map)"
       " -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
 }
 
-STABLE_TORCH_LIBRARY_IMPL(seqgen, CompositeExplicitAutograd, m) { m.impl("instructions", TORCH_BOX(&instructions)); }
+STABLE_TORCH_LIBRARY_IMPL(seqgen, CompositeExplicitAutograd, m) {
+  m.impl("interface", TORCH_BOX(&interface));
+  m.impl("instructions", TORCH_BOX(&instructions));
+}
 
 STABLE_TORCH_LIBRARY_IMPL(seqgen, CPU, m) {
   m.impl("causal_linear", TORCH_BOX(&causal_linear));

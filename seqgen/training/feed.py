@@ -38,6 +38,7 @@ class Rows(NamedTuple):
         starts: booleans [B, T], true where a new piece begins that must not see what came before;
             None: nowhere.
         targets: booleans [B, T], true where the next token is to be predicted.
+        n_targets: how many of them are true.
         continues: whether each row goes on where the same row of the step before ended.
         weight: what a sum over these rows' targets is multiplied by, so that the mean over
             processes and parts is the mean over all targets of the step.
@@ -49,6 +50,7 @@ class Rows(NamedTuple):
     lengths: Tensor
     starts: Tensor | None
     targets: Tensor
+    n_targets: int
     continues: bool
     weight: float
     sources: tuple[str, ...]
@@ -155,14 +157,15 @@ class FeedModule(LightningDataModule):
 def _rows(batch: Batch, rows: slice, *, weight: float, waited: float) -> Rows:
     lengths = batch.lengths[rows]
     T = lengths.max()
-    starts = batch.starts[rows, :T]
+    starts, targets = batch.starts[rows, :T], batch.targets[rows, :T]
     # A start that opens a row is none, unless a state came before it.
     inner = starts if batch.continues else starts[:, 1:]
     return Rows(
         tokens=torch.from_numpy(batch.tokens[rows, : T + 1]),
         lengths=torch.from_numpy(lengths),
         starts=torch.from_numpy(starts) if inner.any() else None,
-        targets=torch.from_numpy(batch.targets[rows, :T]),
+        targets=torch.from_numpy(targets),
+        n_targets=int(targets.sum()),
         continues=batch.continues,
         weight=weight,
         sources=batch.sources[rows],

@@ -60,7 +60,7 @@ class TrainingModule(LightningModule):
         if self._config.precision.startswith("16") and not torch.isfinite(loss):
             raise UserError(self._diverged("loss"))
         self._step_loss = self._step_loss + loss.detach() / self._config.accumulate
-        self._tokens_since += int(rows.targets.sum())
+        self._tokens_since += rows.n_targets
         self._waited_since += rows.waited
         return loss
 
@@ -75,7 +75,7 @@ class TrainingModule(LightningModule):
         special = torch.tensor(self.model.vocabulary.special_ids, device=targets.device)
         material = ~torch.isin(targets[..., 0], special)
         units = self._count_units(targets[rows.targets].cpu().numpy())
-        sums = (nats.sum(), rows.targets.sum(), (nats * material).sum(), units)
+        sums = (nats.sum(), rows.n_targets, (nats * material).sum(), units)
         self._held_out += torch.tensor([float(x) for x in sums], dtype=torch.float64)
 
     def on_validation_epoch_start(self) -> None:
@@ -138,12 +138,14 @@ class TrainingModule(LightningModule):
 
     def on_fit_start(self) -> None:
         """Choose the attention kernel, now that the device is known, and say which it is."""
-        try:
-            self.model.use_kernel(self._kernel)
-        except ValueError as error:
-            raise UserError(f"attention.kernel={self._kernel}: {error}") from None
-        if self.trainer.is_global_zero and self.model.config.attention == "causal-linear":
-            self._tell(f"attention kernel: {describe_kernel(self._kernel, self.device)}")
+        if self.model.config.attention == "causal-linear":
+            try:
+                self.model.use_kernel(self._kernel)
+                said = describe_kernel(self._kernel, self.device, self.dtype)
+            except ValueError as error:
+                raise UserError(f"attention.kernel={self._kernel}: {error}") from None
+            if self.trainer.is_global_zero:
+                self._tell(f"attention kernel: {said}")
         self.model.recompute = self._config.recompute
         if self._config.compile:
             self.model.stack.compile()

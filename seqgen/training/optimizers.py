@@ -20,7 +20,8 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
         weight_decay=config.weight_decay,
     )
     # One kernel for the whole update; it would hide the gradients' scale from half precision.
-    fused = not config.precision.startswith("16")
+    devices = {parameter.device.type for parameter in model.parameters()}
+    fused = devices <= {"cpu", "cuda", "mps"} and not config.precision.startswith("16")
     betas = (0.9, config.beta2)
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=betas, fused=fused)
 

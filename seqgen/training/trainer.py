@@ -23,6 +23,7 @@ from seqgen.data.shards import PreparedData
 from seqgen.data.splits import VALIDATION
 from seqgen.errors import UserError
 from seqgen.model.sequence_model import SequenceModel
+from seqgen.native import has_bfloat16
 from seqgen.training.callbacks import (
     DrawSample,
     KeepBestModel,
@@ -205,11 +206,7 @@ def _build_trainer(
 
 def _is_slow_bfloat16(trainer: Trainer, config: TrainConfig) -> bool:
     on_cpu = trainer.strategy.root_device.type == "cpu" and trainer.is_global_zero
-    return (
-        on_cpu
-        and config.precision.startswith("bf16")
-        and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    )
+    return on_cpu and config.precision.startswith("bf16") and not has_bfloat16()
 
 
 def _checkpoint_step(path: Path) -> int:

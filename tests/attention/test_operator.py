@@ -91,7 +91,7 @@ def test_fast_kernels_equal_the_reference(kernel, dtype, tolerance, with_starts,
         assert_close(got, wanted, tolerance)
 
 
-@pytest.mark.parametrize("kernel", FAST)
+@pytest.mark.parametrize("kernel", KERNELS)
 def test_bfloat16_is_summed_in_float32(kernel):
     """Against the exact results for the rounded inputs: only what is handed out is rounded."""
     inputs, weights = draw((2, 700, 2, 16, 16))
@@ -105,7 +105,7 @@ def test_bfloat16_is_summed_in_float32(kernel):
         assert float((a - b).abs().max() / b.abs().max()) < 2e-6
 
 
-@pytest.mark.parametrize("kernel", FAST)
+@pytest.mark.parametrize("kernel", KERNELS)
 def test_half_precision_is_taken_and_given_back(kernel):
     inputs, _ = draw((1, 70, 2, 8, 8))
     q, k, v = (x.half() for x in inputs[:3])
@@ -233,14 +233,35 @@ def test_an_empty_row_gives_zeros_and_an_untouched_state(kernel):
 
 
 @pytest.mark.parametrize("kernel", FAST)
-def test_not_a_number_stays_one_and_infinity_spoils_no_other_row(kernel):
-    (q, k, v, *_), _ = draw((2, 40, 1, 8, 8))
-    q, k, v = q.float(), k.float(), v.float()
-    clean, _ = causal_linear_attention(q, k, v, feature_map=FEATURE_MAPS["elu+1"], kernel=kernel)
-    k[0, 10], v[0, 10] = float("nan"), float("inf")
-    out, _ = causal_linear_attention(q, k, v, feature_map=FEATURE_MAPS["elu+1"], kernel=kernel)
-    assert out[0, 10:].isnan().all()
-    assert torch.equal(out[1], clean[1])
+@pytest.mark.parametrize("width", [5, 8, 12])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("where", [0, 1, 2])
+def test_what_is_not_finite_spoils_its_own_head_only(kernel, width, bad, where):
+    """Of the same row and of others, in outputs and gradients."""
+
+    def run(*inputs):
+        leaves = [x.float().clone().requires_grad_() for x in inputs]
+        out, _ = causal_linear_attention(*leaves, feature_map=FEATURE_MAPS["elu+1"], kernel=kernel)
+        return [out.detach(), *torch.autograd.grad(out.sum(), leaves)]
+
+    (*inputs, _, _), _ = draw((3, 70, 2, width, width))
+    clean = run(*inputs)
+    inputs[where][0, 3, 0, 0] = bad
+    dirty = run(*inputs)
+    assert not dirty[0][0, 3:, 0].isfinite().all()
+    for a, b in zip(clean, dirty, strict=True):
+        assert torch.equal(a[0, :, 1], b[0, :, 1])
+        assert torch.equal(a[1:], b[1:])
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("shape", [(0, 5, 2, 4), (2, 0, 2, 4), (2, 5, 0, 4)])
+def test_nothing_at_all_is_no_crash(kernel, shape):
+    empty = torch.zeros(shape, requires_grad=True)
+    out, (S, Z) = causal_linear_attention(empty, empty, empty, kernel=kernel)
+    assert out.shape == shape
+    assert S.abs().sum() == Z.abs().sum() == 0
+    (out.sum() + S.sum()).backward()
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -251,6 +272,17 @@ def test_no_autocast_inside(kernel):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         inside, _ = causal_linear_attention(q, k, v, kernel=kernel)
     assert torch.equal(plain, inside)
+
+
+def test_segments_of_any_size_are_the_same(monkeypatch):
+    shape = (2, 150, 3, 8, 5)
+    inputs, weights = draw(shape)
+    lengths, starts = lengths_and_starts(shape)
+    options = {"lengths": lengths, "starts": starts}
+    wanted = everything(position_loop, inputs, weights, **options)
+    for numbers in (1, 70 * 2 * 3 * 8, 2**30):
+        monkeypatch.setattr("seqgen.attention.chunked.SEGMENT", numbers)
+        assert_close(everything(chunked, inputs, weights, **options), wanted, 1e-10)
 
 
 def test_chunks_of_any_size_are_the_same():

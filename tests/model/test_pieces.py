@@ -110,6 +110,20 @@ def test_prefill_goes_on_from_any_state(tiny, toy_vocabulary):
     assert (end.S - last.S).abs().max() < 1e-4
 
 
+def test_an_empty_row_leaves_the_state_where_it_was(tiny, toy_vocabulary):
+    model = tiny(toy_vocabulary)
+    tokens = random_tokens(toy_vocabulary, 2, 12)
+    with torch.no_grad():
+        _, before = model.run(tokens[:, :7], keep_state=True)
+        _, after = model.run(tokens[:, 7:], torch.tensor([0, 5]), state=before, keep_state=True)
+        _, fresh = model.run(tokens, torch.tensor([0, 12]), keep_state=True)
+    assert after.position.tolist() == [7, 12]
+    assert torch.equal(after.S[:, 0], before.S[:, 0])
+    assert torch.equal(after.recent[0], before.recent[0])
+    assert fresh.position.tolist() == [0, 12]
+    assert fresh.S[:, 0].abs().sum() == 0
+
+
 def test_positions_count_from_each_start():
     starts = torch.tensor([[False, False, True, False], [True, True, False, False]])
     first = torch.tensor([10, 7])
@@ -164,11 +178,13 @@ def test_the_model_is_the_same_with_every_kernel(tiny, plain_vocabulary, kernel)
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
 def test_a_compiled_stack_is_one_graph_and_computes_the_same(tiny, plain_vocabulary):
     """Our attention does not break the graph, as the library's kernel would."""
-    model = tiny(plain_vocabulary)
+    model = tiny(plain_vocabulary, dropout=0.2)
     row, starts = one_row(random_tokens(plain_vocabulary, len(LENGTHS), max(LENGTHS)))
     with torch.no_grad():
         wanted = model(row, starts=starts)[0]
     model.stack.compile(backend="aot_eager", fullgraph=True)
+    assert torch.isfinite(model.train()(row, starts=starts)[0]).all()  # dropout does not break it
+    model.eval()
     got = model(row, starts=starts)
     assert (got[0] - wanted).abs().max() < 1e-5
     assert all(torch.isfinite(g).all() for g in gradients(model, got))
