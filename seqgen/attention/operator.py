@@ -18,6 +18,7 @@ from seqgen.native import instructions, why_missing
 
 KERNELS = ("auto", "naive", "chunked", "native", "triton")
 HAS_TRITON = find_spec("triton") is not None
+_FUSED = (None, *map(FEATURE_MAPS.get, filter(None, FUSED_MAPS)))  # maps that native applies itself
 
 
 def causal_linear_attention(
@@ -63,19 +64,20 @@ def causal_linear_attention(
     if initial_state is not None:
         options["initial_state"] = tuple(x.to(work) for x in initial_state)
     with torch.autocast(q.device.type, enabled=False):  # products of sums stay in float32
-        if chosen == "native" and feature_map in (None, *map(FEATURE_MAPS.get, FUSED_MAPS)):
-            options["feature_map"] = feature_map.name if feature_map else None
-            feature_map = None
-        if feature_map is not None:
-            q, k = feature_map(q.to(work)), feature_map(k.to(work))
         dtype = v.dtype
-        takes_dtype = chosen in ("chunked", "triton") or (
-            chosen == "native" and dtype in NATIVE_DTYPES
-        )
-        if feature_map is not None or not takes_dtype:
+        if chosen == "native" and feature_map in _FUSED:
+            options["feature_map"] = feature_map and feature_map.name
+        elif feature_map is not None:
+            q, k, v = feature_map(q.to(work)), feature_map(k.to(work)), v.to(work)
+        if not _takes(chosen, dtype):
             q, k, v = q.to(work), k.to(work), v.to(work)
         out, state = _IMPLEMENTATIONS[chosen](q, k, v, **options)
     return out.to(dtype), state
+
+
+def _takes(kernel: str, dtype: torch.dtype) -> bool:
+    """Whether an implementation takes inputs of a dtype and keeps its own sums in float32."""
+    return kernel in ("chunked", "triton") or (kernel == "native" and dtype in NATIVE_DTYPES)
 
 
 def choose_kernel(kernel: str, device: torch.device, dtype: torch.dtype = torch.float32) -> str:

@@ -113,11 +113,7 @@ def train(
     if show_progress:
         callbacks.append(StepBar(leave=True))
     trainer = _build_trainer(run, config, callbacks, resumed_step, show_progress=show_progress)
-    if _is_slow_bfloat16(trainer, config):
-        tell(
-            f"train.precision={config.precision}: this CPU has no bfloat16 instructions, so matrix "
-            f"products will take many times as long as with 32-true"
-        )
+    _warn_of_slow_bfloat16(trainer, config, tell)
     feed = FeedModule(data, config, seed=seed)
     with stopper:
         trainer.fit(module, feed, ckpt_path=run.last if resume else None, weights_only=True)
@@ -204,9 +200,15 @@ def _build_trainer(
         ) from None
 
 
-def _is_slow_bfloat16(trainer: Trainer, config: TrainConfig) -> bool:
+def _warn_of_slow_bfloat16(
+    trainer: Trainer, config: TrainConfig, tell: Callable[[str], None]
+) -> None:
     on_cpu = trainer.strategy.root_device.type == "cpu" and trainer.is_global_zero
-    return on_cpu and config.precision.startswith("bf16") and not has_bfloat16()
+    if on_cpu and config.precision.startswith("bf16") and not has_bfloat16():
+        tell(
+            f"train.precision={config.precision}: this CPU has no bfloat16 instructions, so matrix "
+            f"products will take many times as long as with 32-true"
+        )
 
 
 def _checkpoint_step(path: Path) -> int:
