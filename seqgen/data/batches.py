@@ -22,7 +22,9 @@ class Batch:
         lengths: positions of each row that are followed by a true token [B].
         starts: where a token is the first of its window in this row [B, T + 1]; never at padding.
         sources: the file each row comes from, or its files joined by commas.
-        continues: whether each row goes on from the last token of the same row of the batch before.
+        continues: whether each row goes on from the last token of the same row of the batch before
+            it in the same turn.
+        turn: number of the turn, where batches take turns; see `StreamBatches`.
     """
 
     tokens: np.ndarray
@@ -30,6 +32,7 @@ class Batch:
     starts: np.ndarray
     sources: tuple[str, ...]
     continues: bool = False
+    turn: int = 0
 
     @property
     def targets(self) -> np.ndarray:

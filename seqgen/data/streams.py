@@ -1,7 +1,8 @@
 """Batches that go through long pieces window after window, for training with a carried state.
 
-All pieces of an epoch are one stream of tokens, cut into B lanes of equal length; row b of each
-batch is the next part of lane b. Batch k is a pure function of (seed, k).
+All pieces of an epoch are one stream of tokens, cut into lanes of equal length, B of them for each
+turn; row b of a turn's next batch is the next part of its lane b. Batch k is a pure function of
+(seed, k).
 Legend: B rows, T targets of a row, F fields, P pieces.
 """
 
@@ -14,16 +15,28 @@ from seqgen.data.batches import Batch, join_files, lay_out, usable_pieces
 from seqgen.data.shards import Piece, PreparedData, VariantTable
 from seqgen.errors import UserError
 
+OPEN_LANES = 64  # pieces that are being read at a time, so that steps in a row differ
+FEWEST_WINDOWS = 4  # in a lane; a small corpus has fewer lanes
+
 
 class StreamBatches:
-    """An endless series of batches, each of which continues the one before within an epoch.
+    """An endless series of batches that take turns: each continues the last one of its turn.
 
-    The last token of a row is the first of the same row in the next batch. The first batch of an
-    epoch begins anew, in the middle of pieces too, and the last one may be shorter.
+    Batches that follow one another hold other pieces, as if they were shuffled; with one turn, a
+    few pieces would be all that a model sees for many steps. The last token of a row is the first
+    of the same row in the turn's next batch. The first batches of an epoch begin anew, in the
+    middle of pieces too, and the last ones may be shorter.
     """
 
     def __init__(
-        self, data: PreparedData, *, split: str, seed: int, batch_size: int, context_length: int
+        self,
+        data: PreparedData,
+        *,
+        split: str,
+        seed: int,
+        batch_size: int,
+        context_length: int,
+        open_lanes: int = OPEN_LANES,
     ):
         self._data = data
         self._pieces = usable_pieces(data, split)
@@ -38,21 +51,24 @@ class StreamBatches:
                 f"prepared data in {data.folder} has {n_tokens} tokens for {split}, too few for "
                 f"{batch_size} rows of at least 2: it takes {2 * batch_size}, or fewer rows"
             )
-        self._lane_length = n_tokens // batch_size
+        room = n_tokens // (batch_size * FEWEST_WINDOWS * context_length)
+        self.n_turns = max(1, min(-(-open_lanes // batch_size), room))
+        self._lane_length = n_tokens // (batch_size * self.n_turns)
         self._epoch = lru_cache(maxsize=2)(self._draw_epoch)
 
     @property
     def batches_per_epoch(self) -> int:
         """Batches that go through every piece once, but for what is left out at the end."""
-        return -(-(self._lane_length - 1) // self._context)
+        return self.n_turns * -(-(self._lane_length - 1) // self._context)
 
     def batch(self, k: int) -> Batch:
         """Return batch k, counted from 0."""
-        epoch, place = divmod(k, self.batches_per_epoch)
+        epoch, number = divmod(k, self.batches_per_epoch)
+        place, turn = divmod(number, self.n_turns)
         order, begins, shifts = self._epoch(epoch)
         first = place * self._context
         stop = min(first + self._context + 1, self._lane_length)
-        lanes = np.arange(self._batch_size) * self._lane_length
+        lanes = (turn * self._batch_size + np.arange(self._batch_size)) * self._lane_length
         stream = lanes[:, None] + np.arange(first, stop)  # places in the stream [B, T + 1]
         pieces = np.searchsorted(begins, stream, side="right") - 1
         starts = begins[pieces] == stream
@@ -65,6 +81,7 @@ class StreamBatches:
             starts=starts,
             sources=tuple(join_files(self._pieces, order[row[0] : row[-1] + 1]) for row in pieces),
             continues=continues,
+            turn=turn,
         )
 
     def _draw_epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

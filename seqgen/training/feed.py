@@ -39,7 +39,8 @@ class Rows(NamedTuple):
             None: nowhere.
         targets: booleans [B, T], true where the next token is to be predicted.
         n_targets: how many of them are true.
-        continues: whether each row goes on where the same row of the step before ended.
+        continues: whether each row goes on where the same row of the turn's last step ended.
+        turn: number of the turn, where steps take turns.
         weight: what a sum over these rows' targets is multiplied by, so that the mean over
             processes and parts is the mean over all targets of the step.
         sources: the files of each row.
@@ -52,6 +53,7 @@ class Rows(NamedTuple):
     targets: Tensor
     n_targets: int
     continues: bool
+    turn: int
     weight: float
     sources: tuple[str, ...]
     waited: float
@@ -167,6 +169,7 @@ def _rows(batch: Batch, rows: slice, *, weight: float, waited: float) -> Rows:
         targets=torch.from_numpy(targets),
         n_targets=int(targets.sum()),
         continues=batch.continues,
+        turn=batch.turn,
         weight=weight,
         sources=batch.sources[rows],
         waited=waited,

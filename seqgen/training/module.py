@@ -48,7 +48,7 @@ class TrainingModule(LightningModule):
         self._gradient_norm = torch.zeros(())
         self._learning_rate = 0.0
         self._sources: tuple[str, ...] = ()  # files of the step at hand
-        self._carried: dict[int, State] = {}  # by part of the step
+        self._carried: dict[tuple[int, int], State] = {}  # by turn and part of the step
         self._restart_clock()
 
     def training_step(self, rows: Rows, batch_index: int) -> Tensor:
@@ -127,14 +127,14 @@ class TrainingModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         """Keep the carried states, so that a resumed run goes on from them."""
         checkpoint["carried"] = {
-            part: (state.attention, state.recent, state.position)
-            for part, state in self._carried.items()
+            place: (state.attention, state.recent, state.position)
+            for place, state in self._carried.items()
         }
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         """Take the carried states back."""
-        for part, tensors in checkpoint.get("carried", {}).items():
-            self._carried[part] = State(*tensors)
+        for place, tensors in checkpoint.get("carried", {}).items():
+            self._carried[place] = State(*tensors)
 
     def on_fit_start(self) -> None:
         """Choose the attention kernel, now that the device is known, and say which it is."""
@@ -152,9 +152,9 @@ class TrainingModule(LightningModule):
 
     def on_train_start(self) -> None:
         """Start the clock; bring a resumed state to where the model is."""
-        for part, state in self._carried.items():
+        for place, state in self._carried.items():
             attention = tuple(x.to(self.device) for x in state.attention)
-            self._carried[part] = State(
+            self._carried[place] = State(
                 attention, state.recent.to(self.device), state.position.to(self.device)
             )
         self._restart_clock()
@@ -197,12 +197,13 @@ class TrainingModule(LightningModule):
 
     def _training_nats(self, rows: Rows, part: int) -> Tensor:
         """Nats per target [B, T] of one part of a step, from the state carried to it, if any."""
-        state = self._carried.get(part) if rows.continues else None
+        place = (rows.turn, part)
+        state = self._carried.get(place) if rows.continues else None
         carry = self._config.carry_state
         smoothing = self._config.label_smoothing
         nats, end = self._nats(rows, state=state, keep_state=carry, label_smoothing=smoothing)
         if carry:
-            self._carried[part] = end.detach()  # what came before is not learned from again
+            self._carried[place] = end.detach()  # what came before is not learned from again
         return nats
 
     def _nats(

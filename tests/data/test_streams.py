@@ -17,9 +17,14 @@ def data(made_data):
     return made_data(LENGTHS)
 
 
-def streams(data, *, seed=0, batch_size=LANES, context_length=CONTEXT):
+def streams(data, *, seed=0, batch_size=LANES, context_length=CONTEXT, open_lanes=LANES):
     return StreamBatches(
-        data, split=TRAIN, seed=seed, batch_size=batch_size, context_length=context_length
+        data,
+        split=TRAIN,
+        seed=seed,
+        batch_size=batch_size,
+        context_length=context_length,
+        open_lanes=open_lanes,
     )
 
 
@@ -166,3 +171,22 @@ def test_a_corpus_too_small_for_its_rows_is_refused_with_the_numbers(made_data):
 def test_a_split_without_pieces_is_refused(data):
     with pytest.raises(UserError, match="no pieces for validation"):
         StreamBatches(data, split=VALIDATION, seed=0, batch_size=1, context_length=4)
+
+
+@pytest.mark.parametrize("context_length", [4, 5])
+def test_turns_together_are_the_lanes_of_one_large_batch(data, context_length):
+    together = streams(data, batch_size=6, context_length=context_length, open_lanes=6)
+    turns = streams(data, batch_size=2, context_length=context_length, open_lanes=6)
+    assert (together.n_turns, turns.n_turns) == (1, 3)
+    assert turns.batches_per_epoch == 3 * together.batches_per_epoch
+    for k in range(2 * together.batches_per_epoch):
+        whole, parts = together.batch(k), [turns.batch(3 * k + turn) for turn in range(3)]
+        assert [part.turn for part in parts] == [0, 1, 2]
+        assert {part.continues for part in parts} == {whole.continues}
+        assert np.array_equal(whole.tokens, np.concatenate([part.tokens for part in parts]))
+        assert np.array_equal(whole.starts, np.concatenate([part.starts for part in parts]))
+
+
+def test_a_small_corpus_has_fewer_turns(data):
+    assert streams(data, batch_size=2, context_length=10, open_lanes=64).n_turns == 2
+    assert streams(data, batch_size=2, context_length=100, open_lanes=64).n_turns == 1
