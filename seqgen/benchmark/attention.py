@@ -19,7 +19,7 @@ from seqgen.benchmark.timing import LIBRARY, Clock, Variant
 from seqgen.model.stack import build_parallel, inner_attentions, stack_arguments
 
 KERNELS = ("native", "chunked", "triton")
-BFLOAT16 = "-bfloat16"
+BFLOAT16 = "-bf16"
 VARIANTS = (
     LIBRARY,
     *(kernel + dtype for kernel in KERNELS for dtype in ("", BFLOAT16)),

@@ -12,7 +12,7 @@ from seqgen.benchmark.training import FULL, OURS, WAYS, Trainee
 TRAINING = {
     "training-library": LIBRARY,
     "training": OURS,
-    "training-chunked": "causal-linear-chunked",
+    "training-chunked": "chunked",
     "training-full": FULL,
 }
 RECOMPUTED = "training-recomputed"

@@ -15,7 +15,7 @@ TITLES = {
     "decode": "decode: one step after so many tokens, whole call",
     "prefill": "prefill: reading a prompt",
     "attention": "attention: one layer, forward and backward",
-    "training": "training: one step (forward, loss, backward, AdamW)",
+    "training": "training: one step (forward, loss, backward, AdamW), nothing drops out",
     "memory": "memory: what one stream carries, and one row of a training step keeps",
 }
 
