@@ -157,7 +157,7 @@ def _tell_scores(job: Job, data: PreparedData, outcome: Outcome) -> None:
         device = "cpu" if job.config.train.accelerator == "cpu" else pick_device(None)
         model = load_model(job.run.path, device=device).model
         ranges = nats_by_position(model, data, pieces)
-    console.print(_by_position(ranges, job.config.train.context_length))
+    console.print(_by_position(ranges))
     write_json(
         job.run.path / "validation.json",
         {
@@ -170,8 +170,8 @@ def _tell_scores(job: Job, data: PreparedData, outcome: Outcome) -> None:
     )
 
 
-def _by_position(ranges: Sequence[Range], context_length: int) -> Table:
-    table = Table(title=f"Whole pieces in one pass; windows of {context_length} were learned from")
+def _by_position(ranges: Sequence[Range]) -> Table:
+    table = Table(title="Whole pieces, by position")
     for column in ("positions", "targets", "nats per token"):
         table.add_column(column, justify="right")
     for part in ranges:

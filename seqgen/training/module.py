@@ -143,7 +143,7 @@ class TrainingModule(LightningModule):
                 self.model.use_kernel(self._kernel)
                 said = describe_kernel(self._kernel, self.device, self.dtype)
             except ValueError as error:
-                raise UserError(f"attention.kernel={self._kernel}: {error}") from None
+                raise UserError(f"{error}; attention.kernel=auto takes what is here") from None
             if self.trainer.is_global_zero:
                 self._tell(f"attention kernel: {said}")
         self.model.recompute = self._config.recompute

@@ -78,7 +78,7 @@ def test_a_carried_state_changes_what_is_learned(run_steps):
 
 
 def test_an_attention_kernel_that_cannot_run_is_named(run_steps):
-    with pytest.raises(UserError, match=r"attention.kernel=triton: .* run on a GPU"):
+    with pytest.raises(UserError, match=r"'triton' cannot be used: .* run on a GPU.*kernel=auto"):
         run_steps("no", kernel="triton")
 
 
