@@ -17,7 +17,7 @@ TRAINING = {
 }
 RECOMPUTED = "training-recomputed"
 VARIANTS = ("recurrent", "full-cached", *TRAINING, RECOMPUTED)
-PATIENCE = 8192  # positions of one pass through the model, in a quick run
+PATIENCE = 2048  # positions of one pass through the model, in a quick run
 
 
 def measure(subject: Subject, clock: Clock, *, batch: int, position: int) -> list[Record]:
@@ -38,7 +38,11 @@ def measure(subject: Subject, clock: Clock, *, batch: int, position: int) -> lis
 def _training(subject: Subject, clock: Clock, place: dict) -> list[Record]:
     trainee, records = Trainee(subject), []
     tokens = subject.random_tokens(place["batch"], place["position"])
-    late = "skipped: a pass takes long" if len(tokens[0]) > PATIENCE and not clock.patient else ""
+    late = (
+        "skipped: a pass takes long, and this is a quick run"
+        if len(tokens[0]) > PATIENCE and not clock.patient
+        else ""
+    )
     for name in (*TRAINING, RECOMPUTED):
         way = WAYS[TRAINING.get(name, OURS)]
         note = late or _beyond(subject, len(tokens[0]))

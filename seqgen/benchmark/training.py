@@ -128,7 +128,7 @@ def measure(subject: Subject, clock: Clock, *, batch: int, position: int) -> lis
     for name, way in WAYS.items():
         note = _why_not(name, subject)
         if way.compiled and not clock.patient:
-            note = "not in a quick run: compiling takes its time"
+            note = "skipped: compiling takes long, and this is a quick run"
         trainee = Trainee(subject, compiled=True) if way.compiled and not note else plain
         variants.append(_variant(name, way, trainee, tokens, note=note))
     return clock.records(

@@ -73,7 +73,7 @@ def test_what_has_no_value_says_why(records):
         assert (record.median_seconds is record.bytes is None) == bool(record.note), record
     notes = {record.variant: record.note for record in records}
     assert "run on a GPU" in notes["triton"] or torch.cuda.is_available()
-    assert notes["compiled"].startswith("not in a quick run")
+    assert notes["compiled"].startswith("skipped: compiling")
 
 
 def test_a_training_step_keeps_less_when_it_recomputes(records):
