@@ -59,7 +59,7 @@ QUICK = Plan(
         "memory": (128, 1024, 4096),
     },
     batches=(1,),
-    effort=Effort(seconds=0.8, max_repeats=20, longest_call=2.5, measure_seconds=8.0),
+    effort=Effort(seconds=0.5, max_repeats=20, longest_call=2.5, measure_seconds=8.0),
 )
 
 
