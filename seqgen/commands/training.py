@@ -172,9 +172,10 @@ def _tell_scores(job: Job, data: PreparedData, outcome: Outcome) -> None:
 
 def _by_position(ranges: Sequence[Range]) -> Table:
     table = Table(title="Whole pieces, by position")
-    for column in ("positions", "targets", "nats per token"):
+    for column in ("positions", "targets", "nats per token", "bits per token"):
         table.add_column(column, justify="right")
     for part in ranges:
         place = f"{part.start}…{part.stop - 1}"
-        table.add_row(place, f"{part.targets:,}", f"{part.nats_per_token:.3f}")
+        nats = part.nats_per_token
+        table.add_row(place, f"{part.targets:,}", f"{nats:.3f}", f"{nats / log(2):.3f}")
     return table
