@@ -137,7 +137,7 @@ class TrainConfig(Section):
     strategy: str = "auto"
     precision: str = "32-true"
     recompute: bool = False  # compute activations again in the backward pass: less memory, slower
-    compile: bool = False  # torch.compile the stack: minutes at first, then faster steps on a GPU
+    compile: bool = False  # torch.compile the stack: half a minute at first; no gain on CPUs
 
 
 class Config(Section):

@@ -108,8 +108,8 @@ def describe_kernel(kernel: str, device: torch.device, dtype: torch.dtype = torc
         return "triton"
     if kernel != "auto":
         return chosen
-    reasons = {"cpu": _why_not_native("cpu")}
-    reason = reasons.get(device.type, _why_not_triton(device.type, dtype))
+    on_cpu = device.type == "cpu"
+    reason = _why_not_native("cpu") if on_cpu else _why_not_triton(device.type, dtype)
     return f"{chosen} (plain torch: {reason})"
 
 

@@ -27,8 +27,9 @@ FREE_KEYS = frozenset(
         "accelerator",
         "devices",
         "strategy",
+        "recompute",
     ]
-) | {"run.dir"}
+) | {"run.dir", "attention.kernel"}
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,9 @@ class StreamBatches:
     few pieces would be all that a model sees for many steps. The last token of a row is the first
     of the same row in the turn's next batch. The first batches of an epoch begin anew, in the
     middle of pieces too, and the last ones may be shorter.
+
+    Attributes:
+        n_turns: how many turns there are; batch k continues batch k - n_turns.
     """
 
     def __init__(
