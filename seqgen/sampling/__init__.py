@@ -1,5 +1,8 @@
 """Sampling: logits in, ids out."""
 
-from seqgen.sampling.sampler import Sampler, Sampling
+from seqgen.sampling.flags import Flags
+from seqgen.sampling.memory import SamplerRow
+from seqgen.sampling.sampler import Sampler
+from seqgen.sampling.settings import Sampling
 
-__all__ = ["Sampler", "Sampling"]
+__all__ = ["Flags", "Sampler", "SamplerRow", "Sampling"]

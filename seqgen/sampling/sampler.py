@@ -1,152 +1,286 @@
-"""One draw per row and field, with a random series of each row's own.
+"""Draws for streams in slots, each with settings, memory and random numbers of its own.
 
-Legend: B rows, F fields, N vocabulary of a field.
+Legend: C slots, B rows, F fields, N_f vocabulary of a field, M the largest of them, N ids of all
+fields side by side, N0 ids of the first field.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from seqgen.errors import UserError
-from seqgen.sampling.filters import (
-    REMOVED,
-    apply_temperature,
-    keep_min_p,
-    keep_top_k,
-    keep_top_p,
-    penalize_repetition,
+from seqgen.sampling import filters
+from seqgen.sampling.drawing import draw_ids
+from seqgen.sampling.filters import REMOVED
+from seqgen.sampling.flags import Flags
+from seqgen.sampling.memory import SamplerRow
+from seqgen.sampling.rules import Rules
+from seqgen.sampling.series import BLOCK, RING, Series
+from seqgen.sampling.settings import (
+    FREQUENCY_PENALTY,
+    GRAMMAR,
+    MIN_P,
+    NEUTRAL,
+    REPETITION_PENALTY,
+    SMALL,
+    TEMPERATURE,
+    TOP_P,
+    TYPICAL_P,
+    Sampling,
 )
 from seqgen.vocabulary import Vocabulary
 
-BLOCK = 256  # random numbers drawn ahead per row
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How ids are drawn from logits.
-
-    Attributes:
-        temperature: 0 means greedy, without a draw.
-        top_k: keep the k most likely ids; None: all.
-        top_p: keep the nucleus of this probability; None: all.
-        min_p: keep ids at least this share as likely as the most likely; None: all.
-        repetition_penalty: 1 for none.
-        grammar: allow only ids that the vocabulary's grammar allows.
-    """
-
-    temperature: float = 1.0
-    top_k: int | None = None
-    top_p: float | None = None
-    min_p: float | None = None
-    repetition_penalty: float = 1.0
-    grammar: bool = True
-
-    def __post_init__(self) -> None:
-        for name, good, accepted in (
-            ("temperature", 0 <= self.temperature < float("inf"), "0 (greedy) or more"),
-            ("top_k", self.top_k is None or self.top_k >= 1, "1 or more"),
-            ("top_p", self.top_p is None or 0 < self.top_p <= 1, "above 0 and up to 1"),
-            ("min_p", self.min_p is None or 0 <= self.min_p <= 1, "between 0 and 1"),
-            (
-                "repetition_penalty",
-                0 < self.repetition_penalty < float("inf"),
-                "above 0 (1 changes nothing)",
-            ),
-        ):
-            if not good:
-                raise UserError(f"{name} = {getattr(self, name)}: must be {accepted}")
+# Bounds of logits: NaN and what lies below are LOWEST, which is drawn only where nothing else is
+# allowed, and no temperature takes either out of float32.
+LOWEST, HIGHEST = -1e30, 1e30
 
 
 class Sampler:
-    """Draws tokens for rows that may finish apart; row r depends on (seed, r) and nothing else."""
+    """Draws tokens for the streams in C slots.
 
-    def __init__(self, sampling: Sampling, vocabulary: Vocabulary, *, seed: int, n_rows: int):
-        self._sampling = sampling
-        self._vocabulary = vocabulary
-        self._series = [_RowSeries(seed, row) for row in range(n_rows)]
-        self._seen = [torch.zeros(n_rows, size, dtype=torch.bool) for size in vocabulary.sizes]
-        self._previous = np.zeros((n_rows, len(vocabulary.fields)), dtype=np.int64)
-        self._has_unit = np.zeros(n_rows, dtype=bool)
+    What a stream draws depends on its logits, settings, prompt and seed: not on its slot, on other
+    streams, or on how steps are grouped. The tensors, all on `device`, are open to implementations
+    that draw elsewhere than in `draw`; whoever does updates them as `draw` would.
 
-    def observe(self, row: int, tokens: np.ndarray) -> None:
-        """Tell what a row holds already: its prompt [T, F]."""
-        for f, seen in enumerate(self._seen):
-            seen[row, torch.from_numpy(tokens[:, f])] = True
-        self._note(np.array([row]), tokens[-1:], completes=self._completes(tokens).any())
+    Attributes:
+        flags: what the streams ask for.
+        settings: [C, 7] float32, columns as numbered in `seqgen.sampling.settings`.
+        top_k: [C] int64, at most M; 0: all ids.
+        bias: what is added to logits [C, N] float32, or None as long as no stream has asked for it.
+        seen: ids of the prompt and of what was drawn [C, N] bool.
+        counts: how often each id was drawn [C, N] int32.
+        previous: first field of the last token [C] int64.
+        has_unit: whether the stream holds a whole unit [C] bool.
+        drawn: how many draws were made [C] int64.
+        numbers: random numbers [C, RING, F] float64; draw n uses row `n % RING`, as `Series` says.
+        rules: which ids may follow.
+        log_likelihood: [C] float64; if `scored`, the sum over what was drawn of log p in all
+            fields, under the softmax of the logits as they came; else 0.
+    """
 
-    def draw(self, logits: Sequence[Tensor], rows: Sequence[int]) -> np.ndarray:
-        """Draw the next token of each of the given rows.
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        n_slots: int,
+        *,
+        device: torch.device | str = "cpu",
+        scored: bool = False,
+    ):
+        """Make room for `n_slots` streams."""
+        sizes = vocabulary.sizes
+        self.vocabulary, self.scored = vocabulary, scored
+        self.rules = Rules.of(vocabulary, device=device)
+        self.settings = torch.from_numpy(NEUTRAL).repeat(n_slots, 1).to(device)
+        self.top_k = torch.zeros(n_slots, dtype=torch.int64, device=device)
+        self.bias: Tensor | None = None
+        self.seen = torch.zeros(n_slots, sum(sizes), dtype=torch.bool, device=device)
+        self.counts = torch.zeros(n_slots, sum(sizes), dtype=torch.int32, device=device)
+        self.previous = torch.full((n_slots,), vocabulary.bos_id, device=device)
+        self.has_unit = torch.zeros(n_slots, dtype=torch.bool, device=device)
+        self.drawn = torch.zeros(n_slots, dtype=torch.int64, device=device)
+        self.log_likelihood = torch.zeros(n_slots, dtype=torch.float64, device=device)
+        self._series = Series(n_slots, len(sizes), device=device)
+        self.numbers = self._series.numbers
+        self._samplings: dict[int, Sampling] = {}
+        self._asked = np.zeros((n_slots, len(Flags._fields)), dtype=np.int64)  # by each slot
+        self.flags = Flags(*[0] * len(Flags._fields))
+        self._prepared_rows = self._prepared_steps = 0
+        starts = np.cumsum([0, *sizes[:-1]])  # of the fields, side by side
+        self._starts = torch.from_numpy(starts).to(device)
+        # Draws give every field room for M ids, so that all of them are filtered at once.
+        ids = np.arange(max(sizes))
+        room = ids >= np.array(sizes)[:, None]  # which a field does not fill [F, M]
+        layout = torch.from_numpy(np.where(room, 0, starts[:, None] + ids).reshape(-1))
+        self._room, self._layout = torch.from_numpy(room).to(device), layout.to(device)
+        self._forbidden = (  # [G, 2, F, M]
+            ~self.rules.allowed.flatten(0, 1).index_select(1, self._layout)
+        ).view(-1, 2, *room.shape) | self._room
+
+    def enter(
+        self, slot: int, sampling: Sampling, *, seed: Sequence[int], prompt: np.ndarray
+    ) -> None:
+        """Put a new stream into a slot; nothing of what was there before remains.
 
         Args:
-            logits: one tensor [B, N_f] per field, on any device; B = len(rows).
-            rows: which rows these are, as numbered from the start.
+            slot: 0 to C - 1.
+            sampling: its settings.
+            seed: of its random numbers; stream r of seed s has (s, r).
+            prompt: what it holds already [T, F], T ≥ 1 (BOS at least).
+
+        Raises:
+            UserError: `logit_bias` names an id that the first field does not have.
+            ValueError: the prompt is empty.
+        """
+        row = SamplerRow.first(self.vocabulary, sampling, seed=seed, prompt=prompt)
+        self.restore(slot, row)
+
+    def restore(self, slot: int, row: SamplerRow) -> None:
+        """Put a stream as `memory` gave it into a slot, where it goes on with its own series."""
+        sampling = row.sampling
+        self._write_bias(slot, sampling)
+        self.settings[slot] = torch.from_numpy(sampling.columns())
+        self.top_k[slot] = min(sampling.top_k or 0, max(self.vocabulary.sizes))
+        self.seen[slot], self.counts[slot] = row.seen, row.counts
+        self.previous[slot], self.has_unit[slot] = row.previous, row.has_unit
+        self.drawn[slot], self.log_likelihood[slot] = row.drawn, row.log_likelihood
+        self._series.start(slot, row.seed, drawn=row.drawn)
+        self._samplings[slot] = sampling
+        self._ask(slot, Flags.of(sampling, largest_field=max(self.vocabulary.sizes)))
+
+    def memory(self, slot: int) -> SamplerRow:
+        """Copy out all that the sampling of a slot's stream is; later draws do not change it."""
+        return SamplerRow(
+            self._samplings[slot],
+            seed=self._series.seeds[slot],
+            drawn=int(self.drawn[slot]),
+            seen=self.seen[slot].cpu().clone(),
+            counts=self.counts[slot].cpu().clone(),
+            previous=int(self.previous[slot]),
+            has_unit=bool(self.has_unit[slot]),
+            log_likelihood=float(self.log_likelihood[slot]),
+        )
+
+    def leave(self, slot: int) -> None:
+        """Forget what the stream in a slot asks for, so that others no longer pay for it."""
+        self._samplings.pop(slot, None)
+        self._ask(slot, 0)
+
+    def prepare(self, slots: Sequence[int], n_steps: int = 1) -> None:
+        """Announce that these slots make exactly `n_steps` draws next: their numbers are got ready.
+
+        Raises:
+            ValueError: a slot has no stream, or there are more steps than numbers kept ahead.
+        """
+        if not 1 <= n_steps <= BLOCK:
+            raise ValueError(f"n_steps = {n_steps}: must be from 1 to {BLOCK}")
+        if not self._samplings.keys() >= set(slots):
+            raise ValueError(f"no stream has entered slots {set(slots) - self._samplings.keys()}")
+        self._series.prepare(slots, n_steps)
+        self._prepared_rows, self._prepared_steps = len(slots), n_steps
+
+    def take(self, n_rows: int, n_steps: int = 1) -> None:
+        """Use up what `prepare` has announced; whoever draws elsewhere than in `draw` calls it.
+
+        Raises:
+            ValueError: not so much was announced, so that there might be no numbers for it.
+        """
+        if self._prepared_steps < n_steps or self._prepared_rows != n_rows:
+            raise ValueError(
+                f"a draw of {n_rows} rows was not prepared "
+                f"({self._prepared_steps} of {self._prepared_rows} rows were left)"
+            )
+        self._prepared_steps -= n_steps
+
+    def draw(self, logits: Sequence[Tensor], slots: Tensor) -> Tensor:
+        """Draw the next token of each row. Waits for no device and reads nothing back from it.
+
+        Penalties, bias, what is never allowed, temperature, top-k, top-p, min-p and typical follow
+        each other in this order, each on what the ones before have left. An id whose logit is NaN
+        or -inf is drawn only where nothing else is allowed; then all such are alike.
+
+        Args:
+            logits: one tensor [B, N_f] per field; not changed.
+            slots: which slots the rows are, [B] int64, all different and as prepared.
 
         Returns:
             ids [B, F], int64.
+
+        Raises:
+            ValueError: `prepare` has not announced this draw of B rows.
         """
-        index = np.asarray(rows)
-        fields = [
-            self._draw_field(f, scores.float().cpu(), index) for f, scores in enumerate(logits)
-        ]
-        tokens = torch.stack(fields, dim=-1).numpy()
-        for special in self._vocabulary.special_ids:  # a special token is so in every field
-            tokens[tokens[:, 0] == special] = special
-        for f, seen in enumerate(self._seen):
-            seen[index, tokens[:, f]] = True
-        self._note(index, tokens, completes=self._completes(tokens))
+        self.take(len(slots))
+        raw = self._by_field(torch.cat(tuple(logits), dim=-1).detach().float())  # [B, F, M]
+        asked = self.settings.index_select(0, slots)[..., None, None]  # [B, 7, 1, 1]
+        scores = self._weigh(raw, asked, slots).clamp(LOWEST, HIGHEST).nan_to_num(LOWEST)
+        scores = scores.masked_fill(self._rule_out(asked, slots), REMOVED)
+        tokens = self._choose(scores, asked, slots)
+        eos = self.vocabulary.eos_id  # a special token is so in every field
+        tokens = tokens.masked_fill(tokens[:, :1] == eos, eos)
+        if self.scored:
+            self._score(raw, tokens, slots)
+        self._note(tokens, slots)
         return tokens
 
-    def _draw_field(self, f: int, logits: Tensor, index: np.ndarray) -> Tensor:
-        s = self._sampling
-        if s.repetition_penalty != 1:
-            logits = penalize_repetition(logits, self._seen[f][index], s.repetition_penalty)
-        logits = logits.masked_fill(~self._allowed(f, index), REMOVED)
-        if s.temperature == 0:
-            return logits.argmax(-1)
-        logits = apply_temperature(logits, s.temperature)
-        if s.top_k is not None:
-            logits = keep_top_k(logits, s.top_k)
-        if s.top_p is not None:
-            logits = keep_top_p(logits, s.top_p)
-        if s.min_p is not None:
-            logits = keep_min_p(logits, s.min_p)
-        cumulative = logits.double().softmax(-1).cumsum(-1)
-        draws = torch.tensor([[self._series[row].next()] for row in index], dtype=torch.float64)
-        drawn = torch.searchsorted(cumulative, draws * cumulative[:, -1:], right=True)
-        return drawn.squeeze(-1).clamp(max=logits.shape[-1] - 1)
+    def _by_field(self, values: Tensor) -> Tensor:
+        """Lay values [B, N] out as [B, F, M]; where a field has no such id there is any other's."""
+        return values.index_select(1, self._layout).view(-1, *self._room.shape)
 
-    def _allowed(self, f: int, index: np.ndarray) -> Tensor:
-        v = self._vocabulary
-        if f == 0 and self._sampling.grammar:
-            allowed = v.allowed(self._previous[index], has_unit=self._has_unit[index])
-        else:  # bos and pad are never generated; eos is decided by the first field
-            allowed = np.ones((len(index), v.sizes[f]), dtype=bool)
-            never = [v.bos_id, v.pad_id] if f == 0 else list(v.special_ids)
-            allowed[:, never] = False
-        return torch.from_numpy(allowed)
+    def _weigh(self, logits: Tensor, asked: Tensor, slots: Tensor) -> Tensor:
+        """Apply penalties and bias to logits [B, F, M]."""
+        if self.flags.repetition:
+            seen = self._by_field(self.seen.index_select(0, slots))
+            penalty = asked.select(1, REPETITION_PENALTY)
+            logits = filters.penalize_repetition(logits, seen, penalty)
+        if self.flags.frequency:
+            counts = self._by_field(self.counts.index_select(0, slots))
+            penalty = asked.select(1, FREQUENCY_PENALTY)
+            logits = filters.penalize_frequency(logits, counts, penalty)
+        if self.flags.bias:
+            logits = logits + self._by_field(self.bias.index_select(0, slots))
+        return logits
 
-    def _completes(self, tokens: np.ndarray) -> np.ndarray:
-        grammar = self._vocabulary.grammar
-        if grammar is None:
-            return np.ones(len(tokens), dtype=bool)
-        return grammar.completes_unit[tokens[:, 0]]
+    def _rule_out(self, asked: Tensor, slots: Tensor) -> Tensor:
+        """Look up what may not follow, booleans [B, F, M]."""
+        group = self.rules.last_group.index_select(0, self.previous.index_select(0, slots))
+        group = group * asked[:, GRAMMAR, 0, 0].long()  # without the grammar: entry 0
+        return self._forbidden[group, self.has_unit.index_select(0, slots).long()]
 
-    def _note(self, index: np.ndarray, tokens: np.ndarray, *, completes: np.ndarray) -> None:
-        self._previous[index] = tokens
-        self._has_unit[index] |= completes
+    def _choose(self, scores: Tensor, asked: Tensor, slots: Tensor) -> Tensor:
+        """Choose ids [B, F] by scores [B, F, M] and settings [B, 7, 1, 1]."""
+        flags, temperature = self.flags, asked.select(1, TEMPERATURE)
+        best = scores.argmax(-1) if flags.greedy else None
+        if not flags.random:
+            return best
+        left = filters.apply_temperature(scores, temperature.clamp_min(SMALL))
+        top_k = self.top_k.index_select(0, slots).view(-1, 1, 1)
+        if flags.top_p:
+            left = filters.keep_top_k_and_p(left, top_k, asked.select(1, TOP_P))
+        elif flags.top_k:
+            left = filters.keep_top_k(left, top_k, largest=flags.top_k)
+        if flags.min_p:
+            left = filters.keep_min_p(left, asked.select(1, MIN_P))
+        if flags.typical:
+            left = filters.keep_typical(left, asked.select(1, TYPICAL_P))
+        numbers = self.numbers[slots, self.drawn.index_select(0, slots) % RING]  # [B, F]
+        drawn = draw_ids(left, numbers)
+        return torch.where(temperature[:, 0] == 0, best, drawn) if flags.greedy else drawn
 
+    def _score(self, raw: Tensor, tokens: Tensor, slots: Tensor) -> None:
+        """Add up log p of tokens [B, F] under raw logits [B, F, M]."""
+        shares = raw.masked_fill(self._room, REMOVED).double().log_softmax(-1)
+        scores = shares.gather(-1, tokens.unsqueeze(-1)).sum((1, 2))
+        self.log_likelihood.index_add_(0, slots, scores)
 
-class _RowSeries:
-    """Random numbers in [0, 1) of one row."""
+    def _note(self, tokens: Tensor, slots: Tensor) -> None:
+        """Remember tokens [B, F]. Slots differ, so that each entry is written once."""
+        width = self.seen.shape[1]
+        places = ((slots * width).unsqueeze(-1) + self._starts + tokens).view(-1)
+        ones = torch.ones_like(places, dtype=torch.int32)
+        first = tokens[:, 0]
+        units = self.rules.completes_unit.index_select(0, first)
+        self.seen.view(-1).index_fill_(0, places, True)
+        self.counts.view(-1).index_add_(0, places, ones)
+        self.previous.index_copy_(0, slots, first)
+        self.has_unit.index_copy_(0, slots, units | self.has_unit.index_select(0, slots))
+        self.drawn.index_add_(0, slots, torch.ones_like(slots))
 
-    def __init__(self, seed: int, row: int):
-        self._rng = np.random.default_rng([seed, row])
-        self._block: list[float] = []
+    def _write_bias(self, slot: int, sampling: Sampling) -> None:
+        for i, _ in sampling.logit_bias:
+            if i >= self.vocabulary.sizes[0]:
+                raise UserError(
+                    f"logit_bias names id {i}: the first field has ids 0 to "
+                    f"{self.vocabulary.sizes[0] - 1}"
+                )
+        if self.bias is None and sampling.logit_bias:
+            self.bias = torch.zeros(self.seen.shape, device=self.seen.device)
+        if self.bias is not None:
+            row = torch.zeros(self.seen.shape[1])
+            for i, added in sampling.logit_bias:
+                row[i] = added
+            self.bias[slot] = row
 
-    def next(self) -> float:
-        if not self._block:
-            self._block = self._rng.random(BLOCK).tolist()[::-1]
-        return self._block.pop()
+    def _ask(self, slot: int, flags: Flags | int) -> None:
+        self._asked[slot] = flags
+        self.flags = Flags(*self._asked.max(axis=0).tolist())

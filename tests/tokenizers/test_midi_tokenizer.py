@@ -28,11 +28,13 @@ def tokenizer(type="remi", **options):
 
 def random_walk(t, seed, length=120):
     """Ids drawn from nothing but the grammar."""
-    sampler = Sampler(Sampling(), t.vocabulary, seed=seed, n_rows=1)
+    sampler = Sampler(t.vocabulary, 1)
     ids = [t.vocabulary.bos_id]
-    sampler.observe(0, np.array([ids]))
+    sampler.enter(0, Sampling(), seed=(seed, 0), prompt=np.array([ids]))
+    slots, logits = torch.tensor([0]), [torch.zeros(1, t.vocabulary.sizes[0])]
     while len(ids) < length and ids[-1] != t.vocabulary.eos_id:
-        ids.append(int(sampler.draw([torch.zeros(1, t.vocabulary.sizes[0])], [0])[0, 0]))
+        sampler.prepare([0])
+        ids.append(int(sampler.draw(logits, slots)))
     return np.array(ids)[:, None]
 
 

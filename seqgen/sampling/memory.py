@@ -1,0 +1,70 @@
+"""What a stream's sampling remembers, as a value.
+
+Legend: T positions, F fields, N ids of all fields side by side.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seqgen.sampling.settings import Sampling
+from seqgen.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True, eq=False)
+class SamplerRow:
+    """All that a stream's sampling is, between two draws; tensors are on the CPU.
+
+    Attributes:
+        sampling: the settings.
+        seed: of the stream's random numbers.
+        drawn: how many draws were made.
+        seen: ids of the prompt and of what was drawn [N], bool.
+        counts: how often each id was drawn [N], int32.
+        previous: the first field of the last token.
+        has_unit: whether the stream holds a whole unit.
+        log_likelihood: of what was drawn, in nats; 0 where the sampler does not score.
+    """
+
+    sampling: Sampling
+    seed: tuple[int, ...]
+    drawn: int
+    seen: Tensor
+    counts: Tensor
+    previous: int
+    has_unit: bool
+    log_likelihood: float
+
+    @classmethod
+    def first(
+        cls,
+        vocabulary: Vocabulary,
+        sampling: Sampling,
+        *,
+        seed: Sequence[int],
+        prompt: np.ndarray,
+    ) -> "SamplerRow":
+        """Return what there is to remember before the first draw, after a prompt [T, F].
+
+        Raises:
+            ValueError: the prompt is empty; it should hold BOS at least.
+        """
+        if len(prompt) == 0:
+            raise ValueError("a stream needs a prompt, BOS at least")
+        starts = np.cumsum([0, *vocabulary.sizes[:-1]])
+        seen = torch.zeros(sum(vocabulary.sizes), dtype=torch.bool)
+        seen[torch.from_numpy(prompt + starts)] = True
+        grammar = vocabulary.grammar
+        return cls(
+            sampling,
+            seed=tuple(int(part) for part in seed),
+            drawn=0,
+            seen=seen,
+            counts=torch.zeros(len(seen), dtype=torch.int32),
+            previous=int(prompt[-1, 0]),
+            has_unit=grammar is None or bool(grammar.completes_unit[prompt[:, 0]].any()),
+            log_likelihood=0.0,
+        )
