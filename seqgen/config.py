@@ -85,7 +85,7 @@ class ModelConfig(Section):
     activation: Literal["relu", "gelu"] = "gelu"
     attention: Literal["causal-linear", "full"] = "causal-linear"  # full: softmax, the baseline
     feature_map: Literal["elu+1", "relu", "dpfp", "hedgehog"] = "elu+1"  # of causal-linear alone
-    positions: Literal["none", "sinusoidal", "learned"] = "none"
+    positions: Literal["none", "sinusoidal", "bars", "learned"] = "none"  # bars: from each bar on
     max_positions: PositiveInt = 4096  # size of the table of learned positions; else unused
     input_window: Annotated[int, Field(ge=0, le=64)] = 5  # width of the input convolution; 0: none
 
@@ -93,8 +93,10 @@ class ModelConfig(Section):
     def _heads_divide_width(self) -> "ModelConfig":
         if self.d_model % self.n_heads:
             raise ValueError(f"d_model {self.d_model} must divide by n_heads {self.n_heads}")
-        if self.positions == "sinusoidal" and self.d_model % 2:
-            raise ValueError(f"sinusoidal positions need an even d_model, got {self.d_model}")
+        if self.positions in ("sinusoidal", "bars") and self.d_model % 2:
+            raise ValueError(
+                f"model.positions={self.positions} needs an even d_model, got {self.d_model}"
+            )
         return self
 
 

@@ -57,6 +57,10 @@ class Vocabulary:
     """The ids of a tokenizer as the model sees them.
 
     A special token carries its id in every field; the first one decides.
+
+    Attributes:
+        anchors: ids of the first field at which positions may begin anew (`model.positions=bars`);
+            empty where there are none.
     """
 
     fields: tuple[Field, ...]
@@ -64,6 +68,7 @@ class Vocabulary:
     eos_id: int
     pad_id: int
     grammar: Grammar | None = None
+    anchors: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.fields:
@@ -78,6 +83,12 @@ class Vocabulary:
             raise ValueError(
                 f"the grammar knows {len(self.grammar.first)} ids, "
                 f"field {self.fields[0].name!r} has {self.fields[0].size}"
+            )
+        outside = [i for i in self.anchors if not 0 <= i < self.fields[0].size]
+        if outside:
+            raise ValueError(
+                f"anchors {outside} are no ids of field {self.fields[0].name!r}, "
+                f"which has {self.fields[0].size}"
             )
 
     @property
@@ -131,6 +142,7 @@ class Vocabulary:
             "eos_id": self.eos_id,
             "pad_id": self.pad_id,
             "grammar": grammar,
+            "anchors": self.anchors,
         }
 
     @classmethod
@@ -148,6 +160,7 @@ class Vocabulary:
             eos_id=value["eos_id"],
             pad_id=value["pad_id"],
             grammar=grammar,
+            anchors=tuple(value.get("anchors", ())),  # older ones have none
         )
 
 

@@ -16,14 +16,15 @@ def _one_thread():
 
 @pytest.fixture
 def plain_vocabulary() -> Vocabulary:
-    return Vocabulary((Field("token", 24),), bos_id=1, eos_id=2, pad_id=0)
+    fields = (Field("token", 24),)
+    return Vocabulary(fields, bos_id=1, eos_id=2, pad_id=0, anchors=(5, 9))
 
 
 @pytest.fixture
 def toy_vocabulary() -> Vocabulary:
     """Three fields, as a compound word has them."""
     fields = (Field("family", 12), Field("pitch", 20), Field("length", 9))
-    return Vocabulary(fields, bos_id=1, eos_id=2, pad_id=0)
+    return Vocabulary(fields, bos_id=1, eos_id=2, pad_id=0, anchors=(5, 9))
 
 
 @pytest.fixture

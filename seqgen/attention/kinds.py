@@ -11,7 +11,9 @@ from torch import Tensor
 
 from seqgen.attention import full, registered
 from seqgen.attention.cache import Slot, empty_cache, open_slot
+from seqgen.attention.fading import SHORTEST, fade
 from seqgen.attention.feature_maps import FEATURE_MAPS
+from seqgen.errors import UserError
 
 Parts = tuple[Tensor, ...]  # of all layers, each [L, B, ...]
 LayerStates = list[list[Tensor | Slot]]  # of each layer, as its recurrent attention takes them
@@ -21,6 +23,7 @@ class AttentionKind(Protocol):
     """What the model needs to know of a kind of attention."""
 
     attention_type: str  # in both of the library's registries
+    can_fade: bool  # whether what it keeps can fade with a window
 
     def arguments(self, feature_map: str, dropout: float) -> dict:
         """Return what both builders are given besides the sizes."""
@@ -29,9 +32,13 @@ class AttentionKind(Protocol):
         """Make the state before the first token, for sizes L, B, H and width of a head."""
 
     def step(
-        self, parts: Parts, position: Tensor, run: Callable[[LayerStates], Tensor]
+        self,
+        parts: Parts,
+        position: Tensor,
+        run: Callable[[LayerStates], Tensor],
+        window: int | None = None,
     ) -> tuple[Tensor, Parts]:
-        """Run one step of the recurrent stack on `parts`.
+        """Run one step of the recurrent stack on `parts`, which fade first if there is a window.
 
         They may be changed only where nothing shows of it: whatever is run on them again gives what
         it would have given before.
@@ -42,6 +49,7 @@ class CausalLinearKind:
     """Sums S [L, B, H, K, V] of key-value products and Z [L, B, H, K] of keys, in float32."""
 
     attention_type = registered.ATTENTION_TYPE
+    can_fade = True
 
     def arguments(self, feature_map: str, dropout: float) -> dict:
         """The feature map; nothing drops out, since there are no attention weights."""
@@ -55,10 +63,19 @@ class CausalLinearKind:
         return S, S.new_zeros(*layers_rows_heads, K)
 
     def step(
-        self, parts: Parts, position: Tensor, run: Callable[[LayerStates], Tensor]
+        self,
+        parts: Parts,
+        position: Tensor,
+        run: Callable[[LayerStates], Tensor],
+        window: int | None = None,
     ) -> tuple[Tensor, Parts]:
         """Add to copies: the library adds to its state in place."""
-        S, Z = (part.clone() for part in parts)
+        S, Z = parts
+        if window is None:
+            S, Z = S.clone(), Z.clone()
+        else:
+            gamma = fade(position, window)[:, None, None]  # [B, 1, 1]
+            S, Z = S * gamma[..., None], Z * gamma
         hidden = run([[S[layer], Z[layer]] for layer in range(len(S))])
         return hidden, (S, Z)
 
@@ -70,6 +87,7 @@ class FullKind:
     """
 
     attention_type = full.ATTENTION_TYPE
+    can_fade = False
 
     def arguments(self, feature_map: str, dropout: float) -> dict:
         """Attention weights drop out like the rest; there is no feature map."""
@@ -80,7 +98,11 @@ class FullKind:
         return empty_cache(tuple(sizes), device)
 
     def step(
-        self, parts: Parts, position: Tensor, run: Callable[[LayerStates], Tensor]
+        self,
+        parts: Parts,
+        position: Tensor,
+        run: Callable[[LayerStates], Tensor],
+        window: int | None = None,
     ) -> tuple[Tensor, Parts]:
         """Write in place where nothing has been written, else into a copy."""
         cache, slot = open_slot(parts, position)
@@ -89,3 +111,20 @@ class FullKind:
 
 
 KINDS: dict[str, AttentionKind] = {"causal-linear": CausalLinearKind(), "full": FullKind()}
+
+
+def check_window(attention: str, window: int | None) -> None:
+    """Refuse a window that a kind of attention cannot have.
+
+    Raises:
+        UserError: it is too short, or what the attention keeps cannot fade.
+    """
+    if window is None:
+        return
+    if not KINDS[attention].can_fade:
+        raise UserError(
+            f"a window of {window} positions needs sums that can fade, and model.attention="
+            f"{attention} keeps every key: leave the window out, or use a causal-linear model"
+        )
+    if window < SHORTEST:
+        raise UserError(f"a window of {window} positions is too short: {SHORTEST} or more")

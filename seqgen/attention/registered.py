@@ -5,7 +5,7 @@ load as in the library.
 """
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 
 from fast_transformers.attention_registry import (
     AttentionRegistry,
@@ -19,6 +19,7 @@ from fast_transformers.feature_maps.base import ActivationFunctionFeatureMap
 from fast_transformers.recurrent.attention import RecurrentLinearAttention
 from torch import Tensor, nn
 
+from seqgen.attention.fading import fading_attention
 from seqgen.attention.feature_maps import FEATURE_MAPS
 from seqgen.attention.operator import causal_linear_attention
 from seqgen.attention.rows import Rows
@@ -50,7 +51,10 @@ class CausalLinear(nn.Module):
         """Attend: queries and keys [B, T, H, K], values [B, T, H, V] -> [B, T, H, V]."""
         if not attn_mask.lower_triangular:
             raise ValueError("causal linear attention needs a TriangularCausalMask")
-        out, state = causal_linear_attention(
+        attend = causal_linear_attention
+        if key_lengths.retained is not None:
+            attend = partial(fading_attention, retained=key_lengths.retained)
+        out, state = attend(
             queries,
             keys,
             values,

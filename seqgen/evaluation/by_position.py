@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from seqgen.attention.fading import longest_pass
 from seqgen.data.shards import Piece, PreparedData
 from seqgen.model.loss import token_nats
 from seqgen.model.sequence_model import SequenceModel
@@ -27,18 +28,40 @@ class Range:
     nats_per_token: float
 
 
-@torch.no_grad()
 def nats_by_position(
-    model: SequenceModel, data: PreparedData, pieces: Sequence[Piece]
+    model: SequenceModel,
+    data: PreparedData,
+    pieces: Sequence[Piece],
+    *,
+    window: int | None = None,
 ) -> list[Range]:
     """Score whole pieces from their beginning, and average over ranges of positions.
 
     Position 0 is that of the second token, predicted from the first. Learned positions end where
-    the table does, and the ranges with them.
+    the table does, and the ranges with them. With a `window` the sums fade after so many positions.
     """
-    model.eval()
     limit = model.positions.limit
-    curves = [_nats_of(model, data.read(piece)[:limit]) for piece in pieces]
+    curves = [nats_of(model, data.read(piece)[:limit], window=window) for piece in pieces]
+    return by_ranges(curves)
+
+
+@torch.no_grad()
+def nats_of(model: SequenceModel, tokens: np.ndarray, *, window: int | None = None) -> np.ndarray:
+    """Nats of each token [T, F] but the first -> [T - 1], in passes of bounded size."""
+    model.eval()
+    device = next(model.parameters()).device
+    tokens = torch.from_numpy(tokens).to(device)[None]
+    size = PASS if window is None else min(PASS, longest_pass(window))
+    state, nats = None, []
+    for start in range(0, tokens.shape[1] - 1, size):
+        part = tokens[:, start : start + size + 1]
+        hidden, state = model.run(part[:, :-1], state=state, keep_state=True, window=window)
+        nats.append(token_nats(model.heads(hidden), part[:, 1:])[0])
+    return torch.cat(nats).cpu().numpy()
+
+
+def by_ranges(curves: Sequence[np.ndarray]) -> list[Range]:
+    """Average curves [·] of any lengths over ranges of positions."""
     longest = max((len(curve) for curve in curves), default=0)
     ranges, start, stop = [], 0, FIRST_RANGE
     while start < longest:
@@ -46,15 +69,3 @@ def nats_by_position(
         ranges.append(Range(start, min(stop, longest), len(nats), float(nats.mean())))
         start, stop = stop, 2 * stop
     return ranges
-
-
-def _nats_of(model: SequenceModel, tokens: np.ndarray) -> np.ndarray:
-    """Nats of each token [T, F] but the first -> [T - 1], in passes of bounded size."""
-    device = next(model.parameters()).device
-    tokens = torch.from_numpy(tokens).to(device)[None]
-    state, nats = None, []
-    for start in range(0, tokens.shape[1] - 1, PASS):
-        window = tokens[:, start : start + PASS + 1]
-        hidden, state = model.run(window[:, :-1], state=state, keep_state=True)
-        nats.append(token_nats(model.heads(hidden), window[:, 1:])[0])
-    return torch.cat(nats).cpu().numpy()

@@ -1,6 +1,6 @@
 """Where a token stands, by explicit index: never inferred from the length of what is passed in.
 
-Legend: D model width.
+Legend: B rows, T positions, F fields, D model width.
 """
 
 import math
@@ -8,31 +8,76 @@ import math
 import torch
 from torch import Tensor, nn
 
+from seqgen.config import ModelConfig
+from seqgen.errors import UserError
+from seqgen.vocabulary import Vocabulary
 
-class NoPositions(nn.Module):
-    """Adds nothing; order is known from the recurrence and the input window alone."""
 
-    limit = None
+class Positions(nn.Module):
+    """Adds something for the index of a token; by itself nothing.
 
-    def forward(self, x: Tensor, positions: Tensor) -> Tensor:
+    Then order is known from the recurrence and the input window alone.
+
+    Attributes:
+        limit: how many indices there are; None: no end.
+    """
+
+    limit: int | None = None
+
+    def origins(self, tokens: Tensor, positions: Tensor, before: Tensor | None = None) -> Tensor:
+        """Say at which position the index of each token begins: 0, unless it begins anew.
+
+        Args:
+            tokens: ids [B, T, F].
+            positions: of the tokens in their pieces, [B, T] or [T].
+            before: where the index began that row b's first token goes on with [B]; None: 0.
+
+        Returns:
+            What is to be subtracted from `positions`, of their shape or [B, T].
+        """
+        return torch.zeros_like(positions)
+
+    def forward(self, x: Tensor, index: Tensor) -> Tensor:
         """Return x [..., D] as it is."""
         return x
 
 
-class SinusoidalPositions(nn.Module):
+class SinusoidalPositions(Positions):
     """Adds sines and cosines of the index (Vaswani et al. 2017, section 3.5); any index works."""
 
-    limit = None
-
-    def forward(self, x: Tensor, positions: Tensor) -> Tensor:
-        """Add to x [..., D] the encoding of positions [...]."""
-        half = x.shape[-1] // 2
-        scale = torch.arange(half, device=x.device, dtype=torch.float32) * (-math.log(1e4) / half)
-        angles = positions.unsqueeze(-1).float() * scale.exp()
+    def forward(self, x: Tensor, index: Tensor) -> Tensor:
+        """Add to x [..., D] the encoding of index [...]."""
+        angles = index.unsqueeze(-1).float() * frequencies(x.shape[-1], device=x.device)
         return x + torch.cat([angles.sin(), angles.cos()], dim=-1).to(x.dtype)
 
 
-class LearnedPositions(nn.Module):
+class AnchoredPositions(SinusoidalPositions):
+    """Sines and cosines of the index since the last anchor, which has 0 itself.
+
+    Before the first anchor of a piece the index is that from its beginning. As long as anchors keep
+    coming, no index is new, however long the piece.
+
+    Attributes:
+        is_anchor: booleans, for each id of the first field.
+    """
+
+    def __init__(self, vocabulary: Vocabulary):
+        super().__init__()
+        # The recurrent form is built on meta, where nothing is stored; no checkpoint holds this.
+        is_anchor = torch.zeros(vocabulary.sizes[0], dtype=torch.bool, device="cpu")
+        is_anchor[list(vocabulary.anchors)] = True
+        self.register_buffer("is_anchor", is_anchor, persistent=False)
+
+    def origins(self, tokens: Tensor, positions: Tensor, before: Tensor | None = None) -> Tensor:
+        """Return the position of the last anchor [B, T], or 0 in pieces without one so far."""
+        begins = self.is_anchor[tokens[..., 0]] | (positions == 0)
+        place = torch.arange(begins.shape[1], device=tokens.device)
+        last = torch.where(begins, place, -1).cummax(1).values  # -1: in an earlier row
+        origin = positions.expand_as(last).gather(1, last.clamp(min=0))
+        return origin if before is None else torch.where(last >= 0, origin, before[:, None])
+
+
+class LearnedPositions(Positions):
     """Adds a learned vector per index, and has none beyond the last."""
 
     def __init__(self, d_model: int, limit: int):
@@ -40,12 +85,12 @@ class LearnedPositions(nn.Module):
         self.limit = limit
         self.table = nn.Embedding(limit, d_model)
 
-    def forward(self, x: Tensor, positions: Tensor) -> Tensor:
-        """Add to x [..., D] the vectors of positions [...]; ValueError beyond the table."""
-        last = int(positions.max()) if positions.numel() else 0
+    def forward(self, x: Tensor, index: Tensor) -> Tensor:
+        """Add to x [..., D] the vectors of index [...]; ValueError beyond the table."""
+        last = int(index.max()) if index.numel() else 0
         if last >= self.limit:
             raise ValueError(f"position {last} is beyond the {self.limit} learned ones")
-        return x + self.table(positions)
+        return x + self.table(index)
 
 
 def positions_in_pieces(
@@ -69,12 +114,27 @@ def positions_in_pieces(
     return index - torch.where(starts, index, origin).cummax(1).values
 
 
-def build_positions(kind: str, d_model: int, *, limit: int) -> nn.Module:
-    """Build the named kind of positions: sinusoidal, learned or none."""
-    if kind == "sinusoidal":
+def frequencies(d_model: int, *, device: torch.device | None = None) -> Tensor:
+    """Return the angle [D / 2] by which each pair of sine and cosine turns from index to index."""
+    half = d_model // 2
+    return (torch.arange(half, device=device, dtype=torch.float32) * (-math.log(1e4) / half)).exp()
+
+
+def build_positions(config: ModelConfig, vocabulary: Vocabulary) -> Positions:
+    """Build the positions that a configuration names.
+
+    Raises:
+        UserError: they count from anchors, and the vocabulary has none.
+    """
+    if config.positions == "bars":
+        if not vocabulary.anchors:
+            raise UserError(
+                "model.positions=bars counts from tokens that begin a bar, and this vocabulary has "
+                "none: use tokenizer.type=remi, or model.positions=none, sinusoidal or learned"
+            )
+        return AnchoredPositions(vocabulary)
+    if config.positions == "sinusoidal":
         return SinusoidalPositions()
-    if kind == "learned":
-        return LearnedPositions(d_model, limit)
-    if kind == "none":
-        return NoPositions()
-    raise ValueError(f"unknown positions {kind!r}; known are sinusoidal, learned, none")
+    if config.positions == "learned":
+        return LearnedPositions(config.d_model, config.max_positions)
+    return Positions()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from seqgen.attention.kinds import KINDS
+from seqgen.attention.kinds import KINDS, check_window
 from seqgen.model.prefill import prefill
 from seqgen.model.stack import build_recurrent, share_weights, stack_arguments
 from seqgen.model.state import State
@@ -25,14 +25,22 @@ class RecurrentModel:
 
     Move the parallel model to its device before making this one. Sums need float32: a model in
     another precision is copied to it, one in float32 is shared.
+
+    Attributes:
+        window: positions after which the sums fade, for streams longer than what was learned from;
+            the formula is in `seqgen.attention.fading`. None: they never do.
     """
 
-    def __init__(self, model: SequenceModel):
+    def __init__(self, model: SequenceModel, window: int | None = None):
+        """Take a model's weights; UserError where its attention cannot have such a window."""
+        check_window(model.config.attention, window)
+        self.window = window
         with torch.device("meta"):
             self._parallel = type(model)(model.config, model.vocabulary)
             self._stack = build_recurrent(stack_arguments(model.config))
         weights = {name: value.float() for name, value in model.state_dict().items()}
         self._parallel.load_state_dict(weights, strict=True, assign=True)
+        self._parallel.to(next(model.parameters()).device)  # what is no weight
         share_weights(self._parallel.stack, self._stack)
         self._parallel.eval()
         self._stack.eval()
@@ -79,20 +87,23 @@ class RecurrentModel:
         Returns:
             Logits [B, N_f], one tensor per field, and the new state.
         """
-        x, recent = self._parallel.embed(
-            tokens.unsqueeze(1), state.position.unsqueeze(1), state.recent
-        )
+        tokens, positions = tokens.unsqueeze(1), state.position.unsqueeze(1)
+        origins = self._parallel.positions.origins(tokens, positions, state.origin)
+        x, recent = self._parallel.embed(tokens, positions, state.recent, origins=origins)
         hidden, attention = self._kind.step(
-            state.attention, state.position, lambda layers: self._stack(x.squeeze(1), layers)[0]
+            state.attention,
+            state.position,
+            lambda layers: self._stack(x.squeeze(1), layers)[0],
+            self.window,
         )
-        new_state = State(attention, recent[:, 1:], state.position + 1)
+        new_state = State(attention, recent[:, 1:], state.position + 1, origins[:, 0])
         return self._parallel.heads(hidden), new_state
 
     @torch.no_grad()
     def prefill(
         self, tokens: Tensor, lengths: Tensor, state: State | None = None
     ) -> tuple[tuple[Tensor, ...], State]:
-        """Take whole prompts in one parallel pass: what stepping through them gives, sooner.
+        """Take whole prompts in the parallel form: what stepping through them gives, sooner.
 
         Args:
             tokens: ids [B, T, F], each row padded at its end with anything.
@@ -102,4 +113,4 @@ class RecurrentModel:
         Returns:
             Logits [B, N_f] for the token after each prompt, one tensor per field, and the state.
         """
-        return prefill(self._parallel, tokens, lengths, state)
+        return prefill(self._parallel, tokens, lengths, state, window=self.window)

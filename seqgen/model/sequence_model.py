@@ -6,6 +6,8 @@ Legend: B rows, T positions, F fields, D model width, W input window, N_f vocabu
 import torch
 from torch import Tensor, nn
 
+from seqgen.attention.fading import retained
+from seqgen.attention.kinds import check_window
 from seqgen.attention.operator import choose_kernel
 from seqgen.attention.rows import Rows
 from seqgen.config import ModelConfig
@@ -31,9 +33,7 @@ class SequenceModel(nn.Module):
         self.vocabulary = vocabulary
         self.recompute = False
         self.embedding = FieldEmbedding(vocabulary.sizes, config.d_model)
-        self.positions = build_positions(
-            config.positions, config.d_model, limit=config.max_positions
-        )
+        self.positions = build_positions(config, vocabulary)
         self.input_window = (
             InputWindow(config.d_model, config.input_window) if config.input_window else None
         )
@@ -58,12 +58,14 @@ class SequenceModel(nn.Module):
         positions: Tensor,
         recent: Tensor | None = None,
         *,
+        origins: Tensor | int = 0,
         in_pieces: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """Turn tokens [B, T, F] at positions [B, T] or [T] into the stack's input.
 
         Both forms go through here; the recurrent one passes T = 1 and its `recent` embeddings.
-        With `in_pieces`, rows hold several pieces, and no window reaches beyond position 0.
+        Indices are counted from `origins`, which `positions.origins` finds. With `in_pieces`, rows
+        hold several pieces, and no window reaches beyond position 0.
 
         Returns:
             The input [B, T, D], and `recent` followed by the raw embeddings [B, W - 1 + T, D].
@@ -74,7 +76,7 @@ class SequenceModel(nn.Module):
         x = raw
         if self.input_window is not None:
             x = self.input_window(raw, recent, positions if in_pieces else None)
-        return self.dropout(self.positions(x, positions)), torch.cat([recent, raw], dim=1)
+        return self.dropout(self.positions(x, positions - origins)), torch.cat([recent, raw], dim=1)
 
     def run(
         self,
@@ -84,6 +86,7 @@ class SequenceModel(nn.Module):
         starts: Tensor | None = None,
         state: State | None = None,
         keep_state: bool = False,
+        window: int | None = None,
     ) -> tuple[Tensor, State | None]:
         """Run embedding and stack over rows that may hold several pieces and may go on from others.
 
@@ -93,17 +96,21 @@ class SequenceModel(nn.Module):
             starts: booleans [B, T], true where a new piece begins; None: rows are one piece each.
             state: what came before the rows; None: nothing. It is not changed.
             keep_state: also return the state after each row's last valid position.
+            window: positions after which the sums fade, and rows may be `longest_pass(window)` long
+                (`seqgen.attention.fading`); None: they never do.
 
         Returns:
             Hidden values [B, T, D], which mean nothing past a row's length, and the state or None.
         """
         B, T, _ = tokens.shape
+        check_window(self.config.attention, window)
         positions = torch.arange(T, device=tokens.device)
         if starts is not None or state is not None:
             positions = positions_in_pieces(B, T, starts, state and state.position, tokens.device)
-        x, embeddings = self.embed(
-            tokens, positions, state and state.recent, in_pieces=starts is not None
-        )
+        origins = self.positions.origins(tokens, positions, state and state.origin)
+        recent, in_pieces = state and state.recent, starts is not None
+        x, embeddings = self.embed(tokens, positions, recent, origins=origins, in_pieces=in_pieces)
+        fades = window is not None and (state is not None or window < T)
         rows = Rows(
             *(B, T),
             device=tokens.device,
@@ -111,17 +118,13 @@ class SequenceModel(nn.Module):
             starts=starts,
             initial=state and state.attention,
             before=state and state.position,
+            retained=retained(positions.expand(B, T), window, lengths) if fades else None,
             keep=keep_state,
         )
         hidden = run_parallel(self.stack, x, rows, recompute=self.recompute and self.training)
         if not keep_state:
             return hidden, None
-        if lengths is None:
-            lengths = torch.full((B,), T, device=tokens.device)
-        position = positions.expand(B, T).gather(1, (lengths - 1).clamp(min=0)[:, None])[:, 0] + 1
-        if (lengths == 0).any():  # such rows are where they were
-            position = torch.where(lengths > 0, position, state.position if state else 0)
-        return hidden, self._state_after(rows, embeddings, position, lengths)
+        return hidden, self._state_after(rows, embeddings, positions, origins, state)
 
     def forward(
         self, tokens: Tensor, lengths: Tensor | None = None, *, starts: Tensor | None = None
@@ -129,20 +132,34 @@ class SequenceModel(nn.Module):
         """Score the next token at every position: as `run`, then logits [B, T, N_f] per field."""
         return self.heads(self.run(tokens, lengths, starts=starts)[0])
 
-    def recurrent(self) -> RecurrentModel:
+    def recurrent(self, window: int | None = None) -> RecurrentModel:
         """Return the recurrent form on the same storage: later training steps show in it."""
-        return RecurrentModel(self)
+        return RecurrentModel(self, window)
 
     def _state_after(
-        self, rows: Rows, embeddings: Tensor, position: Tensor, lengths: Tensor
+        self,
+        rows: Rows,
+        embeddings: Tensor,
+        positions: Tensor,
+        origins: Tensor,
+        before: State | None,
     ) -> State:
-        """Gather the state after the last valid position of each row.
+        """Gather the state after the last valid position of each row; empty rows stay at `before`.
 
         Row b's last W - 1 embeddings [B, W - 1, D] begin at index length_b of [recent, embeddings];
         those from before the piece that the row ends in count as zeros.
         """
+        lengths = rows.lengths
+        last = (lengths - 1).clamp(min=0)[:, None]
+        position, origin = (
+            x.expand(len(last), -1).gather(1, last)[:, 0] for x in (positions + 1, origins)
+        )
+        if (lengths == 0).any():
+            empty = lengths == 0
+            position = torch.where(empty, before.position if before else 0, position)
+            origin = torch.where(empty, before.origin if before else 0, origin)
         row = torch.arange(len(lengths), device=lengths.device)
         back = torch.arange(self.n_recent, device=lengths.device)
         recent = embeddings[row[:, None], lengths[:, None] + back]
         inside = position[:, None] - self.n_recent + back >= 0
-        return State(rows.stacked_states(), recent * inside.unsqueeze(-1), position)
+        return State(rows.stacked_states(), recent * inside.unsqueeze(-1), position, origin)

@@ -6,7 +6,7 @@ Legend: L layers, B rows, H heads, K key width, V value width, C capacity of a c
 window, D model width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,11 +24,18 @@ class State:
             full ones, a cache of keys [L, B, H, C, K], values and slots written [L, B].
         recent: the last W - 1 input embeddings [B, W - 1, D], oldest first; zeros before the start.
         position: index of the next token of each row [B], int64.
+        origin: position from which each row's index is counted [B], int64: that of its last anchor
+            with `model.positions=bars`, else 0. If None is given, zeros.
     """
 
     attention: tuple[Tensor, ...]
     recent: Tensor
     position: Tensor
+    origin: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.origin is None:
+            object.__setattr__(self, "origin", torch.zeros_like(self.position))
 
     @property
     def S(self) -> Tensor:
@@ -51,17 +58,19 @@ class State:
 
         A KV cache counts with its whole capacity, and in each of the states that share it.
         """
-        return sum(x.nbytes for x in (*self.attention, self.recent, self.position))
+        return sum(x.nbytes for x in (*self.attention, self.recent, self.position, self.origin))
 
     def clone(self) -> "State":
         """Copy, sharing nothing."""
-        return State(
-            tuple(x.clone() for x in self.attention), self.recent.clone(), self.position.clone()
-        )
+        return self._each(Tensor.clone)
 
     def detach(self) -> "State":
         """The same values, cut off from how they were computed."""
-        return State(tuple(x.detach() for x in self.attention), self.recent.detach(), self.position)
+        return self._each(Tensor.detach)
+
+    def to(self, device: str | torch.device) -> "State":
+        """The same values on a device."""
+        return self._each(lambda x: x.to(device))
 
     def rows(self, index: Sequence[int] | Tensor) -> "State":
         """Return a new state of the given rows, in the given order; a row may be repeated."""
@@ -70,6 +79,7 @@ class State:
             tuple(x.index_select(1, index) for x in self.attention),
             self.recent.index_select(0, index),
             self.position.index_select(0, index),
+            self.origin.index_select(0, index),
         )
 
     @staticmethod
@@ -84,6 +94,15 @@ class State:
             ),
             torch.cat([state.recent for state in states]),
             torch.cat([state.position for state in states]),
+            torch.cat([state.origin for state in states]),
+        )
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "State":
+        return State(
+            tuple(change(x) for x in self.attention),
+            change(self.recent),
+            change(self.position),
+            change(self.origin),
         )
 
 

@@ -63,6 +63,7 @@ class MidiTokenizer:
             eos_id=special["EOS_None"],
             pad_id=special["PAD_None"],
             grammar=build_grammar(self._miditok.tokens_types_graph, self._types),
+            anchors=tuple(i for i, kinds in enumerate(self._types) if "Bar" in kinds),
         )
 
     def encode(self, path: Path) -> np.ndarray:

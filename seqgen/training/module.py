@@ -127,7 +127,7 @@ class TrainingModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         """Keep the carried states, so that a resumed run goes on from them."""
         checkpoint["carried"] = {
-            place: (state.attention, state.recent, state.position)
+            place: (state.attention, state.recent, state.position, state.origin)
             for place, state in self._carried.items()
         }
 
@@ -153,10 +153,7 @@ class TrainingModule(LightningModule):
     def on_train_start(self) -> None:
         """Start the clock; bring a resumed state to where the model is."""
         for place, state in self._carried.items():
-            attention = tuple(x.to(self.device) for x in state.attention)
-            self._carried[place] = State(
-                attention, state.recent.to(self.device), state.position.to(self.device)
-            )
+            self._carried[place] = state.to(self.device)
         self._restart_clock()
 
     def on_train_batch_start(self, rows: Rows, batch_index: int) -> None:

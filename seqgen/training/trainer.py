@@ -97,7 +97,14 @@ def train(
 
     def save_best(module: TrainingModule, loss: float) -> None:
         known = loss if math.isfinite(loss) else None  # JSON has no infinity
-        save_model(run.model, module.model, data.tokenizer, step=module.global_step, loss=known)
+        save_model(
+            run.model,
+            module.model,
+            data.tokenizer,
+            step=module.global_step,
+            loss=known,
+            context_length=config.context_length,
+        )
 
     keeper = KeepBestModel(save_best, unit=data.tokenizer.unit, tell=tell)
     held_out = bool(data.of_split(VALIDATION))

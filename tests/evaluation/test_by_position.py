@@ -1,5 +1,7 @@
 """Loss by position: every target once, in its place, whatever the passes."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -48,3 +50,17 @@ def test_passes_of_any_size_give_the_same(tiny, plain_vocabulary, monkeypatch):
 def test_learned_positions_end_the_curve(tiny, plain_vocabulary):
     model = tiny(plain_vocabulary, positions="learned", max_positions=100)
     assert nats_by_position(model, pieces_of(300), [0])[-1].stop == 99
+
+
+def test_a_window_scores_as_the_faded_steps_do(tiny, plain_vocabulary):
+    model, data = tiny(plain_vocabulary), pieces_of(100)
+    recurrent, tokens = model.recurrent(window=6), torch.from_numpy(data.read(0))
+    state, nats = recurrent.initial_state(1), []
+    for token, target in pairwise(tokens):
+        logits, state = recurrent.step(token[None], state)
+        nats.append(token_nats([logits[0][None]], target[None, None]))
+    scored = nats_by_position(model, data, [0], window=6)
+    assert scored[0].nats_per_token == pytest.approx(float(torch.cat(nats)[:64].mean()), rel=1e-5)
+    assert scored[1].nats_per_token == pytest.approx(float(torch.cat(nats)[64:].mean()), rel=1e-5)
+    plain = nats_by_position(model, data, [0])
+    assert plain[1].nats_per_token != pytest.approx(scored[1].nats_per_token, rel=1e-4)

@@ -9,6 +9,7 @@ from seqgen.model.positions import positions_in_pieces
 CHOICES = [
     {},
     {"positions": "sinusoidal", "input_window": 3},
+    {"positions": "bars"},
     {"positions": "learned", "max_positions": 64},
     {"input_window": 0},
     {"input_window": 1, "feature_map": "dpfp"},
@@ -64,6 +65,7 @@ def test_a_row_cut_in_two_goes_on_from_the_state(tiny, toy_vocabulary, choices, 
         rest, last = model.run(row[:, cut:], starts=starts[:, cut:], state=state, keep_state=True)
     assert (torch.cat([first, rest], dim=1) - whole).abs().max() < 2e-5
     assert torch.equal(last.position, end.position)
+    assert torch.equal(last.origin, end.origin)
     assert end.position.item() == LENGTHS[-1]
     for a, b in zip((*last.attention, last.recent), (*end.attention, end.recent), strict=True):
         assert torch.allclose(a, b, atol=1e-4)

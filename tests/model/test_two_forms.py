@@ -17,6 +17,7 @@ TOLERANCE = 2e-5
 CHOICES = [
     {"positions": "sinusoidal", "input_window": 5},
     {"positions": "learned", "input_window": 5, "max_positions": 128},
+    {"positions": "bars", "input_window": 2},
     {"positions": "none", "input_window": 2},
     {"positions": "none", "input_window": 1},
     {"positions": "sinusoidal", "input_window": 0, "activation": "relu"},
@@ -75,6 +76,7 @@ def contents(state: State) -> tuple[torch.Tensor, ...]:
 
 def assert_same_state(a: State, b: State, tolerance=1e-4):
     assert torch.equal(a.position, b.position)
+    assert torch.equal(a.origin, b.origin)
     assert_same(contents(a), contents(b), tolerance)
     assert torch.equal(a.recent, b.recent)
 

@@ -1,0 +1,116 @@
+"""Prompts in passes of bounded memory, with sums that fade or not, give what stepping gives."""
+
+import pytest
+import torch
+from making import random_tokens
+
+from seqgen.errors import UserError
+from seqgen.model import prefill as module
+from seqgen.model.prefill import prefill
+
+B, T = 4, 60
+LENGTHS = torch.tensor([60, 1, 33, 48])
+CHOICES = [{}, {"positions": "bars"}, {"positions": "sinusoidal", "input_window": 1}]
+
+
+def by_steps(recurrent, tokens, lengths, state=None):
+    """Logits after each row's last token, by field, and the states there, row by row."""
+    found = []
+    for row, length in enumerate(lengths.tolist()):
+        own = recurrent.initial_state(1) if state is None else state.rows([row])
+        for t in range(length):
+            logits, own = recurrent.step(tokens[row : row + 1, t], own)
+        found.append((logits, own))
+    fields = zip(*(logits for logits, _ in found), strict=True)
+    return [torch.cat(field) for field in fields], type(own).join([own for _, own in found])
+
+
+def assert_same(a, b, tolerance=2e-5):
+    (logits, state), (others, other) = a, b
+    for x, y in zip(logits, others, strict=True):
+        assert (x - y).abs().max() < tolerance
+    assert torch.equal(state.position, other.position)
+    assert torch.equal(state.origin, other.origin)
+    assert torch.equal(state.recent, other.recent)
+    for x, y in zip(state.attention, other.attention, strict=True):
+        assert ((x - y).abs() / y.abs().clamp(min=1)).max() < tolerance
+
+
+@pytest.mark.parametrize("choices", [*CHOICES, {"attention": "full"}])
+@pytest.mark.parametrize("piece", [1, 7, 59, 60])
+def test_passes_of_any_size_equal_one_pass(tiny, toy_vocabulary, monkeypatch, choices, piece):
+    model = tiny(toy_vocabulary, **choices)
+    tokens = random_tokens(toy_vocabulary, B, T + 5)  # more than any row has
+    with torch.no_grad():
+        logits, state = prefill(model, tokens, LENGTHS)
+        monkeypatch.setattr(module, "PASS_TOKENS", piece * B)
+        again, end = prefill(model, tokens, LENGTHS)
+    for x, y in zip(logits, again, strict=True):
+        assert (x - y).abs().max() < 1e-5
+    assert torch.equal(state.position, end.position)
+    if "attention" not in choices:
+        assert_same((logits, state), (again, end))
+
+
+def test_no_pass_holds_more_tokens_than_it_may(tiny, plain_vocabulary, monkeypatch):
+    model, sizes = tiny(plain_vocabulary), []
+    run = model.run
+
+    def watched(tokens, *arguments, **options):
+        sizes.append(tuple(tokens.shape[:2]))
+        return run(tokens, *arguments, **options)
+
+    monkeypatch.setattr(model, "run", watched)
+    monkeypatch.setattr(module, "PASS_TOKENS", 50)
+    with torch.no_grad():
+        prefill(model, random_tokens(plain_vocabulary, B, T), LENGTHS)
+    assert sizes == [(4, 12)] * 5
+
+
+@pytest.mark.parametrize("choices", CHOICES)
+@pytest.mark.parametrize("window", [3, 16, 100])
+def test_with_a_window_prefill_equals_stepping_from_any_state(
+    tiny, toy_vocabulary, choices, window
+):
+    recurrent = tiny(toy_vocabulary, **choices).recurrent(window)
+    tokens = random_tokens(toy_vocabulary, B, T + 20)
+    stepped = by_steps(recurrent, tokens, LENGTHS)
+    prefilled = recurrent.prefill(tokens, LENGTHS)
+    assert_same(prefilled, stepped)
+    more = torch.tensor([5, 20, 1, 12])
+    rest = torch.stack([row[n : n + 20] for row, n in zip(tokens, LENGTHS, strict=True)])
+    goes_on = by_steps(recurrent, rest, more, stepped[1])
+    assert_same(recurrent.prefill(rest, more, prefilled[1]), goes_on)
+
+
+def test_a_window_changes_nothing_inside_it_and_something_after(tiny, plain_vocabulary):
+    model = tiny(plain_vocabulary)
+    tokens = random_tokens(plain_vocabulary, 1, 30)
+    plain, faded = model.recurrent(), model.recurrent(window=20)
+    assert (plain.window, faded.window) == (None, 20)
+    state = other = plain.initial_state(1)
+    for t in range(30):
+        before, other_before = state.clone(), other
+        a, state = plain.step(tokens[:, t], state)
+        b, other = faded.step(tokens[:, t], other)
+        assert torch.equal(a[0], b[0]) == (t < 20)
+        assert torch.equal(before.S, plain.initial_state(1).S) == (t == 0)
+    assert other_before.S.data_ptr() != other.S.data_ptr()
+
+
+def test_a_faded_step_leaves_the_state_it_was_given_alone(tiny, plain_vocabulary):
+    recurrent = tiny(plain_vocabulary).recurrent(window=4)
+    tokens = random_tokens(plain_vocabulary, 2, 10)
+    _, state = recurrent.prefill(tokens[:, :9], torch.tensor([9, 9]))
+    before = state.clone()
+    recurrent.step(tokens[:, 9], state)
+    assert torch.equal(state.S, before.S)
+    assert torch.equal(state.Z, before.Z)
+
+
+def test_full_attention_has_no_window(tiny, plain_vocabulary):
+    model = tiny(plain_vocabulary, attention="full")
+    with pytest.raises(UserError, match="leave the window out"):
+        model.recurrent(window=16)
+    with pytest.raises(UserError, match="leave the window out"):
+        model.run(random_tokens(plain_vocabulary, 1, 5), window=16)
