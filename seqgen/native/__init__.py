@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 LIBRARY = "_library*.so"
-INTERFACE = 1  # as in library.cpp; a library that was built from other sources has another
+INTERFACE = 2  # as in library.cpp; a library that was built from other sources has another
 
 
 def _load() -> str:

@@ -39,11 +39,5 @@ struct Problem {
 // One head of one row after the other: those numbered begin … end - 1 of B * H.
 using Run = void (*)(const Problem&, int64_t begin, int64_t end);
 
-struct Kernels {
-  const char* name;
-  Run forward, backward;
-};
-
-extern const Kernels baseline_kernels, avx2_kernels, avx512_kernels;
 
 }  // namespace seqgen

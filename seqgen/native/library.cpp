@@ -1,9 +1,6 @@
 // Registers the compiled operators with PyTorch, through its stable interface: one build of this file
 // works with later versions of torch too. The threads are torch's own.
 
-#include <stdlib.h>
-#include <string.h>
-
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
@@ -15,7 +12,7 @@
 #include <string>
 #include <tuple>
 
-#include "causal_linear.h"
+#include "kernels.h"
 
 namespace seqgen {
 namespace {
@@ -25,30 +22,7 @@ using torch::stable::Tensor;
 using OptionalTensor = std::optional<Tensor>;
 
 // Raised with every change of a signature below; native/__init__.py says which one it was written for.
-constexpr int64_t INTERFACE = 1;
-
-// The widest instructions of this processor; SEQGEN_CPU=avx2 or =baseline asks for less.
-const Kernels& choose_kernels() {
-  const char* asked = getenv("SEQGEN_CPU");
-  bool known = !asked;
-  for (const char* name : {"", "avx512", "avx2", "baseline"}) known = known || !strcmp(asked, name);
-  STD_TORCH_CHECK(known, "SEQGEN_CPU=", asked, ": known are avx512, avx2 and baseline");
-  auto allowed = [&](const char* name) { return !asked || !*asked || !strcmp(asked, name); };
-#if defined(__x86_64__)
-  __builtin_cpu_init();
-  bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-                    __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
-  if (has_avx512 && allowed("avx512")) return avx512_kernels;
-  if (has_avx2 && (allowed("avx512") || allowed("avx2"))) return avx2_kernels;
-#endif
-  return baseline_kernels;
-}
-
-const Kernels& kernels() {
-  static const Kernels& chosen = choose_kernels();
-  return chosen;
-}
+constexpr int64_t INTERFACE = 2;
 
 std::string instructions() { return kernels().name; }
 int64_t interface() { return INTERFACE; }

@@ -1,5 +1,6 @@
 #if defined(__x86_64__)
 
+#include <immintrin.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,10 +12,14 @@
 
 #define SEQGEN_ISA avx2
 #define SEQGEN_VECTOR_BYTES 32
+#define SEQGEN_VNNI 0
 #include "causal_linear_kernel.h"
+#include "step_kernel.h"
+#include "kernels.h"
 
 namespace seqgen {
-const Kernels avx2_kernels = {"avx2", avx2::run_forward, avx2::run_backward};
+const Kernels avx2_kernels = {"avx2", avx2::run_forward, avx2::run_backward, avx2::run_step,
+                             avx2::run_heads};
 }
 
 #if defined(__clang__)

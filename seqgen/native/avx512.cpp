@@ -1,5 +1,6 @@
 #if defined(__x86_64__)
 
+#include <immintrin.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,10 +12,14 @@
 
 #define SEQGEN_ISA avx512
 #define SEQGEN_VECTOR_BYTES 64
+#define SEQGEN_VNNI 0
 #include "causal_linear_kernel.h"
+#include "step_kernel.h"
+#include "kernels.h"
 
 namespace seqgen {
-const Kernels avx512_kernels = {"avx512", avx512::run_forward, avx512::run_backward};
+const Kernels avx512_kernels = {"avx512", avx512::run_forward, avx512::run_backward, avx512::run_step,
+                             avx512::run_heads};
 }
 
 #if defined(__clang__)
