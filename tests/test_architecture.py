@@ -18,7 +18,8 @@ FLOORS = [
 BESIDE = {("tokenizers", "midi"), ("model", "attention")}
 OWNERS = {
     "fast_transformers": {"attention", "model/stack.py", "benchmark"},
-    "triton": {f"attention/triton_{part}.py" for part in ("form", "kernels", "tiles")},
+    "triton": {f"attention/triton_{part}.py" for part in ("form", "kernels", "tiles")}
+    | {f"decoding/triton_step{part}.py" for part in ("", "_kernels")},
     "miditok": {"tokenizers/midi.py"},
     "miditoolkit": {"midi", "evaluation"},
     "pytorch_lightning": {"training"},

@@ -1,5 +1,27 @@
-"""Decoding: a prompt and a recurrent model in, a stream of tokens out."""
+"""Decoding: prompts and a model in, streams of tokens out."""
 
-from seqgen.decoding.generation import Decoder, Step, generate
+from seqgen.decoding.choose import build_decoder, choose_decoder
+from seqgen.decoding.decoder import Decoder
+from seqgen.decoding.engine import Engine
+from seqgen.decoding.generation import Step, generate
+from seqgen.decoding.queue import EngineFull
+from seqgen.decoding.reference import ReferenceDecoder
+from seqgen.decoding.search import Candidate, beam_search, best_of
+from seqgen.decoding.session import Session
+from seqgen.decoding.stream import Stream
 
-__all__ = ["Decoder", "Step", "generate"]
+__all__ = [
+    "Candidate",
+    "Decoder",
+    "Engine",
+    "EngineFull",
+    "ReferenceDecoder",
+    "Session",
+    "Step",
+    "Stream",
+    "beam_search",
+    "best_of",
+    "build_decoder",
+    "choose_decoder",
+    "generate",
+]

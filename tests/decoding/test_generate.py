@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from decoders import PAIRS
 from making import random_tokens
 
-from seqgen.decoding import generate
+from seqgen.decoding import ReferenceDecoder, generate
+from seqgen.decoding.pool import Pool
 from seqgen.errors import UserError
-from seqgen.model.state import State
 from seqgen.sampling import Sampling
 
 
@@ -24,39 +25,44 @@ def rows_of(steps, n_rows):
     return rows
 
 
-class Scripted:
-    """A decoder that says what token comes at each position of each row, by a table."""
+class Scripted(ReferenceDecoder):
+    """Says what comes at each position by a table: a prompt BOS, 3 + i takes line i of it."""
 
-    max_positions = None
-    device = torch.device("cpu")
-
-    def __init__(self, vocabulary, scripts):
-        self.vocabulary = vocabulary
-        self._scripts = scripts
+    def __init__(self, model, scripts):
+        super().__init__(model)
+        self.scripts = scripts
         self.batch_sizes = []
 
-    def _logits(self, rows, position):
-        logits = torch.full((len(rows), self.vocabulary.sizes[0]), -50.0)
-        for i, row in enumerate(rows):
-            script = self._scripts[int(row)]
-            logits[i, script[min(position, len(script) - 1)]] = 50.0
+    def open(self, n_slots):
+        return ScriptedPool(self, n_slots)
+
+
+class ScriptedPool(Pool):
+    def __init__(self, decoder, n_slots):
+        self.decoder = decoder
+        self.scripts = [None] * n_slots
+        self.positions = [0] * n_slots
+
+    def write(self, slots, state):
+        for slot in slots.tolist():
+            self.scripts[slot], self.positions[slot] = None, 0
+
+    def read(self, slots):
+        raise NotImplementedError
+
+    def advance(self, slots, tokens):
+        self.decoder.batch_sizes.append(len(slots))
+        logits = torch.full((len(slots), self.decoder.vocabulary.sizes[0]), -50.0)
+        for row, slot in enumerate(slots.tolist()):
+            if self.scripts[slot] is None:
+                self.scripts[slot] = self.decoder.scripts[int(tokens[row, 0]) - 3]
+            logits[row, self.scripts[slot][self.positions[slot]]] = 50.0
+            self.positions[slot] += 1
         return (logits,)
 
-    def prefill(self, tokens, lengths):
-        rows = tokens[:, 1, 0] - 3  # the second prompt token names the script
-        nothing = (torch.zeros(1, len(rows), 1),)
-        position = torch.zeros(len(rows), dtype=torch.long)
-        return self._logits(rows, 0), State(nothing, rows.float()[:, None, None], position)
 
-    def step(self, tokens, state):
-        self.batch_sizes.append(len(tokens))
-        position = int(state.position[0]) + 1
-        new = State(state.attention, state.recent, state.position + 1)
-        return self._logits(state.recent[:, 0, 0], position), new
-
-
-def test_rows_finish_apart_and_others_go_on(plain_vocabulary):
-    decoder = Scripted(plain_vocabulary, [[5, 6, 2], [7, 2], [8, 9, 10, 11, 2]])
+def test_rows_finish_apart_and_others_go_on(tiny, plain_vocabulary):
+    decoder = Scripted(tiny(plain_vocabulary), [[5, 6, 2], [7, 2], [8, 9, 10, 11, 2]])
     prompts = [np.array([[1], [3 + i]]) for i in range(3)]
     steps = list(generate(decoder, prompts, sampling=Sampling(temperature=0)))
     assert rows_of(steps, 3) == [
@@ -65,11 +71,12 @@ def test_rows_finish_apart_and_others_go_on(plain_vocabulary):
         [(8,), (9,), (10,), (11,), (2,)],
     ]
     assert [step.finished for step in steps] == [(), (1,), (0,), (), (2,)]
-    assert decoder.batch_sizes == [3, 2, 1, 1]  # a finished row costs nothing
+    assert [step.ended for step in steps] == [(), (1,), (0,), (), (2,)]
+    assert decoder.batch_sizes == [3, 3, 2, 1, 1]  # a finished row costs nothing
 
 
-def test_the_cap_and_the_stop_rule_end_rows(plain_vocabulary):
-    decoder = Scripted(plain_vocabulary, [[5, 6, 7, 8], [9]])
+def test_the_cap_and_the_stop_rule_end_rows(tiny, plain_vocabulary):
+    decoder = Scripted(tiny(plain_vocabulary), [[5, 6, 7, 8], [9] * 4])
     prompts = [np.array([[1], [3 + i]]) for i in range(2)]
     steps = list(
         generate(
@@ -77,7 +84,7 @@ def test_the_cap_and_the_stop_rule_end_rows(plain_vocabulary):
             prompts,
             sampling=Sampling(temperature=0),
             max_tokens=4,
-            stop=lambda row, token: token[0] == 7,
+            stop=lambda row, token: row == 0 and token[0] == 7,
         )
     )
     assert [len(row) for row in rows_of(steps, 2)] == [3, 4]
@@ -85,17 +92,38 @@ def test_the_cap_and_the_stop_rule_end_rows(plain_vocabulary):
     assert all(step.ended == () for step in steps)
 
 
+def test_several_steps_in_a_call_are_told_one_by_one(tiny, plain_vocabulary):
+    scripts = [[5, 6, 2, 9, 9, 9], [7, 2, 9, 9, 9, 9], [8, 9, 10, 11, 12, 2]]
+    prompts = [np.array([[1], [3 + i]]) for i in range(3)]
+    told = []
+    for n_steps in (1, 3):
+        decoder = Scripted(tiny(plain_vocabulary), scripts)
+        decoder.steps_per_call = n_steps
+        steps = generate(decoder, prompts, sampling=Sampling(temperature=0))
+        told.append([(s.rows, s.tokens.tolist(), s.finished, s.ended) for s in steps])
+    assert told[0] == told[1]
+
+
 def test_tokens_are_yielded_as_they_are_drawn(tiny, plain_vocabulary):
-    stream = generate(tiny(plain_vocabulary).recurrent(), [prompt(plain_vocabulary)])
-    first = next(stream)
-    assert first.tokens.shape == (1, 1)
+    decoder = Scripted(tiny(plain_vocabulary), [[5] * 9])
+    stream = generate(decoder, [np.array([[1], [3]])])
+    assert next(stream).tokens.tolist() == [[5]]
+    assert decoder.batch_sizes == [1]
 
 
+def test_what_a_stop_rule_raises_reaches_the_caller(tiny, plain_vocabulary):
+    def stop(row, token):
+        raise KeyError("a rule")
+
+    with pytest.raises(KeyError, match="a rule"):
+        next(generate(ReferenceDecoder(tiny(plain_vocabulary)), [np.array([[1]])], stop=stop))
+
+
+@pytest.mark.parametrize(("attention", "build"), PAIRS)
 @pytest.mark.parametrize("name", ["plain_vocabulary", "toy_vocabulary"])
-@pytest.mark.parametrize("attention", ["causal-linear", "full"])
-def test_a_rows_tokens_do_not_depend_on_its_neighbours(request, tiny, name, attention):
+def test_a_rows_tokens_do_not_depend_on_its_neighbours(request, tiny, build, name, attention):
     vocabulary = request.getfixturevalue(name)
-    decoder = tiny(vocabulary, attention=attention).recurrent()
+    decoder = build(tiny(vocabulary, attention=attention))
     prompts = [prompt(vocabulary, 1 + 4 * i, seed=i) for i in range(4)]
     together = rows_of(generate(decoder, prompts, max_tokens=30, seed=7), 4)
     fewer = rows_of(generate(decoder, prompts[:2], max_tokens=30, seed=7), 2)
@@ -103,12 +131,12 @@ def test_a_rows_tokens_do_not_depend_on_its_neighbours(request, tiny, name, atte
     assert len(set(map(tuple, together))) == 4
 
 
-@pytest.mark.parametrize("attention", ["causal-linear", "full"])
-def test_a_prompt_is_continued_as_by_greedy_full_passes(tiny, plain_vocabulary, attention):
+@pytest.mark.parametrize(("attention", "build"), PAIRS)
+def test_a_prompt_is_continued_as_by_greedy_full_passes(tiny, plain_vocabulary, build, attention):
     model = tiny(plain_vocabulary, attention=attention)
     start = prompt(plain_vocabulary, 12)
     steps = generate(
-        model.recurrent(), [start], sampling=Sampling(temperature=0, grammar=False), max_tokens=25
+        build(model), [start], sampling=Sampling(temperature=0, grammar=False), max_tokens=25
     )
     drawn = [int(step.tokens[0, 0]) for step in steps]
     ids = torch.from_numpy(start)[None]
@@ -120,33 +148,35 @@ def test_a_prompt_is_continued_as_by_greedy_full_passes(tiny, plain_vocabulary, 
         ids = torch.cat([ids, torch.tensor([[[token]]])], dim=1)
 
 
+def test_rows_may_have_settings_of_their_own(tiny, plain_vocabulary):
+    decoder = ReferenceDecoder(tiny(plain_vocabulary))
+    settings = [Sampling(temperature=0), Sampling(top_k=3), Sampling(repetition_penalty=2.0)]
+    prompts = [prompt(plain_vocabulary)] * 3
+    mixed = rows_of(generate(decoder, prompts, sampling=settings, max_tokens=12), 3)
+    for row, setting in enumerate(settings):
+        same = rows_of(generate(decoder, prompts, sampling=setting, max_tokens=12), 3)
+        assert mixed[row] == same[row]
+
+
 def test_equal_prompts_are_prefilled_once_and_drawn_apart(tiny, plain_vocabulary):
-    decoder = tiny(plain_vocabulary).recurrent()
+    decoder = ReferenceDecoder(tiny(plain_vocabulary))
     sizes = []
     inner = decoder.prefill
-    decoder.prefill = lambda tokens, lengths: sizes.append(len(tokens)) or inner(tokens, lengths)
-    rows = rows_of(generate(decoder, [prompt(plain_vocabulary)] * 5, max_tokens=10), 5)
+    decoder.prefill = lambda t, lengths, state: sizes.append(len(t)) or inner(t, lengths, state)
+    rows = rows_of(generate(decoder, [prompt(plain_vocabulary, 4)] * 5, max_tokens=10), 5)
     assert sizes == [1]
     assert len(set(map(tuple, rows))) == 5
 
 
-def test_prompts_too_many_for_one_pass_are_prefilled_in_groups(tiny, plain_vocabulary, monkeypatch):
-    decoder = tiny(plain_vocabulary).recurrent()
-    prompts = [prompt(plain_vocabulary, length, seed=length) for length in (9, 2, 17, 5)]
-    whole = rows_of(generate(decoder, prompts, max_tokens=8), 4)
-    monkeypatch.setattr("seqgen.decoding.generation.PREFILL_TOKENS", 18)
-    assert rows_of(generate(decoder, prompts, max_tokens=8), 4) == whole
-
-
 def test_learned_positions_bound_the_length(tiny, plain_vocabulary):
-    decoder = tiny(plain_vocabulary, positions="learned", max_positions=20).recurrent()
+    decoder = ReferenceDecoder(tiny(plain_vocabulary, positions="learned", max_positions=20))
     assert list(generate(decoder, [prompt(plain_vocabulary, 5)], max_tokens=16))
     with pytest.raises(UserError, match="exceed the 20 positions"):
         next(generate(decoder, [prompt(plain_vocabulary, 5)], max_tokens=17))
 
 
 def test_impossible_requests_are_refused(tiny, plain_vocabulary):
-    decoder = tiny(plain_vocabulary).recurrent()
+    decoder = ReferenceDecoder(tiny(plain_vocabulary))
     for prompts, options, said in (
         ([], {}, "at least one prompt"),
         ([np.zeros((0, 1), dtype=np.int64)], {}, "begin it with BOS"),

@@ -1,0 +1,64 @@
+"""The choice of a decoder: by name, or the fastest one that is here."""
+
+from collections.abc import Callable
+
+from seqgen.decoding.cuda import CudaDecoder
+from seqgen.decoding.decoder import Decoder
+from seqgen.decoding.fused import TorchDecoder
+from seqgen.decoding.native import FORMATS, NativeDecoder
+from seqgen.decoding.native import why_not as why_not_native
+from seqgen.decoding.reference import ReferenceDecoder
+from seqgen.errors import UserError
+from seqgen.model.sequence_model import SequenceModel
+
+DECODERS: dict[str, Callable[..., Decoder]] = {
+    "reference": ReferenceDecoder,
+    "torch": TorchDecoder,
+    "native": NativeDecoder,
+    "cuda": CudaDecoder,
+}
+AUTO = "auto"
+WEIGHTS = tuple(FORMATS)  # of which each decoder knows some
+
+
+def build_decoder(
+    model: SequenceModel,
+    decoder: str = AUTO,
+    *,
+    weights: str = "float32",
+    window: int | None = None,
+    prefill: str = "float32",
+) -> Decoder:
+    """Make a model ready to generate on the device where it is.
+
+    Args:
+        model: its weights are read now; what it learns later does not show.
+        decoder: one of `DECODERS`, or auto: `choose_decoder` says which.
+        weights: what matrices are kept in, one of `WEIGHTS`; float32 is exact.
+        window: positions after which the sums fade (`seqgen.attention.fading`); None: never.
+        prefill: what prompts are read in, float32 or bf16.
+
+    Raises:
+        UserError: no such decoder, or not for this model, these weights or this device.
+    """
+    name = decoder
+    if decoder == AUTO:
+        name, _ = choose_decoder(model, weights)
+    if name not in DECODERS:
+        known = ", ".join((AUTO, *DECODERS))
+        raise UserError(f"there is no decoder {decoder}; known are {known}")
+    if weights not in WEIGHTS:
+        raise UserError(f"weights = {weights}: known are {', '.join(WEIGHTS)}")
+    return DECODERS[name](model, weights, window=window, prefill=prefill)
+
+
+def choose_decoder(model: SequenceModel, weights: str = "float32") -> tuple[str, str]:
+    """Return the fastest decoder for a model where it is, and why it is that one."""
+    if model.config.attention != "causal-linear":
+        return "reference", f"model.attention={model.config.attention} has no other"
+    if next(model.parameters()).device.type == "cuda":
+        return "cuda", "the model is on a GPU"
+    reason = why_not_native(model, weights)
+    if reason:
+        return "torch", f"not native: {reason}"
+    return "native", "compiled for this processor"

@@ -1,0 +1,239 @@
+"""The `torch` decoder: plain PyTorch with fused matrices, whose states go on in place.
+
+Legend: L layers, C slots, B rows, F fields, H heads, K key width, V value width, D model width,
+W input window, N_f vocabulary of a field.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from seqgen.attention.fading import fade
+from seqgen.attention.feature_maps import FEATURE_MAPS
+from seqgen.decoding.decoder import Decoder, Logits
+from seqgen.decoding.linear import WEIGHTS, Linear, prepare
+from seqgen.decoding.matrices import LayerWeights, Norm, read_weights
+from seqgen.decoding.pool import SumsPool
+from seqgen.errors import UserError
+from seqgen.model.sequence_model import SequenceModel
+
+EPS = 1e-6  # of the library's recurrent attention
+
+
+class TorchDecoder(Decoder):
+    """Steps of plain tensor operations, for causal-linear attention; works where torch does.
+
+    Weights are read once: what the model learns later does not show. Activations between matrices
+    and sums are float32 always.
+
+    Attributes:
+        network: matrices as the decoder multiplies by them.
+    """
+
+    name = "torch"
+    knows = WEIGHTS
+
+    def __init__(self, model: SequenceModel, weights: str = "float32", **choices):
+        """Read a model's weights.
+
+        Raises:
+            UserError: the model's attention has no sums, or `weights` are not to be had here.
+        """
+        super().__init__(model, weights, **choices)
+        if model.config.attention != "causal-linear":
+            raise UserError(
+                f"decoder {self.name}: model.attention={model.config.attention} has no sums to go "
+                f"on from, use the decoder reference"
+            )
+        self.network = Network.read(model, weights)
+
+    def open(self, n_slots: int) -> "TorchPool":
+        """Make room for the states of `n_slots` streams."""
+        return TorchPool(self, n_slots)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer; see `LayerWeights`. `up` activates what it gives."""
+
+    qkv: Linear
+    out: Linear
+    attention_norm: Norm
+    up: Linear
+    down: Linear
+    feed_forward_norm: Norm
+
+    @classmethod
+    def read(cls, layer: LayerWeights, weights: str, activation: str) -> "Layer":
+        """Make a layer's matrices ready."""
+        return cls(
+            qkv=prepare(layer.qkv, weights),
+            out=prepare(layer.out, weights),
+            attention_norm=layer.attention_norm,
+            up=prepare(layer.up, weights, activation=activation),
+            down=prepare(layer.down, weights),
+            feed_forward_norm=layer.feed_forward_norm,
+        )
+
+
+@dataclass(frozen=True)
+class Network:
+    """All of a model; see `ModelWeights`."""
+
+    tables: tuple[Tensor, ...]
+    window: Linear | None
+    layers: tuple[Layer, ...]
+    norm: Norm
+    heads: Linear
+
+    @classmethod
+    @torch.no_grad()
+    def read(cls, model: SequenceModel, weights: str) -> "Network":
+        """Read a model and make its matrices ready."""
+        read, activation = read_weights(model), model.config.activation
+        return cls(
+            tables=read.tables,
+            window=read.window and prepare(read.window, weights),
+            layers=tuple(Layer.read(layer, weights, activation) for layer in read.layers),
+            norm=read.norm,
+            heads=prepare(read.heads, weights),
+        )
+
+
+@dataclass(frozen=True)
+class Active:
+    """The rows of one step.
+
+    Attributes:
+        slots: of each row [B].
+        rows: the same, as a slice where they follow each other and the host may know.
+        sums: of each layer, where `rows` is a slice: the rows' S [B H, K, V] and Z [B H, K, 1], in
+            their place.
+        left: what is left of the sums before the step [B]; None: all.
+    """
+
+    slots: Tensor
+    rows: slice | Tensor
+    sums: tuple[tuple[Tensor, Tensor], ...] = ()
+    left: Tensor | None = None
+
+
+class TorchPool(SumsPool):
+    """States that are changed in place: slots that follow each other without a copy."""
+
+    def __init__(self, decoder: TorchDecoder, n_slots: int):
+        super().__init__(decoder.initial_state(n_slots))
+        self.decoder, self.network = decoder, decoder.network
+        config = decoder.recurrent.config
+        self.n_heads, self.feature_map = config.n_heads, FEATURE_MAPS[config.feature_map]
+        self.window = decoder.recurrent.window
+        self._positions, self._sizes = decoder.model.positions, decoder.vocabulary.sizes
+        # Whether steps may look at values: on a GPU they would wait for it, and no graph records
+        # what follows from them.
+        self.looks = self.S.device.type == "cpu"
+        self._last = Active(self.position, slice(0))
+
+    @torch.no_grad()
+    def advance(self, slots: Tensor, tokens: Tensor) -> Logits:
+        """Give the streams in slots [B] their next tokens [B, F]; return logits [B, N_f] by field.
+
+        On a CPU, ValueError for positions beyond the learned ones. A GPU would have to be waited
+        for, so there the caller sees to it, and others get the last one.
+        """
+        active = self._active(slots)
+        x = self.run_layers(self._embed(tokens, active), active)
+        return self.network.heads(normalize(x, self.network.norm)).split(self._sizes, dim=-1)
+
+    def run_layers(self, x: Tensor, active: Active) -> Tensor:
+        """Run all layers on x [B, D]."""
+        for i, layer in enumerate(self.network.layers):
+            x = x + layer.out(self.attend(i, layer.qkv(x), active))
+            x = normalize(x, layer.attention_norm)
+            x = x + layer.down(layer.up(x))
+            x = normalize(x, layer.feed_forward_norm)
+        return x
+
+    def attend(self, layer: int, qkv: Tensor, active: Active) -> Tensor:
+        """Add the present position to a layer's sums, and attend.
+
+        Args:
+            layer: 0 to L - 1.
+            qkv: queries, keys and values of all heads, side by side [B, 3 D].
+            active: the rows; their sums of this layer are changed.
+
+        Returns:
+            [B, D], heads side by side.
+        """
+        B, H = len(qkv), self.n_heads
+        D = qkv.shape[1] // 3
+        qk, v = qkv.split([2 * D, D], dim=1)
+        q, k = self.feature_map(qk.view(B, 2, H, -1)).transpose(1, 2).flatten(0, 1).split(1, dim=1)
+        S, Z = active.sums[layer] if active.sums else self._gather(layer, active.slots)
+        if active.left is not None:
+            left = active.left[:, None].expand(B, H).reshape(-1, 1, 1)
+            S.mul_(left)
+            Z.mul_(left)
+        k = k.transpose(1, 2)  # [B H, K, 1]; q is [B H, 1, K]
+        # Both are products of matrices, so that each thread finds its part of S in its own cache.
+        S.baddbmm_(k, v.reshape(B * H, 1, -1))
+        Z.add_(k)
+        out = torch.bmm(q, S).div_(torch.bmm(q, Z).add_(EPS))  # [B H, 1, V]
+        if not active.sums:
+            self.S[layer].index_copy_(0, active.slots, S.view(B, *self.S.shape[2:]))
+            self.Z[layer].index_copy_(0, active.slots, Z.view(B, *self.Z.shape[2:]))
+        return out.view(B, D)
+
+    def _gather(self, layer: int, slots: Tensor) -> tuple[Tensor, Tensor]:
+        """Copy a layer's sums of slots [B], in the shapes of `Active.sums`."""
+        S, Z = self.S[layer].index_select(0, slots), self.Z[layer].index_select(0, slots)
+        return S.flatten(0, 1), Z.flatten(0, 1).unsqueeze(2)
+
+    def _active(self, slots: Tensor) -> Active:
+        """Tell where the rows are, and what is left of their sums."""
+        active = self._in_place(slots) if self.looks else Active(slots, slots)
+        if self.window is None:
+            return active
+        return replace(active, left=fade(self.position[active.rows], self.window))
+
+    def _in_place(self, slots: Tensor) -> Active:
+        """Find slots that follow each other; the same ones as in the last step are kept."""
+        listed = slots.tolist()
+        first, end = listed[0], listed[0] + len(listed)
+        if listed != list(range(first, end)):
+            return Active(slots, slots)
+        if self._last.rows != slice(first, end):
+            sums = tuple(
+                (S[first:end].flatten(0, 1), Z[first:end].flatten(0, 1).unsqueeze(2))
+                for S, Z in zip(self.S, self.Z, strict=True)
+            )
+            self._last = Active(slots.clone(), slice(first, end), sums)
+        return self._last
+
+    def _embed(self, tokens: Tensor, active: Active) -> Tensor:
+        """Turn tokens [B, F] into the layers' input [B, D], and count them."""
+        raw = sum(F.embedding(tokens[:, f], table) for f, table in enumerate(self.network.tables))
+        x, rows = raw, active.rows
+        if self.network.window is not None:
+            context = torch.cat([self.recent[rows], raw.unsqueeze(1)], dim=1)  # [B, W, D]
+            x = raw + self.network.window(context.flatten(1))
+            self.recent[rows] = context[:, 1:]
+        position, origin = self.position[rows].unsqueeze(1), self.origin[rows]
+        origins = self._positions.origins(tokens.unsqueeze(1), position, origin)  # [B, 1]
+        x = self._place(x, (position - origins)[:, 0])
+        self.origin[rows] = origins[:, 0]
+        self.position[rows] = position[:, 0] + 1
+        return x
+
+    def _place(self, x: Tensor, index: Tensor) -> Tensor:
+        """Add to x [B, D] what stands for index [B]."""
+        limit = self._positions.limit
+        if limit is None or self.looks:
+            return self._positions(x, index)
+        return x + self._positions.table(index.clamp(max=limit - 1))
+
+
+def normalize(x: Tensor, norm: Norm) -> Tensor:
+    """Take the layer norm of x [B, D]."""
+    return F.layer_norm(x, norm.weight.shape, norm.weight, norm.bias)

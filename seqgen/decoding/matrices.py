@@ -1,0 +1,103 @@
+"""A model's weights as decoders take them: matrices that are multiplied together, stacked.
+
+Legend: D model width, W input window, M outputs of a matrix, K its inputs, N_f vocabulary of a
+field.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from seqgen.model.sequence_model import SequenceModel
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """y = A x + b, with A [M, K] and b [M] in float32."""
+
+    weight: Tensor
+    bias: Tensor
+
+
+@dataclass(frozen=True)
+class Norm:
+    """Weight and bias [D] of a layer norm."""
+
+    weight: Tensor
+    bias: Tensor
+
+
+@dataclass(frozen=True)
+class LayerWeights:
+    """One layer: `qkv` gives queries, keys and values of all heads, one after the other."""
+
+    qkv: Matrix
+    out: Matrix
+    attention_norm: Norm
+    up: Matrix
+    down: Matrix
+    feed_forward_norm: Norm
+
+
+@dataclass(frozen=True)
+class ModelWeights:
+    """All of a model.
+
+    Attributes:
+        tables: embeddings [N_f, D], one for each field.
+        window: from the last W embeddings, oldest first, side by side; None without a window.
+        layers: from the first to the last.
+        norm: after the last layer.
+        heads: of all fields, one after the other.
+    """
+
+    tables: tuple[Tensor, ...]
+    window: Matrix | None
+    layers: tuple[LayerWeights, ...]
+    norm: Norm
+    heads: Matrix
+
+
+@torch.no_grad()
+def read_weights(model: SequenceModel) -> ModelWeights:
+    """Take a model's weights, in float32."""
+    return ModelWeights(
+        tables=tuple(table.weight.float() for table in model.embedding.tables),
+        window=model.input_window and _window(model.input_window.convolution),
+        layers=tuple(_layer(layer) for layer in model.stack.layers),
+        norm=_norm(model.stack.norm),
+        heads=_stacked(*model.heads.heads),
+    )
+
+
+def _layer(layer: nn.Module) -> LayerWeights:
+    attention = layer.attention
+    return LayerWeights(
+        qkv=_stacked(
+            attention.query_projection, attention.key_projection, attention.value_projection
+        ),
+        out=_stacked(attention.out_projection),
+        attention_norm=_norm(layer.norm1),
+        up=_stacked(layer.linear1),
+        down=_stacked(layer.linear2),
+        feed_forward_norm=_norm(layer.norm2),
+    )
+
+
+def _stacked(*linears: nn.Linear) -> Matrix:
+    if len(linears) == 1:
+        return Matrix(linears[0].weight.float(), linears[0].bias.float())
+    return Matrix(
+        torch.cat([linear.weight for linear in linears]).float(),
+        torch.cat([linear.bias for linear in linears]).float(),
+    )
+
+
+def _window(convolution: nn.Conv1d) -> Matrix:
+    """Turn a convolution [D, D, W] into a matrix [D, W × D]."""
+    return Matrix(convolution.weight.transpose(1, 2).flatten(1).float(), convolution.bias.float())
+
+
+def _norm(norm: nn.LayerNorm) -> Norm:
+    return Norm(norm.weight.float(), norm.bias.float())

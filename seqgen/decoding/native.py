@@ -1,0 +1,241 @@
+"""The whole decode step as one call of compiled code, the draw included.
+
+Legend: L layers, C slots, B rows, F fields, D model width, M outputs of a matrix, K its inputs,
+N = sum of the vocabularies of all fields.
+"""
+
+import time
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from seqgen.decoding.decoder import Decoder, Logits
+from seqgen.decoding.fused import Active, Network, TorchPool
+from seqgen.decoding.linear import WEIGHTS, quantize_rows
+from seqgen.decoding.matrices import Matrix, read_weights
+from seqgen.decoding.pool import SumsPool
+from seqgen.errors import UserError
+from seqgen.model.positions import frequencies
+from seqgen.model.sequence_model import SequenceModel
+from seqgen.native import why_missing
+from seqgen.sampling import Sampler
+
+# As numbered in native/step.h.
+FORMATS = {"float32": 0, "bf16": 1, "int8": 2, "w8a8": 3}
+ACTIVATIONS = {"relu": 0, "gelu": 1}
+FEATURES = {"elu+1": 0, "relu": 1, "dpfp": 2, "hedgehog": 3}
+POSITIONS = {"none": 0, "sinusoidal": 1, "learned": 2, "bars": 3}
+PANEL, STRIPE = 64, 16  # to which outputs are padded, and how many lie side by side
+NOTHING = torch.empty(0)
+MEASURED = 0.01  # seconds of steps, for each way of making them
+MOST = 64  # rows in such steps
+MANY = 8  # rows from which PyTorch's matrices are considered
+CLEARLY = 0.9  # share of the time that they must take at most
+LINE = 64  # bytes to which each block of the weights is padded
+
+
+class NativeDecoder(Decoder):
+    """Weights packed for the CPU's vectors; states and activations in float32.
+
+    How a pool computes is measured when it is opened: with how many threads, and, in pools of many
+    streams, whether the matrices are better left to PyTorch. In all other pools a row's logits are
+    the same to the last bit whatever rows are beside it, and however many threads compute them.
+    """
+
+    name = "native"
+    knows = tuple(FORMATS)
+
+    def __init__(self, model: SequenceModel, weights: str = "float32", **choices):
+        """Pack a model's weights; UserError also where compiled code cannot run it."""
+        reason = why_not(model, weights)
+        if reason:
+            raise UserError(f"the native decoder cannot be used: {reason}")
+        super().__init__(model, weights, **choices)
+        self.shape = _describe(model, weights, self.recurrent.window)
+        self.packed = _pack_model(model, weights)
+        self._choices: dict[int, int] = {}  # by rows: threads, or 0 for PyTorch's matrices
+
+    @cached_property
+    def network(self) -> Network:
+        """The matrices as PyTorch multiplies by them."""
+        return Network.read(self.model, self.weights)
+
+    def open(self, n_slots: int) -> SumsPool:
+        """Make room for the states of `n_slots` streams."""
+        rows = min(1 << (n_slots - 1).bit_length(), MOST)
+        if rows not in self._choices:
+            self._choices[rows] = self._choose(rows)
+        threads = self._choices[rows]
+        return NativePool(self, n_slots, threads=threads) if threads else MixedPool(self, n_slots)
+
+    def _choose(self, rows: int) -> int:
+        most = torch.get_num_threads()
+        counts = [2**i for i in range(most.bit_length()) if 2**i < most] + [most]
+        if len(counts) == 1 and rows < MANY:
+            return most
+        seconds = {n: self._seconds(NativePool(self, rows, threads=n)) for n in counts}
+        best = min(seconds, key=seconds.get)
+        if rows >= MANY and self.weights in WEIGHTS[:2]:
+            mixed = self._seconds(MixedPool(self, rows))
+            if mixed < CLEARLY * seconds[best]:
+                return 0
+        return best
+
+    def _seconds(self, pool: SumsPool) -> float:
+        """Measure a step of all slots of a pool, which is spoiled by it."""
+        slots = torch.arange(len(pool.position))
+        tokens = torch.zeros(len(slots), len(self.vocabulary.sizes), dtype=torch.long)
+        seconds, begin = [], time.perf_counter()
+        while len(seconds) < 3 or time.perf_counter() < begin + MEASURED:
+            pool.position.zero_()  # learned ones end
+            start = time.perf_counter()
+            pool.advance(slots, tokens)
+            seconds.append(time.perf_counter() - start)
+        return min(seconds[1:])
+
+
+class NativePool(SumsPool):
+    """States that compiled code advances."""
+
+    def __init__(self, decoder: NativeDecoder, n_slots: int, *, threads: int):
+        super().__init__(decoder.initial_state(n_slots))
+        self._decoder, self._threads = decoder, threads
+        self._sizes, self._eos = decoder.vocabulary.sizes, decoder.vocabulary.eos_id
+        self._logits = torch.empty(n_slots, sum(self._sizes))
+        size = torch.ops.seqgen.scratch_bytes(decoder.shape, n_slots, threads)
+        self._scratch = torch.empty(size, dtype=torch.uint8)
+
+    def advance(self, slots: Tensor, tokens: Tensor) -> Logits:
+        """Give the streams in slots [B] their next tokens [B, F]."""
+        self._step(slots, tokens, [])
+        return self._logits[: len(slots)].split(self._sizes, dim=1)
+
+    def run(self, slots: Tensor, tokens: Tensor, sampler: Sampler, n_steps: int = 1) -> Tensor:
+        """Make steps with a draw after each, in one call for each step."""
+        sampler.take(len(slots), n_steps)
+        tensors = _sampling(sampler)
+        drawn = []
+        for _ in range(n_steps):
+            tokens = self._step(slots, tokens, tensors)
+            drawn.append(tokens)
+        return torch.stack(drawn)
+
+    def _step(self, slots: Tensor, tokens: Tensor, sampler: list[Tensor]) -> Tensor:
+        """Make one step and, with a sampler's tensors, the draw after it -> ids [B, F]."""
+        drawn = torch.empty_like(tokens)
+        torch.ops.seqgen.decode_step(
+            *(self._decoder.shape, self._decoder.packed, slots, tokens),
+            *(self.S, self.Z, self.recent, self.position, self.origin),
+            *(sampler, self._eos, self._scratch, self._logits[: len(slots)], drawn, self._threads),
+        )
+        return drawn
+
+
+class MixedPool(TorchPool):
+    """PyTorch's matrices with compiled attention: for many rows on processors that it knows better.
+
+    What surrounds a row may then change its logits by rounding errors.
+    """
+
+    def attend(self, layer: int, qkv: Tensor, active: Active) -> Tensor:
+        """Add the present position to a layer's sums, and attend: [B, 3 D] -> [B, D]."""
+        return torch.ops.seqgen.attend(
+            self.decoder.shape, layer, qkv, active.slots, self.S, self.Z, self._before
+        )
+
+    def _embed(self, tokens: Tensor, active: Active) -> Tensor:
+        self._before = self.position.clone()  # fading depends on it
+        return super()._embed(tokens, active)
+
+
+def _sampling(sampler: Sampler) -> list[Tensor]:
+    """Name a sampler's tensors, in the order of native/step_library.cpp."""
+    s = sampler
+    return [
+        *(s.settings, s.top_k, s.seen, s.counts, NOTHING if s.bias is None else s.bias),
+        *(s.previous, s.has_unit, s.numbers, s.drawn),
+        *(s.rules.allowed, s.rules.last_group, s.rules.completes_unit),
+        s.log_likelihood if s.scored else NOTHING,
+    ]
+
+
+def why_not(model: SequenceModel, weights: str) -> str:
+    """Say why a model cannot be decoded by compiled code; an empty string where it can."""
+    config = model.config
+    if why_missing():
+        return why_missing()
+    if next(model.parameters()).device.type != "cpu":
+        return "it is for CPUs"
+    if config.attention != "causal-linear":
+        return f"it does not know model.attention={config.attention}"
+    if config.positions not in POSITIONS:
+        return f"it does not know model.positions={config.positions}"
+    if weights not in FORMATS:
+        return f"it has no {weights} weights, but {', '.join(FORMATS)}"
+    return ""
+
+
+def _describe(model: SequenceModel, weights: str, window: int | None) -> Tensor:
+    """Lay out a model's sizes and choices as native/step_library.cpp reads them."""
+    c = model.config
+    return torch.tensor(
+        [
+            *(c.d_model, c.n_layers, c.n_heads, c.d_ff or 4 * c.d_model, c.input_window),
+            *(c.max_positions, window or 0, FORMATS[weights], ACTIVATIONS[c.activation]),
+            *(FEATURES[c.feature_map], POSITIONS[c.positions]),
+            *(len(model.vocabulary.sizes), *model.vocabulary.sizes),
+        ]
+    )
+
+
+def _pack_model(model: SequenceModel, weights: str) -> Tensor:
+    """Put all weights into one tensor of bytes, in the order of native/step.cpp."""
+    read = read_weights(model)
+    blocks = list(read.tables)
+    if model.config.positions == "learned":
+        blocks.append(model.positions.table.weight)
+    elif model.config.positions != "none":
+        blocks.append(frequencies(model.config.d_model))
+    if model.config.positions == "bars":
+        blocks.append(model.positions.is_anchor)
+    if read.window:
+        blocks += _pack(read.window, weights)
+    for layer in read.layers:
+        for matrices, norm in (
+            ((layer.qkv, layer.out), layer.attention_norm),
+            ((layer.up, layer.down), layer.feed_forward_norm),
+        ):
+            for matrix in matrices:
+                blocks += _pack(matrix, weights)
+            blocks += (norm.weight, norm.bias)
+    blocks += (read.norm.weight, read.norm.bias, *_pack(read.heads, weights))
+    sizes = [-(-block.nbytes // LINE) * LINE for block in blocks]
+    packed = torch.empty(sum(sizes), dtype=torch.uint8)
+    torch.ops.seqgen.prefer_large_pages(packed)
+    for part, block in zip(packed.split(sizes), blocks, strict=True):
+        flat = block.detach().contiguous().view(-1).view(torch.uint8)
+        part[: len(flat)] = flat
+        part[len(flat) :] = 0
+    return packed
+
+
+def _pack(matrix: Matrix, weights: str) -> list[Tensor]:
+    """Pack a matrix [M, K] in stripes; what belongs to it follows.
+
+    The numbers are [M / STRIPE, K, STRIPE], of w8a8 [M / STRIPE, K / 4, STRIPE, 4].
+    """
+    M, K = matrix.weight.shape
+    missing = -M % PANEL
+    a = F.pad(matrix.weight, (0, 0, 0, missing))
+    bias = F.pad(matrix.bias, (0, missing))
+    if weights in ("float32", "bf16"):
+        stripes = a.view(-1, STRIPE, K).transpose(1, 2)
+        return [stripes.bfloat16() if weights == "bf16" else stripes, bias]
+    quantized, scale = quantize_rows(a)
+    if weights == "int8":
+        return [quantized.view(-1, STRIPE, K).transpose(1, 2), scale, bias]
+    quantized = F.pad(quantized, (0, -K % 4))
+    fours = quantized.view(len(a) // STRIPE, STRIPE, -1, 4).transpose(1, 2)
+    return [fours, scale, quantized.sum(1, dtype=torch.int32), bias]

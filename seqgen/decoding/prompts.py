@@ -1,0 +1,155 @@
+"""Prompts on their way into states: piece by piece and in turns, equal ones once.
+
+Legend: B rows, T positions, F fields.
+"""
+
+from collections.abc import Iterable, Sequence
+from itertools import count
+from weakref import WeakValueDictionary
+
+import numpy as np
+import torch
+
+from seqgen.decoding.decoder import Decoder
+from seqgen.errors import UserError
+from seqgen.model.state import State
+from seqgen.sampling import Sampling
+from seqgen.vocabulary import Vocabulary
+
+# Positions of one prompt in one parallel pass. Prompts are cut at its multiples whatever runs
+# beside them, so that rounding does not depend on it.
+PIECE = 512
+
+
+class Prompt:
+    """Tokens to be prefilled [T, F], how many of them have been, and the state after those.
+
+    Attributes:
+        state: of one row; None before the first piece.
+        turn: prompts with smaller numbers go first.
+    """
+
+    def __init__(self, tokens: np.ndarray, *, state: State | None, turn: int):
+        self.tokens = tokens
+        self.state = state
+        self.turn = turn
+        self.taken = 0
+
+    @property
+    def piece(self) -> np.ndarray:
+        """What the next pass takes; empty when all is done."""
+        return self.tokens[self.taken : self.taken + PIECE]
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the state holds all tokens."""
+        return self.taken == len(self.tokens)
+
+    def advance(self, state: State, *, turn: int) -> None:
+        """Note that the piece has been taken, with `state` after it."""
+        self.taken += len(self.piece)
+        self.state, self.turn = state, turn
+
+
+class Prompts:
+    """Prefills the prompts of those who wait; a state lives as long as someone holds its prompt."""
+
+    def __init__(self, decoder: Decoder):
+        self._decoder = decoder
+        self._known: WeakValueDictionary[bytes, Prompt] = WeakValueDictionary()
+        self._turns = count()
+
+    def get(self, tokens: np.ndarray) -> Prompt:
+        """Return the prompt of `tokens` [T, F], one and the same for all who ask; T may be 0."""
+        key = tokens.tobytes()
+        prompt = self._known.get(key)
+        if prompt is None:
+            state = None if len(tokens) else self._decoder.initial_state(1)
+            prompt = self._known[key] = Prompt(tokens, state=state, turn=next(self._turns))
+        return prompt
+
+    def prefill(self, prompts: Iterable[Prompt], n_tokens: int) -> None:
+        """Take pieces of `prompts` in turns, until `n_tokens` or more of them have been taken."""
+        unfinished = {id(prompt): prompt for prompt in prompts if not prompt.is_done}
+        while unfinished and n_tokens > 0:
+            chosen = []
+            for prompt in sorted(unfinished.values(), key=lambda prompt: prompt.turn):
+                if n_tokens > 0:
+                    chosen.append(prompt)
+                    n_tokens -= len(prompt.piece)
+            for group in self._groups(chosen):
+                self._take(group)
+            unfinished = {key: p for key, p in unfinished.items() if not p.is_done}
+
+    def state_after(self, tokens: np.ndarray) -> State:
+        """Return the state after `tokens` [T, F] at once."""
+        prompt = self.get(tokens)
+        self.prefill([prompt], len(tokens))
+        return prompt.state
+
+    def _groups(self, prompts: list[Prompt]) -> list[list[Prompt]]:
+        """Say which go through a pass together: on a GPU those of one length (but for a quarter).
+
+        On a CPU it is one at a time: a row's rounding would change with the shape of its batch.
+        """
+        if self._decoder.device.type != "cuda":
+            return [[prompt] for prompt in prompts]
+        groups: list[list[Prompt]] = []
+        for prompt in sorted(prompts, key=lambda p: (p.state is None, len(p.piece)), reverse=True):
+            first = groups[-1][0] if groups else None
+            alike = first is not None and (first.state is None) == (prompt.state is None)
+            if alike and 4 * len(prompt.piece) >= 3 * len(first.piece):
+                groups[-1].append(prompt)
+            else:
+                groups.append([prompt])
+        return groups
+
+    def _take(self, group: Sequence[Prompt]) -> None:
+        """Run the next pieces of prompts in one pass: all of them their first ones, or none."""
+        vocabulary, device = self._decoder.vocabulary, self._decoder.device
+        lengths = torch.tensor([len(prompt.piece) for prompt in group])
+        shape = (len(group), int(lengths.max()), len(vocabulary.fields))
+        tokens = torch.full(shape, vocabulary.pad_id, dtype=torch.long)
+        for row, prompt in zip(tokens, group, strict=True):
+            row[: len(prompt.piece)] = torch.from_numpy(prompt.piece)
+        before = None if group[0].state is None else State.join([p.state for p in group])
+        _, after = self._decoder.prefill(tokens.to(device), lengths.to(device), before)
+        for row, prompt in enumerate(group):
+            prompt.advance(after.rows([row]), turn=next(self._turns))
+
+
+def checked_prompt(prompt: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
+    """Return a copy of the prompt as int64 [T, F]; UserError where it is none."""
+    prompt = np.asarray(prompt)
+    if len(prompt) == 0:
+        raise UserError("a prompt holds no token: begin it with BOS")
+    sizes = vocabulary.sizes
+    if prompt.shape[1:] != (len(sizes),) or not np.issubdtype(prompt.dtype, np.integer):
+        raise UserError(
+            f"a prompt of shape {prompt.shape} and type {prompt.dtype}: must be ids "
+            f"[tokens, {len(sizes)}]"
+        )
+    if (prompt < 0).any() or (prompt >= sizes).any():
+        raise UserError(
+            f"a prompt holds ids from {prompt.min()} to {prompt.max()}: its fields have {sizes} ids"
+        )
+    return prompt.astype(np.int64)
+
+
+def check_positions(limit: int | None, n_tokens: int, max_tokens: int | None) -> None:
+    """Raise UserError where a prompt of `n_tokens` and new tokens exceed `limit` positions."""
+    if limit is not None and (max_tokens is None or n_tokens + max_tokens - 1 > limit):
+        new = "endlessly many" if max_tokens is None else max_tokens
+        raise UserError(
+            f"a prompt of {n_tokens} tokens and {new} new ones exceed the {limit} positions "
+            f"this model has learned: shorten the prompt or lower max_tokens"
+        )
+
+
+def check_sampling(sampling: Sampling, vocabulary: Vocabulary) -> None:
+    """Refuse settings that this vocabulary cannot have."""
+    for i, _ in sampling.logit_bias:
+        if i >= vocabulary.sizes[0]:
+            raise UserError(
+                f"logit_bias names id {i}: the first field has ids 0 to {vocabulary.sizes[0] - 1}"
+            )

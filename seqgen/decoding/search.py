@@ -1,0 +1,191 @@
+"""The better of many continuations: small users of what states allow.
+
+Legend: B beams, F fields, N_f vocabulary of a field.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seqgen.decoding.decoder import Decoder
+from seqgen.decoding.engine import PLAIN, Engine
+from seqgen.decoding.prompts import Prompts, check_positions, checked_prompt
+from seqgen.decoding.session import Session
+from seqgen.decoding.stream import Stop
+from seqgen.errors import UserError
+from seqgen.sampling import Sampling
+from seqgen.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A continuation.
+
+    Attributes:
+        tokens: ids [T, F], T ≥ 1; the last one is EOS if `ended`.
+        log_likelihood: of the tokens after their prompt under the model's own softmax, all fields
+            together, in nats.
+        ended: whether it came to its end.
+    """
+
+    tokens: np.ndarray
+    log_likelihood: float
+    ended: bool
+
+    @property
+    def per_token(self) -> float:
+        """Log-likelihood per token, in nats: comparable between lengths."""
+        return self.log_likelihood / len(self.tokens)
+
+
+def best_of(
+    decoder: Decoder,
+    start: np.ndarray | Session,
+    n: int,
+    *,
+    sampling: Sampling | None = None,
+    max_tokens: int = 1024,
+    stop: Stop | None = None,
+    seed: int = 0,
+    max_streams: int = 64,
+) -> list[Candidate]:
+    """Draw n continuations and return them, the likeliest per token first.
+
+    Args:
+        decoder: of the model.
+        start: a prompt [T, F], which is prefilled once, or a session, which is forked.
+        n: how many.
+        sampling: settings of the draws; None: the session's, or the default ones.
+        max_tokens, stop: when each one ends, besides at EOS.
+        seed: of the draws after a prompt; forks of a session have seeds of their own.
+        max_streams: how many are drawn together.
+    """
+    if n < 1:
+        raise UserError(f"cannot take the best of {n}: must be 1 or more")
+    engine = Engine(decoder, max_streams=min(n, max_streams), max_waiting=n, scored=True)
+    wishes = {"max_tokens": max_tokens, "stop": stop}
+    before = 0.0
+    if isinstance(start, Session):
+        before = start.sampler.log_likelihood
+        streams = [engine.resume(s, sampling=sampling, **wishes) for s in start.fork(n)]
+    else:
+        wishes["sampling"] = PLAIN if sampling is None else sampling
+        streams = [engine.submit(start, seed=seed, number=i, **wishes) for i in range(n)]
+    engine.run()
+    for stream in streams:
+        if stream.error is not None:
+            raise stream.error
+    candidates = [
+        Candidate(np.stack(s.tokens), s.log_likelihood - before, s.finished == "eos")
+        for s in streams
+    ]
+    return sorted(candidates, key=lambda candidate: -candidate.per_token)
+
+
+def beam_search(
+    decoder: Decoder,
+    prompt: np.ndarray,
+    n_beams: int,
+    *,
+    max_tokens: int = 1024,
+    grammar: bool = True,
+) -> list[Candidate]:
+    """Look for the likeliest continuations: at each step, keep the `n_beams` best so far.
+
+    Without bound on beams, the first candidate is the likeliest continuation there is of up to
+    `max_tokens` tokens that ends with EOS or has `max_tokens`. (Graves 2012, "Sequence transduction
+    with recurrent neural networks", section 2.5.)
+
+    Args:
+        decoder: of the model.
+        prompt: ids [T, F], T ≥ 1 (BOS at least).
+        n_beams: how many ways are followed, and the most that are returned.
+        max_tokens: the longest continuation.
+        grammar: follow only ways that the vocabulary's grammar allows.
+
+    Returns:
+        Candidates, the likeliest first.
+    """
+    for name, value in (("n_beams", n_beams), ("max_tokens", max_tokens)):
+        if value < 1:
+            raise UserError(f"{name} = {value}: must be 1 or more")
+    vocabulary, device = decoder.vocabulary, decoder.device
+    prompt = checked_prompt(prompt, vocabulary)
+    check_positions(decoder.max_positions, len(prompt), max_tokens)
+    pool, slots = decoder.open(n_beams), torch.arange(n_beams, device=device)
+    pool.write(slots[:1], Prompts(decoder).state_after(prompt[:-1]))
+    beams = prompt[None]  # [B, T, F], B = 1
+    scores = torch.zeros(1, dtype=torch.float64)  # [B]
+    ended: list[tuple[float, np.ndarray]] = []
+    for _ in range(max_tokens):
+        live = slots[: len(beams)]
+        logits = pool.advance(live, torch.from_numpy(beams[:, -1]).to(device))
+        shares = [x.double().log_softmax(-1).cpu() for x in logits]
+        allowed = _allowed(beams, vocabulary, grammar=grammar)
+        ends = scores + sum(share[:, vocabulary.eos_id] for share in shares)
+        eos = vocabulary.special_token(vocabulary.eos_id)[None]
+        for row in allowed[:, vocabulary.eos_id].nonzero().flatten().tolist():
+            ended.append((float(ends[row]), np.concatenate([beams[row], eos])))
+        ended = sorted(ended, key=lambda pair: -pair[0])[:n_beams]
+        parents, tokens, scores = _extend(scores, shares, allowed, vocabulary, n_beams)
+        beams = np.concatenate([beams[parents], tokens[:, None].numpy()], axis=1)
+        if not len(beams) or (len(ended) == n_beams and ended[-1][0] >= scores.max()):
+            break  # scores only fall
+        pool.write(slots[: len(beams)], pool.read(live).rows(parents))
+    found = [(*pair, True) for pair in ended]
+    found += [(float(score), way, False) for score, way in zip(scores, beams, strict=True)]
+    found.sort(key=lambda way: -way[0])
+    return [
+        Candidate(tokens[len(prompt) :], score, ended) for score, tokens, ended in found[:n_beams]
+    ]
+
+
+def _allowed(beams: np.ndarray, vocabulary: Vocabulary, *, grammar: bool) -> Tensor:
+    """Say which ids of the first field may follow beams [B, T, F]: booleans [B, N_0]."""
+    if vocabulary.grammar is None or not grammar:
+        vocabulary = replace(vocabulary, grammar=None)
+        has_unit = np.ones(len(beams), dtype=bool)
+    else:
+        has_unit = vocabulary.grammar.completes_unit[beams[:, :, 0]].any(1)
+    return torch.from_numpy(vocabulary.allowed(beams[:, -1], has_unit=has_unit))
+
+
+def _extend(
+    scores: Tensor,
+    shares: Sequence[Tensor],
+    allowed: Tensor,
+    vocabulary: Vocabulary,
+    n: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Find the n best ways to go on by a token that is not EOS, field by field.
+
+    Nothing is lost: fields are independent given the past, so the n best tokens begin with the n
+    best beginnings.
+
+    Args:
+        scores: log-likelihoods so far [B].
+        shares: log p of the next ids [B, N_f], one for each field.
+        allowed: ids of the first field [B, N_0].
+        vocabulary: of the model.
+        n: how many.
+
+    Returns:
+        Which beams they go on from [n], their tokens [n, F] and log-likelihoods [n]; fewer where
+        there are no more.
+    """
+    parents = torch.arange(len(scores))
+    tokens = torch.empty(len(scores), 0, dtype=torch.long)
+    for f, share in enumerate(shares):
+        share = share.clone()
+        if f == 0:
+            share.masked_fill_(~allowed, -torch.inf)
+        share[:, list(vocabulary.special_ids)] = -torch.inf
+        ways = scores[:, None] + share[parents]
+        scores, best = ways.flatten().topk(min(n, ways.numel()))
+        rows, ids = best // share.shape[1], best % share.shape[1]
+        parents, tokens = parents[rows], torch.cat([tokens[rows], ids[:, None]], dim=1)
+    possible = scores > -torch.inf
+    return parents[possible], tokens[possible], scores[possible]

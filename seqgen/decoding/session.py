@@ -1,0 +1,220 @@
+"""Sessions: all that a stream is, as a value and as one small file.
+
+Legend: L layers, H heads, F fields.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as save_safetensors
+from torch import Tensor
+
+from seqgen.decoding.decoder import Decoder
+from seqgen.errors import UserError
+from seqgen.files import write_bytes
+from seqgen.model.state import State
+from seqgen.sampling import SamplerRow, Sampling
+
+FORMAT = 1
+RECORD, CHECKSUM = "session", "sha256"  # keys of the file's metadata
+SAMPLER = "sampler."  # what names of the sampler's tensors begin with
+
+
+@dataclass(frozen=True)
+class Session:
+    """What a stream was between two steps. It is never changed: streams go on from copies.
+
+    Attributes:
+        state: of one row, on the CPU.
+        pending: the token [F] that is taken next; the state does not hold it yet.
+        sampler: settings, random series and what they look back on.
+        fingerprint: of the model (`Decoder.fingerprint`).
+        window: positions after which its sums fade; None: they never do.
+    """
+
+    state: State
+    pending: np.ndarray
+    sampler: SamplerRow
+    fingerprint: str
+    window: int | None = None
+
+    @property
+    def position(self) -> int:
+        """Index of the pending token: how many tokens came before it."""
+        return int(self.state.position[0])
+
+    @property
+    def n_drawn(self) -> int:
+        """How many tokens have been drawn, from the beginning of the stream on."""
+        return self.sampler.drawn
+
+    def check(self, decoder: Decoder) -> None:
+        """Raise UserError where a decoder cannot go on exactly."""
+        if self.fingerprint != decoder.fingerprint:
+            raise UserError("a session of another model: load the model that it was made with")
+        if self.window != decoder.recurrent.window:
+            windows = self.window, decoder.recurrent.window
+            made, has = (
+                "fade never" if w is None else f"fade after {w} positions" for w in windows
+            )
+            raise UserError(
+                f"the session's sums {made} and this decoder's {has}: build the decoder with "
+                f"window={self.window}"
+            )
+
+    def fork(self, n: int) -> list[Session]:
+        """Return n copies that share nothing, and draw from random series of their own.
+
+        Copy i of a stream with seed s, at its draw d, has the seed (*s, d, i): every fork of a
+        stream, and every fork of those, draws anew, and the same one again draws the same.
+        """
+        if n < 1:
+            raise UserError(f"cannot make {n} forks of a session: must be 1 or more")
+        return [self._child((*self.sampler.seed, self.n_drawn, i)) for i in range(n)]
+
+    def _child(self, seed: tuple[int, ...]) -> Session:
+        tensors = {f: x.clone() for f, x in vars(self.sampler).items() if isinstance(x, Tensor)}
+        sampler = replace(self.sampler, seed=seed, **tensors)
+        return replace(self, state=self.state.clone(), pending=self.pending.copy(), sampler=sampler)
+
+    def save(self, path: Path | str) -> None:
+        """Write a safetensors file: the whole new one, or none, and then the older one is left."""
+        tensors, plain = self._tensors(), {}
+        for name, value in vars(self.sampler).items():
+            if not isinstance(value, Tensor):
+                plain[name] = asdict(value) if isinstance(value, Sampling) else value
+        record = json.dumps(
+            {
+                "format": FORMAT,
+                "fingerprint": self.fingerprint,
+                "window": self.window,
+                "pending": self.pending.tolist(),
+                "sampler": plain,
+            }
+        )
+        metadata = {RECORD: record, CHECKSUM: _checksum(record, tensors)}
+        write_bytes(Path(path), save_safetensors(tensors, metadata))
+
+    @staticmethod
+    def load(path: Path | str, decoder: Decoder) -> Session:
+        """Read what `save` wrote, on whatever decoder of the same model.
+
+        Raises:
+            UserError: no such file, no session, damaged, or a session of another model.
+        """
+        path = Path(path)
+        record, tensors = _read(path)
+        if record["format"] != FORMAT:
+            raise UserError(
+                f"{path} has session format {record['format']}, this version reads {FORMAT}: "
+                f"begin anew from a prompt"
+            )
+        if record["fingerprint"] != decoder.fingerprint:
+            raise UserError(
+                f"{path} is a session of another model: load the model that it was saved with"
+            )
+        try:
+            session = Session(
+                state=_state(tensors, decoder),
+                pending=_pending(record["pending"], decoder),
+                sampler=_sampler_row(record["sampler"], tensors, decoder),
+                fingerprint=record["fingerprint"],
+                window=record["window"],
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{path} does not hold what a session does ({error}): begin anew from a prompt"
+            ) from None
+        session.check(decoder)
+        return session
+
+    def _tensors(self) -> dict[str, Tensor]:
+        sampler = {SAMPLER + k: x for k, x in vars(self.sampler).items() if isinstance(x, Tensor)}
+        return {name: x.contiguous() for name, x in (_named(self.state) | sampler).items()}
+
+
+def _checksum(record: str, tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256(record.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.numpy())
+    return digest.hexdigest()
+
+
+def _read(path: Path) -> tuple[dict, dict[str, Tensor]]:
+    """Return a session file's record and tensors as they were written, or say why not."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            # Before they are copied: that makes any byte but 0 of a boolean a 1.
+            if metadata[CHECKSUM] != _checksum(metadata[RECORD], tensors):
+                raise ValueError("its checksum is another one")
+            tensors = {name: tensor.clone() for name, tensor in tensors.items()}
+        return json.loads(metadata[RECORD]), tensors
+    except OSError as error:
+        raise UserError(f"cannot read the session {path}: {error}") from None
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"{path} is damaged or no session ({error}): copy it again, or begin anew from a prompt"
+        ) from None
+
+
+def _named(state: State) -> dict[str, Tensor]:
+    """A state's tensors by name."""
+    rest = {f.name: getattr(state, f.name) for f in fields(State) if f.name != "attention"}
+    return {f"attention.{i}": x for i, x in enumerate(state.attention)} | rest
+
+
+def _state(tensors: Mapping[str, Tensor], decoder: Decoder) -> State:
+    """Take the state out of `tensors`; ValueError where it is not one of the decoder's model."""
+    like = decoder.initial_state(1)
+    for name, want in _named(like).items():
+        have = tensors[name]
+        if have.dtype != want.dtype or _shape(have, decoder) != _shape(want, decoder):
+            raise ValueError(f"{name} has shape {tuple(have.shape)} instead of {tuple(want.shape)}")
+    attention = tuple(tensors[f"attention.{i}"] for i in range(len(like.attention)))
+    rest = {f.name: tensors[f.name] for f in fields(State) if f.name != "attention"}
+    state = State(attention, **rest)
+    rooms = [x.shape[3] for x in attention if _is_cache(x, decoder)]
+    if not 0 <= state.position[0] <= min([*rooms, decoder.max_positions or torch.inf, torch.inf]):
+        raise ValueError(f"position {int(state.position[0])} is impossible")
+    return state
+
+
+def _shape(tensor: Tensor, decoder: Decoder) -> tuple[int, ...]:
+    """The shape, but for the capacity of a cache [L, 1, H, C, K]."""
+    shape = tuple(tensor.shape)
+    return shape[:3] + shape[4:] if _is_cache(tensor, decoder) else shape
+
+
+def _is_cache(tensor: Tensor, decoder: Decoder) -> bool:
+    return tensor.dim() == 5 and decoder.recurrent.config.attention == "full"
+
+
+def _pending(token: list, decoder: Decoder) -> np.ndarray:
+    sizes = decoder.vocabulary.sizes
+    if len(token) != len(sizes) or not all(0 <= i < n for i, n in zip(token, sizes, strict=True)):
+        raise ValueError(f"token {token} is not in the vocabulary")
+    return np.array(token, dtype=np.int64)
+
+
+def _sampler_row(plain: dict, tensors: Mapping[str, Tensor], decoder: Decoder) -> SamplerRow:
+    """Put a row together again; TypeError or ValueError where something is missing or odd."""
+    settings = plain["sampling"]
+    settings = Sampling(**{**settings, "logit_bias": tuple(map(tuple, settings["logit_bias"]))})
+    seed = tuple(plain["seed"])
+    if plain["drawn"] < 0 or not all(isinstance(x, int) and x >= 0 for x in seed):
+        raise ValueError(f"seed {seed} at draw {plain['drawn']} is impossible")
+    kept = {f.name: tensors[SAMPLER + f.name] for f in fields(SamplerRow) if f.name not in plain}
+    if any(x.shape != (sum(decoder.vocabulary.sizes),) for x in kept.values()):
+        raise ValueError("a sampler of another vocabulary")
+    return SamplerRow(**{**plain, "sampling": settings, "seed": seed}, **kept)

@@ -1,0 +1,16 @@
+"""The decoders that streams are tested on: each is made from a `SequenceModel`."""
+
+from functools import partial
+
+from seqgen.decoding import ReferenceDecoder
+from seqgen.decoding.fused import TorchDecoder
+from seqgen.decoding.native import NativeDecoder
+from seqgen.native import why_missing
+
+EXACT = [ReferenceDecoder, TorchDecoder]
+DECODERS = list(EXACT)  # of causal-linear models
+if not why_missing():
+    EXACT.append(NativeDecoder)
+    DECODERS += [NativeDecoder, partial(NativeDecoder, weights="w8a8")]
+# Kinds of attention, each with the exact decoders that know it.
+PAIRS = [("full", ReferenceDecoder), *(("causal-linear", build) for build in EXACT)]

@@ -1,0 +1,291 @@
+"""Recorded steps do what the steps themselves do, whatever the tensors hold by then.
+
+Without a GPU, a tape stands for a CUDA graph.
+"""
+
+import numpy as np
+import pytest
+import torch
+from making import random_tokens
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from seqgen.decoding import Engine, cuda
+from seqgen.decoding.cuda import CudaDecoder, CudaRecorder, GraphPool, step_pool
+from seqgen.decoding.fused import TorchDecoder, TorchPool
+from seqgen.errors import UserError
+from seqgen.sampling import Sampler, Sampling
+
+C = 5
+WAITS = {"_local_scalar_dense", "equal", "is_nonzero", "nonzero", "item"}  # reads of a device
+ENDLESS = {2: -1e6}  # a bias under which EOS is never drawn
+
+
+class Tape(TorchDispatchMode):
+    """All operations on tensors, with the very tensors that they were given and gave."""
+
+    def __init__(self):
+        super().__init__()
+        self.played, self.before = [], []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function._schema.name.removeprefix("aten::")
+        assert name not in WAITS, f"{name} would wait for the device"
+        for argument, value in zip(function._schema.arguments, args, strict=False):
+            if argument.is_write and isinstance(value, torch.Tensor):
+                self.before.append((value, value.clone()))
+        out = function(*args, **(kwargs or {}))
+        self.played.append((function, args, kwargs or {}, out))
+        return out
+
+    def rewind(self):
+        """Nothing has been done when something was recorded."""
+        for tensor, value in reversed(self.before):
+            tensor.copy_(value)
+
+    def replay(self):
+        for function, args, kwargs, out in self.played:
+            results = tree_leaves(function(*args, **kwargs))
+            for place, result in zip(tree_leaves(out), results, strict=True):
+                if isinstance(place, torch.Tensor) and place.data_ptr() != result.data_ptr():
+                    place.copy_(result)
+
+
+class TapeRecorder:
+    """Records as `CudaRecorder` does, on a CPU."""
+
+    def __init__(self):
+        self.n_warm, self.n_recorded, self.n_replayed = 0, 0, 0
+
+    def warm_up(self, work):
+        self.n_warm += 1
+        return work()
+
+    def record(self, work):
+        self.n_recorded += 1
+        with Tape() as tape:
+            results = work()
+        tape.rewind()
+
+        def replay():
+            self.n_replayed += 1
+            tape.replay()
+
+        return replay, results
+
+
+class Decoder(TorchDecoder):
+    """What `CudaDecoder` is, with tapes."""
+
+    steps_per_call = 3
+
+    def open(self, n_slots):
+        self.recorder = TapeRecorder()
+        return GraphPool(step_pool(self, n_slots), self.recorder)
+
+
+def streams(decoder, settings, *, scored=False):
+    """A pool and a sampler with a stream in each of C slots."""
+    vocabulary = decoder.vocabulary
+    pool, sampler = decoder.open(C), Sampler(vocabulary, C, scored=scored)
+    pool.write(torch.arange(C), decoder.initial_state(C))
+    bos = vocabulary.special_token(vocabulary.bos_id)[None]
+    for slot in range(C):
+        sampler.enter(slot, settings[slot % len(settings)], seed=(0, slot), prompt=bos)
+    return pool, sampler
+
+
+def run(pool, sampler, slots, tokens, n_steps):
+    sampler.prepare(slots, n_steps)
+    return pool.run(torch.tensor(slots), tokens, sampler, n_steps)
+
+
+PLANS = [  # slots and steps of each run; the third of a kind is replayed
+    [([0, 1], 2)] * 4,
+    [([0, 1], 2), ([3, 1], 2), ([4, 2], 2), ([1, 0], 2), ([2, 3], 1), ([0, 4], 1), ([1, 3], 1)],
+    [([0], 3), ([0, 1, 2, 3, 4], 1), ([4], 3), ([4, 3, 2, 1, 0], 1), ([2], 3), ([0, 2, 4], 2)],
+]
+SETTINGS = [
+    [Sampling()],
+    [Sampling(temperature=0), Sampling(top_k=3, min_p=0.05)],
+    [Sampling(top_p=0.9, repetition_penalty=1.4, logit_bias=ENDLESS), Sampling(typical_p=0.8)],
+]
+CHOICES = [
+    {"positions": "learned", "max_positions": 64},
+    {"positions": "bars", "input_window": 3},
+    {"feature_map": "hedgehog", "input_window": 0},
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=["plain", "greedy and top-k", "others"])
+@pytest.mark.parametrize(("plan", "choices"), list(zip(PLANS, CHOICES, strict=True)), ids=str)
+def test_replayed_runs_draw_what_single_steps_draw(tiny, toy_vocabulary, plan, choices, settings):
+    model = tiny(toy_vocabulary, **choices)
+    expected, mine = (
+        streams(decoder(model), settings, scored=True) for decoder in (TorchDecoder, Decoder)
+    )
+    tokens = torch.from_numpy(np.repeat(toy_vocabulary.special_token(1)[None], C, 0))
+    for slots, n_steps in plan:
+        drawn = run(*expected, slots, tokens[slots], n_steps)
+        assert torch.equal(run(*mine, slots, tokens[slots], n_steps), drawn)
+        tokens[slots] = drawn[-1]
+    states = [pool.read(torch.arange(C)) for pool, _ in (expected, mine)]
+    torch.testing.assert_close(states[1].S, states[0].S, atol=1e-5, rtol=1e-5)
+    assert torch.equal(states[1].position, states[0].position)
+    torch.testing.assert_close(mine[1].log_likelihood, expected[1].log_likelihood)
+
+
+def test_the_second_run_of_a_kind_is_recorded_and_later_ones_are_replayed(tiny, plain_vocabulary):
+    decoder = Decoder(tiny(plain_vocabulary))
+    pool, sampler = streams(decoder, [Sampling()])
+    tokens = torch.ones(2, 1, dtype=torch.int64)
+    counts = []
+    for slots in ([0, 1], [2, 3], [1, 4], [0, 2]):
+        run(pool, sampler, slots, tokens, 2)
+        recorder = decoder.recorder
+        counts.append((recorder.n_warm, recorder.n_recorded, recorder.n_replayed))
+    assert counts == [(1, 0, 0), (1, 1, 1), (1, 1, 2), (1, 1, 3)]
+    run(pool, sampler, [0, 1], tokens, 1)  # of another kind
+    assert recorder.n_warm == 2
+
+
+def test_settings_that_change_are_heeded(tiny, plain_vocabulary):
+    model = tiny(plain_vocabulary)
+    both = [streams(decoder(model), [Sampling()]) for decoder in (TorchDecoder, Decoder)]
+    bos = plain_vocabulary.special_token(1)[None]
+    greedy = [
+        Sampling(temperature=0),
+        Sampling(temperature=0, repetition_penalty=50),
+        *(  # the bias is allocated by the first one, then its values change
+            Sampling(temperature=0, logit_bias={i: -1e6 for i in range(24) if i != allowed})
+            for allowed in (9, 11)
+        ),
+    ]
+    drawn = []
+    for sampling in [*greedy, *greedy]:
+        for pool, sampler in both:
+            pool.write(torch.tensor([0]), model.recurrent().initial_state(1))
+            sampler.enter(0, sampling, seed=(0, 0), prompt=bos)
+            for other in range(1, C):
+                sampler.leave(other)
+        runs = [
+            [int(run(pool, sampler, [0], torch.tensor([[7]]), 1)) for _ in range(4)]
+            for pool, sampler in both
+        ]
+        assert runs[0] == runs[1]
+        drawn.append(runs[0])
+    assert drawn[0] != drawn[1]
+    assert drawn[2:4] == [[9] * 4, [11] * 4]
+
+
+def test_what_was_drawn_is_not_overwritten(tiny, plain_vocabulary):
+    pool, sampler = streams(Decoder(tiny(plain_vocabulary)), [Sampling()])
+    tokens = torch.ones(1, 1, dtype=torch.int64)
+    drawn = [run(pool, sampler, [0], tokens, 4) for _ in range(5)]
+    kept = [x.clone() for x in drawn]
+    run(pool, sampler, [1], tokens, 4)
+    assert all(torch.equal(x, y) for x, y in zip(drawn, kept, strict=True))
+
+
+def test_logits_without_draws_are_recorded_too(tiny, toy_vocabulary):
+    model = tiny(toy_vocabulary)
+    pools = [d.open(C) for d in (TorchDecoder(model), Decoder(model))]
+    tokens = random_tokens(toy_vocabulary, 2, 4)
+    for pool in pools:
+        pool.write(torch.arange(C), model.recurrent().initial_state(C))
+    for t, slots in enumerate(([0, 1], [3, 1], [1, 2], [0, 3])):
+        logits = [pool.advance(torch.tensor(slots), tokens[:, t]) for pool in pools]
+        for a, b in zip(*logits, strict=True):
+            torch.testing.assert_close(a, b, atol=1e-5, rtol=0)
+
+
+def test_another_sampler_is_not_taken_for_the_first(tiny, plain_vocabulary):
+    decoder = Decoder(tiny(plain_vocabulary))
+    pool, first = streams(decoder, [Sampling(temperature=0)])
+    tokens = torch.ones(1, 1, dtype=torch.int64)
+    for _ in range(3):
+        run(pool, first, [0], tokens, 1)
+    _, second = streams(decoder, [Sampling(temperature=0)])
+    run(pool, second, [0], tokens, 1)
+    assert int(second.drawn[0]) == 1
+
+
+def test_only_so_many_graphs_are_kept(tiny, plain_vocabulary, monkeypatch):
+    monkeypatch.setattr(cuda, "MAX_GRAPHS", 2)
+    decoder = Decoder(tiny(plain_vocabulary))
+    pool, sampler = streams(decoder, [Sampling()])
+    tokens = torch.ones(1, 1, dtype=torch.int64)
+    for n_steps in (1, 2, 1, 3, 1, 2):  # 2 was used least lately when 3 came
+        run(pool, sampler, [0], tokens, n_steps)
+    assert (decoder.recorder.n_warm, decoder.recorder.n_recorded) == (4, 1)
+
+
+def test_an_engine_draws_the_same_with_several_steps_per_call(tiny, plain_vocabulary):
+    model = tiny(plain_vocabulary)
+    bos = plain_vocabulary.special_token(1)[None]
+
+    def tokens(decoder):
+        engine = Engine(decoder, max_streams=2)
+        settings = Sampling(logit_bias=ENDLESS)
+        handles = [
+            engine.submit(bos, sampling=settings, max_tokens=n, seed=1) for n in (9, 14, 7, 12)
+        ]
+        engine.run()
+        return [np.stack(stream.tokens).tolist() for stream in handles]
+
+    decoder = Decoder(model)
+    assert tokens(decoder) == tokens(TorchDecoder(model))
+
+
+def test_the_window_of_fading_sums_is_kept(tiny, plain_vocabulary):
+    model = tiny(plain_vocabulary)
+    pools = []
+    for decoder in (TorchDecoder(model, window=3), Decoder(model, window=3)):
+        pools.append(decoder.open(1))
+        pools[-1].write(torch.arange(1), decoder.initial_state(1))
+    for token in random_tokens(plain_vocabulary, 1, 8)[0]:
+        a, b = (pool.advance(torch.arange(1), token[None])[0] for pool in pools)
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=0)
+
+
+def test_a_model_on_a_cpu_is_refused(tiny, plain_vocabulary):
+    with pytest.raises(UserError, match="the model is on cpu, move it to a GPU"):
+        CudaDecoder(tiny(plain_vocabulary))
+
+
+def test_plain_torch_steps_where_there_are_no_kernels(tiny, plain_vocabulary, monkeypatch):
+    decoder = TorchDecoder(tiny(plain_vocabulary))
+    assert type(step_pool(decoder, 1)) is TorchPool
+    monkeypatch.setattr(cuda, "HAS_TRITON", False)
+    assert type(step_pool(decoder, 1)) is TorchPool
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("choices", [{}, *CHOICES], ids=str)
+def test_graphs_on_a_gpu_draw_what_the_torch_decoder_draws(tiny, toy_vocabulary, choices):
+    model = tiny(toy_vocabulary, **choices).cuda()
+    bos = toy_vocabulary.special_token(1)[None]
+
+    def tokens(decoder):
+        engine = Engine(decoder, max_streams=3)
+        settings = Sampling(temperature=0.7, logit_bias=ENDLESS)
+        handles = [
+            engine.submit(bos, sampling=settings, max_tokens=n, seed=1) for n in (40, 33, 50, 47)
+        ]
+        engine.run()
+        return [np.stack(stream.tokens).tolist() for stream in handles]
+
+    assert tokens(CudaDecoder(model)) == tokens(TorchDecoder(model))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_graph_is_replayed_on_what_its_tensors_hold_by_then():
+    recorder, x = CudaRecorder(torch.device("cuda")), torch.ones(3, device="cuda")
+    assert recorder.warm_up(lambda: x + 1).tolist() == [2, 2, 2]
+    replay, y = recorder.record(lambda: x.add_(1))
+    assert x.tolist() == [1, 1, 1]
+    replay()
+    replay()
+    assert y.tolist() == [3, 3, 3]

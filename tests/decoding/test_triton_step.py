@@ -1,0 +1,196 @@
+"""A step by Triton's kernels is the torch decoder's step, on a GPU and by Triton's interpreter.
+
+A test that takes `device` states a property. It runs here where there is a GPU; without one it is
+run by the interpreter, in a process of its own, because TRITON_INTERPRET acts on a whole process.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+pytest.importorskip("triton", reason="Triton is not installed")
+
+import triton
+from making import random_tokens
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from seqgen.attention.feature_maps import FEATURE_MAPS
+from seqgen.decoding import cuda, fused, linear, triton_step
+from seqgen.decoding.fused import TorchDecoder, TorchPool
+from seqgen.decoding.linear import Plain
+from seqgen.decoding.matrices import Norm
+from seqgen.decoding.triton_step import TritonPool, multiply
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+NO_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+DEVICE = "cpu" if INTERPRETED else pytest.param("cuda", marks=[pytest.mark.gpu, NO_CUDA])
+POINTERS = {torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.int64: "*i64"}
+
+
+def pytest_generate_tests(metafunc):
+    if "device" in metafunc.fixturenames:
+        metafunc.parametrize("device", [DEVICE])
+
+
+@pytest.fixture(autouse=True)
+def _as_on_a_gpu(monkeypatch):
+    """Matrices are plain there."""
+    monkeypatch.setattr(linear, "_can_pack", lambda dtype: False)
+    monkeypatch.setattr(linear, "has_fbgemm", lambda: False)
+
+
+CASES = {  # B, K, M and what follows
+    "one row": (1, 32, 32, "none"),
+    "sizes that fill no block": (3, 20, 37, "gelu"),
+    "several blocks of inputs": (2, 200, 16, "relu"),
+    "several blocks of rows": (70, 33, 17, "gelu"),
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_a_matrix_with_all_around_it_is_what_torch_makes_of_it(case, device):
+    B, K, M, activation = case
+    x, residual = torch.randn(B, K, device=device) + 3, torch.randn(B, M, device=device)
+    matrix = Plain(torch.randn(M, K, device=device), torch.randn(M, device=device))
+    norm = Norm(torch.randn(K, device=device), torch.randn(K, device=device))
+    act = {"none": lambda x: x, "relu": F.relu, "gelu": F.gelu}[activation]
+    same, y = multiply(x, matrix, activation=activation)
+    assert same is x
+    torch.testing.assert_close(y, act(matrix(x)), atol=1e-4, rtol=1e-5)
+    normed, y = multiply(x, matrix, norm=norm, activation=activation, residual=residual)
+    expected = fused.normalize(x, norm)
+    torch.testing.assert_close(normed, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(y, act(matrix(expected)) + residual, atol=1e-4, rtol=1e-5)
+
+
+CHOICES = [
+    ({"n_heads": 2, "d_ff": 32}, 2),
+    ({"feature_map": "relu", "activation": "relu", "d_model": 20, "d_ff": 36}, None),
+    ({"n_heads": 1, "d_model": 80, "n_layers": 1, "d_ff": 32}, 2),  # values in two blocks
+]
+
+
+@pytest.mark.parametrize(("choices", "window"), CHOICES, ids=str)
+def test_steps_equal_the_torch_decoders(tiny, toy_vocabulary, choices, window, device):
+    model = tiny(toy_vocabulary, **choices).to(device)
+    for parameter in model.parameters():
+        if parameter.dim() == 1:  # so that no norm can be left out or taken for another
+            torch.nn.init.normal_(parameter, mean=0.5, std=0.5)
+    decoder = TorchDecoder(model, window=window)
+    pools = TorchPool(decoder, 4), TritonPool(decoder, 4)
+    tokens = random_tokens(toy_vocabulary, 2, 3).to(device)
+    for pool in pools:
+        pool.write(torch.arange(4, device=device), decoder.initial_state(4))
+    for t, slots in enumerate(([0, 1], [3, 0], [0, 1])):
+        slots = torch.tensor(slots, device=device)
+        expected, logits = (torch.cat(p.advance(slots, tokens[:, t]), 1) for p in pools)
+        torch.testing.assert_close(logits, expected, atol=1e-4, rtol=0)
+    states = [pool.read(torch.arange(4, device=device)) for pool in pools]
+    torch.testing.assert_close(states[1].S, states[0].S, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(states[1].Z, states[0].Z, atol=1e-4, rtol=1e-4)
+
+
+def test_bf16_weights_are_those_of_the_torch_decoder(tiny, plain_vocabulary, device):
+    decoder = TorchDecoder(tiny(plain_vocabulary, n_layers=1).to(device), "bf16")
+    pools = TorchPool(decoder, 2), TritonPool(decoder, 2)
+    slots = torch.arange(2, device=device)
+    for pool in pools:
+        pool.write(slots, decoder.initial_state(2))
+    for tokens in random_tokens(plain_vocabulary, 4, 2).to(device).split(2):
+        expected, logits = (pool.advance(slots, tokens[:, 0])[0] for pool in pools)
+        torch.testing.assert_close(
+            logits, expected, atol=0.02 * float(expected.abs().max()), rtol=0
+        )
+
+
+def test_a_row_is_the_same_to_the_last_bit_beside_others(device):
+    x, matrix = torch.randn(16, 40, device=device), Plain(torch.randn(24, 40), torch.randn(24))
+    matrix = Plain(matrix.weight.to(device), matrix.bias.to(device))
+    assert torch.equal(multiply(x[3:4].contiguous(), matrix)[1], multiply(x, matrix)[1][3:4])
+
+
+def test_the_kernels_are_taken_where_they_can_be(tiny, plain_vocabulary, monkeypatch, device):
+    decoder = TorchDecoder(tiny(plain_vocabulary).to(device))
+    assert type(cuda.step_pool(decoder, 1)) is TritonPool
+    decoder = TorchDecoder(tiny(plain_vocabulary, feature_map="dpfp").to(device))
+    assert type(cuda.step_pool(decoder, 1)) is TorchPool
+
+
+def compile_launch(capability, kernel, args, kwargs):
+    """Compile a launch for a GPU: a compiler is part of Triton, a GPU is not needed."""
+    kwargs = {**dict(zip(kernel.arg_names, args, strict=False)), **kwargs}
+    options = {name: kwargs.pop(name) for name in set(kwargs) - set(kernel.arg_names)}
+    signature, constants = {}, {}
+    for parameter in kernel.params:
+        value = kwargs[parameter.name]
+        if parameter.is_constexpr or value is None:
+            signature[parameter.name], constants[parameter.name] = "constexpr", value
+        else:
+            is_tensor = isinstance(value, torch.Tensor)
+            signature[parameter.name] = POINTERS[value.dtype] if is_tensor else "i32"
+    source = ASTSource(kernel, signature, constants)
+    return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+
+
+@pytest.mark.skipif(INTERPRETED, reason="the interpreter does not compile")
+@pytest.mark.parametrize(("capability", "weights", "rows"), [(80, "float32", 1), (90, "bf16", 40)])
+def test_every_launch_compiles_outside_the_interpreter(
+    tiny, plain_vocabulary, capability, weights, rows, tmp_path, monkeypatch
+):
+    class Recorder:
+        def __init__(self, kernel):
+            self.kernel = kernel
+
+        def __getitem__(self, grid):
+            return lambda *args, **kwargs: launches.append((self.kernel, args, kwargs))
+
+    launches = []
+    for name in ("multiply", "attend"):
+        recorder = Recorder(getattr(triton_step.kernels, name))
+        monkeypatch.setattr(triton_step.kernels, name, recorder)
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    model = tiny(plain_vocabulary, d_model=64, n_heads=2, d_ff=64)
+    decoder = TorchDecoder(model, weights, window=8)
+    pool, slots = TritonPool(decoder, rows), torch.arange(rows)
+    pool.advance(slots, torch.ones(rows, 1, dtype=torch.int64))
+    assert len(launches) == 10
+    different = {
+        (k.__name__, *(type(a) for a in args), *kw.values()): (k, args, kw)
+        for k, args, kw in launches
+    }
+    for kernel, args, kwargs in different.values():
+        if "PRECISION" in kwargs and weights == "bf16":
+            kwargs["PRECISION"] = "tf32"  # as on a GPU
+        assert compile_launch(capability, kernel, args, kwargs).asm["cubin"]
+
+
+def test_without_a_gpu_the_kernels_are_not_taken(tiny, plain_vocabulary):
+    if INTERPRETED or torch.cuda.is_available():
+        pytest.skip("they are")
+    assert "run on a GPU, not on cpu" in triton_step.why_not(TorchDecoder(tiny(plain_vocabulary)))
+
+
+@pytest.mark.parametrize("name", triton_step.MAPS)
+def test_the_maps_of_the_kernels_are_known_by_name(name):
+    assert name in FEATURE_MAPS
+
+
+@pytest.mark.skipif(INTERPRETED, reason="it is this process")
+def test_every_property_holds_in_the_interpreter():
+    tests = [__file__, "-k", "cpu", "-p", "no:cacheprovider"]
+    child = subprocess.run(
+        [sys.executable, "-m", "pytest", *tests],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "TRITON_INTERPRET": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert child.returncode == 0, child.stdout + child.stderr
+    assert "passed" in child.stdout
+    assert "skipped" not in child.stdout
