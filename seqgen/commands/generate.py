@@ -9,7 +9,9 @@ import click
 @click.option("--top-k", type=int, help="Keep the k most likely tokens.")
 @click.option("--top-p", type=float, help="Keep the most likely tokens of this probability.")
 @click.option("--min-p", type=float, help="Keep tokens at least this share as likely as the best.")
+@click.option("--typical-p", type=float, help="Keep the least surprising surprises of this share.")
 @click.option("--repetition-penalty", default=1.0, show_default=True, help="1 is none.")
+@click.option("--frequency-penalty", default=0.0, show_default=True, help="Per time drawn.")
 @click.option("--prompt", "prompts", multiple=True, metavar="FILE", help="Continue it; repeatable.")
 @click.option("--prompt-bars", type=click.IntRange(1), help="Use the first bars of a prompt only.")
 @click.option("--samples", type=click.IntRange(1), default=4, show_default=True, help="Per prompt.")
@@ -19,6 +21,23 @@ import click
     "--seconds", type=click.FloatRange(0, min_open=True), help="Stop after so much music."
 )
 @click.option("--seed", type=click.IntRange(0), help="Drawn, shown and recorded if not given.")
+@click.option("--endless", is_flag=True, help="Let the past fade, to stay sane in long pieces.")
+@click.option("--window", type=click.IntRange(2), help="Positions after which the past fades.")
+@click.option(
+    "--decoder",
+    type=click.Choice(("auto", "reference", "torch", "native", "cuda")),
+    default="auto",
+    show_default=True,
+    help="How steps are computed.",
+)
+@click.option(
+    "--weights",
+    type=click.Choice(("float32", "bf16", "int8", "w8a8")),
+    default="float32",
+    show_default=True,
+    help="What steps are computed with: fewer bits are faster.",
+)
+@click.option("--explain", is_flag=True, help="Say what decoder and weights cost, and generate.")
 @click.option("--free", is_flag=True, help="Turn the grammar mask off.")
 @click.option("--no-png", is_flag=True, help="Write no piano-roll pictures.")
 @click.option("--device", help="cpu, cuda or cuda:1; found by itself if not given.")

@@ -9,11 +9,14 @@ from pathlib import Path
 import numpy as np
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from seqgen.checkpoint import LoadedModel, find_run, load_model
+from seqgen.attention.fading import window_after
+from seqgen.checkpoint import LoadedModel, RunFolder, find_run, load_model
+from seqgen.commands.explaining import explain as tell_decoder
 from seqgen.commands.outputs import OutputFolder, Row
 from seqgen.commands.prompts import read_prompts
 from seqgen.commands.settings import console, pick_device
-from seqgen.decoding import generate
+from seqgen.config import load_config
+from seqgen.decoding import Decoder, build_decoder, generate
 from seqgen.errors import UserError
 from seqgen.sampling import Sampling
 
@@ -29,7 +32,14 @@ def execute(
     top_k: int | None,
     top_p: float | None,
     min_p: float | None,
+    typical_p: float | None,
     repetition_penalty: float,
+    frequency_penalty: float,
+    endless: bool,
+    window: int | None,
+    decoder: str,
+    weights: str,
+    explain: bool,
     prompts: Sequence[str],
     prompt_bars: int | None,
     samples: int,
@@ -41,9 +51,23 @@ def execute(
     no_png: bool,
 ) -> None:
     """Generate `samples` files per prompt and write each as soon as it is finished."""
-    sampling = Sampling(temperature, top_k, top_p, min_p, repetition_penalty, grammar=not free)
+    sampling = Sampling(
+        temperature,
+        top_k,
+        top_p,
+        min_p,
+        repetition_penalty,
+        grammar=not free,
+        typical_p=typical_p,
+        frequency_penalty=frequency_penalty,
+    )
     path = Path(run) if run else find_run(RUNS)
     loaded = load_model(path, device=pick_device(device))
+    if endless and window is None:
+        window = window_after(_context_length(loaded, path))
+    if explain:
+        tell_decoder(loaded, path, decoder=decoder, window=window)
+    built = build_decoder(loaded.model, decoder, weights=weights, window=window)
     read = read_prompts(prompts, loaded.tokenizer, bars=prompt_bars)
     rows = [Row(i, prompt) for i, prompt in enumerate(p for p in read for _ in range(samples))]
     seed = secrets.randbelow(2**31) if seed is None else seed
@@ -55,6 +79,9 @@ def execute(
             "step": loaded.step,
             "seed": seed,
             "sampling": vars(sampling),
+            "decoder": built.name,
+            "weights": weights,
+            "window": window,
             "max_tokens": max_tokens,
             "max_bars": bars,
             "max_seconds": seconds,
@@ -63,13 +90,27 @@ def execute(
     )
     limit = _Limit(rows, loaded, bars=bars, seconds=seconds)
     console.print(f"{path} (step {loaded.step}), seed {seed}", highlight=False)
-    _draw(rows, loaded, folder, limit, sampling=sampling, max_tokens=max_tokens, seed=seed)
+    _draw(rows, built, folder, limit, sampling=sampling, max_tokens=max_tokens, seed=seed)
     folder.tell(console)
     if folder.failed:
         raise UserError(
             f"{len(folder.failed)} of {len(rows)} samples were not written ({folder.failed[0]}): "
             f"allow more --max-tokens, or try another --temperature"
         )
+
+
+def _context_length(loaded: LoadedModel, run: Path) -> int:
+    """Positions of a window that the model has learned from."""
+    known = loaded.record.get("context_length")
+    if known is not None:
+        return known
+    try:
+        return load_config(RunFolder(run).config).train.context_length
+    except UserError:
+        raise UserError(
+            f"{run} does not say how long the windows were that it learned from: give --window N "
+            f"(a quarter of them is a good one) instead of --endless"
+        ) from None
 
 
 class _Limit:
@@ -103,7 +144,7 @@ class _Limit:
 
 def _draw(
     rows: list[Row],
-    loaded: LoadedModel,
+    decoder: Decoder,
     folder: OutputFolder,
     limit: _Limit,
     *,
@@ -112,7 +153,7 @@ def _draw(
     seed: int,
 ) -> None:
     steps = generate(
-        loaded.model.recurrent(),
+        decoder,
         [row.prompt.ids for row in rows],
         sampling=sampling,
         max_tokens=max_tokens,

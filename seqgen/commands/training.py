@@ -22,7 +22,7 @@ from seqgen.commands.settings import PROJECT, console, pick_device
 from seqgen.data.batches import held_out_pieces
 from seqgen.data.shards import PreparedData
 from seqgen.data.splits import VALIDATION
-from seqgen.decoding import generate
+from seqgen.decoding import build_decoder, generate
 from seqgen.errors import FileRejected, UserError
 from seqgen.evaluation.baselines import Score, count_model_scores
 from seqgen.evaluation.by_position import Range, nats_by_position
@@ -114,7 +114,7 @@ def _sample_drawer(job: Job, data: PreparedData):
         vocabulary = data.tokenizer.vocabulary
         prompt = vocabulary.special_token(vocabulary.bos_id)[None]
         steps = generate(
-            module.model.recurrent(),
+            build_decoder(module.model),
             [prompt],
             sampling=Sampling(temperature=0.9),
             max_tokens=n_tokens,

@@ -1,0 +1,102 @@
+"""`generate --explain`: which decoder it is and why, what it costs, and what it gains.
+
+Legend: B rows, T positions, F fields.
+"""
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.table import Table
+
+from seqgen.checkpoint import LoadedModel
+from seqgen.commands.settings import console, progress_bar
+from seqgen.data.shards import PreparedData
+from seqgen.data.splits import VALIDATION
+from seqgen.decoding import generate
+from seqgen.decoding.agreement import agree, score
+from seqgen.decoding.choose import AUTO, DECODERS, build_decoder, choose_decoder
+from seqgen.decoding.decoder import Decoder
+from seqgen.errors import UserError
+
+ROWS, LENGTH = 8, 257  # tokens by which decoders are compared
+TIMED = 50  # steps
+
+
+def explain(loaded: LoadedModel, run: Path, *, decoder: str, window: int | None) -> None:
+    """Print the choice of a decoder, and each of its weights beside the exact parallel form."""
+    model = loaded.model
+    name, reason = choose_decoder(model) if decoder == AUTO else (decoder, "as asked for")
+    console.print(f"decoder {name}: {reason}", highlight=False)
+    tokens, source = _tokens(loaded, run)
+    tokens = tokens.to(next(model.parameters()).device)
+    exact = score(model, tokens)
+    known = getattr(DECODERS.get(name), "knows", ("float32",))
+    rows = []
+    with progress_bar() as tell:
+        for done, weights in enumerate(known):
+            tell("comparing", done, len(known))
+            built = build_decoder(model, name, weights=weights)
+            rows.append((weights, agree(built, tokens, exact), _step_seconds(built)))
+        tell("comparing", len(known), len(known))
+    bits = rows[0][1].exact_bits
+    table = Table(
+        title=f"Beside the parallel form in float32, {bits:.4f} bits per token; "
+        f"{rows[0][1].targets:,} tokens of {source}"
+    )
+    for column in ("weights", "bits per token", "difference", "same top id", "ms per step"):
+        table.add_column(column, justify="left" if column == "weights" else "right")
+    for weights, result, seconds in rows:
+        table.add_row(
+            weights,
+            f"{result.bits:.4f}",
+            f"{round(result.bits - bits, 4) + 0.0:+.4f}",  # no -0
+            f"{result.top1:.2%}",
+            f"{1000 * seconds:.2f}",
+        )
+    console.print(table)
+    size = build_decoder(model, name).initial_state(1).nbytes
+    fades = f", sums fade after {window} positions" if window else ""
+    console.print(
+        f"state: {size / 2**20:.2f} MiB for each stream{fades}; {torch.get_num_threads()} threads"
+    )
+
+
+def _tokens(loaded: LoadedModel, run: Path) -> tuple[torch.Tensor, str]:
+    """Find windows [B, T, F] that the model has not learned from, or let it write some."""
+    limit = loaded.model.positions.limit
+    length = min(LENGTH, limit or LENGTH)
+    try:
+        data = PreparedData(Path(json.loads((run / "run.json").read_text())["data"]))
+        if data.tokenizer.fingerprint() == loaded.tokenizer.fingerprint():
+            pieces = [p for p in data.of_split(VALIDATION) if p.variants[0][1] >= length]
+            if len(pieces) >= ROWS:
+                windows = [data.read(piece, stop=length) for piece in pieces[:ROWS]]
+                return torch.from_numpy(np.stack(windows)), "held-out pieces"
+    except (OSError, KeyError, TypeError, UserError):
+        pass  # the data need not be here any more
+    vocabulary = loaded.tokenizer.vocabulary
+    bos = vocabulary.special_token(vocabulary.bos_id)[None]
+    decoder = build_decoder(loaded.model)
+    rows = [[bos[0]] for _ in range(ROWS)]
+    for step in generate(decoder, [bos] * ROWS, max_tokens=length - 1):
+        for row, token in zip(step.rows, step.tokens, strict=True):
+            rows[row].append(token)
+    shortest = min(len(row) for row in rows)
+    return torch.from_numpy(np.stack([row[:shortest] for row in rows])), "what it writes itself"
+
+
+def _step_seconds(decoder: Decoder) -> float:
+    """The median time of a step of one stream, without the draw."""
+    pool, slots = decoder.open(1), torch.zeros(1, dtype=torch.long, device=decoder.device)
+    pool.write(slots, decoder.initial_state(1))
+    shape = (1, len(decoder.vocabulary.sizes))
+    tokens = torch.full(shape, decoder.vocabulary.bos_id, device=decoder.device)
+    seconds = []
+    for _ in range(min(TIMED, decoder.max_positions or TIMED)):
+        start = time.perf_counter()
+        pool.advance(slots, tokens)[0].cpu()
+        seconds.append(time.perf_counter() - start)
+    return float(np.median(seconds))
