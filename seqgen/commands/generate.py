@@ -21,7 +21,7 @@ import click
     "--seconds", type=click.FloatRange(0, min_open=True), help="Stop after so much music."
 )
 @click.option("--seed", type=click.IntRange(0), help="Drawn, shown and recorded if not given.")
-@click.option("--endless", is_flag=True, help="Let the past fade, to stay sane in long pieces.")
+@click.option("--endless", is_flag=True, help="Never end by itself; the far past fades.")
 @click.option("--window", type=click.IntRange(2), help="Positions after which the past fades.")
 @click.option(
     "--decoder",

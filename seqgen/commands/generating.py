@@ -21,6 +21,7 @@ from seqgen.errors import UserError
 from seqgen.sampling import Sampling
 
 RUNS = Path("runs")
+NEVER = -1e6  # added to the logit of what is not to be drawn
 
 
 def execute(
@@ -51,6 +52,8 @@ def execute(
     no_png: bool,
 ) -> None:
     """Generate `samples` files per prompt and write each as soon as it is finished."""
+    path = Path(run) if run else find_run(RUNS)
+    loaded = load_model(path, device=pick_device(device))
     sampling = Sampling(
         temperature,
         top_k,
@@ -60,9 +63,8 @@ def execute(
         grammar=not free,
         typical_p=typical_p,
         frequency_penalty=frequency_penalty,
+        logit_bias={loaded.tokenizer.vocabulary.eos_id: NEVER} if endless else (),
     )
-    path = Path(run) if run else find_run(RUNS)
-    loaded = load_model(path, device=pick_device(device))
     if endless and window is None:
         window = window_after(_context_length(loaded, path))
     if explain:

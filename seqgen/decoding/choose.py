@@ -1,4 +1,4 @@
-"""The choice of a decoder: by name, or the fastest one that is here."""
+"""The choice of a decoder: by name, or the fastest proven one that is here."""
 
 from collections.abc import Callable
 
@@ -53,11 +53,11 @@ def build_decoder(
 
 
 def choose_decoder(model: SequenceModel, weights: str = "float32") -> tuple[str, str]:
-    """Return the fastest decoder for a model where it is, and why it is that one."""
+    """Return the fastest proven decoder for a model where it is, and why it is that one."""
     if model.config.attention != "causal-linear":
         return "reference", f"model.attention={model.config.attention} has no other"
     if next(model.parameters()).device.type == "cuda":
-        return "cuda", "the model is on a GPU"
+        return "torch", "the cuda decoder has not been tried on a GPU yet, and must be asked for"
     reason = why_not_native(model, weights)
     if reason:
         return "torch", f"not native: {reason}"
