@@ -1,1 +1,1 @@
-"""What the two forms cost, measured: decode, prefill, attention, training and memory."""
+"""What the two forms cost, measured: decode, prefill, attention, training, memory, endless."""

@@ -17,6 +17,7 @@ from seqgen.benchmark.records import Record
 from seqgen.benchmark.subject import LIBRARY_TYPE, Subject, attention_inputs
 from seqgen.benchmark.timing import LIBRARY, Clock, Variant
 from seqgen.model.stack import build_parallel, inner_attentions, stack_arguments
+from seqgen.native import has_bfloat16
 
 KERNELS = ("native", "chunked", "triton")
 BFLOAT16 = "-bf16"
@@ -44,7 +45,7 @@ class Setting:
         return tuple(x.detach().to(dtype).requires_grad_() for x in self.inputs)
 
 
-def check(subject: Subject, *, batch: int, position: int) -> None:
+def check(subject: Subject, clock: Clock, *, batch: int, position: int) -> None:
     """Compare outputs and gradients of the linear variants with the masked product."""
     setting = _setting(subject, batch, position)
     out_gradient = torch.randn_like(setting.inputs[2])
@@ -67,6 +68,8 @@ def measure(subject: Subject, clock: Clock, *, batch: int, position: int) -> lis
         inputs = setting.inputs_of(name)
         out_gradient = torch.randn_like(inputs[2])  # contiguous: the library's backward needs it
         note = setting.notes.get(name, "")
+        if name == "full-sdpa" + BFLOAT16 and _is_emulated(subject) and not clock.patient:
+            note = "skipped: this CPU has no bfloat16 instructions, and this is a quick run"
         way = setting.ways[name]
         run = lambda _, way=way, x=inputs, g=out_gradient: _forward_backward(way, x, g)  # noqa: E731
         dtype = str(inputs[0].dtype).removeprefix("torch.")
@@ -106,6 +109,10 @@ def _why_not(kernel: str, device: torch.device) -> str:
     except ValueError as error:
         return f"not here: {str(error).rpartition(': ')[2]}"
     return ""
+
+
+def _is_emulated(subject: Subject) -> bool:
+    return subject.device.type == "cpu" and not has_bfloat16()
 
 
 def _sdpa(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -1,5 +1,9 @@
 """What a stream carries from step to step, and what a training step keeps for its backward pass."""
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
 import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
@@ -8,6 +12,8 @@ from seqgen.benchmark.records import Record
 from seqgen.benchmark.subject import Subject, too_large
 from seqgen.benchmark.timing import LIBRARY, Clock
 from seqgen.benchmark.training import FULL, OURS, WAYS, Trainee
+from seqgen.decoding.session import Session
+from seqgen.sampling import SamplerRow, Sampling
 
 TRAINING = {
     "training-library": LIBRARY,
@@ -16,7 +22,7 @@ TRAINING = {
     "training-full": FULL,
 }
 RECOMPUTED = "training-recomputed"
-VARIANTS = ("recurrent", "full-cached", *TRAINING, RECOMPUTED)
+VARIANTS = ("recurrent", "session", "full-cached", *TRAINING, RECOMPUTED)
 PATIENCE = 2048  # positions of one pass through the model, in a quick run
 
 
@@ -25,7 +31,8 @@ def measure(subject: Subject, clock: Clock, *, batch: int, position: int) -> lis
     place = {"measure": "memory", "batch": batch, "position": position}
     with torch.no_grad():
         records = [
-            clock.untimed("recurrent", **place, bytes=subject.state_at(position, batch).nbytes)
+            clock.untimed("recurrent", **place, bytes=subject.state_at(position, batch).nbytes),
+            clock.untimed("session", **place, bytes=batch * session_bytes(subject, position)),
         ]
         reason = too_large(subject.cache_bytes(position, batch))
         size = None
@@ -53,6 +60,22 @@ def _training(subject: Subject, clock: Clock, place: dict) -> list[Record]:
         size = None if note else bytes_kept(trainee, tokens)
         records.append(clock.untimed(name, **place, bytes=size, note=note))
     return records
+
+
+def session_bytes(subject: Subject, position: int) -> int:
+    """Save the session of one stream after `position` tokens, and return the size of its file."""
+    vocabulary = subject.model.vocabulary
+    begin = np.full((1, len(vocabulary.sizes)), vocabulary.bos_id)
+    session = Session(
+        state=subject.state_at(position, 1).to("cpu"),
+        pending=begin[0],
+        sampler=SamplerRow.first(vocabulary, Sampling(top_k=40), seed=(0, 0), prompt=begin),
+        fingerprint=subject.decoder("recurrent").fingerprint,
+    )
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "stream.session"
+        session.save(path)
+        return path.stat().st_size
 
 
 def bytes_kept(trainee: Trainee, tokens: Tensor) -> int:

@@ -3,47 +3,73 @@
 Legend: B rows, P prompt tokens, F fields.
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
-from seqgen.benchmark.equality import check_equal
+from seqgen.benchmark.equality import BFLOAT16_TOLERANCE, check_equal
 from seqgen.benchmark.records import Record
 from seqgen.benchmark.subject import Subject, sums_of
 from seqgen.benchmark.timing import LIBRARY, Clock, Variant
+from seqgen.decoding.decoder import Decoder
 from seqgen.model.state import State
+from seqgen.native import has_bfloat16
 
-VARIANTS = (LIBRARY, "prefill-stepped", "prefill-parallel")
+VARIANTS = (LIBRARY, "prefill-stepped", "prefill-parallel", "prefill-parallel-bf16")
+THROUGH_ALL_LAYERS = 4 * BFLOAT16_TOLERANCE
 Prefilled = tuple[tuple[Tensor, ...], State]
 
 
 @torch.no_grad()
-def check(subject: Subject, *, batch: int, position: int) -> None:
-    """Compare logits and sums of the three ways on one prompt."""
+def check(subject: Subject, clock: Clock, *, batch: int, position: int) -> None:
+    """Compare logits and sums of the ways on one prompt."""
     tokens = subject.random_tokens(batch, position)
-    logits, state = _parallel(subject, tokens)
-    for name, way in ((LIBRARY, _by_library), ("prefill-stepped", _stepped)):
-        other_logits, other = way(subject, tokens)
-        check_equal(name, other_logits, "prefill-parallel", logits)
-        check_equal(f"the state of {name}", (other.S, other.Z), "the parallel", (state.S, state.Z))
+    logits, state = _parallel(subject.decoder("recurrent"), tokens)
+
+    def compare(name: str, other: Prefilled, tolerance: float | None = None) -> None:
+        check_equal(name, other[0], "prefill-parallel", logits, tolerance=tolerance)
+        for part in ("S", "Z"):
+            got, expected = (getattr(x, part) for x in (other[1], state))
+            what = f"the state of {name} ({part})"
+            check_equal(what, [got], "the parallel one", [expected], tolerance=tolerance)
+
+    compare(LIBRARY, _by_library(subject, tokens))
+    compare("prefill-stepped", _stepped(subject, tokens))
+    if not _why_not_rounded(subject, clock):
+        rounded = _parallel(subject.rounded, tokens)
+        compare("prefill-parallel-bf16", rounded, tolerance=THROUGH_ALL_LAYERS)
 
 
 @torch.no_grad()
 def measure(subject: Subject, clock: Clock, *, batch: int, position: int) -> list[Record]:
     """Time reading `position` tokens."""
     tokens = subject.random_tokens(batch, position)
+    reason = _why_not_rounded(subject, clock)
+    rounded = None if reason else lambda _: _parallel(subject.rounded, tokens)
+    late = "" if clock.patient else "skipped: as slow as the library, and this is a quick run"
+    stepped = None if late else lambda _: _stepped(subject, tokens)
     variants = [
         Variant(LIBRARY, lambda _: _by_library(subject, tokens)),
-        Variant("prefill-stepped", lambda _: _stepped(subject, tokens)),
-        Variant("prefill-parallel", lambda _: _parallel(subject, tokens)),
+        Variant("prefill-stepped", stepped, note=late),
+        Variant("prefill-parallel", lambda _: _parallel(subject.decoder("recurrent"), tokens)),
+        Variant("prefill-parallel-bf16", rounded, note=reason, dtype="bf16"),
     ]
     return clock.records(
         variants, measure="prefill", batch=batch, position=position, tokens=batch * position
     )
 
 
-def _parallel(subject: Subject, tokens: Tensor) -> Prefilled:
+def _why_not_rounded(subject: Subject, clock: Clock) -> str:
+    """Say why prefill in bf16 is not measured, or nothing."""
+    if subject.device.type != "cpu" or has_bfloat16() or clock.patient:
+        return ""
+    return "skipped: this CPU has no bfloat16 instructions, and this is a quick run"
+
+
+def _parallel(decoder: Decoder, tokens: Tensor) -> Prefilled:
     B, P, _ = tokens.shape
-    return subject.recurrent.prefill(tokens, torch.full((B,), P, device=tokens.device))
+    return decoder.prefill(tokens, torch.full((B,), P, device=tokens.device))
 
 
 def _stepped(subject: Subject, tokens: Tensor) -> Prefilled:
@@ -56,12 +82,11 @@ def _stepped(subject: Subject, tokens: Tensor) -> Prefilled:
 def _by_library(subject: Subject, tokens: Tensor) -> Prefilled:
     """Step with the library's stack, which adds to one set of sums throughout."""
     state = subject.recurrent.initial_state(len(tokens))
-    recent, position = state.recent, state.position
     layers = sums_of(state)
     for token in tokens.unbind(1):
-        x, recent = subject.model.embed(token.unsqueeze(1), position.unsqueeze(1), recent)
+        x, recent, origins = subject.embed(token.unsqueeze(1), state)
         hidden, layers = subject.library_recurrent(x.squeeze(1), layers)
         logits = subject.model.heads(hidden)
-        recent, position = recent[:, 1:], position + 1
+        state = State((), recent[:, 1:], state.position + 1, origins[:, 0])
     sums = tuple(torch.stack(part) for part in zip(*layers, strict=True))
-    return logits, State(sums, recent, position)
+    return logits, replace(state, attention=sums)

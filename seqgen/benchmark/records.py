@@ -28,17 +28,17 @@ class Record:
 
     Attributes:
         measure, variant: what was measured, and which way of computing it.
-        dtype: of what is computed with; of the weights, for whole models in float32.
+        dtype: of what is computed with; of the weights in decode and endless.
         batch: rows computed together.
-        position: tokens in the context (decode, prefill, memory) or in the window (attention,
-            training).
+        position: tokens in the context (decode, prefill, memory, endless) or in the window
+            (attention, training).
         threads: of torch on the CPU.
         median_seconds, p95_seconds: of the repeats of one call; None: not measured.
         tokens_per_second: summed over rows.
         ratio_to_library: the library's median divided by this one, in the same run at the same
             place; above 1 is faster. None also where the library was called only once.
-        bytes: of what a stream carries from step to step, or a training step keeps for its
-            backward pass.
+        bytes: of what a stream carries from step to step or its saved session, of what a training
+            step keeps for its backward pass, or of the process in RAM (endless).
         repeats: calls behind the median; for the table only.
         note: why there is no time; for the table only.
     """

@@ -7,7 +7,7 @@ from types import ModuleType
 
 import torch
 
-from seqgen.benchmark import attention, decode, memory, prefill, training
+from seqgen.benchmark import attention, decode, endless, memory, prefill, training
 from seqgen.benchmark.records import Record
 from seqgen.benchmark.subject import Subject
 from seqgen.benchmark.timing import Clock, Effort
@@ -23,7 +23,9 @@ MEASURES: dict[str, ModuleType] = {
     "attention": attention,
     "training": training,
     "memory": memory,
+    "endless": endless,
 }
+BATCHED = ("decode", "prefill", "attention", "training")  # the others are about one stream
 NEED_POSITIONS = ("decode", "prefill", "training")  # tokens are embedded there, with their index
 CHECKED_LENGTH = 48  # where outputs are compared: long enough to matter, and quick
 
@@ -32,10 +34,13 @@ Tell = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Plan:
-    """Where to measure and for how long: positions by measure, rows at a time."""
+    """Where to measure and for how long: positions and rows at a time, both by measure.
+
+    Measures whose rows are not named take 1 at a time.
+    """
 
     positions: dict[str, tuple[int, ...]]
-    batches: tuple[int, ...]
+    batches: dict[str, tuple[int, ...]]
     effort: Effort
 
 
@@ -46,8 +51,9 @@ THOROUGH = Plan(
         "attention": (256, 1024, 2048, 4096),
         "training": (256, 1024),
         "memory": (256, 1024, 4096, 16384),
+        "endless": (100_000,),
     },
-    batches=(1, 8),
+    batches=dict.fromkeys(BATCHED, (1, 8)) | {"decode": (1, 8, 64)},
     effort=Effort(seconds=3.0, max_repeats=200, longest_call=20.0),
 )
 QUICK = Plan(
@@ -55,18 +61,20 @@ QUICK = Plan(
         "decode": (128, 512, 2048),
         "prefill": (16, 64),
         "attention": (512, 2048),
-        "training": (64, 256),
+        "training": (64, 128),
         "memory": (128, 1024, 4096),
+        "endless": (1500,),
     },
-    batches=(1,),
-    effort=Effort(seconds=0.5, max_repeats=20, longest_call=2.5, measure_seconds=8.0),
+    batches={},
+    effort=Effort(seconds=0.35, max_repeats=20, longest_call=2.5, measure_seconds=8.0),
 )
 
 
 def make_plan(*, quick: bool, batches: Sequence[int] = ()) -> Plan:
     """Return the quick or the thorough plan, with other batch sizes if some are given."""
     plan = QUICK if quick else THOROUGH
-    return replace(plan, batches=tuple(sorted(set(batches)))) if batches else plan
+    rows = tuple(sorted(set(batches)))
+    return replace(plan, batches=dict.fromkeys(BATCHED, rows)) if batches else plan
 
 
 def load_subject(target: Path, *, device: str = "cpu") -> Subject:
@@ -117,23 +125,25 @@ def run_benchmark(
     clock = Clock(plan.effort, device=subject.device)
     records: list[Record] = []
     for name in [name for name in MEASURES if not only or name in only]:
-        batches = (1,) if name == "memory" else plan.batches  # bytes per stream
+        batches = plan.batches.get(name, (1,))
         cells = [(batch, position) for batch in batches for position in plan.positions[name]]
         tell(name, 0, len(cells))
-        _check(subject, name, batch=max(batches), positions=plan.positions[name])
+        _check(subject, clock, name, batch=max(batches), positions=plan.positions[name])
         for done, (batch, position) in enumerate(cells, start=1):
             records += _measure(subject, clock, name, batch=batch, position=position)
             tell(name, done, len(cells))
     return records
 
 
-def _check(subject: Subject, name: str, *, batch: int, positions: Sequence[int]) -> None:
+def _check(
+    subject: Subject, clock: Clock, name: str, *, batch: int, positions: Sequence[int]
+) -> None:
     check = getattr(MEASURES[name], "check", None)
     if check is not None:
         length = min(CHECKED_LENGTH, *positions)
         if subject.limit is not None:
             length = min(length, subject.limit - 1)
-        check(subject, batch=batch, position=length)
+        check(subject, clock, batch=batch, position=length)
 
 
 def _measure(

@@ -11,6 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from seqgen.attention.kinds import KINDS
+from seqgen.decoding.choose import build_decoder
+from seqgen.decoding.decoder import Decoder
+from seqgen.errors import UserError
 from seqgen.model.recurrent_model import RecurrentModel
 from seqgen.model.sequence_model import SequenceModel
 from seqgen.model.stack import (
@@ -27,14 +30,32 @@ LIBRARY_TYPE, LIBRARY_FULL_TYPE = "causal-linear", "full"  # as fast_transformer
 FULL_TYPE = KINDS["full"].attention_type
 MAX_BYTES = 4 * 2**30  # a variant that needs more is left out
 PREFIX = 64  # tokens from which states and caches of any position are made
+ROOM = 64  # slots of a cache allocated ahead that are still to be written
+
+# By variant: a decoder and what it keeps matrices in.
+DECODERS = {
+    "recurrent": ("reference", "float32"),
+    "torch": ("torch", "float32"),
+    "torch-bf16": ("torch", "bf16"),
+    "torch-int8": ("torch", "int8"),
+    "native": ("native", "float32"),
+    "native-bf16": ("native", "bf16"),
+    "native-int8": ("native", "int8"),
+    "native-w8a8": ("native", "w8a8"),
+    "cuda": ("cuda", "float32"),
+    "cuda-bf16": ("cuda", "bf16"),
+}
 
 LayerStates = list[list[Tensor]]  # per layer [S, Z], or [keys, values] each [B, H, T, K]
 
 
 class Subject:
-    """A model with its recurrent form, the library's own step, and full attention twice.
+    """A model with its decoders, the library's own step, and full attention in three ways.
 
-    All of them read the same weights, the same embedding and the same heads.
+    All of them compute with the same weights, the same embedding and the same heads.
+
+    Attributes:
+        decoders: those of `DECODERS` that were built so far.
     """
 
     def __init__(self, model: SequenceModel, *, weights: str):
@@ -43,12 +64,37 @@ class Subject:
         self.config = model.config
         self.device = next(model.parameters()).device
         self.limit: int | None = model.positions.limit
+        self.decoders: dict[str, Decoder] = {}
         self._random = torch.Generator().manual_seed(0)
 
-    @cached_property
+    def decoder(self, variant: str) -> Decoder:
+        """Return a decoder, built when it is first asked for.
+
+        Raises:
+            UserError: it cannot be had for this model or device.
+        """
+        if variant not in self.decoders:
+            name, weights = DECODERS[variant]
+            self.decoders[variant] = build_decoder(self.model, name, weights=weights)
+        return self.decoders[variant]
+
+    def why_not(self, variant: str) -> str:
+        """Say why a decoder cannot be had here, or nothing."""
+        try:
+            self.decoder(variant)
+        except UserError as error:
+            return f"not here: {error}"
+        return ""
+
+    @property
     def recurrent(self) -> RecurrentModel:
         """Our recurrent form."""
-        return self.model.recurrent()
+        return self.decoder("recurrent").recurrent
+
+    @cached_property
+    def rounded(self) -> Decoder:
+        """A decoder that prefills in bf16."""
+        return build_decoder(self.model, "reference", prefill="bf16")
 
     @cached_property
     def library_recurrent(self) -> nn.Module:
@@ -66,6 +112,15 @@ class Subject:
         stack = self._built(build_recurrent, LIBRARY_FULL_TYPE)
         share_weights(self.full_parallel, stack)
         return stack.eval()
+
+    @cached_property
+    def full_preallocated(self) -> RecurrentModel:
+        """Our own full attention, whose KV cache is allocated ahead and written in place."""
+        config = self.config.model_copy(update={"attention": "full"})
+        with torch.device("meta"):
+            twin = SequenceModel(config, self.model.vocabulary)
+        twin.load_state_dict(self.model.state_dict(), strict=True, assign=True)
+        return twin.to(self.device).recurrent()  # what is no weight moves too
 
     @cached_property
     def has_library_kernel(self) -> bool:
@@ -91,6 +146,20 @@ class Subject:
         ]
         return torch.stack(fields, dim=-1).to(self.device)
 
+    def embed(self, tokens: Tensor, before: State | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Embed tokens [B, T, F] that come after a state (None: after nothing).
+
+        Returns:
+            The stacks' input [B, T, D], the state's embeddings with the new ones
+            [B, W - 1 + T, D], and where each token's index is counted from, [B, T] or [T].
+        """
+        positions = torch.arange(tokens.shape[1], device=self.device)
+        if before is not None:
+            positions = before.position.unsqueeze(1) + positions
+        origins = self.model.positions.origins(tokens, positions, before and before.origin)
+        x, recent = self.model.embed(tokens, positions, before and before.recent, origins=origins)
+        return x, recent, origins
+
     def step(
         self, stack: nn.Module, tokens: Tensor, before: State, layers: LayerStates
     ) -> tuple[Tensor, ...]:
@@ -99,18 +168,18 @@ class Subject:
         `layers` is changed: sums in place, a cache by replacing its tensors. `before` says where
         the rows are and is not changed.
         """
-        x, _ = self.model.embed(tokens.unsqueeze(1), before.position.unsqueeze(1), before.recent)
+        x, *_ = self.embed(tokens.unsqueeze(1), before)
         hidden, _ = stack(x.squeeze(1), layers)
         return self.model.heads(hidden)
 
     def recompute(self, tokens: Tensor) -> tuple[Tensor, ...]:
         """Run full attention over tokens [B, T, F] and score after the last -> logits [B, N_f]."""
-        x, _ = self.model.embed(tokens, torch.arange(tokens.shape[1], device=self.device))
+        x, *_ = self.embed(tokens)
         return self.model.heads(run_parallel(self.full_parallel, x)[:, -1])
 
     def cache_after(self, tokens: Tensor) -> LayerStates:
         """Return the KV cache after tokens [B, T, F], from one parallel pass of full attention."""
-        x, _ = self.model.embed(tokens, torch.arange(tokens.shape[1], device=self.device))
+        x, *_ = self.embed(tokens)
         return [
             [keys.transpose(1, 2).contiguous(), values.transpose(1, 2).contiguous()]
             for _, keys, values, *_ in attention_inputs(self.full_parallel, x)
@@ -123,7 +192,7 @@ class Subject:
         state = self.recurrent.prefill(tokens, lengths)[1]
         scale = position / self._prefix
         sums = tuple(x * scale for x in state.attention)
-        return State(sums, state.recent, torch.full_like(lengths, position))
+        return State(sums, state.recent, torch.full_like(lengths, position), state.origin)
 
     def cache_at(self, position: int, n_rows: int) -> LayerStates:
         """Make a KV cache of `position` tokens: a short one, repeated."""
@@ -132,6 +201,20 @@ class Subject:
         return [
             [x.repeat(1, 1, times, 1)[:, :, :position].contiguous() for x in kv] for kv in short
         ]
+
+    def preallocated(self, cache: LayerStates) -> State:
+        """Copy a KV cache into the state of `full_preallocated`, with room for more."""
+        B, _, T, _ = cache[0][0].shape
+        empty = self.full_preallocated.initial_state(B)
+        parts = []
+        for part in zip(*cache, strict=True):  # keys, values
+            whole = part[0].new_zeros(len(part), *part[0].shape[:2], T + ROOM, part[0].shape[3])
+            for layer, x in zip(whole, part, strict=True):
+                layer[:, :, :T] = x
+            parts.append(whole)
+        position = torch.full_like(empty.position, T)
+        written = position.repeat(len(cache), 1)  # [L, B]
+        return State((*parts, written), empty.recent, position, empty.origin)
 
     def cache_bytes(self, position: int, n_rows: int) -> int:
         """Foresee the bytes of a KV cache."""

@@ -103,7 +103,21 @@ class Clock:
         self, variant: str, *, measure: str, batch: int, position: int, **values: object
     ) -> Record:
         """Return a record without times: of bytes, or of what was left out and why (`note`)."""
-        return Record(**self._place(measure, variant, batch, position), **values)
+        return Record(**self._place(measure, variant, batch, position) | values)
+
+    def timed_elsewhere(
+        self,
+        variant: str,
+        seconds: Sequence[float],
+        *,
+        measure: str,
+        batch: int,
+        position: int,
+        **values: object,
+    ) -> Record:
+        """Return a record of calls that were not made here, each of one token per row."""
+        place = self._place(measure, variant, batch, position) | values
+        return _timed(place, list(seconds), tokens=batch, library=None)
 
     def _place(self, measure: str, variant: str, batch: int, position: int) -> dict:
         return {

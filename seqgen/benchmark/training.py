@@ -102,7 +102,7 @@ class _Float32(nn.Module):
 
 
 @torch.no_grad()
-def check(subject: Subject, *, batch: int, position: int) -> None:
+def check(subject: Subject, clock: Clock, *, batch: int, position: int) -> None:
     """Compare our model with the same one on the library's attention."""
     if not subject.has_library_kernel:
         return

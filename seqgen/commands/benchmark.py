@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-MEASURES = ("decode", "prefill", "attention", "training", "memory")
+MEASURES = ("decode", "prefill", "attention", "training", "memory", "endless")
 
 
 @click.command()

@@ -1,23 +1,35 @@
 """The check before timing fails when it should."""
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 
 from seqgen.benchmark import attention, decode, prefill, training
 from seqgen.benchmark.equality import OutputsDiffer, check_equal
 from seqgen.benchmark.run import Plan, run_benchmark
-from seqgen.benchmark.subject import Subject
-from seqgen.benchmark.timing import Effort
+from seqgen.benchmark.subject import DECODERS, Subject
+from seqgen.benchmark.timing import Clock, Effort
 from seqgen.config import ModelConfig
 from seqgen.model.sequence_model import SequenceModel
 from seqgen.vocabulary import Field, Vocabulary
 
+PATIENT = Clock(
+    Effort(seconds=0.01, max_repeats=1, longest_call=1.0, measure_seconds=math.inf),
+    device=torch.device("cpu"),
+)
+
+
+def make_subject(**settings):
+    config = ModelConfig(**{"d_model": 16, "n_layers": 2, "n_heads": 2, "dropout": 0.0} | settings)
+    vocabulary = Vocabulary((Field("token", 11),), bos_id=1, eos_id=2, pad_id=0, anchors=(5, 7))
+    return Subject(SequenceModel(config, vocabulary), weights="random weights")
+
 
 @pytest.fixture
 def subject():
-    config = ModelConfig(d_model=16, n_layers=2, n_heads=2, dropout=0.0)
-    vocabulary = Vocabulary((Field("token", 11),), bos_id=1, eos_id=2, pad_id=0)
-    return Subject(SequenceModel(config, vocabulary), weights="random weights")
+    return make_subject()
 
 
 @pytest.fixture
@@ -27,26 +39,60 @@ def other(subject):
 
 @pytest.mark.parametrize("measure", [decode, prefill, attention, training])
 def test_forms_of_one_model_pass(subject, measure):
-    measure.check(subject, batch=2, position=70)
+    measure.check(subject, PATIENT, batch=2, position=70)
+
+
+@pytest.mark.parametrize("positions", ["sinusoidal", "learned", "bars"])
+def test_forms_of_one_model_pass_with_positions(positions):
+    subject = make_subject(positions=positions, max_positions=40)
+    for measure in (decode, prefill):
+        measure.check(subject, PATIENT, batch=2, position=39)
 
 
 def test_a_wrong_library_stack_is_found(subject, other):
     subject.library_recurrent = other.library_recurrent
     for measure in (decode, prefill):
         with pytest.raises(OutputsDiffer, match="library"):
-            measure.check(subject, batch=1, position=6)
+            measure.check(subject, PATIENT, batch=1, position=6)
 
 
-def test_a_wrong_recurrent_form_is_found(subject, other):
-    subject.recurrent = other.recurrent
-    with pytest.raises(OutputsDiffer, match="recurrent and the parallel form"):
-        decode.check(subject, batch=1, position=6)
+@pytest.mark.parametrize("name", [name for name in DECODERS if name != "recurrent"])
+def test_a_decoder_of_other_weights_is_found(subject, other, name):
+    if reason := other.why_not(name):
+        pytest.skip(reason)
+    subject.decoders[name] = other.decoder(name)
+    with pytest.raises(OutputsDiffer, match=f"{name} and the parallel form"):
+        decode.check(subject, PATIENT, batch=3, position=6)
 
 
-def test_a_wrong_cached_form_is_found(subject, other):
-    subject.full_recurrent = other.full_recurrent
-    with pytest.raises(OutputsDiffer, match="full-cached and full-recomputed"):
-        decode.check(subject, batch=1, position=6)
+def test_a_decoder_that_carries_on_something_else_is_found(subject, monkeypatch):
+    pool = type(subject.decoder("torch").open(1))
+    read = pool.read
+
+    def wrong(self, slots):
+        state = read(self, slots)
+        state.Z.mul_(1.01)
+        return state
+
+    monkeypatch.setattr(pool, "read", wrong)
+    with pytest.raises(OutputsDiffer, match=r"the state of torch \(Z\)"):
+        decode.check(subject, PATIENT, batch=3, position=6)
+
+
+@pytest.mark.parametrize(
+    ("cached", "name"),
+    [("full_recurrent", "full-cached"), ("full_preallocated", "full-preallocated")],
+)
+def test_a_wrong_cached_form_is_found(subject, other, cached, name):
+    setattr(subject, cached, getattr(other, cached))
+    with pytest.raises(OutputsDiffer, match=f"{name} and full-recomputed"):
+        decode.check(subject, PATIENT, batch=1, position=6)
+
+
+def test_a_wrong_prefill_in_bfloat16_is_found(subject, other):
+    subject.rounded = other.rounded
+    with pytest.raises(OutputsDiffer, match="prefill-parallel-bf16 and prefill-parallel"):
+        prefill.check(subject, PATIENT, batch=1, position=6)
 
 
 @pytest.mark.parametrize("kernel", ["chunked", "native"])
@@ -62,13 +108,13 @@ def test_wrong_attention_is_found(subject, monkeypatch, kernel):
     wrong_kernel = kernel
     monkeypatch.setattr(attention, "causal_linear_attention", wrong)
     with pytest.raises(OutputsDiffer, match=f"{kernel} attention"):
-        attention.check(subject, batch=1, position=6)
+        attention.check(subject, PATIENT, batch=1, position=6)
 
 
 def test_nothing_is_timed_after_a_failed_check(subject, other, monkeypatch):
-    subject.recurrent = other.recurrent
+    subject.decoders["recurrent"] = other.decoder("recurrent")
     monkeypatch.setattr(decode, "measure", lambda *_, **__: pytest.fail("timed"))
-    plan = Plan({"decode": (4,)}, (1,), Effort(seconds=0.01, max_repeats=1, longest_call=1.0))
+    plan = Plan({"decode": (4,)}, {}, Effort(seconds=0.01, max_repeats=1, longest_call=1.0))
     with pytest.raises(OutputsDiffer):
         run_benchmark(subject, plan, only=["decode"])
 
@@ -90,6 +136,7 @@ def test_made_caches_and_states_look_like_real_ones(subject):
     with torch.no_grad():
         real, made = subject.cache_after(tokens), subject.cache_at(100, 2)
         _, state = subject.recurrent.prefill(tokens, torch.tensor([100, 100]))
+        _, full = subject.full_preallocated.prefill(tokens, torch.tensor([100, 100]))
     assert [[x.shape for x in kv] for kv in made] == [[x.shape for x in kv] for kv in real]
     alike = subject.state_at(100, 2)
     for name in ("S", "Z", "recent", "position"):
@@ -97,3 +144,18 @@ def test_made_caches_and_states_look_like_real_ones(subject):
         assert (ours.shape, ours.dtype) == (theirs.shape, theirs.dtype)
     assert torch.allclose(alike.Z.sum(), state.Z.sum(), rtol=0.2)
     assert alike.position.tolist() == [100, 100]
+    n_written = subject.preallocated(made).attention[2]
+    assert torch.equal(n_written, full.attention[2])
+
+
+@torch.no_grad()
+def test_a_cache_allocated_ahead_is_written_in_place_again_and_again(subject):
+    tokens = subject.random_tokens(2, 71)
+    state = subject.preallocated(subject.cache_after(tokens[:, :70]))
+    state = replace(state, recent=subject.embed(tokens[:, :70])[1][:, -state.recent.shape[1] :])
+    wanted = subject.recompute(tokens)
+    for _ in range(3):
+        state.attention[2].fill_(70)
+        logits, after = subject.full_preallocated.step(tokens[:, -1], state)
+        assert after.attention[0].data_ptr() == state.attention[0].data_ptr()
+        assert torch.allclose(logits[0], wanted[0], atol=1e-5)

@@ -1,10 +1,13 @@
 """Every measure on a model small enough that nothing takes time."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from seqgen.benchmark import decode
 from seqgen.benchmark.records import KEYS
-from seqgen.benchmark.run import MEASURES, Plan, load_subject, make_plan, run_benchmark
+from seqgen.benchmark.run import BATCHED, MEASURES, Plan, load_subject, make_plan, run_benchmark
 from seqgen.benchmark.subject import Subject
 from seqgen.benchmark.timing import LIBRARY, Effort
 from seqgen.config import ModelConfig
@@ -14,7 +17,7 @@ from seqgen.vocabulary import Field, Vocabulary
 
 QUICKEST = Plan(
     positions=dict.fromkeys(MEASURES, (5, 9)),
-    batches=(1, 2),
+    batches=dict.fromkeys(BATCHED, (1, 2)),
     effort=Effort(seconds=0.01, max_repeats=2, longest_call=10.0, measure_seconds=60.0),
 )
 
@@ -32,7 +35,9 @@ def records():
 
 def test_each_measure_has_all_its_variants_at_every_place(records):
     for name, module in MEASURES.items():
-        batches = (1,) if name == "memory" else (1, 2)
+        if name == "endless":  # one variant, and places of its own
+            continue
+        batches = (1, 2) if name in BATCHED else (1,)
         places = [(r.batch, r.position, r.variant) for r in records if r.measure == name]
         assert sorted(places) == sorted(
             (b, p, variant) for b in batches for p in (5, 9) for variant in module.VARIANTS
@@ -53,7 +58,7 @@ def test_times_are_positive_and_ordered(records):
 @pytest.mark.skipif(not tiny_subject().has_library_kernel, reason="the library was not compiled")
 def test_the_library_is_as_fast_as_itself(records):
     library = [record for record in records if record.variant == LIBRARY]
-    assert {record.measure for record in library} == set(MEASURES) - {"memory"}
+    assert {record.measure for record in library} == set(MEASURES) - {"memory", "endless"}
     assert all(record.ratio_to_library == 1 for record in library)
 
 
@@ -74,6 +79,20 @@ def test_what_has_no_value_says_why(records):
     notes = {record.variant: record.note for record in records}
     assert "run on a GPU" in notes["triton"] or torch.cuda.is_available()
     assert notes["compiled"].startswith("skipped: compiling")
+    notes = {record.variant: record.note for record in records if record.measure == "decode"}
+    assert all(notes[name].startswith("skipped: making it ready") for name in decode.LEFT_OUT)
+    assert notes["cuda"].startswith("not here: decoder cuda") or torch.cuda.is_available()
+
+
+def test_a_decoders_record_says_what_its_weights_are_kept_in(records):
+    dtypes = {r.variant: r.dtype for r in records if r.measure == "decode"}
+    assert (dtypes["torch"], dtypes["native-w8a8"]) == ("float32", "w8a8")
+    assert (dtypes["cuda-bf16"], dtypes["full-preallocated"]) == ("bf16", "float32")
+
+
+def test_a_saved_session_keeps_its_size(records):
+    sizes = {(r.variant, r.position): r.bytes for r in records if r.measure == "memory"}
+    assert sizes["session", 5] == sizes["session", 9] > sizes["recurrent", 5]
 
 
 def test_a_training_step_keeps_less_when_it_recomputes(records):
@@ -103,7 +122,16 @@ def test_places_beyond_learned_positions_are_rows_without_times():
     long = [record for record in some if record.measure == "decode" and record.position == 9]
     assert long
     assert all(record.median_seconds is None and record.note for record in long)
-    assert all(r.median_seconds for r in some if r.measure == "decode" and r.position == 5)
+    short = {r.variant: r.median_seconds for r in some if r.measure == "decode" and r.position == 5}
+    assert short["recurrent"]
+    assert short["torch"]
+
+
+def test_streams_do_not_run_out_of_learned_positions():
+    subject = tiny_subject(positions="learned", max_positions=8)
+    plan = replace(QUICKEST, positions={"decode": (7,)})
+    timed = [r.variant for r in run_benchmark(subject, plan, only=["decode"]) if r.repeats]
+    assert {"library", "recurrent", "torch"} <= set(timed)
 
 
 def test_a_configuration_gives_its_model_and_other_targets_a_reason(tmp_path):
@@ -117,9 +145,9 @@ def test_a_configuration_gives_its_model_and_other_targets_a_reason(tmp_path):
 
 
 def test_batches_replace_those_of_the_plan():
-    assert make_plan(quick=True).batches == (1,)
-    assert make_plan(quick=False).batches == (1, 8)
-    assert make_plan(quick=True, batches=[64, 4, 4]).batches == (4, 64)
+    assert make_plan(quick=True).batches == {}
+    assert make_plan(quick=False).batches["decode"] == (1, 8, 64)
+    assert make_plan(quick=True, batches=[64, 4, 4]).batches == dict.fromkeys(BATCHED, (4, 64))
 
 
 def test_a_softmax_model_is_a_peer_and_no_subject(tmp_path):

@@ -59,6 +59,14 @@ def test_no_ratio_to_a_library_called_once(fake):
     assert library.ratio_to_library is fast.ratio_to_library is None
 
 
+def test_calls_made_elsewhere_make_a_record_of_one_token_per_row():
+    record = clock().timed_elsewhere(
+        "a", [0.5, 0.25, 1.0], measure="endless", batch=2, position=7, dtype="int8", bytes=9
+    )
+    assert (record.median_seconds, record.tokens_per_second, record.repeats) == (0.5, 4.0, 3)
+    assert (record.dtype, record.bytes, record.ratio_to_library) == ("int8", 9, None)
+
+
 def test_variants_take_turns_and_slow_ones_fewer(fake):
     records(clock(), [fake.variant("a", 0.125), fake.variant("b", 0.5)])
     assert "".join(fake.calls) == "aabb" + "aaaab" * 2

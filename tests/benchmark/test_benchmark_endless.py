@@ -1,0 +1,108 @@
+"""A stream that is timed far from its beginning goes on as it should."""
+
+import numpy as np
+import pytest
+import torch
+
+from seqgen.benchmark import endless
+from seqgen.benchmark.subject import Subject
+from seqgen.benchmark.timing import Clock, Effort
+from seqgen.config import ModelConfig
+from seqgen.errors import UserError
+from seqgen.model.sequence_model import SequenceModel
+from seqgen.vocabulary import Field, Vocabulary
+
+CLOCK = Clock(
+    Effort(seconds=0.01, max_repeats=2, longest_call=10.0, measure_seconds=60.0),
+    device=torch.device("cpu"),
+)
+
+
+def make_subject(**settings):
+    config = ModelConfig(**{"d_model": 16, "n_layers": 1, "n_heads": 2, "dropout": 0.0} | settings)
+    vocabulary = Vocabulary((Field("token", 11),), bos_id=1, eos_id=2, pad_id=0)
+    return Subject(SequenceModel(config, vocabulary), weights="random weights")
+
+
+@pytest.fixture
+def slow(monkeypatch):
+    """Each step takes a second of a clock that nothing else moves."""
+
+    class Time:
+        now = 0.0
+
+        def perf_counter(self):
+            return self.now
+
+    fake, step = Time(), endless.Engine.step
+
+    def slow_step(engine):
+        fake.now += 1.0
+        return step(engine)
+
+    monkeypatch.setattr(endless, "time", fake)
+    monkeypatch.setattr(endless.Engine, "step", slow_step)
+    return fake
+
+
+def measure(position, subject=None):
+    return endless.measure(subject or make_subject(), CLOCK, batch=1, position=position)
+
+
+def test_records_stand_at_powers_of_ten_and_at_the_end():
+    first, second = measure(1000)
+    assert (first.position, second.position) == (100, 1000)
+    assert first.repeats == second.repeats == 333
+    assert first.median_seconds > 0
+    assert first.bytes is None or 10**7 < first.bytes < 10**11
+    assert [endless._marks(10**5, 500), endless._marks(1500, 500)] == [
+        [100, 1000, 10_000, 100_000],
+        [100, 1000, 1500],
+    ]
+
+
+def test_the_stream_steps_as_often_as_it_says(slow, monkeypatch):
+    monkeypatch.setattr(endless, "LONGEST_QUICK", 1e6)
+    first, second = measure(1000)
+    assert (first.median_seconds, second.median_seconds, slow.now) == (1.0, 1.0, 1333.0)
+
+
+def test_a_stream_that_would_take_too_long_ends_early_and_says_so(slow, monkeypatch):
+    monkeypatch.setattr(endless, "LONGEST_QUICK", 500.0)
+    first, second = measure(1000)
+    assert first.median_seconds == 1.0
+    assert second.median_seconds is None
+    assert second.note == "skipped: 900 s until there, the stream ends at 433"
+    assert slow.now == 433.0
+
+
+def test_the_stream_fades_and_never_draws_eos():
+    subject = make_subject()
+    with torch.no_grad():  # left to itself it would draw nothing else
+        subject.model.heads.load_state_dict(
+            {
+                name: torch.where(torch.arange(11) == 2, 50.0, 0.0) if x.dim() == 1 else x
+                for name, x in subject.model.heads.state_dict().items()
+            }
+        )
+    stream = endless.Endless(subject)
+    assert stream._engine.decoder.recurrent.window == endless.WINDOW
+    assert len(stream.go_on(300)) == stream.position == 300
+    assert stream._stream.finished is None
+
+
+def test_without_compiled_operators_the_stream_is_of_plain_torch(monkeypatch):
+    def build(model, decoder, **choices):
+        if decoder != "torch":
+            raise UserError("not built")
+        return right(model, decoder, **choices)
+
+    right = endless.build_decoder
+    monkeypatch.setattr(endless, "build_decoder", build)
+    assert {(r.variant, r.dtype) for r in measure(150)} == {("torch", "float32")}
+
+
+def test_learned_positions_have_no_endless_stream():
+    [record] = measure(150, make_subject(positions="learned", max_positions=64))
+    assert record.note.startswith("skipped: the model has 64 learned positions")
+    assert np.isnan(np.float64(record.median_seconds or np.nan))
