@@ -4,18 +4,15 @@ A test that takes `device` states a property. It runs here where there is a GPU;
 run by the interpreter, in a process of its own, because TRITON_INTERPRET acts on a whole process.
 """
 
-import os
-import subprocess
-import sys
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
 
 pytest.importorskip("triton", reason="Triton is not installed")
 
-from triton_cases import INTERPRETED, agree, draw, exact, run
+from triton_cases import agree, draw, exact, run
+from triton_launches import INTERPRETED, check_in_interpreter
 
 from seqgen.attention import operator
 from seqgen.attention.naive import position_loop
@@ -250,14 +247,4 @@ def test_the_operator_hands_starts_on(device, monkeypatch):
 
 
 def test_every_property_holds_in_the_interpreter():
-    tests = [__file__, "-k", "not interpreter", "-p", "no:cacheprovider"]
-    child = subprocess.run(
-        [sys.executable, "-m", "pytest", *tests],
-        cwd=Path(__file__).parents[2],
-        env={**os.environ, "TRITON_INTERPRET": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert child.returncode == 0, child.stdout + child.stderr
-    assert "passed" in child.stdout
-    assert "skipped" not in child.stdout
+    check_in_interpreter(__file__, "not interpreter")

@@ -6,38 +6,14 @@ import torch
 pytest.importorskip("triton", reason="Triton is not installed")
 
 import triton
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
-from triton_cases import INTERPRETED, draw, run
+from triton_cases import draw, run
+from triton_launches import INTERPRETED, compile_launch, record_launches
 
 from seqgen.attention import operator, triton_form
 from seqgen.attention.naive import position_loop
 from seqgen.attention.triton_form import causal_linear
 
 KERNELS = ("sum_chunks", "attend", "query_gradients", "key_value_gradients")
-POINTERS = {
-    torch.float32: "*fp32",
-    torch.bfloat16: "*bf16",
-    torch.int32: "*i32",
-    torch.int64: "*i64",
-}
-
-
-def compile_launch(kernel, args, kwargs):
-    """Compile a launch for an A100: a compiler is part of Triton, a GPU is not needed."""
-    kwargs = {**dict(zip(kernel.arg_names, args, strict=False)), **kwargs}
-    options = {name: kwargs.pop(name) for name in set(kwargs) - set(kernel.arg_names)}
-    signature, constants = {}, {}
-    for parameter in kernel.params:
-        value = kwargs[parameter.name]
-        if parameter.is_constexpr or value is None:
-            signature[parameter.name], constants[parameter.name] = "constexpr", value
-        elif isinstance(value, torch.Tensor):
-            signature[parameter.name] = POINTERS[value.dtype]
-        else:
-            signature[parameter.name] = "i32" if isinstance(value, int) else "fp32"
-    source = ASTSource(kernel, signature, constants)
-    return triton.compile(source, target=GPUTarget("cuda", 80, 32), options=options)
 
 
 @pytest.mark.skipif(INTERPRETED, reason="the interpreter does not compile")
@@ -50,17 +26,7 @@ def compile_launch(kernel, args, kwargs):
 def test_every_launch_compiles_outside_the_interpreter(
     with_starts, dtype, precision, resumed, tmp_path, monkeypatch
 ):
-    class Recorder:
-        def __init__(self, kernel):
-            self.kernel = kernel
-
-        def __getitem__(self, grid):
-            return lambda *args, **kwargs: launches.append((self.kernel, args, kwargs))
-
-    launches = []
-    for name in KERNELS:
-        recorder = Recorder(getattr(triton_form.kernels, name))
-        monkeypatch.setattr(triton_form.kernels, name, recorder)
+    launches = record_launches(monkeypatch, triton_form.kernels, KERNELS)
     monkeypatch.setattr(triton_form, "_precision", lambda x: precision)
     monkeypatch.setattr(triton.knobs.runtime, "interpret", True)  # so that a CPU is let in
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))

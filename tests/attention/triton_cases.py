@@ -1,12 +1,9 @@
 """What the tests of the Triton form draw, run and compare."""
 
-import os
-
 import torch
 
 from seqgen.attention.naive import position_loop
 
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 NAMES = ("out", "S", "Z", "dq", "dk", "dv", "dS", "dZ")
 
 

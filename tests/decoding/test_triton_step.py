@@ -4,21 +4,14 @@ A test that takes `device` states a property. It runs here where there is a GPU;
 run by the interpreter, in a process of its own, because TRITON_INTERPRET acts on a whole process.
 """
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 import torch.nn.functional as F
 
 pytest.importorskip("triton", reason="Triton is not installed")
 
-import triton
 from making import random_tokens
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
+from triton_launches import INTERPRETED, check_in_interpreter, compile_launch, record_launches
 
 from seqgen.attention.feature_maps import FEATURE_MAPS
 from seqgen.decoding import cuda, fused, linear, triton_step
@@ -27,10 +20,8 @@ from seqgen.decoding.linear import Plain
 from seqgen.decoding.matrices import Norm
 from seqgen.decoding.triton_step import TritonPool, multiply
 
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 NO_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 DEVICE = "cpu" if INTERPRETED else pytest.param("cuda", marks=[pytest.mark.gpu, NO_CUDA])
-POINTERS = {torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.int64: "*i64"}
 
 
 def pytest_generate_tests(metafunc):
@@ -122,38 +113,12 @@ def test_the_kernels_are_taken_where_they_can_be(tiny, plain_vocabulary, monkeyp
     assert type(cuda.step_pool(decoder, 1)) is TorchPool
 
 
-def compile_launch(capability, kernel, args, kwargs):
-    """Compile a launch for a GPU: a compiler is part of Triton, a GPU is not needed."""
-    kwargs = {**dict(zip(kernel.arg_names, args, strict=False)), **kwargs}
-    options = {name: kwargs.pop(name) for name in set(kwargs) - set(kernel.arg_names)}
-    signature, constants = {}, {}
-    for parameter in kernel.params:
-        value = kwargs[parameter.name]
-        if parameter.is_constexpr or value is None:
-            signature[parameter.name], constants[parameter.name] = "constexpr", value
-        else:
-            is_tensor = isinstance(value, torch.Tensor)
-            signature[parameter.name] = POINTERS[value.dtype] if is_tensor else "i32"
-    source = ASTSource(kernel, signature, constants)
-    return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
-
-
 @pytest.mark.skipif(INTERPRETED, reason="the interpreter does not compile")
 @pytest.mark.parametrize(("capability", "weights", "rows"), [(80, "float32", 1), (90, "bf16", 40)])
 def test_every_launch_compiles_outside_the_interpreter(
     tiny, plain_vocabulary, capability, weights, rows, tmp_path, monkeypatch
 ):
-    class Recorder:
-        def __init__(self, kernel):
-            self.kernel = kernel
-
-        def __getitem__(self, grid):
-            return lambda *args, **kwargs: launches.append((self.kernel, args, kwargs))
-
-    launches = []
-    for name in ("multiply", "attend"):
-        recorder = Recorder(getattr(triton_step.kernels, name))
-        monkeypatch.setattr(triton_step.kernels, name, recorder)
+    launches = record_launches(monkeypatch, triton_step.kernels, ("multiply", "attend"))
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     model = tiny(plain_vocabulary, d_model=64, n_heads=2, d_ff=64)
     decoder = TorchDecoder(model, weights, window=8)
@@ -167,7 +132,7 @@ def test_every_launch_compiles_outside_the_interpreter(
     for kernel, args, kwargs in different.values():
         if "PRECISION" in kwargs and weights == "bf16":
             kwargs["PRECISION"] = "tf32"  # as on a GPU
-        assert compile_launch(capability, kernel, args, kwargs).asm["cubin"]
+        assert compile_launch(kernel, args, kwargs, capability=capability).asm["cubin"]
 
 
 def test_without_a_gpu_the_kernels_are_not_taken(tiny, plain_vocabulary):
@@ -183,14 +148,4 @@ def test_the_maps_of_the_kernels_are_known_by_name(name):
 
 @pytest.mark.skipif(INTERPRETED, reason="it is this process")
 def test_every_property_holds_in_the_interpreter():
-    tests = [__file__, "-k", "cpu", "-p", "no:cacheprovider"]
-    child = subprocess.run(
-        [sys.executable, "-m", "pytest", *tests],
-        cwd=Path(__file__).parents[2],
-        env={**os.environ, "TRITON_INTERPRET": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert child.returncode == 0, child.stdout + child.stderr
-    assert "passed" in child.stdout
-    assert "skipped" not in child.stdout
+    check_in_interpreter(__file__, "cpu")

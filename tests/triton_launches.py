@@ -1,0 +1,68 @@
+"""Triton's kernels without a GPU: their launches compiled, their properties interpreted."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+POINTERS = {
+    torch.float32: "*fp32",
+    torch.bfloat16: "*bf16",
+    torch.int32: "*i32",
+    torch.int64: "*i64",
+    torch.bool: "*i1",
+}
+
+
+def record_launches(monkeypatch, module, names):
+    """Let kernels of a module only note how they are launched: a list of kernel, args, kwargs."""
+
+    class Recorder:
+        def __init__(self, kernel):
+            self.kernel = kernel
+
+        def __getitem__(self, grid):
+            return lambda *args, **kwargs: launches.append((self.kernel, args, kwargs))
+
+    launches = []
+    for name in names:
+        monkeypatch.setattr(module, name, Recorder(getattr(module, name)))
+    return launches
+
+
+def compile_launch(kernel, args, kwargs, *, capability=80):
+    """Compile a launch for a GPU (80: an A100): a compiler is part of Triton."""
+    kwargs = {**dict(zip(kernel.arg_names, args, strict=False)), **kwargs}
+    options = {name: kwargs.pop(name) for name in set(kwargs) - set(kernel.arg_names)}
+    signature, constants = {}, {}
+    for parameter in kernel.params:
+        value = kwargs[parameter.name]
+        if parameter.is_constexpr or value is None:
+            signature[parameter.name], constants[parameter.name] = "constexpr", value
+        elif isinstance(value, torch.Tensor):
+            signature[parameter.name] = POINTERS[value.dtype]
+        else:
+            signature[parameter.name] = "i32" if isinstance(value, int) else "fp32"
+    source = ASTSource(kernel, signature, constants)
+    return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+
+
+def check_in_interpreter(file, chosen):
+    """Run the `chosen` tests of a file in a process whose kernels are interpreted."""
+    tests = [file, "-k", chosen, "-p", "no:cacheprovider"]
+    child = subprocess.run(
+        [sys.executable, "-m", "pytest", *tests],
+        cwd=Path(__file__).parents[1],
+        env={**os.environ, "TRITON_INTERPRET": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert child.returncode == 0, child.stdout + child.stderr
+    assert "passed" in child.stdout
+    assert "skipped" not in child.stdout
