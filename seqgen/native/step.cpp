@@ -59,10 +59,12 @@ Layer Weights::layer() {
 
 int64_t Weights::used() const { return at_ - begin_; }
 
+constexpr int64_t FEW_ROWS = 2;
+
 Scratch lay_out(const Shape& s, int64_t B, int threads) {
   Scratch at{};
   // Few rows are computed by every thread for itself: that takes less time than to wait for the others.
-  at.shared = B >= 2 * threads && threads > 1;
+  at.shared = threads > 1 && B > FEW_ROWS;
   int64_t copies = at.shared ? 1 : threads, used = 0;
   auto take = [&](int64_t bytes) {
     int64_t here = used;

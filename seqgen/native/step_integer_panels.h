@@ -63,7 +63,8 @@ inline __attribute__((always_inline)) void integer_tile(const char* a, const int
 }
 
 template <int ROWS>
-void rows_of_integer_tile(const char* a, const int8_t* x, int64_t x_row, int64_t K4, const int32_t* a_sums, int32_t* to) {
+void rows_of_integer_tile(const char* a, const int8_t* x, int64_t x_row, int64_t K4, const int32_t* a_sums,
+                          int32_t* to) {
   constexpr int vectors = ROWS == 1 && PANEL / INTEGERS < 8 ? PANEL / INTEGERS : ROWS == 1 ? 8 : INTEGER_WIDE;
   for (int n = 0; n < PANEL; n += vectors * INTEGERS)
     integer_tile<ROWS, vectors>(a + n * K4 * 4, x, x_row, K4, a_sums + n, to + n);

@@ -63,8 +63,15 @@ int64_t weights_bytes(const Shape& shape) {
   return weights.used();
 }
 
+// Bytes that suffice for steps of any number of rows up to `rows`: few rows may need more than many.
 int64_t scratch_bytes(Tensor shape, int64_t rows, int64_t threads) {
-  return lay_out(read_shape(shape), rows, int(threads)).bytes;
+  Shape s = read_shape(shape);
+  int64_t most = 0;
+  for (int64_t B = 1; B <= rows; B++) {
+    int64_t bytes = lay_out(s, B, int(threads)).bytes;
+    most = bytes > most ? bytes : most;
+  }
+  return most;
 }
 
 // A sampler's tensors, in the order of decoding/native.py; of `bias` and `log_likelihood`, empty ones stand
@@ -113,9 +120,10 @@ void check_rows(const Step& step) {
   for (int64_t b = 0; b < step.B; b++) {
     int64_t slot = step.slots[b];
     STD_TORCH_CHECK(slot >= 0 && slot < step.C, "decode_step: there is no slot ", slot);
-    STD_TORCH_CHECK(!step.sampling.settings || slot < step.sampling.slots, "decode_step: the sampler has no slot ", slot);
-    STD_TORCH_CHECK(s.positions != Positions::learned || step.position[slot] < s.max_positions, "decode_step: position ",
-                    step.position[slot], " is beyond the ", s.max_positions, " learned ones");
+    STD_TORCH_CHECK(!step.sampling.settings || slot < step.sampling.slots, "decode_step: the sampler has no slot ",
+                    slot);
+    STD_TORCH_CHECK(s.positions != Positions::learned || step.position[slot] < s.max_positions,
+                    "decode_step: position ", step.position[slot], " is beyond the ", s.max_positions, " learned ones");
     for (int64_t f = 0; f < s.F; f++) {
       int64_t id = step.tokens[b * s.F + f];
       STD_TORCH_CHECK(id >= 0 && id < s.field[f], "decode_step: id ", id, " is not among the ", s.field[f]);
@@ -145,8 +153,8 @@ void run(const Step& step, const Scratch& scratch) {
 // One step of B rows in slots of the state. With a sampler, also the draw. Changes the state, the sampler,
 // scratch, logits [B, N] and drawn [B, F].
 void decode_step(Tensor shape, Tensor weights, Tensor slots, Tensor tokens, Tensor S, Tensor Z, Tensor recent,
-                 Tensor position, Tensor origin, std::vector<Tensor> sampler, int64_t eos, Tensor scratch, Tensor logits, Tensor drawn,
-                 int64_t threads) {
+                 Tensor position, Tensor origin, std::vector<Tensor> sampler, int64_t eos, Tensor scratch,
+                 Tensor logits, Tensor drawn, int64_t threads) {
   slots = torch::stable::contiguous(slots), tokens = torch::stable::contiguous(tokens);
   Step step{};
   const Shape& s = step.shape = read_shape(shape);
