@@ -75,7 +75,7 @@ def _tokens(loaded: LoadedModel, run: Path) -> tuple[torch.Tensor, str]:
             if len(pieces) >= ROWS:
                 windows = [data.read(piece, stop=length) for piece in pieces[:ROWS]]
                 return torch.from_numpy(np.stack(windows)), "held-out pieces"
-    except (OSError, KeyError, TypeError, UserError):
+    except (OSError, KeyError, TypeError, ValueError, UserError):
         pass  # the data need not be here any more
     vocabulary = loaded.tokenizer.vocabulary
     bos = vocabulary.special_token(vocabulary.bos_id)[None]

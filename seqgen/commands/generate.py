@@ -9,7 +9,11 @@ import click
 @click.option("--top-k", type=int, help="Keep the k most likely tokens.")
 @click.option("--top-p", type=float, help="Keep the most likely tokens of this probability.")
 @click.option("--min-p", type=float, help="Keep tokens at least this share as likely as the best.")
-@click.option("--typical-p", type=float, help="Keep the least surprising surprises of this share.")
+@click.option(
+    "--typical-p",
+    type=float,
+    help="Keep tokens of the usual surprise, of this share.",
+)
 @click.option("--repetition-penalty", default=1.0, show_default=True, help="1 is none.")
 @click.option("--frequency-penalty", default=0.0, show_default=True, help="Per time drawn.")
 @click.option("--prompt", "prompts", multiple=True, metavar="FILE", help="Continue it; repeatable.")
@@ -22,7 +26,7 @@ import click
 )
 @click.option("--seed", type=click.IntRange(0), help="Drawn, shown and recorded if not given.")
 @click.option("--endless", is_flag=True, help="Never end by itself; the far past fades.")
-@click.option("--window", type=click.IntRange(2), help="Positions after which the past fades.")
+@click.option("--window", type=click.IntRange(2, 2**31), help="Positions until the past fades.")
 @click.option(
     "--decoder",
     type=click.Choice(("auto", "reference", "torch", "native", "cuda")),

@@ -24,7 +24,8 @@ PLAIN = Sampling()
 class Engine:
     """Runs streams of one model together (continuous batching), first come, first served.
 
-    What a stream draws depends on its prompt, its settings and its seed, not on who runs beside it.
+    What a stream draws depends on its prompt, its settings and its seed, not on who runs beside it
+    (as far as `Pool` says: a draw within rounding of an edge may fall to its other side).
     An engine belongs to one thread, and callbacks run inside `step`: they may submit, mark, rewind
     and cancel, but not step. Nothing in it is random or reads a clock.
 

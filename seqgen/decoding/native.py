@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from seqgen.attention.feature_maps import FEATURE_MAPS
 from seqgen.decoding.decoder import Decoder, Logits
 from seqgen.decoding.fused import Active, Network, TorchPool
-from seqgen.decoding.linear import WEIGHTS, quantize_rows
+from seqgen.decoding.linear import quantize_rows
 from seqgen.decoding.matrices import Matrix, read_weights
 from seqgen.decoding.pool import SumsPool
 from seqgen.errors import UserError
@@ -27,12 +28,13 @@ FORMATS = {"float32": 0, "bf16": 1, "int8": 2, "w8a8": 3}
 ACTIVATIONS = {"relu": 0, "gelu": 1}
 FEATURES = {"elu+1": 0, "relu": 1, "dpfp": 2, "hedgehog": 3}
 POSITIONS = {"none": 0, "sinusoidal": 1, "learned": 2, "bars": 3}
+MAX_FIELDS, MAX_FEATURES = 32, 1024  # of a token, and of a head
 PANEL, STRIPE = 64, 16  # to which outputs are padded, and how many lie side by side
 NOTHING = torch.empty(0)
-MEASURED = 0.01  # seconds of steps, for each way of making them
+MEASURED = 0.03  # seconds of steps, for each way of making them
 MOST = 64  # rows in such steps
 MANY = 8  # rows from which PyTorch's matrices are considered
-CLEARLY = 0.9  # share of the time that they must take at most
+CLEARLY = 0.7  # share of the time that they must take at most
 LINE = 64  # bytes to which each block of the weights is padded
 
 
@@ -40,8 +42,9 @@ class NativeDecoder(Decoder):
     """Weights packed for the CPU's vectors; states and activations in float32.
 
     How a pool computes is measured when it is opened: with how many threads, and, in pools of many
-    streams, whether the matrices are better left to PyTorch. In all other pools a row's logits are
-    the same to the last bit whatever rows are beside it, and however many threads compute them.
+    streams with float32 or bf16 weights, whether the matrices are much better left to PyTorch. In
+    all other pools a row's logits are the same to the last bit whatever rows are beside it, and
+    however many threads compute them.
     """
 
     name = "native"
@@ -55,7 +58,8 @@ class NativeDecoder(Decoder):
         super().__init__(model, weights, **choices)
         self.shape = _describe(model, weights, self.recurrent.window)
         self.packed = _pack_model(model, weights)
-        self._choices: dict[int, int] = {}  # by rows: threads, or 0 for PyTorch's matrices
+        # By rows and threads of torch: threads of a step, or 0 for PyTorch's matrices.
+        self._choices: dict[tuple[int, int], int] = {}
 
     @cached_property
     def network(self) -> Network:
@@ -65,9 +69,10 @@ class NativeDecoder(Decoder):
     def open(self, n_slots: int) -> SumsPool:
         """Make room for the states of `n_slots` streams."""
         rows = min(1 << (n_slots - 1).bit_length(), MOST)
-        if rows not in self._choices:
-            self._choices[rows] = self._choose(rows)
-        threads = self._choices[rows]
+        place = rows, torch.get_num_threads()
+        if place not in self._choices:
+            self._choices[place] = self._choose(rows)
+        threads = self._choices[place]
         return NativePool(self, n_slots, threads=threads) if threads else MixedPool(self, n_slots)
 
     def _choose(self, rows: int) -> int:
@@ -77,7 +82,7 @@ class NativeDecoder(Decoder):
             return most
         seconds = {n: self._seconds(NativePool(self, rows, threads=n)) for n in counts}
         best = min(seconds, key=seconds.get)
-        if rows >= MANY and self.weights in WEIGHTS[:2]:
+        if rows >= MANY and self.weights in ("float32", "bf16"):
             mixed = self._seconds(MixedPool(self, rows))
             if mixed < CLEARLY * seconds[best]:
                 return 0
@@ -124,7 +129,7 @@ class NativePool(SumsPool):
 
     def _step(self, slots: Tensor, tokens: Tensor, sampler: list[Tensor]) -> Tensor:
         """Make one step and, with a sampler's tensors, the draw after it -> ids [B, F]."""
-        drawn = torch.empty_like(tokens)
+        drawn = torch.empty(tokens.shape, dtype=torch.long)
         torch.ops.seqgen.decode_step(
             *(self._decoder.shape, self._decoder.packed, slots, tokens),
             *(self.S, self.Z, self.recent, self.position, self.origin),
@@ -172,6 +177,12 @@ def why_not(model: SequenceModel, weights: str) -> str:
         return f"it does not know model.attention={config.attention}"
     if config.positions not in POSITIONS:
         return f"it does not know model.positions={config.positions}"
+    n_fields = len(model.vocabulary.sizes)
+    if n_fields > MAX_FIELDS:
+        return f"it knows tokens of up to {MAX_FIELDS} fields, not {n_fields}"
+    width = FEATURE_MAPS[config.feature_map].width(config.d_model // config.n_heads)
+    if width > MAX_FEATURES:
+        return f"it knows heads of up to {MAX_FEATURES} features, not {width}"
     if weights not in FORMATS:
         return f"it has no {weights} weights, but {', '.join(FORMATS)}"
     return ""
@@ -195,7 +206,7 @@ def _pack_model(model: SequenceModel, weights: str) -> Tensor:
     read = read_weights(model)
     blocks = list(read.tables)
     if model.config.positions == "learned":
-        blocks.append(model.positions.table.weight)
+        blocks.append(model.positions.table.weight.float())
     elif model.config.positions != "none":
         blocks.append(frequencies(model.config.d_model))
     if model.config.positions == "bars":

@@ -16,7 +16,9 @@ from seqgen.sampling import Sampler
 class Pool(ABC):
     """Room for the states of C streams. Slots [B] are int64 on the decoder's device, all different.
 
-    What is in a slot depends on what was written to it and on its tokens, never on other slots.
+    What is in a slot depends on what was written to it and on its tokens, not on other slots: to
+    the last bit in native pools (but where they leave matrices to PyTorch), elsewhere up to the
+    rounding of products with other numbers of rows, some 1e-6 of the logits.
     """
 
     @abstractmethod

@@ -76,9 +76,12 @@ class Schedule:
         if self._limit is not None and any(s.position + n_steps > self._limit for s in streams):
             n_steps = 1  # a stream may end before its last step here, which must be possible still
         drawn = self._slots.run(slots, n_steps)
-        for ahead, tokens in zip(reversed(range(n_steps)), drawn, strict=True):
-            self.n_ahead = ahead
-            self._hand_out(streams, tokens)
+        try:
+            for ahead, tokens in zip(reversed(range(n_steps)), drawn, strict=True):
+                self.n_ahead = ahead
+                self._hand_out(streams, tokens)
+        finally:
+            self.n_ahead = 0
 
     def read(self, stream: Stream) -> Session:
         """Copy out all that a running stream is."""
@@ -105,22 +108,35 @@ class Schedule:
 
     def _hand_out(self, streams: list[Stream], tokens: np.ndarray) -> None:
         """Give streams [B] what they have drawn [B, F]; who has ended in this call gets no more."""
-        given = [(s, t) for s, t in zip(streams, tokens, strict=True) if s.finished is None]
-        for stream, token in given:  # all of them first: a callback may mark any stream
+        given = []
+        for stream, row in zip(streams, tokens, strict=True):
+            if stream.finished is None:
+                token = row.copy()  # not to keep the whole step
+                token.flags.writeable = False
+                given.append((stream, token))
+        for stream, token in given:  # all of them first: a callback may mark any stream, or raise
             stream.take(token)
+        ends = {id(stream): self._end(stream, token) for stream, token in given}
         for stream, token in given:
-            if stream.finished is None and stream.pending is token:  # nor rewound by a callback
+            # A callback may have cancelled or rewound it.
+            if stream.pending is token and stream.finished == ends[id(stream)]:
                 self._tell(stream, token)
 
+    def _end(self, stream: Stream, token: np.ndarray) -> Reason | None:
+        """End a stream that ends with `token` [F] whatever its rule says; return why it did."""
+        if token[0] == self._eos_id:
+            self.finish(stream, "eos")
+        elif stream.max_tokens is not None and stream.n_tokens >= stream.max_tokens:
+            self.finish(stream, "length")
+        return stream.finished
+
     def _tell(self, stream: Stream, token: np.ndarray) -> None:
-        """Find out whether a stream ends with `token` [F], and call back."""
+        """Ask a stream's rule whether it ends with `token` [F], and call back."""
         try:
-            if token[0] == self._eos_id:
-                self.finish(stream, "eos")
-            elif stream.stop is not None and stream.stop(stream, token):
+            if stream.finished is None and stream.stop is not None and stream.stop(stream, token):
+                if stream.finished is not None or stream.pending is not token:
+                    return  # the rule has cancelled or rewound it
                 self.finish(stream, "stop")
-            elif stream.n_tokens == stream.max_tokens:
-                self.finish(stream, "length")
             if stream.on_token is not None:
                 stream.on_token(stream, token)
         except Exception as error:  # of whatever kind: it is this stream's, and others go on

@@ -65,7 +65,15 @@ def best_of(
     """
     if n < 1:
         raise UserError(f"cannot take the best of {n}: must be 1 or more")
-    engine = Engine(decoder, max_streams=min(n, max_streams), max_waiting=n, scored=True)
+    n_tokens = 1 if isinstance(start, Session) else max(len(start), 1)
+    engine = Engine(
+        decoder,
+        max_streams=min(n, max_streams),
+        max_waiting=n,
+        max_prompt_tokens=n_tokens,
+        max_waiting_tokens=n * n_tokens,  # they share one prompt
+        scored=True,
+    )
     wishes = {"max_tokens": max_tokens, "stop": stop}
     before = 0.0
     if isinstance(start, Session):

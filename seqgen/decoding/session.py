@@ -112,12 +112,12 @@ class Session:
         """
         path = Path(path)
         record, tensors = _read(path)
-        if record["format"] != FORMAT:
+        if record.get("format") != FORMAT:
             raise UserError(
-                f"{path} has session format {record['format']}, this version reads {FORMAT}: "
+                f"{path} has session format {record.get('format')}, this version reads {FORMAT}: "
                 f"begin anew from a prompt"
             )
-        if record["fingerprint"] != decoder.fingerprint:
+        if record.get("fingerprint") != decoder.fingerprint:
             raise UserError(
                 f"{path} is a session of another model: load the model that it was saved with"
             )
@@ -159,7 +159,10 @@ def _read(path: Path) -> tuple[dict, dict[str, Tensor]]:
             if metadata[CHECKSUM] != _checksum(metadata[RECORD], tensors):
                 raise ValueError("its checksum is another one")
             tensors = {name: tensor.clone() for name, tensor in tensors.items()}
-        return json.loads(metadata[RECORD]), tensors
+        record = json.loads(metadata[RECORD])
+        if not isinstance(record, dict):
+            raise ValueError("its record is no object")
+        return record, tensors
     except OSError as error:
         raise UserError(f"cannot read the session {path}: {error}") from None
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -187,6 +190,10 @@ def _state(tensors: Mapping[str, Tensor], decoder: Decoder) -> State:
     rooms = [x.shape[3] for x in attention if _is_cache(x, decoder)]
     if not 0 <= state.position[0] <= min([*rooms, decoder.max_positions or torch.inf, torch.inf]):
         raise ValueError(f"position {int(state.position[0])} is impossible")
+    if not 0 <= state.origin[0] <= state.position[0] or (
+        state.origin[0] and decoder.recurrent.config.positions != "bars"
+    ):
+        raise ValueError(f"origin {int(state.origin[0])} is impossible")
     return state
 
 
@@ -212,8 +219,10 @@ def _sampler_row(plain: dict, tensors: Mapping[str, Tensor], decoder: Decoder) -
     settings = plain["sampling"]
     settings = Sampling(**{**settings, "logit_bias": tuple(map(tuple, settings["logit_bias"]))})
     seed = tuple(plain["seed"])
-    if plain["drawn"] < 0 or not all(isinstance(x, int) and x >= 0 for x in seed):
+    if not all(isinstance(x, int) and x >= 0 for x in (*seed, plain["drawn"])):
         raise ValueError(f"seed {seed} at draw {plain['drawn']} is impossible")
+    if not 0 <= plain["previous"] < decoder.vocabulary.sizes[0]:
+        raise ValueError(f"previous id {plain['previous']} is not in the vocabulary")
     kept = {f.name: tensors[SAMPLER + f.name] for f in fields(SamplerRow) if f.name not in plain}
     if any(x.shape != (sum(decoder.vocabulary.sizes),) for x in kept.values()):
         raise ValueError("a sampler of another vocabulary")

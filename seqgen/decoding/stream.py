@@ -92,11 +92,15 @@ class Stream:
     def check_mark(self, session: Session) -> None:
         """Raise UserError unless `session` may be one of this stream's own."""
         n_tokens = self.n_tokens - (self.position - session.position)
-        known = [*self.prompt[-1:], *self.tokens]
-        where = n_tokens - self.n_tokens - 1  # counted from the end
-        if not 0 <= n_tokens <= self.n_tokens or (
-            len(known) >= -where and not np.array_equal(known[where], session.pending)
-        ):
+        known = None  # what was pending then, if that was kept
+        if n_tokens == self.n_tokens:
+            known = self.pending
+        elif n_tokens == 0 and len(self.prompt):
+            known = self.prompt[-1]
+        elif 0 < n_tokens <= len(self.tokens):
+            known = self.tokens[n_tokens - 1]
+        is_other = known is not None and not np.array_equal(known, session.pending)
+        if not 0 <= n_tokens <= self.n_tokens or is_other:
             raise UserError(
                 f"the session is no mark of stream {self.number} since it began: resume it as a "
                 f"stream of its own"

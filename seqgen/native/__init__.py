@@ -4,15 +4,20 @@ They are registered with PyTorch by library.cpp. Where they were not built, all 
 in plain torch.
 """
 
+import os
 from pathlib import Path
 
 import torch
 
 LIBRARY = "_library*.so"
+CPUS = ("avx512_vnni", "avx512", "avx2", "baseline")  # as SEQGEN_CPU may ask for
 INTERFACE = 2  # as in library.cpp; a library that was built from other sources has another
 
 
 def _load() -> str:
+    asked = os.environ.get("SEQGEN_CPU", "")
+    if asked and asked not in CPUS:
+        return f"SEQGEN_CPU={asked} is not known: it may be {', '.join(CPUS)}"
     found = sorted(Path(__file__).parent.glob(LIBRARY))
     if not found:
         return "the C++ operators were not built (make install builds them where there is a g++)"
@@ -37,7 +42,7 @@ def why_missing() -> str:
 
 
 def instructions() -> str:
-    """Which instructions the operators use on this processor: avx512, avx2 or baseline."""
+    """Which instructions the operators use here: avx512_vnni, avx512, avx2 or baseline."""
     return torch.ops.seqgen.instructions()
 
 

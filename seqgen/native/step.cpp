@@ -97,12 +97,18 @@ void Team::wait() {
     __atomic_store_n(&turn, now + 1, __ATOMIC_RELEASE);
     return;
   }
-  for (int spins = 0; __atomic_load_n(&turn, __ATOMIC_ACQUIRE) == now; spins++) {
+  wait_for_other(&turn, now);
+}
+
+int wait_for_other(const int* number, int than) {
+  int now;
+  for (int spins = 0; (now = __atomic_load_n(number, __ATOMIC_ACQUIRE)) == than; spins++) {
     if (spins > 4000) sched_yield();  // another program has the core of the one that is awaited
 #if defined(__x86_64__)
     __builtin_ia32_pause();
 #endif
   }
+  return now;
 }
 
 }  // namespace seqgen

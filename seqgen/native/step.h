@@ -133,6 +133,9 @@ struct Team {
   void wait();
 };
 
+// Wait until a number is another than this one, and return it.
+int wait_for_other(const int* number, int than);
+
 using RunStep = void (*)(const Step&, const Scratch&, Team&, int me);
 using RunHeads = void (*)(const Step&, int64_t layer, const float* qkv, float* attended, int64_t begin, int64_t end);
 

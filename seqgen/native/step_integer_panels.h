@@ -145,12 +145,16 @@ inline bool as_shorts(int64_t B) { return EXPANDS_INTEGERS && B >= MANY_ROWS; }
 template <class Number>
 void quantize(const float* x, int64_t n, int shift, Number* to, float* scale) {
   float largest = 0;
+  int32_t strange = 0;  // NaN or infinity is among them, and shall not vanish
   for (int64_t i = 0; i < n; i++) {
     float size = __builtin_fabsf(x[i]);
     largest = size > largest ? size : largest;
+    int32_t bits;
+    memcpy(&bits, &size, 4);
+    strange |= bits >= 0x7f800000;
   }
   float inverse = largest > 0 ? 127.0f / largest : 0.0f;
-  *scale = largest / 127.0f;
+  *scale = strange ? __builtin_nanf("") : largest / 127.0f;
   for (int64_t i = 0; i < n; i++) {
     float shifted = x[i] * inverse + ROUNDER;
     int32_t bits;

@@ -122,8 +122,14 @@ void check_rows(const Step& step) {
     STD_TORCH_CHECK(slot >= 0 && slot < step.C, "decode_step: there is no slot ", slot);
     STD_TORCH_CHECK(!step.sampling.settings || slot < step.sampling.slots, "decode_step: the sampler has no slot ",
                     slot);
-    STD_TORCH_CHECK(s.positions != Positions::learned || step.position[slot] < s.max_positions,
-                    "decode_step: position ", step.position[slot], " is beyond the ", s.max_positions, " learned ones");
+    int64_t index = step.position[slot] - step.origin[slot];
+    STD_TORCH_CHECK(s.positions != Positions::learned || (index >= 0 && index < s.max_positions),
+                    "decode_step: position ", index, " is beyond the ", s.max_positions, " learned ones");
+    if (step.sampling.settings) {
+      int64_t previous = step.sampling.previous[slot];
+      STD_TORCH_CHECK(previous >= 0 && previous < s.field[0] && step.sampling.drawn[slot] >= 0,
+                      "decode_step: the sampler's memory of slot ", slot, " is spoiled");
+    }
     for (int64_t f = 0; f < s.F; f++) {
       int64_t id = step.tokens[b * s.F + f];
       STD_TORCH_CHECK(id >= 0 && id < s.field[f], "decode_step: id ", id, " is not among the ", s.field[f]);
@@ -143,10 +149,7 @@ void run(const Step& step, const Scratch& scratch) {
       team.size = int((step.threads + end - 1) / end);
       __atomic_store_n(&shares, int(end), __ATOMIC_RELEASE);
     }
-    int each;
-    while (!(each = __atomic_load_n(&shares, __ATOMIC_ACQUIRE))) {
-    }
-    part(step, scratch, team, int(begin / each));
+    part(step, scratch, team, int(begin / wait_for_other(&shares, 0)));
   });
 }
 

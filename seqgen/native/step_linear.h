@@ -29,7 +29,7 @@ inline void finish_panel(float* values, const float* scale, const float* bias, F
   for (int n = 0; n < PANEL; n += FLOATS) {
     Floats x = *(Floats*)(values + n);
     x = scale ? x * *(const Floats*)(scale + n) + *(const Floats*)(bias + n) : x + *(const Floats*)(bias + n);
-    if (finish == Finish::relu) x = x > 0.0f ? x : Floats{};
+    if (finish == Finish::relu) x = x < 0.0f ? Floats{} : x;  // NaN stays
     if (finish == Finish::gelu) x = gelu(x);
     *(Floats*)(values + n) = x;
   }

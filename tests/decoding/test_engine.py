@@ -119,6 +119,62 @@ def run_crowd(decoder, n_streams):
     return there
 
 
+def test_an_endless_stream_is_rewound_to_where_it_is_and_twice(decoder, bos):
+    engine = Engine(decoder)
+    stream = engine.submit(bos, max_tokens=None)
+    engine.step()
+    mark, told = stream.session(), []
+    stream.rewind(mark)
+    stream.on_token = lambda _, token: told.append(int(token[0]))
+    for _ in range(2):
+        for _ in range(3):
+            engine.step()
+        stream.rewind(mark)
+        stream.rewind(mark)
+    assert told[:3] == told[3:]
+
+
+def test_an_interrupted_callback_lets_nobody_run_past_its_end(decoder, bos):
+    engine, told = Engine(decoder), []
+
+    def interrupt(stream, token):
+        if stream.n_tokens == 3:
+            raise KeyboardInterrupt
+
+    endless = Sampling(logit_bias={2: -1e6})
+    engine.submit(bos, sampling=endless, max_tokens=9, on_token=interrupt)
+    other = engine.submit(bos, sampling=endless, max_tokens=3, on_token=lambda _, t: told.append(t))
+    with pytest.raises(KeyboardInterrupt):
+        engine.run()
+    assert (other.finished, other.n_tokens) == ("length", 3)
+    assert engine.n_running == 1
+
+
+def test_a_callback_cannot_change_what_was_drawn(decoder, bos):
+    engine = Engine(decoder)
+
+    def change(stream, token):
+        token[:] = 7
+
+    stream = engine.submit(bos, on_token=change)
+    engine.run()
+    assert stream.finished == "error"
+    assert isinstance(stream.error, ValueError)
+
+
+def test_a_rule_that_cancels_its_stream_is_the_last_word(decoder, bos):
+    engine, told = Engine(decoder), []
+
+    def rule(stream, token):
+        stream.cancel()
+        return True
+
+    stream = engine.submit(bos, stop=rule, on_token=lambda _, token: told.append(token))
+    engine.run()
+    assert stream.finished == "cancelled"
+    assert told == []
+
+
 @pytest.mark.parametrize("build", DECODERS)
 def test_200_streams_draw_in_a_crowd_what_each_draws_alone(
     tiny, plain_vocabulary, monkeypatch, build

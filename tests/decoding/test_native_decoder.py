@@ -11,11 +11,13 @@ import pytest
 import torch
 from making import random_tokens
 
+from seqgen.decoding.fused import TorchDecoder
 from seqgen.decoding.native import MixedPool, NativeDecoder, NativePool
 from seqgen.decoding.reference import ReferenceDecoder
 from seqgen.errors import UserError
 from seqgen.native import instructions, why_missing
 from seqgen.sampling import Sampler, Sampling
+from seqgen.vocabulary import Field, Vocabulary
 
 pytestmark = pytest.mark.skipif(bool(why_missing()), reason=why_missing())
 
@@ -90,6 +92,7 @@ def test_a_row_is_the_same_to_the_bit_among_any_others_and_with_any_threads(
     alone = NativePool(decoder, 1, threads=1)
     wanted = walk(alone, tokens[3:4], torch.tensor([0]))
     for rows, threads in itertools.product((1, 2, 3, 6, 9, 23), (1, 2, 3, 16)):
+        torch.set_num_threads(min(threads, 3))  # with 16, each of them stands for several
         pool = NativePool(decoder, rows + 2, threads=threads)
         slots = torch.randperm(rows + 2)[:rows]
         order = [3, *(i for i in range(23) if i != 3)][:rows]
@@ -168,6 +171,17 @@ def test_senseless_logits_are_drawn_from_without_harm(tiny, plain_vocabulary):
     assert ((drawn >= 2) & (drawn < 24)).all()  # neither BOS nor PAD
 
 
+@pytest.mark.parametrize("weights", WEIGHTS)
+def test_what_is_no_number_does_not_vanish(tiny, plain_vocabulary, weights):
+    model = tiny(plain_vocabulary, activation="relu")
+    with torch.no_grad():
+        model.embedding.tables[0].weight[5, 3] = float("nan")
+    pool = NativeDecoder(model, weights).open(2)
+    (logits,) = pool.advance(torch.arange(2), torch.tensor([[4], [5]]))
+    assert logits[0].isfinite().all()
+    assert logits[1].isnan().all()
+
+
 def test_draws_that_were_not_announced_are_refused(tiny, plain_vocabulary):
     decoder, sampler = NativeDecoder(tiny(plain_vocabulary)), Sampler(plain_vocabulary, 2)
     sampler.enter(0, Sampling(), seed=(0,), prompt=np.array([[1]]))
@@ -182,6 +196,7 @@ def test_pytorchs_matrices_with_compiled_attention_compute_the_same(tiny, toy_vo
     model = tiny(toy_vocabulary, positions="bars")
     decoder, tokens = NativeDecoder(model, window=4), random_tokens(toy_vocabulary, 3, 9)
     slots = torch.tensor([5, 1, 2])
+    torch.set_num_threads(2)
     ours = walk(MixedPool(decoder, 6), tokens, slots)
     theirs = walk(NativePool(decoder, 6, threads=2), tokens, slots)
     assert distance(ours, theirs) < 1e-5
@@ -237,3 +252,17 @@ def test_models_and_weights_that_it_does_not_know_are_refused(tiny, plain_vocabu
         NativeDecoder(tiny(plain_vocabulary, attention="full"))
     with pytest.raises(UserError, match="no int4 weights"):
         NativeDecoder(tiny(plain_vocabulary), "int4")
+    with pytest.raises(UserError, match="up to 1024 features, not 1040"):
+        NativeDecoder(tiny(plain_vocabulary, d_model=520, n_heads=1, feature_map="dpfp"))
+    many = Vocabulary(tuple(Field(str(i), 4) for i in range(33)), bos_id=1, eos_id=2, pad_id=0)
+    with pytest.raises(UserError, match="up to 32 fields, not 33"):
+        NativeDecoder(tiny(many))
+
+
+def test_a_model_in_bfloat16_is_taken(tiny, plain_vocabulary):
+    model = tiny(plain_vocabulary, positions="learned", max_positions=9).bfloat16()
+    tokens, slots = random_tokens(plain_vocabulary, 2, 5), torch.arange(2)
+    ours, theirs = (
+        walk(kind(model).open(2), tokens, slots) for kind in (NativeDecoder, TorchDecoder)
+    )
+    assert distance(ours, theirs) < 1e-5

@@ -158,3 +158,9 @@ def test_impossible_searches_are_refused(tiny, plain_vocabulary):
     ):
         with pytest.raises(UserError, match=said):
             search()
+
+
+def test_many_drawn_from_a_long_prompt_share_it(tiny, plain_vocabulary):
+    decoder = ReferenceDecoder(tiny(plain_vocabulary, n_layers=1))
+    prompt = np.full((30_001, 1), 5)
+    assert len(best_of(decoder, prompt, 40, max_tokens=1)) == 40

@@ -209,11 +209,25 @@ def test_a_whole_file_of_impossible_content_is_refused(decoder, tmp_path):
         (replace(good, pending=np.array([24])), "not in the vocabulary"),
         (replace(good, sampler=replace(row, seed=(0, -1))), "seed"),
         (replace(good, sampler=replace(row, seen=row.seen[1:])), "another vocabulary"),
-        (replace(good, sampler=replace(row, drawn=None)), "does not hold"),
+        (replace(good, sampler=replace(row, drawn=None)), "draw None"),
+        (replace(good, sampler=replace(row, drawn=1.5)), "draw 1.5"),
+        (replace(good, sampler=replace(row, previous=24)), "previous id 24"),
+        (replace(good, state=replace(state, origin=state.origin - 9)), "origin -9"),
+        (replace(good, state=replace(state, origin=state.origin + 1)), "origin 1"),
     ):
         bad.save(path)
         with pytest.raises(UserError, match=said):
             Session.load(path, decoder)
+
+
+@pytest.mark.parametrize("record", ["[]", "3", "{}", '{"format": 1}'])
+def test_a_record_that_says_nothing_is_refused(decoder, tmp_path, monkeypatch, record):
+    session = session_after(start(decoder), 5)
+    with monkeypatch.context() as patch:
+        patch.setattr("seqgen.decoding.session.json.dumps", lambda value: record)
+        session.save(tmp_path / "a.session")
+    with pytest.raises(UserError, match=r"a\.session"):
+        Session.load(tmp_path / "a.session", decoder)
 
 
 def test_forks_share_nothing_and_draw_anew(decoder):
