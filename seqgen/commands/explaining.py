@@ -57,7 +57,7 @@ def explain(loaded: LoadedModel, run: Path, *, decoder: str, window: int | None)
             f"{1000 * seconds:.2f}",
         )
     console.print(table)
-    size = build_decoder(model, name).initial_state(1).nbytes
+    size = model.recurrent().initial_state(1).nbytes
     fades = f", sums fade after {window} positions" if window else ""
     console.print(
         f"state: {size / 2**20:.2f} MiB for each stream{fades}; {torch.get_num_threads()} threads"

@@ -67,9 +67,9 @@ def execute(
     )
     if endless and window is None:
         window = window_after(_context_length(loaded, path))
+    built = build_decoder(loaded.model, decoder, weights=weights, window=window)
     if explain:
         tell_decoder(loaded, path, decoder=decoder, window=window)
-    built = build_decoder(loaded.model, decoder, weights=weights, window=window)
     read = read_prompts(prompts, loaded.tokenizer, bars=prompt_bars)
     rows = [Row(i, prompt) for i, prompt in enumerate(p for p in read for _ in range(samples))]
     seed = secrets.randbelow(2**31) if seed is None else seed

@@ -30,7 +30,8 @@ class Engine:
     and cancel, but not step. Nothing in it is random or reads a clock.
 
     Beside the pool, it holds at most one state for each stream that waits (of its session, or of a
-    prompt that it shares) and one for each prompt that is being prefilled.
+    prompt that it shares), one for each prompt that is being prefilled, and those of ended streams
+    that were to be kept, as long as somebody holds these.
     """
 
     def __init__(
@@ -120,7 +121,8 @@ class Engine:
             max_tokens: the most tokens to draw; None: no end, and the stream keeps no tokens.
             stop, on_token, keep: a rule that ends the stream, who is told of its tokens, and
                 whether its session can be had after its end, as `Stream` says.
-            seed, number: of the draws; None: as many as have been submitted before.
+            seed, number: of the draws; None: as many as have been submitted before. Streams of one
+                seed, number and prompt draw the same, so give all numbers or none.
 
         Raises:
             UserError: the prompt is none, or too long, or a setting is impossible.

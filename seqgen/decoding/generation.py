@@ -57,6 +57,7 @@ def generate(
 
     Raises:
         UserError: a prompt is empty, or does not fit the model's positions.
+        ValueError: there are more or fewer settings than rows.
     """
     if not prompts:
         raise UserError("nothing to generate: give at least one prompt (BOS alone will do)")

@@ -41,7 +41,8 @@ class Stream:
         number: which of the engine's streams it is, unless the caller has numbered it.
         prompt: ids [T, F] given before the first drawn token; T = 0 for a resumed session.
         max_tokens: the most tokens that it may draw; None: no end, and `tokens` stays empty.
-        stop: called with the stream and each token [F] it draws; true ends it with that token.
+        stop: called with the stream and each token [F] it draws, but the one that ends it anyway
+            (EOS, or the last of `max_tokens`); true ends it with that token.
         on_token: called likewise, after it is known whether the stream ends with the token.
         keep: whether `session` works after the end.
         tokens: what has been drawn, ids [F] each.
