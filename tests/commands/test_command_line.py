@@ -12,6 +12,7 @@ import pytest
 import torch
 from making import write_song, write_songs
 
+from seqgen.commands import main
 from seqgen.midi import open_midi
 from seqgen.training.metrics import read_metrics
 
@@ -217,10 +218,17 @@ def test_cuda_trains_and_generates(place, precision):
         (["sing"], "No such command", 2),
     ],
 )  # fmt: skip
-def test_mistakes_get_one_sentence_and_no_traceback(place, arguments, said, code):
+def test_mistakes_get_one_sentence_and_no_traceback(
+    place, arguments, said, code, monkeypatch, capsys
+):
     folder, _ = place
     before = sorted(p for p in folder.rglob("*"))
-    _, err = run(folder, *arguments, code=code)
+    monkeypatch.chdir(folder)  # in this process: another one would import everything again
+    monkeypatch.setattr(sys, "argv", ["seqgen", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == code
+    err = capsys.readouterr().err
     assert said in err
     assert "Traceback" not in err
     if code == 1:
