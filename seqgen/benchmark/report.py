@@ -116,8 +116,12 @@ def _shown(records: Sequence[Record]) -> list[Record]:
 
 
 def _times_table(records: Sequence[Record], setting: str) -> Table:
+    """Calls and their times; the last column says what else is of interest in the measure."""
+    calls, last, show = ("calls", "vs library", lambda record: _digits(record.ratio_to_library))
+    if records[0].measure == "endless":
+        calls, last, show = ("steps", "process", lambda record: _megabytes(record.bytes))
     table = _table(records[0].measure, setting)
-    for name in ("calls", "median", "p95", "tokens/s", "vs library"):
+    for name in (calls, "median", "p95", "tokens/s", last):
         table.add_column(name, justify="right")
     for place, record, ends_group in _grouped(records):
         table.add_row(
@@ -126,7 +130,7 @@ def _times_table(records: Sequence[Record], setting: str) -> Table:
             record.note.partition(":")[0] or _seconds(record.median_seconds),
             _seconds(record.p95_seconds),
             _digits(record.tokens_per_second),
-            _digits(record.ratio_to_library),
+            show(record),
             end_section=ends_group,
         )
     return table
@@ -141,24 +145,7 @@ def _bytes_table(records: Sequence[Record], setting: str) -> Table:
     return table
 
 
-def _endless_table(records: Sequence[Record], setting: str) -> Table:
-    table = _table("endless", setting)
-    for name in ("steps", "median", "p95", "tokens/s", "process"):
-        table.add_column(name, justify="right")
-    for place, record, ends_group in _grouped(records):
-        table.add_row(
-            *place,
-            _number(record.repeats, "d"),
-            record.note.partition(":")[0] or _seconds(record.median_seconds),
-            _seconds(record.p95_seconds),
-            _digits(record.tokens_per_second),
-            _megabytes(record.bytes),
-            end_section=ends_group,
-        )
-    return table
-
-
-TABLES = {"memory": _bytes_table, "endless": _endless_table}
+TABLES = {"memory": _bytes_table}
 
 
 def _table(measure: str, setting: str) -> Table:
