@@ -33,7 +33,7 @@ def explain(loaded: LoadedModel, run: Path, *, decoder: str, window: int | None)
     tokens, source = _tokens(loaded, run)
     tokens = tokens.to(next(model.parameters()).device)
     exact = score(model, tokens)
-    known = getattr(DECODERS.get(name), "knows", ("float32",))
+    known = DECODERS[name].knows
     rows = []
     with progress_bar() as tell:
         for done, weights in enumerate(known):

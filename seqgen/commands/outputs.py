@@ -77,7 +77,9 @@ class OutputFolder:
             console.print(f"  {path}: {description}", highlight=False, soft_wrap=True)
         kinds = "records (.json)" + (" and pictures (.png)" if self._pictures else "")
         if self.written:
-            console.print(f"{len(self.written)} files in {self._path}, {kinds} beside them")
+            n = len(self.written)
+            files = "1 file" if n == 1 else f"{n} files"
+            console.print(f"{files} in {self._path}, {kinds} beside them")
 
     def _check(self, path: Path) -> dict:
         """Read a written file back with other code than wrote it."""

@@ -1,7 +1,5 @@
 """The choice of a decoder: by name, or the fastest proven one that is here."""
 
-from collections.abc import Callable
-
 from seqgen.decoding.cuda import CudaDecoder
 from seqgen.decoding.decoder import Decoder
 from seqgen.decoding.fused import TorchDecoder
@@ -11,7 +9,7 @@ from seqgen.decoding.reference import ReferenceDecoder
 from seqgen.errors import UserError
 from seqgen.model.sequence_model import SequenceModel
 
-DECODERS: dict[str, Callable[..., Decoder]] = {
+DECODERS: dict[str, type[Decoder]] = {
     "reference": ReferenceDecoder,
     "torch": TorchDecoder,
     "native": NativeDecoder,
@@ -41,14 +39,19 @@ def build_decoder(
     Raises:
         UserError: no such decoder, or not for this model, these weights or this device.
     """
-    name = decoder
-    if decoder == AUTO:
-        name, _ = choose_decoder(model, weights)
-    if name not in DECODERS:
+    if decoder != AUTO and decoder not in DECODERS:
         known = ", ".join((AUTO, *DECODERS))
         raise UserError(f"there is no decoder {decoder}; known are {known}")
     if weights not in WEIGHTS:
         raise UserError(f"weights = {weights}: known are {', '.join(WEIGHTS)}")
+    name = decoder
+    if decoder == AUTO:
+        name, reason = choose_decoder(model, weights)
+        known = DECODERS[name].knows
+        if weights not in known:
+            raise UserError(
+                f"weights = {weights}: the {name} decoder ({reason}) has {', '.join(known)}"
+            )
     return DECODERS[name](model, weights, window=window, prefill=prefill)
 
 

@@ -168,7 +168,7 @@ def test_text_trains_and_generates(tmp_path):
     )
     out, _ = run(tmp_path, "generate", "--max-tokens", "30", "--samples", "1", "-o", "out")
     assert (tmp_path / "out/001.txt").stat().st_size > 0
-    assert "1 files" in out
+    assert "1 file in" in out
 
 
 @pytest.mark.gpu

@@ -15,8 +15,9 @@ def test_without_compiled_operators_it_is_torch_and_says_so(tiny, plain_vocabula
     monkeypatch.setattr("seqgen.decoding.native.why_missing", lambda: "nothing was built")
     assert choose_decoder(model) == ("torch", "not native: nothing was built")
     assert build_decoder(model).name == "torch"
-    with pytest.raises(UserError, match="nothing was built"):
-        build_decoder(model, "native")
+    for decoder, weights in (("native", "float32"), ("auto", "w8a8")):
+        with pytest.raises(UserError, match="nothing was built"):
+            build_decoder(model, decoder, weights=weights)
 
 
 @pytest.mark.skipif(bool(why_missing()), reason=why_missing())
