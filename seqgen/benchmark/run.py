@@ -7,7 +7,7 @@ from types import ModuleType
 
 import torch
 
-from seqgen.benchmark import attention, decode, endless, memory, prefill, training
+from seqgen.benchmark.measures import attention, decode, endless, memory, prefill, training
 from seqgen.benchmark.records import Record
 from seqgen.benchmark.subject import Subject
 from seqgen.benchmark.timing import Clock, Effort

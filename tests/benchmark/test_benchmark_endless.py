@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from seqgen.benchmark import endless
+from seqgen.benchmark.measures import endless
 from seqgen.benchmark.subject import Subject
 from seqgen.benchmark.timing import Clock, Effort
 from seqgen.config import ModelConfig

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from seqgen.benchmark import attention, decode, prefill, training
 from seqgen.benchmark.equality import OutputsDiffer, check_equal
+from seqgen.benchmark.measures import attention, decode, prefill, training
 from seqgen.benchmark.run import Plan, run_benchmark
 from seqgen.benchmark.subject import DECODERS, Subject
 from seqgen.benchmark.timing import Clock, Effort

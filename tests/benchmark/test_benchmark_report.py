@@ -9,7 +9,7 @@ from rich.console import Console
 
 from seqgen.benchmark import run
 from seqgen.benchmark.records import KEYS, Record, read_records, write_records
-from seqgen.benchmark.report import crossing_sentences, endless_sentences, tables
+from seqgen.benchmark.report.tables import crossing_sentences, endless_sentences, tables
 from seqgen.benchmark.timing import Effort
 from seqgen.commands.benchmark import MEASURES, benchmark
 from seqgen.commands.settings import PROJECT

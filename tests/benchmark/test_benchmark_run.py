@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from seqgen.benchmark import decode
+from seqgen.benchmark.measures import decode
 from seqgen.benchmark.records import KEYS
 from seqgen.benchmark.run import BATCHED, MEASURES, Plan, load_subject, make_plan, run_benchmark
 from seqgen.benchmark.subject import Subject

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from seqgen.benchmark.attention import NOT_BUILT
 from seqgen.benchmark.equality import BFLOAT16_TOLERANCE, check_equal
+from seqgen.benchmark.measures.attention import NOT_BUILT
 from seqgen.benchmark.records import Record
 from seqgen.benchmark.subject import FULL_TYPE, LIBRARY_TYPE, Subject
 from seqgen.benchmark.timing import LIBRARY, Clock, Variant

@@ -6,7 +6,7 @@ import torch
 from rich import box
 from rich.table import Table
 
-from seqgen.benchmark.endless import WINDOW
+from seqgen.benchmark.measures.endless import WINDOW
 from seqgen.benchmark.records import Record
 from seqgen.benchmark.subject import Subject
 

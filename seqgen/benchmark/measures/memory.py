@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
+from seqgen.benchmark.measures.training import FULL, OURS, WAYS, Trainee
 from seqgen.benchmark.records import Record
 from seqgen.benchmark.subject import Subject, too_large
 from seqgen.benchmark.timing import LIBRARY, Clock
-from seqgen.benchmark.training import FULL, OURS, WAYS, Trainee
 from seqgen.decoding.session import Session
 from seqgen.sampling import SamplerRow, Sampling
 

@@ -1,0 +1,1 @@
+"""What is measured, one file each: `check` compares outputs, `measure` gives records."""

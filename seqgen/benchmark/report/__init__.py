@@ -1,0 +1,1 @@
+"""What records say: tables, sentences, figures, pages, comparisons."""
