@@ -1,25 +1,13 @@
-"""One record per number, as it is kept in JSON."""
+"""One record per number, as it is kept in JSON, with its samples and what it was measured on."""
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
+from seqgen.benchmark.setting import NOWHERE, Setting
+from seqgen.errors import UserError
 from seqgen.files import write_json
-
-KEYS = (
-    "measure",
-    "variant",
-    "dtype",
-    "batch",
-    "position",
-    "threads",
-    "median_seconds",
-    "p95_seconds",
-    "tokens_per_second",
-    "ratio_to_library",
-    "bytes",
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,19 +16,26 @@ class Record:
 
     Attributes:
         measure, variant: what was measured, and which way of computing it.
-        dtype: of what is computed with; of the weights in decode and endless.
+        dtype: of what is computed with; of the weights in decode, step, endless and job.
         batch: rows computed together.
-        position: tokens in the context (decode, prefill, memory, endless) or in the window
-            (attention, training).
+        position: tokens in the context (decode, step, prefill, memory, endless), in the window
+            (attention, training) or in a piece (job).
         threads: of torch on the CPU.
-        median_seconds, p95_seconds: of the repeats of one call; None: not measured.
+        median_seconds, p95_seconds, p99_seconds: of the repeats of one call; None: not measured.
         tokens_per_second: summed over rows.
         ratio_to_library: the library's median divided by this one, in the same run at the same
             place; above 1 is faster. None also where the library was called only once.
         bytes: of what a stream carries from step to step or its saved session, of what a training
-            step keeps for its backward pass, or of the process in RAM (endless).
-        repeats: calls behind the median; for the table only.
-        note: why there is no time; for the table only.
+            step keeps for its backward pass (memory) or allocates at its peak (training), of the
+            process in RAM (endless), or of what was read (floor).
+        rate: per second, of bytes read or of floating-point operations (floor).
+        share_of_floor: the least time that reading weights and state takes at the bandwidth
+            measured in the same run, divided by the median (decode, step).
+        bits_per_token: on held-out tokens (likelihood).
+        repeats: calls behind the median.
+        samples: seconds of each of them, in their order.
+        note: why there is no value.
+        setting: the model, the machine, the versions and the command.
     """
 
     measure: str
@@ -54,12 +49,29 @@ class Record:
     tokens_per_second: float | None = None
     ratio_to_library: float | None = None
     bytes: int | None = None
-    repeats: int | None = field(default=None, compare=False)
-    note: str = field(default="", compare=False)
+    p99_seconds: float | None = None
+    rate: float | None = None
+    share_of_floor: float | None = None
+    bits_per_token: float | None = None
+    repeats: int | None = None
+    samples: tuple[float, ...] = ()
+    note: str = ""
+    setting: Setting = field(default=NOWHERE, compare=False)
+
+    @property
+    def place(self) -> tuple[str, str, str, int, int]:
+        """What makes it the same measurement in another run."""
+        return self.measure, self.variant, self.dtype, self.batch, self.position
 
     def to_json(self) -> dict:
-        """Return exactly the keys in `KEYS`."""
-        return {key: getattr(self, key) for key in KEYS}
+        """Return exactly the keys in `KEYS`, the setting's among them."""
+        own = {key: getattr(self, key) for key in OWN_KEYS}
+        samples = [float(f"{seconds:.4g}") for seconds in self.samples]
+        return own | {"samples": samples} | self.setting.to_json()
+
+
+OWN_KEYS = tuple(f.name for f in fields(Record) if f.name != "setting")
+KEYS = (*OWN_KEYS, *NOWHERE.to_json())
 
 
 def write_records(path: Path, records: Sequence[Record]) -> None:
@@ -68,5 +80,24 @@ def write_records(path: Path, records: Sequence[Record]) -> None:
 
 
 def read_records(path: Path) -> list[Record]:
-    """Read back what `write_records` wrote."""
-    return [Record(**values) for values in json.loads(Path(path).read_text())]
+    """Read back what `write_records` wrote, now or before it knew all of today's keys.
+
+    Raises:
+        UserError: no such file, or not a list of records.
+    """
+    path = Path(path)
+    try:
+        return [_read(values) for values in json.loads(path.read_text())]
+    except FileNotFoundError:
+        raise UserError(f"there is no file {path}") from None
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        raise UserError(
+            f"{path} holds no records of the benchmark ({error}); "
+            f"`benchmark --json FILE` writes them"
+        ) from None
+
+
+def _read(values: dict) -> Record:
+    own = {key: values[key] for key in OWN_KEYS if key in values}
+    own["samples"] = tuple(own.get("samples", ()))
+    return Record(**own, setting=Setting.of_json(values))

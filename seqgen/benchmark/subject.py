@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from seqgen.attention.kinds import KINDS
+from seqgen.benchmark.machine import available_bytes
 from seqgen.decoding.choose import build_decoder
 from seqgen.decoding.decoder import Decoder
 from seqgen.errors import UserError
@@ -28,7 +29,6 @@ from seqgen.model.state import State
 
 LIBRARY_TYPE, LIBRARY_FULL_TYPE = "causal-linear", "full"  # as fast_transformers registers them
 FULL_TYPE = KINDS["full"].attention_type
-MAX_BYTES = 4 * 2**30  # a variant that needs more is left out
 PREFIX = 64  # tokens from which states and caches of any position are made
 ROOM = 64  # slots of a cache allocated ahead that are still to be written
 
@@ -220,6 +220,13 @@ class Subject:
         """Foresee the bytes of a KV cache."""
         return 2 * 4 * n_rows * self.config.n_layers * position * self.config.d_model
 
+    def too_large(self, n_bytes: int) -> str:
+        """Say why something of this size is left out, or nothing: a tenth of memory stays free."""
+        room = 0.9 * available_bytes(self.device)
+        if n_bytes <= room:
+            return ""
+        return f"skipped: needs {n_bytes / 2**30:.1f} GiB, {room / 2**30:.1f} are free"
+
     def score_bytes(self, length: int, n_rows: int) -> int:
         """Foresee the bytes of one layer's attention scores over a whole window."""
         return 4 * n_rows * self.config.n_heads * length**2
@@ -242,11 +249,6 @@ def sums_of(state: State) -> LayerStates:
     """Copy a state's sums into the form that the library changes in place."""
     S, Z = state.S.clone(), state.Z.clone()
     return [[S[layer], Z[layer]] for layer in range(len(S))]
-
-
-def too_large(n_bytes: int) -> str:
-    """Say why something of this size is left out, or nothing."""
-    return f"skipped: needs {n_bytes / 2**30:.0f} GiB" if n_bytes > MAX_BYTES else ""
 
 
 @torch.no_grad()

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from seqgen.benchmark.records import Record
+from seqgen.benchmark.setting import NOWHERE, Setting
 
 LIBRARY = "library"  # the variant that the others are compared with
 
@@ -50,12 +51,29 @@ class Effort:
     measure_seconds: float = math.inf
 
 
+def attempt(name: str, make: Callable[[], Variant], *, dtype: str = "float32") -> Variant:
+    """Make a variant, or, where memory does not suffice for it, one that says so."""
+    try:
+        return make()
+    except Exception as error:
+        return Variant(name, None, note=out_of_memory(error), dtype=dtype)
+
+
+def out_of_memory(error: Exception) -> str:
+    """Say that memory ran out; any other error goes on."""
+    words = str(error)
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in words:
+        return "skipped: ran out of memory"
+    raise error
+
+
 class Clock:
     """Times variants and makes records; foresees from what calls took what longer ones will."""
 
-    def __init__(self, effort: Effort, *, device: torch.device):
+    def __init__(self, effort: Effort, *, device: torch.device, setting: Setting = NOWHERE):
         self._effort = effort
         self._device = device
+        self._setting = setting
         self._last: dict[tuple[str, str, int], tuple[int, float]] = {}
         self._began: dict[str, float] = {}
 
@@ -82,7 +100,8 @@ class Clock:
             v.name: v.note or late or self._too_long(measure, v.name, batch, position)
             for v in variants
         }
-        samples = self._time([v for v in variants if not notes[v.name]])
+        samples, failed = self._time([v for v in variants if not notes[v.name]])
+        notes |= failed
         medians = {name: float(np.median(seconds)) for name, seconds in samples.items()}
         for name, median in medians.items():
             self._last[measure, name, batch] = (position, median)
@@ -115,9 +134,13 @@ class Clock:
         position: int,
         **values: object,
     ) -> Record:
-        """Return a record of calls that were not made here, each of one token per row."""
+        """Return a record of calls that were not made here.
+
+        Each is of one token per row, if `tokens` does not say of how many it is.
+        """
+        tokens = values.pop("tokens", batch)
         place = self._place(measure, variant, batch, position) | values
-        return _timed(place, list(seconds), tokens=batch, library=None)
+        return _timed(place, list(seconds), tokens=tokens, library=None)
 
     def _place(self, measure: str, variant: str, batch: int, position: int) -> dict:
         return {
@@ -127,6 +150,7 @@ class Clock:
             "batch": batch,
             "position": position,
             "threads": torch.get_num_threads(),
+            "setting": self._setting,
         }
 
     def _late(self, measure: str) -> str:
@@ -147,29 +171,38 @@ class Clock:
         self._last[measure, variant, batch] = (position, expected)
         return f"skipped: {expected:.0f} s a call or more"
 
-    def _time(self, variants: Sequence[Variant]) -> dict[str, list[float]]:
+    def _time(self, variants: Sequence[Variant]) -> tuple[dict[str, list[float]], dict[str, str]]:
         """Warm up, then repeat round by round; a slow variant takes part in fewer rounds.
 
         There are at least two repeats, but a first call longer than allowed stays the only one.
+
+        Returns:
+            The seconds of each variant, and notes on those that ran out of memory instead.
         """
-        seconds = self._effort.seconds
-        samples: dict[str, list[float]] = {v.name: [] for v in variants}
+        samples: dict[str, list[float]] = {}
+        failed: dict[str, str] = {}
         repeats = {}
         for v in variants:
-            first = self._once(v)
-            if first > self._effort.longest_call:
-                samples[v.name].append(first)
-                repeats[v.name] = 0
-                continue
-            typical = min(first, self._once(v)) if first <= seconds else first
-            repeats[v.name] = min(max(2, int(seconds / typical)), self._effort.max_repeats)
+            try:
+                repeats[v.name], samples[v.name] = self._warm_up(v)
+            except Exception as error:
+                failed[v.name] = out_of_memory(error)
         n_rounds = max(repeats.values(), default=0)
         for i in range(n_rounds):
             for v in variants:
-                n = repeats[v.name]
+                n = repeats.get(v.name, 0)
                 if (i + 1) * n // n_rounds > i * n // n_rounds:
                     samples[v.name].append(self._once(v))
-        return samples
+        return samples, failed
+
+    def _warm_up(self, variant: Variant) -> tuple[int, list[float]]:
+        """Call once or twice; say how often to repeat that, and what counts already."""
+        seconds = self._effort.seconds
+        first = self._once(variant)
+        if first > self._effort.longest_call:
+            return 0, [first]
+        typical = min(first, self._once(variant)) if first <= seconds else first
+        return min(max(2, int(seconds / typical)), self._effort.max_repeats), []
 
     def _once(self, variant: Variant) -> float:
         given = variant.prepare()
@@ -190,7 +223,9 @@ def _timed(place: dict, seconds: list[float], *, tokens: int, library: float | N
         **place,
         median_seconds=median,
         p95_seconds=float(np.percentile(seconds, 95)),
+        p99_seconds=float(np.percentile(seconds, 99)),
         tokens_per_second=tokens / median,
         ratio_to_library=library / median if library else None,
         repeats=len(seconds),
+        samples=tuple(seconds),
     )

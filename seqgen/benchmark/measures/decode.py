@@ -14,7 +14,7 @@ from torch import Tensor
 
 from seqgen.benchmark.equality import BFLOAT16_TOLERANCE, check_equal
 from seqgen.benchmark.records import Record
-from seqgen.benchmark.subject import DECODERS, Subject, sums_of, too_large
+from seqgen.benchmark.subject import DECODERS, Subject, sums_of
 from seqgen.benchmark.timing import LIBRARY, Clock, Variant
 from seqgen.decoding.pool import Pool
 from seqgen.model.state import State
@@ -94,7 +94,9 @@ def measure(subject: Subject, clock: Clock, *, batch: int, position: int) -> lis
         *(_pooled(subject, clock, name, last, state=state, draws=draws) for name in DECODERS),
         *_cached(subject, last, state=state, draws=draws),
     ]
-    reason = too_large(3 * subject.score_bytes(position + 1, batch))  # products, masked, softmax
+    reason = subject.too_large(
+        3 * subject.score_bytes(position + 1, batch)
+    )  # products, masked, softmax
     if position > PATIENCE and not clock.patient:
         reason = "skipped: a pass takes long, and this is a quick run"
     run = None if reason else lambda _: draws.draw(subject.recompute(tokens))
@@ -123,7 +125,7 @@ def _pooled(
 def _cached(subject: Subject, last: Tensor, *, state: State, draws: Draws) -> list[Variant]:
     """Make the variants with a KV cache: one copied at each step, and one allocated ahead."""
     batch, position = len(last), int(state.position[0])
-    reason = too_large(subject.cache_bytes(position, batch))
+    reason = subject.too_large(subject.cache_bytes(position, batch))
     if reason:
         return [Variant(name, None, note=reason) for name in ("full-cached", "full-preallocated")]
     cache = subject.cache_at(position, batch)

@@ -10,7 +10,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 from seqgen.benchmark.measures.training import FULL, OURS, WAYS, Trainee
 from seqgen.benchmark.records import Record
-from seqgen.benchmark.subject import Subject, too_large
+from seqgen.benchmark.subject import Subject
 from seqgen.benchmark.timing import LIBRARY, Clock
 from seqgen.decoding.session import Session
 from seqgen.sampling import SamplerRow, Sampling
@@ -34,7 +34,7 @@ def measure(subject: Subject, clock: Clock, *, batch: int, position: int) -> lis
             clock.untimed("recurrent", **place, bytes=subject.state_at(position, batch).nbytes),
             clock.untimed("session", **place, bytes=batch * session_bytes(subject, position)),
         ]
-        reason = too_large(subject.cache_bytes(position, batch))
+        reason = subject.too_large(subject.cache_bytes(position, batch))
         size = None
         if not reason:
             size = sum(x.nbytes for kv in subject.cache_at(position, batch) for x in kv)
