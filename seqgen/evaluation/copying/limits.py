@@ -1,0 +1,84 @@
+"""Beyond what a piece is a copy: more than real pieces share that nobody copied."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from seqgen.evaluation.copying.corpus import Runs
+from seqgen.evaluation.copying.likeness import Likeness
+
+LEAST = 32  # units; less is no copy, whatever the baseline
+FENCE = 3.0  # interquartile ranges beyond the upper quartile: Tukey's outer fence
+HIGH = 0.95  # the quantile of held-out pieces that is still ordinary
+NEARLY_ALL = 0.9  # of a piece; more is a copy, whatever the baseline
+FEW = 20  # held-out pieces, below which their quantiles say little
+FEW_FACTOR = 1.5  # so far above the longest of few is a copy
+
+
+@dataclass(frozen=True)
+class Limits:
+    """A piece is flagged above any of the limits.
+
+    Attributes:
+        run: for the freshest run, in units.
+        block: fresh units of a run that is long already.
+        coverage: for the share of the piece in such runs.
+        likeness: for the share of its notes that it has in common with one training piece.
+        least: units that must be shared in all.
+    """
+
+    run: float
+    block: int
+    coverage: float
+    likeness: float
+    least: int
+
+    def exceeded(self, runs: Runs, likeness: Likeness | None) -> tuple[str, ...]:
+        """Which of "run", "coverage" and "likeness" a piece exceeds."""
+        coverage, alike = runs.coverage(self.block), likeness.share if likeness else 0.0
+        is_above = {
+            "run": int(runs.fresh.max(initial=0)) > self.run,
+            "coverage": coverage > self.coverage and coverage * runs.n_units >= self.least,
+            "likeness": alike > self.likeness and alike * runs.n_units >= self.least,
+        }
+        return tuple(name for name, above in is_above.items() if above)
+
+
+def find_limits(
+    held_out: Sequence[Runs],
+    likenesses: Sequence[Likeness | None],
+    *,
+    least: int = LEAST,
+) -> Limits:
+    """Derive limits from real pieces that are not in the training set, and their likenesses.
+
+    Corpora hold pieces twice, under two names or in two keys, and then a held-out piece is itself a
+    copy. So the limits rest on quantiles, which a few such pieces do not move, and not on the
+    longest run. On a logarithmic scale, a copy's run is beyond the outer fence of Tukey,
+    "Exploratory Data Analysis", 1977: the upper quartile and three times the distance between
+    the quartiles. Its runs are shorter where notes were changed here and there; then more of the
+    piece lies in long runs, or in one training piece, than half of the way from what is ordinary
+    (95% of the held-out pieces) to the whole piece; 90% are enough. With fewer than 20 held-out
+    pieces the extremes take the place of the 95%, and a run must be half as long again as the
+    longest, and twice `least`. Without any, twice `least` and half of a piece are the limits.
+    """
+    if not held_out:
+        return Limits(run=2 * least, block=least, coverage=0.5, likeness=0.5, least=least)
+    fresh = np.array([max(runs.fresh.max(initial=0), 1) for runs in held_out])
+    low, high = np.quantile(np.log(fresh), [0.25, 0.75])
+    run = max(least, math.exp(high + FENCE * (high - low)))
+    ordinary, block = HIGH, math.ceil(np.quantile(fresh, HIGH))
+    if len(fresh) < FEW:
+        run = max(run, FEW_FACTOR * fresh.max(), 2 * least)
+        ordinary, block = 1.0, max(block, least)
+    coverage = np.quantile([runs.coverage(block) for runs in held_out], ordinary)
+    likeness = np.quantile([found.share if found else 0.0 for found in likenesses], ordinary)
+    return Limits(
+        run=float(run),
+        block=block,
+        coverage=min((1 + float(coverage)) / 2, NEARLY_ALL),
+        likeness=min((1 + float(likeness)) / 2, NEARLY_ALL),
+        least=least,
+    )

@@ -1,0 +1,100 @@
+"""What is compared: a piece's tokens as they are, or its notes as steps from one to the next.
+
+Legend: n notes, T positions, F fields.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from seqgen.midi import MidiFile
+from seqgen.midi.timing import bars_and_beats
+
+GRID = 4  # places per quarter note to which onsets are rounded
+LONGEST_STEP = 8  # quarter notes; longer silences are all the same
+HIGHEST_PITCH = 127
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """One piece as symbols of F fields, integers >= 0 [m, F].
+
+    `span` is how many units (tokens, notes) a symbol reaches over, so m symbols in a row are
+    m + span - 1 units. Of notes, there are also their places on the grid and pitches [n, 2], in
+    order, and their bars [n], counted from 1 on.
+    """
+
+    name: str
+    symbols: np.ndarray
+    span: int = 1
+    notes: np.ndarray | None = None
+    bars: np.ndarray | None = None
+
+    @property
+    def n_units(self) -> int:
+        """How many tokens or notes the piece has."""
+        return len(self.symbols) if self.notes is None else len(self.notes)
+
+
+def token_material(name: str, tokens: np.ndarray) -> Material:
+    """Take tokens [T] or [T, F] as they are: a compound token is one symbol."""
+    return Material(name, tokens if tokens.ndim == 2 else tokens[:, None])
+
+
+def note_material(name: str, midi: MidiFile, *, grid: int = GRID) -> Material:
+    """Take all notes but the drums' as steps (time, pitch) [n - 1, 2] from each to the next.
+
+    Onsets are rounded to `grid` places per quarter note, and notes are in order of onset, then of
+    pitch; those of one onset and pitch are one. So a run of equal steps is a run of equal notes in
+    whatever key, bar, tempo, resolution, tracks, instruments, durations and velocities. Notes that
+    are added anywhere, another voice for one, break it, and so do other note values.
+    """
+    tracks = [track for track in midi.instruments if not track.is_drum]
+    pairs = [(note.start, note.pitch) for track in tracks for note in track.notes]
+    starts, pitches = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+    # Halves go up, wherever they are: numpy's rint would move a copy's notes now up, now down.
+    places = (2 * starts * grid + midi.ticks_per_beat) // (2 * midi.ticks_per_beat)
+    keys = np.unique(places * (HIGHEST_PITCH + 1) + pitches)
+    places, pitches = np.divmod(keys, HIGHEST_PITCH + 1)
+    times = np.minimum(np.diff(places), LONGEST_STEP * grid)
+    steps = np.stack([times, np.diff(pitches) + HIGHEST_PITCH], axis=1)
+    ticks = places * midi.ticks_per_beat / grid
+    end = ticks.max(initial=0) + 1
+    bars = np.searchsorted(bars_and_beats(midi, int(end))[0], ticks, side="right")
+    notes = np.stack([places, pitches], axis=1)
+    return Material(name, steps, span=2, notes=notes, bars=np.maximum(bars, 1))
+
+
+class Alphabet:
+    """Numbers from 1 on for all rows of F integers >= 0 that some pieces hold, without gaps."""
+
+    def __init__(self, pieces: Iterable[np.ndarray]):
+        """Learn the rows of `pieces` [·, F]; `learned` are the numbers of all, end to end."""
+        pieces = list(pieces)
+        n_fields = {piece.shape[1] for piece in pieces}
+        if len(n_fields) != 1:
+            raise ValueError(f"pieces have {sorted(n_fields)} fields; they must have as many")
+        self._tables: list[tuple[int, np.ndarray]] = []
+        codes: np.ndarray | int = 0
+        for field in range(n_fields.pop()):  # one at a time: together they might not fit an int64
+            column = np.concatenate([piece[:, field] for piece in pieces]).astype(np.int64)
+            if column.min(initial=0) < 0:
+                raise ValueError(f"a piece has {column.min()}; symbols must be 0 or more")
+            radix = int(column.max(initial=0)) + 1
+            table, codes = np.unique(codes * radix + column, return_inverse=True)
+            self._tables.append((radix, table))
+        self.learned = codes + 1
+
+    def number(self, rows: np.ndarray) -> np.ndarray:
+        """Number rows [m, F] -> [m]; all that were not learned have one number above the others."""
+        if rows.shape[1] != len(self._tables):
+            raise ValueError(f"rows have {rows.shape[1]} fields, not {len(self._tables)}")
+        codes, is_known = np.zeros(len(rows), dtype=np.int64), np.ones(len(rows), dtype=bool)
+        for column, (radix, table) in zip(rows.T.astype(np.int64), self._tables, strict=True):
+            keys = codes * radix + column
+            codes = np.searchsorted(table, keys)
+            codes[codes == len(table)] = 0
+            is_known &= (column >= 0) & (column < radix)
+            is_known &= table[codes] == keys if len(table) else False
+        return np.where(is_known, codes + 1, len(self._tables[-1][1]) + 1)
