@@ -44,6 +44,9 @@ import click
 @click.option("--explain", is_flag=True, help="Say what decoder and weights cost, and generate.")
 @click.option("--free", is_flag=True, help="Turn the grammar mask off.")
 @click.option("--no-png", is_flag=True, help="Write no piano-roll pictures.")
+@click.option("--audio", is_flag=True, help="Write a WAV file beside each MIDI file.")
+@click.option("--ogg", is_flag=True, help="Write an Ogg file instead.")
+@click.option("--soundfont", metavar="FILE", help="SF2 or SF3; $SEQGEN_SOUNDFONT, or the system's.")
 @click.option("--device", help="cpu, cuda or cuda:1; found by itself if not given.")
 @click.option("-o", "--output", metavar="DIR", help="Folder for the files [generated/<run>].")
 def generate(run: str | None, output: str | None, device: str | None, **options) -> None:

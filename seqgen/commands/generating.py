@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from seqgen.attention.fading import window_after
 from seqgen.checkpoint import LoadedModel, RunFolder, find_run, load_model
 from seqgen.commands.explaining import explain as tell_decoder
+from seqgen.commands.listening import open_player
 from seqgen.commands.outputs import OutputFolder, Row
 from seqgen.commands.prompts import read_prompts
 from seqgen.commands.settings import console, pick_device
@@ -50,8 +51,12 @@ def execute(
     seed: int | None,
     free: bool,
     no_png: bool,
+    audio: bool,
+    ogg: bool,
+    soundfont: str | None,
 ) -> None:
     """Generate `samples` files per prompt and write each as soon as it is finished."""
+    player = open_player(ogg=ogg, soundfont=soundfont) if audio or ogg else None
     path = Path(run) if run else find_run(RUNS)
     loaded = load_model(path, device=pick_device(device))
     sampling = Sampling(
@@ -94,6 +99,8 @@ def execute(
     console.print(f"{path} (step {loaded.step}), seed {seed}", highlight=False)
     _draw(rows, built, folder, limit, sampling=sampling, max_tokens=max_tokens, seed=seed)
     folder.tell(console)
+    if player is not None:
+        folder.play(player)
     if folder.failed:
         raise UserError(
             f"{len(folder.failed)} of {len(rows)} samples were not written ({folder.failed[0]}): "

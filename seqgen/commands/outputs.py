@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from seqgen.commands.listening import Player, play_all
 from seqgen.commands.prompts import Prompt
+from seqgen.commands.targets import fail_on
 from seqgen.config import LimitsConfig
 from seqgen.errors import FileRejected
 from seqgen.files import atomic_path, write_json
@@ -81,6 +83,13 @@ class OutputFolder:
             files = "1 file" if n == 1 else f"{n} files"
             console.print(f"{files} in {self._path}, {kinds} beside them")
 
+    def play(self, player: Player) -> None:
+        """Write the sound of each file beside it; UserError for what cannot be played."""
+        paths = sorted(path for path, _ in self.written if path.suffix == ".mid")
+        with player:
+            failures = play_all(player, paths, lambda path: path.with_suffix(player.suffix))
+        fail_on(failures, len(paths))
+
     def _check(self, path: Path) -> dict:
         """Read a written file back with other code than wrote it."""
         if self._tokenizer.suffix != ".mid":
@@ -95,6 +104,7 @@ class OutputFolder:
             "row": row.index,
             "prompt": row.prompt.file,
             "prompt_tokens": len(row.prompt.ids),
+            "prompt_seconds": row.prompt_seconds,
             "tokens": len(row.tokens),
             "ended_by_itself": ended,
             "seconds": round(row.seconds, 3),

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
@@ -19,20 +18,15 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullFormatter
 
-from seqgen.files import atomic_path
-from seqgen.midi import MidiFile
+from seqgen.errors import UserError
+from seqgen.midi import Instrument, MidiFile
 from seqgen.midi.inspect import track_label
 from seqgen.midi.repair import repair
 from seqgen.midi.timing import TempoMap, bars_and_beats, last_note_end
+from seqgen.rendering.figures import save_figure
+from seqgen.rendering.theme import LIGHT, Theme, dress, themed_figure
 
-# Okabe and Ito's colours, which colour-blind readers tell apart, without the yellow: it is too
-# pale on white. Drums have pitches that are no pitches, so they stay in the background.
-TRACK_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-DRUM_COLOR = "#666666"
-PROMPT_COLOR = "#E8EAF0"
-BAR_COLOR, BEAT_COLOR, OCTAVE_COLOR, TEXT_COLOR = "#B5B5B5", "#E6E6E6", "#D0D0D0", "#333333"
-
-FILE_DPI, IMAGE_DPI = 120, 80
+IMAGE_DPI = 80
 INCHES_PER_BEAT, MIN_WIDTH, MAX_WIDTH = 0.11, 7.0, 20.0
 INCHES_PER_SEMITONE, MIN_HEIGHT, MAX_HEIGHT = 0.085, 3.0, 7.0
 PITCH_MARGIN, MIN_PITCHES = 3, 24
@@ -49,36 +43,42 @@ def draw_piano_roll(
     *,
     title: str = "",
     continuation_from_seconds: float | None = None,
-    colors: Sequence[str] = TRACK_COLORS,
+    theme: Theme = LIGHT,
+    colors: Sequence[str] | None = None,
+    bars: tuple[int, int | None] | None = None,
 ) -> Figure:
     """Draw the notes over bars and octaves, one colour for each track, louder ones more opaque.
 
     What `repair` would drop is not drawn. The part before `continuation_from_seconds` is shaded
-    and called the prompt. Drums have their own colour; `colors` are for the other tracks.
+    and called the prompt. Drums have their own colour; `colors` are for the other tracks (the
+    theme's if not given). `bars` are the first to show and the one to stop before, from 0.
+
+    Raises:
+        UserError: there is no such bar.
     """
     midi = repair(midi)
     tracks = midi.instruments
-    end_tick = last_note_end(midi)
-    bars, beats = bars_and_beats(midi, end_tick)
-    pitches = [note.pitch for track in tracks for note in track.notes]
-    figure, axes = _empty_picture(len(beats), _pitch_range(pitches))
+    span, numbers, starts, beats = _part(midi, bars)
+    pitches = [
+        note.pitch
+        for track in tracks
+        for note in track.notes
+        if note.end > span[0] and note.start < span[1]
+    ]
+    figure, axes = _empty_picture(len(beats), _pitch_range(pitches), theme)
     title = _drawable(title, int(figure.get_figwidth() * TITLE_CHARACTERS_PER_INCH))
-    axes.set_title(title, loc="left", fontsize=11, color=TEXT_COLOR, parse_math=False)
+    axes.set_title(title, loc="left", fontsize=11, color=theme.text, parse_math=False)
     if not tracks:
-        _say_no_notes(axes)
+        _say_no_notes(axes, theme)
         return figure
-    axes.set_xlim(0, end_tick)
+    axes.set_xlim(span)
     is_roomy = len(beats) <= figure.get_figwidth() * 10
-    _rule_time(axes, bars, beats if is_roomy else bars)
-    _rule_pitch(axes)
+    _rule_time(axes, numbers, starts, beats if is_roomy else starts, theme)
+    _rule_pitch(axes, theme)
     if continuation_from_seconds is not None:
-        _shade_prompt(axes, TempoMap(midi).to_ticks(max(0.0, continuation_from_seconds)), end_tick)
-    track_colors = _assign_colors([track.is_drum for track in tracks], colors)
-    for track, color in reversed(list(zip(tracks, track_colors, strict=True))):  # first on top
-        rectangles = _note_rectangles(track.notes, color, with_outlines=is_roomy)
-        axes.add_collection(rectangles, autolim=False)
-    if len(tracks) > 1:
-        _add_legend(figure, [track_label(track) for track in tracks], track_colors)
+        boundary = TempoMap(midi).to_ticks(max(0.0, continuation_from_seconds))
+        _shade_prompt(axes, boundary, span, theme)
+    _draw_tracks(axes, tracks, theme, colors=colors, with_outlines=is_roomy)
     return figure
 
 
@@ -88,14 +88,18 @@ def save_piano_roll(
     *,
     title: str = "",
     continuation_from_seconds: float | None = None,
-    colors: Sequence[str] = TRACK_COLORS,
+    theme: Theme = LIGHT,
+    colors: Sequence[str] | None = None,
 ) -> None:
-    """Write the picture of `draw_piano_roll` as a PNG file."""
+    """Write the picture of `draw_piano_roll` as a PNG or SVG file, as the name ends."""
     figure = draw_piano_roll(
-        midi, title=title, continuation_from_seconds=continuation_from_seconds, colors=colors
+        midi,
+        title=title,
+        continuation_from_seconds=continuation_from_seconds,
+        theme=theme,
+        colors=colors,
     )
-    with atomic_path(Path(path)) as temporary:
-        figure.savefig(temporary, format="png", dpi=FILE_DPI)
+    save_figure(figure, path)
 
 
 def piano_roll_image(
@@ -103,37 +107,53 @@ def piano_roll_image(
     *,
     title: str = "",
     continuation_from_seconds: float | None = None,
-    colors: Sequence[str] = TRACK_COLORS,
+    theme: Theme = LIGHT,
+    colors: Sequence[str] | None = None,
 ) -> np.ndarray:
     """Return the picture of `draw_piano_roll` as bytes of red, green and blue, shape [H, W, 3]."""
     figure = draw_piano_roll(
-        midi, title=title, continuation_from_seconds=continuation_from_seconds, colors=colors
+        midi,
+        title=title,
+        continuation_from_seconds=continuation_from_seconds,
+        theme=theme,
+        colors=colors,
     )
     figure.set_dpi(IMAGE_DPI)
     figure.canvas.draw()
     return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
 
 
-def _empty_picture(n_beats: int, pitch_range: tuple[int, int]) -> tuple[Figure, Axes]:
+def _part(
+    midi: MidiFile, bars: tuple[int, int | None] | None
+) -> tuple[tuple[float, float], range, np.ndarray, np.ndarray]:
+    """Return what is shown: its ticks, the numbers of its bars, where they and beats begin."""
+    end_tick = last_note_end(midi)
+    starts, beats = bars_and_beats(midi, end_tick)
+    first, stop = bars or (0, None)
+    stop = len(starts) if stop is None else min(stop, len(starts))
+    if bars is not None and first >= len(starts):
+        raise UserError(f"there is no bar {first + 1}: the piece has {len(starts)}")
+    begin = starts[first] if first else 0
+    end = starts[stop] if stop < len(starts) else end_tick
+    beats = beats[(beats >= begin) & (beats < end)]
+    return (begin, end), range(first + 1, stop + 1), starts[first:stop], beats
+
+
+def _empty_picture(n_beats: int, pitch_range: tuple[int, int], theme: Theme) -> tuple[Figure, Axes]:
     low, high = pitch_range
     width = min(max(1.0 + INCHES_PER_BEAT * n_beats, MIN_WIDTH), MAX_WIDTH)
     height = min(max(1.2 + INCHES_PER_SEMITONE * (high - low), MIN_HEIGHT), MAX_HEIGHT)
-    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot(facecolor="white")
+    figure = themed_figure(width, height, theme)
+    axes = figure.add_subplot()
+    dress(axes, theme, grid=None)
     axes.set_ylim(low - 0.5, high + 0.5)
-    axes.tick_params(which="both", length=0, labelsize=8, labelcolor=TEXT_COLOR)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(BAR_COLOR)
-    axes.set_axisbelow(True)
     return figure, axes
 
 
-def _say_no_notes(axes: Axes) -> None:
+def _say_no_notes(axes: Axes, theme: Theme) -> None:
     axes.set(xticks=[], yticks=[])
     axes.spines["bottom"].set_visible(False)
-    axes.annotate("no notes", (0.5, 0.5), xycoords="axes fraction", ha="center", color="gray")
+    axes.annotate("no notes", (0.5, 0.5), xycoords="axes fraction", ha="center", color=theme.muted)
 
 
 def _pitch_range(pitches: list[int]) -> tuple[int, int]:
@@ -145,18 +165,20 @@ def _pitch_range(pitches: list[int]) -> tuple[int, int]:
     return low, high
 
 
-def _rule_time(axes: Axes, bars: np.ndarray, rules: np.ndarray) -> None:
+def _rule_time(
+    axes: Axes, numbers: range, bars: np.ndarray, rules: np.ndarray, theme: Theme
+) -> None:
     """Number the bars, all of them or every second, fourth, ...; draw a faint line at `rules`."""
     width = axes.figure.get_figwidth()
     step = _round_step(len(bars) / (width * 2.2))
-    numbers = [str(i + 1) for i in range(0, len(bars), step)]
+    names = [str(number) for number in numbers[::step]]
     axes.xaxis.set_major_locator(FixedLocator(bars[::step]))
-    axes.xaxis.set_major_formatter(FixedFormatter([f"bar {numbers[0]}", *numbers[1:]]))
-    axes.xaxis.grid(True, which="major", color=BAR_COLOR, linewidth=0.7)
+    axes.xaxis.set_major_formatter(FixedFormatter([f"bar {names[0]}", *names[1:]]))
+    axes.xaxis.grid(True, which="major", color=theme.rule, linewidth=0.7)
     if len(rules) <= width * 20:
         axes.xaxis.set_minor_locator(FixedLocator(rules))
         axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.xaxis.grid(True, which="minor", color=BEAT_COLOR, linewidth=0.5)
+        axes.xaxis.grid(True, which="minor", color=theme.faint_rule, linewidth=0.5)
 
 
 def _round_step(least: float) -> int:
@@ -164,22 +186,28 @@ def _round_step(least: float) -> int:
     return 2 ** max(0, math.ceil(math.log2(max(least, 1.0))))
 
 
-def _rule_pitch(axes: Axes) -> None:
+def _rule_pitch(axes: Axes, theme: Theme) -> None:
     """Name every C, and rule its lower edge, where an octave begins."""
     low, high = axes.get_ylim()
     octaves = [c for c in range(0, 128, 12) if low <= c <= high]
     axes.set_yticks(octaves, [f"C{c // 12 - 1}" for c in octaves])
     for c in octaves:
-        axes.axhline(c - 0.5, color=OCTAVE_COLOR, linewidth=0.7, zorder=0.6)
+        axes.axhline(c - 0.5, color=theme.octave, linewidth=0.7, zorder=0.6)
 
 
-def _shade_prompt(axes: Axes, boundary: float, end_tick: int) -> None:
-    boundary = min(boundary, end_tick)
-    axes.axvspan(0, boundary, color=PROMPT_COLOR, linewidth=0, zorder=0.4)
-    axes.axvline(boundary, color=TEXT_COLOR, linewidth=1.2, zorder=3)
-    regions = [("prompt", "right", -5, boundary), ("continuation", "left", 5, end_tick - boundary)]
+def _shade_prompt(axes: Axes, boundary: float, span: tuple[float, float], theme: Theme) -> None:
+    begin, end = span
+    if boundary < begin:
+        return
+    boundary = min(boundary, end)
+    axes.axvspan(begin, boundary, color=theme.prompt, linewidth=0, zorder=0.4)
+    axes.axvline(boundary, color=theme.text, linewidth=1.2, zorder=3)
+    regions = [
+        ("prompt", "right", -5, boundary - begin),
+        ("continuation", "left", 5, end - boundary),
+    ]
     for name, alignment, offset, n_ticks in regions:
-        if n_ticks / end_tick * axes.figure.get_figwidth() < MIN_REGION_INCHES:
+        if n_ticks / (end - begin) * axes.figure.get_figwidth() < MIN_REGION_INCHES:
             continue
         axes.annotate(
             name,
@@ -190,9 +218,26 @@ def _shade_prompt(axes: Axes, boundary: float, end_tick: int) -> None:
             ha=alignment,
             va="top",
             fontsize=9,
-            color=TEXT_COLOR,
+            color=theme.text,
             zorder=4,
         )
+
+
+def _draw_tracks(
+    axes: Axes,
+    tracks: list[Instrument],
+    theme: Theme,
+    *,
+    colors: Sequence[str] | None,
+    with_outlines: bool,
+) -> None:
+    """Draw all notes, the first track on top, and name the tracks where there are several."""
+    track_colors = _assign_colors([track.is_drum for track in tracks], theme, colors)
+    for track, color in reversed(list(zip(tracks, track_colors, strict=True))):
+        rectangles = _note_rectangles(track.notes, color, with_outlines=with_outlines)
+        axes.add_collection(rectangles, autolim=False)
+    if len(tracks) > 1:
+        _add_legend(axes.figure, [track_label(track) for track in tracks], track_colors, theme)
 
 
 def _note_rectangles(notes: list, color: str, *, with_outlines: bool) -> PolyCollection:
@@ -209,13 +254,13 @@ def _note_rectangles(notes: list, color: str, *, with_outlines: bool) -> PolyCol
     return PolyCollection(corners, facecolors=faces, edgecolors=[outline], linewidths=0.4, zorder=2)
 
 
-def _assign_colors(are_drums: list[bool], colors: Sequence[str]) -> list[str]:
+def _assign_colors(are_drums: list[bool], theme: Theme, colors: Sequence[str] | None) -> list[str]:
     """Return one colour for each track; with more tracks than colours they begin again."""
-    in_turn = itertools.cycle(colors)
-    return [DRUM_COLOR if is_drum else next(in_turn) for is_drum in are_drums]
+    in_turn = itertools.cycle(theme.tracks if colors is None else colors)
+    return [theme.drums if is_drum else next(in_turn) for is_drum in are_drums]
 
 
-def _add_legend(figure: Figure, labels: list[str], colors: list[str]) -> None:
+def _add_legend(figure: Figure, labels: list[str], colors: list[str], theme: Theme) -> None:
     n_hidden = max(0, len(labels) - MAX_LEGEND_ENTRIES)
     labels = [_drawable(label, MAX_NAME) for label in labels[:MAX_LEGEND_ENTRIES]]
     handles = [Patch(color=color) for color in colors[: len(labels)]]
@@ -230,7 +275,7 @@ def _add_legend(figure: Figure, labels: list[str], colors: list[str]) -> None:
         ncols=min(len(labels), max(1, int(figure.get_figwidth() / 2.2))),
         fontsize=8,
         frameon=False,
-        labelcolor=TEXT_COLOR,
+        labelcolor=theme.text,
         handlelength=1.2,
         handleheight=0.8,
     )

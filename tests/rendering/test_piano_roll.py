@@ -10,13 +10,13 @@ from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_hex
 from miditoolkit import Instrument, MidiFile, Note, TempoChange, TimeSignature
 
+from seqgen.errors import UserError
 from seqgen.rendering.piano_roll import (
-    DRUM_COLOR,
-    TRACK_COLORS,
     draw_piano_roll,
     piano_roll_image,
     save_piano_roll,
 )
+from seqgen.rendering.theme import DARK, LIGHT
 
 
 def piece(n_beats=16, tracks=None) -> MidiFile:
@@ -59,7 +59,7 @@ def test_tracks_have_their_own_colours_and_a_legend():
     tracks = (Instrument(0, name="Lead"), Instrument(0, is_drum=True), Instrument(33))
     figure = draw_piano_roll(piece(tracks=tracks))
     colors = [to_hex(c.get_facecolors()[0]).upper() for c in note_collections(figure)]
-    assert colors == [TRACK_COLORS[0], DRUM_COLOR, TRACK_COLORS[1]]
+    assert colors == [LIGHT.tracks[0], LIGHT.drums, LIGHT.tracks[1]]
     assert legend_texts(figure) == ["Lead", "drums", "bass (program 33)"]
 
 
@@ -79,6 +79,28 @@ def test_bars_are_ruled_by_the_time_signatures():
     axis = draw_piano_roll(midi).axes[0].xaxis
     assert axis.get_majorticklocs().tolist() == [0, 1920, 3360]
     assert [label.get_text() for label in axis.get_majorticklabels()] == ["bar 1", "2", "3"]
+
+
+def test_some_bars_are_shown_under_their_own_numbers():
+    midi = piece(24)
+    midi.instruments[0].notes.append(Note(64, 120, 0, 100))  # outside: does not stretch the picture
+    axes = draw_piano_roll(midi, bars=(2, 4), continuation_from_seconds=5).axes[0]
+    assert axes.get_xlim() == (2 * 1920, 4 * 1920)
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["bar 3", "4"]
+    assert axes.get_ylim()[1] < 90
+    (shade,) = axes.patches
+    assert shade.get_x() + shade.get_width() == pytest.approx(480 * 10)
+    with pytest.raises(UserError, match="there is no bar 7: the piece has 6"):
+        draw_piano_roll(midi, bars=(6, None))
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK])
+def test_a_theme_colours_paper_notes_and_prompt(theme):
+    figure = draw_piano_roll(piece(40), theme=theme, continuation_from_seconds=5)
+    (notes,) = note_collections(figure)
+    assert to_hex(notes.get_facecolors()[0]).upper() == theme.tracks[0]
+    assert to_hex(figure.get_facecolor()).upper() == theme.background
+    assert to_hex(figure.axes[0].patches[0].get_facecolor()).upper() == theme.prompt
 
 
 def test_octaves_are_named_and_the_range_is_cropped():

@@ -1,0 +1,118 @@
+"""A show command carried out: each file or run drawn, what cannot be drawn named at the end."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from seqgen.commands.settings import console
+from seqgen.commands.targets import Targets, fail_on
+from seqgen.config import LimitsConfig
+from seqgen.errors import UserError
+from seqgen.midi import open_midi
+from seqgen.rendering.curves import Curve, draw_loss_curves
+from seqgen.rendering.figures import FORMATS, save_figure
+from seqgen.rendering.piano_roll import draw_piano_roll
+from seqgen.rendering.theme import DARK, LIGHT, Theme
+
+LIMITS = LimitsConfig(max_minutes=24 * 60)  # a picture is as large for an endless piece as for any
+LOSSES = "losses"  # the picture of a run folder, which may be drawn anew
+
+
+def execute(
+    files: Sequence[str],
+    *,
+    output: str | None,
+    svg: bool,
+    dark: bool,
+    from_bar: int | None,
+    bars: int | None,
+    force: bool,
+) -> None:
+    """Draw all that can be drawn."""
+    paths = [Path(file) for file in files]
+    suffix = ".svg" if svg else ".png"
+    targets = Targets(paths, output, suffixes=FORMATS, suffix=suffix, force=force)
+    theme = DARK if dark else LIGHT
+    failures = []
+    for path in paths:
+        try:
+            if path.is_dir():
+                target = targets.of(path) if output else path / f"{LOSSES}{suffix}"
+                figure = _losses(path, theme)
+            else:
+                target = targets.of(path)
+                figure = _piano_roll(path, theme, from_bar=from_bar, bars=bars)
+            save_figure(figure, target)
+        except UserError as error:
+            failures.append(str(error))
+            continue
+        console.print(f"{target}", highlight=False, soft_wrap=True, markup=False)
+    fail_on(failures, len(paths))
+
+
+def _piano_roll(path: Path, theme: Theme, *, from_bar: int | None, bars: int | None) -> Figure:
+    if path.suffix.lower() in FORMATS:
+        raise UserError(f"{path} is a picture, not a MIDI file; -o names the picture to write")
+    midi = open_midi(path, LIMITS)
+    first = (from_bar or 1) - 1
+    return draw_piano_roll(
+        midi,
+        title=path.name,
+        continuation_from_seconds=prompt_seconds(path),
+        theme=theme,
+        bars=None if from_bar is None and bars is None else (first, bars and first + bars),
+    )
+
+
+def prompt_seconds(path: Path) -> float | None:
+    """Return where the continuation begins, from the record that `generate` wrote beside a file."""
+    try:
+        record = json.loads(path.with_suffix(".json").read_text())
+        is_continuation = record["file"] == path.name and record["prompt"] is not None
+        return float(record["prompt_seconds"]) if is_continuation else None
+    except (OSError, ValueError, TypeError, KeyError):  # another file of that name, or none
+        return None
+
+
+def _losses(run: Path, theme: Theme) -> Figure:
+    """Draw a run's metrics, and what count models reached on the same pieces if it is finished."""
+    from seqgen.checkpoint import RunFolder
+    from seqgen.training.metrics import read_metrics
+
+    metrics = RunFolder(run).metrics
+    if not metrics.is_file():
+        raise UserError(f"{run} is a folder, but not a run (it has no {metrics.name})")
+    lines = [line for line in read_metrics(metrics) if isinstance(line, dict) and "step" in line]
+    curves = []
+    for label, key, role in (
+        ("training", "loss", "training"),
+        ("validation", "validation_loss", "model"),
+    ):
+        points = [(line["step"], line[key]) for line in lines if key in line]
+        if points:
+            curves.append(Curve(label, *zip(*points, strict=True), role))
+    validation = [curve for curve in curves if curve.role == "model"]
+    best = None
+    if validation:
+        y = validation[0].y
+        best = validation[0].x[y.index(min(y))]
+    return draw_loss_curves(
+        curves, references=_count_models(run), best_step=best, title=str(run), theme=theme
+    )
+
+
+def _count_models(run: Path) -> dict[str, float]:
+    """Return nats per token of the count models that training recorded: the first and the best."""
+    try:
+        scores = json.loads((run / "validation.json").read_text())["scores"]
+        found = {
+            str(score["name"]): float(score["nats_per_token"])
+            for score in scores
+            if score["name"].startswith("count model")
+        }
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return {}
+    best = min(found, key=found.get, default=None)
+    return {name: nats for name, nats in found.items() if name in (next(iter(found)), best)}

@@ -1,0 +1,63 @@
+"""Where a command puts what it makes of each of several files, and what it does not overwrite."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from seqgen.errors import UserError
+
+
+class Targets:
+    """Names for what is made of files: beside each, in a folder, or the one name given."""
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        output: str | None,
+        *,
+        suffixes: Sequence[str],
+        suffix: str,
+        force: bool,
+    ) -> None:
+        """`output` is a folder, or a file name for a single file; `suffix` is the usual ending.
+
+        Raises:
+            UserError: several files and one name, or an ending that is not among `suffixes`.
+        """
+        self._output = None if output is None else Path(output)
+        self._suffix = suffix
+        self._force = force
+        self._named: Path | None = None
+        self._given: dict[Path, Path] = {}
+        if self._output is None or self._output.is_dir():
+            return
+        if self._output.suffix.lower() in suffixes:
+            if len(files) > 1:
+                raise UserError(f"-o {output} is one file, for {len(files)} of them name a folder")
+            self._named = self._output
+        elif self._output.suffix:
+            raise UserError(f"-o {output} should end in {' or '.join(suffixes)}, or be a folder")
+
+    def of(self, file: Path) -> Path:
+        """Return the name for what is made of `file`; UserError where something is there already.
+
+        A name that was given by itself may be overwritten.
+        """
+        if self._named is not None:
+            return self._named
+        folder = file.parent if self._output is None else self._output
+        path = folder / f"{file.stem}{self._suffix}"
+        other = self._given.setdefault(path, file)
+        if other != file:
+            raise UserError(f"{file} would overwrite {path}, which was made of {other}")
+        if path.exists() and not self._force:
+            raise UserError(f"{path} exists: name another with -o, or overwrite it with --force")
+        return path
+
+
+def fail_on(failures: Sequence[str], n_files: int) -> None:
+    """End with an error where some of the files failed, after all others are done."""
+    if len(failures) == 1:
+        raise UserError(failures[0])
+    if failures:
+        listed = "; ".join(failures[:5]) + ("; …" if len(failures) > 5 else "")
+        raise UserError(f"{len(failures)} of {n_files} failed: {listed}")
