@@ -8,7 +8,7 @@ help:
 	@echo "make demo     train the quickstart model and generate four samples from it"
 	@echo "make test     run the tests"
 	@echo "make lint     check style and formatting"
-	@echo "make bench    run the quick benchmark"
+	@echo "make bench    run the quick benchmark, and compare with the record of this machine"
 	@echo "make install  make .venv and install everything (the other doors do it when needed)"
 	@echo "make clean    remove .venv and caches; runs, prepared data and generated files stay"
 	@echo
@@ -22,10 +22,15 @@ demo: install
 	$(python) cli.py generate --temperature 0.9 --samples 4 -o generated/demo
 	@echo "The trained model is the newest folder in runs; the samples are in generated/demo."
 
-# Triton is large and only its tests need it on a CPU; a GPU build of torch brings the one that fits.
+# What only tests need: Triton (large; a GPU build of torch brings the one that fits), and what measures,
+# sound and the benchmark are compared with.
 test: install
 	@$(python) -c 'import triton' 2>/dev/null || $(python) -m pip install --quiet triton==3.9.0 || \
 		echo "triton could not be installed: its tests are skipped"
+	@$(python) -c 'from importlib.util import find_spec as find; \
+		raise SystemExit(not (find("muspy") and find("soundfile") and find("transformers")))' || \
+		$(python) -m pip install --quiet -c constraints.txt muspy soundfile transformers || \
+		echo "muspy, soundfile or transformers could not be installed: their tests are skipped"
 	$(python) -m pytest
 
 lint: install
@@ -33,7 +38,7 @@ lint: install
 	$(python) -m ruff format --check
 
 bench: install
-	$(python) cli.py benchmark --quick
+	$(python) cli.py benchmark --quick --guard
 
 clean:
 	rm -rf .venv build dist *.egg-info seqgen/native/*.so .pytest_cache .ruff_cache

@@ -65,9 +65,12 @@ setup(
         "tensorboard>=2.19",
     ],
     extras_require={
+        "benchmark": ["transformers>=5.23,<6"],
         "chorales": ["music21>=10.0"],
         "dev": ["pytest>=9.0", "ruff>=0.17"],
         "gpu": ["triton>=3.5"],
+        "sound": ["soundfile>=0.13"],
+        "test": ["muspy==0.5.0"],
     },
     entry_points={"console_scripts": ["seqgen=seqgen.commands:main"]},
 )

@@ -22,6 +22,12 @@ OWNERS = {
     | {f"decoding/triton_step{part}.py" for part in ("", "_kernels")},
     "miditok": {"tokenizers/midi.py"},
     "miditoolkit": {"midi", "evaluation"},
+    "symusic": {
+        "tokenizers/midi.py",
+        "rendering/sound/symusic_synthesizer.py",
+        "evaluation/validity.py",
+    },
+    "soundfile": {"rendering/sound/audio_files.py"},
     "pytorch_lightning": {"training"},
     "click": {"commands"},
 }

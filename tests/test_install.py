@@ -54,8 +54,12 @@ def setup_arguments() -> dict:
 def requirements(setup_arguments) -> list[Requirement]:
     """All but those of the extra gpu: a CUDA build of torch brings the triton that fits it."""
     extras = setup_arguments["extras_require"]
-    groups = [setup_arguments["install_requires"], extras["chorales"], extras["dev"]]
-    return [Requirement(line) for group in groups for line in group]
+    wanted = [extra for name, extra in extras.items() if name != "gpu"]
+    return [
+        Requirement(line)
+        for group in (setup_arguments["install_requires"], *wanted)
+        for line in group
+    ]
 
 
 @pytest.fixture(scope="module")
