@@ -26,15 +26,18 @@ class Record:
         ratio_to_library: the library's median divided by this one, in the same run at the same
             place; above 1 is faster. None also where the library was called only once.
         bytes: of what a stream carries from step to step or its saved session, of what a training
-            step keeps for its backward pass (memory) or allocates at its peak (training), of the
-            process in RAM (endless), or of what was read (floor).
-        rate: per second, of bytes read or of floating-point operations (floor).
+            step keeps for its backward pass (memory) or holds at its peak, weights and optimizer
+            included (training), of the process in RAM (endless), or of what was read (floor).
+        rate: per second of the fastest repeat, of bytes read or of floating-point operations
+            (floor).
         share_of_floor: the least time that reading weights and state takes at the bandwidth
             measured in the same run, divided by the median (decode, step).
         bits_per_token: on held-out tokens (likelihood).
         repeats: calls behind the median.
         samples: seconds of each of them, in their order.
-        note: why there is no value.
+        note: why there is no value; or, beginning with "published: ", whose figure it is, measured
+            elsewhere and with other code (then there are no repeats or samples, 0 threads, and 0
+            rows where their number is not known).
         setting: the model, the machine, the versions and the command.
     """
 

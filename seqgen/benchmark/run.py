@@ -1,92 +1,71 @@
 """The benchmark as a whole: which model, which places, in which order."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
 import torch
 
-from seqgen.benchmark.measures import attention, decode, endless, memory, prefill, training
+from seqgen.benchmark.floor import STEPS, with_shares
+from seqgen.benchmark.measures import (
+    attention,
+    decode,
+    endless,
+    floor,
+    job,
+    likelihood,
+    memory,
+    prefill,
+    step,
+    training,
+)
+from seqgen.benchmark.plans import Plan
 from seqgen.benchmark.records import Record
+from seqgen.benchmark.setting import NOWHERE, Setting
 from seqgen.benchmark.subject import Subject
-from seqgen.benchmark.timing import Clock, Effort
+from seqgen.benchmark.timing import Clock
 from seqgen.checkpoint import load_model
 from seqgen.config import ModelConfig, load_config
 from seqgen.errors import UserError
+from seqgen.evaluation.subject import check_beside, open_subject
 from seqgen.model.sequence_model import SequenceModel
 from seqgen.vocabulary import Field, Vocabulary
 
 MEASURES: dict[str, ModuleType] = {
+    "floor": floor,
     "decode": decode,
+    "step": step,
     "prefill": prefill,
     "attention": attention,
     "training": training,
     "memory": memory,
+    "job": job,
+    "likelihood": likelihood,
     "endless": endless,
 }
-BATCHED = ("decode", "prefill", "attention", "training")  # the others are about one stream
-NEED_POSITIONS = ("decode", "prefill", "training")  # tokens are embedded there, with their index
+NEED_POSITIONS = ("decode", "step", "prefill", "training")  # where tokens are embedded
 CHECKED_LENGTH = 48  # where outputs are compared: long enough to matter, and quick
 
 Tell = Callable[[str, int, int], None]
 
 
-@dataclass(frozen=True)
-class Plan:
-    """Where to measure and for how long: positions and rows at a time, both by measure.
-
-    Measures whose rows are not named take 1 at a time.
-    """
-
-    positions: dict[str, tuple[int, ...]]
-    batches: dict[str, tuple[int, ...]]
-    effort: Effort
-
-
-THOROUGH = Plan(
-    positions={
-        "decode": (64, 256, 1024, 4096),
-        "prefill": (128, 512, 2048),
-        "attention": (256, 1024, 2048, 4096),
-        "training": (256, 1024),
-        "memory": (256, 1024, 4096, 16384),
-        "endless": (100_000,),
-    },
-    batches=dict.fromkeys(BATCHED, (1, 8)) | {"decode": (1, 8, 64)},
-    effort=Effort(seconds=3.0, max_repeats=200, longest_call=20.0),
-)
-QUICK = Plan(
-    positions={
-        "decode": (128, 512, 2048),
-        "prefill": (16, 64),
-        "attention": (512, 2048),
-        "training": (64, 128),
-        "memory": (128, 1024, 4096),
-        "endless": (1500,),
-    },
-    batches={},
-    effort=Effort(seconds=0.35, max_repeats=20, longest_call=2.5, measure_seconds=8.0),
-)
-
-
-def make_plan(*, quick: bool, batches: Sequence[int] = ()) -> Plan:
-    """Return the quick or the thorough plan, with other batch sizes if some are given."""
-    plan = QUICK if quick else THOROUGH
-    rows = tuple(sorted(set(batches)))
-    return replace(plan, batches=dict.fromkeys(BATCHED, rows)) if batches else plan
-
-
-def load_subject(target: Path, *, device: str = "cpu") -> Subject:
+def load_subject(target: Path, *, device: str = "cpu", beside: Path | None = None) -> Subject:
     """Take the model of a run folder with its weights, or that of a configuration with random ones.
 
+    Args:
+        target: the run folder, or the configuration.
+        device: where to compute.
+        beside: another run, of softmax attention say, whose likelihood is set beside this one's.
+
     Raises:
-        UserError: nothing there, or not readable.
+        UserError: nothing there, or not readable, or the two runs cannot be compared.
     """
+    if beside is not None:
+        check_beside(open_subject(target), open_subject(beside))
     if target.is_dir():
         model = load_model(target, device=device).model
         _refuse_baseline(model.config, target)
-        return Subject(model, weights=f"weights of {target.name}")
+        return Subject(model, weights=f"weights of {target.name}", run=target, beside=beside)
     vocabulary = Vocabulary((Field("token", 512),), bos_id=1, eos_id=2, pad_id=0)
     config = load_config(target).model
     _refuse_baseline(config, target)
@@ -110,6 +89,7 @@ def run_benchmark(
     *,
     only: Sequence[str] = (),
     tell: Tell = lambda measure, done, total: None,
+    setting: Setting = NOWHERE,
 ) -> list[Record]:
     """Check and measure, one measure after the other.
 
@@ -118,11 +98,12 @@ def run_benchmark(
         plan: where and for how long.
         only: names of measures; none: all.
         tell: is called with a measure's name and how many of its places are done, of how many.
+        setting: stands beside each number.
 
     Raises:
         OutputsDiffer: two variants that should compute the same do not.
     """
-    clock = Clock(plan.effort, device=subject.device)
+    clock = Clock(plan.effort, device=subject.device, setting=setting)
     records: list[Record] = []
     for name in [name for name in MEASURES if not only or name in only]:
         batches = plan.batches.get(name, (1,))
@@ -132,7 +113,8 @@ def run_benchmark(
         for done, (batch, position) in enumerate(cells, start=1):
             records += _measure(subject, clock, name, batch=batch, position=position)
             tell(name, done, len(cells))
-    return records
+        records += _afterwards(subject, clock, name)
+    return _with_shares(records, subject)
 
 
 def _check(
@@ -144,6 +126,20 @@ def _check(
         if subject.limit is not None:
             length = min(length, subject.limit - 1)
         check(subject, clock, batch=batch, position=length)
+
+
+def _afterwards(subject: Subject, clock: Clock, name: str) -> list[Record]:
+    """What a measure does once, at no place of the plan."""
+    afterwards = getattr(MEASURES[name], "afterwards", None)
+    return afterwards(subject, clock) if afterwards else []
+
+
+def _with_shares(records: list[Record], subject: Subject) -> list[Record]:
+    """Set steps beside the machine's floor, which is measured in any case, if only briefly."""
+    if not any(record.measure in STEPS and record.repeats for record in records):
+        return records
+    measured = [record for record in records if record.measure == "floor"]
+    return with_shares(records, subject, floor=measured or floor.measure_reading(subject))
 
 
 def _measure(

@@ -6,6 +6,7 @@ N_f vocabulary of a field.
 
 from collections.abc import Callable
 from functools import cached_property
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +31,6 @@ from seqgen.model.state import State
 LIBRARY_TYPE, LIBRARY_FULL_TYPE = "causal-linear", "full"  # as fast_transformers registers them
 FULL_TYPE = KINDS["full"].attention_type
 PREFIX = 64  # tokens from which states and caches of any position are made
-ROOM = 64  # slots of a cache allocated ahead that are still to be written
 
 # By variant: a decoder and what it keeps matrices in.
 DECODERS = {
@@ -55,12 +55,23 @@ class Subject:
     All of them compute with the same weights, the same embedding and the same heads.
 
     Attributes:
+        weights: where they are from, in words.
+        run: the folder that they are from; None: they are random.
+        beside: another run of the same data, whose likelihood is set beside this one's.
         decoders: those of `DECODERS` that were built so far.
     """
 
-    def __init__(self, model: SequenceModel, *, weights: str):
+    def __init__(
+        self,
+        model: SequenceModel,
+        *,
+        weights: str,
+        run: Path | None = None,
+        beside: Path | None = None,
+    ):
         self.model = model.eval()
         self.weights = weights
+        self.run, self.beside = run, beside
         self.config = model.config
         self.device = next(model.parameters()).device
         self.limit: int | None = model.positions.limit
@@ -201,20 +212,6 @@ class Subject:
         return [
             [x.repeat(1, 1, times, 1)[:, :, :position].contiguous() for x in kv] for kv in short
         ]
-
-    def preallocated(self, cache: LayerStates) -> State:
-        """Copy a KV cache into the state of `full_preallocated`, with room for more."""
-        B, _, T, _ = cache[0][0].shape
-        empty = self.full_preallocated.initial_state(B)
-        parts = []
-        for part in zip(*cache, strict=True):  # keys, values
-            whole = part[0].new_zeros(len(part), *part[0].shape[:2], T + ROOM, part[0].shape[3])
-            for layer, x in zip(whole, part, strict=True):
-                layer[:, :, :T] = x
-            parts.append(whole)
-        position = torch.full_like(empty.position, T)
-        written = position.repeat(len(cache), 1)  # [L, B]
-        return State((*parts, written), empty.recent, position, empty.origin)
 
     def cache_bytes(self, position: int, n_rows: int) -> int:
         """Foresee the bytes of a KV cache."""

@@ -1,60 +1,77 @@
-"""`seqgen benchmark`: what the recurrent form buys, in tables and in JSON."""
+"""`seqgen benchmark`: what the recurrent form buys, in tables, figures and JSON."""
 
 from pathlib import Path
 
 import click
 
-MEASURES = ("decode", "prefill", "attention", "training", "memory", "endless")
+MEASURES = (
+    "floor", "decode", "step", "prefill", "attention", "training", "memory", "job", "likelihood",
+    "endless",
+)  # fmt: skip
+FILE = click.Path(dir_okay=False, path_type=Path)
+FOLDER = click.Path(file_okay=False, path_type=Path)
+ANY = click.Path(path_type=Path)
 
 
 @click.command()
-@click.argument("target", required=False, metavar="[RUN|CONFIG]", type=click.Path(path_type=Path))
+@click.argument("target", required=False, metavar="[RUN|CONFIG]", type=ANY)
 @click.option("--only", multiple=True, type=click.Choice(MEASURES), help="Only this; repeatable.")
-@click.option("--quick", is_flag=True, help="Under a minute: fewer positions and repeats.")
-@click.option(
-    "--json",
-    "json_path",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Also write one record per number to this file.",
-)
+@click.option("--quick", is_flag=True, help="Under a minute for a measure: few places and repeats.")
+@click.option("--full", is_flag=True, help="Up to position 65,536 and batch 1,024; takes hours.")
+@click.option("--batch", multiple=True, type=click.IntRange(min=1), help="Rows; repeatable.")
+@click.option("--position", multiple=True, type=click.IntRange(min=1), help="Where; repeatable.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of torch on the CPU.")
-@click.option(
-    "--batch", "batches", multiple=True, type=click.IntRange(min=1), help="Rows; repeatable."
-)
 @click.option("--device", help="cpu, cuda or cuda:1; found by itself if not given.")
+@click.option("--beside", type=FOLDER, help="A softmax run, for its likelihood beside this one's.")
+@click.option("--json", "json_path", type=FILE, help="Also write one record per number to a file.")
+@click.option("--page", type=FOLDER, help="Also put records, figures and a page into a folder.")
+@click.option("--redraw", type=FOLDER, help="Measure nothing; make a folder's page anew.")
+@click.option("--compare", nargs=2, type=ANY, help="Measure nothing; say what changed, A to B.")
+@click.option("--guard", is_flag=True, help="Compare ratios with this machine's committed record.")
+@click.option("--against", type=FILE, help="The record that --guard compares with.")
+@click.pass_context
 def benchmark(
+    context: click.Context,
     target: Path | None,
     only: tuple[str, ...],
     quick: bool,
-    json_path: Path | None,
+    full: bool,
+    batch: tuple[int, ...],
+    position: tuple[int, ...],
     threads: int | None,
-    batches: tuple[int, ...],
     device: str | None,
+    beside: Path | None,
+    json_path: Path | None,
+    page: Path | None,
+    redraw: Path | None,
+    compare: tuple[Path, Path] | None,
+    guard: bool,
+    against: Path | None,
 ) -> None:
     """Measure a trained run, or the model of a CONFIG with random weights.
 
-    With neither, a model of 12 layers and width 512.
+    With neither, a model of 12 layers and width 512. --guard ends with exit code 1 if ratios of
+    ours became worse by more than noise on the same hardware.
 
     \b
     python cli.py benchmark --quick
     python cli.py benchmark runs/chorales --only decode --batch 1 --batch 64
-    python cli.py benchmark configs/chorales.yaml --json results.json
+    python cli.py benchmark --only decode --page docs/results/mine
+    python cli.py benchmark --compare before.json after.json
     """
-    import torch
+    if quick and full:
+        raise click.UsageError("--quick and --full are two plans: choose one")
+    from seqgen.benchmark.plans import make_plan
+    from seqgen.commands import benchmarking as do
 
-    from seqgen.benchmark.records import write_records
-    from seqgen.benchmark.report import setting, tables
-    from seqgen.benchmark.run import load_subject, make_plan, run_benchmark
-    from seqgen.commands.settings import PROJECT, console, pick_device, progress_bar
-
-    if threads is not None:
-        torch.set_num_threads(threads)
-    target = target or PROJECT / "configs" / "reference-12x512.yaml"
-    subject = load_subject(target, device=pick_device(device))
-    with progress_bar() as tell:
-        plan = make_plan(quick=quick, batches=batches)
-        records = run_benchmark(subject, plan, only=only, tell=tell)
-    if json_path is not None:
-        write_records(json_path, records)
-    for part in tables(records, setting=setting(subject, records)):
-        console.print(part, highlight=False)
+    if compare:
+        do.show_comparison(*compare)
+    elif redraw:
+        do.redraw_page(redraw)
+    else:
+        plan = make_plan(quick=quick, full=full, batches=batch, positions=position)
+        subject = do.open_target(target, device=device, threads=threads, beside=beside)
+        records = do.measure(subject, plan, only=only, command=do.typed(context))
+        do.report(records, json_path=json_path, page=page)
+        if (guard or against) and not do.passes_guard(records, against):
+            context.exit(1)

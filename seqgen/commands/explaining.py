@@ -3,7 +3,6 @@
 Legend: B rows, T positions, F fields.
 """
 
-import json
 import time
 from pathlib import Path
 
@@ -13,13 +12,11 @@ from rich.table import Table
 
 from seqgen.checkpoint import LoadedModel
 from seqgen.commands.settings import console, progress_bar
-from seqgen.data.shards import PreparedData
-from seqgen.data.splits import VALIDATION
 from seqgen.decoding import generate
 from seqgen.decoding.agreement import agree, score
 from seqgen.decoding.choose import AUTO, DECODERS, build_decoder, choose_decoder
 from seqgen.decoding.decoder import Decoder
-from seqgen.errors import UserError
+from seqgen.decoding.held_out import held_out
 
 ROWS, LENGTH = 8, 257  # tokens by which decoders are compared
 TIMED = 50  # steps
@@ -68,15 +65,9 @@ def _tokens(loaded: LoadedModel, run: Path) -> tuple[torch.Tensor, str]:
     """Find windows [B, T, F] that the model has not learned from, or let it write some."""
     limit = loaded.model.positions.limit
     length = min(LENGTH, limit or LENGTH)
-    try:
-        data = PreparedData(Path(json.loads((run / "run.json").read_text())["data"]))
-        if data.tokenizer.fingerprint() == loaded.tokenizer.fingerprint():
-            pieces = [p for p in data.of_split(VALIDATION) if p.variants[0][1] >= length]
-            if len(pieces) >= ROWS:
-                windows = [data.read(piece, stop=length) for piece in pieces[:ROWS]]
-                return torch.from_numpy(np.stack(windows)), "held-out pieces"
-    except (OSError, KeyError, TypeError, ValueError, UserError):
-        pass  # the data need not be here any more
+    tokens = held_out(run, loaded.tokenizer.fingerprint(), rows=ROWS, length=length)
+    if tokens is not None:
+        return tokens, "held-out pieces"
     vocabulary = loaded.tokenizer.vocabulary
     bos = vocabulary.special_token(vocabulary.bos_id)[None]
     decoder = build_decoder(loaded.model)

@@ -1,14 +1,15 @@
 """The check before timing fails when it should."""
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
 
 from seqgen.benchmark.equality import OutputsDiffer, check_equal
 from seqgen.benchmark.measures import attention, decode, prefill, training
-from seqgen.benchmark.run import Plan, run_benchmark
+from seqgen.benchmark.peers import full
+from seqgen.benchmark.plans import Plan
+from seqgen.benchmark.run import run_benchmark
 from seqgen.benchmark.subject import DECODERS, Subject
 from seqgen.benchmark.timing import Clock, Effort
 from seqgen.config import ModelConfig
@@ -79,14 +80,28 @@ def test_a_decoder_that_carries_on_something_else_is_found(subject, monkeypatch)
         decode.check(subject, PATIENT, batch=3, position=6)
 
 
-@pytest.mark.parametrize(
-    ("cached", "name"),
-    [("full_recurrent", "full-cached"), ("full_preallocated", "full-preallocated")],
-)
-def test_a_wrong_cached_form_is_found(subject, other, cached, name):
-    setattr(subject, cached, getattr(other, cached))
-    with pytest.raises(OutputsDiffer, match=f"{name} and full-recomputed"):
+def test_a_wrong_cache_of_the_library_is_found(subject, other):
+    subject.full_recurrent = other.full_recurrent
+    with pytest.raises(OutputsDiffer, match="full-cached and full-recomputed"):
         decode.check(subject, PATIENT, batch=1, position=6)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", full.CACHED)
+def test_a_wrong_cache_allocated_ahead_is_found(subject, other, name):
+    tokens = subject.random_tokens(1, 7)
+    _, state = subject.recurrent.prefill(tokens[:, :-1], torch.tensor([6]))
+    full.check(subject, tokens, state, patient=True)
+    matrices = full.CACHED[name][0]
+    subject.decoders[matrices] = other.decoder(matrices)
+    with pytest.raises(OutputsDiffer, match=f"{name} and full-recomputed"):
+        full.check(subject, tokens, state, patient=True)
+
+
+def test_a_wrong_prefill_of_softmax_attention_is_found(subject, other):
+    subject.full_preallocated = other.full_preallocated
+    with pytest.raises(OutputsDiffer, match="full-parallel and full-recomputed"):
+        prefill.check(subject, PATIENT, batch=1, position=6)
 
 
 def test_a_wrong_prefill_in_bfloat16_is_found(subject, other):
@@ -129,33 +144,3 @@ def test_other_values_nan_and_other_shapes_differ(ours):
 
 def test_rounding_does_not_differ():
     check_equal("ours", [torch.tensor([1.0, 2.00001])], "theirs", [torch.tensor([1.0, 2.0])])
-
-
-def test_made_caches_and_states_look_like_real_ones(subject):
-    tokens = subject.random_tokens(2, 100)
-    with torch.no_grad():
-        real, made = subject.cache_after(tokens), subject.cache_at(100, 2)
-        _, state = subject.recurrent.prefill(tokens, torch.tensor([100, 100]))
-        _, full = subject.full_preallocated.prefill(tokens, torch.tensor([100, 100]))
-    assert [[x.shape for x in kv] for kv in made] == [[x.shape for x in kv] for kv in real]
-    alike = subject.state_at(100, 2)
-    for name in ("S", "Z", "recent", "position"):
-        ours, theirs = getattr(alike, name), getattr(state, name)
-        assert (ours.shape, ours.dtype) == (theirs.shape, theirs.dtype)
-    assert torch.allclose(alike.Z.sum(), state.Z.sum(), rtol=0.2)
-    assert alike.position.tolist() == [100, 100]
-    n_written = subject.preallocated(made).attention[2]
-    assert torch.equal(n_written, full.attention[2])
-
-
-@torch.no_grad()
-def test_a_cache_allocated_ahead_is_written_in_place_again_and_again(subject):
-    tokens = subject.random_tokens(2, 71)
-    state = subject.preallocated(subject.cache_after(tokens[:, :70]))
-    state = replace(state, recent=subject.embed(tokens[:, :70])[1][:, -state.recent.shape[1] :])
-    wanted = subject.recompute(tokens)
-    for _ in range(3):
-        state.attention[2].fill_(70)
-        logits, after = subject.full_preallocated.step(tokens[:, -1], state)
-        assert after.attention[0].data_ptr() == state.attention[0].data_ptr()
-        assert torch.allclose(logits[0], wanted[0], atol=1e-5)

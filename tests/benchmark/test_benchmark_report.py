@@ -1,32 +1,23 @@
-"""Records in JSON, in tables, in sentences, and from the command."""
+"""Records in JSON, in tables and in sentences."""
 
 import io
 import json
 
 import pytest
-from click.testing import CliRunner
+from measured import SETTING, record, run
 from rich.console import Console
 
-from seqgen.benchmark import run
-from seqgen.benchmark.records import KEYS, Record, read_records, write_records
-from seqgen.benchmark.report.tables import crossing_sentences, endless_sentences, tables
-from seqgen.benchmark.timing import Effort
-from seqgen.commands.benchmark import MEASURES, benchmark
+from seqgen.benchmark.measures.memory import MEMORIES_GIB
+from seqgen.benchmark.records import KEYS, read_records, write_records
+from seqgen.benchmark.report.crossings import crossings
+from seqgen.benchmark.report.sentences import (
+    crossing_sentences,
+    endless_sentences,
+    round_position,
+)
+from seqgen.benchmark.report.tables import tables
 from seqgen.commands.settings import PROJECT
 from seqgen.config import load_config
-
-
-def record(variant, position, seconds, *, measure="decode", batch=1, **values):
-    return Record(
-        measure=measure,
-        variant=variant,
-        dtype="float32",
-        batch=batch,
-        position=position,
-        threads=2,
-        median_seconds=seconds,
-        **values,
-    )
 
 
 def decode_records(cached):
@@ -43,7 +34,7 @@ def decode_records(cached):
 
 def printed(records):
     console = Console(width=80, record=True, file=io.StringIO())
-    for part in tables(records, setting="a tiny model"):
+    for part in tables(records):
         console.print(part)
     return console.export_text()
 
@@ -63,23 +54,53 @@ def test_records_survive_json(tmp_path):
 @pytest.mark.parametrize(
     ("cached", "said"),
     [
-        ({8: 12, 16: 20}, "at every position measured, from 8 on (2.00 times as fast at 16)"),
-        ({8: 9, 16: 10.1, 32: 30}, "from position 32 on (3.00 times as fast at 32), but not"),
-        ({8: 12, 16: 9}, "does not clearly beat"),
-        ({8: 12, 16: None}, "from 8 on (1.20 times as fast at 8)"),
+        ({8: 12, 16: 20}, "at every position measured, from 8 on (2.00 times as fast at 16)."),
+        ({8: 8, 16: 12.5, 32: 30}, "from 16 on (3.00 times as fast at 32), but not at 8; equal"),
+        ({8: 8, 32: 12.5}, "equal at about 16, between 8 and 32."),
+        ({8: 9.8, 16: 12}, "but not at 8; a tie at 8."),
+        ({8: 12, 16: 9}, "not faster up to 16, the longest position measured (0.90 times"),
+        ({8: 9, 16: 10.2}, "not clearly faster up to 16"),
+        ({8: 12, 16: None}, "faster at 8, the one position measured (1.20 times as fast at 8)."),
     ],
 )
 def test_the_sentence_says_no_more_than_was_measured(cached, said):
-    sentence, caution = crossing_sentences(decode_records(cached))
-    assert said in sentence
-    assert "harder opponent" in caution
+    fastest, library, *_ = crossing_sentences(decode_records(cached))
+    assert said in library
+    assert said in fastest
+    assert "whose cache is copied each step" in library
 
 
-def test_a_cache_allocated_ahead_is_an_opponent_of_its_own():
-    ahead = [record("full-preallocated", position, 0.02) for position in (8, 16)]
-    first, second = crossing_sentences(decode_records({8: 9, 16: 9}) + ahead)
-    assert "library's KV cache up to the longest" in first
-    assert "allocated ahead at every position measured, from 8 on (2.00" in second
+def test_equality_is_interpolated_in_logarithms():
+    """A constant of 10 ms meets 0.1 ms a token at 100 tokens, wherever that is measured."""
+    for positions in ((16, 4096), (64, 128, 1024), (90, 110)):
+        found = decode_records({position: position / 10 for position in positions})
+        crossing = list(crossings(found))[-1]
+        assert crossing.equal_at == pytest.approx(100)
+        assert crossing.seconds_at_equal == pytest.approx(0.010)
+    assert round_position(12_345.6) == 12_000
+
+
+def test_ties_and_measured_places_have_no_interpolated_position():
+    for cached in ({8: 9.9, 16: 20}, {8: 12, 16: 20}, {8: 8, 16: 12, 32: 9}):
+        assert {c.equal_at for c in crossings(decode_records(cached))} == {None}
+
+
+def test_the_three_pairs_are_compared_and_the_fastest_are_found():
+    found = [
+        *decode_records({8: 9, 16: 40}),
+        *(record("torch", position, 0.006) for position in (8, 16)),
+        *(record("native-w8a8", position, 0.002, dtype="w8a8") for position in (8, 16)),
+        *(record("library", position, 0.001) for position in (8, 16)),
+        *(record("full-preallocated", p, seconds) for p, seconds in ((8, 0.005), (16, 0.012))),
+        record("full-preallocated-bf16", 16, 0.008, dtype="bf16"),
+        record("hugging-face-static", 8, 0.0001, repeats=1),
+    ]
+    same, fastest, library = crossings(found)
+    assert (same.ours, same.peers, same.clear_from) == (("torch",), ("full-preallocated",), 16)
+    assert fastest.ours == ("native-w8a8",)
+    assert fastest.peers == ("full-preallocated", "full-preallocated-bf16")
+    assert fastest.ratios == pytest.approx((2.5, 4.0))
+    assert library.peers == ("full-cached",)
 
 
 def test_a_stream_without_end_is_compared_with_its_beginning():
@@ -118,37 +139,70 @@ def test_without_a_comparison_there_is_no_sentence():
 
 
 def test_tables_fit_a_terminal_and_name_what_was_left_out():
+    times = {"setting": SETTING, "p95_seconds": 0.015, "p99_seconds": 0.2}
+    values = {"tokens_per_second": 1_234_567, "ratio_to_library": 1.0, "repeats": 9}
     records = [
-        record("library", 100_000, 0.0123, tokens_per_second=81.3, ratio_to_library=1.0, repeats=9),
-        record("full-recomputed", 100_000, None, note="skipped: 70 s a call or more"),
-        record("recurrent", 128, None, measure="memory", bytes=1_612_808),
-        record("prefill-parallel-bf16", 2048, 0.123, measure="prefill", tokens_per_second=12_345),
+        record("library", 100_000, 0.0123, **times, **values, share_of_floor=0.4),
+        record("full-recomputed", 100_000, None, note="skipped: 70 s a call", setting=SETTING),
+        record("full-preallocated-bf16", 100_000, 0.1, **times, **values, batch=1024),
+        record("recurrent", 128, None, measure="memory", bytes=1_612_808, setting=SETTING),
+        record("training", 128, None, measure="memory", bytes=99_000, setting=SETTING),
+        record("prefill-parallel-bf16", 2048, 0.123, measure="prefill", **times, **values),
+        record("compiled-bf16", 256, 1.5, measure="training", **times, **values, bytes=10**9),
     ]
     text = printed(records)
-    assert "12.3 ms" in text
-    assert "1.61 MB" in text
-    assert "full-recomputed (batch 1, 100000) skipped: 70 s a call or more." in text
-    assert text.count("a tiny model") == 3
-    assert "prefill-parallel-bf16" in text
+    for said in ("12.3 ms", "1.61 MB", "99.0 kB", "+22%", "x16", "40%", "1,000.00 MB", "1.50 s"):
+        assert said in text, said
+    assert "full-recomputed (batch 1, 100000) skipped: 70 s a call." in " ".join(text.split())
+    assert text.count("1.0M parameters (random weights), cpu, 2 threads") == 4
     assert "…" not in text
+    assert max(map(len, text.splitlines())) <= 80
 
 
-def test_the_command_measures_prints_and_writes(tmp_path, monkeypatch):
-    positions = dict.fromkeys(MEASURES, (4, 8))
-    effort = Effort(seconds=0.01, max_repeats=2, longest_call=10.0, measure_seconds=60.0)
-    monkeypatch.setattr(run, "QUICK", run.Plan(positions, {}, effort))
-    config = tmp_path / "tiny.yaml"
-    config.write_text("model:\n  d_model: 8\n  n_layers: 1\n  n_heads: 2\n")
-    path = tmp_path / "out.json"
-    arguments = [str(config), "--quick", "--device", "cpu", "--batch", "2", "--json", str(path)]
-    result = CliRunner().invoke(benchmark, arguments, catch_exceptions=False)
-    assert result.exit_code == 0
-    assert {r.measure for r in read_records(path)} == set(MEASURES)
-    assert {r.batch for r in read_records(path)} == {1, 2}  # memory is per stream
+def test_streams_that_fit_are_counted_beside_the_weights():
+    memory = {"measure": "memory", "setting": SETTING}
+    text = printed(
+        [
+            record("recurrent", 128, None, bytes=2**20, **memory),
+            record("training", 128, None, bytes=2**20, **memory),
+        ]
+    )
+    free = MEMORIES_GIB[0] * 2**30 - 4 * SETTING.sizes["parameters"]
+    assert text.count(f"{free // 2**20:,}") == 1
+    assert f"in {MEMORIES_GIB[0]} GiB" in text
 
 
-def test_the_command_knows_all_measures():
-    assert tuple(run.MEASURES) == MEASURES
+def test_other_measures_show_their_own_numbers():
+    values = {"setting": SETTING}
+    text = printed(
+        [
+            record("read-large", 1, 0.1, measure="floor", rate=3.61e10, bytes=2**30, **values),
+            record("matrix-float32", 1, 0.1, measure="floor", rate=2.5e11, **values),
+            record("native", 1024, 2.0, measure="job", tokens_per_second=512.0, **values),
+            record("native", 256, None, measure="likelihood", bits_per_token=1.55631, **values),
+            *run(measure="step"),
+        ]
+    )
+    for said in ("36.1 GB/s", "250 GFLOP/s", "0.50", "1.5563", "step: the same without the draw"):
+        assert said in text, said
+
+
+def test_published_figures_stand_beside_ours_and_say_whose_they_are():
+    job = {"measure": "job"}
+    text = printed(
+        [
+            record("mnist/native", 784, 0.5, tokens_per_second=1568.0, setting=SETTING, **job),
+            record("mnist/published-linear", 784, 5.5, note="published: a CPU", threads=0, **job),
+            record("cifar10/published-linear", 3072, None, tokens_per_second=54_835.0, batch=0,
+                   note="published: a GPU", threads=0, **job),
+        ]
+    )  # fmt: skip
+    assert text.count("job: whole pieces") == 2
+    assert "mnist/published-linear *" in text
+    assert "5.50 s" in text
+    assert "* mnist/published-linear (batch 1, 784) published: a CPU." in text
+    assert "theirs" in text
+    assert "nothing was measured here" in text
 
 
 def test_the_reference_configuration_is_the_reference_model():

@@ -5,9 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from seqgen.benchmark.measures import decode
+from seqgen.benchmark.floor import STEPS, step_bytes
+from seqgen.benchmark.measures import floor
+from seqgen.benchmark.place import LEFT_OUT
+from seqgen.benchmark.plans import BATCHED, Plan, make_plan
 from seqgen.benchmark.records import KEYS
-from seqgen.benchmark.run import BATCHED, MEASURES, Plan, load_subject, make_plan, run_benchmark
+from seqgen.benchmark.run import MEASURES, load_subject, run_benchmark
 from seqgen.benchmark.subject import Subject
 from seqgen.benchmark.timing import LIBRARY, Effort
 from seqgen.config import ModelConfig
@@ -28,14 +31,28 @@ def tiny_subject(**settings):
     return Subject(SequenceModel(config, vocabulary), weights="random weights")
 
 
+OWN_PLACES = ("job", "likelihood", "endless")  # the first two have tests of their own
+MEASURED = [name for name in MEASURES if name not in ("job", "likelihood")]
+WITHOUT_LIBRARY = {"floor", "memory", "endless"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _a_small_machine():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(floor, "LARGE_BYTES", 2**20)
+        patch.setitem(floor.CALL_BYTES, "cpu", 2**20)
+        patch.setitem(floor.WIDTHS, "cpu", 64)
+        yield
+
+
 @pytest.fixture(scope="module")
-def records():
-    return run_benchmark(tiny_subject(), QUICKEST)
+def records(_a_small_machine):
+    return run_benchmark(tiny_subject(), QUICKEST, only=MEASURED)
 
 
 def test_each_measure_has_all_its_variants_at_every_place(records):
     for name, module in MEASURES.items():
-        if name == "endless":  # one variant, and places of its own
+        if name in OWN_PLACES:
             continue
         batches = (1, 2) if name in BATCHED else (1,)
         places = [(r.batch, r.position, r.variant) for r in records if r.measure == name]
@@ -50,23 +67,37 @@ def test_records_have_exactly_the_keys(records):
 
 def test_times_are_positive_and_ordered(records):
     timed = [record for record in records if record.median_seconds is not None]
-    assert {record.measure for record in timed} == set(MEASURES) - {"memory"}
+    assert {record.measure for record in timed} == set(MEASURED) - {"memory"}
     assert all(0 < record.median_seconds <= record.p95_seconds for record in timed)
-    assert all(record.tokens_per_second > 0 for record in timed)
+    assert all((record.tokens_per_second or 0) > 0 for record in timed if record.rate is None)
 
 
 @pytest.mark.skipif(not tiny_subject().has_library_kernel, reason="the library was not compiled")
 def test_the_library_is_as_fast_as_itself(records):
     library = [record for record in records if record.variant == LIBRARY]
-    assert {record.measure for record in library} == set(MEASURES) - {"memory", "endless"}
+    assert {record.measure for record in library} == set(MEASURED) - WITHOUT_LIBRARY
     assert all(record.ratio_to_library == 1 for record in library)
+
+
+def test_steps_are_set_beside_the_floor(records):
+    for record in records:
+        is_bound = record.measure in STEPS and record.repeats and step_bytes(record, tiny_subject())
+        assert (record.share_of_floor is not None) == bool(is_bound), record
+    assert all(record.share_of_floor > 0 for record in records if record.variant == "torch")
+
+
+def test_steps_alone_have_a_floor_too():
+    plan = replace(QUICKEST, positions={"step": (5,)})
+    some = run_benchmark(tiny_subject(), plan, only=["step"])
+    assert {record.measure for record in some} == {"step"}
+    assert all(record.share_of_floor > 0 for record in some if record.variant == "library")
 
 
 def test_tokens_are_summed_over_rows(records):
     tokens = {
         (r.measure, r.batch): round(r.tokens_per_second * r.median_seconds)
         for r in records
-        if r.median_seconds is not None and r.position == 9
+        if r.tokens_per_second is not None and r.position == 9
     }
     assert tokens["decode", 2] == 2
     assert tokens["prefill", 2] == tokens["attention", 2] == tokens["training", 2] == 18
@@ -80,7 +111,7 @@ def test_what_has_no_value_says_why(records):
     assert "run on a GPU" in notes["triton"] or torch.cuda.is_available()
     assert notes["compiled"].startswith("skipped: compiling")
     notes = {record.variant: record.note for record in records if record.measure == "decode"}
-    assert all(notes[name].startswith("skipped: making it ready") for name in decode.LEFT_OUT)
+    assert all(notes[name].startswith("skipped: making it ready") for name in LEFT_OUT)
     assert notes["cuda"].startswith("not here: decoder cuda") or torch.cuda.is_available()
 
 
@@ -147,7 +178,15 @@ def test_a_configuration_gives_its_model_and_other_targets_a_reason(tmp_path):
 def test_batches_replace_those_of_the_plan():
     assert make_plan(quick=True).batches == {}
     assert make_plan(quick=False).batches["decode"] == (1, 8, 64)
+    assert make_plan(full=True).batches["decode"] == (1, 8, 64, 256, 1024)
     assert make_plan(quick=True, batches=[64, 4, 4]).batches == dict.fromkeys(BATCHED, (4, 64))
+
+
+def test_positions_replace_those_of_the_plan():
+    assert make_plan(full=True).positions["decode"][-1] == 65_536
+    positions = make_plan(positions=[9, 3, 3]).positions
+    assert positions.pop("floor") == (1,)  # it has none
+    assert set(positions.values()) == {(3, 9)}
 
 
 def test_a_softmax_model_is_a_peer_and_no_subject(tmp_path):

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import torch
 from making import random_tokens
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from tapes import TapeRecorder
 
 from seqgen.decoding import Engine, cuda
 from seqgen.decoding.cuda import CudaDecoder, CudaRecorder, GraphPool, step_pool
@@ -17,61 +16,7 @@ from seqgen.errors import UserError
 from seqgen.sampling import Sampler, Sampling
 
 C = 5
-WAITS = {"_local_scalar_dense", "equal", "is_nonzero", "nonzero", "item"}  # reads of a device
 ENDLESS = {2: -1e6}  # a bias under which EOS is never drawn
-
-
-class Tape(TorchDispatchMode):
-    """All operations on tensors, with the very tensors that they were given and gave."""
-
-    def __init__(self):
-        super().__init__()
-        self.played, self.before = [], []
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        name = function._schema.name.removeprefix("aten::")
-        assert name not in WAITS, f"{name} would wait for the device"
-        for argument, value in zip(function._schema.arguments, args, strict=False):
-            if argument.is_write and isinstance(value, torch.Tensor):
-                self.before.append((value, value.clone()))
-        out = function(*args, **(kwargs or {}))
-        self.played.append((function, args, kwargs or {}, out))
-        return out
-
-    def rewind(self):
-        """Nothing has been done when something was recorded."""
-        for tensor, value in reversed(self.before):
-            tensor.copy_(value)
-
-    def replay(self):
-        for function, args, kwargs, out in self.played:
-            results = tree_leaves(function(*args, **kwargs))
-            for place, result in zip(tree_leaves(out), results, strict=True):
-                if isinstance(place, torch.Tensor) and place.data_ptr() != result.data_ptr():
-                    place.copy_(result)
-
-
-class TapeRecorder:
-    """Records as `CudaRecorder` does, on a CPU."""
-
-    def __init__(self):
-        self.n_warm, self.n_recorded, self.n_replayed = 0, 0, 0
-
-    def warm_up(self, work):
-        self.n_warm += 1
-        return work()
-
-    def record(self, work):
-        self.n_recorded += 1
-        with Tape() as tape:
-            results = work()
-        tape.rewind()
-
-        def replay():
-            self.n_replayed += 1
-            tape.replay()
-
-        return replay, results
 
 
 class Decoder(TorchDecoder):

@@ -6,9 +6,9 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 from torch import Tensor
-from torch.multiprocessing.reductions import StorageWeakRef
 
 from seqgen.benchmark.measures.training import FULL, OURS, WAYS, Trainee
+from seqgen.benchmark.peak import kept_bytes
 from seqgen.benchmark.records import Record
 from seqgen.benchmark.subject import Subject
 from seqgen.benchmark.timing import LIBRARY, Clock
@@ -22,8 +22,11 @@ TRAINING = {
     "training-full": FULL,
 }
 RECOMPUTED = "training-recomputed"
-VARIANTS = ("recurrent", "session", "full-cached", *TRAINING, RECOMPUTED)
+CACHES = {"full-cached": torch.float32, "full-cached-bf16": torch.bfloat16}
+VARIANTS = ("recurrent", "session", *CACHES, *TRAINING, RECOMPUTED)
 PATIENCE = 2048  # positions of one pass through the model, in a quick run
+LONGEST_PASS = 16_384  # positions of any pass: softmax over more takes minutes
+MEMORIES_GIB = (8, 24, 80)  # of which one asks how many streams fit
 
 
 def measure(subject: Subject, clock: Clock, *, batch: int, position: int) -> list[Record]:
@@ -34,12 +37,34 @@ def measure(subject: Subject, clock: Clock, *, batch: int, position: int) -> lis
             clock.untimed("recurrent", **place, bytes=subject.state_at(position, batch).nbytes),
             clock.untimed("session", **place, bytes=batch * session_bytes(subject, position)),
         ]
-        reason = subject.too_large(subject.cache_bytes(position, batch))
-        size = None
-        if not reason:
-            size = sum(x.nbytes for kv in subject.cache_at(position, batch) for x in kv)
-        records.append(clock.untimed("full-cached", **place, bytes=size, note=reason))
+        records += _caches(subject, clock, place)
     return [*records, *_training(subject, clock, place)]
+
+
+def streams_that_fit(memory_bytes: float, *, weight_bytes: int, stream_bytes: int) -> int:
+    """Say how many streams have room beside one copy of the weights.
+
+    Args:
+        memory_bytes: of the device.
+        weight_bytes: of the model.
+        stream_bytes: of one stream's state, or of its cache at the length that it is to reach.
+    """
+    return max(0, int(memory_bytes - weight_bytes) // stream_bytes)
+
+
+def _caches(subject: Subject, clock: Clock, place: dict) -> list[Record]:
+    """Count the bytes of caches, by making them where they fit."""
+    batch, position = place["batch"], place["position"]
+    reason, sizes = subject.too_large(2 * subject.cache_bytes(position, batch)), {}
+    if not reason:
+        cache = [x for layer in subject.cache_at(position, batch) for x in layer]
+        sizes = {n: sum(x.to(dtype).nbytes for x in cache) for n, dtype in CACHES.items()}
+    return [
+        clock.untimed(
+            name, **place, dtype=str(dtype)[len("torch.") :], bytes=sizes.get(name), note=reason
+        )
+        for name, dtype in CACHES.items()
+    ]
 
 
 def _training(subject: Subject, clock: Clock, place: dict) -> list[Record]:
@@ -50,6 +75,8 @@ def _training(subject: Subject, clock: Clock, place: dict) -> list[Record]:
         if len(tokens[0]) > PATIENCE and not clock.patient
         else ""
     )
+    if len(tokens[0]) > LONGEST_PASS:
+        late = f"skipped: no pass over more than {LONGEST_PASS} positions is made"
     for name in (*TRAINING, RECOMPUTED):
         way = WAYS[TRAINING.get(name, OURS)]
         note = late or _beyond(subject, len(tokens[0]))
@@ -57,7 +84,7 @@ def _training(subject: Subject, clock: Clock, place: dict) -> list[Record]:
             note = "not here: the library's kernel is not built"
         trainee.become(way)
         trainee.model.recompute = name == RECOMPUTED
-        size = None if note else bytes_kept(trainee, tokens)
+        size = None if note else _kept(trainee, tokens)
         records.append(clock.untimed(name, **place, bytes=size, note=note))
     return records
 
@@ -78,26 +105,8 @@ def session_bytes(subject: Subject, position: int) -> int:
         return path.stat().st_size
 
 
-def bytes_kept(trainee: Trainee, tokens: Tensor) -> int:
-    """Count what a forward pass keeps for the backward pass, without keeping it.
-
-    Storages are counted once; parameters, which are there anyway, are not.
-    """
-    seen: dict[int, StorageWeakRef] = {}
-    parameters = {x.untyped_storage()._cdata for x in trainee.model.parameters()}
-    total = 0
-
-    def count(x: Tensor) -> None:
-        nonlocal total
-        storage = x.untyped_storage()
-        known = seen.get(storage._cdata)
-        if storage._cdata not in parameters and (known is None or known.expired()):
-            seen[storage._cdata] = StorageWeakRef(storage)
-            total += storage.nbytes()
-
-    with torch.autograd.graph.saved_tensors_hooks(count, lambda _: None):
-        trainee.forward(tokens, WAYS[OURS])
-    return total
+def _kept(trainee: Trainee, tokens: Tensor) -> int:
+    return kept_bytes(lambda: trainee.forward(tokens, WAYS[OURS]), trainee.model.parameters())
 
 
 def _beyond(subject: Subject, length: int) -> str:

@@ -1,24 +1,35 @@
-"""Reading a prompt: one parallel pass against one step per token.
+"""Reading a prompt, and the draw of the first token after it: a pass against a step per token.
 
 Legend: B rows, P prompt tokens, F fields.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from seqgen.benchmark.draws import Draws
 from seqgen.benchmark.equality import BFLOAT16_TOLERANCE, check_equal
 from seqgen.benchmark.records import Record
 from seqgen.benchmark.subject import Subject, sums_of
 from seqgen.benchmark.timing import LIBRARY, Clock, Variant
 from seqgen.decoding.decoder import Decoder
+from seqgen.model.recurrent_model import RecurrentModel
 from seqgen.model.state import State
 from seqgen.native import has_bfloat16
 
-VARIANTS = (LIBRARY, "prefill-stepped", "prefill-parallel", "prefill-parallel-bf16")
+VARIANTS = (
+    LIBRARY,
+    "prefill-stepped",
+    "prefill-parallel",
+    "prefill-parallel-bf16",
+    "full-parallel",
+)
 THROUGH_ALL_LAYERS = 4 * BFLOAT16_TOLERANCE
 Prefilled = tuple[tuple[Tensor, ...], State]
+Read = Callable[[Tensor], Prefilled]  # prompts [B, P, F]
 
 
 @torch.no_grad()
@@ -34,6 +45,8 @@ def check(subject: Subject, clock: Clock, *, batch: int, position: int) -> None:
             what = f"the state of {name} ({part})"
             check_equal(what, [got], "the parallel one", [expected], tolerance=tolerance)
 
+    full, _ = _parallel(subject.full_preallocated, tokens)
+    check_equal("full-parallel", full, "full-recomputed", subject.recompute(tokens))
     compare(LIBRARY, _by_library(subject, tokens))
     compare("prefill-stepped", _stepped(subject, tokens))
     if not _why_not_rounded(subject, clock):
@@ -43,17 +56,26 @@ def check(subject: Subject, clock: Clock, *, batch: int, position: int) -> None:
 
 @torch.no_grad()
 def measure(subject: Subject, clock: Clock, *, batch: int, position: int) -> list[Record]:
-    """Time reading `position` tokens."""
-    tokens = subject.random_tokens(batch, position)
+    """Time reading `position` tokens, to the first one drawn."""
+    tokens, draws = subject.random_tokens(batch, position), Draws(subject, batch)
     reason = _why_not_rounded(subject, clock)
-    rounded = None if reason else lambda _: _parallel(subject.rounded, tokens)
     late = "" if clock.patient else "skipped: as slow as the library, and this is a quick run"
-    stepped = None if late else lambda _: _stepped(subject, tokens)
+
+    def first(name: str, read: Read, *, note: str = "", dtype: str = "float32") -> Variant:
+        run = lambda _: draws.finish(read(tokens)[0])  # noqa: E731
+        return Variant(name, None if note else run, note=note, dtype=dtype)
+
     variants = [
-        Variant(LIBRARY, lambda _: _by_library(subject, tokens)),
-        Variant("prefill-stepped", stepped, note=late),
-        Variant("prefill-parallel", lambda _: _parallel(subject.decoder("recurrent"), tokens)),
-        Variant("prefill-parallel-bf16", rounded, note=reason, dtype="bf16"),
+        first(LIBRARY, partial(_by_library, subject)),
+        first("prefill-stepped", partial(_stepped, subject), note=late),
+        first("prefill-parallel", partial(_parallel, subject.decoder("recurrent"))),
+        first(
+            "prefill-parallel-bf16",
+            lambda tokens: _parallel(subject.rounded, tokens),
+            note=reason,
+            dtype="bf16",
+        ),
+        first("full-parallel", partial(_parallel, subject.full_preallocated)),
     ]
     return clock.records(
         variants, measure="prefill", batch=batch, position=position, tokens=batch * position
@@ -67,7 +89,7 @@ def _why_not_rounded(subject: Subject, clock: Clock) -> str:
     return "skipped: this CPU has no bfloat16 instructions, and this is a quick run"
 
 
-def _parallel(decoder: Decoder, tokens: Tensor) -> Prefilled:
+def _parallel(decoder: Decoder | RecurrentModel, tokens: Tensor) -> Prefilled:
     B, P, _ = tokens.shape
     return decoder.prefill(tokens, torch.full((B,), P, device=tokens.device))
 

@@ -2,21 +2,24 @@
 
 The variants differ in the attention of their layers, which holds no parameters and is put into one
 and the same model before each timed step, in autocast, and in compilation. Nothing drops out: on a
-CPU, softmax attention with dropout has no fused kernel.
+CPU, softmax attention with dropout has no fused kernel. The peak of memory is that of one more step
+of each, which is not timed.
 """
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from seqgen.benchmark.equality import BFLOAT16_TOLERANCE, check_equal
 from seqgen.benchmark.measures.attention import NOT_BUILT
+from seqgen.benchmark.peak import kept_bytes, peak_bytes
 from seqgen.benchmark.records import Record
 from seqgen.benchmark.subject import FULL_TYPE, LIBRARY_TYPE, Subject
-from seqgen.benchmark.timing import LIBRARY, Clock, Variant
+from seqgen.benchmark.timing import LIBRARY, Clock, Variant, attempt
 from seqgen.config import TrainConfig
 from seqgen.model.loss import token_nats
 from seqgen.model.sequence_model import SequenceModel
@@ -26,6 +29,8 @@ from seqgen.training.optimizers import build_optimizer
 
 OURS, FULL = "causal-linear", "full"
 NO_BFLOAT16 = "not here: this CPU has no bfloat16 instructions"
+PROBE = 64  # positions of the pass from which the memory of longer ones is foreseen
+MARGIN = 1.5  # what is kept for the backward pass, times this, is foreseen to be the peak
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,29 @@ class Trainee:
         token_nats(self.forward(tokens[:, :-1], way), tokens[:, 1:]).mean().backward()
         self.optimizer.step()
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes that stay from step to step: parameters and the optimizer's moments."""
+        moments = (x for state in self.optimizer.state.values() for x in state.values())
+        held = (*self.model.parameters(), *self.model.buffers(), *moments)
+        return sum(x.nbytes for x in held if isinstance(x, Tensor))
+
+    def peak(self, tokens: Tensor, way: Way) -> int:
+        """Take a step, and return the most bytes that it held, with what stays between steps."""
+        self.become(way)
+        self.optimizer.zero_grad()  # what was there before a step is not its own
+        needed = peak_bytes(lambda: self.step(tokens, way), tokens.device)
+        return self.nbytes + needed
+
+    def foresee(self, tokens: Tensor, way: Way) -> int:
+        """Foresee the bytes of a step from a shorter pass: all that it keeps grows evenly."""
+        self.become(way)
+        part = tokens[:1, :PROBE]
+        kept = kept_bytes(lambda: self.forward(part, way), self.model.parameters())
+        gradients = sum(x.nbytes for x in self.model.parameters())
+        rows, length = tokens.shape[:2]
+        return gradients + int(MARGIN * kept * rows * length / part.shape[1])
+
 
 class _Float32(nn.Module):
     """The library's kernel knows float32 only: under autocast its inputs are cast by hand."""
@@ -121,19 +149,21 @@ def check(subject: Subject, clock: Clock, *, batch: int, position: int) -> None:
 
 
 def measure(subject: Subject, clock: Clock, *, batch: int, position: int) -> list[Record]:
-    """Time a step on windows of `position` targets."""
+    """Time a step on windows of `position` targets, and find the peak of its memory (`bytes`)."""
     plain = Trainee(subject)
     tokens = subject.random_tokens(batch, position + 1)
-    variants = []
+    variants, trainees = [], {}
     for name, way in WAYS.items():
-        note = _why_not(name, subject)
+        note = _why_not(name, subject) or subject.too_large(plain.foresee(tokens, way))
         if way.compiled and not clock.patient:
             note = "skipped: compiling takes long, and this is a quick run"
-        trainee = Trainee(subject, compiled=True) if way.compiled and not note else plain
-        variants.append(_variant(name, way, trainee, tokens, note=note))
-    return clock.records(
+        trainees[name] = Trainee(subject, compiled=True) if way.compiled and not note else plain
+        make = partial(_variant, name, way, trainees[name], tokens, note=note)
+        variants.append(attempt(name, make, dtype=_dtype(way)))
+    records = clock.records(
         variants, measure="training", batch=batch, position=position, tokens=batch * position
     )
+    return [_with_peak(record, trainees[record.variant], tokens) for record in records]
 
 
 def _variant(name: str, way: Way, trainee: Trainee, tokens: Tensor, *, note: str) -> Variant:
@@ -147,7 +177,17 @@ def _variant(name: str, way: Way, trainee: Trainee, tokens: Tensor, *, note: str
         prepare()
         trainee.step(tokens if way.compiled else tokens[:, :9], way)
         run = lambda _: trainee.step(tokens, way)  # noqa: E731
-    return Variant(name, run, prepare, note, "bfloat16" if way.bfloat16 else "float32")
+    return Variant(name, run, prepare, note, _dtype(way))
+
+
+def _with_peak(record: Record, trainee: Trainee, tokens: Tensor) -> Record:
+    if not record.repeats:
+        return record
+    return replace(record, bytes=trainee.peak(tokens, WAYS[record.variant]))
+
+
+def _dtype(way: Way) -> str:
+    return "bfloat16" if way.bfloat16 else "float32"
 
 
 def _why_not(name: str, subject: Subject) -> str:

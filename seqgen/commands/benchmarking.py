@@ -1,0 +1,94 @@
+"""What `seqgen benchmark` does: measure, show, write, compare, guard."""
+
+import shlex
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import click
+import torch
+
+from seqgen.benchmark.plans import Plan
+from seqgen.benchmark.records import Record, write_records
+from seqgen.benchmark.report.compare import compare_files
+from seqgen.benchmark.report.guard import Guard, find_committed
+from seqgen.benchmark.report.page import draw_page, update_page
+from seqgen.benchmark.report.tables import tables
+from seqgen.benchmark.run import load_subject, run_benchmark
+from seqgen.benchmark.setting import Setting
+from seqgen.benchmark.subject import Subject
+from seqgen.commands.settings import PROJECT, console, pick_device, progress_bar
+
+REFERENCE = PROJECT / "configs" / "reference-12x512.yaml"
+RESULTS = PROJECT / "docs" / "results"
+WHERE_IT_GOES = {"json_path", "page", "guard", "against", "compare", "redraw"}
+
+
+def open_target(
+    target: Path | None, *, device: str | None, threads: int | None, beside: Path | None
+) -> Subject:
+    """Load what is to be measured, with so many threads."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return load_subject(target or REFERENCE, device=pick_device(device), beside=beside)
+
+
+def measure(subject: Subject, plan: Plan, *, only: Sequence[str], command: str) -> list[Record]:
+    """Measure with a bar that shows how far it is."""
+    setting = Setting.here(subject, command=command)
+    with progress_bar() as tell:
+        return run_benchmark(subject, plan, only=only, tell=tell, setting=setting)
+
+
+def report(records: Sequence[Record], *, json_path: Path | None, page: Path | None) -> None:
+    """Print tables, and write what is asked for."""
+    if json_path is not None:
+        write_records(json_path, records)
+    _show(tables(records))
+    if page is not None:
+        console.print(f"written: {update_page(page, records)}", highlight=False)
+
+
+def redraw_page(folder: Path) -> None:
+    """Make a page anew from the records beside it."""
+    console.print(f"written: {draw_page(folder)}", highlight=False)
+
+
+def show_comparison(before: Path, after: Path) -> None:
+    """Print what changed between two files of records, or two folders of a page."""
+    _show(compare_files(before, after))
+
+
+def passes_guard(records: Sequence[Record], against: Path | None) -> bool:
+    """Compare with a committed record, print what moved, and say whether nothing became worse."""
+    path = against or find_committed(RESULTS, records)
+    guard = Guard(records, path)
+    _show(guard.parts(name=_portable(path) if path else ""))
+    return not guard.worse
+
+
+def typed(context: click.Context) -> str:
+    """Write the command that measures the same again: what says where results go is left out."""
+    words = ["python", "cli.py", "benchmark"]
+    for parameter in context.command.params:
+        value = context.params.get(parameter.name)
+        if parameter.name in WHERE_IT_GOES or value in (None, False, ()):
+            continue
+        option = [] if isinstance(parameter, click.Argument) else [parameter.opts[0]]
+        for one in value if isinstance(value, tuple) else [value]:
+            words += option if one is True else [*option, _portable(one)]
+    return shlex.join(words)
+
+
+def _portable(value: object) -> str:
+    """Write a path as one would type it elsewhere: without the folders of this machine."""
+    if not isinstance(value, Path) or not value.is_absolute():
+        return str(value)
+    for folder in (Path.cwd(), PROJECT):
+        if value.is_relative_to(folder):
+            return str(value.relative_to(folder))
+    return value.name
+
+
+def _show(parts: Iterable[object]) -> None:
+    for part in parts:
+        console.print(part, highlight=False)

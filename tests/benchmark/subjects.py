@@ -1,0 +1,25 @@
+"""Models small enough that nothing takes time."""
+
+import math
+
+import torch
+
+from seqgen.benchmark.subject import Subject
+from seqgen.benchmark.timing import Clock, Effort
+from seqgen.config import ModelConfig
+from seqgen.model.sequence_model import SequenceModel
+from seqgen.vocabulary import Field, Vocabulary
+
+ONE_FIELD = Vocabulary((Field("token", 11),), bos_id=1, eos_id=2, pad_id=0, anchors=(5, 7))
+TWO_FIELDS = Vocabulary((Field("a", 7), Field("b", 5)), bos_id=1, eos_id=2, pad_id=0)
+
+
+def tiny_subject(vocabulary=ONE_FIELD, **settings):
+    config = ModelConfig(**{"d_model": 16, "n_layers": 2, "n_heads": 2, "dropout": 0.0} | settings)
+    return Subject(SequenceModel(config, vocabulary), weights="random weights")
+
+
+def patient_clock(**effort):
+    """A clock that waits for what a quick run leaves out."""
+    least = {"seconds": 0.01, "max_repeats": 2, "longest_call": 10.0, "measure_seconds": math.inf}
+    return Clock(Effort(**least | effort), device=torch.device("cpu"))

@@ -1,0 +1,107 @@
+"""Bits per token on held-out pieces, by decoder."""
+
+import json
+
+import pytest
+import torch
+from subjects import patient_clock, tiny_subject
+
+from seqgen.benchmark.measures import likelihood
+from seqgen.benchmark.run import load_subject
+from seqgen.checkpoint import save_model
+from seqgen.config import DataConfig, LimitsConfig, ModelConfig, TokenizerConfig
+from seqgen.data.prepare import prepare
+from seqgen.decoding.held_out import held_out
+from seqgen.errors import UserError
+from seqgen.model.sequence_model import SequenceModel
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    texts = folder / "texts"
+    texts.mkdir()
+    for i in range(60):
+        (texts / f"{i}.txt").write_text(f"{i} " + "abcdefghij"[i % 10] * 40)
+    config = DataConfig(source=str(texts), prepared_dir=str(folder / "prepared"), validation=0.4)
+    return prepare(config, LimitsConfig(), TokenizerConfig(type="bytes")).data
+
+
+@pytest.fixture(scope="module")
+def make_run(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+
+    def make(name, *, seed=0, content="same", **choices):
+        torch.manual_seed(seed)
+        sizes = {"d_model": 16, "n_layers": 1, "n_heads": 2, "dropout": 0.0}
+        model = SequenceModel(ModelConfig(**sizes | choices), data.tokenizer.vocabulary)
+        save_model(folder / name / "model", model, data.tokenizer, step=1)
+        record = {"data": str(data.folder), "data_content": content}
+        (folder / name / "run.json").write_text(json.dumps(record))
+        return folder / name
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def run(make_run):
+    return make_run("run")
+
+
+def measure(subject, *, position=20, clock=None):
+    clock = clock or patient_clock()
+    return {r.variant: r for r in likelihood.measure(subject, clock, batch=1, position=position)}
+
+
+def test_exact_decoders_cost_what_the_parallel_form_does_and_others_nearly(run):
+    records = measure(load_subject(run))
+    assert tuple(records) == likelihood.VARIANTS
+    exact = records["parallel"].bits_per_token
+    assert 4 < exact < 12  # of untrained bytes, 8 or so
+    for name in ("recurrent", "torch"):
+        assert records[name].bits_per_token == pytest.approx(exact, abs=1e-4)
+    rounded = records["torch-bf16"]
+    assert rounded.dtype == "bf16"
+    assert 0 < abs(rounded.bits_per_token - exact) < 0.1
+    assert records["cuda"].note.startswith("not here") or torch.cuda.is_available()
+
+
+def test_a_row_has_bits_or_a_reason(run):
+    for record in measure(load_subject(run)).values():
+        assert (record.bits_per_token is None) == bool(record.note)
+        assert (record.batch, record.median_seconds) == (likelihood.ROWS, None)
+
+
+def test_random_weights_say_nothing():
+    records = measure(tiny_subject()).values()
+    assert {r.note for r in records} == {likelihood.RANDOM}
+
+
+def test_data_that_is_gone_is_said_to_be(run, tmp_path):
+    subject = load_subject(run)
+    assert {r.note for r in measure(subject, position=500).values()} == {likelihood.ABSENT}
+    assert held_out(run, "another tokenizer", rows=1, length=5) is None
+    assert held_out(tmp_path, "no run", rows=1, length=5) is None
+
+
+def test_windows_are_the_beginnings_of_held_out_pieces(run, data):
+    tokens = held_out(run, data.tokenizer.fingerprint(), rows=3, length=12)
+    assert tokens.shape == (3, 12, 1)
+    pieces = data.of_split("validation")[:3]
+    assert tokens.tolist() == [data.read(piece, stop=12).tolist() for piece in pieces]
+
+
+def test_another_run_stands_beside(run, make_run):
+    softmax = make_run("softmax", attention="full", seed=1)
+    subject = load_subject(run, beside=softmax)
+    records = measure(subject)
+    assert records["beside"].bits_per_token != records["parallel"].bits_per_token
+    assert measure(load_subject(run))["beside"].note == likelihood.ALONE
+    assert measure(load_subject(run, beside=run))["beside"].bits_per_token == pytest.approx(
+        records["parallel"].bits_per_token
+    )
+
+
+def test_a_run_of_other_data_is_refused(run, make_run):
+    with pytest.raises(UserError, match="other data"):
+        load_subject(run, beside=make_run("elsewhere", content="other"))
