@@ -7,7 +7,7 @@ from pathlib import Path
 
 from seqgen.benchmark.setting import NOWHERE, Setting
 from seqgen.errors import UserError
-from seqgen.files import write_json
+from seqgen.files import write_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,8 +78,9 @@ KEYS = (*OWN_KEYS, *NOWHERE.to_json())
 
 
 def write_records(path: Path, records: Sequence[Record]) -> None:
-    """Write records as a JSON list, atomically."""
-    write_json(path, [record.to_json() for record in records])
+    """Write records as a JSON list, a line for each, atomically."""
+    lines = ",\n".join(json.dumps(record.to_json()) for record in records)
+    write_bytes(Path(path), f"[\n{lines}\n]\n".encode())
 
 
 def read_records(path: Path) -> list[Record]:

@@ -1,5 +1,7 @@
 """Softmax attention in all its ways: recomputed, with the library's cache, with better ones."""
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -17,7 +19,12 @@ CACHED = {
     "full-preallocated-bf16": ("torch-bf16", torch.bfloat16, 2 * BFLOAT16_TOLERANCE),
     "full-preallocated-int8": ("torch-int8", torch.float32, 0.1),
 }
-GPT2 = {hugging_face.name_of(dtype): dtype for dtype in ("float32", "bf16")}
+# By variant: its dtype, and whether it is compiled.
+GPT2 = {
+    hugging_face.name_of(dtype, compiled=compiled): (dtype, compiled)
+    for dtype in ("float32", "bf16")
+    for compiled in (False, True)
+}
 VARIANTS = (*CACHED, *GPT2, "full-cached", "full-recomputed", "onnx-runtime")
 NO_EXPORT = "not here: seqgen exports no ONNX model yet"
 PATIENCE = 1024  # positions computed again, in a quick run
@@ -47,8 +54,8 @@ def variants(place: Place) -> list[Variant]:
         made = {name: Variant(name, None, note=note) for name in cached}
     else:
         made = _with_cache(place, cache_bytes)
-    for name, dtype in GPT2.items():
-        made[name] = attempt(name, lambda dtype=dtype: _gpt2(place, dtype), dtype=dtype)
+    for name, (dtype, _) in GPT2.items():
+        made[name] = attempt(name, partial(_gpt2, place, name), dtype=dtype)
     made["full-recomputed"] = _recomputed(place)
     made["onnx-runtime"] = Variant("onnx-runtime", None, note=NO_EXPORT)
     return [made[name] for name in VARIANTS]
@@ -89,7 +96,18 @@ def _recomputed(place: Place) -> Variant:
     return Variant("full-recomputed", None if note else run, note=note)
 
 
-def _gpt2(place: Place, dtype: str) -> Variant:
+def _gpt2(place: Place, name: str) -> Variant:
+    dtype, compiled = GPT2[name]
+    note = hugging_face.why_not(place.subject, dtype, compiled=compiled)
+    if compiled and not note and not (place.patient and len(place.last) == 1):
+        note = "skipped: it is compiled anew for each place, which is done for one row only"
+    if note:
+        return Variant(name, None, note=note, dtype=dtype)
     return hugging_face.variant(
-        place.subject, place.last, position=place.position, finish=place.draws.finish, dtype=dtype
+        place.subject,
+        place.last,
+        position=place.position,
+        finish=place.draws.finish,
+        dtype=dtype,
+        compiled=compiled,
     )
