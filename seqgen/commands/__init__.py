@@ -9,7 +9,7 @@ import click
 
 from seqgen.errors import UserError
 
-COMMANDS = ("prepare", "train", "generate", "benchmark")
+COMMANDS = ("prepare", "train", "generate", "evaluate", "show", "listen", "benchmark")
 
 
 class LazyGroup(click.Group):

@@ -30,12 +30,7 @@ def count_model_scores(
     They count the training pieces in every variant, as the model has seen them, as long as these
     hold no more than `MAX_TRAINING_TOKENS`.
     """
-    training, n_tokens = [], 0
-    for piece, variant in _by_variant(data.of_split(TRAIN)):
-        n_tokens += piece.variants[variant][1]
-        if training and n_tokens > MAX_TRAINING_TOKENS:
-            break
-        training.append(data.read(piece, variant=variant)[:, 0])
+    training = [ids[:, 0] for ids in training_ids(data)]
     pieces = [data.read(piece)[:, 0] for piece in held_out]
     vocabulary = data.tokenizer.vocabulary
     losses = count_model_losses(
@@ -51,6 +46,17 @@ def count_model_scores(
         )
         for order, nats in enumerate(losses.nats, start=1)
     ]
+
+
+def training_ids(data: PreparedData) -> list[np.ndarray]:
+    """What count models count: training pieces [T, F] in all variants, within the limit."""
+    training, n_tokens = [], 0
+    for piece, variant in _by_variant(data.of_split(TRAIN)):
+        n_tokens += piece.variants[variant][1]
+        if training and n_tokens > MAX_TRAINING_TOKENS:
+            break
+        training.append(data.read(piece, variant=variant))
+    return training
 
 
 def _by_variant(pieces: Sequence[Piece]) -> list[tuple[Piece, int]]:

@@ -1,0 +1,173 @@
+"""An evaluation command carried out: find the pieces, score, draw a set, write record and page."""
+
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from seqgen.checkpoint import find_run
+from seqgen.commands.outputs import OutputFolder, Row
+from seqgen.commands.prompts import read_prompts
+from seqgen.commands.settings import console, pick_device, progress_bar
+from seqgen.data.corpora import Progress
+from seqgen.decoding import build_decoder, generate
+from seqgen.evaluation.evaluate import Request, choose_sets, evaluate
+from seqgen.evaluation.page.build import build_page
+from seqgen.evaluation.subject import Subject, check_beside, open_subject
+from seqgen.files import write_bytes, write_json
+from seqgen.sampling import Sampling
+from seqgen.training.metrics import read_metrics
+
+RUNS = Path("runs")
+RECORD, PAGE, DRAWN = "evaluation.json", "report.html", "generated"
+PACKAGES = ("torch", "pytorch-fast-transformers", "miditok", "miditoolkit", "symusic", "numpy")
+
+
+def execute(
+    run: str | None,
+    *,
+    data: str | None,
+    generated: str | None,
+    beside: Sequence[str],
+    samples: int,
+    max_tokens: int,
+    targets: int,
+    seed: int,
+    device: str | None,
+    output: str | None,
+) -> None:
+    """Evaluate a run and write the report; an earlier one keeps its numbers under another name."""
+    begin = time.perf_counter()
+    device = pick_device(device)
+    subject = open_subject(Path(run) if run else find_run(RUNS), device=device)
+    rivals = _open_beside(subject, beside, device)
+    folder = Path(output) if output else subject.path / "evaluation"
+    console.print(f"{subject.path} (step {subject.loaded.step})", highlight=False)
+    with progress_bar() as progress:
+        request = Request(
+            data=data,
+            generated=Path(generated) if generated else None,
+            beside=tuple(rivals),
+            targets=targets,
+            seed=seed,
+            metrics=_metrics(subject),
+        )
+        sets = choose_sets(subject, request, progress=progress)
+        if generated is None:
+            drawn = _draw(subject, folder, samples, max_tokens, seed=seed, progress=progress)
+            request = request.with_generated(*drawn)
+        record, material = evaluate(subject, sets, request, progress=progress)
+        record["made"] = _made(seed, device, time.perf_counter() - begin)
+        _keep_earlier(folder)
+        write_json(folder / RECORD, record)  # before the pictures: it took longest
+        write_bytes(folder / PAGE, build_page(record, material, progress=progress).encode())
+    _tell(record, folder)
+
+
+def _draw(
+    subject: Subject, folder: Path, n: int, max_tokens: int, *, seed: int, progress: Progress
+) -> tuple[Path, tuple[str, ...]]:
+    """Draw a set of pieces with default sampling into a new folder beside the report.
+
+    Returns the folder, and why some were not written: no whole note is in them.
+    """
+    loaded, place = subject.loaded, _new_folder(folder)
+    prompt = read_prompts((), loaded.tokenizer, bars=None)[0]
+    rows = [Row(i, prompt) for i in range(n)]
+    decoder = build_decoder(loaded.model)
+    limit = decoder.max_positions
+    max_tokens = max_tokens if limit is None else min(max_tokens, limit - len(prompt.ids))
+    facts = {
+        "run": str(subject.path),
+        "step": loaded.step,
+        "seed": seed,
+        "sampling": vars(Sampling()),
+        "decoder": decoder.name,
+        "weights": "float32",
+        "max_tokens": max_tokens,
+    }
+    written = OutputFolder(place, loaded.tokenizer, facts=facts, pictures=False)
+    steps = generate(
+        decoder, [prompt.ids] * n, sampling=Sampling(), max_tokens=max_tokens, seed=seed
+    )
+    drawn, finished, begin = 0, 0, time.perf_counter()
+    progress("drawing pieces", 0, n)
+    for step in steps:
+        drawn += len(step.rows)
+        for row, token in zip(step.rows, step.tokens, strict=True):
+            rows[row].tokens.append(np.asarray(token))
+        for row in step.finished:
+            rows[row].seconds = time.perf_counter() - begin
+            rows[row].tokens_per_second = drawn / max(rows[row].seconds, 1e-9)
+            written.write(rows[row], ended=row in step.ended)
+            finished += 1
+            progress("drawing pieces", finished, n)
+    return place, tuple(written.failed)
+
+
+def _new_folder(folder: Path) -> Path:
+    place, number = folder / DRAWN, 1
+    while place.exists():
+        number += 1
+        place = folder / f"{DRAWN}-{number}"
+    return place
+
+
+def _open_beside(subject: Subject, paths: Sequence[str], device: str) -> list[Subject]:
+    """Load the runs beside it; one that is not comparable is refused before anything takes time."""
+    rivals = [open_subject(Path(path), device=device) for path in paths]
+    for rival in rivals:
+        check_beside(subject, rival)
+    return rivals
+
+
+def _metrics(subject: Subject) -> list[dict]:
+    path = subject.path / "metrics.jsonl"
+    return read_metrics(path) if path.is_file() else []
+
+
+def _made(seed: int, device: str, seconds: float) -> dict:
+    """How a report came to be, so that it can be made again."""
+    return {
+        "command": shlex.join(["python", "cli.py", *sys.argv[1:]]),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seed": seed,
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "seconds": round(seconds, 1),
+        "versions": {"seqgen": version("seqgen"), "python": platform.python_version()}
+        | {name: version(name) for name in PACKAGES},
+    }
+
+
+def _keep_earlier(folder: Path) -> None:
+    """Give an earlier report of this folder the next free number."""
+    if not (folder / PAGE).exists() and not (folder / RECORD).exists():
+        return
+    number = 1
+    while any((folder / _numbered(name, number)).exists() for name in (PAGE, RECORD)):
+        number += 1
+    for name in (PAGE, RECORD):
+        if (folder / name).exists():
+            (folder / name).rename(folder / _numbered(name, number))
+    console.print(f"the earlier report is now {folder / _numbered(PAGE, number)}", highlight=False)
+
+
+def _numbered(name: str, number: int) -> str:
+    stem, dot, suffix = name.partition(".")
+    return f"{stem}-{number}{dot}{suffix}"
+
+
+def _tell(record: dict, folder: Path) -> None:
+    verdict = record["verdict"]
+    console.print(f"[bold]{verdict['title']}[/bold]", highlight=False)
+    for sentence in verdict["sentences"]:
+        console.print(f"  {sentence['text']}", highlight=False, markup=False)
+    console.print(f"report: {folder / PAGE}; figures: {folder / RECORD}", highlight=False)

@@ -1,0 +1,107 @@
+"""What each token of each piece costs a model, in nats: in windows, whole, and step by step.
+
+Three ways to score the same targets, and their names:
+  windows    each window of the training length begins anew, as in training
+  parallel   whole pieces, all positions at once
+  recurrent  whole pieces, one position per step, as in generation; equal to `parallel`
+
+Legend: B rows, T positions, F fields.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seqgen.evaluation.by_position import PASS
+from seqgen.model.loss import token_nats
+from seqgen.model.sequence_model import SequenceModel
+
+STEPPED_ROWS = 32  # pieces that are stepped through side by side
+WINDOW_TOKENS = 8192  # rows × positions of one pass over windows
+Tell = Callable[[int], None]  # told how many targets more are done
+Curves = list[np.ndarray]  # for each piece, nats [T - 1, F] of its targets
+
+
+@torch.no_grad()
+def score_windows(
+    model: SequenceModel, pieces: Sequence[np.ndarray], *, length: int, tell: Tell
+) -> Curves:
+    """Score pieces [T, F] in windows of `length` targets; every target once."""
+    model.eval()
+    device = next(model.parameters()).device
+    curves = [np.empty((len(ids) - 1, ids.shape[1]), dtype=np.float32) for ids in pieces]
+    cuts = [(i, at) for i, ids in enumerate(pieces) for at in range(0, len(ids) - 1, length)]
+    cuts.sort(key=lambda cut: -min(length, len(pieces[cut[0]]) - 1 - cut[1]))
+    rows = max(1, WINDOW_TOKENS // length)
+    for k in range(0, len(cuts), rows):
+        parts = [pieces[i][at : at + length + 1] for i, at in cuts[k : k + rows]]
+        tokens = np.zeros((len(parts), len(parts[0]), parts[0].shape[1]), dtype=np.int64)
+        for row, part in zip(tokens, parts, strict=True):
+            row[: len(part)] = part
+        batch = torch.from_numpy(tokens).to(device)
+        lengths = torch.tensor([len(part) - 1 for part in parts], device=device)
+        nats = field_nats(model(batch[:, :-1], lengths), batch[:, 1:]).cpu().numpy()
+        for (i, at), part, of_row in zip(cuts[k : k + rows], parts, nats, strict=True):
+            curves[i][at : at + len(part) - 1] = of_row[: len(part) - 1]
+        tell(sum(len(part) - 1 for part in parts))
+    return curves
+
+
+@torch.no_grad()
+def score_parallel(model: SequenceModel, pieces: Sequence[np.ndarray], *, tell: Tell) -> Curves:
+    """Score whole pieces [T, F] in passes of bounded size, each from the state of the last."""
+    model.eval()
+    device = next(model.parameters()).device
+    curves = []
+    for ids in pieces:
+        tokens = torch.from_numpy(ids).to(device)[None]
+        state, parts = None, []
+        for start in range(0, len(ids) - 1, PASS):
+            part = tokens[:, start : start + PASS + 1]
+            hidden, state = model.run(part[:, :-1], state=state, keep_state=True)
+            parts.append(field_nats(model.heads(hidden), part[:, 1:])[0].cpu().numpy())
+            tell(part.shape[1] - 1)
+        curves.append(np.concatenate(parts))
+    return curves
+
+
+@torch.no_grad()
+def score_recurrent(model: SequenceModel, pieces: Sequence[np.ndarray], *, tell: Tell) -> Curves:
+    """Step through whole pieces [T, F], several side by side, with the recurrent form."""
+    recurrent = model.eval().recurrent()
+    curves: Curves = [np.empty(0)] * len(pieces)
+    order = sorted(range(len(pieces)), key=lambda i: -len(pieces[i]))
+    for k in range(0, len(order), STEPPED_ROWS):
+        group = order[k : k + STEPPED_ROWS]
+        sizes = [len(pieces[i]) - 1 for i in group]  # descending
+        state = recurrent.initial_state(len(group))
+        columns = []
+        for t in range(sizes[0]):
+            n_rows = sum(size > t for size in sizes)
+            if n_rows < state.n_rows:
+                state = state.rows(range(n_rows))
+            pair = np.stack([pieces[i][t : t + 2] for i in group[:n_rows]])  # [B, 2, F]
+            tokens = torch.from_numpy(pair).to(recurrent.device)
+            logits, state = recurrent.step(tokens[:, 0], state)
+            scores = tuple(x.unsqueeze(1) for x in logits)
+            columns.append(field_nats(scores, tokens[:, 1:])[:, 0].cpu().numpy())
+            tell(n_rows)
+        for row, (i, size) in enumerate(zip(group, sizes, strict=True)):
+            curves[i] = np.stack([column[row] for column in columns[:size]])
+    return curves
+
+
+def field_nats(logits: Sequence[Tensor], targets: Tensor) -> Tensor:
+    """Nats of each field of each target: logits [B, T, N_f], targets [B, T, F] -> [B, T, F]."""
+    fields = [
+        token_nats([scores], targets[..., f : f + 1]) for f, scores in enumerate(logits)
+    ]  # fields of a token are predicted independently, so the token's nats are their sum
+    return torch.stack(fields, dim=-1)
+
+
+def within_limit(model: SequenceModel, pieces: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Cut pieces where the model's learned positions end; others are not cut."""
+    limit = model.positions.limit
+    return [ids if limit is None else ids[: limit + 1] for ids in pieces]

@@ -1,0 +1,117 @@
+"""From a record and its pictures to HTML. All text is escaped; nothing points outside the file."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from seqgen.evaluation.verdict import LEANING, OVERFITTED, RISE, UNTRAINED_SHARE
+
+THRESHOLDS = {
+    "untrained": UNTRAINED_SHARE,
+    "overfitted": OVERFITTED,
+    "leaning": LEANING,
+    "rise": RISE,
+}
+HERE = Path(__file__).parent
+NOTHING = "—"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture for light and one for dark, each the text of an SVG file; `alt` describes it.
+
+    `caption` stands below it.
+    """
+
+    light: str
+    dark: str
+    alt: str
+    caption: str = ""
+
+    def data(self, theme: str) -> str:
+        """The picture as an address that holds it."""
+        content = (self.light if theme == "light" else self.dark).encode()
+        return "data:image/svg+xml;base64," + base64.b64encode(content).decode()
+
+
+def render(record: Mapping, pictures: Mapping[str, Sequence[Picture]]) -> str:
+    """Return the page of an evaluation.
+
+    Args:
+        record: what `evaluation.json` holds.
+        pictures: by place in the page: "curves", "position", "distributions", "runs", "samples".
+    """
+    style = (HERE / "style.css").read_text()
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            r=record,
+            pictures=pictures,
+            style=style,
+            own=own_entry,
+            chance=_chance,
+            thresholds=THRESHOLDS,
+        )
+        .lstrip()
+    )
+
+
+def own_entry(part: Mapping, form: str = "windows") -> Mapping:
+    """The entry of the evaluated model for a set of pieces."""
+    return next(e for e in part["models"] if e["kind"] == "own" and e["form"] == form)
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number as it stands in a table."""
+    return NOTHING if value is None else f"{value:,.{digits}f}"
+
+
+def amount(value: Mapping | None, digits: int = 3) -> str:
+    """The value of a mean over pieces."""
+    return NOTHING if value is None else number(value["value"], digits)
+
+
+def interval(value: Mapping | None, digits: int = 3) -> str:
+    """Its interval, or nothing."""
+    if value is None or value.get("low") is None:
+        return ""
+    return f"{number(value['low'], digits)} … {number(value['high'], digits)}"
+
+
+def short(value: float | None) -> str:
+    """A number of whatever size, three digits of it."""
+    if value is None:
+        return NOTHING
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def _chance(record: Mapping) -> float:
+    return record["likelihood"]["chance_nats_per_token"]
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    filters = (number, amount, interval, short, duration)
+    environment.filters |= {function.__name__: function for function in filters}
+    return environment

@@ -1,0 +1,154 @@
+"""The pieces that are scored: those of a split, or those of a folder of other files.
+
+Legend: T positions, F fields.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from seqgen.data.batches import held_out_pieces
+from seqgen.data.corpora import Progress, open_corpus
+from seqgen.data.shards import Piece, PreparedData
+from seqgen.data.splits import content_hash
+from seqgen.errors import FileRejected, UserError
+from seqgen.evaluation.scales import Amount, count_file, count_tokens
+from seqgen.tokenizers import Tokenizer
+
+
+@dataclass(frozen=True)
+class Item:
+    """One piece, or the beginning of one.
+
+    Attributes:
+        name: its file, within the corpus.
+        ids: tokens [T, F], BOS and EOS included where the piece begins and ends.
+        path: the file, where it is still there and `ids` are the whole of it.
+    """
+
+    name: str
+    ids: np.ndarray
+    path: Path | None = None
+
+    @property
+    def n_targets(self) -> int:
+        """Tokens but the first, which nothing predicts."""
+        return len(self.ids) - 1
+
+
+@dataclass(frozen=True)
+class PieceSet:
+    """Pieces that one figure is about.
+
+    Attributes:
+        name: "validation", "test", "training sample", or what the folder is called.
+        items: the pieces.
+        n_available: how many there are to choose from.
+        skipped: files that cannot be used, with the reason.
+        is_split: whether they are a split of the run's own data, and not other files.
+        n_known: files that are, to the byte, among those the model was trained on.
+    """
+
+    name: str
+    items: tuple[Item, ...]
+    n_available: int
+    skipped: tuple[tuple[str, str], ...] = ()
+    n_known: int = 0
+    is_split: bool = False
+
+    @property
+    def n_targets(self) -> int:
+        """Predicted tokens of all pieces."""
+        return sum(item.n_targets for item in self.items)
+
+
+def split_set(
+    data: PreparedData, split: str, *, name: str, max_targets: int, at_most: int | None = None
+) -> PieceSet:
+    """Take pieces of a split in the order of their hash, up to `max_targets` and `at_most`.
+
+    They are whole, unless the first alone is longer: it is cut, and not counted in its file.
+    """
+    available = data.of_split(split)
+    whole = {piece.variants[0][0]: piece.variants[0][1] for piece in available}
+    chosen = held_out_pieces(data, split, max_targets=max_targets)[:at_most]
+    root = Path(data.index["source"])
+    items = []
+    for piece in chosen:
+        is_whole = whole[piece.variants[0][0]] == piece.variants[0][1]
+        if items and not is_whole:
+            break  # a part of a piece has no notes to be counted in its file
+        path = _original(root / piece.file, piece) if is_whole else None
+        items.append(Item(piece.file, data.read(piece), path))
+    return PieceSet(name, tuple(items), len(available), is_split=True)
+
+
+def folder_set(
+    source: str,
+    tokenizer: Tokenizer,
+    *,
+    cache: Path,
+    max_targets: int,
+    known: frozenset[str] = frozenset(),
+    progress: Progress,
+) -> PieceSet:
+    """Read files of a folder through the gate and the tokenizer, until `max_targets`.
+
+    They come in the order of their hash, as pieces of a split do, and whole, as there. `known` are
+    hashes of files that were learned from. UserError where no file is usable.
+    """
+    corpus = open_corpus(source, tokenizer.suffixes, cache=cache)
+    vocabulary = tokenizer.vocabulary
+    bos, eos = (vocabulary.special_token(i)[None] for i in (vocabulary.bos_id, vocabulary.eos_id))
+    items, skipped, n_known, room = [], [], 0, max_targets
+    hashes = {file: content_hash(file.read_bytes()) for file in corpus.files}
+    for done, file in enumerate(sorted(hashes, key=hashes.__getitem__), start=1):
+        progress("reading files", done, len(hashes))
+        if room < 1:
+            continue
+        try:
+            ids = np.concatenate([bos, tokenizer.encode(file), eos])
+        except FileRejected as rejected:
+            skipped.append((corpus.label(file), rejected.reason))
+            continue
+        is_whole = len(ids) <= room + 1
+        if items and not is_whole:
+            room = 0
+            continue
+        items.append(Item(corpus.label(file), ids[: room + 1], file if is_whole else None))
+        room -= items[-1].n_targets
+        n_known += hashes[file] in known
+    if not items:
+        raise UserError(
+            f"--data {source}: none of {len(corpus.files)} files can be used; the first, "
+            f"{skipped[0][0]}: {skipped[0][1]}"
+        )
+    return PieceSet(corpus.name, tuple(items), len(corpus.files), tuple(skipped), n_known)
+
+
+def count_items(
+    items: Sequence[Item], tokenizer: Tokenizer, *, progress: Progress
+) -> tuple[list[Amount | None], list[Amount]]:
+    """Count what pieces hold, in their files (None where one is gone or cut) and in their tokens.
+
+    They differ where tokens leave something out: drums, notes that fall together on the grid.
+    """
+    in_files, in_tokens = [], []
+    for done, item in enumerate(items, start=1):
+        in_tokens.append(count_tokens(item.ids, tokenizer))
+        if tokenizer.suffix != ".mid":
+            in_files.append(in_tokens[-1])
+        else:
+            in_files.append(None if item.path is None else count_file(item.path))
+        progress("counting notes", done, len(items))
+    return in_files, in_tokens
+
+
+def _original(path: Path, piece: Piece) -> Path | None:
+    """The file a piece was made of, if it is there unchanged."""
+    try:
+        return path if content_hash(path.read_bytes()) == piece.file_hash else None
+    except OSError:
+        return None

@@ -1,0 +1,146 @@
+"""`evaluate` as a user types it: what it writes, what it refuses, and that nothing is lost."""
+
+import contextlib
+import json
+import sys
+
+import pytest
+from click.testing import CliRunner
+from making import write_songs
+
+from seqgen.commands import cli, main
+
+SMALL = [
+    "model.d_model=16",
+    "model.n_layers=1",
+    "model.n_heads=2",
+    "data.transpose=1",
+    "data.validation=0.2",
+    "data.test=0.2",
+    "train.accelerator=cpu",
+    "train.batch_size=4",
+    "train.context_length=32",
+    "train.max_steps=20",
+    "train.validate_every=10",
+    "train.log_every=1",
+    "train.sample_tokens=0",
+    "train.warmup_steps=2",
+    "train.count_models=false",
+]
+FEW = ["--samples", "3", "--max-tokens", "80", "--device", "cpu"]
+
+
+def invoke(folder, *arguments):
+    with contextlib.chdir(folder):
+        return CliRunner().invoke(cli, arguments, catch_exceptions=False)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Songs, and two runs on them: causal linear attention, and softmax."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    write_songs(folder / "songs", 12, bars=4)
+    write_songs(folder / "others", 3, bars=4, tempo=80.0)
+    for name, extra in (("a", []), ("a-softmax", ["model.attention=full"])):
+        invoke(folder, "train", "data.source=songs", f"run.dir=runs/{name}", *SMALL, *extra)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def report(place):
+    """The report of the first run with the second beside it, and what was said."""
+    result = invoke(place, "evaluate", "runs/a", "--beside", "runs/a-softmax", *FEW)
+    assert result.exit_code == 0
+    return json.loads((place / "runs/a/evaluation/evaluation.json").read_text()), result.output
+
+
+def test_a_report_has_every_part_and_the_page_stands_alone(place, report):
+    record, said = report
+    assert [part["name"] for part in record["likelihood"]["sets"]] == ["validation", "test"]
+    for part in record["likelihood"]["sets"]:
+        forms = {(e["kind"], e["form"]) for e in part["models"]}
+        assert {("own", "windows"), ("own", "whole pieces"), ("beside", "windows")} <= forms
+        assert {"unigram", "bigram", "trigram"} <= {e["name"] for e in part["models"]}
+        assert part["forms"]["agree"]
+        assert part["counted_in"] == "files"
+    assert record["music"]["generated_pieces"] + len(record["generated"]["not_written"]) == 3
+    assert {"notes", "tokens"} <= set(record["copying"])
+    assert record["likelihood"]["beside"][0]["differences"] == []
+    assert record["verdict"]["title"] in said
+    page = (place / "runs/a/evaluation/report.html").read_text()
+    assert "http" not in page.replace("http-equiv", "")
+    assert "<script" not in page
+    for section in ("likelihood", "music", "copying", "validity", "samples", "how"):
+        assert f'id="{section}"' in page
+    files = list((place / "runs/a/evaluation/generated").glob("*.mid"))
+    assert len(files) == record["generated"]["files"]
+
+
+@pytest.fixture
+def plain_page(monkeypatch):
+    """A page without pictures: drawing them takes longest."""
+    name = "seqgen.commands.evaluating.build_page"
+    monkeypatch.setattr(name, lambda record, material, *, progress: record["verdict"]["title"])
+
+
+def test_an_earlier_report_keeps_its_figures_under_another_name(place, plain_page, tmp_path):
+    arguments = ["runs/a", "--data", "others", "--device", "cpu", "-o", str(tmp_path / "out")]
+    invoke(place, "evaluate", *arguments, *FEW)
+    first = (tmp_path / "out/evaluation.json").read_text()
+    drawn = str(tmp_path / "out/generated")
+    said = invoke(place, "evaluate", *arguments, "--generated", drawn).output
+    assert (tmp_path / "out/evaluation-1.json").read_text() == first
+    assert (tmp_path / "out/report-1.html").is_file()
+    assert "report-1.html" in said.replace("\n", "")
+    again = json.loads((tmp_path / "out/evaluation.json").read_text())
+    assert again["likelihood"]["sets"] == json.loads(first)["likelihood"]["sets"]
+
+
+def test_other_files_are_a_set_of_their_own_and_known_ones_are_told(place, plain_page, tmp_path):
+    out = str(tmp_path / "out")
+    invoke(place, "evaluate", "runs/a", "--data", "songs", "-o", out, *FEW)
+    record = json.loads((tmp_path / "out/evaluation.json").read_text())
+    part, own = record["likelihood"]["sets"]
+    assert (own["name"], own["is_split"]) == ("validation", True)
+    assert record["music"]["real"].startswith("songs")
+    assert "validation" not in record["music"]["real"]
+    assert (part["name"], part["is_split"], part["pieces"]) == ("songs", False, 12)
+    assert 0 < part["training_files_among_them"] < 12
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["runs/none"], "no run runs/none"),
+        (["runs/a", "--data", "nowhere"], "no such folder"),
+        (["runs/a", "--generated", "nowhere"], "no such folder"),
+        (["runs/a", "--generated", "runs/a/model"], "holds no .mid or .midi file"),
+        (["runs/a", "--beside", "runs/other"], "another tokenizer"),
+    ],
+)
+def test_mistakes_get_one_sentence_and_leave_nothing(place, arguments, said, monkeypatch, capsys):
+    if "runs/other" in arguments and not (place / "runs/other").exists():
+        settings = ["data.source=songs", "run.dir=runs/other", "tokenizer.type=tsd"]
+        invoke(place, "train", *SMALL, *settings)
+    before = sorted(place.rglob("*"))
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(sys, "argv", ["seqgen", "evaluate", *arguments, "--device", "cpu"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    assert said in capsys.readouterr().err
+    assert sorted(place.rglob("*")) == before
+
+
+def test_text_is_evaluated_in_bits_per_byte_without_music(tmp_path):
+    (tmp_path / "poem.txt").write_text("tell me a line of verse & prose\n" * 200)
+    settings = ["data.source=poem.txt", "tokenizer.type=bytes", "run.dir=runs/t"]
+    invoke(tmp_path, "train", *SMALL, "data.transpose=0", *settings)
+    assert invoke(tmp_path, "evaluate", "runs/t", *FEW).exit_code == 0
+    record = json.loads((tmp_path / "runs/t/evaluation/evaluation.json").read_text())
+    own = record["likelihood"]["sets"][0]["models"][0]
+    assert own["bits_per_byte"]["value"] == pytest.approx(own["bits_per_token"]["value"], rel=0.02)
+    assert own["bits_per_note"] is None
+    assert "text" in record["music"]["left_out"]
+    assert set(record["copying"]) == {"tokens"}
+    assert "bits per byte" in (tmp_path / "runs/t/evaluation/report.html").read_text()

@@ -1,0 +1,137 @@
+"""Likelihood: every target once in each form, the forms equal, scales that are what they say."""
+
+from math import log
+
+import numpy as np
+import pytest
+import torch
+from making import random_tokens
+
+from seqgen.evaluation.likelihood import score_parallel, score_recurrent, score_windows
+from seqgen.evaluation.piece_sets import Item, PieceSet
+from seqgen.evaluation.scales import Amount, gap_between, mean_of
+from seqgen.evaluation.scoring import Material, compare_forms, entry, paired
+from seqgen.model.loss import token_nats
+
+
+def pieces_of(vocabulary, *lengths):
+    return [random_tokens(vocabulary, 1, n, seed=n)[0].numpy() for n in lengths]
+
+
+def nats(model, ids):
+    """One forward pass over everything."""
+    tokens = torch.from_numpy(ids)[None]
+    with torch.no_grad():
+        return token_nats(model(tokens[:, :-1]), tokens[:, 1:])[0].numpy()
+
+
+def quiet(_):
+    return
+
+
+def test_windows_score_every_target_from_its_window_alone(tiny, toy_vocabulary):
+    model, pieces = tiny(toy_vocabulary), pieces_of(toy_vocabulary, 23, 7, 2, 40)
+    told = []
+    curves = score_windows(model, pieces, length=10, tell=told.append)
+    assert sum(told) == sum(len(ids) - 1 for ids in pieces)
+    for ids, curve in zip(pieces, curves, strict=True):
+        assert curve.shape == (len(ids) - 1, 3)
+        for at in range(0, len(ids) - 1, 10):
+            expected = nats(model, ids[at : at + 11])
+            np.testing.assert_allclose(curve[at : at + 10].sum(axis=1), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("attention", ["causal-linear", "full"])
+def test_both_forms_score_whole_pieces_alike_and_by_field(tiny, toy_vocabulary, attention):
+    model = tiny(toy_vocabulary, attention=attention)
+    pieces = pieces_of(toy_vocabulary, 9, 31, 2, 31, 18)
+    parallel = score_parallel(model, pieces, tell=quiet)
+    recurrent = score_recurrent(model, pieces, tell=quiet)
+    for ids, a, b in zip(pieces, parallel, recurrent, strict=True):
+        np.testing.assert_allclose(a.sum(axis=1), nats(model, ids), rtol=1e-4)
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+
+
+class Subject:
+    """As much of a run as comparing forms needs."""
+
+    def __init__(self, model, context_length):
+        self.context_length = context_length
+        self.loaded = self
+        self.model = model
+
+
+def material_of(pieces, *, notes=(), in_files=None):
+    items = tuple(Item(f"{i}.mid", ids) for i, ids in enumerate(pieces))
+    amounts = [Amount(notes=n, seconds=2.0 * n) for n in notes] or [Amount()] * len(pieces)
+    return Material(PieceSet("held out", items, len(items)), in_files or amounts, amounts)
+
+
+def test_forms_that_differ_are_told(tiny, plain_vocabulary):
+    model, pieces = tiny(plain_vocabulary), pieces_of(plain_vocabulary, 30, 12)
+    parallel = score_parallel(model, pieces, tell=quiet)
+    subject, material = Subject(model, 8), material_of(pieces)
+
+    def compare(curves):
+        return compare_forms(subject, material, curves, progress=lambda *_: None, what="x")
+
+    assert compare(parallel)["agree"]
+    assert compare(parallel)["targets"] == 29 + 11
+    parallel[1][5] += 0.1
+    wrong = compare(parallel)
+    assert not wrong["agree"]
+    assert wrong["largest_difference_nats"] == pytest.approx(0.1, rel=1e-3)
+
+
+def test_bits_per_note_leave_special_tokens_out_and_tokens_keep_them(plain_vocabulary):
+    ids = np.array([[1], [5], [6], [2]])  # BOS, two tokens, EOS
+    curves = [np.array([[1.0], [2.0], [4.0]])]
+    scored = entry("m", curves, material_of([ids], notes=[3]), plain_vocabulary, kind="own")
+    assert scored["nats_per_token"] == {"value": 7 / 3, "low": None, "high": None}
+    assert scored["bits_per_note"]["value"] == pytest.approx((1 + 2) / log(2) / 3)
+    assert scored["bits_per_second"]["value"] == pytest.approx((1 + 2) / log(2) / 6)
+    assert scored["bits_per_byte"] is None
+
+
+def test_files_count_where_all_are_there_and_tokens_do_otherwise(plain_vocabulary):
+    ids = np.array([[1], [5], [2]])
+    curves = [np.array([[1.0], [1.0]])] * 2
+
+    def per_note(in_files):
+        material = material_of([ids, ids], notes=[2, 2], in_files=in_files)
+        return entry("m", curves, material, plain_vocabulary, kind="own")["bits_per_note"]["value"]
+
+    assert per_note([Amount(notes=4), Amount(notes=4)]) == pytest.approx(per_note(None) / 2)
+    assert per_note([Amount(notes=4), None]) == pytest.approx(per_note(None))
+
+
+def test_a_piece_cut_by_learned_positions_has_no_bits_per_note(plain_vocabulary):
+    ids = np.array([[1], [5], [6], [2]])
+    scored = entry(
+        "m", [np.ones((2, 1))], material_of([ids], notes=[3]), plain_vocabulary, kind="own"
+    )
+    assert scored["targets"] == 2
+    assert scored["bits_per_note"] is None
+
+
+def test_intervals_hold_the_mean_and_shrink_to_it_where_pieces_are_alike():
+    rng = np.random.default_rng(0)
+    spread = mean_of(rng.normal(10, 2, 40), np.full(40, 5))
+    assert spread.low < spread.value < spread.high
+    assert spread.high - spread.low == pytest.approx(2 * 1.96 * 0.4 / 40**0.5, rel=0.4)
+    alike = mean_of([4.0, 8.0], [2, 4])
+    assert (alike.low, alike.value, alike.high) == (2.0, 2.0, 2.0)
+    assert mean_of([4.0], [2]).low is None
+    assert mean_of([4.0], [0]) is None
+
+
+def test_a_gap_is_the_first_set_minus_the_second():
+    gap = gap_between([[6.0, 6.0], [2.0, 2.0]], [[2, 2], [2, 2]])
+    assert (gap.low, gap.value, gap.high) == (2.0, 2.0, 2.0)
+
+
+def test_pieces_are_paired():
+    a = [np.array([[1.0], [1.0]]), np.array([[5.0]])]
+    b = [np.array([[0.5], [0.5]]), np.array([[4.5]])]
+    difference = paired(a, b)
+    assert (difference["low"], difference["value"], difference["high"]) == (0.5, 0.5, 0.5)
