@@ -46,7 +46,10 @@ setup(
     description="Train a causal-linear Transformer on sequences, generate with it as an RNN",
     python_requires=">=3.11",
     packages=find_packages(include=["seqgen", "seqgen.*"]),
-    package_data={"seqgen.native": ["*.cpp", "*.h"]},
+    package_data={
+        "seqgen.native": ["*.cpp", "*.h"],
+        "seqgen.evaluation.page": ["*.j2", "*.css"],
+    },
     ext_modules=native_operators(),
     install_requires=[
         "torch>=2.13",
@@ -54,6 +57,7 @@ setup(
         "numpy>=2.0",
         "miditoolkit>=1.0.1",
         "click>=8.1",
+        "jinja2>=3.1",
         "matplotlib>=3.9",
         "miditok>=3.1",
         "pydantic>=2.10",
