@@ -1,1 +1,1 @@
-"""What the two forms cost, measured: decode, prefill, attention, training, memory, endless."""
+"""What the two forms cost, measured: steps, prompts, attention, training, memory, jobs, bits."""

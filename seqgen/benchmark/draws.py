@@ -19,14 +19,14 @@ SAMPLING = Sampling(temperature=1.0, top_k=40)
 class Draws:
     """One sampler and B streams."""
 
-    def __init__(self, subject: Subject, batch: int):
+    def __init__(self, subject: Subject, batch: int, *, sampling: Sampling = SAMPLING):
         vocabulary = subject.model.vocabulary
         self.slots = torch.arange(batch, device=subject.device)
         self._listed = list(range(batch))
         self._sampler = Sampler(vocabulary, batch, device=subject.device)
         prompt = np.full((1, len(vocabulary.sizes)), vocabulary.bos_id)
         for slot in self._listed:
-            self._sampler.enter(slot, SAMPLING, seed=(0, slot), prompt=prompt)
+            self._sampler.enter(slot, sampling, seed=(0, slot), prompt=prompt)
 
     def finish(self, logits: Sequence[Tensor]) -> Tensor:
         """Draw from logits [B, N_f] by field -> ids [B, F]."""

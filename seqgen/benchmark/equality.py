@@ -39,7 +39,7 @@ def check_equal(
         difference = float((got - wanted).abs().max())
         scale = max(1.0, float(wanted.abs().max()))
         # Written so that a difference of NaN fails.
-        allowed = tolerance or TOLERANCES.get(wanted.device.type, 5e-3)
+        allowed = TOLERANCES.get(wanted.device.type, 5e-3) if tolerance is None else tolerance
         if not difference <= allowed * scale:
             raise OutputsDiffer(
                 f"{name} and {reference_name} should compute the same but differ by "

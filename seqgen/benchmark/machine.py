@@ -11,6 +11,7 @@ import torch
 PACKAGES = ("seqgen", "torch", "pytorch-fast-transformers", "transformers", "triton", "numpy")
 CPU_INFO, MEMORY_INFO = Path("/proc/cpuinfo"), Path("/proc/meminfo")
 FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile")
+THREADS = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "OMP_PROC_BIND", "GOMP_CPU_AFFINITY")
 UNKNOWN_BYTES = 4 * 2**30  # taken to be free where the system does not say
 
 
@@ -22,7 +23,8 @@ def device_name(device: torch.device) -> str:
 def available_bytes(device: torch.device) -> int:
     """Say how much memory is to be had on a device."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + kept
     for line in _lines(MEMORY_INFO):
         if line.startswith("MemAvailable:"):
             return 1024 * int(line.split()[1])
@@ -45,6 +47,11 @@ def hardware() -> dict[str, object]:
         "instructions": [name for name in FEATURES if name in flags],
         "memory_gib": round(int(total) / 2**20),
     }
+
+
+def environment() -> dict[str, str]:
+    """Name what is set in the environment that changes how threads work."""
+    return {name: os.environ[name] for name in THREADS if name in os.environ}
 
 
 @cache

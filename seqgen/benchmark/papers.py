@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from seqgen.benchmark.records import Record
+from seqgen.benchmark.records import PUBLISHED, Record
 from seqgen.benchmark.setting import Setting
 from seqgen.benchmark.subject import Subject
 from seqgen.benchmark.timing import Clock
@@ -16,13 +16,12 @@ from seqgen.config import ModelConfig
 from seqgen.model.sequence_model import SequenceModel
 from seqgen.vocabulary import Field, Vocabulary
 
-PUBLISHED = "published"  # how the notes of such records begin
 HSIAO = "Hsiao et al. 2021"
 KATHAROPOULOS = "Katharopoulos et al. 2020"
 
 
 @dataclass(frozen=True)
-class Figure:
+class PublishedFigure:
     """What a paper says.
 
     Attributes:
@@ -60,7 +59,7 @@ class Job:
     fields: dict[str, int]
     batches: dict[str, tuple[int, ...]]
     source: str
-    figures: tuple[Figure, ...]
+    figures: tuple[PublishedFigure, ...]
 
 
 def _images(n_layers: int) -> ModelConfig:
@@ -76,16 +75,16 @@ def _images(n_layers: int) -> ModelConfig:
     )
 
 
-def _throughputs(n_tokens: int, **images_per_second: float) -> tuple[Figure, ...]:
+def _throughputs(n_tokens: int, **images_per_second: float) -> tuple[PublishedFigure, ...]:
     return tuple(
-        Figure(way.replace("_", "-"), n_tokens * rate, hardware="a GPU", batch=0)
+        PublishedFigure(way.replace("_", "-"), n_tokens * rate, hardware="a GPU", batch=0)
         for way, rate in images_per_second.items()
     )
 
 
-def _latencies(n_tokens: int, **seconds: float) -> tuple[Figure, ...]:
+def _latencies(n_tokens: int, **seconds: float) -> tuple[PublishedFigure, ...]:
     return tuple(
-        Figure(way.replace("_", "-"), n_tokens / taken, hardware="a CPU", seconds=taken)
+        PublishedFigure(way.replace("_", "-"), n_tokens / taken, hardware="a CPU", seconds=taken)
         for way, taken in seconds.items()
     )
 
@@ -116,7 +115,7 @@ JOBS = (
         },
         batches={"cpu": (1, 16), "cuda": (1, 256)},
         source=HSIAO,
-        figures=(Figure("linear", 68.4, hardware="NVIDIA RTX 2080 Ti", seconds=20.9),),
+        figures=(PublishedFigure("linear", 68.4, hardware="NVIDIA RTX 2080 Ti", seconds=20.9),),
     ),
     Job(
         name="mnist",
@@ -157,7 +156,7 @@ def published(job: Job, clock: Clock) -> list[Record]:
     return [
         clock.untimed(
             f"{job.name}/{PUBLISHED}-{figure.way}",
-            measure="job",
+            measure="papers",
             batch=figure.batch,
             position=job.n_tokens,
             threads=0,

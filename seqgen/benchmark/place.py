@@ -45,7 +45,7 @@ class Place:
         """Tokens before the step."""
         return self.tokens.shape[1] - 1
 
-    def pooled(self, name: str, pool: Pool, *, dtype: str) -> Variant:
+    def pooled(self, name: str, pool: Pool, *, dtype: str, grows: bool) -> Variant:
         """Make a variant of steps of a pool that stands here, warmed up."""
         begin = partial(pool.write, self.draws.slots, self.state)
         begin()
@@ -55,7 +55,7 @@ class Place:
             prepare()
             self.draws.advance(pool, self.last)
         run = lambda _: self.draws.advance(pool, self.last)  # noqa: E731
-        return Variant(name, run, prepare, dtype=dtype)
+        return Variant(name, run, prepare, dtype=dtype, grows=grows)
 
 
 def why_not(subject: Subject, name: str, *, patient: bool) -> str:

@@ -3,10 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from seqgen.benchmark.papers import JOBS
 from seqgen.benchmark.timing import Effort
 
 # The other measures are about one row.
-BATCHED = ("decode", "step", "prefill", "attention", "training", "job")
+BATCHED = ("decode", "step", "prefill", "attention", "training", "job", "papers")
+THEIRS = 0  # rows: as many as a paper's job names for a device
+PAPERS = tuple(sorted(job.n_tokens for job in JOBS))
+OWN_POSITIONS = ("floor", "papers")  # which are no choice
 
 
 @dataclass(frozen=True)
@@ -31,26 +35,28 @@ THOROUGH = Plan(
         "training": (256, 1024),
         "memory": (256, 1024, 4096, 16384),
         "job": (1024,),
+        "papers": PAPERS,
         "likelihood": (256,),
         "endless": (100_000,),
     },
-    batches=dict.fromkeys(BATCHED, (1, 8)) | {"decode": (1, 8, 64)},
+    batches=dict.fromkeys(BATCHED, (1, 8)) | {"decode": (1, 8, 64), "papers": (THEIRS,)},
     effort=Effort(seconds=3.0, max_repeats=200, longest_call=20.0),
 )
 QUICK = Plan(
     positions={
         "floor": (1,),
         "decode": (128, 512, 2048),
-        "step": (512,),
+        "step": (128, 512),
         "prefill": (16, 64),
         "attention": (512, 2048),
         "training": (64, 128),
         "memory": (128, 1024, 4096),
-        "job": (128,),
+        "job": (64, 128),
+        "papers": PAPERS,
         "likelihood": (128,),
         "endless": (1500,),
     },
-    batches={},
+    batches={"papers": (THEIRS,)},
     effort=Effort(seconds=0.35, max_repeats=20, longest_call=2.5, measure_seconds=8.0),
 )
 FULL = Plan(
@@ -63,6 +69,7 @@ FULL = Plan(
         "training": (256, 1024, 4096, 16384),
         "memory": (256, 1024, 4096, 16384, 65536),
         "job": (1024, 4096),
+        "papers": PAPERS,
         "likelihood": (256, 1024),
         "endless": (100_000,),
     },
@@ -73,6 +80,7 @@ FULL = Plan(
         "attention": (1, 4),
         "training": (1, 8),
         "job": (1, 16),
+        "papers": (THEIRS,),
     },
     effort=Effort(seconds=1.0, max_repeats=100, longest_call=10.0),
 )
@@ -92,6 +100,6 @@ def make_plan(
         plan = replace(plan, batches=dict.fromkeys(BATCHED, rows))
     if positions:
         places = tuple(sorted(set(positions)))
-        positions = dict.fromkeys(plan.positions, places) | {"floor": plan.positions["floor"]}
-        plan = replace(plan, positions=positions)
+        own = {name: plan.positions[name] for name in OWN_POSITIONS}
+        plan = replace(plan, positions=dict.fromkeys(plan.positions, places) | own)
     return plan

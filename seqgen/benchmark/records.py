@@ -9,6 +9,8 @@ from seqgen.benchmark.setting import NOWHERE, Setting
 from seqgen.errors import UserError
 from seqgen.files import write_bytes
 
+PUBLISHED = "published"  # then a colon: how the note of a figure begins that is from a paper
+
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
@@ -35,9 +37,11 @@ class Record:
         bits_per_token: on held-out tokens (likelihood).
         repeats: calls behind the median.
         samples: seconds of each of them, in their order.
-        note: why there is no value; or, beginning with "published: ", whose figure it is, measured
-            elsewhere and with other code (then there are no repeats or samples, 0 threads, and 0
-            rows where their number is not known).
+        targets: held-out tokens that were predicted (likelihood).
+        note: why there is no value; what stands beside it and how sure the difference is
+            (likelihood); or, beginning with "published: ", whose figure it is, measured elsewhere
+            and with other code (then there are no repeats or samples, 0 threads, and 0 rows where
+            their number is not known).
         setting: the model, the machine, the versions and the command.
     """
 
@@ -57,6 +61,7 @@ class Record:
     share_of_floor: float | None = None
     bits_per_token: float | None = None
     repeats: int | None = None
+    targets: int | None = None
     samples: tuple[float, ...] = ()
     note: str = ""
     setting: Setting = field(default=NOWHERE, compare=False)

@@ -1,6 +1,7 @@
 """The benchmark as a whole: which model, which places, in which order."""
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -15,6 +16,7 @@ from seqgen.benchmark.measures import (
     job,
     likelihood,
     memory,
+    papers,
     prefill,
     step,
     training,
@@ -40,13 +42,16 @@ MEASURES: dict[str, ModuleType] = {
     "training": training,
     "memory": memory,
     "job": job,
+    "papers": papers,
     "likelihood": likelihood,
     "endless": endless,
 }
 NEED_POSITIONS = ("decode", "step", "prefill", "training")  # where tokens are embedded
+MOST_CHECKED = 64  # rows; more of them are computed in the same way
 CHECKED_LENGTH = 48  # where outputs are compared: long enough to matter, and quick
 
 Tell = Callable[[str, int, int], None]
+Keep = Callable[[Sequence[Record]], None]
 
 
 def load_subject(target: Path, *, device: str = "cpu", beside: Path | None = None) -> Subject:
@@ -61,6 +66,11 @@ def load_subject(target: Path, *, device: str = "cpu", beside: Path | None = Non
         UserError: nothing there, or not readable, or the two runs cannot be compared.
     """
     if beside is not None:
+        if target.is_file():
+            raise UserError(
+                f"--beside sets the likelihood of two trained runs side by side, and {target} is "
+                f"a configuration: name a RUN, as in `benchmark runs/mine --beside {beside}`"
+            )
         check_beside(open_subject(target), open_subject(beside))
     if target.is_dir():
         model = load_model(target, device=device).model
@@ -90,6 +100,7 @@ def run_benchmark(
     only: Sequence[str] = (),
     tell: Tell = lambda measure, done, total: None,
     setting: Setting = NOWHERE,
+    keep: Keep = lambda records: None,
 ) -> list[Record]:
     """Check and measure, one measure after the other.
 
@@ -99,22 +110,29 @@ def run_benchmark(
         only: names of measures; none: all.
         tell: is called with a measure's name and how many of its places are done, of how many.
         setting: stands beside each number.
+        keep: is called with the records of each measure as soon as it is finished.
 
     Raises:
         OutputsDiffer: two variants that should compute the same do not.
     """
     clock = Clock(plan.effort, device=subject.device, setting=setting)
     records: list[Record] = []
+    reading = cache(lambda: _of_floor(records) or floor.measure_reading(subject))
     for name in [name for name in MEASURES if not only or name in only]:
         batches = plan.batches.get(name, (1,))
         cells = [(batch, position) for batch in batches for position in plan.positions[name]]
         tell(name, 0, len(cells))
-        _check(subject, clock, name, batch=max(batches), positions=plan.positions[name])
+        for batch in sorted({min(b, MOST_CHECKED) for b in batches}):
+            _check(subject, clock, name, batch=batch, positions=plan.positions[name])
+        found: list[Record] = []
         for done, (batch, position) in enumerate(cells, start=1):
-            records += _measure(subject, clock, name, batch=batch, position=position)
+            found += _measure(subject, clock, name, batch=batch, position=position)
             tell(name, done, len(cells))
-        records += _afterwards(subject, clock, name)
-    return _with_shares(records, subject)
+        found += _afterwards(subject, clock, name)
+        found = _with_shares(found, subject, reading)
+        records += found
+        keep(found)
+    return records
 
 
 def _check(
@@ -134,12 +152,17 @@ def _afterwards(subject: Subject, clock: Clock, name: str) -> list[Record]:
     return afterwards(subject, clock) if afterwards else []
 
 
-def _with_shares(records: list[Record], subject: Subject) -> list[Record]:
+def _with_shares(
+    records: list[Record], subject: Subject, reading: Callable[[], list[Record]]
+) -> list[Record]:
     """Set steps beside the machine's floor, which is measured in any case, if only briefly."""
     if not any(record.measure in STEPS and record.repeats for record in records):
         return records
-    measured = [record for record in records if record.measure == "floor"]
-    return with_shares(records, subject, floor=measured or floor.measure_reading(subject))
+    return with_shares(records, subject, floor=reading())
+
+
+def _of_floor(records: Sequence[Record]) -> list[Record]:
+    return [record for record in records if record.measure == "floor"]
 
 
 def _measure(

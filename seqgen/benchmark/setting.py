@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 
-from seqgen.benchmark.machine import device_name, hardware, versions
+from seqgen.benchmark.machine import device_name, environment, hardware, versions
 from seqgen.benchmark.subject import Subject
 
 SIZES = ("n_layers", "n_heads", "d_model", "d_ff", "input_window", "feature_map", "positions")
@@ -18,19 +18,31 @@ class Setting:
         hardware: processor, cores, its instructions and memory; of the machine, also beside a GPU.
         versions: of Python and of each package that takes part.
         sizes: of the model, its parameters, and whether its weights were trained.
+        environment: what is set there of how threads work.
         command: what was typed.
+        revision: the commit that was run; nothing where that is not known.
     """
 
     device: str = ""
     hardware: Mapping[str, object] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     sizes: Mapping[str, object] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
     command: str = ""
+    revision: str | None = None
 
     @classmethod
-    def here(cls, subject: Subject, *, command: str) -> "Setting":
+    def here(cls, subject: Subject, *, command: str = "", revision: str | None = None) -> "Setting":
         """Describe this machine and a subject."""
-        return cls(device_name(subject.device), hardware(), versions(), sizes_of(subject), command)
+        return cls(
+            device=device_name(subject.device),
+            hardware=hardware(),
+            versions=versions(),
+            sizes=sizes_of(subject),
+            environment=environment(),
+            command=command,
+            revision=revision,
+        )
 
     @classmethod
     def of_json(cls, values: Mapping) -> "Setting":

@@ -208,10 +208,14 @@ class Subject:
     def cache_at(self, position: int, n_rows: int) -> LayerStates:
         """Make a KV cache of `position` tokens: a short one, repeated."""
         times = -(-position // self._prefix)
-        short = self.cache_after(self.random_tokens(n_rows, self._prefix))
         return [
-            [x.repeat(1, 1, times, 1)[:, :, :position].contiguous() for x in kv] for kv in short
+            [x.repeat(1, 1, times, 1)[:, :, :position].contiguous() for x in kv]
+            for kv in self.short_cache(n_rows)
         ]
+
+    def short_cache(self, n_rows: int) -> LayerStates:
+        """Make the KV cache from which those of any position are made."""
+        return self.cache_after(self.random_tokens(n_rows, self._prefix))
 
     def cache_bytes(self, position: int, n_rows: int) -> int:
         """Foresee the bytes of a KV cache."""

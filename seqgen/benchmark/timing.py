@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,11 @@ from seqgen.benchmark.records import Record
 from seqgen.benchmark.setting import NOWHERE, Setting
 
 LIBRARY = "library"  # the variant that the others are compared with
+# Seconds. A shorter call is timed after an untimed one of the same variant, as steps follow each
+# other in generation: else it would find what the other variants left in the caches.
+SHORT = 0.05
+
+Samples = dict[str, list[float]]  # seconds of each call, by variant
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,7 @@ class Variant:
         prepare: makes the input of one call, outside the timed part.
         note: where `run` is None, the reason.
         dtype: of what is computed with.
+        grows: whether a call takes longer at a later position.
     """
 
     name: str
@@ -32,6 +39,7 @@ class Variant:
     prepare: Callable[[], Any] = lambda: None
     note: str = ""
     dtype: str = "float32"
+    grows: bool = True
 
 
 @dataclass(frozen=True)
@@ -41,7 +49,8 @@ class Effort:
     Attributes:
         seconds: for the repeats of one variant in one place.
         max_repeats: the most repeats, however short a call is.
-        longest_call: a call that would take more seconds than this is not made.
+        longest_call: a call foreseen to take more seconds than this is not made, and a first call
+            that did is not repeated.
         measure_seconds: no further place of a measure is begun after so many.
     """
 
@@ -57,6 +66,15 @@ def attempt(name: str, make: Callable[[], Variant], *, dtype: str = "float32") -
         return make()
     except Exception as error:
         return Variant(name, None, note=out_of_memory(error), dtype=dtype)
+
+
+@contextmanager
+def _or_note(name: str, notes: dict[str, str]) -> Iterator[None]:
+    """Note it where memory runs out."""
+    try:
+        yield
+    except Exception as error:
+        notes[name] = out_of_memory(error)
 
 
 def out_of_memory(error: Exception) -> str:
@@ -83,7 +101,14 @@ class Clock:
         return math.isinf(self._effort.measure_seconds)
 
     def records(
-        self, variants: Sequence[Variant], *, measure: str, batch: int, position: int, tokens: int
+        self,
+        variants: Sequence[Variant],
+        *,
+        measure: str,
+        batch: int,
+        position: int,
+        tokens: int,
+        whole: bool = False,
     ) -> list[Record]:
         """Time the variants against each other.
 
@@ -91,22 +116,24 @@ class Clock:
             variants: those that compute the same, or stand for it.
             measure, batch, position: the place, as in `Record`; go through positions upwards.
             tokens: how many tokens one call handles, summed over rows.
+            whole: a call is thousands of steps, so that one counts, and is not warmed up.
 
         Returns:
             One record per variant, also for those that could not or should not run.
         """
         late = self._late(measure)
         notes = {
-            v.name: v.note or late or self._too_long(measure, v.name, batch, position)
-            for v in variants
+            v.name: v.note or late or self._too_long(v, measure, batch, position) for v in variants
         }
-        samples, failed = self._time([v for v in variants if not notes[v.name]])
+        timed = [v for v in variants if not notes[v.name]]
+        samples, failed = self._time_whole(timed) if whole else self._time(timed)
         notes |= failed
         medians = {name: float(np.median(seconds)) for name, seconds in samples.items()}
         for name, median in medians.items():
             self._last[measure, name, batch] = (position, median)
         # One call, and not warmed up: a busy moment would make everything else look fast.
-        library = medians[LIBRARY] if len(samples.get(LIBRARY, ())) > 1 else None
+        counts = whole or len(samples.get(LIBRARY, ())) > 1
+        library = medians.get(LIBRARY) if counts else None
         places = {
             v.name: self._place(measure, v.name, batch, position) | {"dtype": v.dtype}
             for v in variants
@@ -160,18 +187,19 @@ class Clock:
             return ""
         return f"skipped: the {self._effort.measure_seconds:.0f} s for {measure} were over"
 
-    def _too_long(self, measure: str, variant: str, batch: int, position: int) -> str:
+    def _too_long(self, variant: Variant, measure: str, batch: int, position: int) -> str:
         """Say how long a call would take, growing with the position, if that is too long."""
-        if (measure, variant, batch) not in self._last:
+        place = measure, variant.name, batch
+        if place not in self._last or not variant.grows:
             return ""
-        last_position, seconds = self._last[measure, variant, batch]
+        last_position, seconds = self._last[place]
         expected = seconds * position / last_position
         if expected <= self._effort.longest_call:
             return ""
-        self._last[measure, variant, batch] = (position, expected)
+        self._last[place] = (position, expected)
         return f"skipped: {expected:.0f} s a call or more"
 
-    def _time(self, variants: Sequence[Variant]) -> tuple[dict[str, list[float]], dict[str, str]]:
+    def _time(self, variants: Sequence[Variant]) -> tuple[Samples, dict[str, str]]:
         """Warm up, then repeat round by round; a slow variant takes part in fewer rounds.
 
         There are at least two repeats, but a first call longer than allowed stays the only one.
@@ -179,30 +207,46 @@ class Clock:
         Returns:
             The seconds of each variant, and notes on those that ran out of memory instead.
         """
-        samples: dict[str, list[float]] = {}
+        samples: Samples = {}
         failed: dict[str, str] = {}
-        repeats = {}
+        repeats, short = {}, set()
         for v in variants:
-            try:
-                repeats[v.name], samples[v.name] = self._warm_up(v)
-            except Exception as error:
-                failed[v.name] = out_of_memory(error)
+            with _or_note(v.name, failed):
+                repeats[v.name], samples[v.name], typical = self._warm_up(v)
+                if typical < SHORT:
+                    short.add(v.name)
         n_rounds = max(repeats.values(), default=0)
         for i in range(n_rounds):
             for v in variants:
                 n = repeats.get(v.name, 0)
-                if (i + 1) * n // n_rounds > i * n // n_rounds:
+                if v.name in failed or (i + 1) * n // n_rounds == i * n // n_rounds:
+                    continue
+                with _or_note(v.name, failed):
+                    if v.name in short:
+                        self._once(v)
                     samples[v.name].append(self._once(v))
+        return {name: taken for name, taken in samples.items() if name not in failed}, failed
+
+    def _time_whole(self, variants: Sequence[Variant]) -> tuple[Samples, dict[str, str]]:
+        """Call each once, and once more if that was short; as `_time` returns it."""
+        samples: Samples = {}
+        failed: dict[str, str] = {}
+        for v in variants:
+            with _or_note(v.name, failed):
+                samples[v.name] = [self._once(v)]
+        for v in variants:
+            if v.name not in failed and samples[v.name][0] <= self._effort.seconds:
+                samples[v.name].append(self._once(v))
         return samples, failed
 
-    def _warm_up(self, variant: Variant) -> tuple[int, list[float]]:
-        """Call once or twice; say how often to repeat that, and what counts already."""
+    def _warm_up(self, variant: Variant) -> tuple[int, list[float], float]:
+        """Call once or twice; say how often to repeat it, what counts already, and what it took."""
         seconds = self._effort.seconds
         first = self._once(variant)
         if first > self._effort.longest_call:
-            return 0, [first]
+            return 0, [first], first
         typical = min(first, self._once(variant)) if first <= seconds else first
-        return min(max(2, int(seconds / typical)), self._effort.max_repeats), []
+        return min(max(2, int(seconds / typical)), self._effort.max_repeats), [], typical
 
     def _once(self, variant: Variant) -> float:
         given = variant.prepare()

@@ -5,12 +5,22 @@ from pathlib import Path
 import click
 
 MEASURES = (
-    "floor", "decode", "step", "prefill", "attention", "training", "memory", "job", "likelihood",
-    "endless",
+    "floor", "decode", "step", "prefill", "attention", "training", "memory", "job", "papers",
+    "likelihood", "endless",
 )  # fmt: skip
 FILE = click.Path(dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
 ANY = click.Path(path_type=Path)
+
+
+def refuse_mixture(context: click.Context) -> None:
+    """Refuse what --compare and --redraw, which measure nothing, would pass over in silence."""
+    given = [p for p in context.command.params if context.params[p.name] not in (None, False, ())]
+    alone = [p for p in given if p.name in ("compare", "redraw")]
+    if alone and len(given) > 1:
+        others = ", ".join(p.make_metavar(context) if isinstance(p, click.Argument) else p.opts[0]
+                           for p in given if p is not alone[0])  # fmt: skip
+        raise click.UsageError(f"{alone[0].opts[0]} measures nothing: leave out {others}")
 
 
 @click.command()
@@ -61,6 +71,7 @@ def benchmark(
     """
     if quick and full:
         raise click.UsageError("--quick and --full are two plans: choose one")
+    refuse_mixture(context)
     from seqgen.benchmark.plans import make_plan
     from seqgen.commands import benchmarking as do
 
@@ -71,7 +82,8 @@ def benchmark(
     else:
         plan = make_plan(quick=quick, full=full, batches=batch, positions=position)
         subject = do.open_target(target, device=device, threads=threads, beside=beside)
-        records = do.measure(subject, plan, only=only, command=do.typed(context))
-        do.report(records, json_path=json_path, page=page)
+        keeper = do.Keeper(json_path=json_path, page=page)
+        records = do.measure(subject, plan, only=only, command=do.typed(context), keeper=keeper)
+        do.report(records)
         if (guard or against) and not do.passes_guard(records, against):
             context.exit(1)

@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import click
 import torch
@@ -11,15 +12,17 @@ from seqgen.benchmark.plans import Plan
 from seqgen.benchmark.records import Record, write_records
 from seqgen.benchmark.report.compare import compare_files
 from seqgen.benchmark.report.guard import Guard, find_committed
-from seqgen.benchmark.report.page import draw_page, update_page
+from seqgen.benchmark.report.page import draw_page, records_in, update_records
 from seqgen.benchmark.report.tables import tables
 from seqgen.benchmark.run import load_subject, run_benchmark
 from seqgen.benchmark.setting import Setting
 from seqgen.benchmark.subject import Subject
 from seqgen.commands.settings import PROJECT, console, pick_device, progress_bar
+from seqgen.errors import UserError
 
 REFERENCE = PROJECT / "configs" / "reference-12x512.yaml"
 RESULTS = PROJECT / "docs" / "results"
+MEASURED = ("cpu", "cuda")
 WHERE_IT_GOES = {"json_path", "page", "guard", "against", "compare", "redraw"}
 
 
@@ -27,25 +30,57 @@ def open_target(
     target: Path | None, *, device: str | None, threads: int | None, beside: Path | None
 ) -> Subject:
     """Load what is to be measured, with so many threads."""
+    if device is not None and device.partition(":")[0] not in MEASURED:
+        raise UserError(f"--device {device}: the benchmark measures on cpu and cuda alone")
     if threads is not None:
         torch.set_num_threads(threads)
     return load_subject(target or REFERENCE, device=pick_device(device), beside=beside)
 
 
-def measure(subject: Subject, plan: Plan, *, only: Sequence[str], command: str) -> list[Record]:
-    """Measure with a bar that shows how far it is."""
+class Keeper:
+    """Writes the records of each measure where they should go, as soon as it is finished."""
+
+    def __init__(self, *, json_path: Path | None, page: Path | None):
+        """Try both places before hours are spent; UserError where nothing can be written."""
+        self._json_path, self._page = json_path, page
+        self._records: list[Record] = []
+        if json_path is not None:
+            _probe(json_path.parent)
+        if page is not None:
+            _probe(page)
+            records_in(page)  # that they can be read, since new ones are put among them
+
+    def keep(self, records: Sequence[Record]) -> None:
+        """Write records of one measure; the page itself is drawn at the end."""
+        self._records += records
+        if self._json_path is not None:
+            write_records(self._json_path, self._records)
+        if self._page is not None:
+            update_records(self._page, records)
+
+    def end(self) -> None:
+        """Draw the page of what was kept, also after an error."""
+        if self._page is not None and self._records:
+            console.print(f"written: {draw_page(self._page)}", highlight=False)
+
+
+def measure(
+    subject: Subject, plan: Plan, *, only: Sequence[str], command: str, keeper: Keeper
+) -> list[Record]:
+    """Measure with a bar that shows how far it is; what was measured is kept whatever happens."""
     setting = Setting.here(subject, command=command)
-    with progress_bar() as tell:
-        return run_benchmark(subject, plan, only=only, tell=tell, setting=setting)
+    try:
+        with progress_bar() as tell:
+            return run_benchmark(
+                subject, plan, only=only, tell=tell, setting=setting, keep=keeper.keep
+            )
+    finally:
+        keeper.end()
 
 
-def report(records: Sequence[Record], *, json_path: Path | None, page: Path | None) -> None:
-    """Print tables, and write what is asked for."""
-    if json_path is not None:
-        write_records(json_path, records)
+def report(records: Sequence[Record]) -> None:
+    """Print tables."""
     _show(tables(records))
-    if page is not None:
-        console.print(f"written: {update_page(page, records)}", highlight=False)
 
 
 def redraw_page(folder: Path) -> None:
@@ -87,6 +122,16 @@ def _portable(value: object) -> str:
         if value.is_relative_to(folder):
             return str(value.relative_to(folder))
     return value.name
+
+
+def _probe(folder: Path) -> None:
+    """Make a folder, and try to write there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"nothing can be written to {folder}: {error.strerror}") from None
 
 
 def _show(parts: Iterable[object]) -> None:

@@ -3,25 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from subjects import patient_clock, tiny_subject
 
 from seqgen.benchmark.measures import endless
-from seqgen.benchmark.subject import Subject
-from seqgen.benchmark.timing import Clock, Effort
-from seqgen.config import ModelConfig
 from seqgen.errors import UserError
-from seqgen.model.sequence_model import SequenceModel
-from seqgen.vocabulary import Field, Vocabulary
 
-CLOCK = Clock(
-    Effort(seconds=0.01, max_repeats=2, longest_call=10.0, measure_seconds=60.0),
-    device=torch.device("cpu"),
-)
-
-
-def make_subject(**settings):
-    config = ModelConfig(**{"d_model": 16, "n_layers": 1, "n_heads": 2, "dropout": 0.0} | settings)
-    vocabulary = Vocabulary((Field("token", 11),), bos_id=1, eos_id=2, pad_id=0)
-    return Subject(SequenceModel(config, vocabulary), weights="random weights")
+CLOCK = patient_clock(measure_seconds=60.0)
 
 
 @pytest.fixture
@@ -46,7 +33,7 @@ def slow(monkeypatch):
 
 
 def measure(position, subject=None):
-    return endless.measure(subject or make_subject(), CLOCK, batch=1, position=position)
+    return endless.measure(subject or tiny_subject(), CLOCK, batch=1, position=position)
 
 
 def test_records_stand_at_powers_of_ten_and_at_the_end():
@@ -77,7 +64,7 @@ def test_a_stream_that_would_take_too_long_ends_early_and_says_so(slow, monkeypa
 
 
 def test_the_stream_fades_and_never_draws_eos():
-    subject = make_subject()
+    subject = tiny_subject()
     with torch.no_grad():  # left to itself it would draw nothing else
         subject.model.heads.load_state_dict(
             {
@@ -103,6 +90,6 @@ def test_without_compiled_operators_the_stream_is_of_plain_torch(monkeypatch):
 
 
 def test_learned_positions_have_no_endless_stream():
-    [record] = measure(150, make_subject(positions="learned", max_positions=64))
+    [record] = measure(150, tiny_subject(positions="learned", max_positions=64))
     assert record.note.startswith("skipped: the model has 64 learned positions")
     assert np.isnan(np.float64(record.median_seconds or np.nan))

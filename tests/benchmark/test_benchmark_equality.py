@@ -1,9 +1,8 @@
 """The check before timing fails when it should."""
 
-import math
-
 import pytest
 import torch
+from subjects import patient_clock, tiny_subject
 
 from seqgen.benchmark.equality import OutputsDiffer, check_equal
 from seqgen.benchmark.measures import attention, decode, prefill, training
@@ -11,26 +10,15 @@ from seqgen.benchmark.peers import full
 from seqgen.benchmark.plans import Plan
 from seqgen.benchmark.run import run_benchmark
 from seqgen.benchmark.subject import DECODERS, Subject
-from seqgen.benchmark.timing import Clock, Effort
-from seqgen.config import ModelConfig
+from seqgen.benchmark.timing import Effort
 from seqgen.model.sequence_model import SequenceModel
-from seqgen.vocabulary import Field, Vocabulary
 
-PATIENT = Clock(
-    Effort(seconds=0.01, max_repeats=1, longest_call=1.0, measure_seconds=math.inf),
-    device=torch.device("cpu"),
-)
-
-
-def make_subject(**settings):
-    config = ModelConfig(**{"d_model": 16, "n_layers": 2, "n_heads": 2, "dropout": 0.0} | settings)
-    vocabulary = Vocabulary((Field("token", 11),), bos_id=1, eos_id=2, pad_id=0, anchors=(5, 7))
-    return Subject(SequenceModel(config, vocabulary), weights="random weights")
+PATIENT = patient_clock()
 
 
 @pytest.fixture
 def subject():
-    return make_subject()
+    return tiny_subject()
 
 
 @pytest.fixture
@@ -45,7 +33,7 @@ def test_forms_of_one_model_pass(subject, measure):
 
 @pytest.mark.parametrize("positions", ["sinusoidal", "learned", "bars"])
 def test_forms_of_one_model_pass_with_positions(positions):
-    subject = make_subject(positions=positions, max_positions=40)
+    subject = tiny_subject(positions=positions, max_positions=40)
     for measure in (decode, prefill):
         measure.check(subject, PATIENT, batch=2, position=39)
 
@@ -77,6 +65,21 @@ def test_a_decoder_that_carries_on_something_else_is_found(subject, monkeypatch)
 
     monkeypatch.setattr(pool, "read", wrong)
     with pytest.raises(OutputsDiffer, match=r"the state of torch \(Z\)"):
+        decode.check(subject, PATIENT, batch=3, position=6)
+
+
+def test_a_position_that_is_off_by_one_is_found_beside_rounded_weights(subject, monkeypatch):
+    pool = type(subject.decoder("torch-int8").open(1))
+    read = pool.read
+
+    def wrong(self, slots):
+        state = read(self, slots)
+        if self.decoder.weights == "int8":
+            state.position.add_(1)
+        return state
+
+    monkeypatch.setattr(pool, "read", wrong)
+    with pytest.raises(OutputsDiffer, match=r"the state of torch-int8 \(position\)"):
         decode.check(subject, PATIENT, batch=3, position=6)
 
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 
 import pytest
 from measured import SETTING, record, run
@@ -9,11 +10,12 @@ from rich.console import Console
 
 from seqgen.benchmark.measures.memory import MEMORIES_GIB
 from seqgen.benchmark.records import KEYS, read_records, write_records
-from seqgen.benchmark.report.crossings import crossings
+from seqgen.benchmark.report.crossings import FASTEST, crossings
 from seqgen.benchmark.report.sentences import (
     crossing_sentences,
     endless_sentences,
     round_position,
+    sentences,
 )
 from seqgen.benchmark.report.tables import tables
 from seqgen.commands.settings import PROJECT
@@ -21,11 +23,12 @@ from seqgen.config import load_config
 
 
 def decode_records(cached):
-    """The recurrent step takes 10 ms everywhere; `cached` gives milliseconds by position."""
+    """Steps of linear attention take 10 ms everywhere; `cached` gives milliseconds by position."""
     return [
         r
         for position, milliseconds in cached.items()
         for r in (
+            record("library", position, 0.010),
             record("recurrent", position, 0.010),
             record("full-cached", position, milliseconds and milliseconds / 1e3),
         )
@@ -90,17 +93,54 @@ def test_the_three_pairs_are_compared_and_the_fastest_are_found():
         *decode_records({8: 9, 16: 40}),
         *(record("torch", position, 0.006) for position in (8, 16)),
         *(record("native-w8a8", position, 0.002, dtype="w8a8") for position in (8, 16)),
-        *(record("library", position, 0.001) for position in (8, 16)),
         *(record("full-preallocated", p, seconds) for p, seconds in ((8, 0.005), (16, 0.012))),
         record("full-preallocated-bf16", 16, 0.008, dtype="bf16"),
-        record("hugging-face-static", 8, 0.0001, repeats=1),
+        record("gpt2-static", 8, 0.0001, repeats=1),
     ]
     same, fastest, library = crossings(found)
     assert (same.ours, same.peers, same.clear_from) == (("torch",), ("full-preallocated",), 16)
     assert fastest.ours == ("native-w8a8",)
     assert fastest.peers == ("full-preallocated", "full-preallocated-bf16")
     assert fastest.ratios == pytest.approx((2.5, 4.0))
-    assert library.peers == ("full-cached",)
+    assert (library.ours, library.peers) == (("library",), ("full-cached",))
+    assert library.ratios == pytest.approx((0.9, 4.0))
+    assert "compiled for one row only" in fastest.pair.words
+
+
+def test_the_library_is_not_compared_through_our_reference_decoder():
+    found = [r for r in decode_records({8: 9, 16: 40}) if r.variant != "library"]
+    assert [crossing.pair.words for crossing in crossings(found)] == [FASTEST.words]
+
+
+def test_on_a_gpu_cuda_graphs_are_compared_with_cuda_graphs():
+    gpu = replace(SETTING, device="a GPU")
+    names = {"torch": 0.004, "cuda": 0.002, "full-preallocated": 0.006}
+    found = [record(n, p, s, setting=gpu) for p in (8, 16) for n, s in names.items()]
+    same, _ = crossings(found)
+    assert (same.ours, same.peers) == (("cuda",), ("full-preallocated",))
+    assert same.ratios == pytest.approx((3.0, 3.0))
+    assert "both CUDA graphs" in same.pair.words
+    on_cpu, _ = crossings([replace(r, setting=SETTING) for r in found])
+    assert on_cpu.ours == ("torch",)
+    assert "the same code but for attention" in on_cpu.pair.words
+
+
+def test_a_share_above_the_floor_is_explained_by_the_cache_of_a_set_of_the_same_size():
+    [said] = sentences([record("torch", 8, 0.01, measure="step", share_of_floor=1.2)])
+    assert "than a working set of the same size did while the bandwidth was measured" in said
+    assert not list(sentences([record("torch", 8, 0.01, measure="step", share_of_floor=0.9)]))
+
+
+def test_whole_pieces_say_what_their_ways_do_not_share():
+    def of(setting):
+        job = {"measure": "job", "repeats": 1, "setting": setting}
+        return list(sentences([record(n, 8, 1.0, **job) for n in ("torch", "full-preallocated")]))
+
+    [said] = of(SETTING)
+    assert "copies each token to the host" in said
+    assert "favours these" in said
+    _, launched = of(replace(SETTING, device="a GPU"))
+    assert "launches each operation by itself on the GPU" in launched
 
 
 def test_a_stream_without_end_is_compared_with_its_beginning():
@@ -151,7 +191,7 @@ def test_tables_fit_a_terminal_and_name_what_was_left_out():
         record("compiled-bf16", 256, 1.5, measure="training", **times, **values, bytes=10**9),
     ]
     text = printed(records)
-    for said in ("12.3 ms", "1.61 MB", "99.0 kB", "+22%", "x16", "40%", "1,000.00 MB", "1.50 s"):
+    for said in ("12.3 ms", "1.61 MB", "99.0 kB", "+22%", "40%", "1,000.00 MB", "1.50 s"):
         assert said in text, said
     assert "full-recomputed (batch 1, 100000) skipped: 70 s a call." in " ".join(text.split())
     assert text.count("1.0M parameters (random weights), cpu, 2 threads") == 4
@@ -179,16 +219,31 @@ def test_other_measures_show_their_own_numbers():
             record("read-large", 1, 0.1, measure="floor", rate=3.61e10, bytes=2**30, **values),
             record("matrix-float32", 1, 0.1, measure="floor", rate=2.5e11, **values),
             record("native", 1024, 2.0, measure="job", tokens_per_second=512.0, **values),
-            record("native", 256, None, measure="likelihood", bits_per_token=1.55631, **values),
+            record(
+                "native",
+                256,
+                None,
+                measure="likelihood",
+                bits_per_token=1.55631,
+                targets=2048,
+                **values,
+            ),
             *run(measure="step"),
         ]
     )
-    for said in ("36.1 GB/s", "250 GFLOP/s", "0.50", "1.5563", "step: the same without the draw"):
+    for said in (
+        "36.1 GB/s",
+        "250 GFLOP/s",
+        "0.50",
+        "1.5563",
+        "2,048",
+        "step: the same without the draw",
+    ):
         assert said in text, said
 
 
 def test_published_figures_stand_beside_ours_and_say_whose_they_are():
-    job = {"measure": "job"}
+    job = {"measure": "papers"}
     text = printed(
         [
             record("mnist/native", 784, 0.5, tokens_per_second=1568.0, setting=SETTING, **job),
@@ -197,7 +252,7 @@ def test_published_figures_stand_beside_ours_and_say_whose_they_are():
                    note="published: a GPU", threads=0, **job),
         ]
     )  # fmt: skip
-    assert text.count("job: whole pieces") == 2
+    assert text.count("papers: whole pieces") == 2
     assert "mnist/published-linear *" in text
     assert "5.50 s" in text
     assert "* mnist/published-linear (batch 1, 784) published: a CPU." in text

@@ -1,22 +1,22 @@
 """Every measure on a model small enough that nothing takes time."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
+import subjects
 import torch
+from subjects import TWO_FIELDS
 
 from seqgen.benchmark.floor import STEPS, step_bytes
-from seqgen.benchmark.measures import floor
+from seqgen.benchmark.measures import decode, endless, floor
 from seqgen.benchmark.place import LEFT_OUT
-from seqgen.benchmark.plans import BATCHED, Plan, make_plan
+from seqgen.benchmark.plans import BATCHED, QUICK, THEIRS, Plan, make_plan
 from seqgen.benchmark.records import KEYS
+from seqgen.benchmark.report.guard import LEAST_PLACES
 from seqgen.benchmark.run import MEASURES, load_subject, run_benchmark
-from seqgen.benchmark.subject import Subject
 from seqgen.benchmark.timing import LIBRARY, Effort
-from seqgen.config import ModelConfig
 from seqgen.errors import UserError
-from seqgen.model.sequence_model import SequenceModel
-from seqgen.vocabulary import Field, Vocabulary
 
 QUICKEST = Plan(
     positions=dict.fromkeys(MEASURES, (5, 9)),
@@ -25,14 +25,10 @@ QUICKEST = Plan(
 )
 
 
-def tiny_subject(**settings):
-    config = ModelConfig(**{"d_model": 16, "n_layers": 2, "n_heads": 2, "dropout": 0.0} | settings)
-    vocabulary = Vocabulary((Field("a", 7), Field("b", 5)), bos_id=1, eos_id=2, pad_id=0)
-    return Subject(SequenceModel(config, vocabulary), weights="random weights")
-
-
-OWN_PLACES = ("job", "likelihood", "endless")  # the first two have tests of their own
-MEASURED = [name for name in MEASURES if name not in ("job", "likelihood")]
+tiny_subject = partial(subjects.tiny_subject, TWO_FIELDS)
+OWN_TESTS = ("job", "papers", "likelihood")
+OWN_PLACES = (*OWN_TESTS, "endless")
+MEASURED = [name for name in MEASURES if name not in OWN_TESTS]
 WITHOUT_LIBRARY = {"floor", "memory", "endless"}
 
 
@@ -138,6 +134,16 @@ def test_the_state_keeps_its_size_while_the_cache_grows(records):
     assert sizes["full-cached", 5] * 9 == sizes["full-cached", 9] * 5
 
 
+def test_each_number_of_rows_is_checked_before_it_is_timed(monkeypatch):
+    """A decoder may compute one row in another way than many."""
+    seen = []
+    monkeypatch.setattr(decode, "check", lambda *_, batch, position: seen.append(batch))
+    monkeypatch.setattr(decode, "measure", lambda *_, batch, position: seen.append(-batch) or [])
+    plan = replace(QUICKEST, positions={"decode": (5,)}, batches={"decode": (1, 8, 64, 1024)})
+    run_benchmark(tiny_subject(), plan, only=["decode"])
+    assert seen == [1, 8, 64, -1, -8, -64, -1024]
+
+
 def test_only_the_named_measures_run_and_progress_is_told():
     told = []
     some = run_benchmark(
@@ -176,16 +182,54 @@ def test_a_configuration_gives_its_model_and_other_targets_a_reason(tmp_path):
 
 
 def test_batches_replace_those_of_the_plan():
-    assert make_plan(quick=True).batches == {}
+    assert make_plan(quick=True).batches == {"papers": (THEIRS,)}
     assert make_plan(quick=False).batches["decode"] == (1, 8, 64)
     assert make_plan(full=True).batches["decode"] == (1, 8, 64, 256, 1024)
     assert make_plan(quick=True, batches=[64, 4, 4]).batches == dict.fromkeys(BATCHED, (4, 64))
+
+
+def test_the_guard_can_fail_for_each_measure_that_has_ratios():
+    for name in set(MEASURES) - WITHOUT_LIBRARY - {"papers", "likelihood"}:
+        n_places = len(QUICK.positions[name]) * len(QUICK.batches.get(name, (1,)))
+        assert n_places >= LEAST_PLACES, name
+
+
+def test_each_measure_is_kept_when_it_is_finished_and_before_the_next_one_fails(monkeypatch):
+    def fail(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(endless, "measure", fail)
+    kept = []
+    with pytest.raises(MemoryError):
+        run_benchmark(
+            tiny_subject(), QUICKEST, only=["step", "memory", "endless"], keep=kept.append
+        )
+    assert [{record.measure for record in records} for records in kept] == [{"step"}, {"memory"}]
+    assert all(r.share_of_floor for r in kept[0] if r.variant == LIBRARY and r.repeats)
+    assert any(r.share_of_floor for r in kept[0])
+
+
+def test_the_floor_is_read_once_for_all_steps(monkeypatch):
+    asked, read = [], floor.measure_reading
+    monkeypatch.setattr(floor, "measure_reading", lambda x: asked.append(x) or read(x))
+    plan = replace(QUICKEST, positions={"decode": (5,), "step": (5,)}, batches={})
+    found = run_benchmark(tiny_subject(), plan, only=["decode", "step"])
+    assert len(asked) == 1
+    assert {r.measure for r in found if r.share_of_floor} == {"decode", "step"}
+
+
+def test_a_configuration_has_nothing_to_stand_beside(tmp_path):
+    path = tmp_path / "tiny.yaml"
+    path.write_text("model:\n  d_model: 8\n  n_layers: 1\n  n_heads: 2\n")
+    with pytest.raises(UserError, match=r"trained runs .* is a configuration: name a RUN"):
+        load_subject(path, beside=tmp_path)
 
 
 def test_positions_replace_those_of_the_plan():
     assert make_plan(full=True).positions["decode"][-1] == 65_536
     positions = make_plan(positions=[9, 3, 3]).positions
     assert positions.pop("floor") == (1,)  # it has none
+    assert positions.pop("papers") == (784, 1431, 3072)  # which name its jobs
     assert set(positions.values()) == {(3, 9)}
 
 

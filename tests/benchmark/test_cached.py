@@ -17,7 +17,7 @@ def opened(subject, tokens):
     prompt = tokens[:, :-1]
     lengths = torch.full((len(tokens),), prompt.shape[1])
     _, state = subject.recurrent.prefill(prompt, lengths)
-    cache = preallocate(subject.cache_after(prompt))
+    cache = preallocate(subject.cache_after(prompt), prompt.shape[1])
     return open_cached(subject.decoder("torch"), cache, state), state
 
 

@@ -42,6 +42,12 @@ def test_a_real_change_is_found_and_stands_first():
     assert found[0].gain == pytest.approx(1.25, rel=0.05)
 
 
+def test_repeats_of_the_two_runs_are_drawn_apart():
+    """The same samples twice are as uncertain as two runs are, and not equal beyond doubt."""
+    low, high = next(c for c in changes(run(), run()) if c.before.variant == "torch").interval
+    assert low < 0.999 < 1.001 < high
+
+
 def test_a_loss_is_a_loss():
     assert verdicts(run(), run(torch=0.013, seed=1))["torch", 64] == ch.SLOWER
 

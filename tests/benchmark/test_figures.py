@@ -29,7 +29,7 @@ def steps(measure="decode", batches=(1, 8), positions=(64, 512, 4096)):
             ("native-w8a8", 0.003, 0),
             ("full-preallocated", 0.006, 1),
             ("full-preallocated-bf16", 0.004, 1),
-            ("hugging-face-static", 0.030, 1),
+            ("gpt2-static", 0.030, 1),
             ("full-recomputed", 0.050, 50),
         )
     ]
@@ -76,7 +76,7 @@ def test_few_variants_are_drawn_and_each_family_has_its_fastest():
     chosen = chosen_steps(steps())
     assert list(chosen) == [
         "library", "torch", "native-w8a8", "full-preallocated", "full-recomputed",
-        "full-preallocated-bf16", "hugging-face-static",
+        "full-preallocated-bf16", "gpt2-static",
     ]  # fmt: skip
     assert len({style[:2] for style in chosen.values()}) == len(chosen)
 
@@ -125,6 +125,14 @@ def test_training_has_time_and_peak_and_prefill_the_first_token():
     assert set(figures_of(training)) == {"training-time", "training-peak"}
     assert set(figures_of([replace(r, bytes=None) for r in training])) == {"training-time"}
     assert set(figures_of(lengths("prefill", ("library",)))) == {"prefill-first-token"}
+
+
+def test_what_a_figure_of_training_leaves_out_stands_in_that_of_attention():
+    names = ("library", "chunked")
+    [axes] = figures_of(lengths("attention", names))["attention-time"].axes
+    assert set(drawn(axes)) == {"library", "chunked"}
+    [axes] = figures_of(lengths("training", names))["training-time"].axes
+    assert set(drawn(axes)) == {"library"}
 
 
 def test_what_has_one_place_or_no_value_or_was_published_is_not_drawn():

@@ -33,7 +33,7 @@ def one_step(subject, position=20, batch=3, **choices):
 def test_without_transformers_the_row_says_so(subject, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     missing = one_step(subject)
-    assert missing.name == "hugging-face-static"
+    assert missing.name == "gpt2-static"
     assert missing.run is None
     assert missing.note.startswith("not here: transformers is not installed (")
     assert "pip install -c constraints.txt transformers" in missing.note
@@ -52,7 +52,7 @@ def test_bfloat16_is_only_where_the_processor_has_it(subject, monkeypatch):
     monkeypatch.setattr(importlib.metadata, "version", lambda _: "5.23.0")
     monkeypatch.setattr(hugging_face, "has_bfloat16", lambda: False)
     step = one_step(subject, dtype="bf16")
-    assert (step.name, step.dtype) == ("hugging-face-static-bf16", "bf16")
+    assert (step.name, step.dtype) == ("gpt2-static-bf16", "bf16")
     assert step.note == "not here: this CPU has no bfloat16 instructions"
 
 
@@ -82,7 +82,7 @@ def test_a_corrupted_cache_is_found(subject, monkeypatch, part):
         getattr(self.cache.layers[1], part)[:, :, 5] *= -1.0
 
     monkeypatch.setattr(Stream, "fill", wrong)
-    with pytest.raises(OutputsDiffer, match="hugging-face-static and its own pass"):
+    with pytest.raises(OutputsDiffer, match="gpt2-static and its own pass"):
         check(subject, batch=2, position=20)
 
 

@@ -69,6 +69,8 @@ def test_exact_decoders_cost_what_the_parallel_form_does_and_others_nearly(run):
 def test_a_row_has_bits_or_a_reason(run):
     for record in measure(load_subject(run)).values():
         assert (record.bits_per_token is None) == bool(record.note)
+        n_targets = likelihood.ROWS * 20 if record.bits_per_token else None
+        assert record.targets == n_targets
         assert (record.batch, record.median_seconds) == (likelihood.ROWS, None)
 
 
@@ -95,11 +97,35 @@ def test_another_run_stands_beside(run, make_run):
     softmax = make_run("softmax", attention="full", seed=1)
     subject = load_subject(run, beside=softmax)
     records = measure(subject)
-    assert records["beside"].bits_per_token != records["parallel"].bits_per_token
+    beside = records["beside"]
+    assert beside.bits_per_token != records["parallel"].bits_per_token
+    gap = beside.bits_per_token - records["parallel"].bits_per_token
+    assert beside.note.startswith(f"is softmax (softmax attention): {gap:+.4f} bits (95%: ")
+    assert "differ" not in beside.note
     assert measure(load_subject(run))["beside"].note == likelihood.ALONE
     assert measure(load_subject(run, beside=run))["beside"].bits_per_token == pytest.approx(
         records["parallel"].bits_per_token
     )
+
+
+def test_what_else_the_two_runs_differ_in_stands_beside_the_figure(run, make_run):
+    deeper = make_run("deeper", attention="full", n_layers=2)
+    note = measure(load_subject(run, beside=deeper))["beside"].note
+    assert "they differ in more than attention: model.n_layers is 2, here 1" in note
+
+
+def test_the_interval_is_over_pieces_in_pairs():
+    same = torch.full((4, 10), 0.1)
+    assert likelihood._gap(same) == "+0.1443 bits (95%: +0.1443 to +0.1443)"
+    spread = same + torch.tensor([[-0.05], [0.0], [0.0], [0.05]])
+    assert likelihood._gap(spread) == "+0.1443 bits (95%: +0.0902 to +0.1984)"
+
+
+def test_a_rival_whose_positions_end_too_early_is_skipped(run, make_run):
+    short = make_run("short", attention="full", positions="learned", max_positions=16)
+    records = measure(load_subject(run, beside=short))
+    assert records["beside"].note == "skipped: short (softmax attention) has 16 learned positions"
+    assert records["parallel"].bits_per_token
 
 
 def test_a_run_of_other_data_is_refused(run, make_run):

@@ -15,7 +15,7 @@ GPU = replace(SETTING, device="a GPU", command="python cli.py benchmark --device
 
 @pytest.fixture
 def records():
-    job = {"measure": "job", "setting": SETTING}
+    paper = {"measure": "papers", "setting": SETTING}
     return [
         record("read-large", 1, 0.1, measure="floor", rate=3.6e10, bytes=2**30, setting=SETTING),
         *run(),
@@ -24,8 +24,8 @@ def records():
         *run(measure="training"),
         record("recurrent", 64, None, measure="memory", bytes=10**6, setting=SETTING),
         record("recurrent", 256, None, measure="memory", bytes=10**6, setting=SETTING),
-        record("mnist/native", 784, 0.5, tokens_per_second=1568.0, **job),
-        record("mnist/published-linear", 784, 5.5, measure="job", note="published: a CPU"),
+        record("mnist/native", 784, 0.5, tokens_per_second=1568.0, **paper),
+        record("mnist/published-linear", 784, 5.5, measure="papers", note="published: a CPU"),
     ]
 
 
@@ -49,13 +49,15 @@ def test_each_table_states_its_setting_and_the_command_for_it(tmp_path, records)
     update_page(tmp_path, records)
     text = page_of(tmp_path)
     assert text.startswith("# Benchmark: 2 cores of A9 (avx2), 8 GiB\n")
-    for measure in ("decode", "step", "training", "memory", "floor", "job"):
+    for measure in ("decode", "step", "training", "memory", "floor", "papers"):
         section = text[text.index(f"## {measure}:") :].split("\n## ")[0]
         assert "2 layers of width 16, 2 heads, 1.0M parameters (random weights), cpu" in section
         assert "python 3.11, torch 2.13.0" in section
         assert f"Again: `python cli.py benchmark --quick --only {measure}`" in section
-    assert "Not measured here: prefill, attention, likelihood, endless." in text
+    assert "Not measured here: prefill, attention, job, likelihood, endless." in text
     assert "No GPU has been measured here" in text
+    assert "follows an untimed one of the same kind" in text
+    assert "in place of those that it may have" in text
 
 
 def test_the_crossing_is_in_a_table(tmp_path):

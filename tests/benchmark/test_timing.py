@@ -1,5 +1,7 @@
 """How calls are repeated, foreseen and left out; the clock is a fake one."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -70,6 +72,55 @@ def test_calls_made_elsewhere_make_a_record_of_one_token_per_row():
 def test_variants_take_turns_and_slow_ones_fewer(fake):
     records(clock(), [fake.variant("a", 0.125), fake.variant("b", 0.5)])
     assert "".join(fake.calls) == "aabb" + "aaaab" * 2
+
+
+def test_a_short_call_is_timed_after_another_of_the_same_variant(fake):
+    """Else it would find what the other variants left in the processor's caches."""
+    a, b = fake.variant("a", 0.01), fake.variant("b", 0.5)
+    [record, _] = records(clock(max_repeats=2), [a, b])
+    assert "".join(fake.calls) == "aabb" + "aab" * 2
+    assert record.samples == pytest.approx((0.01, 0.01))
+
+
+def test_whole_jobs_are_called_once_and_count(fake):
+    slow, fast = fake.variant(LIBRARY, 30.0), fake.variant("fast", 0.5)
+    where = {"measure": "job", "batch": 1, "position": 10, "tokens": 10}
+    library, ours = clock().records([slow, fast], **where, whole=True)
+    assert fake.calls == [LIBRARY, "fast", "fast"]
+    assert (library.repeats, ours.repeats, ours.ratio_to_library) == (1, 2, 60.0)
+
+
+def test_a_call_that_does_not_grow_is_made_at_any_position(fake):
+    c = clock()
+    constant = replace(fake.variant("constant", 3.0), grows=False)
+    growing = fake.variant("growing", 3.0)
+    records(c, [constant, growing])
+    constant, growing = records(c, [constant, growing], position=1000)
+    assert constant.median_seconds == 3.0
+    assert growing.note == "skipped: 300 s a call or more"
+
+
+@pytest.mark.parametrize("calls", [0, 1, 2, 3])
+def test_memory_that_runs_out_is_a_row_whenever_it_does(fake, calls):
+    fine = fake.variant("fine", 0.5)
+
+    def run(_):
+        if fake.calls.count("hungry") == calls:
+            raise MemoryError
+        fake.calls.append("hungry")
+        fake.now += 0.5
+
+    hungry, other = records(clock(), [Variant("hungry", run), fine])
+    assert (hungry.median_seconds, hungry.note) == (None, "skipped: ran out of memory")
+    assert other.median_seconds == 0.5
+
+
+def test_other_errors_are_not_taken_for_it(fake):
+    def run(_):
+        raise RuntimeError("shapes do not fit")
+
+    with pytest.raises(RuntimeError, match="do not fit"):
+        records(clock(), [Variant("wrong", run)])
 
 
 def test_a_call_is_repeated_at_most_so_often(fake):

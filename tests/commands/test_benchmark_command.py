@@ -32,7 +32,12 @@ def tiny(tmp_path, monkeypatch):
 @pytest.fixture
 def canned(tiny, monkeypatch):
     """Nothing is measured, and a known run comes out."""
-    made = lambda *_, setting, **__: measured(setting=setting)  # noqa: E731
+
+    def made(*_, setting, keep, **__):
+        records = measured(setting=setting)
+        keep(records)
+        return records
+
     monkeypatch.setattr(benchmarking, "run_benchmark", made)
     return tiny
 
@@ -104,6 +109,59 @@ def test_the_guard_fails_if_ours_became_worse_and_only_then(canned):
     result = invoke(*canned, "--guard")
     assert result.exit_code == 0
     assert "2 moved by more than noise" in " ".join(result.output.split())
+
+
+def test_what_was_measured_before_an_error_is_written(tiny, monkeypatch):
+    def stop(*_, setting, keep, **__):
+        keep(measured(setting=setting))
+        keep(measured(setting=setting, measure="step"))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(benchmarking, "run_benchmark", stop)
+    result = CliRunner().invoke(benchmark, [*tiny, "--json", "out.json", "--page", "page"])
+    assert result.exit_code != 0
+    assert {r.measure for r in read_records(Path("out.json"))} == {"decode", "step"}
+    assert len(read_records(Path("page/step.json"))) == 6
+    assert "## step" in Path("page/README.md").read_text()
+
+
+@pytest.mark.parametrize("option", ["--page", "--json"])
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_measured(
+    tiny, monkeypatch, option
+):
+    Path("file").write_text("")
+    monkeypatch.setattr(benchmarking, "run_benchmark", lambda *_, **__: pytest.fail("measured"))
+    with pytest.raises(UserError, match="nothing can be written to file"):
+        invoke(*tiny, option, "file/out")
+
+
+def test_a_page_whose_records_cannot_be_read_is_refused_before_measuring(tiny, monkeypatch):
+    Path("page").mkdir()
+    Path("page/step.json").write_text("{")
+    monkeypatch.setattr(benchmarking, "run_benchmark", lambda *_, **__: pytest.fail("measured"))
+    with pytest.raises(UserError, match="holds no records"):
+        invoke(*tiny, "--page", "page")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "left_out"),
+    [
+        (("--compare", "a", "b", "--quick"), "--compare measures nothing: leave out --quick"),
+        (("--redraw", "p", "--batch", "2", "--json", "x"), "leave out --batch, --json"),
+        (("--redraw", "p", "--compare", "a", "b"), "leave out --compare"),
+        (("runs/x", "--compare", "a", "b"), "leave out [RUN|CONFIG]"),
+    ],
+)
+def test_what_measures_nothing_takes_no_options_of_measuring(tmp_path, arguments, left_out):
+    result = CliRunner().invoke(benchmark, arguments)
+    assert result.exit_code == 2
+    assert left_out in " ".join(result.output.replace("│", " ").split())
+
+
+@pytest.mark.parametrize("device", ["mps", "meta", "xpu:0"])
+def test_other_devices_than_cpu_and_cuda_are_refused(tiny, device):
+    with pytest.raises(UserError, match=rf"--device {device}: .* cpu and cuda alone"):
+        invoke("tiny.yaml", "--device", device)
 
 
 def test_one_plan_at_a_time():

@@ -46,14 +46,16 @@ class Setting:
 
 
 def check(subject: Subject, clock: Clock, *, batch: int, position: int) -> None:
-    """Compare outputs and gradients of the linear variants with the masked product."""
+    """Compare outputs and gradients with the masked products, linear and softmax, in float64."""
     setting = _setting(subject, batch, position)
     out_gradient = torch.randn_like(setting.inputs[2])
     exact = tuple(x.detach().double().requires_grad_() for x in setting.inputs)
-    wanted = _forward_backward(_ours(subject, "naive"), exact, out_gradient.double())
+    linear = _forward_backward(_ours(subject, "naive"), exact, out_gradient.double())
+    softmax = _forward_backward(_masked_softmax, exact, out_gradient.double())
     for name, way in setting.ways.items():
-        if name.startswith("full-sdpa") or setting.notes.get(name):
+        if setting.notes.get(name):
             continue
+        wanted = softmax if name.startswith("full-sdpa") else linear
         inputs = setting.inputs_of(name)
         got = _forward_backward(way, inputs, out_gradient.to(inputs[0].dtype))
         tolerance = BFLOAT16_TOLERANCE if name.endswith(BFLOAT16) else None
@@ -118,6 +120,14 @@ def _is_emulated(subject: Subject) -> bool:
 def _sdpa(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     heads_first = (x.transpose(1, 2) for x in (q, k, v))
     return F.scaled_dot_product_attention(*heads_first, is_causal=True).transpose(1, 2)
+
+
+def _masked_softmax(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Vaswani et al. 2017, as the formula is written."""
+    scores = torch.einsum("bthk,bshk->bhts", q, k) / q.shape[-1] ** 0.5
+    later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
+    weights = scores.masked_fill(later, float("-inf")).softmax(-1)
+    return torch.einsum("bhts,bshv->bthv", weights, v)
 
 
 def _forward_backward(

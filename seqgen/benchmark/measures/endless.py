@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from seqgen.benchmark.cold import endless_sampling
 from seqgen.benchmark.records import Record
 from seqgen.benchmark.subject import DECODERS, Subject
 from seqgen.benchmark.timing import Clock
@@ -18,7 +19,6 @@ from seqgen.decoding.choose import build_decoder
 from seqgen.decoding.engine import Engine
 from seqgen.decoding.stream import Stream
 from seqgen.errors import UserError
-from seqgen.sampling import Sampling
 
 VARIANTS = ("native-w8a8", "cuda-bf16", "torch")  # the first one that can be had
 WINDOW = 256  # positions after which the sums fade; no step takes longer for another one
@@ -37,8 +37,7 @@ class Endless:
         vocabulary = subject.model.vocabulary
         self._stream: Stream = self._engine.submit(
             np.full((1, len(vocabulary.sizes)), vocabulary.bos_id),
-            # Without EOS, or it would end after all.
-            sampling=Sampling(top_k=40, logit_bias=((vocabulary.eos_id, -1e6),)),
+            sampling=endless_sampling(vocabulary),
             max_tokens=None,
         )
 

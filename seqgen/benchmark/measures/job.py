@@ -2,7 +2,9 @@
 
 `position` is the number of tokens; a song takes `position / tokens_per_second` seconds. Pieces do
 not end earlier, whatever the weights. Warm jobs find the decoder ready; cold ones start a process
-(`seqgen.benchmark.cold`). Two papers' jobs follow, with the figures that they give.
+(`seqgen.benchmark.cold`). All draw alike. Decoders run behind the engine, which copies each token
+to the host; the tokens of the library and of softmax attention stay on the device, which favours
+these. On a GPU, `GrowingPool` is launched operation by operation, not as a CUDA graph.
 
 Legend: B rows, T positions, F fields.
 """
@@ -17,10 +19,9 @@ from torch import Tensor
 from seqgen.benchmark.cold import cold_starts, endless_sampling
 from seqgen.benchmark.draws import Draws
 from seqgen.benchmark.equality import check_equal
-from seqgen.benchmark.papers import JOBS, Job, published, subject_of
+from seqgen.benchmark.measures import decode
 from seqgen.benchmark.peers.growing import GrowingPool
 from seqgen.benchmark.records import Record
-from seqgen.benchmark.setting import sizes_of
 from seqgen.benchmark.subject import DECODERS, Subject, sums_of
 from seqgen.benchmark.timing import LIBRARY, Clock, Variant, attempt
 from seqgen.decoding import generate
@@ -29,13 +30,17 @@ from seqgen.errors import UserError
 
 ROUNDED = ("native-w8a8", "cuda-bf16", "torch-int8", "torch-bf16")  # the first one that is here
 FULL, COLD = "full-preallocated", "-cold"
-VARIANTS = (LIBRARY, "native", ROUNDED[0], FULL)  # on a CPU; elsewhere with other decoders
 COLD_STARTS = 3
+CHECKED_ROWS = 8  # of decoders and the library, at most
 
 
 @torch.no_grad()
 def check(subject: Subject, clock: Clock, *, batch: int, position: int) -> None:
-    """Compare softmax attention over a cache that fills up with the whole computed at once."""
+    """Compare softmax attention over a cache that fills up with the whole computed at once.
+
+    Steps of the library and of the decoders are compared as those of `decode` are.
+    """
+    decode.check(subject, clock, batch=min(batch, CHECKED_ROWS), position=position)
     tokens = subject.random_tokens(batch, position)
     pool = GrowingPool(subject.decoder("torch"), n_rows=batch, n_tokens=position)
     slots = torch.arange(batch, device=subject.device)
@@ -52,20 +57,6 @@ def measure(subject: Subject, clock: Clock, *, batch: int, position: int) -> lis
     return [*records, *(_cold(subject, clock, name, position) for name in decoders(subject))]
 
 
-def afterwards(subject: Subject, clock: Clock) -> list[Record]:
-    """Time the papers' jobs on the same device."""
-    records = []
-    for job in JOBS:
-        if clock.patient:
-            records += _of_paper(job, subject.device, clock)
-        else:
-            place = {"measure": "job", "batch": 1, "position": job.n_tokens}
-            note = "skipped: whole jobs take long, and this is a quick run"
-            records.append(clock.untimed(job.name, **place, note=note))
-        records += published(job, clock)
-    return records
-
-
 def decoders(subject: Subject) -> list[str]:
     """Name the decoder that auto takes, the cuda one on a GPU, and the fastest rounded one."""
     exact = [choose_decoder(subject.model)[0], *(["cuda"] if subject.device.type == "cuda" else [])]
@@ -77,7 +68,7 @@ def decoders(subject: Subject) -> list[str]:
 def write_pieces(
     subject: Subject, clock: Clock, *, batch: int, n_tokens: int, of: str = "job"
 ) -> list[Record]:
-    """Time `batch` pieces at once, with everything ready; `of` keeps models apart for the clock."""
+    """Time `batch` pieces at once, with everything ready, as measure `of`."""
     ways: dict[str, Callable[[], Variant]] = {
         LIBRARY: partial(_by_library, subject, batch, n_tokens),
         **{
@@ -92,15 +83,14 @@ def write_pieces(
         else attempt(name, make, dtype=_dtype(name))
         for name, make in ways.items()
     ]
-    records = clock.records(
-        variants, measure=of, batch=batch, position=n_tokens, tokens=batch * n_tokens
+    return clock.records(
+        variants, measure=of, batch=batch, position=n_tokens, tokens=batch * n_tokens, whole=True
     )
-    return [replace(record, measure="job") for record in records]
 
 
 def _by_library(subject: Subject, batch: int, n_tokens: int) -> Variant:
     """The library's stack, stepped as `Subject.step` does; states are values but for the sums."""
-    draws = Draws(subject, batch)
+    draws = Draws(subject, batch, sampling=endless_sampling(subject.model.vocabulary))
 
     def run(_: object) -> None:
         state = subject.recurrent.initial_state(batch)
@@ -135,7 +125,7 @@ def _by_cache(subject: Subject, batch: int, n_tokens: int) -> Variant:
     if note:
         return Variant(FULL, None, note=note)
     pool = GrowingPool(subject.decoder("torch"), n_rows=batch, n_tokens=n_tokens)
-    draws = Draws(subject, batch)
+    draws = Draws(subject, batch, sampling=endless_sampling(subject.model.vocabulary))
 
     def run(_: object) -> None:
         tokens = _begin(subject, batch)
@@ -149,24 +139,13 @@ def _cold(subject: Subject, clock: Clock, name: str, n_tokens: int) -> Record:
     place = {"measure": "job", "batch": 1, "position": n_tokens, "dtype": _dtype(name)}
     decoder, weights = DECODERS[name]
     order = {"decoder": decoder, "weights": weights, "n_tokens": n_tokens}
+    if not clock.patient:  # they would take the time of the ratios at the next position
+        return clock.untimed(name + COLD, **place, note="skipped: this is a quick run")
     try:
-        times = COLD_STARTS if clock.patient else 1
-        seconds = cold_starts(subject.model, **order, times=times)
+        seconds = cold_starts(subject.model, **order, times=COLD_STARTS)
     except UserError as error:
         return clock.untimed(name + COLD, **place, note=f"not here: {error}")
     return clock.timed_elsewhere(name + COLD, seconds, **place, tokens=n_tokens)
-
-
-def _of_paper(job: Job, device: torch.device, clock: Clock) -> list[Record]:
-    subject, records = subject_of(job, device), []
-    sizes = sizes_of(subject)
-    for batch in job.batches[device.type]:
-        pieces = {"batch": batch, "n_tokens": job.n_tokens}
-        records += write_pieces(subject, clock, **pieces, of=job.name)
-    return [
-        replace(r, variant=f"{job.name}/{r.variant}", setting=replace(r.setting, sizes=sizes))
-        for r in records
-    ]
 
 
 def _begin(subject: Subject, batch: int) -> Tensor:

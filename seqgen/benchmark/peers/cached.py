@@ -76,16 +76,17 @@ def open_cached(decoder: TorchDecoder, cache: tuple[Tensor, Tensor], state: Stat
 
 
 def preallocate(
-    cache: Sequence[Sequence[Tensor]], dtype: torch.dtype = torch.float32
+    cache: Sequence[Sequence[Tensor]], n_tokens: int, dtype: torch.dtype = torch.float32
 ) -> tuple[Tensor, Tensor]:
-    """Copy keys and values of each layer, [B, H, T, K], to [L, B, H, T + 1, K]: room for a step."""
-    keys, values = (_with_room(part, dtype) for part in zip(*cache, strict=True))
+    """Make keys and values [L, B, H, n_tokens + 1, K] of a layer's [B, H, T, K], over and over."""
+    keys, values = (_with_room(part, n_tokens, dtype) for part in zip(*cache, strict=True))
     return keys, values
 
 
-def _with_room(part: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
+def _with_room(part: Sequence[Tensor], n_tokens: int, dtype: torch.dtype) -> Tensor:
     B, H, T, K = part[0].shape
-    whole = part[0].new_zeros(len(part), B, H, T + 1, K, dtype=dtype)
+    whole = part[0].new_zeros(len(part), B, H, n_tokens + 1, K, dtype=dtype)
     for layer, x in zip(whole, part, strict=True):
-        layer[:, :, :T] = x
+        for slots in layer[:, :, :n_tokens].split(T, dim=2):
+            slots.copy_(x[:, :, : slots.shape[2]])
     return whole

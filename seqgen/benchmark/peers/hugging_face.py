@@ -25,7 +25,7 @@ from seqgen.benchmark.timing import Variant
 from seqgen.decoding.cuda import HAS_TRITON, CudaRecorder
 from seqgen.native import has_bfloat16
 
-NAME = "hugging-face-static"
+NAME = "gpt2-static"
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 INSTALL = ".venv/bin/python -m pip install -c constraints.txt transformers"
 NEEDED = (5, 23)  # older ones were not tried, and 4 calls its static cache otherwise

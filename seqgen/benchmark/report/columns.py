@@ -19,6 +19,7 @@ TITLES = {
     "training": "training: one step (forward, loss, backward, AdamW), nothing drops out",
     "memory": "memory: what one stream carries, how many fit; what one row of training keeps",
     "job": "job: whole pieces, from a prompt of BOS to the last token",
+    "papers": "papers: whole pieces of two papers' sizes, with the figures that these give",
     "likelihood": "likelihood: what held-out tokens cost, by how weights are kept",
     "endless": f"endless: steps of one stream whose sums fade after {WINDOW} positions",
 }
@@ -28,6 +29,7 @@ POSITIONS = {
     "training": "length",
     "prefill": "prompt",
     "job": "tokens",
+    "papers": "tokens",
     "likelihood": "window",
 }
 
@@ -45,12 +47,12 @@ MEDIAN = Column("median", lambda r: numbers.seconds(r.median_seconds))
 P95 = Column("p95", lambda r: numbers.seconds(r.p95_seconds))
 P99 = Column("p99", lambda r: numbers.seconds(r.p99_seconds))
 P95_ABOVE = Column("p95", lambda r: numbers.above(r.p95_seconds, r.median_seconds))
-P99_ABOVE = Column("p99", lambda r: numbers.above(r.p99_seconds, r.median_seconds))
 TOKENS = Column("tokens/s", lambda r: numbers.digits(r.tokens_per_second))
 RATIO = Column("vs lib.", lambda r: numbers.digits(r.ratio_to_library))
 SHARE = Column("floor", lambda r: numbers.percent(r.share_of_floor))
 BYTES = Column("bytes", lambda r: numbers.megabytes(r.bytes))
 WEIGHTS = Column("dtype", lambda r: r.dtype)
+TARGETS = Column("of tokens", lambda r: numbers.number(r.targets))
 
 
 def columns(records: Sequence[Record], *, wide: bool) -> list[Column]:
@@ -67,7 +69,7 @@ def columns(records: Sequence[Record], *, wide: bool) -> list[Column]:
 
 
 def _times(records: Sequence[Record], wide: bool) -> list[Column]:
-    spread = [P95, P99] if wide else [P95_ABOVE, P99_ABOVE]
+    spread = [P95, P99] if wide else [P95_ABOVE]
     more = any(r.share_of_floor is not None or r.bytes is not None for r in records)
     calls = [CALLS] if wide or not more else []
     peak = Column("peak", BYTES.show)
@@ -103,11 +105,11 @@ def _job(records: Sequence[Record], wide: bool) -> list[Column]:
 
 def _likelihood(records: Sequence[Record], wide: bool) -> list[Column]:
     bits = lambda r: "-" if r.bits_per_token is None else f"{r.bits_per_token:.4f}"  # noqa: E731
-    return [Column("bits per token", bits), WEIGHTS]
+    return [Column("bits per token", bits), WEIGHTS, TARGETS]
 
 
 def _endless(records: Sequence[Record], wide: bool) -> list[Column]:
-    spread = [P95, P99] if wide else [P95_ABOVE, P99_ABOVE]
+    spread = [P95, P99] if wide else [P95_ABOVE]
     return [MEDIAN, *spread, TOKENS, Column("process", BYTES.show), Column("steps", CALLS.show)]
 
 
@@ -115,6 +117,7 @@ SPECIAL = {
     "floor": _floor,
     "memory": _memory,
     "job": _job,
+    "papers": _job,
     "likelihood": _likelihood,
     "endless": _endless,
 }

@@ -29,7 +29,8 @@ from seqgen.files import atomic_path
 MOST_PANELS = 3
 PANEL_INCHES = (3.6, 3.4)
 COLORS = {OURS: BLUE, LIBRARY: GREY, PEER: ORANGE}  # of bars
-LEFT_OUT = {"chunked", "library-bf16", "chunked-bf16"}  # of training: the table has them
+# By measure: what the table has, and a figure need not show.
+LEFT_OUT = {"training": {"chunked", "library-bf16", "chunked-bf16"}}
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,11 @@ def _against_length(
     """Make a function that draws all variants against the position, by batch."""
 
     def draw(records: Sequence[Record]) -> Figure | None:
-        valued = [r for r in records if value(r) is not None and r.variant not in LEFT_OUT]
+        valued = [
+            r
+            for r in records
+            if value(r) is not None and r.variant not in LEFT_OUT.get(r.measure, ())
+        ]
         styles = styles_of(valued)
         batches = _with_several(valued, "batch", "position", styles)
         if not batches:

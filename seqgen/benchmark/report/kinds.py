@@ -3,12 +3,11 @@
 import json
 from collections.abc import Iterable, Sequence
 
-from seqgen.benchmark.records import Record
+from seqgen.benchmark.records import PUBLISHED, Record
 from seqgen.benchmark.setting import Setting
 
 OURS, LIBRARY, PEER = "ours", "library", "peer"
-PUBLISHED = "published:"  # how the note of a figure begins that is from a paper
-PEERS = {"full", "hugging", "gpt2", "onnx", "published"}
+PEERS = {"full", "gpt2", "onnx", PUBLISHED}
 
 
 def kind(record: Record) -> str:
@@ -21,7 +20,12 @@ def kind(record: Record) -> str:
 
 def is_published(record: Record) -> bool:
     """Whether a figure is from a paper: it stands beside ours and is compared with nothing."""
-    return record.note.startswith(PUBLISHED)
+    return record.note.startswith(f"{PUBLISHED}:")
+
+
+def on_gpu(record: Record) -> bool:
+    """Whether it was measured on a GPU."""
+    return record.setting.device not in ("", "cpu")
 
 
 def has_value(record: Record) -> bool:

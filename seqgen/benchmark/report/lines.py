@@ -66,7 +66,7 @@ def chosen_steps(records: Sequence[Record]) -> dict[str, tuple]:
         for name in ("full-preallocated", "full-cached", "full-recomputed")
         if name in times
     }
-    families = ("full-preallocated-", "hugging", "onnx")
+    families = ("full-preallocated-", "gpt2", "onnx")
     for family, style in zip(families, PEER_STYLES, strict=True):
         members = [name for name in times if name.startswith(family)]
         if members:

@@ -18,11 +18,13 @@ PAGE, WRITTEN = "README.md", "notes.md"  # the second is a person's, and stands 
 HOW_TO_READ = (
     "Made by `python cli.py benchmark --page`; figures and tables are drawn from the JSON file of "
     "each measure beside this page, which holds every sample. Variants take turns, round by round, "
-    "after a warm-up, and outputs are checked for equality before anything is timed. Times are "
-    "medians; `vs lib.` is the library's median divided by this one at the same place of the same "
-    "run: above 1 is faster. `floor` is the least time that reading weights and state takes at the "
-    "bandwidth measured, as a share of the median. One row alone: add `--batch B --position N` to "
-    "the command under its table."
+    "after a warm-up; each short call (less than 50 ms) follows an untimed one of the same kind, "
+    "as steps follow each other in generation; whole pieces are called once, or again where they "
+    "are short. Outputs are checked for equality before anything is timed. Times are medians; "
+    "`vs lib.` is the library's median divided by this one at the same place of the same run: "
+    "above 1 is faster. `floor` is the least time that reading weights and state takes at the "
+    "bandwidth measured, as a share of the median. One row alone: the command under its table with "
+    "`--batch B --position N`, in place of those that it may have."
 )
 CROSSING_HEADINGS = (
     "batch", "ours", "softmax attention", "equal at about", "clearly faster from", "at the longest"
@@ -31,14 +33,18 @@ CROSSING_HEADINGS = (
 
 def update_page(folder: Path, records: Sequence[Record]) -> Path:
     """Put records in place of those of the same place and setting, and draw the page anew."""
-    folder = Path(folder)
+    update_records(folder, records)
+    return draw_page(folder)
+
+
+def update_records(folder: Path, records: Sequence[Record]) -> None:
+    """Put records in place of those of the same place and setting, and leave the page as it is."""
     for measure in TITLES:
         new = [record for record in records if record.measure == measure]
-        path = folder / f"{measure}.json"
+        path = Path(folder) / f"{measure}.json"
         if new:
             old = read_records(path) if path.exists() else []
             write_records(path, merge(old, new))
-    return draw_page(folder)
 
 
 def draw_page(folder: Path) -> Path:
@@ -65,11 +71,16 @@ def read_folder(folder: Path) -> list[Record]:
     Raises:
         UserError: there are none.
     """
-    paths = [Path(folder) / f"{measure}.json" for measure in TITLES]
-    found = [record for path in paths if path.exists() for record in read_records(path)]
+    found = records_in(folder)
     if not found:
         raise UserError(f"{folder} holds no records, such as decode.json; `--page` writes them")
     return found
+
+
+def records_in(folder: Path) -> list[Record]:
+    """Read the records of all measures in a folder, if there are any."""
+    paths = [Path(folder) / f"{measure}.json" for measure in TITLES]
+    return [record for path in paths if path.exists() for record in read_records(path)]
 
 
 def merge(old: Sequence[Record], new: Sequence[Record]) -> list[Record]:

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 
-from seqgen.benchmark.records import Record
+from seqgen.benchmark.records import PUBLISHED, Record
 from seqgen.benchmark.report.crossings import Crossing, crossings
-from seqgen.benchmark.report.kinds import is_published
+from seqgen.benchmark.report.kinds import is_published, on_gpu
 
+FILLED = "full-preallocated"  # whose cache fills up while it writes a piece
 INTERPOLATED = (
     "Positions of equality are interpolated between measured ones, in logarithms of time and "
     "position; a tie is a difference of less than 5%."
@@ -24,9 +25,11 @@ def sentences(records: Sequence[Record], *, wide: bool = False) -> Iterator[str]
         yield from endless_sentences(records)
     if any((record.share_of_floor or 0) > 1 for record in records):
         yield (
-            "A share above 100%: the weights stay in the processor's cache, "
-            "which is read faster than memory."
+            "A share above 100%: weights and states stayed in a cache between steps better than "
+            "a working set of the same size did while the bandwidth was measured."
         )
+    if measure in ("job", "papers"):
+        yield from job_sentences(records)
     yield from reasons(records)
 
 
@@ -98,6 +101,23 @@ def endless_sentences(records: Sequence[Record]) -> Iterator[str]:
     yield f"{sentence}."
 
 
+def job_sentences(records: Sequence[Record]) -> Iterator[str]:
+    """Say what the ways of writing a whole piece do not share."""
+    timed = [r for r in records if r.repeats and not is_published(r)]
+    if not timed:
+        return
+    yield (
+        "Decoders run behind the engine, which copies each token to the host; tokens of the "
+        "library and of softmax attention stay on the device, which favours these."
+    )
+    peers = [r for r in timed if r.variant.rpartition("/")[2] == FILLED]
+    if any(map(on_gpu, peers)):
+        yield (
+            f"{FILLED}, whose cache fills up here, launches each operation by itself on the GPU; "
+            f"steps of the cuda decoders are CUDA graphs."
+        )
+
+
 def reasons(records: Sequence[Record]) -> Iterator[str]:
     """Say why rows have no value, once for all variants and places that share the reason.
 
@@ -116,5 +136,5 @@ def reasons(records: Sequence[Record]) -> Iterator[str]:
         words = "; ".join(f"batch {batch}, {position}" for batch, position in where)
         if len(where) == len(everywhere) > 1:
             words = "everywhere"
-        star = "* " if note.startswith("published") else ""
+        star = "* " if note.startswith(f"{PUBLISHED}:") else ""
         yield f"{star}{', '.join(names)} ({words}) {note}."

@@ -31,10 +31,7 @@ def _table(records: Sequence[Record]) -> Table:
     grid = make_grid(records, wide=False)
     table = plain_table()
     for name in grid.headings:
-        if name == "variant":
-            table.add_column(name, no_wrap=True)
-        else:
-            table.add_column(name, justify="right")
+        table.add_column(name, justify="left" if name == "variant" else "right", no_wrap=True)
     for row in grid.rows:
         table.add_row(*row.cells, end_section=row.ends_group)
     return table
