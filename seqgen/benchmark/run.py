@@ -1,5 +1,6 @@
 """The benchmark as a whole: which model, which places, in which order."""
 
+import gc
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -110,7 +111,7 @@ def run_benchmark(
         only: names of measures; none: all.
         tell: is called with a measure's name and how many of its places are done, of how many.
         setting: stands beside each number.
-        keep: is called with the records of each measure as soon as it is finished.
+        keep: is called with the records of each place as soon as they are there.
 
     Raises:
         OutputsDiffer: two variants that should compute the same do not.
@@ -124,15 +125,24 @@ def run_benchmark(
         tell(name, 0, len(cells))
         for batch in sorted({min(b, MOST_CHECKED) for b in batches}):
             _check(subject, clock, name, batch=batch, positions=plan.positions[name])
-        found: list[Record] = []
         for done, (batch, position) in enumerate(cells, start=1):
-            found += _measure(subject, clock, name, batch=batch, position=position)
+            found = _measure(subject, clock, name, batch=batch, position=position)
+            found = _with_shares(found, subject, reading)
+            records += found
+            keep(found)
+            _free(subject)
             tell(name, done, len(cells))
-        found += _afterwards(subject, clock, name)
-        found = _with_shares(found, subject, reading)
-        records += found
-        keep(found)
+        if found := _afterwards(subject, clock, name):
+            records += found
+            keep(found)
     return records
+
+
+def _free(subject: Subject) -> None:
+    """Give back the memory of a place: gigabytes may hang on objects that refer to each other."""
+    gc.collect()
+    if subject.device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def _check(

@@ -30,6 +30,7 @@ from seqgen.model.state import State
 
 LIBRARY_TYPE, LIBRARY_FULL_TYPE = "causal-linear", "full"  # as fast_transformers registers them
 FULL_TYPE = KINDS["full"].attention_type
+RESERVE = 2**30  # bytes that stay free: a process that takes the last ones may be killed
 PREFIX = 64  # tokens from which states and caches of any position are made
 
 # By variant: a decoder and what it keeps matrices in.
@@ -222,8 +223,8 @@ class Subject:
         return 2 * 4 * n_rows * self.config.n_layers * position * self.config.d_model
 
     def too_large(self, n_bytes: int) -> str:
-        """Say why something of this size is left out, or nothing: a tenth of memory stays free."""
-        room = 0.9 * available_bytes(self.device)
+        """Say why something of this size is left out, or nothing."""
+        room = max(0.0, 0.9 * available_bytes(self.device) - RESERVE)
         if n_bytes <= room:
             return ""
         return f"skipped: needs {n_bytes / 2**30:.1f} GiB, {room / 2**30:.1f} are free"

@@ -38,7 +38,7 @@ def open_target(
 
 
 class Keeper:
-    """Writes the records of each measure where they should go, as soon as it is finished."""
+    """Writes the records of each place where they should go, as soon as they are there."""
 
     def __init__(self, *, json_path: Path | None, page: Path | None):
         """Try both places before hours are spent; UserError where nothing can be written."""
@@ -51,7 +51,7 @@ class Keeper:
             records_in(page)  # that they can be read, since new ones are put among them
 
     def keep(self, records: Sequence[Record]) -> None:
-        """Write records of one measure; the page itself is drawn at the end."""
+        """Write records of one place; the page itself is drawn at the end."""
         self._records += records
         if self._json_path is not None:
             write_records(self._json_path, self._records)

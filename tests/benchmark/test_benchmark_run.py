@@ -194,7 +194,7 @@ def test_the_guard_can_fail_for_each_measure_that_has_ratios():
         assert n_places >= LEAST_PLACES, name
 
 
-def test_each_measure_is_kept_when_it_is_finished_and_before_the_next_one_fails(monkeypatch):
+def test_each_place_is_kept_when_it_is_finished_and_before_the_next_one_fails(monkeypatch):
     def fail(*_, **__):
         raise MemoryError
 
@@ -204,7 +204,9 @@ def test_each_measure_is_kept_when_it_is_finished_and_before_the_next_one_fails(
         run_benchmark(
             tiny_subject(), QUICKEST, only=["step", "memory", "endless"], keep=kept.append
         )
-    assert [{record.measure for record in records} for records in kept] == [{"step"}, {"memory"}]
+    places = [{(r.measure, r.batch, r.position) for r in records} for records in kept]
+    steps = [("step", batch, position) for batch in (1, 2) for position in (5, 9)]
+    assert places == [{place} for place in [*steps, ("memory", 1, 5), ("memory", 1, 9)]]
     assert all(r.share_of_floor for r in kept[0] if r.variant == LIBRARY and r.repeats)
     assert any(r.share_of_floor for r in kept[0])
 

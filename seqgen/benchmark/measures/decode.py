@@ -79,7 +79,8 @@ def _pooled(place: Place, name: str) -> Variant:
     """A decoder, in a pool of its own."""
     weights = DECODERS[name][1]
     note = why_not(place.subject, name, patient=place.patient)
-    note = note or place.subject.too_large(2 * place.state.nbytes)
+    # Its own, a copy while it is written, and what a step makes of it before that is let go.
+    note = note or place.subject.too_large(4 * place.state.nbytes)
     if note:
         return Variant(name, None, note=note, dtype=weights)
     make = lambda: place.pooled(  # noqa: E731
