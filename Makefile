@@ -24,6 +24,7 @@ demo: install
 
 # What only tests need: Triton (large; a GPU build of torch brings the one that fits), and what measures,
 # sound and the benchmark are compared with.
+# Tests run side by side, one thread each: threads that wait for work would take it from the others.
 test: install
 	@$(python) -c 'import triton' 2>/dev/null || $(python) -m pip install --quiet triton==3.9.0 || \
 		echo "triton could not be installed: its tests are skipped"
@@ -31,7 +32,7 @@ test: install
 		raise SystemExit(not (find("muspy") and find("soundfile") and find("transformers")))' || \
 		$(python) -m pip install --quiet -c constraints.txt muspy soundfile transformers || \
 		echo "muspy, soundfile or transformers could not be installed: their tests are skipped"
-	$(python) -m pytest
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(python) -m pytest -n auto --dist worksteal
 
 lint: install
 	$(python) -m ruff check

@@ -71,7 +71,7 @@ setup(
     extras_require={
         "benchmark": ["transformers>=5.23,<6"],
         "chorales": ["music21>=10.0"],
-        "dev": ["pytest>=9.0", "ruff>=0.17"],
+        "dev": ["pytest>=9.0", "pytest-xdist>=3.8", "ruff>=0.17"],
         "gpu": ["triton>=3.5"],
         "sound": ["soundfile>=0.13"],
         "test": ["muspy==0.5.0"],

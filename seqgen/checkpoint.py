@@ -120,6 +120,17 @@ def load_model(folder: Path, *, device: str | torch.device = "cpu") -> LoadedMod
     return LoadedModel(model.to(device).eval(), tokenizer, record["step"], record)
 
 
+def read_metrics(path: Path) -> list[dict]:
+    """Read the lines of a metrics file; a last line that a kill cut short is left out."""
+    lines = []
+    for line in path.read_text().splitlines():
+        try:
+            lines.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return lines
+
+
 def find_run(base: Path) -> Path:
     """Return the run in `base` whose model is the newest; UserError where there is none."""
     models = list(base.glob(f"*/model/{RECORD}"))

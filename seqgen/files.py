@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -42,6 +43,39 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_json(path: Path, value: object) -> None:
     """Write `value` to `path` as indented JSON, atomically."""
     write_bytes(path, (json.dumps(value, indent=1) + "\n").encode())
+
+
+def readable(text: str) -> str:
+    """Return text that can be written as UTF-8: a file's name may hold bytes that are not."""
+    return re.sub("[\ud800-\udfff]", "\N{REPLACEMENT CHARACTER}", text)
+
+
+def readable_value(value: object) -> object:
+    """Return what JSON holds with every name and text in it `readable`."""
+    if isinstance(value, str):
+        return readable(value)
+    if isinstance(value, dict):
+        return {readable_value(key): readable_value(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [readable_value(item) for item in value]
+    return value
+
+
+def check_folder(folder: Path) -> None:
+    """Raise the OSError that writing into a folder would raise; nothing is left behind."""
+    folder = Path(folder)
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix="."):
+            pass
+    except OSError as error:
+        error.filename = str(folder)  # the name that a person knows
+        raise
+    finally:
+        for place in missing:
+            with contextlib.suppress(OSError):
+                place.rmdir()
 
 
 @contextlib.contextmanager

@@ -12,18 +12,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from seqgen.checkpoint import find_run
+from seqgen.checkpoint import find_run, read_metrics
 from seqgen.commands.outputs import OutputFolder, Row
 from seqgen.commands.prompts import read_prompts
-from seqgen.commands.settings import console, pick_device, progress_bar
+from seqgen.commands.settings import console, pick_device, progress_bar, say
 from seqgen.data.corpora import Progress
 from seqgen.decoding import build_decoder, generate
+from seqgen.errors import UserError
 from seqgen.evaluation.evaluate import Request, choose_sets, evaluate
 from seqgen.evaluation.page.build import build_page
-from seqgen.evaluation.subject import Subject, check_beside, open_subject
-from seqgen.files import write_bytes, write_json
+from seqgen.evaluation.subject import Subject, check_beside, name_apart, open_subject
+from seqgen.files import check_folder, readable_value, write_bytes, write_json
 from seqgen.sampling import Sampling
-from seqgen.training.metrics import read_metrics
 
 RUNS = Path("runs")
 RECORD, PAGE, DRAWN = "evaluation.json", "report.html", "generated"
@@ -48,8 +48,9 @@ def execute(
     device = pick_device(device)
     subject = open_subject(Path(run) if run else find_run(RUNS), device=device)
     rivals = _open_beside(subject, beside, device)
-    folder = Path(output) if output else subject.path / "evaluation"
-    console.print(f"{subject.path} (step {subject.loaded.step})", highlight=False)
+    folder = _report_folder(subject, output)
+    check_folder(folder)  # now, and not after all the work
+    say(f"{subject.path} (step {subject.loaded.step})")
     with progress_bar() as progress:
         request = Request(
             data=data,
@@ -65,6 +66,7 @@ def execute(
             request = request.with_generated(*drawn)
         record, material = evaluate(subject, sets, request, progress=progress)
         record["made"] = _made(seed, device, time.perf_counter() - begin)
+        record = readable_value(record)
         _keep_earlier(folder)
         write_json(folder / RECORD, record)  # before the pictures: it took longest
         write_bytes(folder / PAGE, build_page(record, material, progress=progress).encode())
@@ -125,7 +127,22 @@ def _open_beside(subject: Subject, paths: Sequence[str], device: str) -> list[Su
     rivals = [open_subject(Path(path), device=device) for path in paths]
     for rival in rivals:
         check_beside(subject, rival)
-    return rivals
+    return name_apart(subject, rivals)
+
+
+def _report_folder(subject: Subject, output: str | None) -> Path:
+    """Where the report goes; a model folder alone is no place for it: a new model replaces it."""
+    if output is not None:
+        folder = Path(output)
+        if folder.exists() and not folder.is_dir():
+            raise UserError(f"-o {output} is a file, and not a folder")
+        return folder
+    if not (subject.path / "model").is_dir():
+        raise UserError(
+            f"{subject.path} is a model folder without its run: name a folder for the report by "
+            f"-o DIR"
+        )
+    return subject.path / "evaluation"
 
 
 def _metrics(subject: Subject) -> list[dict]:
@@ -157,7 +174,7 @@ def _keep_earlier(folder: Path) -> None:
     for name in (PAGE, RECORD):
         if (folder / name).exists():
             (folder / name).rename(folder / _numbered(name, number))
-    console.print(f"the earlier report is now {folder / _numbered(PAGE, number)}", highlight=False)
+    say(f"the earlier report is now {folder / _numbered(PAGE, number)}")
 
 
 def _numbered(name: str, number: int) -> str:
@@ -167,7 +184,7 @@ def _numbered(name: str, number: int) -> str:
 
 def _tell(record: dict, folder: Path) -> None:
     verdict = record["verdict"]
-    console.print(f"[bold]{verdict['title']}[/bold]", highlight=False)
+    console.print(verdict["title"], style="bold", highlight=False, markup=False)
     for sentence in verdict["sentences"]:
         console.print(f"  {sentence['text']}", highlight=False, markup=False)
-    console.print(f"report: {folder / PAGE}; figures: {folder / RECORD}", highlight=False)
+    say(f"report: {folder / PAGE}; figures: {folder / RECORD}")

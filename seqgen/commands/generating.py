@@ -4,6 +4,7 @@ import secrets
 import time
 from collections.abc import Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from seqgen.attention.fading import window_after
 from seqgen.checkpoint import LoadedModel, RunFolder, find_run, load_model
 from seqgen.commands.explaining import explain as tell_decoder
-from seqgen.commands.listening import open_player
+from seqgen.commands.listening import Player, open_player
 from seqgen.commands.outputs import OutputFolder, Row
 from seqgen.commands.prompts import read_prompts
-from seqgen.commands.settings import console, pick_device
+from seqgen.commands.settings import console, pick_device, say
 from seqgen.config import load_config
 from seqgen.decoding import Decoder, build_decoder, generate
 from seqgen.errors import UserError
@@ -25,59 +26,48 @@ RUNS = Path("runs")
 NEVER = -1e6  # added to the logit of what is not to be drawn
 
 
-def execute(
-    run: str | None,
-    *,
-    output: str | None,
-    device: str | None,
-    temperature: float,
-    top_k: int | None,
-    top_p: float | None,
-    min_p: float | None,
-    typical_p: float | None,
-    repetition_penalty: float,
-    frequency_penalty: float,
-    endless: bool,
-    window: int | None,
-    decoder: str,
-    weights: str,
-    explain: bool,
-    prompts: Sequence[str],
-    prompt_bars: int | None,
-    samples: int,
-    max_tokens: int,
-    bars: int | None,
-    seconds: float | None,
-    seed: int | None,
-    free: bool,
-    no_png: bool,
-    audio: bool,
-    ogg: bool,
-    soundfont: str | None,
-) -> None:
-    """Generate `samples` files per prompt and write each as soon as it is finished."""
-    player = open_player(ogg=ogg, soundfont=soundfont) if audio or ogg else None
+@dataclass(frozen=True)
+class Asked:
+    """The options of the command that say what is drawn, and what is written of it."""
+
+    temperature: float
+    top_k: int | None
+    top_p: float | None
+    min_p: float | None
+    typical_p: float | None
+    repetition_penalty: float
+    frequency_penalty: float
+    endless: bool
+    window: int | None
+    decoder: str
+    weights: str
+    explain: bool
+    prompts: Sequence[str]
+    prompt_bars: int | None
+    samples: int
+    max_tokens: int
+    bars: int | None
+    seconds: float | None
+    seed: int | None
+    free: bool
+    no_png: bool
+    audio: bool
+    ogg: bool
+    soundfont: str | None
+
+
+def execute(run: str | None, *, output: str | None, device: str | None, **options) -> None:
+    """Generate files per prompt and write each as soon as it is finished; `options`: `Asked`."""
+    asked = Asked(**options)
     path = Path(run) if run else find_run(RUNS)
     loaded = load_model(path, device=pick_device(device))
-    sampling = Sampling(
-        temperature,
-        top_k,
-        top_p,
-        min_p,
-        repetition_penalty,
-        grammar=not free,
-        typical_p=typical_p,
-        frequency_penalty=frequency_penalty,
-        logit_bias={loaded.tokenizer.vocabulary.eos_id: NEVER} if endless else (),
-    )
-    if endless and window is None:
-        window = window_after(_context_length(loaded, path))
-    built = build_decoder(loaded.model, decoder, weights=weights, window=window)
-    if explain:
-        tell_decoder(loaded, path, decoder=decoder, window=window)
-    read = read_prompts(prompts, loaded.tokenizer, bars=prompt_bars)
-    rows = [Row(i, prompt) for i, prompt in enumerate(p for p in read for _ in range(samples))]
-    seed = secrets.randbelow(2**31) if seed is None else seed
+    player = _player(asked, loaded, path)
+    sampling = _sampling(asked, loaded)
+    decoder, window = _decoder(asked, loaded, path)
+    prompts = read_prompts(asked.prompts, loaded.tokenizer, bars=asked.prompt_bars)
+    each = (prompt for prompt in prompts for _ in range(asked.samples))
+    rows = [Row(i, prompt) for i, prompt in enumerate(each)]
+    seed = secrets.randbelow(2**31) if asked.seed is None else asked.seed
     folder = OutputFolder(
         Path(output) if output else Path("generated") / path.resolve().name,
         loaded.tokenizer,
@@ -86,24 +76,63 @@ def execute(
             "step": loaded.step,
             "seed": seed,
             "sampling": vars(sampling),
-            "decoder": built.name,
-            "weights": weights,
+            "decoder": decoder.name,
+            "weights": asked.weights,
             "window": window,
-            "max_tokens": max_tokens,
-            "max_bars": bars,
-            "max_seconds": seconds,
+            "max_tokens": asked.max_tokens,
+            "max_bars": asked.bars,
+            "max_seconds": asked.seconds,
         },
-        pictures=not no_png,
+        pictures=not asked.no_png,
     )
-    limit = _Limit(rows, loaded, bars=bars, seconds=seconds)
-    console.print(f"{path} (step {loaded.step}), seed {seed}", highlight=False)
-    _draw(rows, built, folder, limit, sampling=sampling, max_tokens=max_tokens, seed=seed)
-    folder.tell(console)
+    limit = _Limit(rows, loaded, bars=asked.bars, seconds=asked.seconds)
+    say(f"{path} (step {loaded.step}), seed {seed}")
+    _draw(rows, decoder, folder, limit, sampling=sampling, max_tokens=asked.max_tokens, seed=seed)
+    _tell(folder, player, len(rows))
+
+
+def _player(asked: Asked, loaded: LoadedModel, run: Path) -> Player | None:
+    """What plays the files, if it is asked for; UserError at once where it cannot."""
+    if not (asked.audio or asked.ogg):
+        return None
+    if loaded.tokenizer.suffix != ".mid":
+        raise UserError(f"--audio and --ogg are for music: {run} writes text, which has no sound")
+    return open_player(ogg=asked.ogg, soundfont=asked.soundfont)
+
+
+def _sampling(asked: Asked, loaded: LoadedModel) -> Sampling:
+    return Sampling(
+        asked.temperature,
+        asked.top_k,
+        asked.top_p,
+        asked.min_p,
+        asked.repetition_penalty,
+        grammar=not asked.free,
+        typical_p=asked.typical_p,
+        frequency_penalty=asked.frequency_penalty,
+        logit_bias={loaded.tokenizer.vocabulary.eos_id: NEVER} if asked.endless else (),
+    )
+
+
+def _decoder(asked: Asked, loaded: LoadedModel, run: Path) -> tuple[Decoder, int | None]:
+    """Build what computes steps, explained if asked for; and after how many the past fades."""
+    window = asked.window
+    if asked.endless and window is None:
+        window = window_after(_context_length(loaded, run))
+    built = build_decoder(loaded.model, asked.decoder, weights=asked.weights, window=window)
+    if asked.explain:
+        tell_decoder(loaded, run, decoder=asked.decoder, window=window)
+    return built, window
+
+
+def _tell(folder: OutputFolder, player: Player | None, n_rows: int) -> None:
+    """Say what was written, play it, and end with an error where something was not."""
+    folder.tell()
     if player is not None:
         folder.play(player)
     if folder.failed:
         raise UserError(
-            f"{len(folder.failed)} of {len(rows)} samples were not written ({folder.failed[0]}): "
+            f"{len(folder.failed)} of {n_rows} samples were not written ({folder.failed[0]}): "
             f"allow more --max-tokens, or try another --temperature"
         )
 

@@ -6,18 +6,31 @@ from pathlib import Path
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from seqgen.commands.settings import console
+from seqgen.commands.settings import console, say
 from seqgen.commands.targets import Targets, fail_on
 from seqgen.config import LimitsConfig
 from seqgen.errors import FileRejected, UserError
+from seqgen.files import readable
 from seqgen.midi import MidiFile, open_midi
 from seqgen.rendering.sound.audio_files import FORMATS, check_format, write_audio
 from seqgen.rendering.sound.fluidsynth import PACKAGE
 from seqgen.rendering.sound.loudness import TARGET
 from seqgen.rendering.sound.soundfonts import find_soundfont
-from seqgen.rendering.sound.synthesis import MAX_MINUTES, Sound, open_synthesizer, synthesise
+from seqgen.rendering.sound.synthesis import (
+    MAX_MINUTES,
+    WAV_MEGABYTES_PER_MINUTE,
+    Sound,
+    TooLong,
+    open_synthesizer,
+    synthesise,
+)
 
 LIMITS = LimitsConfig(max_minutes=10**5)  # how long a piece may last is asked when it is played
+MORE_MINUTES = (
+    f"--max-minutes allows more, at {WAV_MEGABYTES_PER_MINUTE:.0f} MB of WAV and twice the memory "
+    f"a minute"
+)
+LISTEN = "`listen` plays more with --max-minutes"
 AS_ASKED = 0.5  # LU from the target that need no word
 
 
@@ -31,12 +44,15 @@ class Player:
         synthesizer: str = "auto",
         suffix: str = ".wav",
         max_minutes: float = MAX_MINUTES,
+        advice: str = "",
     ) -> None:
+        """`advice` says how a piece beyond `max_minutes` can be played after all."""
         check_format(Path(f"x{suffix}"))
         self.suffix = suffix
         self.soundfont = find_soundfont(soundfont)
         self._synthesizer = open_synthesizer(self.soundfont, synthesizer)
         self._max_minutes = max_minutes
+        self._advice = advice
         self.description = f"{self._synthesizer.name} with {self.soundfont}"
         if synthesizer == "symusic":
             self.description += f" (most are out of tune with it; {PACKAGE} plays them in tune)"
@@ -53,6 +69,8 @@ class Player:
         """Write a piece as sound; FileRejected, with `name`, where it cannot be played."""
         try:
             sound = synthesise(midi, self._synthesizer, tell=tell, max_minutes=self._max_minutes)
+        except TooLong as error:
+            raise FileRejected("absurd", name, f"{error}; {self._advice}") from None
         except UserError as error:
             raise FileRejected("absurd", name, str(error)) from None
         write_audio(path, sound.samples, sound.sample_rate)
@@ -76,7 +94,11 @@ def execute(
     if output and Path(output).suffix.lower() in FORMATS:
         suffix = Path(output).suffix.lower()
     with Player(
-        soundfont=soundfont, synthesizer=synthesizer, suffix=suffix, max_minutes=max_minutes
+        soundfont=soundfont,
+        synthesizer=synthesizer,
+        suffix=suffix,
+        max_minutes=max_minutes,
+        advice=MORE_MINUTES,
     ) as player:
         failures = play_all(player, paths, targets.of)
     fail_on(failures, len(paths))
@@ -84,16 +106,20 @@ def execute(
 
 def open_player(*, ogg: bool, soundfont: str | None) -> Player:
     """Return a player for generated files; UserError where something is missing."""
-    return Player(soundfont=soundfont, suffix=".ogg" if ogg else ".wav")
+    return Player(
+        soundfont=soundfont,
+        suffix=".ogg" if ogg else ".wav",
+        advice=LISTEN,
+    )
 
 
 def play_all(player: Player, paths: Sequence[Path], target_of: Callable[[Path], Path]) -> list[str]:
     """Play files one after the other with a progress bar; return what went wrong, by file."""
     failures = []
-    console.print(player.description, highlight=False, soft_wrap=True, markup=False)
+    say(player.description)
     with _bar() as bar:
         for path in paths:
-            task = bar.add_task(path.name, total=None)
+            task = bar.add_task(readable(path.name), total=None)
             try:
                 target, midi = target_of(path), open_midi(path, LIMITS)
                 sound = player.play(midi, target, name=str(path), tell=_telling(bar, task))
@@ -102,8 +128,7 @@ def play_all(player: Player, paths: Sequence[Path], target_of: Callable[[Path], 
                 continue
             finally:
                 bar.remove_task(task)
-            line = f"  {target}: {describe(sound)}"
-            console.print(line, highlight=False, soft_wrap=True, markup=False)
+            say(f"  {target}: {describe(sound)}")
     return failures
 
 

@@ -7,21 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 
 from seqgen.commands.listening import Player, play_all
 from seqgen.commands.prompts import Prompt
+from seqgen.commands.settings import say
 from seqgen.commands.targets import fail_on
-from seqgen.config import LimitsConfig
 from seqgen.errors import FileRejected
 from seqgen.files import atomic_path, write_json
-from seqgen.midi import open_midi, summarize
+from seqgen.midi import ANY_SIZE, open_midi, summarize
 from seqgen.rendering.piano_roll import save_piano_roll
 from seqgen.tokenizers import Tokenizer
-
-ANY_SIZE = LimitsConfig(
-    max_file_bytes=10**9, max_events=10**8, max_notes=10**8, max_minutes=10**5, max_ticks=10**9
-)  # what we wrote ourselves is read back whatever its length
 
 
 @dataclass
@@ -73,15 +68,15 @@ class OutputFolder:
             )
         self.written.append((path, self._describe(content, len(drawn), ended=ended)))
 
-    def tell(self, console: Console) -> None:
+    def tell(self) -> None:
         """Print what was written."""
         for path, description in sorted(self.written):
-            console.print(f"  {path}: {description}", highlight=False, soft_wrap=True)
+            say(f"  {path}: {description}")
         kinds = "records (.json)" + (" and pictures (.png)" if self._pictures else "")
         if self.written:
             n = len(self.written)
             files = "1 file" if n == 1 else f"{n} files"
-            console.print(f"{files} in {self._path}, {kinds} beside them")
+            say(f"{files} in {self._path}, {kinds} beside them")
 
     def play(self, player: Player) -> None:
         """Write the sound of each file beside it; UserError for what cannot be played."""

@@ -9,10 +9,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from seqgen.config import Config, load_config
 from seqgen.errors import UserError
+from seqgen.files import readable
 
 PROJECT = Path(__file__).resolve().parents[2]
 QUICKSTART = PROJECT / "configs" / "quickstart.yaml"
 console = Console()
+
+
+def say(text: str) -> None:
+    """Print a line as it is: a path in it is neither markup nor broken, whatever bytes it holds."""
+    console.print(readable(text), highlight=False, soft_wrap=True, markup=False)
 
 
 def read_arguments(arguments: Sequence[str]) -> tuple[Path | None, list[str]]:
@@ -65,7 +71,7 @@ def pick_device(name: str | None) -> str:
 def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
     """Give a function that shows how much of a named task is done."""
     bar = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
@@ -75,7 +81,7 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
 
     def tell(what: str, done: int, total: int) -> None:
         if what not in tasks:
-            tasks[what] = bar.add_task(what, total=total)
+            tasks[what] = bar.add_task(readable(what), total=total)
         bar.update(tasks[what], completed=done)
 
     with bar:

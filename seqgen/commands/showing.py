@@ -1,15 +1,17 @@
 """A show command carried out: each file or run drawn, what cannot be drawn named at the end."""
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from seqgen.commands.settings import console
+from seqgen.commands.settings import say
 from seqgen.commands.targets import Targets, fail_on
 from seqgen.config import LimitsConfig
 from seqgen.errors import UserError
+from seqgen.files import readable
 from seqgen.midi import open_midi
 from seqgen.rendering.curves import Curve, draw_loss_curves
 from seqgen.rendering.figures import FORMATS, save_figure
@@ -48,7 +50,7 @@ def execute(
         except UserError as error:
             failures.append(str(error))
             continue
-        console.print(f"{target}", highlight=False, soft_wrap=True, markup=False)
+        say(str(target))
     fail_on(failures, len(paths))
 
 
@@ -71,15 +73,15 @@ def prompt_seconds(path: Path) -> float | None:
     try:
         record = json.loads(path.with_suffix(".json").read_text())
         is_continuation = record["file"] == path.name and record["prompt"] is not None
-        return float(record["prompt_seconds"]) if is_continuation else None
-    except (OSError, ValueError, TypeError, KeyError):  # another file of that name, or none
-        return None
+        seconds = float(record["prompt_seconds"]) if is_continuation else None
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
+        return None  # another file of that name, or none
+    return seconds if seconds is not None and math.isfinite(seconds) else None
 
 
 def _losses(run: Path, theme: Theme) -> Figure:
     """Draw a run's metrics, and what count models reached on the same pieces if it is finished."""
-    from seqgen.checkpoint import RunFolder
-    from seqgen.training.metrics import read_metrics
+    from seqgen.checkpoint import RunFolder, read_metrics
 
     metrics = RunFolder(run).metrics
     if not metrics.is_file():
@@ -99,7 +101,7 @@ def _losses(run: Path, theme: Theme) -> Figure:
         y = validation[0].y
         best = validation[0].x[y.index(min(y))]
     return draw_loss_curves(
-        curves, references=_count_models(run), best_step=best, title=str(run), theme=theme
+        curves, references=_count_models(run), best_step=best, title=readable(str(run)), theme=theme
     )
 
 

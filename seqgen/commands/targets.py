@@ -45,7 +45,8 @@ class Targets:
         if self._named is not None:
             return self._named
         folder = file.parent if self._output is None else self._output
-        path = folder / f"{file.stem}{self._suffix}"
+        stem = file.name if file.is_dir() else file.stem  # a run may be called v1.5
+        path = folder / f"{stem}{self._suffix}"
         other = self._given.setdefault(path, file)
         if other != file:
             raise UserError(f"{file} would overwrite {path}, which was made of {other}")

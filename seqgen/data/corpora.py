@@ -27,7 +27,12 @@ class Corpus:
 
 
 def open_corpus(
-    source: str, suffixes: frozenset[str], *, cache: Path, progress: Progress | None = None
+    source: str,
+    suffixes: frozenset[str],
+    *,
+    cache: Path,
+    progress: Progress | None = None,
+    option: str = "data.source=",
 ) -> Corpus:
     """Find the files of `source` that end in one of `suffixes`.
 
@@ -36,6 +41,7 @@ def open_corpus(
         suffixes: endings of usable files, lower case, with their dot.
         cache: folder in which an embedded corpus is written once.
         progress: told how far a corpus that must be built is.
+        option: how whoever named `source` did so, for messages.
 
     Raises:
         UserError: nothing there, or no file of the kind.
@@ -47,16 +53,21 @@ def open_corpus(
         return _from_folder(path.resolve().name, path, suffixes)
     described = DATASETS / source / "dataset.yaml"
     if "/" not in source and described.is_file():
-        return _from_dataset(described, suffixes, cache=cache, progress=progress)
+        return _from_dataset(described, suffixes, cache=cache, progress=progress, option=option)
     known = sorted(p.parent.name for p in DATASETS.glob("*/dataset.yaml"))
     raise UserError(
-        f"data.source={source}: no such folder or file, and no corpus of that name "
+        f"{option}{source}: no such folder or file, and no corpus of that name "
         f"(known corpora: {', '.join(known) or 'none'})"
     )
 
 
 def _from_dataset(
-    described: Path, suffixes: frozenset[str], *, cache: Path, progress: Progress | None
+    described: Path,
+    suffixes: frozenset[str],
+    *,
+    cache: Path,
+    progress: Progress | None,
+    option: str,
 ) -> Corpus:
     record = yaml.safe_load(described.read_text())
     name = record["name"]
@@ -70,7 +81,7 @@ def _from_dataset(
         if not folder.is_dir():
             raise UserError(
                 f"the files of {name} are not here: {described.parent / 'README.md'} says how to "
-                f"get them, then put them in {folder} or set data.source to their folder"
+                f"get them, then put them in {folder} or name their folder by {option}FOLDER"
             )
     return _from_folder(name, folder, suffixes)
 

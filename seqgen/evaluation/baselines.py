@@ -50,16 +50,32 @@ def count_model_scores(
 
 def training_ids(data: PreparedData) -> list[np.ndarray]:
     """What count models count: training pieces [T, F] in all variants, within the limit."""
-    training, n_tokens = [], 0
+    return [data.read(piece, variant=variant) for piece, variant in _chosen(data)]
+
+
+def counted_tokens(data: PreparedData) -> tuple[int, int]:
+    """How many tokens of the training split count models count, and how many it has."""
+    counted = sum(piece.variants[variant][1] for piece, variant in _chosen(data))
+    total = sum(length for piece in data.of_split(TRAIN) for _, length in piece.variants)
+    return counted, total
+
+
+def _chosen(data: PreparedData) -> list[tuple[Piece, int]]:
+    """The pieces and variants that are counted, within the limit."""
+    chosen, n_tokens = [], 0
     for piece, variant in _by_variant(data.of_split(TRAIN)):
         n_tokens += piece.variants[variant][1]
-        if training and n_tokens > MAX_TRAINING_TOKENS:
+        if chosen and n_tokens > MAX_TRAINING_TOKENS:
             break
-        training.append(data.read(piece, variant=variant))
-    return training
+        chosen.append((piece, variant))
+    return chosen
 
 
 def _by_variant(pieces: Sequence[Piece]) -> list[tuple[Piece, int]]:
-    """All pieces as they are first, then all of them shifted, and so on."""
+    """All pieces as they are first, then all of them shifted, and so on; in order of their hash.
+
+    Names go by collection and composer, so the first ones by name would be a part of a corpus.
+    """
+    pieces = sorted(pieces, key=lambda piece: piece.file_hash)
     most = max(len(piece.variants) for piece in pieces)
     return [(p, variant) for variant in range(most) for p in pieces if variant < len(p.variants)]

@@ -12,11 +12,13 @@ from seqgen.evaluation.held_out import Sets, evaluate_likelihood
 from seqgen.evaluation.judging import judge_generated
 from seqgen.evaluation.music import Measures
 from seqgen.evaluation.piece_sets import PieceSet, folder_set, split_set
-from seqgen.evaluation.subject import Subject, data_of, train_beside
+from seqgen.evaluation.subject import Subject, data_of, other_attention, show_beside, train_beside
 from seqgen.evaluation.verdict import judge
+from seqgen.files import readable
 
 FORMAT = 1
 TRAINING = "training"
+TEXT_SAMPLES, TEXT_CHARACTERS = 4, 600  # of text, which stand on the page themselves
 FEWEST_TRAINING = 8  # pieces of the training sample, also where fewer are held out
 
 
@@ -75,6 +77,8 @@ def evaluate(
         "likelihood": likelihood,
         "learning_curve": curve,
         "train_beside": train_beside(subject),
+        "show_beside": show_beside(subject),
+        "other_attention": other_attention(subject),
     }
     pieces = _read_generated(subject, request, progress)
     record["generated"] = _describe_generated(request, pieces)
@@ -167,7 +171,9 @@ def _read_generated(subject: Subject, request: Request, progress: Progress) -> l
         if not request.failed:
             raise
         paths = []
-    return read_generated(paths, music=tokenizer.suffix == ".mid", progress=progress)
+    return read_generated(
+        paths, folder=request.generated, music=tokenizer.suffix == ".mid", progress=progress
+    )
 
 
 def _describe_generated(request: Request, pieces: list[Generated]) -> dict:
@@ -185,4 +191,9 @@ def _describe_generated(request: Request, pieces: list[Generated]) -> dict:
         "with_record": sum(bool(piece.record) for piece in pieces),
         "prompted": sum(piece.prompted for piece in pieces),
         "settings": shared,
+        "unreadable": sum(piece.rejected is not None for piece in pieces),
+        "text_samples": [
+            {"file": piece.name, "text": readable(piece.text[:TEXT_CHARACTERS])}
+            for piece in [piece for piece in pieces if piece.text is not None][:TEXT_SAMPLES]
+        ],
     }

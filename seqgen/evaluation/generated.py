@@ -1,15 +1,21 @@
 """A set of generated files as they lie in a folder, each with its record where there is one."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from seqgen.data.corpora import Progress
 from seqgen.errors import FileRejected, UserError
-from seqgen.evaluation.scales import ANY_SIZE
-from seqgen.midi import MidiFile, open_midi
+from seqgen.files import readable
+from seqgen.midi import GENEROUS, MidiFile, open_midi
 from seqgen.tokenizers import Tokenizer
+
+MAX_RECORD_BYTES = 1_000_000
+# What a record may say, as it was written with the file; anything else is somebody else's.
+NUMBERS = ("step", "seed", "max_tokens", "prompt_tokens", "prompt_seconds")
+WORDS = ("run", "decoder", "weights", "prompt")
 
 
 @dataclass(frozen=True)
@@ -18,21 +24,40 @@ class Generated:
 
     Attributes:
         path: where it is.
+        folder: the folder that was named, below which it lies.
         record: what stands beside it, of its drawing; empty where there is nothing.
         midi: what is in it; None for text, and where it cannot be read.
-        problem: why it cannot be read.
+        text: what is in it; None for music, and where it cannot be read.
+        rejected: why it cannot be read.
     """
 
     path: Path
+    folder: Path | None = None
     record: dict = field(default_factory=dict)
     midi: MidiFile | None = None
-    problem: str | None = None
+    text: str | None = None
+    rejected: FileRejected | None = None
+
+    @property
+    def name(self) -> str:
+        """What it is called: its path within the folder."""
+        within = self.path.name if self.folder is None else self.path.relative_to(self.folder)
+        return readable(Path(within).as_posix())
+
+    @property
+    def problem(self) -> str | None:
+        """Why it cannot be read, in words."""
+        return None if self.rejected is None else readable(self.rejected.reason)
+
+    @property
+    def read(self) -> MidiFile | FileRejected | None:
+        """What came of reading it as music; None for text."""
+        return self.midi if self.rejected is None else self.rejected
 
     @property
     def ended_by_itself(self) -> bool | None:
         """Whether the model ended it, or a limit did; None where no record says so."""
-        said = self.record.get("ended_by_itself")
-        return said if isinstance(said, bool) else None
+        return self.record.get("ended_by_itself")
 
     @property
     def prompted(self) -> bool:
@@ -57,25 +82,66 @@ def find_generated(folder: Path, tokenizer: Tokenizer) -> list[Path]:
     return files
 
 
-def read_generated(paths: Sequence[Path], *, music: bool, progress: Progress) -> list[Generated]:
+def read_generated(
+    paths: Sequence[Path], *, folder: Path, music: bool, progress: Progress
+) -> list[Generated]:
     """Read files and their records; one that cannot be read says why, and none is left out."""
     pieces = []
     for done, path in enumerate(paths, start=1):
+        midi, text, rejected = None, None, None
+        try:
+            if music:
+                midi = open_midi(path, GENEROUS)
+            else:
+                text = _read_text(path)
+        except FileRejected as problem:
+            rejected = problem
         record = _record(path.with_suffix(".json"))
-        midi, problem = None, None
-        if music:
-            try:
-                midi = open_midi(path, ANY_SIZE)
-            except FileRejected as rejected:
-                problem = rejected.reason
-        pieces.append(Generated(path, record, midi, problem))
+        pieces.append(Generated(path, folder, record, midi, text, rejected))
         progress("reading generated pieces", done, len(paths))
     return pieces
 
 
-def _record(path: Path) -> dict:
+def _read_text(path: Path) -> str:
+    limit = GENEROUS.max_file_bytes
     try:
-        record = json.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError):
+        with path.open("rb") as file:
+            content = file.read(limit + 1)
+    except OSError as error:
+        raise FileRejected("unreadable", str(path), str(error.strerror)) from None
+    if len(content) > limit:
+        raise FileRejected("absurd", str(path), f"it is larger than {limit} bytes")
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        raise FileRejected("unsupported", str(path), "it is not UTF-8 text") from None
+
+
+def _record(path: Path) -> dict:
+    """What is known from the file beside a piece; it may be another program's, of any content."""
+    if not path.is_file():  # a pipe would never end
         return {}
-    return record if isinstance(record, dict) else {}
+    try:
+        with path.open("rb") as file:
+            said = json.loads(file.read(MAX_RECORD_BYTES))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    if not isinstance(said, dict):
+        return {}
+    kept = {key: said[key] for key in NUMBERS if _is_number(said.get(key))}
+    kept |= {key: readable(said[key]) for key in WORDS if isinstance(said.get(key), str)}
+    if isinstance(said.get("ended_by_itself"), bool):
+        kept["ended_by_itself"] = said["ended_by_itself"]
+    sampling = said.get("sampling")
+    if isinstance(sampling, dict) and _is_number(sampling.get("temperature")):
+        kept["sampling"] = {
+            readable(key): value
+            for key, value in sampling.items()
+            if value is None or isinstance(value, bool) or _is_number(value)
+        }
+    return kept
+
+
+def _is_number(value: object) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and abs(value) < 2**63 and math.isfinite(value)

@@ -2,13 +2,18 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from seqgen.data.corpora import Progress
 from seqgen.data.shards import PreparedData
+from seqgen.data.splits import TRAIN, content_hash
+from seqgen.errors import UserError
+from seqgen.evaluation.baselines import counted_tokens
 from seqgen.evaluation.counted import count_model_curves
 from seqgen.evaluation.likelihood import Curves
-from seqgen.evaluation.piece_sets import PieceSet, count_items
+from seqgen.evaluation.piece_sets import Item, PieceSet, count_items
 from seqgen.evaluation.scales import gap_between
 from seqgen.evaluation.scoring import (
     Material,
@@ -44,6 +49,26 @@ class Sets:
         others = tuple(pieces for pieces in self.held_out if not pieces.is_split)
         return others or self.held_out
 
+    @property
+    def own(self) -> tuple[PieceSet, ...]:
+        """The held-out sets that limits come from: the run's own splits, where there are any."""
+        splits = tuple(pieces for pieces in self.held_out if pieces.is_split)
+        return splits or self.held_out
+
+    def without_known(self, data: PreparedData | str) -> "Sets":
+        """Leave out files that were learned from; what remains of a set counts them.
+
+        UserError where nothing remains to be judged.
+        """
+        if isinstance(data, str) or all(pieces.is_split for pieces in self.held_out):
+            return self
+        held_out = tuple(_unknown(pieces, data) for pieces in self.held_out)
+        held_out = tuple(pieces for pieces in held_out if pieces.items)
+        if not held_out:
+            name = self.held_out[0].name
+            raise UserError(f"--data {name}: the model was trained on all of its files")
+        return replace(self, held_out=held_out)
+
 
 def evaluate_likelihood(
     subject: Subject,
@@ -59,6 +84,7 @@ def evaluate_likelihood(
     UserError where a run beside it is not comparable.
     """
     differences = [check_beside(subject, rival) for rival in beside]
+    sets = sets.without_known(data)
     sizes = subject.loaded.tokenizer.vocabulary.sizes
     training, training_curves = None, None
     if sets.training is not None:
@@ -76,6 +102,7 @@ def evaluate_likelihood(
         "context_length": subject.context_length,
         "chance_nats_per_token": sum(math.log(size) for size in sizes),
         "no_count_models": data if isinstance(data, str) else "",
+        "counted": _counted(data),
         "training": training,
         "sets": held_out,
         "beside": [
@@ -83,6 +110,33 @@ def evaluate_likelihood(
             for rival, different in zip(beside, differences, strict=True)
         ],
     }
+
+
+def _unknown(pieces: PieceSet, data: PreparedData) -> PieceSet:
+    """A set of other files without those of the training split."""
+    if pieces.is_split:
+        return pieces
+    hashes = {piece.file_hash for piece in data.of_split(TRAIN)}
+    items = tuple(item for item in pieces.items if not _is_known(item, hashes, data))
+    n_known = pieces.n_known + len(pieces.items) - len(items)
+    return replace(pieces, items=items, n_known=n_known)
+
+
+def _is_known(item: Item, hashes: set[str], data: PreparedData) -> bool:
+    """Whether a file was learned from; of one that was cut, whether a training piece begins so."""
+    if item.path is not None:
+        return content_hash(item.path.read_bytes()) in hashes
+    n = len(item.ids)
+    same = (data.read(p)[:n] for p in data.of_split(TRAIN) if p.variants[0][1] >= n)
+    return any(np.array_equal(item.ids, ids) for ids in same)
+
+
+def _counted(data: PreparedData | str) -> dict | None:
+    """How many training tokens count models have counted, and of how many."""
+    if isinstance(data, str):
+        return None
+    counted, total = counted_tokens(data)
+    return {"tokens": counted, "of": total}
 
 
 def _material(subject: Subject, pieces: PieceSet, progress: Progress) -> Material:

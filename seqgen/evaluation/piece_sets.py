@@ -3,6 +3,9 @@
 Legend: T positions, F fields.
 """
 
+import errno
+import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +13,14 @@ from pathlib import Path
 import numpy as np
 
 from seqgen.data.batches import held_out_pieces
-from seqgen.data.corpora import Progress, open_corpus
+from seqgen.data.corpora import Corpus, Progress, open_corpus
 from seqgen.data.shards import Piece, PreparedData
-from seqgen.data.splits import content_hash
 from seqgen.errors import FileRejected, UserError
 from seqgen.evaluation.scales import Amount, count_file, count_tokens
+from seqgen.midi import ANY_SIZE
 from seqgen.tokenizers import Tokenizer
+
+MOST_BYTES = ANY_SIZE.max_file_bytes
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ class PieceSet:
     Attributes:
         name: "validation", "test", "training sample", or what the folder is called.
         items: the pieces.
-        n_available: how many there are to choose from.
+        n_available: how many there are to choose from; those that are skipped are among them.
         skipped: files that cannot be used, with the reason.
         is_split: whether they are a split of the run's own data, and not other files.
         n_known: files that are, to the byte, among those the model was trained on.
@@ -96,16 +101,19 @@ def folder_set(
 ) -> PieceSet:
     """Read files of a folder through the gate and the tokenizer, until `max_targets`.
 
-    They come in the order of their hash, as pieces of a split do, and whole, as there. `known` are
-    hashes of files that were learned from. UserError where no file is usable.
+    They come in the order of their hash, as pieces of a split do, and whole, as there. Files that
+    were learned from, whose hashes are `known`, are left out. UserError where no file is usable.
     """
-    corpus = open_corpus(source, tokenizer.suffixes, cache=cache)
+    corpus = open_corpus(source, tokenizer.suffixes, cache=cache, option="--data ")
     vocabulary = tokenizer.vocabulary
     bos, eos = (vocabulary.special_token(i)[None] for i in (vocabulary.bos_id, vocabulary.eos_id))
-    items, skipped, n_known, room = [], [], 0, max_targets
-    hashes = {file: content_hash(file.read_bytes()) for file in corpus.files}
+    items, n_known, room = [], 0, max_targets
+    hashes, skipped = _hashes(corpus, progress)
     for done, file in enumerate(sorted(hashes, key=hashes.__getitem__), start=1):
         progress("reading files", done, len(hashes))
+        if hashes[file] in known:
+            n_known += 1
+            continue
         if room < 1:
             continue
         try:
@@ -119,13 +127,25 @@ def folder_set(
             continue
         items.append(Item(corpus.label(file), ids[: room + 1], file if is_whole else None))
         room -= items[-1].n_targets
-        n_known += hashes[file] in known
     if not items:
+        why = f"; the first, {skipped[0][0]}: {skipped[0][1]}" if skipped else ""
+        learned = f" ({n_known} were learned from)" if n_known else ""
         raise UserError(
-            f"--data {source}: none of {len(corpus.files)} files can be used; the first, "
-            f"{skipped[0][0]}: {skipped[0][1]}"
+            f"--data {source}: none of {len(corpus.files)} files can be used{learned}{why}"
         )
     return PieceSet(corpus.name, tuple(items), len(corpus.files), tuple(skipped), n_known)
+
+
+def _hashes(corpus: Corpus, progress: Progress) -> tuple[dict[Path, str], list[tuple[str, str]]]:
+    """Hash all files; return the hashes, and which files cannot be read, with the reason."""
+    hashes, rejected = {}, []
+    for done, file in enumerate(corpus.files, start=1):
+        try:
+            hashes[file] = _hash(file)
+        except OSError as error:
+            rejected.append((corpus.label(file), error.strerror or type(error).__name__))
+        progress("looking through files", done, len(corpus.files))
+    return hashes, rejected
 
 
 def count_items(
@@ -149,6 +169,15 @@ def count_items(
 def _original(path: Path, piece: Piece) -> Path | None:
     """The file a piece was made of, if it is there unchanged."""
     try:
-        return path if content_hash(path.read_bytes()) == piece.file_hash else None
+        return path if _hash(path) == piece.file_hash else None
     except OSError:
         return None
+
+
+def _hash(path: Path) -> str:
+    """Hash a file as `content_hash` does, without holding it in memory; OSError if it is huge."""
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > MOST_BYTES:
+            raise OSError(errno.EFBIG, f"it is larger than {MOST_BYTES:,} bytes")
+        return hashlib.file_digest(file, "sha256").hexdigest()

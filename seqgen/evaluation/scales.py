@@ -15,14 +15,10 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from seqgen.config import LimitsConfig
 from seqgen.errors import FileRejected
-from seqgen.midi import MidiFile, open_midi, summarize
+from seqgen.midi import ANY_SIZE, MidiFile, open_midi, summarize
 from seqgen.tokenizers import Tokenizer
 
-ANY_SIZE = LimitsConfig(
-    max_file_bytes=10**9, max_events=10**8, max_notes=10**8, max_minutes=10**5, max_ticks=10**9
-)  # what a tokenizer has accepted once is read whatever its length
 RESAMPLES = 1000
 SHARE = 0.95  # of the resampled means that an interval holds
 

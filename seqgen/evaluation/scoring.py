@@ -96,10 +96,10 @@ def compare_forms(
         model, chosen, tell=_teller(progress, f"{what}, step by step", n_targets)
     )
     parallel = [curve[: len(ids) - 1] for curve, ids in zip(parallel, chosen, strict=False)]
-    largest = max(
-        float(np.abs(a.sum(axis=1) - b.sum(axis=1)).max())
-        for a, b in zip(parallel, stepped, strict=True)
-    )
+    differences = [
+        np.abs(a.sum(axis=1) - b.sum(axis=1)) for a, b in zip(parallel, stepped, strict=True)
+    ]
+    largest = float(np.concatenate(differences).max())  # numpy's maximum keeps what is no number
     return {
         "pieces": len(chosen),
         "targets": n_targets,

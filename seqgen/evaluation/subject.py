@@ -2,10 +2,11 @@
 
 import json
 import shlex
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from seqgen.checkpoint import LoadedModel, RunFolder, load_model
+from seqgen.checkpoint import LoadedModel, RunFolder, load_model, read_metrics
 from seqgen.config import Config, load_config
 from seqgen.data.shards import PreparedData
 from seqgen.errors import UserError
@@ -25,17 +26,21 @@ class Subject:
         loaded: model and tokenizer.
         config: how it was trained; None where only the model folder is here.
         data_content: fingerprint of the prepared data it was trained on; None if unknown.
+        steps: steps that training reached, beyond the best ones maybe; None if unknown.
+        title: what it is called where its folder's name would not tell it apart.
     """
 
     path: Path
     loaded: LoadedModel
     config: Config | None
     data_content: str | None
+    steps: int | None = None
+    title: str | None = None
 
     @property
     def name(self) -> str:
         """What the run is called."""
-        return self.path.resolve().name
+        return self.title or self.path.resolve().name
 
     @property
     def attention(self) -> str:
@@ -85,11 +90,29 @@ class Subject:
 
 
 def open_subject(path: Path, *, device: str = "cpu") -> Subject:
-    """Load a run; UserError where there is none, or a damaged one."""
+    """Load a run, also by its model folder; UserError where there is none, or a damaged one."""
+    path = _run_of(path)
     loaded = load_model(path, device=device)
     folder = RunFolder(path)
     config = load_config(folder.config) if folder.config.is_file() else None
-    return Subject(path, loaded, config, _record(folder).get("data_content"))
+    return Subject(path, loaded, config, _record(folder).get("data_content"), _steps(folder))
+
+
+def name_apart(subject: Subject, rivals: Sequence[Subject]) -> list[Subject]:
+    """Name rivals by their paths where folders of one name would be taken for each other.
+
+    Raises:
+        UserError: a run is there twice.
+    """
+    places = [run.path.resolve() for run in (subject, *rivals)]
+    for place, rival in zip(places[1:], rivals, strict=True):
+        if places.count(place) > 1:
+            raise UserError(f"--beside {rival.path}: this run is there already")
+    names = [run.name for run in (subject, *rivals)]
+    return [
+        replace(rival, title=str(rival.path)) if names.count(rival.name) > 1 else rival
+        for rival in rivals
+    ]
 
 
 def data_of(subject: Subject) -> PreparedData | str:
@@ -107,7 +130,7 @@ def data_of(subject: Subject) -> PreparedData | str:
 
 
 def check_beside(subject: Subject, rival: Subject) -> list[str]:
-    """Refuse a run that cannot stand beside another; list in what the two differ.
+    """Refuse a run that cannot stand beside another; list in what the two differ, or may differ.
 
     Raises:
         UserError: another tokenizer or other data, so that figures would not be comparable.
@@ -117,12 +140,20 @@ def check_beside(subject: Subject, rival: Subject) -> list[str]:
             f"--beside {rival.path}: it has another tokenizer than {subject.path}, and nats per "
             f"token of two tokenizers cannot be compared"
         )
-    if rival.data_content != subject.data_content:
+    known = subject.data_content is not None and rival.data_content is not None
+    if known and rival.data_content != subject.data_content:
+        how = train_beside(subject)
         raise UserError(
-            f"--beside {rival.path}: it was trained on other data than {subject.path}: train it "
-            f"with {train_beside(subject)}"
+            f"--beside {rival.path}: it was trained on other data than {subject.path}"
+            + (f": train it with {how}" if how else "")
         )
-    differences = []
+    differences = [] if known else ["whether they learned from the same data is not known"]
+    if subject.config is None or rival.config is None:
+        differences.append("whether they had the same budget is not known")
+    elif subject.steps is None or rival.steps is None:
+        differences.append("how far both were trained is not known")
+    elif subject.steps != rival.steps:
+        differences.append(f"training reached step {rival.steps:,}, here {subject.steps:,}")
     for section, keys in (("model", SIZES), ("train", BUDGET)):
         ours, theirs = (_section(run, section) for run in (subject, rival))
         differences += [
@@ -133,15 +164,53 @@ def check_beside(subject: Subject, rival: Subject) -> list[str]:
     return differences
 
 
+def other_attention(subject: Subject) -> str:
+    """What a model is called in short that this one is set beside: "softmax" or "linear"."""
+    return "linear" if subject.loaded.model.config.attention == "full" else "softmax"
+
+
 def train_beside(subject: Subject) -> str:
-    """The command that trains a softmax model of the same size and budget."""
-    settings = ["model.attention=full", f"run.dir={subject.path}-softmax"]
-    if subject.config is not None and subject.config.train.carry_state:
+    """The command that trains a model of the other attention with the same size and budget.
+
+    Empty where the run does not say how it was trained.
+    """
+    if subject.config is None:
+        return ""
+    other = other_attention(subject)
+    attention = {"softmax": "full", "linear": "causal-linear"}[other]
+    settings = [f"model.attention={attention}", f"run.dir={subject.path}-{other}"]
+    if subject.config.train.carry_state:
         settings.append("train.carry_state=false")
-    if subject.config is not None and subject.config.train.init_from is not None:
+    if subject.config.train.init_from is not None:
         settings.append("train.init_from=null")
     config = RunFolder(subject.path).config
     return shlex.join(["python", "cli.py", "train", str(config), *settings])
+
+
+def show_beside(subject: Subject) -> str:
+    """The command that sets what `train_beside` trains beside the run."""
+    run = str(subject.path)
+    rival = f"{run}-{other_attention(subject)}"
+    return shlex.join(["python", "cli.py", "evaluate", run, "--beside", rival])
+
+
+def _run_of(path: Path) -> Path:
+    """Return the run that a model folder belongs to, or else the path itself."""
+    place = path.resolve()
+    run = RunFolder(place.parent)
+    if place == run.model and (run.config.is_file() or run.record.is_file()):
+        return path.parent if path.name == place.name else place.parent
+    return path
+
+
+def _steps(folder: RunFolder) -> int | None:
+    """The last step that training logged."""
+    try:
+        lines = read_metrics(folder.metrics)
+    except (OSError, UnicodeDecodeError):
+        return None
+    steps = [line.get("step") for line in lines if isinstance(line, dict)]
+    return max((step for step in steps if isinstance(step, int)), default=None)
 
 
 def _section(subject: Subject, name: str) -> dict | None:

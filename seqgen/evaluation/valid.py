@@ -12,7 +12,7 @@ import numpy as np
 from seqgen.data.corpora import Progress
 from seqgen.errors import FileRejected
 from seqgen.evaluation.generated import Generated
-from seqgen.evaluation.validity import Validity, check_file
+from seqgen.evaluation.validity import Validity, check_file, check_read
 from seqgen.tokenizers import Tokenizer
 
 CHECKS = ("miditoolkit", "symusic", "has_notes", "bars_complete")
@@ -22,10 +22,10 @@ def check_generated(pieces: Sequence[Generated], *, progress: Progress) -> dict:
     """Check each generated file, and count how many pass each check."""
     found = []
     for done, piece in enumerate(pieces, start=1):
-        found.append(check_file(piece.path))
+        found.append(check_read(piece.path, piece.read))
         progress("checking generated files", done, len(pieces))
     failed = [
-        {"file": piece.path.name, **validity.to_json()}
+        {"file": piece.name, **validity.to_json()}
         for piece, validity in zip(pieces, found, strict=True)
         if not validity.ok
     ]

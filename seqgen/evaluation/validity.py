@@ -6,15 +6,11 @@ from pathlib import Path
 
 import symusic
 
-from seqgen.config import LimitsConfig
 from seqgen.errors import FileRejected
-from seqgen.midi import MidiFile, open_midi
+from seqgen.midi import GENEROUS, MidiFile, open_midi
 from seqgen.midi.gate import READER_ERRORS
 from seqgen.midi.timing import bars_and_beats, last_note_end
 
-ANY_SIZE = LimitsConfig(
-    max_file_bytes=10**9, max_events=10**8, max_notes=10**8, max_minutes=10**5, max_ticks=10**9
-)  # what a model wrote is read back whatever its length
 SYMUSIC_ERRORS = (*READER_ERRORS, RuntimeError, MemoryError)
 
 
@@ -43,19 +39,25 @@ class Validity:
 
 
 def check_file(path: str | Path) -> Validity:
-    """Judge a file; whatever it holds, and if it is not there, the answer is a `Validity`.
+    """Judge a file; whatever it holds, and if it is not there, the answer is a `Validity`."""
+    path = Path(path)
+    try:
+        return check_read(path, open_midi(path, GENEROUS))
+    except FileRejected as rejected:
+        return check_read(path, rejected)
+
+
+def check_read(path: Path, read: MidiFile | FileRejected) -> Validity:
+    """Judge a file by what the gate has made of it.
 
     symusic is asked about files that have passed the gate only: some damaged ones bring down the
     whole process in it.
     """
-    path = Path(path)
-    try:
-        midi = open_midi(path, ANY_SIZE)
-    except FileRejected as rejected:
-        if rejected.kind != "empty":
-            return Validity(reasons=(rejected.reason, "symusic was not asked"))
-        return _check_without_notes(path, rejected.reason)
-    reasons = [_ask_symusic(path), *_faults_of_bars(midi)]
+    if isinstance(read, FileRejected):
+        if read.kind != "empty":
+            return Validity(reasons=(read.reason, "symusic was not asked"))
+        return _check_without_notes(path, read.reason)
+    reasons = [_ask_symusic(path), *_faults_of_bars(read)]
     return Validity(
         miditoolkit=True,
         symusic=reasons[0] is None,

@@ -5,88 +5,130 @@ unigram), which follows which (a bigram), and the best count model. What it gain
 was trained on but not on others is over-fitting.
 """
 
-from dataclasses import asdict, dataclass
-from math import exp
+from dataclasses import asdict
+from math import exp, isfinite
+
+from seqgen.evaluation.findings import (
+    BAD,
+    FAIR,
+    GOOD,
+    PLAIN,
+    Sentence,
+    copying_findings,
+    music_findings,
+    title_of_copies,
+    validity_findings,
+)
 
 UNTRAINED_SHARE = 0.9  # of the nats of blind guessing: a model above it has learned next to nothing
 # Share of what is gained over a unigram on training pieces that is not gained on held-out ones.
 OVERFITTED, LEANING = 0.25, 0.10
 RISE = 0.05  # nats by which a validation loss must rise after its best to be called a rise
 DRIFT = 0.05  # nats by which whole pieces are worse than windows before it is said
-FEWEST = 10  # generated pieces, below which measures say little
-NAMED = 6  # measures that a sentence names
-MANY = 3  # more than one in so many measures beyond the baseline is said as a fault
-GOOD, FAIR, BAD, PLAIN = "good", "fair", "bad", "plain"
-
-
-@dataclass(frozen=True)
-class Sentence:
-    """One finding: good, fair, bad, or a plain fact."""
-
-    tone: str
-    text: str
+FEWEST_SURE = 5  # held-out pieces, below which an interval over pieces means little
+UNSURE = "too few to be sure"
 
 
 def judge(record: dict) -> dict:
     """Return a title, its tone, and sentences, from the parts of a record."""
     verdict = judge_likelihood(record["likelihood"], record.get("learning_curve"))
-    title, tones = verdict["title"], [verdict["tone"]]
-    sentences = list(verdict["sentences"])
-    for sentence in (*_copies(record), *_validity(record), *_music(record)):
-        sentences.append(asdict(sentence))
-        if sentence.tone in (BAD, FAIR):
-            tones.append(FAIR)
-    copies, n = n_copies(record)
-    if copies:
-        title += f"; {copies} of {n} generated pieces {'is' if copies == 1 else 'are'} copied"
-        tones.append(BAD)
-    tone = next(t for t in (BAD, FAIR, GOOD, PLAIN) if t in tones)
+    findings = [*copying_findings(record), *validity_findings(record), *music_findings(record)]
+    sentences = [*verdict["sentences"], *(asdict(finding) for finding in findings)]
+    tone = _worst([verdict["tone"], *(sentence["tone"] for sentence in sentences)])
+    title = verdict["title"] + title_of_copies(record)
     return {"tone": tone, "title": title, "sentences": sentences}
 
 
 def judge_likelihood(likelihood: dict, curve: dict | None) -> dict:
-    """The verdict that rests on likelihood and learning curve alone."""
-    held_out = likelihood["sets"]
-    if not held_out:
+    """The verdict that rests on likelihood and learning curve alone.
+
+    It is about the run's own held-out pieces where there are any: how other files fare is said
+    beside it, and makes no model untrained.
+    """
+    parts = likelihood["sets"]
+    if not parts:
         return _verdict(FAIR, "Cannot be judged: no piece was held out", [])
-    main = held_out[0]
-    level_tone, level_title, level = _level(main, likelihood)
-    own = next((part for part in held_out if part["is_split"]), main)
-    fit_tone, fit_title, fit = _fit(own, likelihood)
-    if fit_tone == BAD:
-        title = f"{fit_title}: it predicts its training pieces far better than others"
-    elif fit_tone == FAIR:
-        title = f"{level_title}; {fit_title}"
-    else:
-        title = level_title
+    broken = _broken(likelihood)
+    if broken:
+        return _verdict(BAD, "Broken: it gives no finite likelihood", [broken])
+    own = next((part for part in parts if part["is_split"]), None)
+    level_tone, level_title, level = _level(own or parts[0], likelihood)
+    fit_tone, fit_title, fit = _fit(own or parts[0], likelihood)
     sentences = [level, *fit, *_course(curve, likelihood)]
-    for part in held_out:
-        sentences += [*_beside(part), *_length(part), *_forms(part)]
-    tones = [level_tone, fit_tone]
-    tone = next((t for t in (BAD, FAIR, GOOD) if t in tones), FAIR)
-    return _verdict(tone, title, sentences)
+    for part in parts:
+        if own is not None and not part["is_split"]:
+            has_learned = not level_title.startswith(("Untrained", "Has not learned"))
+            sentences.append(_carried_over(part, likelihood, has_learned=has_learned))
+        sentences += [*_left_out(part), *_beside(part), *_length(part), *_forms(part)]
+    over_fitted = fit_title.startswith("Over-fitted")
+    titles = [fit_title] if over_fitted else [level_title, fit_title]
+    if over_trained(curve) and not over_fitted:
+        titles.append("over-trained")
+    if any(_forms(part) for part in parts):
+        titles.insert(0, "ERROR: its two forms disagree")
+    tone = _worst([level_tone, fit_tone, *(sentence.tone for sentence in sentences)])
+    return _verdict(tone, "; ".join(title for title in titles if title), sentences)
+
+
+def _broken(likelihood: dict) -> Sentence | None:
+    """Say where the model's own nats are not numbers: no comparison holds for these."""
+    parts = [*likelihood["sets"], *filter(None, [likelihood["training"]])]
+    for part in parts:
+        entries = [entry for entry in part["models"] if entry["kind"] == "own"]
+        if not all(entry["nats_per_token"] and isfinite(nats(entry)) for entry in entries):
+            text = f"ERROR: the likelihood of {part.get('label', 'training')} pieces is not a"
+            return Sentence(BAD, f"{text} finite number: the weights are damaged or have diverged.")
+    return None
 
 
 def _level(part: dict, likelihood: dict) -> tuple[str, str, Sentence]:
-    """How much better than no learning at all."""
+    """How much better than no learning at all; other files than the run's own are never bad."""
+    tone, title, sentence = _level_of_any(part, likelihood)
+    if not part["is_split"] and (tone == BAD or title == "Has learned little"):
+        title = f"Does not carry over to {part['label']}"
+        text = f"What it has learned does not carry over to {part['label']}. {sentence.text}"
+        return FAIR, title, Sentence(FAIR, text)
+    is_sure = _is_sure(part) or title == "Untrained"  # no choice of pieces makes it blind
+    if not is_sure and tone in (GOOD, BAD):
+        return FAIR, f"{title} ({UNSURE})", Sentence(FAIR, sentence.text)
+    return tone, title, sentence
+
+
+def _carried_over(part: dict, likelihood: dict, *, has_learned: bool) -> Sentence:
+    """How other files fare; what was never learned cannot be carried over."""
+    if has_learned:
+        return _level(part, likelihood)[2]
+    tone, _, sentence = _level_of_any(part, likelihood)
+    return Sentence(FAIR if tone == BAD else tone, sentence.text)
+
+
+def _level_of_any(part: dict, likelihood: dict) -> tuple[str, str, Sentence]:
+    """Its tone, title and sentence, whatever the pieces are."""
     ours, chance = own_nats(part), likelihood["chance_nats_per_token"]
     counts = {entry["name"]: nats(entry) for entry in part["models"] if entry["kind"] == "counts"}
-    one = part["pieces"] == 1
-    where = f"On {part['pieces']} {part['label']} piece{'' if one else 's'}"
-    where += f"{', too few to be sure,' if one else ''} it needs {ours:.3f} nats per token"
+    where = f"On {part['pieces']} {part['label']} piece{'' if part['pieces'] == 1 else 's'}"
+    where += f"{'' if _is_sure(part) else f', {UNSURE},'} it needs {ours:.3f} nats per token"
     if ours >= UNTRAINED_SHARE * chance:
         guess = f"guessing blindly among {exp(chance):,.0f} equally likely ones needs {chance:.3f}"
-        return BAD, "Untrained", Sentence(BAD, f"{where}; {guess}: it is untrained.")
+        said = ": it is untrained" if part["is_split"] else ""
+        return BAD, "Untrained", Sentence(BAD, f"{where}; {guess}{said}.")
     if not counts:
         text = f"{where}; guessing blindly needs {chance:.3f}. There are no count models beside it"
         reason = likelihood.get("no_count_models", "")
-        return FAIR, "Has learned something", Sentence(PLAIN, f"{text}: {reason}.")
+        if not part["is_split"]:  # what it was trained on is gone: how much carries over is open
+            return PLAIN, "Has learned something", Sentence(PLAIN, f"{text}: {reason}.")
+        return FAIR, "Has learned something", Sentence(FAIR, f"{text}: {reason}.")
     if ours >= counts["unigram"]:
         text = f"{where}, no better than a unigram ({counts['unigram']:.3f})"
         return BAD, "Has not learned", Sentence(BAD, f"{text}: not even which tokens are frequent.")
     if ours >= counts["bigram"]:
         text = f"{where}, worse than a bigram ({counts['bigram']:.3f})"
         return BAD, "Has not learned", Sentence(BAD, f"{text}: not even which token follows which.")
+    return _beside_counting(part, where, counts)
+
+
+def _beside_counting(part: dict, where: str, counts: dict[str, float]) -> tuple[str, str, Sentence]:
+    """Its level where it is better than a bigram: beside the best count model."""
     best = part["best_count"]
     difference = best["difference"]
     than = f"the best count model, a {best['name']} ({counts[best['name']]:.3f})"
@@ -113,20 +155,35 @@ def _fit(part: dict, likelihood: dict) -> tuple[str, str, list[Sentence]]:
     share = gap["value"] / gained if gained > 0 else 0.0
     size = f"{gap['value']:.3f} nats per token{_interval(gap)}"
     sure = gap["low"] is None or gap["low"] > 0
+    is_few = not _is_sure(part) or gap["low"] is None
     text = f"Training pieces are predicted {size} better than {part['label']} ones"
     of = f"{share:.0%} of what it gains there over a unigram"
     if not part["is_split"] and sure and share >= OVERFITTED:
         text = f"{text}, {of}: over-fitted, or the other files are another kind of music."
         return FAIR, "these files are not what it was trained on", [Sentence(FAIR, text)]
     if sure and share >= OVERFITTED:
-        return BAD, "Over-fitted", [Sentence(BAD, f"{text}, {of}: over-fitted.")]
+        title = "Over-fitted: it predicts its training pieces far better than others"
+        if is_few:
+            few = f"{text}, {of}: over-fitted, if these pieces, {UNSURE}, are like others."
+            return FAIR, f"{title} ({UNSURE})", [Sentence(FAIR, few)]
+        return BAD, title, [Sentence(BAD, f"{text}, {of}: over-fitted.")]
     if sure and share >= LEANING:
         text = f"{text}, {of}: it leans on its training pieces."
         return FAIR, "leans on its training pieces", [Sentence(FAIR, text)]
     if gap["value"] <= 0 or not sure:
         text = f"Training pieces are predicted no better than {part['label']} ones ({size})"
-        return PLAIN, "", [Sentence(PLAIN, f"{text}: no over-fitting.")]
+        said = f"{UNSURE} that there is no over-fitting" if is_few else "no over-fitting"
+        return PLAIN, "", [Sentence(PLAIN, f"{text}: {said}.")]
+    if is_few:
+        return PLAIN, "", [Sentence(PLAIN, f"{text}, {of}; the pieces are {UNSURE}.")]
     return GOOD, "", [Sentence(GOOD, f"{text}, {of}: little over-fitting.")]
+
+
+def over_trained(curve: dict | None) -> bool:
+    """Whether the validation loss rose after its best."""
+    validation = (curve or {}).get("validation", [])
+    losses = [loss for _, loss in validation]
+    return len(losses) > 1 and losses[-1] - min(losses) >= RISE
 
 
 def _course(curve: dict | None, likelihood: dict) -> list[Sentence]:
@@ -136,7 +193,7 @@ def _course(curve: dict | None, likelihood: dict) -> list[Sentence]:
         return []
     best, last = min(validation, key=lambda point: point[1]), validation[-1]
     rise = last[1] - best[1]
-    if rise >= RISE:
+    if over_trained(curve):
         text = (
             f"Training went on too long: the validation loss was lowest at step {best[0]:,} "
             f"({best[1]:.3f}) and {rise:.3f} nats higher at step {last[0]:,}. The model kept, and "
@@ -163,8 +220,10 @@ def _beside(part: dict) -> list[Sentence]:
 
 def _length(part: dict) -> list[Sentence]:
     whole = next(e for e in part["models"] if e["kind"] == "own" and e["form"] == "whole pieces")
-    drift = nats(whole) - own_nats(part)
-    if drift < DRIFT:
+    windows = next(e for e in part["models"] if e["kind"] == "own" and e["form"] == "windows")
+    drift = nats(whole) - nats(windows)
+    # Learned positions end: then whole pieces are only their beginnings, and other targets.
+    if whole["targets"] != windows["targets"] or drift < DRIFT:
         return []
     text = f"Whole {part['label']} pieces cost {drift:.3f} nats per token more than windows of the "
     return [Sentence(FAIR, f"{text}training length: it gets worse beyond that length.")]
@@ -178,64 +237,19 @@ def _forms(part: dict) -> list[Sentence]:
     return [Sentence(BAD, f"{text}nats for one token of the {part['label']} pieces.")]
 
 
-def n_copies(record: dict) -> tuple[int, int]:
-    """How many generated pieces are flagged as copies, by notes or by tokens, and of how many."""
-    flagged, seen = set(), set()
-    for kind in ("notes", "tokens"):
-        for piece in record["copying"].get(kind, {}).get("generated", {}).get("pieces", []):
-            seen.add(piece["name"])
-            if piece["is_copy"]:
-                flagged.add(piece["name"])
-    return len(flagged), len(seen)
-
-
-def _copies(record: dict) -> list[Sentence]:
-    copying = record["copying"]
-    if "left_out" in copying:
-        return [Sentence(PLAIN, f"Copying cannot be told: {copying['left_out']}")]
-    kind = "notes" if "notes" in copying else "tokens"
-    ours, theirs = (copying[kind][x]["summary"] for x in ("generated", "held_out"))
-    if not ours["n"] or not theirs["n"]:
+def _left_out(part: dict) -> list[Sentence]:
+    """Say how many files were not counted because the model has learned from them."""
+    n = part.get("training_files_among_them", 0)
+    if not n:
         return []
-    text = (
-        f"The longest run of {kind} that a generated piece shares with a training piece is "
-        f"{ours['longest']['median']:,.0f} in the median and {ours['longest']['max']:,.0f} at "
-        f"most; held-out real pieces: {theirs['longest']['median']:,.0f} and "
-        f"{theirs['longest']['max']:,.0f}"
-    )
-    copies, n = n_copies(record)
-    if copies:
-        return [Sentence(BAD, f"{copies} of {n} generated pieces copy the training set. {text}.")]
-    return [Sentence(GOOD, f"No generated piece is a copy. {text}.")]
+    text = f"{n} file{' was' if n == 1 else 's were'} left out of {part['label']}: the model was"
+    return [Sentence(PLAIN, f"{text} trained on {'it' if n == 1 else 'them'}.")]
 
 
-def _validity(record: dict) -> list[Sentence]:
-    validity = record["validity"]
-    if "left_out" in validity:
-        return []
-    found = validity["generated"]
-    n = found["files"] + len(record["generated"]["not_written"])  # drawn without a whole note
-    text = f"{found['usable']} of {n} generated pieces open in miditoolkit and symusic"
-    is_good = found["usable"] == n
-    return [Sentence(GOOD if is_good else FAIR, f"{text} and hold notes.")]
-
-
-def _music(record: dict) -> list[Sentence]:
-    music = record["music"]
-    if "left_out" in music or not music["judged"]:
-        return []
-    beyond = music["beyond"]
-    text = (
-        f"In {len(beyond)} of {music['judged']} musical measures generated pieces are further from "
-        f"real ones than real ones are from each other"
-    )
-    if not beyond:
-        return [Sentence(GOOD, f"{text}.")]
-    is_much = len(beyond) > music["judged"] / MANY and music["generated_pieces"] >= FEWEST
-    tone = FAIR if is_much else PLAIN
-    named = "; ".join(beyond[:NAMED])
-    more = f"; and {len(beyond) - NAMED} more" if len(beyond) > NAMED else ""
-    return [Sentence(tone, f"{text}: {named}{more}.")]
+def _is_sure(part: dict) -> bool:
+    """Whether there are pieces enough for an interval over pieces to mean something."""
+    own = next(e for e in part["models"] if e["kind"] == "own" and e["form"] == "windows")
+    return part["pieces"] >= FEWEST_SURE and own["nats_per_token"]["low"] is not None
 
 
 def own_nats(part: dict) -> float:
@@ -256,6 +270,10 @@ def _interval(value: dict) -> str:
     if value["low"] < 0 < value["high"]:
         return f" ({value['low']:+.3f} to {value['high']:+.3f})"
     return f" ({ends[0]:.3f} to {ends[1]:.3f})"
+
+
+def _worst(tones: list[str]) -> str:
+    return next((tone for tone in (BAD, FAIR, GOOD) if tone in tones), FAIR)
 
 
 def _verdict(tone: str, title: str, sentences: list[Sentence]) -> dict:

@@ -13,6 +13,16 @@ from seqgen.midi.scan import scan
 from seqgen.midi.timing import TempoMap, last_note_end
 
 DEFAULT_LIMITS = LimitsConfig()
+ANY_SIZE = LimitsConfig(
+    max_file_bytes=10**9, max_events=10**8, max_notes=10**8, max_minutes=10**5, max_ticks=10**9
+)  # what we wrote ourselves, or accepted once, is read back whatever its length
+GENEROUS = LimitsConfig(
+    max_file_bytes=50_000_000,
+    max_events=2_000_000,
+    max_notes=1_000_000,
+    max_minutes=24 * 60,
+    max_ticks=10**8,
+)  # a folder that somebody names: longer than any piece, and yet an end
 # The scan leaves mido two reasons to stop, sysex data above 127 (ValueError) and an event of more
 # than a megabyte (OSError); the others are what it raises on bytes that were not scanned.
 READER_ERRORS = (OSError, ValueError, EOFError, LookupError, ArithmeticError)

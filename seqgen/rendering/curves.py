@@ -8,12 +8,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
+from seqgen.rendering.lettering import drawable
 from seqgen.rendering.theme import LIGHT, Theme, dress, themed_figure
 
 WIDTH, HEIGHT = 7.0, 3.6
 ROLES = ("model", "training", "recurrent", "softmax", "data", "other")
 SMOOTHED_OVER = 0.02  # of a training curve, whose batches differ in difficulty
 NAME_POINTS = 11  # the height of a level's name
+TITLE = 80  # characters
 MAX_POINTS = 2000  # of one line: more than there are pixels
 
 
@@ -89,6 +91,7 @@ def _axes(title: str, theme: Theme) -> tuple[Figure, Axes]:
     figure = themed_figure(WIDTH, HEIGHT, theme)
     axes = figure.add_subplot()
     dress(axes, theme)
+    title = drawable(title, TITLE)
     axes.set_title(title, loc="left", fontsize=11, color=theme.text, parse_math=False)
     return figure, axes
 
@@ -120,7 +123,7 @@ def _draw(axes: Axes, curve: Curve, place: int, theme: Theme, *, with_points: bo
             "marker": "^" if is_short else None,
         },
     }[curve.role]
-    axes.plot(x, y, **{"label": curve.label, "linewidth": 1.8, "markersize": 4} | looks)
+    axes.plot(x, y, **{"label": drawable(curve.label), "linewidth": 1.8, "markersize": 4} | looks)
 
 
 def _finite(curve: Curve) -> tuple[np.ndarray, np.ndarray]:
@@ -150,7 +153,7 @@ def _draw_references(axes: Axes, references: Mapping[str, float], theme: Theme) 
         place = max(level, free_from)
         free_from = place + room
         axes.annotate(
-            label,
+            drawable(label),
             (1.0, place),
             xycoords=axes.get_yaxis_transform(),
             xytext=(4, 0),

@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
+from seqgen.rendering.lettering import drawable
 from seqgen.rendering.theme import LIGHT, Theme, dress, themed_figure
 
 PANEL_WIDTH, PANEL_HEIGHT = 2.9, 2.1
@@ -18,6 +19,7 @@ MIN_BINS, MAX_BINS = 8, 24
 FEW_VALUES = 12  # whole numbers of a narrower range get a bin each
 MAX_TICKS = 13  # of categories; beyond, every second, third, ...
 MAX_NAMES = 12
+TITLE = 80  # characters
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ def draw_runs(
     figure = themed_figure(7.0, 2.6, theme)
     axes = figure.add_subplot()
     dress(axes, theme, grid="x")
+    title = drawable(title, TITLE)
     axes.set_title(title, loc="left", fontsize=11, color=theme.text, parse_math=False)
     axes.set_xscale("log", base=2)
     for row, runs, color in ((1, generated, theme.generated), (0, held_out, theme.data)):
@@ -211,6 +214,6 @@ def _mark_limit(
     for run, place in copies[-MAX_NAMES:]:
         offset = (place * 0.6180339887 % 1 - 0.5) * 0.5
         axes.annotate(
-            names[place], (run, 1 + offset), xytext=(5, 0), textcoords="offset points",
+            drawable(names[place]), (run, 1 + offset), xytext=(5, 0), textcoords="offset points",
             va="center", fontsize=7, color=theme.text, parse_math=False,
         )  # fmt: skip

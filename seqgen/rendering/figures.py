@@ -30,15 +30,15 @@ def save_figure(figure: Figure, path: str | Path) -> None:
         figure.savefig(temporary, format="png", dpi=FILE_DPI)
 
 
-def svg_text(figure: Figure, *, prefix: str = "") -> str:
+def svg_text(figure: Figure) -> str:
     """Return a figure as an <svg> element for a page: nothing in it refers to another place.
 
     Letters are outlines, so that it looks the same wherever it is read. Names inside begin with a
-    hash of the figure and with `prefix`, which tells two equal figures of one page apart.
+    hash of the figure, so that those of another one on the same page are others.
     """
     svg = _svg(figure)
     svg = svg[svg.index("<svg") :]
-    own = f"{prefix}{'-' if prefix else ''}f{hashlib.sha256(svg.encode()).hexdigest()[:8]}-"
+    own = f"f{hashlib.sha256(svg.encode()).hexdigest()[:8]}-"
     svg = re.sub(r'\bid="', f'id="{own}', svg)
     svg = re.sub(r'(href="#|url\(#)', rf"\g<1>{own}", svg)
     return re.sub(r"<!--.*?-->\s*", "", svg, flags=re.DOTALL).strip()

@@ -3,10 +3,8 @@
 Drawn with matplotlib's objects only, without pyplot, so that nothing is shared between threads.
 """
 
-import functools
 import itertools
 import math
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +12,6 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, findfont, get_font
-from matplotlib.patches import Patch
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullFormatter
 
 from seqgen.errors import UserError
@@ -24,6 +20,7 @@ from seqgen.midi.inspect import track_label
 from seqgen.midi.repair import repair
 from seqgen.midi.timing import TempoMap, bars_and_beats, last_note_end
 from seqgen.rendering.figures import save_figure
+from seqgen.rendering.lettering import add_track_legend, drawable
 from seqgen.rendering.theme import LIGHT, Theme, dress, themed_figure
 
 IMAGE_DPI = 80
@@ -32,10 +29,8 @@ INCHES_PER_SEMITONE, MIN_HEIGHT, MAX_HEIGHT = 0.085, 3.0, 7.0
 PITCH_MARGIN, MIN_PITCHES = 3, 24
 NOTE_HEIGHT = 0.86
 MIN_OPACITY = 0.35
-MAX_NAME = 34
 TITLE_CHARACTERS_PER_INCH = 10
 MIN_REGION_INCHES = 1.1  # narrower ones have no room for their name
-MAX_LEGEND_ENTRIES = 24
 
 
 def draw_piano_roll(
@@ -44,14 +39,12 @@ def draw_piano_roll(
     title: str = "",
     continuation_from_seconds: float | None = None,
     theme: Theme = LIGHT,
-    colors: Sequence[str] | None = None,
     bars: tuple[int, int | None] | None = None,
 ) -> Figure:
     """Draw the notes over bars and octaves, one colour for each track, louder ones more opaque.
 
     What `repair` would drop is not drawn. The part before `continuation_from_seconds` is shaded
-    and called the prompt. Drums have their own colour; `colors` are for the other tracks (the
-    theme's if not given). `bars` are the first to show and the one to stop before, from 0.
+    and called the prompt. `bars` are the first to show and the one to stop before, from 0.
 
     Raises:
         UserError: there is no such bar.
@@ -66,7 +59,7 @@ def draw_piano_roll(
         if note.end > span[0] and note.start < span[1]
     ]
     figure, axes = _empty_picture(len(beats), _pitch_range(pitches), theme)
-    title = _drawable(title, int(figure.get_figwidth() * TITLE_CHARACTERS_PER_INCH))
+    title = drawable(title, int(figure.get_figwidth() * TITLE_CHARACTERS_PER_INCH))
     axes.set_title(title, loc="left", fontsize=11, color=theme.text, parse_math=False)
     if not tracks:
         _say_no_notes(axes, theme)
@@ -78,7 +71,7 @@ def draw_piano_roll(
     if continuation_from_seconds is not None:
         boundary = TempoMap(midi).to_ticks(max(0.0, continuation_from_seconds))
         _shade_prompt(axes, boundary, span, theme)
-    _draw_tracks(axes, tracks, theme, colors=colors, with_outlines=is_roomy)
+    _draw_tracks(axes, tracks, theme, with_outlines=is_roomy)
     return figure
 
 
@@ -89,7 +82,6 @@ def save_piano_roll(
     title: str = "",
     continuation_from_seconds: float | None = None,
     theme: Theme = LIGHT,
-    colors: Sequence[str] | None = None,
 ) -> None:
     """Write the picture of `draw_piano_roll` as a PNG or SVG file, as the name ends."""
     figure = draw_piano_roll(
@@ -97,7 +89,6 @@ def save_piano_roll(
         title=title,
         continuation_from_seconds=continuation_from_seconds,
         theme=theme,
-        colors=colors,
     )
     save_figure(figure, path)
 
@@ -108,7 +99,6 @@ def piano_roll_image(
     title: str = "",
     continuation_from_seconds: float | None = None,
     theme: Theme = LIGHT,
-    colors: Sequence[str] | None = None,
 ) -> np.ndarray:
     """Return the picture of `draw_piano_roll` as bytes of red, green and blue, shape [H, W, 3]."""
     figure = draw_piano_roll(
@@ -116,7 +106,6 @@ def piano_roll_image(
         title=title,
         continuation_from_seconds=continuation_from_seconds,
         theme=theme,
-        colors=colors,
     )
     figure.set_dpi(IMAGE_DPI)
     figure.canvas.draw()
@@ -228,16 +217,15 @@ def _draw_tracks(
     tracks: list[Instrument],
     theme: Theme,
     *,
-    colors: Sequence[str] | None,
     with_outlines: bool,
 ) -> None:
     """Draw all notes, the first track on top, and name the tracks where there are several."""
-    track_colors = _assign_colors([track.is_drum for track in tracks], theme, colors)
+    track_colors = _assign_colors([track.is_drum for track in tracks], theme)
     for track, color in reversed(list(zip(tracks, track_colors, strict=True))):
         rectangles = _note_rectangles(track.notes, color, with_outlines=with_outlines)
         axes.add_collection(rectangles, autolim=False)
     if len(tracks) > 1:
-        _add_legend(axes.figure, [track_label(track) for track in tracks], track_colors, theme)
+        add_track_legend(axes.figure, [track_label(track) for track in tracks], track_colors, theme)
 
 
 def _note_rectangles(notes: list, color: str, *, with_outlines: bool) -> PolyCollection:
@@ -254,44 +242,7 @@ def _note_rectangles(notes: list, color: str, *, with_outlines: bool) -> PolyCol
     return PolyCollection(corners, facecolors=faces, edgecolors=[outline], linewidths=0.4, zorder=2)
 
 
-def _assign_colors(are_drums: list[bool], theme: Theme, colors: Sequence[str] | None) -> list[str]:
+def _assign_colors(are_drums: list[bool], theme: Theme) -> list[str]:
     """Return one colour for each track; with more tracks than colours they begin again."""
-    in_turn = itertools.cycle(theme.tracks if colors is None else colors)
+    in_turn = itertools.cycle(theme.tracks)
     return [theme.drums if is_drum else next(in_turn) for is_drum in are_drums]
-
-
-def _add_legend(figure: Figure, labels: list[str], colors: list[str], theme: Theme) -> None:
-    n_hidden = max(0, len(labels) - MAX_LEGEND_ENTRIES)
-    labels = [_drawable(label, MAX_NAME) for label in labels[:MAX_LEGEND_ENTRIES]]
-    handles = [Patch(color=color) for color in colors[: len(labels)]]
-    if n_hidden:
-        labels.append(f"and {n_hidden} more")
-        handles.append(Patch(visible=False))
-    # A label that begins with an underscore would be left out: the real ones are set afterwards.
-    legend = figure.legend(
-        handles,
-        [str(i) for i in range(len(labels))],
-        loc="outside lower right",
-        ncols=min(len(labels), max(1, int(figure.get_figwidth() / 2.2))),
-        fontsize=8,
-        frameon=False,
-        labelcolor=theme.text,
-        handlelength=1.2,
-        handleheight=0.8,
-    )
-    for text, label in zip(legend.get_texts(), labels, strict=True):
-        text.set_parse_math(False)
-        text.set_text(label)
-
-
-def _drawable(text: str, max_characters: int) -> str:
-    """Return `text`, cut where it is too long, with "?" for what the font lacks (it would warn)."""
-    if len(text) > max_characters:
-        text = text[: max_characters - 1] + "…"
-    known = _font_characters()
-    return "".join(character if ord(character) in known else "?" for character in text)
-
-
-@functools.cache
-def _font_characters() -> frozenset[int]:
-    return frozenset(get_font(findfont(FontProperties())).get_charmap())

@@ -61,7 +61,6 @@ DARK = Theme(
     training="#35647F",
     tracks=("#56B4E9", "#F5863B", "#2FC79A", "#E39CC4", "#A9C8F5", "#F0E442"),
 )
-THEMES = {theme.name: theme for theme in (LIGHT, DARK)}
 
 
 def themed_figure(width: float, height: float, theme: Theme) -> Figure:

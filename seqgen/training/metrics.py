@@ -6,6 +6,7 @@ from pathlib import Path
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
+from seqgen.checkpoint import read_metrics
 from seqgen.files import atomic_path
 
 
@@ -38,14 +39,3 @@ class JsonLinesLogger(Logger):
 
     def log_hyperparams(self, *args: object, **kwargs: object) -> None:
         """The run folder holds the configuration already."""
-
-
-def read_metrics(path: Path) -> list[dict]:
-    """Read the lines of a metrics file; a last line that a kill cut short is left out."""
-    lines = []
-    for line in path.read_text().splitlines():
-        try:
-            lines.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return lines

@@ -2,13 +2,17 @@
 
 import contextlib
 import json
+import shutil
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from making import write_songs
+from making import write_song, write_songs
 
-from seqgen.commands import cli, main
+from seqgen.commands import cli, evaluating, main
+from seqgen.errors import UserError
+from seqgen.evaluation.subject import open_subject
 
 SMALL = [
     "model.d_model=16",
@@ -104,18 +108,21 @@ def test_other_files_are_a_set_of_their_own_and_known_ones_are_told(place, plain
     assert (own["name"], own["is_split"]) == ("validation", True)
     assert record["music"]["real"].startswith("songs")
     assert "validation" not in record["music"]["real"]
-    assert (part["name"], part["is_split"], part["pieces"]) == ("songs", False, 12)
+    assert (part["name"], part["is_split"]) == ("songs", False)
     assert 0 < part["training_files_among_them"] < 12
+    assert part["pieces"] == 12 - part["training_files_among_them"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["runs/none"], "no run runs/none"),
-        (["runs/a", "--data", "nowhere"], "no such folder"),
+        (["runs/a", "--data", "nowhere"], "--data nowhere: no such folder"),
         (["runs/a", "--generated", "nowhere"], "no such folder"),
         (["runs/a", "--generated", "runs/a/model"], "holds no .mid or .midi file"),
         (["runs/a", "--beside", "runs/other"], "another tokenizer"),
+        (["runs/a", "--beside", "runs/a/model"], "this run is there already"),
+        (["runs/a", "-o", "songs/song-00.mid"], "is a file, and not a folder"),
     ],
 )
 def test_mistakes_get_one_sentence_and_leave_nothing(place, arguments, said, monkeypatch, capsys):
@@ -132,6 +139,57 @@ def test_mistakes_get_one_sentence_and_leave_nothing(place, arguments, said, mon
     assert sorted(place.rglob("*")) == before
 
 
+def test_a_folder_that_cannot_be_written_is_told_before_the_work(place, monkeypatch):
+    def work(*_, **__):
+        raise AssertionError("work was begun")
+
+    monkeypatch.setattr(evaluating, "choose_sets", work)
+    with contextlib.chdir(place), pytest.raises(OSError, match="Not a directory"):
+        CliRunner().invoke(
+            cli,
+            ["evaluate", "runs/a", "--device", "cpu", "-o", "songs/song-00.mid/out"],
+            catch_exceptions=False,
+        )
+
+
+def test_the_model_folder_of_a_run_is_the_run(place, tmp_path):
+    subject = open_subject(place / "runs/a/model")
+    assert subject.path == place / "runs/a"
+    assert (subject.name, subject.steps) == ("a", 20)
+    assert evaluating._report_folder(subject, None) == place / "runs/a/evaluation"
+    with contextlib.chdir(place / "runs/a/model"):
+        assert open_subject(Path()).path == (place / "runs/a").resolve()
+    shutil.copytree(place / "runs/a/model", tmp_path / "model")
+    bare = open_subject(tmp_path / "model")
+    with pytest.raises(UserError, match="-o DIR"):
+        evaluating._report_folder(bare, None)
+    assert evaluating._report_folder(bare, "x") == Path("x")
+
+
+def test_files_and_records_of_others_do_not_stop_the_page(place, tmp_path):
+    made = tmp_path / "made"
+    for name in ("a/夜\udcff.mid", "b/夜\udcff.mid"):
+        write_song(made / name, bars=4)
+        (made / name).with_suffix(".json").write_text('{"sampling": "nucleus", "seed": []}')
+    (made / "broken.mid").write_bytes(b"MThd broken")
+    write_song(made / "long.mid", bars=200, tempo=10.0)
+    out = ["-o", str(tmp_path / "[out]"), "--generated", str(made), "--data", "others"]
+    result = invoke(place, "evaluate", "runs/a", *out, *FEW)
+    assert result.exit_code == 0
+    assert f"report: {tmp_path}/[out]/report.html" in result.output
+    record = json.loads((tmp_path / "[out]/evaluation.json").read_text())
+    assert [sample["file"] for sample in record["samples"]] == [
+        "a/夜�.mid", "b/夜�.mid", "broken.mid", "long.mid",
+    ]  # fmt: skip
+    assert (record["generated"]["unreadable"], record["generated"]["settings"]) == (1, {})
+    left_out = {x["file"]: x["reason"] for x in record["copying"]["tokens"]["not_compared"]}
+    assert set(left_out) == {"broken.mid", "long.mid"}
+    assert "minutes, more than 60" in left_out["long.mid"]
+    page = (tmp_path / "[out]/report.html").read_text()
+    assert "2 generated pieces could not be compared" in page
+    assert "a/夜�.mid" in page
+
+
 def test_text_is_evaluated_in_bits_per_byte_without_music(tmp_path):
     (tmp_path / "poem.txt").write_text("tell me a line of verse & prose\n" * 200)
     settings = ["data.source=poem.txt", "tokenizer.type=bytes", "run.dir=runs/t"]
@@ -142,5 +200,9 @@ def test_text_is_evaluated_in_bits_per_byte_without_music(tmp_path):
     assert own["bits_per_byte"]["value"] == pytest.approx(own["bits_per_token"]["value"], rel=0.02)
     assert own["bits_per_note"] is None
     assert "text" in record["music"]["left_out"]
-    assert set(record["copying"]) == {"tokens"}
-    assert "bits per byte" in (tmp_path / "runs/t/evaluation/report.html").read_text()
+    assert set(record["copying"]) == {"baseline", "tokens"}
+    page = (tmp_path / "runs/t/evaluation/report.html").read_text()
+    assert "bits per byte" in page
+    samples = record["generated"]["text_samples"]
+    assert samples
+    assert page.count("<pre>") == len(samples)

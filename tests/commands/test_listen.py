@@ -9,7 +9,7 @@ from soundfonts import write_soundfont
 
 from seqgen.checkpoint import save_model
 from seqgen.commands import generating, main
-from seqgen.commands.listening import Player
+from seqgen.commands.listening import LISTEN, Player
 from seqgen.config import LimitsConfig, ModelConfig, TokenizerConfig
 from seqgen.midi import MidiFile, Note
 from seqgen.model.sequence_model import SequenceModel
@@ -38,9 +38,9 @@ def command(tmp_path, monkeypatch, capsys):
     return run
 
 
-def write_model(folder):
+def write_model(folder, **choices):
     """Write a model that has learned nothing: the grammar makes music of what it draws."""
-    tokenizer = build_tokenizer(TokenizerConfig(), LimitsConfig())
+    tokenizer = build_tokenizer(TokenizerConfig(**choices), LimitsConfig())
     config = ModelConfig(d_model=16, n_layers=1, n_heads=2)
     save_model(folder / "model", SequenceModel(config, tokenizer.vocabulary), tokenizer, step=0)
 
@@ -97,7 +97,7 @@ def test_the_environment_names_a_soundfont(command, monkeypatch):
         (["song.mid", "--soundfont", "none.sf2"], "--soundfont: cannot read none.sf2"),
         (["song.mid", "-o", "x.mp3", *SYMUSIC], "should end in .wav or .ogg"),
         (["long.mid", *SYMUSIC], "it lasts 600.0 minutes, more than 30"),
-        (["song.mid", "--max-minutes", "0.05", *SYMUSIC], "more than 0.05"),
+        (["song.mid", "--max-minutes", "0.05", *SYMUSIC], "more than 0.05; --max-minutes allows"),
     ],
 )
 def test_mistakes_write_nothing(command, tmp_path, arguments, said):
@@ -123,6 +123,30 @@ def test_generated_files_are_played_beside_them(command, tmp_path, monkeypatch):
     assert code == 0, said
     assert {p.name for p in (tmp_path / "out").glob("*.wav")} == {"001.wav", "002.wav"}
     assert seconds_of(tmp_path / "out/001.wav") > 0.5
+
+
+def test_generate_names_no_option_that_it_lacks(command, tmp_path, monkeypatch):
+    write_model(tmp_path / "run")
+    monkeypatch.setattr(
+        generating,
+        "open_player",
+        lambda **_: Player(
+            soundfont="sine.sf2", synthesizer="symusic", max_minutes=1e-4, advice=LISTEN
+        ),
+    )
+    arguments = ["--samples", "1", "--max-tokens", "60", "--seed", "1", "--no-png", "-o", "[x]"]
+    code, said = command("generate", "run", "--audio", *arguments)
+    assert code == 1
+    assert "more than 0.0001; `listen` plays more with --max-minutes" in said
+    assert "  [x]/001.mid: " in said  # a path is no markup
+
+
+def test_a_run_that_writes_text_has_no_sound(command, tmp_path):
+    write_model(tmp_path / "run", type="bytes")
+    code, said = command("generate", "run", "--audio", "-o", "out")
+    assert (code, said.count("\n")) == (1, 1)
+    assert "run writes text, which has no sound" in said
+    assert not (tmp_path / "out").exists()
 
 
 def test_without_a_soundfont_nothing_is_generated(command, tmp_path):

@@ -1,6 +1,7 @@
 """Pictures of files and runs: beside them, never over something else, and one bad file is one."""
 
 import json
+import subprocess
 import sys
 
 import matplotlib.image
@@ -102,6 +103,32 @@ def test_a_run_is_its_loss_curves_and_is_drawn_anew(command, tmp_path):
     assert (tmp_path / "b.svg").exists()
 
 
+def test_a_run_with_a_point_in_its_name_keeps_it(command, tmp_path):
+    write_run(tmp_path / "runs/v1.5")
+    (tmp_path / "pics").mkdir()
+    assert command("show", "runs/v1.5", "-o", "pics")[0] == 0
+    assert [p.name for p in (tmp_path / "pics").iterdir()] == ["v1.5.png"]
+
+
+def test_paths_are_said_as_they_are(command, tmp_path):
+    folder = "[bold]" + "long" * 40
+    write_song(tmp_path / folder / "a\udcff.mid")
+    code, said = command("show", f"{folder}/a\udcff.mid")
+    assert code == 0
+    assert f"{folder}/a�.png" in said.splitlines()
+
+
+def test_loss_curves_do_not_load_the_trainer(tmp_path):
+    write_run(tmp_path / "a")
+    code = (
+        "import sys; from seqgen.commands.showing import execute;"
+        f"execute([{str(tmp_path / 'a')!r}], output=None, svg=False, dark=False,"
+        "from_bar=None, bars=None, force=False);"
+        "sys.exit('pytorch_lightning' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_the_record_of_a_continuation_gives_its_boundary(tmp_path):
     path = tmp_path / "001.mid"
     assert prompt_seconds(path) is None
@@ -111,6 +138,7 @@ def test_the_record_of_a_continuation_gives_its_boundary(tmp_path):
         ({"prompt": None}, None),
         ({"file": "002.mid"}, None),
         ({"prompt_seconds": None}, None),
+        ({"prompt_seconds": 1e999}, None),
     ):
         path.with_suffix(".json").write_text(json.dumps(record | changes))
         assert prompt_seconds(path) == expected

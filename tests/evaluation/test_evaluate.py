@@ -11,10 +11,11 @@ from seqgen.config import Config, DataConfig, LimitsConfig, ModelConfig, Tokeniz
 from seqgen.data.prepare import prepare
 from seqgen.data.shards import Piece
 from seqgen.errors import UserError
+from seqgen.evaluation import piece_sets
 from seqgen.evaluation.counted import count_model_curves
 from seqgen.evaluation.evaluate import learning_curve
-from seqgen.evaluation.piece_sets import count_items, split_set
-from seqgen.evaluation.subject import check_beside, train_beside
+from seqgen.evaluation.piece_sets import count_items, folder_set, split_set
+from seqgen.evaluation.subject import Subject, check_beside, name_apart, show_beside, train_beside
 
 
 @pytest.fixture
@@ -62,6 +63,25 @@ def test_pieces_are_whole_and_only_a_first_one_that_is_too_long_is_cut(prepared)
     assert cut.path is None  # so it is not counted in its file
 
 
+def test_files_that_cannot_be_read_are_skipped_with_the_reason(prepared, tmp_path, monkeypatch):
+    write_songs(tmp_path / "others", 3, bars=2)
+    gone, told = tmp_path / "others/song-01.mid", []
+
+    def progress(what, done, total):
+        told.append(what)
+        gone.unlink(missing_ok=True)
+
+    size = (tmp_path / "others/song-02.mid").stat().st_size
+    choices = {"cache": tmp_path, "max_targets": 10**6, "progress": progress}
+    pieces = folder_set(str(tmp_path / "others"), prepared.tokenizer, **choices)
+    assert [item.name for item in pieces.items].count("song-01.mid") == 0
+    assert pieces.skipped == (("song-01.mid", "No such file or directory"),)
+    assert told[0] == "looking through files"
+    monkeypatch.setattr(piece_sets, "MOST_BYTES", size - 1)
+    with pytest.raises(UserError, match=r"none of 2 files.*larger than"):
+        folder_set(str(tmp_path / "others"), prepared.tokenizer, **choices)
+
+
 class Data:
     """Prepared data of several fields, in memory."""
 
@@ -92,35 +112,57 @@ def test_count_models_score_compound_tokens_field_by_field(toy_vocabulary):
     assert nats[1] == pytest.approx(np.log(17), rel=0.1)
 
 
-def subject(path="runs/a", *, content="data", fingerprint="tokens", **train):
-    config = Config(train={"max_steps": 100, **train})
-    return SimpleNamespace(
-        path=Path(path),
-        data_content=content,
-        config=config,
-        loaded=SimpleNamespace(
-            tokenizer=SimpleNamespace(fingerprint=lambda: fingerprint),
-            model=SimpleNamespace(config=ModelConfig()),
-        ),
+def subject(path="runs/a", *, content="data", fingerprint="tokens", attention="causal-linear",
+            steps=100, known=True, **train):  # fmt: skip
+    config = Config(train={"max_steps": 100, **train}) if known else None
+    loaded = SimpleNamespace(
+        tokenizer=SimpleNamespace(fingerprint=lambda: fingerprint),
+        model=SimpleNamespace(config=ModelConfig(attention=attention)),
     )
+    return Subject(Path(path), loaded, config, content, steps)
 
 
 def test_runs_on_other_data_or_tokens_are_refused_and_other_budgets_told():
     assert check_beside(subject(), subject("runs/b")) == []
     (said,) = check_beside(subject(), subject("runs/b", max_steps=200))
     assert said == "train.max_steps is 200, here 100"
+    (said,) = check_beside(subject(), subject("runs/b", steps=60))
+    assert said == "training reached step 60, here 100"
     with pytest.raises(UserError, match="another tokenizer"):
         check_beside(subject(), subject("runs/b", fingerprint="others"))
     with pytest.raises(UserError, match=r"other data.*model\.attention=full"):
         check_beside(subject(), subject("runs/b", content="others"))
 
 
-def test_the_softmax_run_is_asked_for_with_all_it_needs(tmp_path):
+def test_what_is_not_known_of_a_run_beside_is_said():
+    bare = subject("model", content=None, known=False, steps=None)
+    data, budget = check_beside(subject(), bare)
+    assert data == "whether they learned from the same data is not known"
+    assert budget == "whether they had the same budget is not known"
+    assert check_beside(bare, bare) == [data, budget]
+    (reached,) = check_beside(subject(), subject("runs/b", steps=None))
+    assert reached == "how far both were trained is not known"
+
+
+def test_rivals_of_one_folder_name_are_told_apart():
+    rivals = [subject("x/b"), subject("y/b"), subject("c")]
+    names = [rival.name for rival in name_apart(subject("runs/a"), rivals)]
+    assert names == ["x/b", "y/b", "c"]
+    assert [r.name for r in name_apart(subject("x/a"), [subject("y/a")])] == ["y/a"]
+    with pytest.raises(UserError, match="there already"):
+        name_apart(subject("runs/a"), [subject("runs/b"), subject("runs/../runs/b")])
+
+
+def test_the_run_of_the_other_attention_is_asked_for_with_all_it_needs(tmp_path):
     said = train_beside(subject(tmp_path / "a", carry_state=True, init_from="runs/old"))
     assert "model.attention=full" in said
     assert f"run.dir={tmp_path / 'a'}-softmax" in said
     assert "train.carry_state=false" in said
     assert "train.init_from=null" in said
+    softmax = subject("runs/s", attention="full")
+    assert "model.attention=causal-linear run.dir=runs/s-linear" in train_beside(softmax)
+    assert show_beside(softmax).endswith("runs/s --beside runs/s-linear")
+    assert train_beside(subject(known=False)) == ""
 
 
 def test_a_learning_curve_keeps_both_losses_apart():

@@ -5,7 +5,8 @@ import re
 
 import pytest
 
-from seqgen.evaluation.page import Picture, render
+from seqgen.evaluation.page import Picture, build, render
+from seqgen.rendering.curves import draw_loss_curves
 
 EVIL = '<img src="http://example.org/x">&"\'.mid'
 
@@ -19,6 +20,7 @@ def entry(name, kind, form="windows"):
         "name": name,
         "kind": kind,
         "form": form,
+        "targets": 12345,
         "nats_per_token": value(1.234),
         "bits_per_token": value(1.78),
         "nats_by_field": {"family": 0.4, "pitch": 0.834},
@@ -78,16 +80,26 @@ def record():
             "context_length": 32,
             "chance_nats_per_token": 5.48,
             "no_count_models": "",
+            "counted": {"tokens": 3_000_000, "of": 7_654_321},
             "training": None,
             "beside": [],
             "sets": [part()],
         },
         "train_beside": "python cli.py train",
+        "show_beside": "python cli.py evaluate",
+        "other_attention": "softmax",
         "music": {"left_out": "no music"},
         "copying": {"left_out": "no copies"},
         "validity": {"left_out": "no files"},
         "samples": [{"file": EVIL, "problem": EVIL, "ended_by_itself": None}],
-        "generated": {"folder": EVIL, "files": 1, "not_written": [EVIL], "settings": {}},
+        "generated": {
+            "folder": EVIL,
+            "files": 1,
+            "not_written": [EVIL],
+            "settings": {},
+            "unreadable": 1,
+            "text_samples": [{"file": EVIL, "text": EVIL}],
+        },
         "made": {
             "command": EVIL,
             "date": "2030-01-01T00:00:00",
@@ -150,3 +162,90 @@ def test_numbers_stand_with_their_scale_and_fields_apart(record):
 def test_forms_that_disagree_are_loud(record):
     record["likelihood"]["sets"][0]["forms"]["agree"] = False
     assert "do NOT agree" in page_of(record)
+
+
+def test_rows_tell_their_targets_and_count_models_what_they_have_counted(record):
+    page = page_of(record)
+    assert page.count('<td class="n">12,345</td>') == 3
+    assert "3,000,000 of the 7,654,321 tokens" in page
+
+
+def test_with_other_files_gap_and_levels_are_those_of_the_split(record, monkeypatch):
+    other = {**part(), "label": "songs", "is_split": False, "gap": value(2.0)}
+    other["models"] = [*other["models"][:2], entry("5-gram", "counts", "whole pieces")]
+    own = {**part(), "gap": value(0.125)}
+    record["likelihood"]["sets"] = [other, own]
+    picture = Picture("", "", "", "")
+    kinds = ("curves", "distributions", "runs", "samples")
+    pictures = {kind: [picture] for kind in kinds} | {"position": [picture] * 2}
+    page = render(record, pictures)
+    (tile,) = re.findall(r"minus training pieces</span><b>(.*?)</b>", page)
+    assert tile == "+0.125"
+    record["likelihood"]["step"] = 2
+    record["learning_curve"] = {"training": [[1, 2.0], [2, 1.5]], "validation": []}
+    references = {}
+
+    def draw(*arguments, **choices):
+        references.update(choices["references"])
+        return draw_loss_curves(*arguments, **choices)
+
+    monkeypatch.setattr(build, "draw_loss_curves", draw)
+    (drawn,) = build._learning(record)
+    assert "of the validation pieces" in drawn.caption
+    assert set(references) == {"bigram", "untrained"}  # the 5-gram is one of the other files
+
+
+def shared(name, **choices):
+    place = {"name": name, "first": 1, "last": 50, "bars": (1, 9)}
+    return {
+        "name": name,
+        "n_units": 100,
+        "longest": 50,
+        "fresh": 45,
+        "coverage": 0.5,
+        "here": place,
+        "there": {**place, "name": "run.mid"},
+        "likeness": {"name": "alike.mid", "share": 0.77, "semitones": 2},
+        "exceeded": ("likeness",),
+        "closest": "alike.mid",
+        "is_copy": True,
+        **choices,
+    }
+
+
+def test_a_flagged_piece_tells_why_and_the_closest_training_piece(record):
+    spread = {"median": 1.0, "p95": 1.0, "max": 1.0}
+    summary = {"n": 1, "n_copies": 1, "longest": spread, "coverage": spread}
+    notes = {
+        "n_training": 1,
+        "n_training_units": 1,
+        "limits": {"run": 64.0, "block": 32, "coverage": 0.5, "likeness": 0.61, "least": 32},
+        "generated": {"summary": summary, "pieces": [shared("a.mid")]},
+        "held_out": {"summary": summary, "pieces": [shared("b.mid")]},
+    }
+    record["copying"] = {"baseline": "validation and test", "notes": notes}
+    page = page_of(record)
+    row = next(line for line in page.splitlines() if "<td>a.mid</td>" in line)
+    assert "<td>alike.mid</td>" in row
+    assert "<td>likeness</td>" in row
+    assert '<td class="n">77%</td>' in row
+    assert "61% of the notes in one training piece" in page
+    assert "(fresh)" in page
+    assert "may be real ones" in page
+
+
+def test_the_sources_of_measures_are_on_the_page(record):
+    record["music"] = {
+        "generated_pieces": 3,
+        "real_pieces": 3,
+        "real": "validation",
+        "opening_bars": 7,
+        "judged": 0,
+        "beyond": [],
+        "ended_by_themselves": 0.0,
+        "comparisons": [],
+    }
+    record["generated"]["prompted"] = 0
+    page = page_of(record)
+    assert "Museformer: Transformer with" in page
+    assert "first 7 bars" in page

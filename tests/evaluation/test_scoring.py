@@ -77,6 +77,8 @@ def test_forms_that_differ_are_told(tiny, plain_vocabulary):
 
     assert compare(parallel)["agree"]
     assert compare(parallel)["targets"] == 29 + 11
+    broken = [parallel[0], np.where(np.arange(11)[:, None] == 5, np.nan, parallel[1])]
+    assert not compare(broken)["agree"]
     parallel[1][5] += 0.1
     wrong = compare(parallel)
     assert not wrong["agree"]

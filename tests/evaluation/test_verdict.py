@@ -2,6 +2,7 @@
 
 import pytest
 
+from seqgen.evaluation.findings import copies_clearly
 from seqgen.evaluation.verdict import judge, judge_likelihood
 
 COUNTS = {"unigram": 3.4, "bigram": 2.4, "5-gram": 1.6}
@@ -12,7 +13,8 @@ def value(x, width=0.05):
 
 
 def entry(name, nats, kind, form="windows"):
-    return {"name": name, "kind": kind, "form": form, "nats_per_token": value(nats)}
+    of = {"name": name, "kind": kind, "form": form, "targets": 900}
+    return {**of, "nats_per_token": value(nats)}
 
 
 def likelihood(ours, training, *, whole=None, agree=True, beside=()):
@@ -78,10 +80,15 @@ def test_a_validation_loss_that_rose_is_told_with_its_steps():
     (said,) = [x["text"] for x in verdict["sentences"] if "too long" in x["text"]]
     assert "step 200" in said
     assert "0.400" in said
+    assert verdict["title"] == "Has learned; over-trained"
+    assert verdict["tone"] == "fair"
 
 
 def test_forms_that_disagree_and_long_pieces_that_get_worse_are_told():
-    said = judge_likelihood(likelihood(1.0, 1.0, whole=1.3, agree=False), None)["sentences"]
+    verdict = judge_likelihood(likelihood(1.0, 1.0, whole=1.3, agree=False), None)
+    assert verdict["tone"] == "bad"
+    assert verdict["title"].startswith("ERROR")
+    said = verdict["sentences"]
     assert any(x["tone"] == "bad" and "ERROR" in x["text"] for x in said)
     assert any("0.300 nats per token more than windows" in x["text"] for x in said)
 
@@ -94,20 +101,96 @@ def summary(n, copies):
     return {"n": n, "n_copies": copies, "longest": {"median": 10.0, "max": 90.0}}
 
 
-@pytest.mark.parametrize(("copies", "tone"), [(0, "good"), (1, "bad")])
-def test_copies_make_the_verdict_bad(copies, tone):
-    pieces = [copy("a", False), copy("b", bool(copies))]
+def generated(n, copies, m=40, others=0):
+    """A record of so many generated and held-out pieces, some of each flagged."""
     notes = {
-        "generated": {"summary": summary(2, copies), "pieces": pieces},
-        "held_out": {"summary": summary(2, 0), "pieces": []},
-    }
-    verdict = judge(
-        {
-            "likelihood": likelihood(1.0, 0.98),
-            "copying": {"notes": notes},
-            "validity": {"left_out": "text"},
-            "music": {"left_out": "text"},
+        name: {
+            "summary": summary(total, flagged),
+            "pieces": [copy(f"{name}{i}", i < flagged) for i in range(total)],
         }
-    )
+        for name, total, flagged in (("generated", n, copies), ("held_out", m, others))
+    }
+    return {
+        "likelihood": likelihood(1.0, 0.98),
+        "copying": {"notes": notes},
+        "validity": {"left_out": "text"},
+        "music": {"left_out": "text"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("flags", "tone"),
+    [
+        ((20, 0), "good"),
+        ((20, 1), "fair"),  # one in twenty
+        ((20, 3), "bad"),
+        ((20, 3, 40, 6), "fair"),  # as many of the real pieces
+        ((20, 20, 40, 6), "bad"),
+        ((2, 1, 2), "bad"),  # half of them, and no real one
+        ((3, 3, 0), "bad"),  # nothing to compare with
+    ],
+)
+def test_flags_are_copies_where_real_pieces_have_clearly_fewer(flags, tone):
+    record = generated(*flags)
+    verdict = judge(record)
     assert verdict["tone"] == tone
-    assert ("1 of 2 generated pieces is copied" in verdict["title"]) == bool(copies)
+    assert ("copied" in verdict["title"]) == (tone == "bad") == copies_clearly(record)
+
+
+def test_other_files_never_make_a_model_untrained():
+    record = likelihood(1.1, 1.05)
+    other = {**likelihood(5.1, 1.05)["sets"][0], "label": "songs", "is_split": False}
+    verdict = judge_likelihood({**record, "sets": [other, *record["sets"]]}, None)
+    assert verdict["title"] == "Has learned"
+    assert verdict["tone"] == "fair"
+    (said,) = [x for x in verdict["sentences"] if "does not carry over to songs" in x["text"]]
+    assert said["tone"] == "fair"
+    blind = likelihood(5.2, 5.2)
+    verdict = judge_likelihood({**blind, "sets": [other, *blind["sets"]]}, None)
+    assert verdict["title"] == "Untrained"
+    assert not any("carry over" in x["text"] for x in verdict["sentences"])
+    alone = judge_likelihood({**record, "sets": [other]}, None)
+    assert "ntrained" not in alone["title"]
+    assert not any("untrained" in x["text"] for x in alone["sentences"])
+
+
+@pytest.mark.parametrize("change", ["pieces", "interval"])
+@pytest.mark.parametrize(
+    ("ours", "training", "title"), [(1.1, 1.05, "Has learned"), (2.9, 0.9, "Over-fitted")]
+)
+def test_few_pieces_are_not_sure(change, ours, training, title):
+    record = likelihood(ours, training)
+    (part,) = record["sets"]
+    if change == "pieces":
+        part["pieces"] = 4
+    else:
+        for found in (part["models"][0]["nats_per_token"], part["gap"]):
+            found["low"] = found["high"] = None
+    verdict = judge_likelihood(record, None)
+    assert verdict["tone"] == "fair"
+    assert verdict["title"].startswith(title)
+    assert "too few to be sure" in verdict["title"]
+
+
+@pytest.mark.parametrize("where", ["windows", "training"])
+def test_what_is_no_number_is_bad(where):
+    record = likelihood(1.1, 1.05)
+    part = record["training"] if where == "training" else record["sets"][0]
+    part["models"][0]["nats_per_token"] = value(float("nan"))
+    verdict = judge_likelihood(record, None)
+    assert verdict["tone"] == "bad"
+    assert verdict["title"].startswith("Broken")
+
+
+def test_beginnings_are_not_set_beside_windows_of_the_whole():
+    record = likelihood(1.0, 1.0, whole=1.3)
+    record["sets"][0]["models"][1]["targets"] = 500
+    said = judge_likelihood(record, None)["sentences"]
+    assert not any("beyond that length" in x["text"] for x in said)
+
+
+def test_files_that_were_learned_from_are_said_to_be_left_out():
+    record = likelihood(1.0, 1.0)
+    record["sets"][0]["training_files_among_them"] = 3
+    said = judge_likelihood(record, None)["sentences"]
+    assert any(x["text"].startswith("3 files were left out of validation") for x in said)

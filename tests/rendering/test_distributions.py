@@ -61,6 +61,14 @@ def test_runs_are_dots_with_medians_and_copies_are_named():
     assert not {"a", "b"} & set(texts)
 
 
+def test_names_of_copies_are_drawn_whatever_they_hold():
+    figure = draw_runs([300, 400], [8], limit=64, names=["夜曲 \udcff", "x" * 300], title="夜曲")
+    figure.draw_without_rendering()  # what the font lacks would warn
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert "?? ?" in texts
+    assert max(map(len, texts)) < 50
+
+
 def test_runs_of_no_pieces_and_of_no_length_can_be_drawn():
     draw_runs([], []).draw_without_rendering()
     draw_runs([0, 0], [1]).draw_without_rendering()

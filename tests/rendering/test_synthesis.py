@@ -13,12 +13,13 @@ from seqgen.rendering.sound import fluidsynth
 from seqgen.rendering.sound.loudness import CEILING, TARGET
 from seqgen.rendering.sound.synthesis import (
     SAMPLE_RATE,
-    has_fluidsynth,
     open_synthesizer,
     synthesise,
 )
 
-needs_fluidsynth = pytest.mark.skipif(not has_fluidsynth(), reason="FluidSynth is not installed")
+needs_fluidsynth = pytest.mark.skipif(
+    fluidsynth.library() is None, reason="FluidSynth is not installed"
+)
 BOTH = ["symusic", pytest.param("fluidsynth", marks=needs_fluidsynth)]
 
 

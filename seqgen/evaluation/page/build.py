@@ -8,7 +8,7 @@ from seqgen.data.corpora import Progress
 from seqgen.evaluation.evaluate import PageMaterial
 from seqgen.evaluation.generated import Generated
 from seqgen.evaluation.music import DEFINITIONS, Measures
-from seqgen.evaluation.page.render import Picture, render
+from seqgen.evaluation.page.render import Picture, own_part, render
 from seqgen.rendering.curves import Curve, draw_by_position, draw_loss_curves
 from seqgen.rendering.distributions import Comparison, draw_distributions, draw_runs
 from seqgen.rendering.figures import svg_text
@@ -35,7 +35,7 @@ def build_page(record: Mapping, material: PageMaterial, *, progress: Progress) -
     kinds = {
         "curves": lambda: _learning(record),
         "position": lambda: [_positions(record, part) for part in record["likelihood"]["sets"]],
-        "distributions": lambda: _distributions(material),
+        "distributions": lambda: _distributions(material, record["music"].get("opening_bars")),
         "runs": lambda: _runs(record),
         "samples": lambda: [_roll(piece) for piece in choose_samples(material.pieces)],
     }
@@ -70,7 +70,8 @@ def _learning(record: Mapping) -> list[Picture]:
         Curve("training", *_columns(curve["training"]), role="training"),
         Curve("validation", *_columns(curve["validation"]), role="model"),
     ]
-    references = _levels(likelihood["sets"][0], ("unigram", "bigram", "5-gram"))
+    own = own_part(likelihood["sets"])
+    references = _levels(own, ("unigram", "bigram", "5-gram")) if own else {}
     references["untrained"] = likelihood["chance_nats_per_token"]
     return [
         _both(
@@ -82,8 +83,8 @@ def _learning(record: Mapping) -> list[Picture]:
             ),
             "Training and validation loss over steps",
             "Loss over training steps, nats per token. Training losses are measured with dropout "
-            "and transpositions, where the run has them, so they may lie above validation. Levels "
-            f"of count models are those of the {likelihood['sets'][0]['label']} pieces.",
+            "and transpositions, where the run has them, so they may lie above validation."
+            + (f" Levels of count models are those of the {own['label']} pieces." if own else ""),
         )
     ]
 
@@ -111,14 +112,17 @@ def _positions(record: Mapping, part: Mapping) -> Picture:
     )
 
 
-def _distributions(material: PageMaterial) -> list[Picture]:
+def _distributions(material: PageMaterial, opening_bars: int | None) -> list[Picture]:
     if not material.generated or not material.real:
         return []
+    of_openings = ""
+    if opening_bars is not None:
+        of_openings = f" What grows with length is of the first {opening_bars} bars."
     histograms = [_histogram(name, material) for name in HISTOGRAMS]
     scalars = [_scalar(name, material) for name in SCALARS]
     groups = [
-        ([c for c in histograms if c], 3, "Shares of notes, averaged over pieces"),
-        ([c for c in scalars if c], 3, "One value for each piece"),
+        ([c for c in histograms if c], 3, "Shares of notes, averaged over pieces", ""),
+        ([c for c in scalars if c], 3, "One value for each piece", of_openings),
     ]
     return [
         _both(
@@ -126,9 +130,9 @@ def _distributions(material: PageMaterial) -> list[Picture]:
                 shown, labels=("real", "generated"), n_columns=n, theme=theme
             ),
             caption,
-            f"{caption}: real and generated pieces.",
+            f"{caption}: real and generated pieces.{more}",
         )
-        for shown, n, caption in groups
+        for shown, n, caption, more in groups
         if shown
     ]
 
@@ -169,14 +173,15 @@ def _runs(record: Mapping) -> list[Picture]:
                 lambda theme, ours=ours, theirs=theirs, kind=kind, part=part: draw_runs(
                     [max(p["fresh"], 1) for p in ours],
                     [max(p["fresh"], 1) for p in theirs],
-                    unit=kind,
+                    unit=f"fresh {kind}",
                     limit=part["limits"]["run"],
                     names=[p["name"] for p in ours],
                     theme=theme,
                 ),
                 f"Longest run of {kind} that each piece shares with the training set",
-                f"Longest run of {kind} that each piece shares with a training piece, without "
-                f"what the run repeats of itself. Beyond the line a piece is flagged.",
+                f"Longest run of {kind} that each piece shares with a training piece, counted in "
+                f"fresh {kind}: without what the run repeats of itself. Beyond the line a piece is "
+                f"flagged; it may also be for other reasons, which the table tells.",
             )
         )
     return pictures
@@ -188,12 +193,12 @@ def _roll(piece: Generated) -> Picture:
     return _both(
         lambda theme: draw_piano_roll(
             piece.midi,
-            title=piece.path.name,
+            title=piece.name,
             continuation_from_seconds=begins if isinstance(begins, int | float) else None,
             theme=theme,
         ),
-        f"Piano roll of {piece.path.name}",
-        f"{piece.path.name}{ended}",
+        f"Piano roll of {piece.name}",
+        f"{piece.name}{ended}",
     )
 
 

@@ -8,13 +8,18 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from seqgen.evaluation.verdict import LEANING, OVERFITTED, RISE, UNTRAINED_SHARE
+from seqgen.evaluation.findings import IMPROBABLE, MANY_MORE
+from seqgen.evaluation.music import SOURCES
+from seqgen.evaluation.verdict import FEWEST_SURE, LEANING, OVERFITTED, RISE, UNTRAINED_SHARE
 
 THRESHOLDS = {
     "untrained": UNTRAINED_SHARE,
     "overfitted": OVERFITTED,
     "leaning": LEANING,
     "rise": RISE,
+    "sure": FEWEST_SURE,
+    "improbable": IMPROBABLE,
+    "many_more": MANY_MORE,
 }
 HERE = Path(__file__).parent
 NOTHING = "—"
@@ -54,11 +59,18 @@ def render(record: Mapping, pictures: Mapping[str, Sequence[Picture]]) -> str:
             pictures=pictures,
             style=style,
             own=own_entry,
+            own_part=own_part,
+            sources=SOURCES,
             chance=_chance,
             thresholds=THRESHOLDS,
         )
         .lstrip()
     )
+
+
+def own_part(parts: Sequence[Mapping]) -> Mapping | None:
+    """The first set of the run's own held-out pieces; None where there are only other files."""
+    return next((part for part in parts if part["is_split"]), None)
 
 
 def own_entry(part: Mapping, form: str = "windows") -> Mapping:

@@ -11,7 +11,6 @@ import numpy as np
 
 from seqgen.errors import UserError
 from seqgen.midi import MidiFile
-from seqgen.rendering.sound import fluidsynth
 from seqgen.rendering.sound.fluidsynth import FluidSynth
 from seqgen.rendering.sound.loudness import loudness, normalise
 from seqgen.rendering.sound.performance import performance_of
@@ -26,6 +25,10 @@ MAX_MINUTES = 30.0  # 300 MB of WAV, and twice as much memory
 WAV_MEGABYTES_PER_MINUTE = SAMPLE_RATE * 60 * 4 / 1e6
 
 Tell = Callable[[int, int], None]
+
+
+class TooLong(UserError):
+    """A piece that lasts longer than was allowed; the caller knows how to allow more."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +59,6 @@ def open_synthesizer(
     return kind(soundfont, sample_rate=sample_rate)
 
 
-def has_fluidsynth() -> bool:
-    """Say whether FluidSynth is installed."""
-    return fluidsynth.library() is not None
-
-
 def synthesise(
     midi: MidiFile,
     synthesizer: FluidSynth | SymusicSynthesizer,
@@ -72,17 +70,15 @@ def synthesise(
     """Play a piece; `tell` gets seconds played and seconds in all.
 
     Raises:
-        UserError: it has no notes, is longer than `max_minutes`, or nothing of it can be heard.
+        TooLong: it lasts more than `max_minutes`.
+        UserError: it has no notes, or nothing of it can be heard.
     """
     performance = performance_of(midi)
     minutes = performance.seconds / 60
     if not performance.parts:
         raise UserError("it has no notes")
     if minutes > max_minutes:
-        raise UserError(
-            f"it lasts {minutes:,.1f} minutes, more than {max_minutes:g}; --max-minutes allows "
-            f"more, at {WAV_MEGABYTES_PER_MINUTE:.0f} MB of WAV and twice the memory a minute"
-        )
+        raise TooLong(f"it lasts {minutes:,.1f} minutes, more than {max_minutes:g}")
     n_frames = round((performance.seconds + TAIL_SECONDS) * sample_rate)
     samples, frame, told = np.zeros((2, n_frames), np.float32), 0, 0
     for part in synthesizer.play(performance, tail_seconds=TAIL_SECONDS):

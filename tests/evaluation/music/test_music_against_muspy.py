@@ -14,7 +14,7 @@ from seqgen.evaluation.music import measure
 from seqgen.midi import MidiFile, midi_bytes, open_midi
 
 muspy = pytest.importorskip(
-    "muspy", reason="muspy is not installed: pip install -c constraints.txt -e '.[muspy]'"
+    "muspy", reason="muspy is not installed: pip install -c constraints.txt -e '.[test]'"
 )
 BAR = 4 * QUARTER
 

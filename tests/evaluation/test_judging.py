@@ -1,0 +1,191 @@
+"""What generated pieces are set beside: the same grid, no prompts, no files learned from."""
+
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from making import TICKS, random_tokens, write_song, write_songs
+
+from seqgen.config import DataConfig, LimitsConfig, TokenizerConfig
+from seqgen.data.prepare import prepare
+from seqgen.data.shards import Piece
+from seqgen.errors import UserError
+from seqgen.evaluation import baselines
+from seqgen.evaluation.copied import copied_notes, copied_tokens
+from seqgen.evaluation.generated import Generated
+from seqgen.evaluation.held_out import Sets
+from seqgen.evaluation.judging import judge_generated
+from seqgen.evaluation.musical import GROWING, compare_music, measure_sets
+from seqgen.evaluation.piece_sets import Item, PieceSet, split_set
+from seqgen.evaluation.reread import Reread, reread
+from seqgen.midi import Instrument, MidiFile, Note, open_midi
+
+LIMITS = LimitsConfig()
+
+
+def quiet(*_):
+    return
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("judging")
+    write_songs(folder / "songs", 8, bars=6)
+    settings = {"validation": 0.3, "test": 0.0, "workers": 1, "transpose": 1}
+    place = {"source": str(folder / "songs"), "prepared_dir": str(folder / "prepared")}
+    return prepare(DataConfig(**place, **settings), LIMITS, TokenizerConfig()).data
+
+
+def generated(path, **record):
+    return Generated(path, record=record, midi=open_midi(path, LIMITS))
+
+
+def item_of(data, path):
+    vocabulary = data.tokenizer.vocabulary
+    bos = vocabulary.special_token(vocabulary.bos_id)[None]
+    return Item(path.name, np.concatenate([bos, data.tokenizer.encode(path)]), path)
+
+
+def sets_of(data, tmp_path):
+    """The run's own validation beside a folder of a training file and another one."""
+    known = data.of_split("train")[0]
+    source = data.folder.parent / "songs"
+    source = source if source.is_dir() else source.parents[1] / "songs"
+    other = write_song(tmp_path / "other.mid", seed=99, bars=6)
+    items = (item_of(data, source / known.file), item_of(data, other))
+    own = split_set(data, "validation", name="validation", max_targets=10**6)
+    return Sets(None, (PieceSet("songs", items, 2), own))
+
+
+def test_files_that_were_learned_from_are_left_out_also_where_they_were_cut(data, tmp_path):
+    sets = sets_of(data, tmp_path)
+    others, own = sets.without_known(data).held_out
+    assert [item.name for item in others.items] == ["other.mid"]
+    assert others.n_known == 1
+    assert own is sets.held_out[1]
+    cut = [replace(item, ids=item.ids[:30], path=None) for item in sets.held_out[0].items]
+    for item, is_left in zip(cut, (False, True), strict=True):
+        found = Sets(None, (PieceSet("songs", (item,), 1), own)).without_known(data).held_out
+        assert (len(found) == 2) == is_left
+    with pytest.raises(UserError, match="trained on all"):
+        Sets(None, (PieceSet("songs", tuple(cut[:1]), 1),)).without_known(data)
+
+
+def test_limits_of_copying_come_from_the_own_split_and_music_from_the_files(data, tmp_path):
+    sets = sets_of(data, tmp_path)
+    piece = generated(write_song(tmp_path / "made.mid", seed=5, bars=6))
+    subject = SimpleNamespace(loaded=SimpleNamespace(tokenizer=data.tokenizer))
+    parts, _, real = judge_generated(subject, [piece], sets, data=data, seed=0, progress=quiet)
+    names = [p["name"] for p in parts["copying"]["notes"]["held_out"]["pieces"]]
+    assert names == [item.name for item in sets.held_out[1].items]
+    assert parts["copying"]["baseline"] == "validation"
+    assert len(real) == 1
+    json.dumps(parts)
+
+
+def test_a_prompt_is_not_counted_as_copied(data, tmp_path):
+    source = write_song(tmp_path / "a.mid", seed=1, bars=6, tempo=120.0)
+    whole, begins = generated(source), 2 * 4 * 60 / 120  # seconds of two bars
+    (plain,) = reread([whole], data.tokenizer, progress=quiet)
+    record = {"prompt": "x.mid", "prompt_seconds": begins}
+    (cut,) = reread([replace(whole, record=record)], data.tokenizer, progress=quiet)
+    count = [sum(len(t.notes) for t in m.instruments) for m in (plain.drawn_midi, cut.drawn_midi)]
+    assert count[1] == pytest.approx(count[0] * 4 / 6, abs=2)
+    first = min(n.start for t in cut.drawn_midi.instruments for n in t.notes)
+    assert first >= 8 * cut.drawn_midi.ticks_per_beat
+    assert cut.midi == plain.midi
+    assert len(cut.drawn_ids) < len(plain.drawn_ids)
+    (unknown,) = reread([replace(whole, record={"prompt": "x"})], data.tokenizer, progress=quiet)
+    assert unknown.drawn_ids is None
+    found = copied_tokens([unknown, plain], [], data, progress=quiet)
+    assert [p["name"] for p in found["generated"]["pieces"]] == ["a.mid"]
+    (left_out,) = found["not_compared"]
+    assert "prompt" in left_out["reason"]
+
+
+def test_generated_files_pass_through_the_tokens(data, tmp_path):
+    midi = MidiFile(ticks_per_beat=TICKS)
+    midi.instruments = [Instrument(0)]
+    midi.instruments[0].notes = [Note(80, 60 + i, i * TICKS + 7, (i + 1) * TICKS) for i in range(8)]
+    path = tmp_path / "off.mid"
+    midi.dump(str(path))
+    (found,) = reread([generated(path)], data.tokenizer, progress=quiet)
+    starts = [note.start for track in found.midi.instruments for note in track.notes]
+    grid = found.midi.ticks_per_beat / data.tokenizer.config.positions_per_beat
+    assert len(starts) == 8
+    assert all(start % grid == 0 for start in starts)
+
+
+class Drums:
+    """Prepared data whose pieces hold drums alone."""
+
+    class Tokenizer:
+        def decode(self, ids, path):
+            midi = MidiFile(ticks_per_beat=TICKS)
+            midi.instruments = [Instrument(0, is_drum=True, notes=[Note(80, 36, 0, TICKS)])]
+            midi.dump(str(path))
+
+    tokenizer = Tokenizer()
+
+    def of_split(self, split):
+        return [Piece("a.mid", split, "", 1, ((0, 3),))]
+
+    def read(self, piece, *, variant=0):
+        return np.array([[1], [5], [2]])
+
+
+def test_without_pitched_training_notes_there_is_a_reason_and_no_crash():
+    said = copied_notes([], [], Drums(), progress=quiet)
+    assert "none but drums" in said
+
+
+def test_transposed_pieces_are_indexed_while_there_is_room(data):
+    training = data.of_split("train")
+    plain = sum(piece.variants[0][1] for piece in training)
+    every = copied_tokens([], [], data, progress=quiet)
+    few = copied_tokens([], [], data, progress=quiet, most=plain + 1)
+    assert every["variants"]["indexed"] == every["variants"]["of"] > len(training)
+    assert few["variants"] == {"indexed": len(training), "of": every["variants"]["of"]}
+    assert few["n_training"] == len(training)
+
+
+def test_count_models_choose_by_hash_and_tell_how_much(toy_vocabulary, monkeypatch):
+    ids = random_tokens(toy_vocabulary, 3, 10).numpy()
+    pieces = [Piece(str(i), "train", h, 0, ((i, 10),)) for i, h in enumerate("cab")]
+    data = SimpleNamespace(
+        of_split=lambda _: pieces, read=lambda piece, *, variant: ids[int(piece.file)]
+    )
+    monkeypatch.setattr(baselines, "MAX_TRAINING_TOKENS", 20)
+    found = baselines.training_ids(data)
+    np.testing.assert_array_equal(found, ids[[1, 2]])
+    assert baselines.counted_tokens(data) == (20, 30)
+
+
+def song(tmp_path, seed, bars):
+    return open_midi(write_song(tmp_path / f"{seed}.mid", seed=seed, bars=bars), LIMITS)
+
+
+def test_cut_pieces_are_compared_in_openings_of_as_many_bars(tmp_path):
+    made = [Reread(str(i), ended_by_itself=False, midi=song(tmp_path, i, 5)) for i in range(6)]
+    real = [song(tmp_path, 10 + i, 30) for i in range(12)]
+    ours, theirs, n_bars = measure_sets(made, real, progress=quiet)
+    assert n_bars == 4  # the last bar of a cut piece may be a part of one
+    assert {m.n_bars for m in (*ours, *theirs)} == {4}
+    record = compare_music(ours, theirs, seed=0, of="validation", openings=n_bars)
+    assert "bars heard before" not in record["beyond"]
+    assert {c["name"] for c in record["comparisons"] if c["in_openings"]} == set(GROWING)
+    ended = [replace(piece, ended_by_itself=True) for piece in made]
+    _, whole, none = measure_sets(ended, real, progress=quiet)
+    assert none is None
+    assert {m.n_bars for m in whole} == {30}
+
+
+def test_a_cut_piece_shorter_than_the_openings_has_no_value_for_what_grows(tmp_path):
+    bars = (3, 9, 9, 9, 9)
+    made = [Reread(str(i), False, song(tmp_path, i, n)) for i, n in enumerate(bars)]
+    ours, _, n_bars = measure_sets(made, [], progress=quiet)
+    assert n_bars == 8
+    assert ours[0].recurring_bars is None
+    assert ours[0].polyphony is not None
