@@ -60,7 +60,8 @@ def test_records_survive_json(tmp_path):
         ({8: 12, 16: 20}, "at every position measured, from 8 on (2.00 times as fast at 16)."),
         ({8: 8, 16: 12.5, 32: 30}, "from 16 on (3.00 times as fast at 32), but not at 8; equal"),
         ({8: 8, 32: 12.5}, "equal at about 16, between 8 and 32."),
-        ({8: 9.8, 16: 12}, "but not at 8; a tie at 8."),
+        ({8: 9.8, 32: 20}, "but not at 8; equal at about 8, between 8 and 32; a tie at 8."),
+        ({8: 9.8, 16: 10.2}, "not clearly faster up to 16"),
         ({8: 12, 16: 9}, "not faster up to 16, the longest position measured (0.90 times"),
         ({8: 9, 16: 10.2}, "not clearly faster up to 16"),
         ({8: 12, 16: None}, "faster at 8, the one position measured (1.20 times as fast at 8)."),
@@ -84,7 +85,7 @@ def test_equality_is_interpolated_in_logarithms():
 
 
 def test_ties_and_measured_places_have_no_interpolated_position():
-    for cached in ({8: 9.9, 16: 20}, {8: 12, 16: 20}, {8: 8, 16: 12, 32: 9}):
+    for cached in ({8: 9.9, 16: 10.1}, {8: 12, 16: 20}, {8: 8, 16: 12, 32: 9}):
         assert {c.equal_at for c in crossings(decode_records(cached))} == {None}
 
 

@@ -69,13 +69,14 @@ class Crossing:
     def between(self) -> tuple[int, int] | None:
         """The last two neighbouring positions between which ours goes from slower to faster.
 
-        None also where the first of them is a tie: noise alone would say where between.
+        None also where both are ties: noise alone would say where between.
         """
         marks = zip(self.positions, self.ratios, strict=True)
-        found = [(a, b, slow) for (a, slow), (b, fast) in pairwise(marks) if slow < 1 <= fast]
-        if not found or self.ratios[-1] < 1 or found[-1][2] > 1 / CLEARLY:
+        found = [(a, b) for a, b in pairwise(marks) if a[1] < 1 <= b[1]]
+        if not found or self.ratios[-1] < 1:
             return None
-        return found[-1][:2]
+        (low, slow), (high, fast) = found[-1]
+        return None if slow > 1 / CLEARLY and fast < CLEARLY else (low, high)
 
     @property
     def equal_at(self) -> float | None:
