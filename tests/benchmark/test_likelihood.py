@@ -101,7 +101,8 @@ def test_another_run_stands_beside(run, make_run):
     assert beside.bits_per_token != records["parallel"].bits_per_token
     gap = beside.bits_per_token - records["parallel"].bits_per_token
     assert beside.note.startswith(f"is softmax (softmax attention): {gap:+.4f} bits (95%: ")
-    assert "differ" not in beside.note
+    unknown = "apart from attention: whether they had the same budget is not known"
+    assert beside.note.endswith(unknown)  # these runs were never trained, and have no metrics
     assert measure(load_subject(run))["beside"].note == likelihood.ALONE
     assert measure(load_subject(run, beside=run))["beside"].bits_per_token == pytest.approx(
         records["parallel"].bits_per_token
@@ -111,7 +112,7 @@ def test_another_run_stands_beside(run, make_run):
 def test_what_else_the_two_runs_differ_in_stands_beside_the_figure(run, make_run):
     deeper = make_run("deeper", attention="full", n_layers=2)
     note = measure(load_subject(run, beside=deeper))["beside"].note
-    assert "they differ in more than attention: model.n_layers is 2, here 1" in note
+    assert note.endswith(", model.n_layers is 2, here 1")
 
 
 def test_the_interval_is_over_pieces_in_pairs():

@@ -79,7 +79,7 @@ def _beside(
     note = f"is {name}: {_gap(apart)} against {PARALLEL}"
     differences = check_beside(open_subject(subject.run), rival)
     if differences:
-        note += f"; they differ in more than attention: {', '.join(differences)}"
+        note += f"; apart from attention: {', '.join(differences)}"
     return _record(clock, BESIDE, place, bits_per_token=bits(theirs, tokens), note=note)
 
 
