@@ -57,7 +57,7 @@ QUICK = Plan(
         "endless": (1500,),
     },
     batches={"papers": (THEIRS,)},
-    effort=Effort(seconds=0.35, max_repeats=20, longest_call=2.5, measure_seconds=8.0),
+    effort=Effort(seconds=0.35, max_repeats=20, longest_call=2.5, measure_seconds=20.0),
 )
 FULL = Plan(
     positions={
