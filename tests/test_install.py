@@ -54,12 +54,8 @@ def setup_arguments() -> dict:
 def requirements(setup_arguments) -> list[Requirement]:
     """All but those of the extra gpu: a CUDA build of torch brings the triton that fits it."""
     extras = setup_arguments["extras_require"]
-    wanted = [extra for name, extra in extras.items() if name != "gpu"]
-    return [
-        Requirement(line)
-        for group in (setup_arguments["install_requires"], *wanted)
-        for line in group
-    ]
+    lines = [line for name, extra in extras.items() if name != "gpu" for line in extra]
+    return [Requirement(line) for line in (*setup_arguments["install_requires"], *lines)]
 
 
 @pytest.fixture(scope="module")

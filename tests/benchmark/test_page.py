@@ -7,7 +7,7 @@ import pytest
 from measured import SETTING, record, run, sampled
 
 from seqgen.benchmark.records import read_records, write_records
-from seqgen.benchmark.report.page import draw_page, merge, narrowed, update_page
+from seqgen.benchmark.report.page import draw_page, merge, narrowed, update_records
 from seqgen.errors import UserError
 
 GPU = replace(SETTING, device="a GPU", command="python cli.py benchmark --device cuda")
@@ -27,6 +27,12 @@ def records():
         record("mnist/native", 784, 0.5, tokens_per_second=1568.0, **paper),
         record("mnist/published-linear", 784, 5.5, measure="papers", note="published: a CPU"),
     ]
+
+
+def update_page(folder, records):
+    """What a measurement with `--page` does."""
+    update_records(folder, records)
+    draw_page(folder)
 
 
 def page_of(folder):

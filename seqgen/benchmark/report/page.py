@@ -31,12 +31,6 @@ CROSSING_HEADINGS = (
 )  # fmt: skip
 
 
-def update_page(folder: Path, records: Sequence[Record]) -> Path:
-    """Put records in place of those of the same place and setting, and draw the page anew."""
-    update_records(folder, records)
-    return draw_page(folder)
-
-
 def update_records(folder: Path, records: Sequence[Record]) -> None:
     """Put records in place of those of the same place and setting, and leave the page as it is."""
     for measure in TITLES:
