@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from seqgen.errors import UserError
-from seqgen.rendering.sound.audio_files import check_format, write_audio
+from seqgen.rendering.sound.audio_files import check_format, small_ogg, write_audio
 
 AUDIO = np.stack([np.linspace(-1, 1, 100_000), np.linspace(0.5, -0.5, 100_000)]).astype(np.float32)
 
@@ -30,6 +30,17 @@ def test_ogg_holds_the_same_music(tmp_path):
     assert (read.shape, rate) == ((200_000, 2), 44_100)
     assert np.abs(read.T - tone).max() < 0.05
     assert (tmp_path / "x.ogg").stat().st_size < tone.nbytes / 20
+
+
+def test_a_small_ogg_is_half_as_large_and_as_long(tmp_path):
+    soundfile = pytest.importorskip("soundfile")
+    noise = np.random.default_rng(0).normal(0, 0.1, (2, 200_000)).astype(np.float32)
+    write_audio(tmp_path / "x.ogg", noise, 44_100)
+    (tmp_path / "small.ogg").write_bytes(small_ogg(noise, 44_100))
+    read, rate = soundfile.read(tmp_path / "small.ogg")
+    assert (read.shape, rate) == ((200_000, 2), 44_100)
+    sizes = [(tmp_path / name).stat().st_size for name in ("small.ogg", "x.ogg")]
+    assert sizes[0] < 0.6 * sizes[1]
 
 
 def test_ogg_without_its_package_says_how_to_install_it(tmp_path, monkeypatch):

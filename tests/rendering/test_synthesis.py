@@ -126,6 +126,16 @@ def test_more_than_sixteen_instruments_keep_their_programs(tmp_path):
     assert abs(frequency(sound.samples[0, 20_000:64_000]) - 440) < 2
 
 
+@pytest.mark.parametrize("name", BOTH)
+def test_an_opening_is_the_beginning_and_what_sounds_then_is_released(soundfont, name):
+    midi = piece((69, 0, 960), (72, 960, 9600), (76, 4800, 9600))  # 1 s, then until 10 s
+    opening = sound_of(midi, soundfont, name, opening_seconds=3.0)
+    assert 3.0 <= opening.seconds < 3.5
+    assert abs(frequency(opening.samples[0, 5_000:40_000]) - 440) < 1
+    assert abs(frequency(opening.samples[0, 50_000:130_000]) - 523.25) < 1
+    assert sound_of(midi, soundfont, name, opening_seconds=60.0).seconds > 9
+
+
 def test_progress_reaches_the_end(soundfont):
     told = []
     midi = piece(*[(60, i * 960, i * 960 + 900) for i in range(10)])

@@ -1,6 +1,7 @@
-"""The pictures of a page, each drawn for light and for dark, and the page around them."""
+"""The pictures of a page, each for light and for dark, and its sounds, and the page around them."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from matplotlib.figure import Figure
 
@@ -9,6 +10,7 @@ from seqgen.evaluation.evaluate import PageMaterial
 from seqgen.evaluation.generated import Generated
 from seqgen.evaluation.music import DEFINITIONS, Measures
 from seqgen.evaluation.page.render import Picture, own_part, render
+from seqgen.evaluation.page.sounds import play_openings
 from seqgen.rendering.curves import Curve, draw_by_position, draw_loss_curves
 from seqgen.rendering.distributions import Comparison, draw_distributions, draw_runs
 from seqgen.rendering.figures import svg_text
@@ -32,19 +34,21 @@ HISTOGRAMS = {
 
 def build_page(record: Mapping, material: PageMaterial, *, progress: Progress) -> str:
     """Return the page of a record as HTML."""
+    samples = choose_samples(material.pieces)
+    sounds, about_sound = play_openings(samples, progress=progress)
     kinds = {
         "curves": lambda: _learning(record),
         "position": lambda: [_positions(record, part) for part in record["likelihood"]["sets"]],
         "distributions": lambda: _distributions(material, record["music"].get("opening_bars")),
         "runs": lambda: _runs(record),
-        "samples": lambda: [_roll(piece) for piece in choose_samples(material.pieces)],
+        "samples": lambda: [_roll(piece, sounds.get(piece.name, b"")) for piece in samples],
     }
     pictures = {}
     for done, (name, draw) in enumerate(kinds.items()):
         progress("drawing the page", done, len(kinds))
         pictures[name] = draw()
     progress("drawing the page", len(kinds), len(kinds))
-    return render(record, pictures)
+    return render(record, pictures, about_sound=about_sound)
 
 
 def choose_samples(pieces: Sequence[Generated]) -> list[Generated]:
@@ -187,10 +191,10 @@ def _runs(record: Mapping) -> list[Picture]:
     return pictures
 
 
-def _roll(piece: Generated) -> Picture:
+def _roll(piece: Generated, ogg: bytes) -> Picture:
     begins = piece.record.get("prompt_seconds") if piece.prompted else None
     ended = {True: ", ended by itself", False: ", cut", None: ""}[piece.ended_by_itself]
-    return _both(
+    picture = _both(
         lambda theme: draw_piano_roll(
             piece.midi,
             title=piece.name,
@@ -200,6 +204,7 @@ def _roll(piece: Generated) -> Picture:
         f"Piano roll of {piece.name}",
         f"{piece.name}{ended}",
     )
+    return replace(picture, ogg=ogg)
 
 
 def _levels(part: Mapping, names: Sequence[str]) -> dict[str, float]:

@@ -29,26 +29,34 @@ NOTHING = "—"
 class Picture:
     """A picture for light and one for dark, each the text of an SVG file; `alt` describes it.
 
-    `caption` stands below it.
+    `caption` stands below it, and an Ogg file where the picture is one of something that sounds.
     """
 
     light: str
     dark: str
     alt: str
     caption: str = ""
+    ogg: bytes = b""
 
     def data(self, theme: str) -> str:
         """The picture as an address that holds it."""
         content = (self.light if theme == "light" else self.dark).encode()
         return "data:image/svg+xml;base64," + base64.b64encode(content).decode()
 
+    def sound(self) -> str:
+        """The sound as an address that holds it."""
+        return "data:audio/ogg;base64," + base64.b64encode(self.ogg).decode()
 
-def render(record: Mapping, pictures: Mapping[str, Sequence[Picture]]) -> str:
+
+def render(
+    record: Mapping, pictures: Mapping[str, Sequence[Picture]], *, about_sound: str = ""
+) -> str:
     """Return the page of an evaluation.
 
     Args:
         record: what `evaluation.json` holds.
         pictures: by place in the page: "curves", "position", "distributions", "runs", "samples".
+        about_sound: what plays the samples, or why nothing does.
     """
     style = (HERE / "style.css").read_text()
     return (
@@ -57,6 +65,7 @@ def render(record: Mapping, pictures: Mapping[str, Sequence[Picture]]) -> str:
         .render(
             r=record,
             pictures=pictures,
+            about_sound=about_sound,
             style=style,
             own=own_entry,
             own_part=own_part,

@@ -1,6 +1,7 @@
 """Samples as files: WAV by Python itself, Ogg Vorbis by the package soundfile."""
 
 import importlib.util
+import io
 import wave
 from pathlib import Path
 
@@ -46,13 +47,21 @@ def _write_wav(path: Path, audio: np.ndarray, sample_rate: int) -> None:
             file.writeframesraw(np.ascontiguousarray(whole).tobytes())
 
 
-def _write_ogg(path: Path, audio: np.ndarray, sample_rate: int) -> None:
+def small_ogg(audio: np.ndarray, sample_rate: int) -> bytes:
+    """Return float samples [2, n] as Ogg Vorbis of some 50 kbit/s, for a page that holds them."""
+    check_format(Path("x.ogg"))
+    file = io.BytesIO()
+    _write_ogg(file, audio, sample_rate, compression_level=1.0)
+    return file.getvalue()
+
+
+def _write_ogg(file: Path | io.BytesIO, audio: np.ndarray, sample_rate: int, **options) -> None:
     soundfile = importlib.import_module(OGG_PACKAGE)
     with soundfile.SoundFile(
-        path, "w", sample_rate, audio.shape[0], format="OGG", subtype="VORBIS"
-    ) as file:
+        file, "w", sample_rate, audio.shape[0], format="OGG", subtype="VORBIS", **options
+    ) as sound:
         for part in _parts(audio):
-            file.write(np.ascontiguousarray(part))
+            sound.write(np.ascontiguousarray(part))
 
 
 def _parts(audio: np.ndarray):

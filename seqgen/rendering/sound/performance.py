@@ -40,6 +40,17 @@ class Performance:
     events: tuple[Event, ...]
     seconds: float
 
+    def opening(self, seconds: float) -> "Performance":
+        """The first `seconds` of it: what sounds then is released."""
+        if self.seconds <= seconds:
+            return self
+        events = [
+            event._replace(seconds=min(event.seconds, seconds))
+            for event in self.events
+            if event.seconds < seconds or event.kind == "off"
+        ]
+        return Performance(self.parts, tuple(events), seconds)
+
 
 def performance_of(midi: MidiFile) -> Performance:
     """Turn a piece into events in seconds; each track is a part of its own."""

@@ -3,6 +3,7 @@
 Legend: [2, n] n frames of two channels.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,15 +66,16 @@ def synthesise(
     *,
     tell: Tell = lambda done, total: None,
     max_minutes: float = MAX_MINUTES,
+    opening_seconds: float = math.inf,
     sample_rate: int = SAMPLE_RATE,
 ) -> Sound:
-    """Play a piece; `tell` gets seconds played and seconds in all.
+    """Play a piece, or its opening; `tell` gets seconds played and seconds in all.
 
     Raises:
         TooLong: it lasts more than `max_minutes`.
         UserError: it has no notes, or nothing of it can be heard.
     """
-    performance = performance_of(midi)
+    performance = performance_of(midi).opening(opening_seconds)
     minutes = performance.seconds / 60
     if not performance.parts:
         raise UserError("it has no notes")
