@@ -9,6 +9,7 @@ MANY = 3  # more than one in so many measures beyond the baseline is said as a f
 # Flagged generated pieces are a fault where as many among them would be so improbable by chance...
 IMPROBABLE = 0.05
 MANY_MORE = 0.5  # ... or where their share is above that of held-out pieces by so much.
+IN_A_KEY = ("pitches", "pitch classes")  # measures that transposed training pieces change
 GOOD, FAIR, BAD, PLAIN = "good", "fair", "bad", "plain"
 
 
@@ -103,7 +104,18 @@ def music_findings(record: dict) -> list[Sentence]:
     tone = FAIR if is_much else PLAIN
     named = "; ".join(beyond[:NAMED])
     more = f"; and {len(beyond) - NAMED} more" if len(beyond) > NAMED else ""
-    return [Sentence(tone, f"{text}: {named}{more}.")]
+    return [Sentence(tone, f"{text}: {named}{more}.{_on_keys(record)}")]
+
+
+def _on_keys(record: dict) -> str:
+    """Why pitches lie apart where training pieces were transposed, and nothing is wrong."""
+    semitones = record["subject"]["transpose"]
+    if not semitones or not set(IN_A_KEY) & set(record["music"]["beyond"]):
+        return ""
+    return (
+        f" It has learned from pieces transposed by up to {semitones} semitones and writes in more "
+        f"keys than theirs, which alone sets pitches and pitch classes apart."
+    )
 
 
 def title_of_copies(record: dict) -> str:

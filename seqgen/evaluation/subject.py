@@ -79,6 +79,7 @@ class Subject:
             "context_length": self.context_length,
             "training_tokens_at_most": tokens,
             "training": None if self.config is None else self.config.train.model_dump(),
+            "transpose": None if self.config is None else self.config.data.transpose,
             "tokenizer": {
                 "type": tokenizer.config.type,
                 "fingerprint": tokenizer.fingerprint(),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from seqgen.evaluation.findings import copies_clearly
+from seqgen.evaluation.findings import copies_clearly, music_findings
 from seqgen.evaluation.verdict import judge, judge_likelihood
 
 COUNTS = {"unigram": 3.4, "bigram": 2.4, "5-gram": 1.6}
@@ -194,3 +194,13 @@ def test_files_that_were_learned_from_are_said_to_be_left_out():
     record["sets"][0]["training_files_among_them"] = 3
     said = judge_likelihood(record, None)["sentences"]
     assert any(x["text"].startswith("3 files were left out of validation") for x in said)
+
+
+@pytest.mark.parametrize(
+    ("transpose", "beyond", "said"),
+    [(3, "pitch classes", True), (3, "polyphony", False), (0, "pitches", False)],
+)
+def test_keys_that_transposed_training_pieces_explain_are_explained(transpose, beyond, said):
+    music = {"judged": 26, "generated_pieces": 50, "beyond": [beyond]}
+    (finding,) = music_findings({"subject": {"transpose": transpose}, "music": music})
+    assert ("up to 3 semitones" in finding.text) == said
