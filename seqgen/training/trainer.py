@@ -5,6 +5,7 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -94,31 +95,14 @@ def train(
     module = TrainingModule(
         model, config, seed=seed, count_units=data.tokenizer.units, kernel=kernel, tell=tell
     )
-
-    def save_best(module: TrainingModule, loss: float) -> None:
-        known = loss if math.isfinite(loss) else None  # JSON has no infinity
-        save_model(
-            run.model,
-            module.model,
-            data.tokenizer,
-            step=module.global_step,
-            loss=known,
-            context_length=config.context_length,
-        )
-
+    save_best = partial(_save_best, run, data, context_length=config.context_length)
     keeper = KeepBestModel(save_best, unit=data.tokenizer.unit, tell=tell)
     held_out = bool(data.of_split(VALIDATION))
-    saver = SaveLast(
-        run.last,
-        every=config.checkpoint_every,
-        validate_every=config.validate_every if held_out else None,
-    )
+    every = config.validate_every if held_out else None
+    saver = SaveLast(run.last, every=config.checkpoint_every, validate_every=every)
     stopper = StopOnSignal(tell, saver, run.last)
     callbacks = [keeper, Pictures(draw_sample, data.tokenizer.names()), stopper, saver]
-    callbacks += _library_callbacks(run, config, held_out=held_out)
-    callbacks.append(RichModelSummary(max_depth=2))
-    if show_progress:
-        callbacks.append(StepBar(leave=True))
+    callbacks += _library_callbacks(run, config, held_out=held_out, show_progress=show_progress)
     trainer = _build_trainer(run, config, callbacks, resumed_step, show_progress=show_progress)
     _warn_of_slow_bfloat16(trainer, config, tell)
     feed = FeedModule(data, config, seed=seed)
@@ -139,6 +123,24 @@ def train(
     )
 
 
+def _save_best(
+    run: RunFolder,
+    data: PreparedData,
+    module: TrainingModule,
+    loss: float,
+    *,
+    context_length: int,
+) -> None:
+    save_model(
+        run.model,
+        module.model,
+        data.tokenizer,
+        step=module.global_step,
+        loss=loss if math.isfinite(loss) else None,  # JSON has no infinity
+        context_length=context_length,
+    )
+
+
 def _build_model(
     data: PreparedData, model_config: ModelConfig, config: TrainConfig, *, seed: int, resume: bool
 ) -> SequenceModel:
@@ -155,18 +157,20 @@ def _build_model(
     return model
 
 
-def _library_callbacks(run: RunFolder, config: TrainConfig, *, held_out: bool) -> list:
-    if not held_out:
-        return []
+def _library_callbacks(
+    run: RunFolder, config: TrainConfig, *, held_out: bool, show_progress: bool
+) -> list:
     best = ModelCheckpoint(
         dirpath=run.checkpoints,
         filename="best",
         monitor="validation_loss",
         enable_version_counter=False,
     )
-    if config.early_stopping is None:
-        return [best]
-    return [best, EarlyStopping("validation_loss", patience=config.early_stopping)]
+    callbacks = [best] if held_out else []
+    if held_out and config.early_stopping is not None:
+        callbacks.append(EarlyStopping("validation_loss", patience=config.early_stopping))
+    callbacks.append(RichModelSummary(max_depth=2))
+    return [*callbacks, StepBar(leave=True)] if show_progress else callbacks
 
 
 def _build_trainer(
