@@ -162,7 +162,7 @@ def count_items(
             in_files.append(in_tokens[-1])
         else:
             in_files.append(None if item.path is None else count_file(item.path))
-        progress("counting notes", done, len(items))
+        progress(f"counting {tokenizer.unit}s", done, len(items))
     return in_files, in_tokens
 
 

@@ -84,6 +84,9 @@ def _broken(likelihood: dict) -> Sentence | None:
 def _level(part: dict, likelihood: dict) -> tuple[str, str, Sentence]:
     """How much better than no learning at all; other files than the run's own are never bad."""
     tone, title, sentence = _level_of_any(part, likelihood)
+    if not part["is_split"] and title == "Untrained" and _is_blind_at_home(likelihood):
+        text = f"{sentence.text[:-1]}, and those it was trained on are no better: it is untrained."
+        return BAD, title, Sentence(BAD, text)
     if not part["is_split"] and (tone == BAD or title == "Has learned little"):
         title = f"Does not carry over to {part['label']}"
         text = f"What it has learned does not carry over to {part['label']}. {sentence.text}"
@@ -92,6 +95,13 @@ def _level(part: dict, likelihood: dict) -> tuple[str, str, Sentence]:
     if not is_sure and tone in (GOOD, BAD):
         return FAIR, f"{title} ({UNSURE})", Sentence(FAIR, sentence.text)
     return tone, title, sentence
+
+
+def _is_blind_at_home(likelihood: dict) -> bool:
+    """Whether it guesses its own training pieces too."""
+    training = likelihood["training"]
+    chance = likelihood["chance_nats_per_token"]
+    return training is not None and own_nats(training) >= UNTRAINED_SHARE * chance
 
 
 def _carried_over(part: dict, likelihood: dict, *, has_learned: bool) -> Sentence:

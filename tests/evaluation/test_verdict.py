@@ -172,6 +172,16 @@ def test_few_pieces_are_not_sure(change, ours, training, title):
     assert "too few to be sure" in verdict["title"]
 
 
+def test_other_files_and_training_pieces_that_are_guessed_mean_untrained():
+    record = likelihood(5.1, 5.1)
+    record["sets"][0] |= {"label": "songs", "is_split": False}
+    verdict = judge_likelihood(record, None)
+    assert (verdict["tone"], verdict["title"]) == ("bad", "Untrained")
+    record["training"] = {"models": [entry("run", 1.0, "own")]}
+    record["sets"][0]["gap"] = value(4.1)
+    assert judge_likelihood(record, None)["title"].startswith("Does not carry over to songs")
+
+
 @pytest.mark.parametrize("where", ["windows", "training"])
 def test_what_is_no_number_is_bad(where):
     record = likelihood(1.1, 1.05)
