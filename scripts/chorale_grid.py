@@ -72,10 +72,15 @@ def characters(grid: np.ndarray, *, shift: int = 0) -> bytes:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="is written; must not be there")
-    parser.add_argument("--transpose", type=int, default=0, metavar="N", help="semitones")
+    parser.add_argument(
+        "--transpose", type=int, choices=range(13), default=0, metavar="N", help="semitones"
+    )
     parser.add_argument("--prepared", type=Path, default=Path("prepared"), metavar="DIR")
     return parser.parse_args()
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as error:
+        raise SystemExit(f"Error: {error}") from None
