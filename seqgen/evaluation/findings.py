@@ -108,13 +108,13 @@ def music_findings(record: dict) -> list[Sentence]:
 
 
 def _on_keys(record: dict) -> str:
-    """Why pitches lie apart where training pieces were transposed, and nothing is wrong."""
+    """Why pitches may lie apart where training pieces were transposed, and nothing is wrong."""
     semitones = record["subject"]["transpose"]
     if not semitones or not set(IN_A_KEY) & set(record["music"]["beyond"]):
         return ""
     return (
-        f" It has learned from pieces transposed by up to {semitones} semitones and writes in more "
-        f"keys than theirs, which alone sets pitches and pitch classes apart."
+        f" It has learned from pieces transposed by up to {semitones} semitones and may write in "
+        f"more keys than theirs, which alone would set pitches and pitch classes apart."
     )
 
 

@@ -16,16 +16,6 @@ from seqgen.errors import UserError
 from seqgen.native import why_missing
 
 
-@pytest.fixture
-def subject():
-    return tiny_subject(TWO_FIELDS)
-
-
-@pytest.fixture
-def hurried():
-    return patient_clock(measure_seconds=60.0)
-
-
 def test_all_ways_write_all_tokens_of_all_pieces(subject, monkeypatch):
     monkeypatch.setattr(
         job, "generate", lambda *args, **kwargs: lengths(job_generate, args, kwargs)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from subjects import TWO_FIELDS, patient_clock, tiny_subject
+from subjects import patient_clock
 
 from seqgen.benchmark import papers as data
 from seqgen.benchmark.equality import OutputsDiffer
@@ -27,16 +27,6 @@ TINY = data.Job(
         data.PublishedFigure("softmax", 3.0, hardware="an abacus", batch=0),
     ),
 )
-
-
-@pytest.fixture
-def subject():
-    return tiny_subject(TWO_FIELDS)
-
-
-@pytest.fixture
-def hurried():
-    return patient_clock(measure_seconds=60.0)
 
 
 def write_all(subject, clock, *lengths, batch=THEIRS):

@@ -55,6 +55,9 @@ def test_a_piece_that_cannot_be_played_keeps_the_others_playing(soundfont):
     pieces = [generated("silent.mid", seconds=0), generated("a.mid", seconds=1)]
     played, _ = play_openings(pieces, progress=lambda *step: None)
     assert list(played) == ["a.mid"]
+    played, words = play_openings(pieces[:1], progress=lambda *step: None)
+    assert played == {}
+    assert "none of the pictured pieces can be played" in words
 
 
 def test_without_a_soundfont_the_words_say_what_to_install(tmp_path, monkeypatch):

@@ -36,6 +36,8 @@ def play_openings(
                 sound = synthesise(piece.midi, synthesizer, opening_seconds=OPENING_SECONDS)
                 sounds[piece.name] = small_ogg(sound.samples, sound.sample_rate)
             progress("playing pieces", done, len(pieces))
+    if not sounds:
+        return {}, "No sound is on this page: none of the pictured pieces can be played."
     return sounds, (
         f"Played by {synthesizer.name} with {soundfont.name}, the first {OPENING_SECONDS:.0f} s of "
         f"each at most."
