@@ -82,5 +82,5 @@ def _arguments() -> argparse.Namespace:
 if __name__ == "__main__":
     try:
         main()
-    except UserError as error:
+    except (UserError, OSError) as error:
         raise SystemExit(f"Error: {error}") from None
