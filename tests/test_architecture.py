@@ -85,10 +85,8 @@ def test_tokenizers_do_not_import_torch():
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_files_are_short_and_say_what_they_are_for(path):
-    text = path.read_text()
-    assert len(text.splitlines()) <= 300
-    assert path.name == "__init__.py" or ast.get_docstring(ast.parse(text)), path
+def test_files_say_what_they_are_for(path):
+    assert path.name == "__init__.py" or ast.get_docstring(ast.parse(path.read_text())), path
 
 
 def test_datasets_hides_no_library():
