@@ -73,7 +73,7 @@ setup(
         "chorales": ["music21>=10.0"],
         "dev": ["pytest>=9.0", "pytest-xdist>=3.8", "ruff>=0.17"],
         "gpu": ["triton>=3.5"],
-        "sound": ["soundfile>=0.13"],
+        "sound": ["pyfluidsynth>=1.4", "pyloudnorm>=0.2", "soundfile>=0.13"],
         "test": ["muspy==0.5.0"],
     },
     entry_points={"console_scripts": ["seqgen=seqgen.commands:main"]},

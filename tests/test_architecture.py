@@ -22,12 +22,10 @@ OWNERS = {
     | {f"decoding/triton_step{part}.py" for part in ("", "_kernels")},
     "miditok": {"tokenizers/midi.py"},
     "miditoolkit": {"midi", "evaluation"},
-    "symusic": {
-        "tokenizers/midi.py",
-        "rendering/sound/symusic_synthesizer.py",
-        "evaluation/validity.py",
-    },
-    "soundfile": {"rendering/sound/audio_files.py"},
+    "symusic": {"tokenizers/midi.py", "evaluation/validity.py"},
+    "fluidsynth": {"rendering/sound/synthesizer.py"},
+    "pyloudnorm": {"rendering/sound/loudness.py"},
+    "soundfile": {"rendering/sound/synthesis.py"},
     "pytorch_lightning": {"training"},
     "click": {"commands"},
 }

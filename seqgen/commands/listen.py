@@ -1,4 +1,4 @@
-"""`seqgen listen`: MIDI files as sound."""
+"""`seqgen listen`: turns MIDI files into sound files."""
 
 import click
 
@@ -6,25 +6,22 @@ import click
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE.mid...")
 @click.option("-o", "--output", metavar="PATH", help="OUT.wav, OUT.ogg or a folder [beside FILE].")
-@click.option("--ogg", is_flag=True, help="Write Ogg where -o names no file.")
-@click.option("--soundfont", metavar="FILE", help="SF2 or SF3; $SEQGEN_SOUNDFONT, or the system's.")
+@click.option("--ogg", is_flag=True, help="Write Ogg instead of WAV; OUT.ogg implies it.")
 @click.option(
-    "--synthesizer",
-    type=click.Choice(("auto", "fluidsynth", "symusic")),
-    default="auto",
-    show_default=True,
-    help="auto is FluidSynth; symusic plays most soundfonts out of tune.",
+    "--soundfont",
+    metavar="FILE",
+    help="Soundfont to play with, SF2 or SF3 [$SEQGEN_SOUNDFONT, or one installed by the system].",
 )
 @click.option(
     "--max-minutes",
     type=click.FloatRange(0, min_open=True),
     default=30.0,
     show_default=True,
-    help="Refuse longer pieces.",
+    help="Refuse pieces that last longer.",
 )
-@click.option("--force", is_flag=True, help="Overwrite sound files that are there.")
+@click.option("--force", is_flag=True, help="Overwrite existing sound files.")
 def listen(files: tuple[str, ...], output: str | None, **options) -> None:
-    """Play MIDI files into WAV or Ogg files, all at the same loudness.
+    """Turn MIDI files into WAV or Ogg files, all at the same loudness (-18 LUFS).
 
     \b
     python cli.py listen song.mid

@@ -1,4 +1,4 @@
-"""A listen command carried out: each file played and written, what cannot be played named last."""
+"""The work of `seqgen listen`: a sound file for each MIDI file; failures are listed at the end."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -10,70 +10,37 @@ from seqgen.commands.settings import console, say
 from seqgen.commands.targets import Targets, fail_on
 from seqgen.config import LimitsConfig
 from seqgen.errors import FileRejected, UserError
-from seqgen.files import readable
-from seqgen.midi import MidiFile, open_midi
-from seqgen.rendering.sound.audio_files import FORMATS, check_format, write_audio
-from seqgen.rendering.sound.fluidsynth import PACKAGE
+from seqgen.files import readable, write_bytes
+from seqgen.midi import open_midi
 from seqgen.rendering.sound.loudness import TARGET
 from seqgen.rendering.sound.soundfonts import find_soundfont
-from seqgen.rendering.sound.synthesis import (
-    MAX_MINUTES,
-    WAV_MEGABYTES_PER_MINUTE,
-    Sound,
-    TooLong,
-    open_synthesizer,
-    synthesise,
-)
+from seqgen.rendering.sound.synthesis import FORMATS, MAX_MINUTES, Sound, synthesise
+from seqgen.rendering.sound.synthesizer import Synthesizer, Tell
 
-LIMITS = LimitsConfig(max_minutes=10**5)  # how long a piece may last is asked when it is played
-MORE_MINUTES = (
-    f"--max-minutes allows more, at {WAV_MEGABYTES_PER_MINUTE:.0f} MB of WAV and twice the memory "
-    f"a minute"
-)
-LISTEN = "`listen` plays more with --max-minutes"
-AS_ASKED = 0.5  # LU from the target that need no word
+LIMITS = LimitsConfig(max_minutes=10**5)  # `max_minutes` of the player decides
+AS_ASKED = 0.5  # LU from the target that need no explanation
 
 
 class Player:
-    """Plays pieces with one soundfont into files; UserError at once where something is missing."""
+    """Plays MIDI files into sound files with one soundfont."""
 
     def __init__(
-        self,
-        *,
-        soundfont: str | None,
-        synthesizer: str = "auto",
-        suffix: str = ".wav",
-        max_minutes: float = MAX_MINUTES,
-        advice: str = "",
+        self, *, soundfont: str | None, suffix: str = ".wav", max_minutes: float = MAX_MINUTES
     ) -> None:
-        """`advice` says how a piece beyond `max_minutes` can be played after all."""
-        check_format(Path(f"x{suffix}"))
+        """Raise UserError where the soundfont or the synthesizer is missing."""
         self.suffix = suffix
         self.soundfont = find_soundfont(soundfont)
-        self._synthesizer = open_synthesizer(self.soundfont, synthesizer)
+        self._synthesizer = Synthesizer(self.soundfont)
         self._max_minutes = max_minutes
-        self._advice = advice
-        self.description = f"{self._synthesizer.name} with {self.soundfont}"
-        if synthesizer == "symusic":
-            self.description += f" (most are out of tune with it; {PACKAGE} plays them in tune)"
 
-    def __enter__(self) -> "Player":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._synthesizer.__exit__()
-
-    def play(
-        self, midi: MidiFile, path: Path, *, name: str, tell: Callable = lambda done, total: None
-    ) -> Sound:
-        """Write a piece as sound; FileRejected, with `name`, where it cannot be played."""
+    def play(self, path: Path, target: Path, *, tell: Tell) -> Sound:
+        """Write the MIDI file `path` as sound; FileRejected where it cannot be played."""
+        midi = open_midi(path, LIMITS)
         try:
             sound = synthesise(midi, self._synthesizer, tell=tell, max_minutes=self._max_minutes)
-        except TooLong as error:
-            raise FileRejected("absurd", name, f"{error}; {self._advice}") from None
         except UserError as error:
-            raise FileRejected("absurd", name, str(error)) from None
-        write_audio(path, sound.samples, sound.sample_rate)
+            raise FileRejected("absurd", str(path), str(error)) from None
+        write_bytes(target, sound.encode(target.suffix))
         return sound
 
 
@@ -83,46 +50,33 @@ def execute(
     output: str | None,
     ogg: bool,
     soundfont: str | None,
-    synthesizer: str,
     max_minutes: float,
     force: bool,
 ) -> None:
     """Play all that can be played."""
     paths = [Path(file) for file in files]
     suffix = ".ogg" if ogg else ".wav"
-    targets = Targets(paths, output, suffixes=FORMATS, suffix=suffix, force=force)
-    if output and Path(output).suffix.lower() in FORMATS:
-        suffix = Path(output).suffix.lower()
-    with Player(
-        soundfont=soundfont,
-        synthesizer=synthesizer,
-        suffix=suffix,
-        max_minutes=max_minutes,
-        advice=MORE_MINUTES,
-    ) as player:
-        failures = play_all(player, paths, targets.of)
+    targets = Targets(paths, output, suffixes=tuple(FORMATS), suffix=suffix, force=force)
+    player = Player(soundfont=soundfont, suffix=suffix, max_minutes=max_minutes)
+    failures = play_all(player, paths, targets.of)
     fail_on(failures, len(paths))
 
 
 def open_player(*, ogg: bool, soundfont: str | None) -> Player:
     """Return a player for generated files; UserError where something is missing."""
-    return Player(
-        soundfont=soundfont,
-        suffix=".ogg" if ogg else ".wav",
-        advice=LISTEN,
-    )
+    return Player(soundfont=soundfont, suffix=".ogg" if ogg else ".wav")
 
 
 def play_all(player: Player, paths: Sequence[Path], target_of: Callable[[Path], Path]) -> list[str]:
     """Play files one after the other with a progress bar; return what went wrong, by file."""
     failures = []
-    say(player.description)
+    say(f"playing with the soundfont {player.soundfont}")
     with _bar() as bar:
         for path in paths:
             task = bar.add_task(readable(path.name), total=None)
             try:
-                target, midi = target_of(path), open_midi(path, LIMITS)
-                sound = player.play(midi, target, name=str(path), tell=_telling(bar, task))
+                target = target_of(path)
+                sound = player.play(path, target, tell=_telling(bar, task))
             except UserError as error:
                 failures.append(str(error))
                 continue
@@ -134,10 +88,10 @@ def play_all(player: Player, paths: Sequence[Path], target_of: Callable[[Path], 
 
 def describe(sound: Sound) -> str:
     """Say how long and how loud a sound is."""
-    decibels = 20 * math.log10(sound.peak)
-    words = f"{sound.seconds:.1f} s, {sound.lufs:.1f} LUFS, peak {decibels:.1f} dBFS"
+    peak = 20 * math.log10(sound.true_peak)
+    words = f"{sound.seconds:.1f} s, {sound.lufs:.1f} LUFS, true peak {peak:.1f} dBFS"
     if abs(sound.lufs - TARGET) > AS_ASKED:
-        words += f" (too short and sharp for {TARGET:.0f} LUFS)"
+        words += f" (softer than {TARGET:.0f} LUFS, since its peaks would clip)"
     return words
 
 
@@ -146,5 +100,5 @@ def _bar() -> Progress:
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
-def _telling(bar: Progress, task) -> Callable[[int, int], None]:
+def _telling(bar: Progress, task) -> Tell:
     return lambda done, total: bar.update(task, completed=done, total=total)

@@ -81,8 +81,7 @@ class OutputFolder:
     def play(self, player: Player) -> None:
         """Write the sound of each file beside it; UserError for what cannot be played."""
         paths = sorted(path for path, _ in self.written if path.suffix == ".mid")
-        with player:
-            failures = play_all(player, paths, lambda path: path.with_suffix(player.suffix))
+        failures = play_all(player, paths, lambda path: path.with_suffix(player.suffix))
         fail_on(failures, len(paths))
 
     def _check(self, path: Path) -> dict:

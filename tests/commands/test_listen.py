@@ -5,18 +5,20 @@ import wave
 
 import pytest
 from making import TICKS, write_song
-from soundfonts import write_soundfont
+from soundfonts import SineSynthesizer, write_soundfont
 
 from seqgen.checkpoint import save_model
-from seqgen.commands import generating, main
-from seqgen.commands.listening import LISTEN, Player
+from seqgen.commands import generating, listening, main
+from seqgen.commands.listening import Player
 from seqgen.config import LimitsConfig, ModelConfig, TokenizerConfig
 from seqgen.midi import MidiFile, Note
 from seqgen.model.sequence_model import SequenceModel
 from seqgen.rendering.sound import soundfonts
 from seqgen.tokenizers import build_tokenizer
 
-SYMUSIC = ("--synthesizer", "symusic", "--soundfont", "sine.sf2")
+pytest.importorskip("pyloudnorm")
+pytest.importorskip("soundfile")
+SINE = ("--soundfont", "sine.sf2")
 
 
 @pytest.fixture
@@ -24,7 +26,8 @@ def command(tmp_path, monkeypatch, capsys):
     """Run the command line in an empty folder; return its exit code and what it said."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv(soundfonts.VARIABLE, raising=False)
-    write_soundfont(tmp_path / "sine.sf2", programs=(0, 32))
+    monkeypatch.setattr(listening, "Synthesizer", SineSynthesizer)
+    write_soundfont(tmp_path / "sine.sf2")
     write_song(tmp_path / "song.mid", bars=2)
     (tmp_path / "broken.mid").write_bytes(b"MThd broken")
 
@@ -51,7 +54,7 @@ def seconds_of(path):
 
 
 def test_sound_lies_beside_its_file_and_a_bad_file_is_named_at_the_end(command, tmp_path):
-    code, said = command("listen", "broken.mid", "song.mid", *SYMUSIC)
+    code, said = command("listen", "broken.mid", "song.mid", *SINE)
     assert code == 1
     assert "cannot use broken.mid" in said
     assert "-18.0 LUFS" in said
@@ -60,18 +63,17 @@ def test_sound_lies_beside_its_file_and_a_bad_file_is_named_at_the_end(command, 
 
 def test_nothing_is_overwritten_unless_it_is_named_or_forced(command, tmp_path):
     (tmp_path / "song.wav").write_text("holiday")
-    code, said = command("listen", "song.mid", *SYMUSIC)
+    code, said = command("listen", "song.mid", *SINE)
     assert code == 1
     assert "song.wav exists" in said
     assert (tmp_path / "song.wav").read_text() == "holiday"
-    assert command("listen", "song.mid", "--force", *SYMUSIC)[0] == 0
+    assert command("listen", "song.mid", "--force", *SINE)[0] == 0
     assert seconds_of(tmp_path / "song.wav") > 4
 
 
 def test_ogg_by_its_name_and_by_its_option(command, tmp_path):
-    pytest.importorskip("soundfile")
-    assert command("listen", "song.mid", "-o", "x.ogg", *SYMUSIC)[0] == 0
-    assert command("listen", "song.mid", "-o", "sounds", "--ogg", *SYMUSIC)[0] == 0
+    assert command("listen", "song.mid", "-o", "x.ogg", *SINE)[0] == 0
+    assert command("listen", "song.mid", "-o", "sounds", "--ogg", *SINE)[0] == 0
     for name in ("x.ogg", "sounds/song.ogg"):
         assert (tmp_path / name).read_bytes()[:4] == b"OggS"
 
@@ -85,9 +87,9 @@ def test_no_soundfont_is_one_sentence_with_the_package(command, tmp_path, monkey
 
 def test_the_environment_names_a_soundfont(command, monkeypatch):
     monkeypatch.setenv(soundfonts.VARIABLE, "sine.sf2")
-    code, said = command("listen", "song.mid", "--synthesizer", "symusic")
+    code, said = command("listen", "song.mid")
     assert code == 0
-    assert "symusic with sine.sf2" in said
+    assert "the soundfont sine.sf2" in said
 
 
 @pytest.mark.parametrize(
@@ -95,9 +97,9 @@ def test_the_environment_names_a_soundfont(command, monkeypatch):
     [
         (["song.mid", "--soundfont", "song.mid"], "song.mid is not a soundfont"),
         (["song.mid", "--soundfont", "none.sf2"], "--soundfont: cannot read none.sf2"),
-        (["song.mid", "-o", "x.mp3", *SYMUSIC], "should end in .wav or .ogg"),
-        (["long.mid", *SYMUSIC], "it lasts 600.0 minutes, more than 30"),
-        (["song.mid", "--max-minutes", "0.05", *SYMUSIC], "more than 0.05; --max-minutes allows"),
+        (["song.mid", "-o", "x.mp3", *SINE], "should end in .wav or .ogg"),
+        (["long.mid", *SINE], "it lasts 600.0 minutes, more than 30"),
+        (["song.mid", "--max-minutes", "0.05", *SINE], "more than 0.05: `listen --max-minutes 1`"),
     ],
 )
 def test_mistakes_write_nothing(command, tmp_path, arguments, said):
@@ -115,11 +117,8 @@ def test_mistakes_write_nothing(command, tmp_path, arguments, said):
 
 def test_generated_files_are_played_beside_them(command, tmp_path, monkeypatch):
     write_model(tmp_path / "run")
-    monkeypatch.setattr(
-        generating, "open_player", lambda **_: Player(soundfont="sine.sf2", synthesizer="symusic")
-    )
     arguments = ["--samples", "2", "--max-tokens", "60", "--seed", "1", "--no-png", "-o", "out"]
-    code, said = command("generate", "run", "--audio", *arguments)
+    code, said = command("generate", "run", "--audio", *SINE, *arguments)
     assert code == 0, said
     assert {p.name for p in (tmp_path / "out").glob("*.wav")} == {"001.wav", "002.wav"}
     assert seconds_of(tmp_path / "out/001.wav") > 0.5
@@ -130,14 +129,12 @@ def test_generate_names_no_option_that_it_lacks(command, tmp_path, monkeypatch):
     monkeypatch.setattr(
         generating,
         "open_player",
-        lambda **_: Player(
-            soundfont="sine.sf2", synthesizer="symusic", max_minutes=1e-4, advice=LISTEN
-        ),
+        lambda **_: Player(soundfont="sine.sf2", max_minutes=1e-4),
     )
     arguments = ["--samples", "1", "--max-tokens", "60", "--seed", "1", "--no-png", "-o", "[x]"]
     code, said = command("generate", "run", "--audio", *arguments)
     assert code == 1
-    assert "more than 0.0001; `listen` plays more with --max-minutes" in said
+    assert "more than 0.0001: `listen --max-minutes 1` plays it" in said
     assert "  [x]/001.mid: " in said  # a path is no markup
 
 

@@ -6,18 +6,13 @@ import re
 from pathlib import Path
 
 import pytest
-from soundfonts import write_soundfont
+from soundfonts import needs_sound, write_soundfont
 
 from seqgen.evaluation.generated import Generated
 from seqgen.evaluation.page import Picture, sounds
 from seqgen.evaluation.page.sounds import play_openings
 from seqgen.midi import Instrument, MidiFile, Note
-from seqgen.rendering.sound import fluidsynth
 from seqgen.rendering.sound.soundfonts import VARIABLE
-
-needs_fluidsynth = pytest.mark.skipif(
-    fluidsynth.library() is None, reason="FluidSynth is not installed"
-)
 
 
 def generated(name: str, *, seconds: int) -> Generated:
@@ -34,7 +29,7 @@ def soundfont(tmp_path, monkeypatch) -> Path:
     return path
 
 
-@needs_fluidsynth
+@needs_sound
 def test_openings_are_played_and_the_soundfont_is_named(soundfont, monkeypatch):
     soundfile = pytest.importorskip("soundfile")
     monkeypatch.setattr(sounds, "OPENING_SECONDS", 2.0)
@@ -49,25 +44,23 @@ def test_openings_are_played_and_the_soundfont_is_named(soundfont, monkeypatch):
     assert steps[-1] == ("playing pieces", 2, 2)
 
 
-@needs_fluidsynth
+@needs_sound
 def test_a_piece_that_cannot_be_played_keeps_the_others_playing(soundfont):
-    pytest.importorskip("soundfile")
     pieces = [generated("silent.mid", seconds=0), generated("a.mid", seconds=1)]
     played, _ = play_openings(pieces, progress=lambda *step: None)
     assert list(played) == ["a.mid"]
     played, words = play_openings(pieces[:1], progress=lambda *step: None)
     assert played == {}
-    assert "none of the pictured pieces can be played" in words
+    assert "none of the pieces shown can be played" in words
 
 
 def test_without_a_soundfont_the_words_say_what_to_install(tmp_path, monkeypatch):
     monkeypatch.delenv(VARIABLE, raising=False)
     find = sounds.find_soundfont
     monkeypatch.setattr(sounds, "find_soundfont", lambda: find(folders=[tmp_path]))
-    pytest.importorskip("soundfile")
     played, words = play_openings([generated("a.mid", seconds=1)], progress=lambda *step: None)
     assert played == {}
-    assert "No sound is on this page" in words
+    assert "This page has no sound" in words
     assert "apt-get install" in words
 
 

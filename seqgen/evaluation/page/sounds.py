@@ -2,16 +2,16 @@
 
 import contextlib
 from collections.abc import Sequence
-from pathlib import Path
 
 from seqgen.data.corpora import Progress
 from seqgen.errors import UserError
 from seqgen.evaluation.generated import Generated
-from seqgen.rendering.sound.audio_files import check_format, small_ogg
 from seqgen.rendering.sound.soundfonts import find_soundfont
-from seqgen.rendering.sound.synthesis import open_synthesizer, synthesise
+from seqgen.rendering.sound.synthesis import synthesise
+from seqgen.rendering.sound.synthesizer import Synthesizer
 
 OPENING_SECONDS = 60.0  # of a piece: some 400 kB
+COMPRESSION = 1.0  # the smallest Ogg file, of some 50 kbit/s
 
 
 def play_openings(
@@ -24,21 +24,19 @@ def play_openings(
     if not pieces:
         return {}, ""
     try:
-        check_format(Path("x.ogg"))
         soundfont = find_soundfont()
-        synthesizer = open_synthesizer(soundfont)
+        synthesizer = Synthesizer(soundfont)
     except UserError as error:
-        return {}, f"No sound is on this page, since `python cli.py listen` would not work: {error}"
+        return {}, f"This page has no sound: {error}"
     sounds = {}
-    with synthesizer:
-        for done, piece in enumerate(pieces, start=1):
-            with contextlib.suppress(UserError):
-                sound = synthesise(piece.midi, synthesizer, opening_seconds=OPENING_SECONDS)
-                sounds[piece.name] = small_ogg(sound.samples, sound.sample_rate)
-            progress("playing pieces", done, len(pieces))
+    for done, piece in enumerate(pieces, start=1):
+        with contextlib.suppress(UserError):
+            sound = synthesise(piece.midi, synthesizer, opening_seconds=OPENING_SECONDS)
+            sounds[piece.name] = sound.encode(".ogg", compression_level=COMPRESSION)
+        progress("playing pieces", done, len(pieces))
     if not sounds:
-        return {}, "No sound is on this page: none of the pictured pieces can be played."
+        return {}, "This page has no sound: none of the pieces shown can be played."
     return sounds, (
-        f"Played by {synthesizer.name} with {soundfont.name}, the first {OPENING_SECONDS:.0f} s of "
-        f"each at most."
+        f"Played by FluidSynth with the soundfont {soundfont.name}, at most the first "
+        f"{OPENING_SECONDS:.0f} s of each piece."
     )

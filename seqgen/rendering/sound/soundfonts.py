@@ -1,4 +1,4 @@
-"""Which soundfont plays: the one named, that of the environment, or one that the system has."""
+"""Finds the soundfont to play with: the one named, the environment's, or one of the system's."""
 
 import os
 from collections.abc import Sequence
@@ -16,19 +16,15 @@ FOLDERS = (  # where Debian, Fedora and Arch, FreeBSD, Homebrew and people put t
     Path("~/.local/share/soundfonts"),
 )
 SUFFIXES = (".sf2", ".sf3")
-# What the administrator chose first, then larger ones before smaller ones; others by name.
+# The administrator's choice first, then larger ones before smaller ones; all others by name.
 PREFERRED = ("default-gm", "default", "fluidr3_gm", "musescore_general", "timgm6mb")
-PACKAGES = (
-    "timgm6mb-soundfont (6 MB; it comes with libfluidsynth3, which plays it) or "
-    "fluid-soundfont-gm (140 MB)"
-)
 
 
 def find_soundfont(named: str | Path | None = None, *, folders: Sequence[Path] = FOLDERS) -> Path:
     """Return the soundfont to play with.
 
     Raises:
-        UserError: the named file is no soundfont, or none is named and none found.
+        UserError: the named file is not a soundfont, or none is named and none found.
     """
     if named is not None:
         return _checked(Path(named), "--soundfont")
@@ -44,8 +40,9 @@ def find_soundfont(named: str | Path | None = None, *, folders: Sequence[Path] =
     ]
     if not found:
         raise UserError(
-            f"no soundfont found, and without one there is no sound: apt-get install {PACKAGES}, "
-            f"or name one by --soundfont FILE.sf2 or {VARIABLE}=FILE.sf2"
+            f"no soundfont found (a file with the sounds of instruments): apt-get install "
+            f"timgm6mb-soundfont (6 MB) or fluid-soundfont-gm (140 MB, sounds better), or name one "
+            f"with --soundfont FILE.sf2 or the environment variable {VARIABLE}"
         )
     return min(found, key=_rank)
 
@@ -64,5 +61,5 @@ def _checked(path: Path, where: str) -> Path:
     except OSError as error:
         raise UserError(f"{where}: cannot read {path}: {error.strerror}") from None
     if head[:4] != b"RIFF" or head[8:12] != b"sfbk":
-        raise UserError(f"{where}: {path} is not a soundfont (SF2 or SF3)")
+        raise UserError(f"{where}: {path} is not a soundfont (an SF2 or SF3 file)")
     return path

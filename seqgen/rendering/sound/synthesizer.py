@@ -1,0 +1,133 @@
+"""FluidSynth with one soundfont, told note by note what to play.
+
+Legend: n frames of two channels.
+"""
+
+import contextlib
+import importlib.util
+import os
+from collections.abc import Callable, Iterator
+from ctypes import c_int, c_void_p
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+from seqgen.errors import UserError
+from seqgen.rendering.sound.performance import SUSTAIN, Performance
+
+PACKAGES = {"fluidsynth": "pyfluidsynth", "pyloudnorm": "pyloudnorm", "soundfile": "soundfile"}
+SAMPLE_RATE = 44_100
+MAX_PARTS = 256  # of FluidSynth
+SETTINGS = {  # the gain is of no account: music is brought to one loudness afterwards
+    **{"gain": 0.2, "samplerate": SAMPLE_RATE, "channels": MAX_PARTS, "synth.polyphony": 1024},
+    **{"synth.reverb.active": 1, "synth.chorus.active": 1, "synth.dynamic-sample-loading": 1},
+}
+MELODIC, DRUMS = 0, 1  # kinds of channels
+LOG_LEVELS = 5
+BLOCK = 8192  # frames written at a time
+FAILED = -1
+
+Tell = Callable[[int, int], None]
+
+
+def load_library() -> ModuleType:
+    """Import pyfluidsynth, which loads FluidSynth; UserError where something is missing."""
+    find = importlib.util.find_spec
+    missing = [package for module, package in PACKAGES.items() if find(module) is None]
+    if missing:
+        raise UserError(
+            f"sound needs Python packages that are not installed: .venv/bin/python -m pip install "
+            f"-c constraints.txt {' '.join(missing)}"
+        )
+    try:
+        with contextlib.redirect_stdout(None):  # where CI is set, it prints the library's path
+            import fluidsynth
+    except (ImportError, OSError):
+        raise UserError(
+            "sound needs FluidSynth, which is not installed: apt-get install libfluidsynth3 "
+            "(Debian, Ubuntu; with a small soundfont) or brew install fluid-synth (macOS)"
+        ) from None
+    return fluidsynth
+
+
+class Synthesizer:
+    """FluidSynth with one soundfont."""
+
+    def __init__(self, soundfont: Path) -> None:
+        """Raise UserError where FluidSynth is missing or cannot read the soundfont."""
+        self._soundfont = soundfont
+        self._library = load_library()
+        log = self._function("fluid_set_log_function", c_int, c_void_p, c_void_p)
+        for level in range(LOG_LEVELS):  # it would print what a soundfont lacks
+            log(level, None, None)
+        channel = (c_void_p, c_int, c_int)  # a buffer, the first place in it, and the step
+        self._write = self._function("fluid_synth_write_float", c_void_p, c_int, *channel, *channel)
+        self._set_kind = self._function("fluid_synth_set_channel_type", c_void_p, c_int, c_int)
+        with self._synth():
+            pass
+
+    def play(
+        self,
+        performance: Performance,
+        *,
+        tail_seconds: float,
+        tell: Tell = lambda done, total: None,
+    ) -> np.ndarray:
+        """Return float32 samples [n, 2], to `tail_seconds` after the last note's end.
+
+        `tell` gets frames played and frames in all. Samples may lie beyond -1 and 1.
+        """
+        n_parts = len(performance.parts)
+        if n_parts > MAX_PARTS:
+            raise UserError(f"it has {n_parts} instruments, and FluidSynth plays {MAX_PARTS}")
+        n_frames = round((performance.seconds + tail_seconds) * SAMPLE_RATE)
+        samples, frame = np.zeros((n_frames, 2), np.float32), 0
+        with self._synth() as synth:
+            send = {
+                "on": synth.noteon,
+                "off": lambda part, pitch, _: synth.noteoff(part, pitch),
+                "control": synth.cc,
+                "bend": lambda part, bend, _: synth.pitch_bend(part, bend),
+            }
+            for part, instrument in enumerate(performance.parts):
+                self._set_kind(synth.synth, part, DRUMS if instrument.is_drum else MELODIC)
+                synth.program_change(part, instrument.program)
+            for seconds, part, kind, first, second in performance.events:
+                until = round(seconds * SAMPLE_RATE)
+                self._fill(samples[frame:until], synth)
+                send[kind](part, first, second)
+                frame = until
+                tell(frame, n_frames)
+            for part in range(n_parts):
+                synth.cc(part, SUSTAIN, 0)
+            self._fill(samples[frame:], synth)
+        tell(n_frames, n_frames)
+        return samples
+
+    @contextlib.contextmanager
+    def _synth(self) -> Iterator:
+        """Give a `Synth` of pyfluidsynth with the soundfont.
+
+        Each piece has a new one, since a reset leaves something behind: the phase of the chorus
+        and the rest of a block.
+        """
+        synth = self._library.Synth(**SETTINGS)
+        try:
+            name = os.fsencode(self._soundfont)  # `Synth.sfload` cannot encode all file names
+            if self._library.fluid_synth_sfload(synth.synth, name, 1) == FAILED:
+                raise UserError(f"FluidSynth cannot read the soundfont {self._soundfont}")
+            yield synth
+        finally:
+            synth.delete()
+
+    def _fill(self, samples: np.ndarray, synth) -> None:
+        """Write what sounds into samples [n, 2], which are contiguous."""
+        for start in range(0, len(samples), BLOCK):
+            block = samples[start : start + BLOCK]
+            address = block.ctypes.data
+            self._write(synth.synth, len(block), address, 0, 2, address, 1, 2)
+
+    def _function(self, name: str, *types: type) -> Callable[..., int]:
+        """Return a function of FluidSynth that pyfluidsynth does not declare."""
+        return self._library.cfunc(name, c_int, *(("_", kind, 1) for kind in types))
