@@ -22,7 +22,7 @@ AS_ASKED = 0.5  # LU from the target that need no explanation
 
 
 class Player:
-    """Plays MIDI files into sound files with one soundfont."""
+    """Plays MIDI files with one soundfont."""
 
     def __init__(
         self, *, soundfont: str | None, suffix: str = ".wav", max_minutes: float = MAX_MINUTES
@@ -33,15 +33,13 @@ class Player:
         self._synthesizer = Synthesizer(self.soundfont)
         self._max_minutes = max_minutes
 
-    def play(self, path: Path, target: Path, *, tell: Tell) -> Sound:
-        """Write the MIDI file `path` as sound; FileRejected where it cannot be played."""
+    def play(self, path: Path, *, tell: Tell) -> Sound:
+        """Return a MIDI file as sound; FileRejected where it cannot be played."""
         midi = open_midi(path, LIMITS)
         try:
-            sound = synthesise(midi, self._synthesizer, tell=tell, max_minutes=self._max_minutes)
+            return synthesise(midi, self._synthesizer, tell=tell, max_minutes=self._max_minutes)
         except UserError as error:
             raise FileRejected("absurd", str(path), str(error)) from None
-        write_bytes(target, sound.encode(target.suffix))
-        return sound
 
 
 def execute(
@@ -76,7 +74,8 @@ def play_all(player: Player, paths: Sequence[Path], target_of: Callable[[Path], 
             task = bar.add_task(readable(path.name), total=None)
             try:
                 target = target_of(path)
-                sound = player.play(path, target, tell=_telling(bar, task))
+                sound = player.play(path, tell=_telling(bar, task))
+                write_bytes(target, sound.encode(target.suffix))
             except UserError as error:
                 failures.append(str(error))
                 continue

@@ -26,7 +26,9 @@ def loudness(audio: np.ndarray, sample_rate: int) -> float:
     # "DeMan" is the weighting of BS.1770 at any sample rate; the library's default comes near it.
     meter = pyloudnorm.Meter(sample_rate, filter_class="DeMan", block_size=BLOCK_SECONDS)
     missing = math.ceil(BLOCK_SECONDS * sample_rate) - len(audio)
-    return float(meter.integrated_loudness(np.pad(audio, ((0, max(missing, 0)), (0, 0)))))
+    if missing > 0:
+        audio = np.pad(audio, ((0, missing), (0, 0)))
+    return float(meter.integrated_loudness(audio))
 
 
 def true_peaks(audio: np.ndarray) -> np.ndarray:

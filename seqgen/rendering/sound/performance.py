@@ -1,4 +1,4 @@
-"""A piece as what a synthesizer is told and when: notes, programs, pedals, bends, in seconds."""
+"""A piece as the messages that a synthesizer gets, timed in seconds: notes, controls, bends."""
 
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -9,13 +9,13 @@ from seqgen.midi.timing import TempoMap
 
 Kind = Literal["off", "control", "bend", "on"]
 ORDER: dict[Kind, int] = {"off": 0, "control": 1, "bend": 2, "on": 3}  # at one time, in this order
-BANK_SELECT = (0, 32)  # a part keeps the General MIDI bank
+BANK_SELECT = (0, 32)  # left out: all parts use the General MIDI bank
 SUSTAIN = 64
-FIRST_MODE_MESSAGE = 120  # these switch whole channels off or to other modes
+FIRST_MODE_MESSAGE = 120  # from here on, controls switch whole channels: left out
 
 
 class Event(NamedTuple):
-    """A change: pitch and velocity, controller and value, or a bend (-8192 to 8191) and 0."""
+    """A message: pitch and velocity, controller and value, or a bend (-8192 to 8191) and 0."""
 
     seconds: float
     part: int
@@ -25,23 +25,15 @@ class Event(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Part:
-    """An instrument that plays."""
-
-    program: int
-    is_drum: bool
-
-
-@dataclass(frozen=True)
 class Performance:
     """What is played: events sorted by time, and the time at which the last note ends."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[Instrument, ...]
     events: tuple[Event, ...]
     seconds: float
 
     def opening(self, seconds: float) -> "Performance":
-        """The first `seconds` of it: what sounds then is released."""
+        """Return the first `seconds` of it; notes that sound then end there."""
         if self.seconds <= seconds:
             return self
         events = [
@@ -63,24 +55,21 @@ def performance_of(midi: MidiFile) -> Performance:
         seconds = max(seconds, to_seconds(max(note.end for note in track.notes)))
     events = [event for event in events if event.seconds <= seconds]
     events.sort(key=lambda event: (event.seconds, ORDER[event.kind]))
-    parts = tuple(Part(track.program, track.is_drum) for track in midi.instruments)
-    return Performance(parts, tuple(events), seconds)
+    return Performance(tuple(midi.instruments), tuple(events), seconds)
 
 
 def _notes(part: int, track: Instrument, to_seconds) -> list[Event]:
     """Return notes switched on and off.
 
-    A synthesizer knows one switch for each key: of notes that overlap on a key, the earlier one
-    ends where the later one begins, and the key is released where the last of them ends.
+    A key is on or off. Where notes overlap on one, the earlier note ends where the later one
+    begins, and the key is released where the last of them ends.
     """
     events: list[Event] = []
     held: dict[int, int] = {}  # pitch -> tick at which the key is released
     for note in track.notes:  # by start
         end = held.get(note.pitch, -1)
-        if end > note.start:
-            events.append(Event(to_seconds(note.start), part, "off", note.pitch, 0))
-        elif end >= 0:
-            events.append(Event(to_seconds(end), part, "off", note.pitch, 0))
+        if end >= 0:
+            events.append(Event(to_seconds(min(end, note.start)), part, "off", note.pitch, 0))
         events.append(Event(to_seconds(note.start), part, "on", note.pitch, note.velocity))
         held[note.pitch] = max(end, note.end)
     events += [Event(to_seconds(end), part, "off", pitch, 0) for pitch, end in held.items()]

@@ -18,10 +18,10 @@ from seqgen.rendering.sound.synthesizer import SAMPLE_RATE, Synthesizer, Tell
 FORMATS = {".wav": ("WAV", "PCM_16"), ".ogg": ("OGG", "VORBIS")}
 TAIL_SECONDS = 10.0  # at most, for what still sounds when the last key is released
 SILENCE = 10 ** (-60 / 20)  # of the peak: the tail is cut where it stays below
-INAUDIBLE = 1e-6  # below the softest note, above what FluidSynth's reverb makes of silence
+INAUDIBLE = 1e-7  # below the softest note, above what FluidSynth's reverb makes of silence
 FADE_SECONDS = 0.05
 MAX_MINUTES = 30.0
-MEGABYTES_PER_MINUTE = 100  # of memory
+MEGABYTES_PER_MINUTE = 120  # of memory
 FRAMES = 1 << 16  # encoded at a time: libsndfile keeps a Vorbis block on its stack
 
 
@@ -83,7 +83,7 @@ def synthesise(
 
 def _trim(samples: np.ndarray, end: int) -> np.ndarray:
     """Cut the tail, which begins at frame `end`, where it is silent, with a short fade."""
-    threshold = SILENCE * float(np.abs(samples).max())
+    threshold = max(SILENCE * float(np.abs(samples).max()), INAUDIBLE)
     is_heard = (np.abs(samples[end:]) > threshold).any(axis=1)
     n_fade = round(FADE_SECONDS * SAMPLE_RATE)
     n_tail = int(is_heard.nonzero()[0][-1]) + 1 if is_heard.any() else 0
