@@ -8,8 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from seqgen.rendering.lettering import drawable
-from seqgen.rendering.theme import LIGHT, Theme, dress, themed_figure
+from seqgen.rendering.theme import LIGHT, Theme, drawable, dress, themed_figure
 
 WIDTH, HEIGHT = 7.0, 3.6
 ROLES = ("model", "training", "recurrent", "softmax", "data", "other")
@@ -51,10 +50,7 @@ def draw_loss_curves(
     if best_step is not None:
         _mark_best(axes, curves, best_step, theme)
     axes.set(xlabel="step", ylabel=unit)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
-    _fit(axes, curves, references or {})
-    _draw_references(axes, references or {}, theme)
-    _add_legend(axes, theme)
+    _finish(axes, curves, references or {}, theme)
     return figure
 
 
@@ -79,11 +75,8 @@ def draw_by_position(
     if training_length is not None:
         _mark_training_length(axes, training_length, theme)
     axes.set(xlabel="position in the piece (tokens)", ylabel=unit)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda position, _: f"{position:,.0f}"))
     axes.xaxis.set_minor_locator(NullLocator())
-    _fit(axes, curves, references or {})
-    _draw_references(axes, references or {}, theme)
-    _add_legend(axes, theme)
+    _finish(axes, curves, references or {}, theme)
     return figure
 
 
@@ -94,6 +87,15 @@ def _axes(title: str, theme: Theme) -> tuple[Figure, Axes]:
     title = drawable(title, TITLE)
     axes.set_title(title, loc="left", fontsize=11, color=theme.text, parse_math=False)
     return figure, axes
+
+
+def _finish(
+    axes: Axes, curves: Sequence[Curve], references: Mapping[str, float], theme: Theme
+) -> None:
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
+    _fit(axes, curves, references)
+    _draw_references(axes, references, theme)
+    _add_legend(axes, theme)
 
 
 def _draw(axes: Axes, curve: Curve, place: int, theme: Theme, *, with_points: bool = False) -> None:

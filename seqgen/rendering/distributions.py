@@ -11,8 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-from seqgen.rendering.lettering import drawable
-from seqgen.rendering.theme import LIGHT, Theme, dress, themed_figure
+from seqgen.rendering.theme import LIGHT, Theme, drawable, dress, themed_figure
 
 PANEL_WIDTH, PANEL_HEIGHT = 2.9, 2.1
 MIN_BINS, MAX_BINS = 8, 24

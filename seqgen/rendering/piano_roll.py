@@ -5,6 +5,7 @@ Drawn with matplotlib's objects only, without pyplot, so that nothing is shared 
 
 import itertools
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullFormatter
 
 from seqgen.errors import UserError
@@ -20,8 +22,7 @@ from seqgen.midi.inspect import track_label
 from seqgen.midi.repair import repair
 from seqgen.midi.timing import TempoMap, bars_and_beats, last_note_end
 from seqgen.rendering.figures import save_figure
-from seqgen.rendering.lettering import add_track_legend, drawable
-from seqgen.rendering.theme import LIGHT, Theme, dress, themed_figure
+from seqgen.rendering.theme import LIGHT, Theme, drawable, dress, themed_figure
 
 IMAGE_DPI = 80
 INCHES_PER_BEAT, MIN_WIDTH, MAX_WIDTH = 0.11, 7.0, 20.0
@@ -30,6 +31,7 @@ PITCH_MARGIN, MIN_PITCHES = 3, 24
 NOTE_HEIGHT = 0.86
 MIN_OPACITY = 0.35
 TITLE_CHARACTERS_PER_INCH = 10
+MAX_LEGEND_ENTRIES = 24
 MIN_REGION_INCHES = 1.1  # narrower ones have no room for their name
 
 
@@ -81,32 +83,15 @@ def save_piano_roll(
     *,
     title: str = "",
     continuation_from_seconds: float | None = None,
-    theme: Theme = LIGHT,
 ) -> None:
     """Write the picture of `draw_piano_roll` as a PNG or SVG file, as the name ends."""
-    figure = draw_piano_roll(
-        midi,
-        title=title,
-        continuation_from_seconds=continuation_from_seconds,
-        theme=theme,
-    )
+    figure = draw_piano_roll(midi, title=title, continuation_from_seconds=continuation_from_seconds)
     save_figure(figure, path)
 
 
-def piano_roll_image(
-    midi: MidiFile,
-    *,
-    title: str = "",
-    continuation_from_seconds: float | None = None,
-    theme: Theme = LIGHT,
-) -> np.ndarray:
+def piano_roll_image(midi: MidiFile, *, title: str = "") -> np.ndarray:
     """Return the picture of `draw_piano_roll` as bytes of red, green and blue, shape [H, W, 3]."""
-    figure = draw_piano_roll(
-        midi,
-        title=title,
-        continuation_from_seconds=continuation_from_seconds,
-        theme=theme,
-    )
+    figure = draw_piano_roll(midi, title=title)
     figure.set_dpi(IMAGE_DPI)
     figure.canvas.draw()
     return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
@@ -225,7 +210,36 @@ def _draw_tracks(
         rectangles = _note_rectangles(track.notes, color, with_outlines=with_outlines)
         axes.add_collection(rectangles, autolim=False)
     if len(tracks) > 1:
-        add_track_legend(axes.figure, [track_label(track) for track in tracks], track_colors, theme)
+        _add_track_legend(
+            axes.figure, [track_label(track) for track in tracks], track_colors, theme
+        )
+
+
+def _add_track_legend(
+    figure: Figure, labels: Sequence[str], colors: Sequence[str], theme: Theme
+) -> None:
+    """Name tracks below a picture, each beside its colour; too many of them are counted."""
+    n_hidden = max(0, len(labels) - MAX_LEGEND_ENTRIES)
+    labels = [drawable(label) for label in labels[:MAX_LEGEND_ENTRIES]]
+    handles = [Patch(color=color) for color in colors[: len(labels)]]
+    if n_hidden:
+        labels.append(f"and {n_hidden} more")
+        handles.append(Patch(visible=False))
+    # A label that begins with an underscore would be left out: the real ones are set afterwards.
+    legend = figure.legend(
+        handles,
+        [str(i) for i in range(len(labels))],
+        loc="outside lower right",
+        ncols=min(len(labels), max(1, int(figure.get_figwidth() / 2.2))),
+        fontsize=8,
+        frameon=False,
+        labelcolor=theme.text,
+        handlelength=1.2,
+        handleheight=0.8,
+    )
+    for text, label in zip(legend.get_texts(), labels, strict=True):
+        text.set_parse_math(False)
+        text.set_text(label)
 
 
 def _note_rectangles(notes: list, color: str, *, with_outlines: bool) -> PolyCollection:

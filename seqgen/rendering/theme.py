@@ -1,15 +1,19 @@
-"""Colours of all pictures, for light and dark pages; what means the same has the same colour."""
+"""What all pictures share: colours for light and dark pages, and text that the font can draw."""
 
+import functools
 from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
+
+MAX_NAME = 34  # characters
 
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours by what they stand for, as #rrggbb."""
+    """Colours by what they stand for, as #rrggbb; the same meaning has the same colour."""
 
     name: str
     background: str
@@ -82,3 +86,16 @@ def dress(axes: Axes, theme: Theme, *, grid: str | None = "y") -> None:
     axes.set_axisbelow(True)
     if grid:
         axes.grid(True, axis=grid, color=theme.faint_rule, linewidth=0.7)
+
+
+def drawable(text: str, max_characters: int = MAX_NAME) -> str:
+    """Return `text`, cut where it is too long, with "?" for what the font lacks (it would warn)."""
+    if len(text) > max_characters:
+        text = text[: max_characters - 1] + "…"
+    known = _font_characters()
+    return "".join(character if ord(character) in known else "?" for character in text)
+
+
+@functools.cache
+def _font_characters() -> frozenset[int]:
+    return frozenset(get_font(findfont(FontProperties())).get_charmap())
