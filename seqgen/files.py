@@ -1,37 +1,39 @@
-"""Writing so that a file or folder is either the old one or the whole new one, never half of it."""
+"""Files of our own: written whole or not at all, checked when read, locked by who writes them."""
 
 import contextlib
+import errno
+import fcntl
+import hashlib
 import json
 import os
 import re
 import shutil
+import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TextIO
+
+from seqgen.errors import UserError
+
+TEMPORARY = ".seqgen-"  # how the names of temporary folders begin
+LOCK = "seqgen.lock"  # in a temporary folder: held as long as its writer lives
 
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path`; rename it to `path` when the block ends without error.
+    """Yield a temporary path; rename it to `path` when the block ends without error.
 
     Parent folders are created. On any error the temporary file is removed and `path` is untouched.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
     try:
-        yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
+        with _temporary_folder(path.parent) as folder:
+            yield folder / path.name
+            (folder / path.name).replace(path)
     except OSError as error:
         error.filename = str(path)  # the name that a person knows; a failed write has none
         raise
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -43,6 +45,78 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_json(path: Path, value: object) -> None:
     """Write `value` to `path` as indented JSON, atomically."""
     write_bytes(path, (json.dumps(value, indent=1) + "\n").encode())
+
+
+def read_json(path: Path, *, way_out: str) -> dict:
+    """Read a JSON object from a file of ours.
+
+    Raises:
+        UserError: the file cannot be read or is damaged; the message ends in `way_out`.
+    """
+    try:
+        value = json.loads(path.read_bytes().decode())
+    except OSError as error:
+        raise UserError(f"cannot read {path} ({error.strerror}): {way_out}") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is damaged ({error}): {way_out}") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path} is damaged (it holds no JSON object): {way_out}")
+    return value
+
+
+def write_record(path: Path, record: dict, *, format: int) -> None:
+    """Write a record as JSON, with the number of its format and a checksum of itself."""
+    record = {"format": format, **record}
+    write_json(path, {**record, "sha256": _checksum(record)})
+
+
+def read_record(path: Path, *, format: int, way_out: str) -> dict:
+    """Read what `write_record` wrote.
+
+    Raises:
+        UserError: the file cannot be read, is damaged or of another format; the message ends in
+            `way_out`.
+    """
+    record = read_json(path, way_out=way_out)
+    if record.get("format") != format:
+        raise UserError(
+            f"{path} was written by another version of seqgen (it has format "
+            f"{record.get('format')}, this one reads {format}): {way_out}"
+        )
+    if record.pop("sha256", None) != _checksum(record):
+        raise UserError(f"{path} is damaged (its checksum does not match): {way_out}")
+    return record
+
+
+def checksums(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file below a folder, by its name there."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {file.relative_to(folder).as_posix(): _sha256(file) for file in files}
+
+
+def check_files(folder: Path, expected: Mapping[str, str], *, way_out: str) -> None:
+    """Compare files with their `checksums`.
+
+    Raises:
+        UserError: a file cannot be read or is another one; the message ends in `way_out`.
+    """
+    for name, checksum in expected.items():
+        path = folder / name
+        try:
+            is_whole = _sha256(path) == checksum
+        except OSError as error:
+            raise UserError(f"cannot read {path} ({error.strerror}): {way_out}") from None
+        if not is_whole:
+            raise UserError(f"{path} is damaged (its checksum does not match): {way_out}")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _checksum(record: dict) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 def readable(text: str) -> str:
@@ -80,21 +154,88 @@ def check_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `path` that replaces `path` when the block succeeds."""
+    """Yield an empty folder that replaces the folder `path` when the block succeeds."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
+    with _temporary_folder(path.parent) as folder:
+        new = folder / path.name
+        new.mkdir()
+        yield new
+        while True:
+            try:
+                new.replace(path)
+                return
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) and not path.is_symlink():
+                    raise
+            # Another process may put its own folder there, or move this one away, at any moment.
+            with contextlib.suppress(FileNotFoundError):
+                path.replace(Path(tempfile.mkdtemp(dir=folder)) / "old")
+
+
+@contextlib.contextmanager
+def locked(path: Path, *, if_held: Callable[[str], None]) -> Iterator[bool]:
+    """Hold an advisory lock on the file `path`, which is there and names this process meanwhile.
+
+    The operating system gives the lock back when the process ends, however it ends. Where another
+    process holds it, `if_held` is told which ("process 12 on host"); then the lock is waited for.
+    Yields whether the lock is held: some file systems have no locks.
+    """
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a+", errors="replace") as file:
+            is_held = _lock(file, if_held)
+            if not _is_at(path, file):  # its last holder has removed it
+                continue
+            try:
+                file.truncate(0)
+                file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+                file.flush()
+                yield is_held
+            finally:
+                path.unlink(missing_ok=True)
+                if is_held:
+                    fcntl.flock(file, fcntl.LOCK_UN)  # child processes may still have it open
+        return
+
+
+def sweep(folder: Path) -> None:
+    """Remove what writers that were killed have left below a folder; living ones lose nothing."""
+
+    def leave(holder: str) -> None:
+        raise BlockingIOError(holder)
+
+    for place in sorted(folder.rglob(f"{TEMPORARY}*"), reverse=True):
+        with contextlib.suppress(OSError), locked(place / LOCK, if_held=leave) as is_held:
+            if is_held:
+                shutil.rmtree(place)
+
+
+@contextlib.contextmanager
+def _temporary_folder(parent: Path) -> Iterator[Path]:
+    """Yield a new folder, removed at the end; its lock tells `sweep` that its writer lives."""
+    parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=parent, prefix=TEMPORARY))
     try:
-        yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o777 & ~umask)
-        if path.exists():
-            old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-old-"))
-            path.replace(old / "old")
-            temporary.replace(path)
-            shutil.rmtree(old)
-        else:
-            temporary.replace(path)
+        with locked(folder / LOCK, if_held=lambda holder: None):
+            yield folder
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _lock(file: TextIO, if_held: Callable[[str], None]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        if_held(file.read().strip() or "another process")
+        fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError:
+        return False
+    return True
+
+
+def _is_at(path: Path, file: TextIO) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
