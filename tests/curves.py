@@ -1,6 +1,6 @@
 """Reading the curves of training runs in tests."""
 
-from seqgen.training.metrics import read_metrics
+from seqgen.checkpoint import read_metrics
 
 TIMINGS = ("training_tokens_per_second", "waiting_for_data")
 

@@ -10,8 +10,11 @@ from pytorch_lightning.callbacks import Checkpoint, RichProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch.utils.tensorboard import SummaryWriter
 
+from seqgen.training.feed import Rows
+from seqgen.training.metrics import JsonLinesLogger
 from seqgen.training.module import TrainingModule
 
+METRICS_BYTES = "metrics_bytes"  # of a checkpoint: how much of the metrics file it covers
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 DrawSample = Callable[[TrainingModule], np.ndarray | None]
 
@@ -26,6 +29,16 @@ class StepBar(RichProgressBar):
 
     def _get_train_description(self, current_epoch: int) -> str:
         return "training"
+
+
+class LogSteps(Callback):
+    """Logs each finished step; the first callback, so that a checkpoint comes after the log."""
+
+    def on_train_batch_end(
+        self, trainer: Trainer, module: TrainingModule, outputs: object, rows: Rows, index: int
+    ) -> None:
+        """Lightning would ask the module itself only after all callbacks."""
+        module.log_step(index)
 
 
 class KeepBestModel(Callback):
@@ -80,11 +93,15 @@ class SaveLast(Checkpoint):
     """Writes `last.ckpt` between steps, and after a validation where one is due at that step.
 
     So a resumed run neither repeats nor misses a validation, and never begins inside an accumulated
-    step. As a `Checkpoint` it comes after all other callbacks, whose state it holds.
+    step. It holds the state of all other callbacks, so it must be the last of the `Checkpoint`s,
+    which Lightning puts last. Each checkpoint says how long the metrics file is that it goes with.
     """
 
-    def __init__(self, path: Path, *, every: int, validate_every: int | None):
+    def __init__(
+        self, path: Path, metrics: JsonLinesLogger, *, every: int, validate_every: int | None
+    ):
         self._path = path
+        self._metrics = metrics
         self._every = every
         self._validate_every = validate_every
 
@@ -103,6 +120,12 @@ class SaveLast(Checkpoint):
         """Save what the validation changed: the best so far, the patience left."""
         if trainer.state.fn == "fit":
             trainer.save_checkpoint(self._path)
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, module: TrainingModule, checkpoint: dict
+    ) -> None:
+        """Keep how much is logged."""
+        checkpoint[METRICS_BYTES] = self._metrics.n_bytes
 
 
 class Pictures(Callback):

@@ -1,25 +1,20 @@
-"""Metrics as a file of JSON lines that survives a kill and a resume."""
+"""Metrics as a file of JSON lines; after a kill and a resume, those of a run never interrupted."""
 
 import json
+import math
+import os
 from pathlib import Path
 
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
-from seqgen.checkpoint import read_metrics
-from seqgen.files import atomic_path
-
 
 class JsonLinesLogger(Logger):
-    """Appends a line per logged step; a resume drops lines beyond the step it begins at."""
+    """Appends a line per logged step."""
 
-    def __init__(self, path: Path, *, resumed_step: int | None):
+    def __init__(self, path: Path):
         super().__init__()
         self._path = path
-        if resumed_step is not None and path.exists():
-            kept = [line for line in read_metrics(path) if line["step"] <= resumed_step]
-            with atomic_path(path) as temporary:
-                temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
 
     @property
     def name(self) -> str:
@@ -31,11 +26,24 @@ class JsonLinesLogger(Logger):
         """Lightning asks for it; not used."""
         return ""
 
+    @property
+    def n_bytes(self) -> int:
+        """How long the file is; a checkpoint keeps it."""
+        return self._path.stat().st_size if self._path.exists() else 0
+
+    @rank_zero_only
+    def cut(self, n_bytes: int) -> None:
+        """Drop what was logged after the checkpoint that a resume begins at."""
+        if self._path.exists():
+            content = self._path.read_bytes()[:n_bytes]
+            os.truncate(self._path, content.rfind(b"\n") + 1)
+
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Append one line."""
+        """Append one line; a number that is not finite, which JSON does not have, is null."""
+        values = {name: x if math.isfinite(x) else None for name, x in metrics.items()}
         with self._path.open("a") as file:
-            file.write(json.dumps({"step": step, **metrics}) + "\n")
+            file.write(json.dumps({"step": step, **values}) + "\n")
 
     def log_hyperparams(self, *args: object, **kwargs: object) -> None:
         """The run folder holds the configuration already."""

@@ -162,8 +162,8 @@ class TrainingModule(LightningModule):
         place = (self._seed, self.global_step, part, self.global_rank)
         torch.manual_seed(zlib.crc32(repr(place).encode()))
 
-    def on_train_batch_end(self, outputs: object, rows: Rows, batch_index: int) -> None:
-        """Log a finished step."""
+    def log_step(self, batch_index: int) -> None:
+        """Log a step, if it is finished and due."""
         if (batch_index + 1) % self._config.accumulate:
             return
         if self.global_step % self._config.log_every == 0:

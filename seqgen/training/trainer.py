@@ -26,8 +26,10 @@ from seqgen.errors import UserError
 from seqgen.model.sequence_model import SequenceModel
 from seqgen.native import has_bfloat16
 from seqgen.training.callbacks import (
+    METRICS_BYTES,
     DrawSample,
     KeepBestModel,
+    LogSteps,
     Pictures,
     SaveLast,
     StepBar,
@@ -36,7 +38,7 @@ from seqgen.training.callbacks import (
 from seqgen.training.feed import FeedModule
 from seqgen.training.metrics import JsonLinesLogger
 from seqgen.training.module import TrainingModule
-from seqgen.training.saving import AtomicCheckpointIO
+from seqgen.training.saving import AtomicCheckpointIO, read_checkpoint
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,8 @@ def train(
             checkpoint cannot be read.
     """
     _quiet()
-    resumed_step = _checkpoint_step(run.last) if resume else None
+    metrics = JsonLinesLogger(run.metrics)
+    resumed_step = _return_to_checkpoint(run, metrics) if resume else None
     model = _build_model(data, model_config, config, seed=seed, resume=resume)
     module = TrainingModule(
         model, config, seed=seed, count_units=data.tokenizer.units, kernel=kernel, tell=tell
@@ -99,15 +102,21 @@ def train(
     keeper = KeepBestModel(save_best, unit=data.tokenizer.unit, tell=tell)
     held_out = bool(data.of_split(VALIDATION))
     every = config.validate_every if held_out else None
-    saver = SaveLast(run.last, every=config.checkpoint_every, validate_every=every)
+    saver = SaveLast(run.last, metrics, every=config.checkpoint_every, validate_every=every)
     stopper = StopOnSignal(tell, saver, run.last)
-    callbacks = [keeper, Pictures(draw_sample, data.tokenizer.names()), stopper, saver]
+    callbacks = [LogSteps(), keeper, Pictures(draw_sample, data.tokenizer.names()), stopper]
     callbacks += _library_callbacks(run, config, held_out=held_out, show_progress=show_progress)
-    trainer = _build_trainer(run, config, callbacks, resumed_step, show_progress=show_progress)
+    callbacks.append(saver)
+    purge = None if resumed_step is None else resumed_step + 1
+    board = TensorBoardLogger(run.path, name="", version="tensorboard", purge_step=purge)
+    trainer = _build_trainer(run, config, callbacks, [metrics, board], show_progress=show_progress)
     _warn_of_slow_bfloat16(trainer, config, tell)
     feed = FeedModule(data, config, seed=seed)
     with stopper:
-        trainer.fit(module, feed, ckpt_path=run.last if resume else None, weights_only=True)
+        try:
+            trainer.fit(module, feed, ckpt_path=run.last if resume else None, weights_only=True)
+        except SystemExit as ended:  # Lightning's way to end at Ctrl-C
+            raise KeyboardInterrupt if ended.code == 1 else ended from None
     if not stopper.requested:
         if held_out and keeper.validated_step != trainer.global_step:
             trainer.validate(module, feed, verbose=False)
@@ -121,6 +130,13 @@ def train(
         stopped=stopper.requested,
         is_main=trainer.is_global_zero,
     )
+
+
+def _return_to_checkpoint(run: RunFolder, metrics: JsonLinesLogger) -> int:
+    """Drop metrics that the last checkpoint does not cover; return its step."""
+    checkpoint = read_checkpoint(run.last)
+    metrics.cut(checkpoint[METRICS_BYTES])
+    return checkpoint["global_step"]
 
 
 def _save_best(
@@ -177,11 +193,10 @@ def _build_trainer(
     run: RunFolder,
     config: TrainConfig,
     callbacks: list,
-    resumed_step: int | None,
+    loggers: list,
     *,
     show_progress: bool,
 ) -> Trainer:
-    purge = None if resumed_step is None else resumed_step + 1
     try:
         return Trainer(
             accelerator=config.accelerator,
@@ -196,14 +211,11 @@ def _build_trainer(
             log_every_n_steps=config.log_every,
             callbacks=callbacks,
             plugins=[AtomicCheckpointIO()],
-            logger=[
-                JsonLinesLogger(run.metrics, resumed_step=resumed_step),
-                TensorBoardLogger(run.path, name="", version="tensorboard", purge_step=purge),
-            ],
+            logger=loggers,
             default_root_dir=run.path,
             enable_progress_bar=show_progress,
         )
-    except (MisconfigurationException, ValueError, RuntimeError) as error:
+    except (MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError) as error:
         reason = " ".join(str(error).split())
         raise UserError(
             f"train.accelerator={config.accelerator}, devices={config.devices}, "
@@ -220,19 +232,6 @@ def _warn_of_slow_bfloat16(
             f"train.precision={config.precision}: this CPU has no bfloat16 instructions, so matrix "
             f"products will take many times as long as with 32-true"
         )
-
-
-def _checkpoint_step(path: Path) -> int:
-    """Read the step of a checkpoint; UserError where it cannot be read."""
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)["global_step"]
-    except FileNotFoundError:
-        raise UserError(f"nothing to resume: no checkpoint {path}") from None
-    except Exception as error:
-        raise UserError(
-            f"{path} is damaged ({type(error).__name__}): copy {path.parent / 'best.ckpt'} over it "
-            f"if that one is whole, or begin a new run"
-        ) from None
 
 
 def _quiet() -> None:

@@ -3,18 +3,20 @@
 import errno
 import math
 import os
+import random
+import shutil
 import signal
 
 import pytest
 import torch
 from curves import curve
 
-from seqgen.checkpoint import load_model
+from seqgen.checkpoint import load_model, read_metrics
 from seqgen.config import ModelConfig
 from seqgen.errors import UserError
-from seqgen.training.metrics import JsonLinesLogger, read_metrics
+from seqgen.training.metrics import JsonLinesLogger
 from seqgen.training.module import TrainingModule
-from seqgen.training.saving import AtomicCheckpointIO
+from seqgen.training.saving import AtomicCheckpointIO, read_checkpoint
 
 
 def weights(folder):
@@ -234,5 +236,53 @@ def test_metrics_cut_short_by_a_kill_are_still_read(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1, "loss": 2}\n{"step": 2, "loss": 1}\n{"step": 3, "lo')
     assert [line["step"] for line in read_metrics(path)] == [1, 2]
-    JsonLinesLogger(path, resumed_step=1).log_metrics({"loss": 1.0}, step=2)
-    assert [line["step"] for line in read_metrics(path)] == [1, 2]
+    metrics = JsonLinesLogger(path)
+    metrics.cut(path.read_text().index("\n") + 1)
+    metrics.log_metrics({"loss": 1.0, "gradient_norm": math.inf}, step=2)
+    assert read_metrics(path)[1] == {"step": 2, "loss": 1.0, "gradient_norm": None}
+    assert metrics.n_bytes == path.stat().st_size
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("save", range(1, 8))
+def test_a_kill_at_any_checkpoint_changes_nothing(run_steps, monkeypatch, save, when):
+    """Also at the last ones: of the final step, and of the validation after it."""
+    settings = {"max_steps": 8, "checkpoint_every": 2, "validate_every": 3}
+    whole, expected = run_steps("whole", **settings)
+    original, saves = AtomicCheckpointIO.save_checkpoint, []
+
+    def killing(io, checkpoint, path, storage_options=None):
+        saves.append(path)
+        if len(saves) == save and when == "before":
+            raise Killed
+        original(io, checkpoint, path, storage_options)
+        if len(saves) == save and when == "after":
+            raise Killed
+
+    monkeypatch.setattr(AtomicCheckpointIO, "save_checkpoint", killing)
+    with pytest.raises(Killed):
+        run_steps("parts", **settings)
+    has_checkpoint = (whole.path.parent / "parts" / "checkpoints" / "last.ckpt").exists()
+    if not has_checkpoint:
+        shutil.rmtree(whole.path.parent / "parts")
+    parts, outcome = run_steps("parts", resume=has_checkpoint, **settings)
+    assert curve(parts) == curve(whole)
+    assert outcome == expected
+    assert_equal_weights(weights(whole), weights(parts))
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut"])
+def test_a_damaged_checkpoint_is_refused_wherever_it_is_damaged(run_steps, damage):
+    folder, _ = run_steps("a")
+    content = folder.last.read_bytes()
+    expected = read_checkpoint(folder.last)["state_dict"]
+    rng = random.Random(0)
+    for _ in range(40):
+        place = rng.randrange(len(content))
+        flipped = content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+        folder.last.write_bytes(flipped if damage == "flip" else content[:place])
+        try:
+            found = read_checkpoint(folder.last)["state_dict"]
+        except UserError:
+            continue
+        assert_equal_weights(found, expected)
