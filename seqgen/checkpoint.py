@@ -1,32 +1,32 @@
 """What a run leaves on disk: the run folder to resume, and its model folder to use.
 
 runs/<name>/config.yaml        the resolved configuration
-runs/<name>/run.json           seed, versions, data, progress
+runs/<name>/run.json           settings that stay, versions, data
 runs/<name>/metrics.jsonl      one line per logged step
+runs/<name>/validation.json    the final loss beside those of count models
+runs/<name>/lock               while training: which process does
 runs/<name>/checkpoints/       last.ckpt and best.ckpt: weights, optimizer, everything to resume
 runs/<name>/model/             model.safetensors, model.json, tokenizer/: everything to generate
 """
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from pydantic import ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load as load_safetensors
-from safetensors.torch import save as save_safetensors
+from safetensors.torch import load_file, save_file
 
 from seqgen.config import ModelConfig
 from seqgen.errors import UserError
-from seqgen.files import atomic_folder, write_json
+from seqgen.files import atomic_folder, check_files, checksums, read_record, write_record
 from seqgen.model.sequence_model import SequenceModel
 from seqgen.tokenizers import Tokenizer, load_tokenizer
 from seqgen.vocabulary import Vocabulary
 
-FORMAT = 1
+FORMAT = 2  # of run.json and of model folders; raise it when an older one cannot be read any more
 WEIGHTS, RECORD, TOKENIZER = "model.safetensors", "model.json", "tokenizer"
+COPY_AGAIN = "copy the model folder again, or train a new run"
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,8 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         self.last = self.checkpoints / "last.ckpt"
         self.model = path / "model"
+        self.validation = path / "validation.json"
+        self.lock = path / "lock"  # held while training
 
 
 def save_model(
@@ -59,23 +61,19 @@ def save_model(
     weights = {
         name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
     }
-    content = save_safetensors(weights)
     with atomic_folder(folder) as temporary:
         (temporary / TOKENIZER).mkdir()
         tokenizer.save(temporary / TOKENIZER)
-        (temporary / WEIGHTS).write_bytes(content)
-        write_json(
-            temporary / RECORD,
-            {
-                "format": FORMAT,
-                "step": step,
-                "model": model.config.model_dump(),
-                "vocabulary": model.vocabulary.to_json(),
-                "tokenizer": tokenizer.fingerprint(),
-                "sha256": hashlib.sha256(content).hexdigest(),
-                **facts,
-            },
-        )
+        save_file(weights, temporary / WEIGHTS)
+        record = {
+            "step": step,
+            "model": model.config.model_dump(),
+            "vocabulary": model.vocabulary.to_json(),
+            "tokenizer": tokenizer.fingerprint(),
+            "files": checksums(temporary),
+            **facts,
+        }
+        write_record(temporary / RECORD, record, format=FORMAT)
 
 
 def load_model(folder: Path, *, device: str | torch.device = "cpu") -> LoadedModel:
@@ -89,14 +87,15 @@ def load_model(folder: Path, *, device: str | torch.device = "cpu") -> LoadedMod
         folder = folder / "model"
     record = _read_record(folder)
     try:
-        content = (folder / WEIGHTS).read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read {folder / WEIGHTS}: {error.strerror}") from None
-    if hashlib.sha256(content).hexdigest() != record["sha256"]:
-        raise UserError(
-            f"{folder / WEIGHTS} is damaged (its checksum is not the one in {RECORD}): "
-            f"copy it again, or use another run"
-        )
+        return _load(folder, record, device)
+    except UserError:
+        if _read_record(folder) == record:
+            raise
+    return load_model(folder, device=device)  # training has just put a better model there
+
+
+def _load(folder: Path, record: dict, device: str | torch.device) -> LoadedModel:
+    check_files(folder, record["files"], way_out=COPY_AGAIN)
     tokenizer = load_tokenizer(folder / TOKENIZER)
     if tokenizer.fingerprint() != record["tokenizer"]:
         raise UserError(
@@ -106,29 +105,51 @@ def load_model(folder: Path, *, device: str | torch.device = "cpu") -> LoadedMod
         config = ModelConfig.model_validate(record["model"])
         vocabulary = Vocabulary.from_json(record["vocabulary"])
         model = SequenceModel(config, vocabulary)
-        model.load_state_dict(load_safetensors(content), strict=True)
-    except (
-        ValidationError,
-        SafetensorError,
-        RuntimeError,
-        KeyError,
-        TypeError,
-        ValueError,
-    ) as error:
+        model.load_state_dict(load_file(folder / WEIGHTS), strict=True)
+    except (OSError, SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
         first = str(error).splitlines()[0]
         raise UserError(f"{folder} does not hold the model that {RECORD} says: {first}") from None
+    for name, value in model.state_dict().items():
+        if not value.isfinite().all():
+            raise UserError(
+                f"{folder / WEIGHTS} holds numbers that are not finite, in {name}: use another "
+                f"run, or train again with a lower train.learning_rate"
+            )
     return LoadedModel(model.to(device).eval(), tokenizer, record["step"], record)
 
 
+def read_run(run: RunFolder) -> dict:
+    """Read the record of a run.
+
+    Raises:
+        UserError: it is not there, damaged, or of another format.
+    """
+    return read_record(run.record, format=FORMAT, way_out="copy it again, or begin a new run")
+
+
 def read_metrics(path: Path) -> list[dict]:
-    """Read the lines of a metrics file; a last line that a kill cut short is left out."""
-    lines = []
-    for line in path.read_text().splitlines():
-        try:
-            lines.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return lines
+    """Read the lines of a metrics file; a last line that a kill cut short is left out.
+
+    Raises:
+        UserError: the file cannot be read, or another line is damaged.
+    """
+    try:
+        lines = path.read_bytes().split(b"\n")[:-1]
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    return [_metrics(line, path, number) for number, line in enumerate(lines, start=1)]
+
+
+def _metrics(line: bytes, path: Path, number: int) -> dict:
+    try:
+        metrics = json.loads(line.decode())
+        if isinstance(metrics["step"], int) and all(
+            value is None or isinstance(value, int | float) for value in metrics.values()
+        ):
+            return metrics
+    except (ValueError, TypeError, KeyError, RecursionError):
+        pass
+    raise UserError(f"{path} is damaged in line {number}: copy it again, or delete that line")
 
 
 def find_run(base: Path) -> Path:
@@ -143,14 +164,8 @@ def find_run(base: Path) -> Path:
 
 def _read_record(folder: Path) -> dict:
     path = folder / RECORD
-    try:
-        record = json.loads(path.read_text())
-        if record["format"] != FORMAT:
-            raise UserError(f"{path} has format {record['format']}, this version reads {FORMAT}")
-        return {**record, "sha256": record["sha256"], "step": record["step"]}
-    except FileNotFoundError:
+    if not path.exists():
         if folder.exists():
-            raise UserError(f"no model in {folder} ({RECORD} is missing)") from None
-        raise UserError(f"no run {folder}") from None
-    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise UserError(f"{path} is damaged ({type(error).__name__}: {error})") from None
+            raise UserError(f"no model in {folder} ({RECORD} is missing)")
+        raise UserError(f"no run {folder}")
+    return read_record(path, format=FORMAT, way_out=COPY_AGAIN)

@@ -160,7 +160,7 @@ class Vocabulary:
             eos_id=value["eos_id"],
             pad_id=value["pad_id"],
             grammar=grammar,
-            anchors=tuple(value.get("anchors", ())),  # older ones have none
+            anchors=tuple(value["anchors"]),
         )
 
 

@@ -99,7 +99,7 @@ def read_records(path: Path) -> list[Record]:
         return [_read(values) for values in json.loads(path.read_text())]
     except FileNotFoundError:
         raise UserError(f"there is no file {path}") from None
-    except (ValueError, TypeError, AttributeError, KeyError) as error:
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
         raise UserError(
             f"{path} holds no records of the benchmark ({error}); "
             f"`benchmark --json FILE` writes them"

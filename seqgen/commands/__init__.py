@@ -2,6 +2,7 @@
 
 import errno
 import importlib
+import signal
 import sys
 import traceback
 
@@ -35,6 +36,7 @@ def cli(debug: bool) -> None:
 
 def main() -> None:
     """Run the command line; an expected error is one sentence on stderr and exit code 1."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # cleans up, as Ctrl-C
     debug = "--debug" in sys.argv
     if debug:  # accepted before and after the command's name
         sys.argv = [sys.argv[0], *(argument for argument in sys.argv[1:] if argument != "--debug")]

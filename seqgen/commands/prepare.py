@@ -1,6 +1,5 @@
 """`seqgen prepare`: source files to prepared data, with a report of what was turned away."""
 
-import json
 from collections import Counter
 
 import click
@@ -30,13 +29,15 @@ def prepare_and_report(config, tokenizer=None):
     from seqgen.commands.settings import console, progress_bar
     from seqgen.data.prepare import prepare as make
     from seqgen.data.shards import REPORT
+    from seqgen.files import read_json
 
     with progress_bar() as tell:
         result = make(
             config.data, config.limits, config.tokenizer, tokenizer=tokenizer, progress=tell
         )
     data = result.data
-    report = json.loads((data.folder / REPORT).read_text())
+    way_out = f"delete {data.folder} to prepare it again"
+    report = read_json(data.folder / REPORT, way_out=way_out)
     state = "prepared" if result.built else "already prepared"
     console.print(
         f"{state}: {report['files_used']} of {report['files_seen']} files in {data.folder}",

@@ -1,15 +1,19 @@
-"""Which run folder a training command means, and with what configuration."""
+"""The run folder of a training command: which one, how configured, and held while it trains."""
 
+import contextlib
 import os
-from collections.abc import Sequence
+import re
+import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
-from seqgen.checkpoint import LoadedModel, RunFolder, load_model
-from seqgen.commands.settings import read_config
+from seqgen.checkpoint import LoadedModel, RunFolder, load_model, read_run
+from seqgen.commands.settings import read_config, say
 from seqgen.config import Config, load_config, override_keys, save_config
 from seqgen.errors import UserError
-from seqgen.files import atomic_path
+from seqgen.files import TEMPORARY, atomic_path, locked, sweep, write_bytes
 
 RUNS = Path("runs")
 RUN_VARIABLE = "SEQGEN_RUN_DIR"  # tells the other processes of a run which folder it is
@@ -30,6 +34,8 @@ FREE_KEYS = frozenset(
         "recompute",
     ]
 ) | {"run.dir", "attention.kernel"}
+# What a run leaves before its first checkpoint. The record comes first and goes last.
+BEGINNINGS = ("config.yaml", "metrics.jsonl", "tensorboard", "checkpoints", "samples", "run.json")
 
 
 @dataclass(frozen=True)
@@ -42,54 +48,171 @@ class Job:
     start: LoadedModel | None  # the run whose weights to begin with
 
 
-def begin(arguments: Sequence[str], *, resume: bool) -> Job:
-    """Resolve a training command; nothing is written yet.
+@contextlib.contextmanager
+def begin(arguments: Sequence[str], *, resume: bool) -> Iterator[Job]:
+    """Resolve a training command, and hold its run folder for the length of the block.
+
+    If the block fails before a step is logged, the folder is left as it was before.
 
     Raises:
-        UserError: the run exists and is not to be resumed, or the reverse, or a setting of a
-            resumed or initialised run contradicts what it was made with.
+        UserError: the run exists and is not to be resumed, or the reverse; another process trains
+            there; or a setting of a resumed or initialised run contradicts what it was made with.
     """
     config, path, overrides = read_config(arguments)
-    if "LOCAL_RANK" in os.environ:  # started by the first process of the run
+    if "LOCAL_RANK" in os.environ:  # started by the first process of the run, which holds it
         if RUN_VARIABLE not in os.environ:
             raise UserError(
                 "start one process and let train.devices=N train.strategy=ddp start the others"
             )
         run = RunFolder(Path(os.environ[RUN_VARIABLE]))
         config = load_config(run.config)
-        return Job(run, config, resume, None if resume else _start(config))
-    if resume:
-        run = RunFolder(_existing(config, path.stem))
-        config = _resumed(run, overrides)
+        yield Job(run, config, resume, None if resume else _start(config))
+    elif resume:
+        with _held_again(RunFolder(_existing(config, path.stem))) as run:
+            yield Job(run, _placed(_resumed(run, overrides), run), resume, None)
     else:
-        run = RunFolder(_new(config, path.stem))
-    start = None if resume else _start(config)
-    if start is not None:
-        config = _adopt(config, start, overrides)
-    config = config.model_copy(update={"run": config.run.model_copy(update={"dir": str(run.path)})})
-    return Job(run, config, resume, start)
+        start = _start(config)
+        if start is not None:
+            config = _adopt(config, start, overrides)
+        with _new_folder(config.run.dir, path.stem) as run:
+            yield Job(run, _placed(config, run), resume, start)
 
 
-def create(job: Job) -> None:
-    """Make the run folder, with its resolved configuration; other processes of the run find it."""
+def fixed_settings(config: Config) -> dict[str, object]:
+    """What a resumed run cannot change, by dotted key."""
+    return {
+        f"{section}.{name}": value
+        for section, values in config.model_dump().items()
+        for name, value in values.items()
+        if f"{section}.{name}" not in FREE_KEYS
+    }
+
+
+def write_config(job: Job) -> None:
+    """Write the resolved configuration where the other processes of the run find it."""
     with atomic_path(job.run.config) as temporary:
         save_config(job.config, temporary)
     os.environ[RUN_VARIABLE] = str(job.run.path.resolve())
 
 
-def _new(config: Config, name: str) -> Path:
-    if config.run.dir is not None:
-        path = Path(config.run.dir)
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise UserError(
-                f"{path} exists: add --resume to go on with it, or choose another run.dir"
+def _placed(config: Config, run: RunFolder) -> Config:
+    place = config.run.model_copy(update={"dir": str(run.path)})
+    return config.model_copy(update={"run": place})
+
+
+@contextlib.contextmanager
+def _new_folder(given: str | None, name: str) -> Iterator[RunFolder]:
+    """Make and hold the folder of a new run; remove it again if nothing came of it."""
+    if given is None:
+        path, made = _make_numbered(name)
+    else:
+        path = Path(given)
+        made = [place for place in (path, *path.parents) if not place.exists()]
+    run = RunFolder(path)
+    try:
+        _check_is_ours(run)
+        with _held(run):
+            _begin_anew(run)
+            try:
+                yield run
+            except BaseException:
+                has_metrics = run.metrics.exists() and run.metrics.stat().st_size > 0
+                if not (has_metrics or run.last.exists()):
+                    _clear(run)
+                raise
+    finally:
+        for place in made:
+            with contextlib.suppress(OSError):  # there is something in it
+                place.rmdir()
+
+
+def _make_numbered(name: str) -> tuple[Path, list[Path]]:
+    """Make runs/NAME, or the first runs/NAME-N that is free; return it and all folders made."""
+    made = [] if RUNS.exists() else [RUNS]
+    RUNS.mkdir(exist_ok=True)
+    for number in count(1):
+        path = RUNS / (name if number == 1 else f"{name}-{number}")
+        with contextlib.suppress(FileExistsError):  # of two processes, one makes it
+            path.mkdir()
+            return path, [path, *made]
+    raise AssertionError
+
+
+def _content(run: RunFolder) -> set[str]:
+    names = {path.name for path in run.path.iterdir()} if run.path.exists() else set()
+    return {name for name in names - {run.lock.name} if not name.startswith(TEMPORARY)}
+
+
+def _check_is_ours(run: RunFolder) -> None:
+    """Refuse a folder that holds something else than a run, before anything in it is touched."""
+    if run.path.exists() and not run.path.is_dir():
+        raise UserError(f"{run.path} is a file: choose another run.dir")
+    content = _content(run)
+    if content and not run.record.exists():
+        raise UserError(f"{run.path} holds {min(content)} and no run: choose another run.dir")
+    if content:
+        read_run(run)
+
+
+def _begin_anew(run: RunFolder) -> None:
+    """Clear what is left of a run that ended before its first checkpoint; refuse any other run."""
+    content = _content(run)
+    if run.last.exists():
+        raise UserError(
+            f"{run.path} exists: add --resume to go on with it, or choose another run.dir"
+        )
+    if not content <= set(BEGINNINGS) or any(run.checkpoints.glob("*")):
+        raise UserError(
+            f"{run.path} holds a run without {run.last.name}, which cannot be resumed: choose "
+            f"another run.dir, or delete the folder"
+        )
+    if content:
+        say(f"{run.path} holds a run that ended before its first checkpoint: it begins anew")
+    _clear(run)
+
+
+def _clear(run: RunFolder) -> None:
+    for name in BEGINNINGS:
+        path = run.path / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _held_again(run: RunFolder) -> Iterator[RunFolder]:
+    """Hold the folder of a run that goes on; without a new checkpoint its configuration stays."""
+    with _held(run):
+        config, checkpoint = run.config.read_bytes(), _identity(run.last)
+        try:
+            yield run
+        except BaseException:
+            if _identity(run.last) == checkpoint and run.config.read_bytes() != config:
+                write_bytes(run.config, config)
+            raise
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    return (path.stat().st_ino, path.stat().st_mtime_ns) if path.exists() else None
+
+
+@contextlib.contextmanager
+def _held(run: RunFolder) -> Iterator[None]:
+    def refuse(holder: str) -> None:
+        raise UserError(
+            f"{holder} is training in {run.path}: wait until it has ended, stop it, or choose "
+            f"another run.dir"
+        )
+
+    with locked(run.lock, if_held=refuse) as is_held:
+        if not is_held:
+            say(
+                f"the file system of {run.path} has no locks: do not train there a second time "
+                f"before this has ended"
             )
-        return path
-    path, number = RUNS / name, 1
-    while path.exists():
-        number += 1
-        path = RUNS / f"{name}-{number}"
-    return path
+        sweep(run.path)
+        yield
 
 
 def _existing(config: Config, name: str) -> Path:
@@ -98,28 +221,26 @@ def _existing(config: Config, name: str) -> Path:
         if not (path / "config.yaml").is_file():
             raise UserError(f"nothing to resume: {path} is not a run")
         return path
-    found = [p.parent for p in RUNS.glob(f"{name}*/config.yaml")]
+    numbered = re.compile(rf"{re.escape(name)}(-\d+)?")
+    found = [p.parent for p in RUNS.glob("*/config.yaml") if numbered.fullmatch(p.parent.name)]
     if not found:
         raise UserError(f"nothing to resume: no run named {name} in {RUNS}/; name one by run.dir=…")
     return max(found, key=lambda path: (path / "config.yaml").stat().st_mtime)
 
 
 def _resumed(run: RunFolder, overrides: Sequence[str]) -> Config:
-    saved = load_config(run.config)
-    config = load_config(run.config, overrides)
-    for key in sorted(override_keys(overrides) - FREE_KEYS):
-        section, _, name = key.partition(".")
-        old = getattr(getattr(saved, section), name)
-        new = getattr(getattr(config, section), name)
-        if old != new:
-            raise UserError(
-                f"{key} is {old} in {run.path}: resuming cannot change it to {new}; begin a new "
-                f"run with train.init_from={run.path} instead"
-            )
+    made_with = read_run(run)["settings"]
     if not run.last.exists():
         raise UserError(
-            f"nothing to resume: {run.path} has no checkpoint yet; delete the folder and train anew"
+            f"nothing to resume: {run.path} has no checkpoint yet; without --resume it begins anew"
         )
+    config = load_config(run.config, overrides)
+    for key, value in fixed_settings(config).items():
+        if value != made_with.get(key):
+            raise UserError(
+                f"{key} is {made_with.get(key)} in {run.path}: resuming cannot change it to "
+                f"{value}; begin a new run with train.init_from={run.path} instead"
+            )
     return config
 
 

@@ -11,7 +11,7 @@ from seqgen.commands.settings import say
 from seqgen.commands.targets import Targets, fail_on
 from seqgen.config import LimitsConfig
 from seqgen.errors import UserError
-from seqgen.files import readable
+from seqgen.files import read_record, readable
 from seqgen.midi import open_midi
 from seqgen.rendering.curves import Curve, draw_loss_curves
 from seqgen.rendering.figures import FORMATS, save_figure
@@ -86,13 +86,13 @@ def _losses(run: Path, theme: Theme) -> Figure:
     metrics = RunFolder(run).metrics
     if not metrics.is_file():
         raise UserError(f"{run} is a folder, but not a run (it has no {metrics.name})")
-    lines = [line for line in read_metrics(metrics) if isinstance(line, dict) and "step" in line]
+    lines = read_metrics(metrics)
     curves = []
     for label, key, role in (
         ("training", "loss", "training"),
         ("validation", "validation_loss", "model"),
     ):
-        points = [(line["step"], line[key]) for line in lines if key in line]
+        points = [(line["step"], line[key]) for line in lines if line.get(key) is not None]
         if points:
             curves.append(Curve(label, *zip(*points, strict=True), role))
     validation = [curve for curve in curves if curve.role == "model"]
@@ -107,14 +107,16 @@ def _losses(run: Path, theme: Theme) -> Figure:
 
 def _count_models(run: Path) -> dict[str, float]:
     """Return nats per token of the count models that training recorded: the first and the best."""
-    try:
-        scores = json.loads((run / "validation.json").read_text())["scores"]
-        found = {
-            str(score["name"]): float(score["nats_per_token"])
-            for score in scores
-            if score["name"].startswith("count model")
-        }
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    from seqgen.checkpoint import FORMAT, RunFolder
+
+    path = RunFolder(run).validation
+    if not path.exists():
         return {}
+    record = read_record(path, format=FORMAT, way_out="delete it; train --resume writes it again")
+    found = {
+        score["name"]: score["nats_per_token"]
+        for score in record["scores"]
+        if score["name"].startswith("count model")
+    }
     best = min(found, key=found.get, default=None)
     return {name: nats for name, nats in found.items() if name in (next(iter(found)), best)}

@@ -29,10 +29,10 @@ def train(arguments: tuple[str, ...], resume: bool, device: str | None) -> None:
     from seqgen.commands.runs import begin
     from seqgen.commands.training import execute
 
-    job = begin(arguments, resume=resume)
     is_main = int(os.environ.get("LOCAL_RANK", "0")) == 0
     console.quiet = not is_main
-    outcome = execute(job, show_progress=is_main and sys.stderr.isatty())
+    with begin(arguments, resume=resume) as job:
+        outcome = execute(job, show_progress=is_main and sys.stderr.isatty())
     if outcome.stopped and outcome.is_main:
         console.print(
             f"stopped at step {outcome.step}; go on with: "

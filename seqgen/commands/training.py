@@ -1,6 +1,5 @@
 """A training command carried out: data, training, and what the loss means."""
 
-import json
 import os
 import platform
 import subprocess
@@ -15,9 +14,9 @@ import numpy as np
 import torch
 from rich.table import Table
 
-from seqgen.checkpoint import load_model
+from seqgen.checkpoint import FORMAT, load_model, read_run
 from seqgen.commands.prepare import prepare_and_report
-from seqgen.commands.runs import Job, create
+from seqgen.commands.runs import Job, fixed_settings, write_config
 from seqgen.commands.settings import PROJECT, console, pick_device
 from seqgen.data.batches import held_out_pieces
 from seqgen.data.shards import PreparedData
@@ -26,7 +25,7 @@ from seqgen.decoding import build_decoder, generate
 from seqgen.errors import FileRejected, UserError
 from seqgen.evaluation.baselines import Score, count_model_scores
 from seqgen.evaluation.by_position import Range, nats_by_position
-from seqgen.files import atomic_path, write_json
+from seqgen.files import atomic_path, write_record
 from seqgen.midi import open_midi
 from seqgen.rendering.piano_roll import piano_roll_image
 from seqgen.sampling import Sampling
@@ -40,9 +39,9 @@ def execute(job: Job, *, show_progress: bool) -> Outcome:
     """Prepare, train, and print what came of it."""
     data = _open_data(job)
     if "LOCAL_RANK" not in os.environ:
-        create(job)
         if not job.resume:
             _record(job, data)
+        write_config(job)
     console.print(f"run folder: {job.run.path}", highlight=False)
     start = time.perf_counter()
     outcome = train(
@@ -71,7 +70,7 @@ def _open_data(job: Job) -> PreparedData:
     """Prepare the data of a new run; find that of an old one, and make sure that it is the same."""
     if not job.resume:
         return prepare_and_report(job.config, job.start and job.start.tokenizer)
-    record = json.loads(job.run.record.read_text())
+    record = read_run(job.run)
     if Path(record["data"]).is_dir():
         data = PreparedData(Path(record["data"]))
     else:
@@ -90,7 +89,7 @@ def _record(job: Job, data: PreparedData) -> None:
     revision = subprocess.run(
         ["git", "rev-parse", "HEAD"], cwd=PROJECT, capture_output=True, text=True, check=False
     )
-    write_json(
+    write_record(
         job.run.record,
         {
             "revision": revision.stdout.strip() or None,
@@ -99,8 +98,9 @@ def _record(job: Job, data: PreparedData) -> None:
             "threads": torch.get_num_threads(),
             "data": str(data.folder.resolve()),
             "data_content": data.index["content"],
-            "seed": job.config.run.seed,
+            "settings": fixed_settings(job.config),
         },
+        format=FORMAT,
     )
 
 
@@ -158,8 +158,8 @@ def _tell_scores(job: Job, data: PreparedData, outcome: Outcome) -> None:
         model = load_model(job.run.path, device=device).model
         ranges = nats_by_position(model, data, pieces)
     console.print(_by_position(ranges))
-    write_json(
-        job.run.path / "validation.json",
+    write_record(
+        job.run.validation,
         {
             "step": outcome.step,
             "unit": unit,
@@ -167,6 +167,7 @@ def _tell_scores(job: Job, data: PreparedData, outcome: Outcome) -> None:
             "scores": [vars(score) for score in scores],
             "by_position": [vars(part) for part in ranges],
         },
+        format=FORMAT,
     )
 
 

@@ -5,7 +5,6 @@ music21 is an optional package: it is imported in the worker processes only, nev
 
 import importlib.metadata
 import importlib.util
-import json
 import multiprocessing
 import os
 from collections.abc import Callable, Collection, Iterable
@@ -22,7 +21,7 @@ from seqgen.data.chorale_scores import (
     start_worker,
 )
 from seqgen.errors import UserError
-from seqgen.files import atomic_folder, write_json
+from seqgen.files import atomic_folder, read_json, write_json
 from seqgen.midi import (
     Instrument,
     MidiFile,
@@ -139,10 +138,10 @@ def _find_scores(only: Collection[str] | None) -> list[Path]:
 
 def _is_finished(folder: Path, wanted: dict[str, object]) -> bool:
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-    except (OSError, ValueError):
+        manifest = read_json(folder / MANIFEST, way_out="it is made anew")
+    except UserError:
         return False
-    if not isinstance(manifest, dict) or any(manifest.get(key) != wanted[key] for key in wanted):
+    if any(manifest.get(key) != wanted[key] for key in wanted):
         return False
     return manifest.get("count") == len(list(folder.glob("*.mid")))
 

@@ -25,7 +25,7 @@ from seqgen.data.shards import (
 )
 from seqgen.data.splits import SPLITS, TRAIN, assign, content_hash, split_of
 from seqgen.errors import FileRejected, UserError
-from seqgen.files import atomic_folder, write_json
+from seqgen.files import atomic_folder, checksums, write_json, write_record
 from seqgen.tokenizers import Shift, Tokenizer, build_tokenizer
 from seqgen.vocabulary import Vocabulary
 
@@ -94,8 +94,12 @@ def prepare(
             jobs, temporary / TOKENIZER, limits, workers=config.workers, progress=progress
         )
         index = _fill(temporary, encoded, corpus, hashes, tokenizer, shares)
-        source = str(corpus.root.resolve())
-        write_json(temporary / INDEX, {"source": source, "fingerprint": fingerprint, **index})
+        facts = {
+            "source": str(corpus.root.resolve()),
+            "fingerprint": fingerprint,
+            "files": checksums(temporary),
+        }
+        write_record(temporary / INDEX, facts | index, format=FORMAT)
     return Preparation(PreparedData(folder), built=True)
 
 
@@ -122,7 +126,6 @@ def _fill(
     pieces = _split(pieces, corpus, tokenizer, shares)
     write_json(folder / REPORT, _report(corpus, pieces, skipped, tokenizer.unit))
     return {
-        "format": FORMAT,
         "tokenizer": tokenizer.fingerprint(),
         "content": _content(pieces, tokenizer),
         "dtype": writer.dtype.name,

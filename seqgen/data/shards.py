@@ -3,7 +3,6 @@
 Legend: F fields, P pieces.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -12,9 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from seqgen.errors import UserError
+from seqgen.files import check_files, read_record
 from seqgen.tokenizers import Tokenizer, load_tokenizer
 
-FORMAT = 1
+FORMAT = 2
 INDEX, TOKENS, REPORT, TOKENIZER = "index.json", "tokens.bin", "report.json", "tokenizer"
 
 
@@ -56,18 +56,29 @@ class PreparedData:
         if not path.is_file() or path.stat().st_size != expected:
             raise UserError(
                 f"prepared data in {folder} is damaged ({TOKENS} should hold {expected} bytes): "
-                f"delete the folder to prepare it again"
+                f"{_anew(folder)}"
             )
 
     @cached_property
     def _tokens(self) -> np.ndarray:
+        self._check(TOKENS)
         shape = (self.index["n_tokens"], self._n_fields)
         return np.memmap(self.folder / TOKENS, dtype=self._dtype, mode="r", shape=shape)
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """The tokenizer that made these tokens."""
+        self._check(TOKENIZER)
         return load_tokenizer(self.folder / TOKENIZER)
+
+    def _check(self, part: str) -> None:
+        """Compare a file, or the files of a folder, with what was prepared."""
+        expected = {
+            name: checksum
+            for name, checksum in self.index["files"].items()
+            if name.partition("/")[0] == part
+        }
+        check_files(self.folder, expected, way_out=_anew(self.folder))
 
     def of_split(self, split: str) -> list[Piece]:
         """The pieces of one split, in order of file name."""
@@ -137,19 +148,15 @@ class TokenWriter:
 
 
 def read_index(folder: Path) -> dict:
-    """Read the index of prepared data; UserError where there is none or it is of another format."""
-    try:
-        index = json.loads((folder / INDEX).read_text())
-        if index["format"] != FORMAT:
-            raise UserError(
-                f"{folder} was prepared in format {index['format']}, this version reads {FORMAT}: "
-                f"delete the folder to prepare it again"
-            )
-        return index
-    except FileNotFoundError:
-        raise UserError(f"no prepared data in {folder}") from None
-    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise UserError(f"the index in {folder} is damaged ({error}): delete the folder") from None
+    """Read the index of prepared data; UserError where there is none, or a damaged one."""
+    path = folder / INDEX
+    if not path.exists():
+        raise UserError(f"no prepared data in {folder}")
+    return read_record(path, format=FORMAT, way_out=_anew(folder))
+
+
+def _anew(folder: Path) -> str:
+    return f"delete {folder} to prepare it again"
 
 
 def index_pieces(pieces: Sequence[Piece]) -> Iterator[dict]:

@@ -3,13 +3,13 @@
 Legend: B rows, T positions, F fields.
 """
 
-import json
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from seqgen.checkpoint import RunFolder, read_run
 from seqgen.data.shards import PreparedData
 from seqgen.data.splits import VALIDATION
 from seqgen.errors import UserError
@@ -27,10 +27,10 @@ def held_out(run: Path, tokenizer: str, *, rows: int, length: int) -> Tensor | N
         None where the data is not here, or has too few pieces of that length.
     """
     try:
-        data = PreparedData(Path(json.loads((run / "run.json").read_text())["data"]))
+        data = PreparedData(Path(read_run(RunFolder(run))["data"]))
         if data.tokenizer.fingerprint() != tokenizer:
             return None
-    except (OSError, KeyError, TypeError, ValueError, UserError):
+    except UserError:
         return None
     pieces = [p for p in data.of_split(VALIDATION) if p.variants[0][1] >= length]
     if len(pieces) < rows:

@@ -1,12 +1,11 @@
 """The run that is evaluated, and runs that are set beside it."""
 
-import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from seqgen.checkpoint import LoadedModel, RunFolder, load_model, read_metrics
+from seqgen.checkpoint import LoadedModel, RunFolder, load_model, read_metrics, read_run
 from seqgen.config import Config, load_config
 from seqgen.data.shards import PreparedData
 from seqgen.errors import UserError
@@ -206,12 +205,9 @@ def _run_of(path: Path) -> Path:
 
 def _steps(folder: RunFolder) -> int | None:
     """The last step that training logged."""
-    try:
-        lines = read_metrics(folder.metrics)
-    except (OSError, UnicodeDecodeError):
+    if not folder.metrics.exists():
         return None
-    steps = [line.get("step") for line in lines if isinstance(line, dict)]
-    return max((step for step in steps if isinstance(step, int)), default=None)
+    return max((line["step"] for line in read_metrics(folder.metrics)), default=None)
 
 
 def _section(subject: Subject, name: str) -> dict | None:
@@ -221,8 +217,4 @@ def _section(subject: Subject, name: str) -> dict | None:
 
 
 def _record(folder: RunFolder) -> dict:
-    try:
-        record = json.loads(folder.record.read_text())
-    except (OSError, json.JSONDecodeError):
-        return {}
-    return record if isinstance(record, dict) else {}
+    return read_run(folder) if folder.record.exists() else {}

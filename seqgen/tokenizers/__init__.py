@@ -1,10 +1,10 @@
 """Tokenizers: files to ids and back."""
 
-import json
 from pathlib import Path
 
 from seqgen.config import LimitsConfig, TokenizerConfig
 from seqgen.errors import UserError
+from seqgen.files import read_json
 from seqgen.tokenizers.base import Clock, Shift, Tokenizer
 from seqgen.tokenizers.midi import MidiTokenizer
 from seqgen.tokenizers.text import ByteTokenizer
@@ -25,8 +25,8 @@ def load_tokenizer(folder: Path, limits: LimitsConfig | None = None) -> Tokenize
     Raises:
         UserError: the folder holds no tokenizer, or a damaged one.
     """
+    record = read_json(folder / "tokenizer.json", way_out="copy the folder again, or make it anew")
     try:
-        record = json.loads((folder / "tokenizer.json").read_text())
         limits = limits or LimitsConfig.model_validate(record["limits"])
         if record["type"] == "bytes":
             return ByteTokenizer(limits)

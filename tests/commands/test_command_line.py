@@ -12,9 +12,9 @@ import pytest
 import torch
 from making import write_song, write_songs
 
+from seqgen.checkpoint import read_metrics
 from seqgen.commands import main
 from seqgen.midi import open_midi
-from seqgen.training.metrics import read_metrics
 
 CLI = Path(__file__).parents[2] / "cli.py"
 SMALL = [

@@ -8,8 +8,10 @@ import matplotlib.image
 import pytest
 from making import write_song
 
+from seqgen.checkpoint import FORMAT
 from seqgen.commands import main
 from seqgen.commands.showing import prompt_seconds
+from seqgen.files import write_record
 
 
 @pytest.fixture
@@ -38,7 +40,7 @@ def write_run(folder, *, finished=True):
     (folder / "metrics.jsonl").write_text(text + '{"step": 100, "lo')  # as a kill leaves it
     if finished:
         scores = [{"name": "count model, order 1", "nats_per_token": 3.3}]
-        (folder / "validation.json").write_text(json.dumps({"scores": scores}))
+        write_record(folder / "validation.json", {"scores": scores}, format=FORMAT)
 
 
 def test_pictures_lie_beside_their_files_and_a_bad_file_is_named_at_the_end(command, tmp_path):

@@ -14,7 +14,7 @@ from seqgen.data.shards import (
     index_pieces,
 )
 from seqgen.data.splits import TRAIN
-from seqgen.files import write_json
+from seqgen.files import checksums, write_record
 from seqgen.tokenizers import ByteTokenizer
 
 
@@ -36,9 +36,9 @@ def made_data(tmp_path):
                 pieces.append(Piece(f"piece-{i}", TRAIN, f"{i}", 1, tuple(places)))
         (tmp_path / TOKENIZER).mkdir()
         ByteTokenizer(LimitsConfig()).save(tmp_path / TOKENIZER)
-        index = {"format": FORMAT, "dtype": writer.dtype.name, "n_fields": 1}
-        index |= {"n_tokens": writer.n_tokens, "pieces": list(index_pieces(pieces))}
-        write_json(tmp_path / INDEX, index)
+        index = {"dtype": writer.dtype.name, "n_fields": 1, "n_tokens": writer.n_tokens}
+        index |= {"pieces": list(index_pieces(pieces)), "files": checksums(tmp_path)}
+        write_record(tmp_path / INDEX, index, format=FORMAT)
         return PreparedData(tmp_path)
 
     return make

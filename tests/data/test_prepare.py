@@ -10,9 +10,10 @@ from making import write_song, write_songs
 from seqgen.config import DataConfig, LimitsConfig, TokenizerConfig
 from seqgen.data.corpora import open_corpus
 from seqgen.data.prepare import prepare
-from seqgen.data.shards import PreparedData
+from seqgen.data.shards import FORMAT, INDEX, PreparedData
 from seqgen.data.splits import SPLITS, TRAIN, VALIDATION
 from seqgen.errors import UserError
+from seqgen.files import read_record, write_record
 
 
 @pytest.fixture
@@ -114,8 +115,9 @@ def test_what_is_foreign_is_refused(tmp_path, make):
         make(folder)
     assert (foreign / "thesis.doc").read_text() == "precious"
     shutil.rmtree(foreign)
-    index = make(folder).data.folder / "index.json"
-    index.write_text(index.read_text().replace(str(folder), "/another/place"))
+    index = make(folder).data.folder / INDEX
+    record = read_record(index, format=FORMAT, way_out="")
+    write_record(index, record | {"source": "/another/place"}, format=FORMAT)
     with pytest.raises(UserError, match="was prepared from /another/place"):
         make(folder)
 
@@ -127,15 +129,21 @@ def test_folders_of_the_same_name_have_their_own_data(tmp_path, make):
     assert not make(tmp_path / "a" / "midi").built
 
 
-def test_damaged_prepared_data_is_refused(tmp_path, make):
-    data = make(write_songs(tmp_path / "songs", 4)).data
-    tokens = data.folder / "tokens.bin"
-    tokens.write_bytes(tokens.read_bytes()[:-2])
-    with pytest.raises(UserError, match="damaged"):
-        PreparedData(data.folder)
-    (data.folder / "index.json").write_text("{")
-    with pytest.raises(UserError, match="damaged"):
-        PreparedData(data.folder)
+@pytest.mark.parametrize("name", ["tokens.bin", "index.json", "tokenizer/tokenizer.json"])
+@pytest.mark.parametrize("damage", ["cut", "flip"])
+def test_damaged_prepared_data_is_refused(tmp_path, make, name, damage):
+    folder = make(write_songs(tmp_path / "songs", 4)).data.folder
+    path = folder / name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content if damage == "flip" else content[: len(content) // 2])
+    with pytest.raises(UserError, match=f"{name} .*(damaged|should hold).*: delete .* to prepare"):
+        read_all(folder)
+
+
+def read_all(folder):
+    data = PreparedData(folder)
+    return data.tokenizer, data.read(data.pieces[0])
 
 
 def test_variants_are_for_training_only(tmp_path, make):
