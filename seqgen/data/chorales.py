@@ -21,7 +21,7 @@ from seqgen.data.chorale_scores import (
     start_worker,
 )
 from seqgen.errors import UserError
-from seqgen.files import atomic_folder, read_json, write_json
+from seqgen.files import atomic_folder, locked, read_json, write_json
 from seqgen.midi import (
     Instrument,
     MidiFile,
@@ -66,6 +66,19 @@ def build_chorales(
     }
     if _is_finished(folder, wanted):
         return folder
+    with locked(folder.with_name(f".{folder.name}.lock"), if_held=lambda holder: None):
+        if _is_finished(folder, wanted):  # by the process that was waited for
+            return folder
+        return _build(folder, scores, wanted, workers, progress or _ignore)
+
+
+def _build(
+    folder: Path,
+    scores: list[Path],
+    wanted: dict[str, object],
+    workers: int | None,
+    progress: Callable[[int, int], None],
+) -> Path:
     _check_replaceable(folder)
     n_workers = min(workers or os.cpu_count() or 1, MAX_WORKERS, len(scores))
     with (
@@ -73,7 +86,7 @@ def build_chorales(
         ProcessPoolExecutor(n_workers, multiprocessing.get_context("spawn"), start_worker) as pool,
     ):
         results = pool.map(read_chorale, scores, chunksize=CHUNK)
-        written, left_out = _write(temporary, scores, results, progress or _ignore)
+        written, left_out = _write(temporary, scores, results, progress)
         if not written:
             raise UserError(f"none of music21's {len(scores)} scores could be used: {left_out}")
         write_json(temporary / MANIFEST, {**wanted, "count": len(written), "left_out": left_out})

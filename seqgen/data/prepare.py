@@ -25,7 +25,7 @@ from seqgen.data.shards import (
 )
 from seqgen.data.splits import SPLITS, TRAIN, assign, content_hash, split_of
 from seqgen.errors import FileRejected, UserError
-from seqgen.files import atomic_folder, checksums, write_json, write_record
+from seqgen.files import atomic_folder, checksums, locked, sweep, write_json, write_record
 from seqgen.tokenizers import Shift, Tokenizer, build_tokenizer
 from seqgen.vocabulary import Vocabulary
 
@@ -81,26 +81,35 @@ def prepare(
     if _is_current(folder, corpus, fingerprint):
         return Preparation(PreparedData(folder), built=False)
 
-    hashes = {file: content_hash(_read(file, limits)) for file in corpus.files}
-    shares = {"validation": config.validation, "test": config.test}
-    training = {file for file in corpus.files if split_of(hashes[file], **shares) == TRAIN}
-    if learns_merges:
-        tokenizer = _with_merges(tokenizer, training or set(corpus.files), tokenizer_config, corpus)
-    jobs = [(file, _shifts(config) if file in training else [Shift()]) for file in corpus.files]
-    with atomic_folder(folder) as temporary:
-        (temporary / TOKENIZER).mkdir()
-        tokenizer.save(temporary / TOKENIZER)
-        encoded = encode_files(
-            jobs, temporary / TOKENIZER, limits, workers=config.workers, progress=progress
-        )
-        index = _fill(temporary, encoded, corpus, hashes, tokenizer, shares)
-        facts = {
-            "source": str(corpus.root.resolve()),
-            "fingerprint": fingerprint,
-            "files": checksums(temporary),
-        }
-        write_record(temporary / INDEX, facts | index, format=FORMAT)
-    return Preparation(PreparedData(folder), built=True)
+    def wait(holder: str) -> None:
+        if progress:
+            progress(f"waiting for {holder}, which prepares the same data", 0, 1)
+
+    with locked(base / f".{folder.name}.lock", if_held=wait):
+        if _is_current(folder, corpus, fingerprint):  # by the process that was waited for
+            return Preparation(PreparedData(folder), built=False)
+        sweep(base)
+        hashes = {file: content_hash(_read(file, limits)) for file in corpus.files}
+        shares = {"validation": config.validation, "test": config.test}
+        training = {file for file in corpus.files if split_of(hashes[file], **shares) == TRAIN}
+        if learns_merges:
+            files = training or set(corpus.files)
+            tokenizer = _with_merges(tokenizer, files, tokenizer_config, corpus)
+        jobs = [(file, _shifts(config) if file in training else [Shift()]) for file in corpus.files]
+        with atomic_folder(folder) as temporary:
+            (temporary / TOKENIZER).mkdir()
+            tokenizer.save(temporary / TOKENIZER)
+            encoded = encode_files(
+                jobs, temporary / TOKENIZER, limits, workers=config.workers, progress=progress
+            )
+            index = _fill(temporary, encoded, corpus, hashes, tokenizer, shares)
+            facts = {
+                "source": str(corpus.root.resolve()),
+                "fingerprint": fingerprint,
+                "files": checksums(temporary),
+            }
+            write_record(temporary / INDEX, facts | index, format=FORMAT)
+        return Preparation(PreparedData(folder), built=True)
 
 
 def _fill(

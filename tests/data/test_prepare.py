@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from seqgen.data.prepare import prepare
 from seqgen.data.shards import FORMAT, INDEX, PreparedData
 from seqgen.data.splits import SPLITS, TRAIN, VALIDATION
 from seqgen.errors import UserError
-from seqgen.files import read_record, write_record
+from seqgen.files import TEMPORARY, read_record, write_record
 
 
 @pytest.fixture
@@ -210,3 +211,19 @@ def test_sources_are_found_by_folder_file_or_name(tmp_path):
 def test_validation_may_be_left_out(tmp_path, make):
     data = make(write_songs(tmp_path / "songs", 4), validation=0.0, test=0.0).data
     assert not data.of_split(VALIDATION)
+
+
+def test_two_processes_that_prepare_the_same_data_make_it_once(tmp_path, make):
+    source = write_songs(tmp_path / "songs", 4)
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda _: make(source), range(4)))
+    assert sorted(preparation.built for preparation in made) == [False, False, False, True]
+    for preparation in made:
+        assert np.array_equal(*(p.data.read(p.data.pieces[0]) for p in (preparation, made[0])))
+    assert [p.name for p in (tmp_path / "prepared").iterdir()] == [made[0].data.folder.name]
+
+
+def test_preparing_sweeps_what_killed_processes_left(tmp_path, make):
+    (tmp_path / "prepared" / f"{TEMPORARY}x").mkdir(parents=True)
+    folder = make(write_songs(tmp_path / "songs", 4)).data.folder
+    assert list((tmp_path / "prepared").iterdir()) == [folder]
