@@ -136,6 +136,17 @@ def test_sigterm_stops_after_the_step_with_a_checkpoint(run_steps):
     assert [line["step"] for line in curve(folder) if "validation_loss" in line] == [3]
 
 
+def test_an_interrupt_before_the_first_step_is_an_interrupt(run_steps, monkeypatch):
+    """Lightning makes it an exit of its own, without a word."""
+
+    def interrupt(module):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(TrainingModule, "on_fit_start", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run_steps("a")
+
+
 def test_accumulated_parts_equal_the_whole_batch(run_steps):
     still = ModelConfig(d_model=16, n_layers=1, n_heads=2, dropout=0.0)
     whole, _ = run_steps("whole", model=still)
