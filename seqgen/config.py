@@ -236,7 +236,7 @@ def _read_yaml(path: Path) -> dict:
         values = yaml.load(path.read_text(), Loader=_Loader)
     except FileNotFoundError:
         raise UserError(f"no configuration file {path}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, AttributeError, RecursionError) as error:  # odd tags too
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if values is None:
         return {}

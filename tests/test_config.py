@@ -101,3 +101,13 @@ def test_each_wrong_key_is_named_once():
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match="no configuration file"):
         load_config(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xff", b"a: [", b"!!int x", b"!!timestamp x", b"[" * 10**4, b"9" * 5000, b"[1]"]
+)
+def test_a_damaged_file_is_named(tmp_path, content):
+    path = tmp_path / "config.yaml"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"config\.yaml"):
+        load_config(path)
