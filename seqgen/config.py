@@ -4,7 +4,7 @@ import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -17,9 +17,9 @@ PositiveFloat = Annotated[float, Field(gt=0)]
 
 
 class Section(BaseModel):
-    """A frozen group of settings that refuses unknown keys and wrong types."""
+    """A frozen group of settings that refuses unknown keys, wrong types, NaN and infinity."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class RunConfig(Section):
@@ -214,17 +214,18 @@ def override_keys(overrides: Sequence[str]) -> set[str]:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2's idea of scalars: 3e-4 is a number, `no` is a word."""
+    """Scalars as in YAML 1.2: 3e-4 is a number, True is a boolean, `no` is a word."""
 
 
 _Loader.yaml_implicit_resolvers = {}
 for _tag, _pattern, _first in (
-    ("tag:yaml.org,2002:bool", r"^(?:true|false)$", "tf"),
-    ("tag:yaml.org,2002:null", r"^(?:null|~|)$", ["n", "~", ""]),
+    ("tag:yaml.org,2002:bool", r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF"),
+    ("tag:yaml.org,2002:null", r"^(?:null|Null|NULL|~|)$", ["n", "N", "~", ""]),
     ("tag:yaml.org,2002:int", r"^[-+]?[0-9][0-9_]*$", "-+0123456789"),
     (
         "tag:yaml.org,2002:float",
-        r"^[-+]?(?:[0-9][0-9_]*\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?$",
+        r"^(?:[-+]?(?:[0-9][0-9_]*\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$",
         "-+.0123456789",
     ),
 ):
@@ -251,7 +252,7 @@ def _apply(values: dict, override: str) -> None:
     if not equals or not dot or not name:
         raise UserError(f"{override!r} is not of the form section.key=value (train.max_steps=200)")
     try:
-        value = text if _is_text(section, name) else yaml.load(text, Loader=_Loader)
+        value = _read_value(section, name, text)
     except yaml.YAMLError:
         raise UserError(f"{key}: cannot read the value {text!r}") from None
     group = values.setdefault(section, {})
@@ -260,12 +261,20 @@ def _apply(values: dict, override: str) -> None:
     group[name] = value
 
 
-def _is_text(section: str, name: str) -> bool:
-    """Whether a key takes words, which are then taken as they are: a path may look like YAML."""
-    if section not in Config.model_fields:
-        return False
-    field = Config.model_fields[section].annotation.model_fields.get(name)
-    return field is not None and field.annotation in (str, str | None)
+def _read_value(section: str, name: str, text: str) -> object:
+    """Read a value as YAML; a text key takes it as it is, since a path may look like YAML."""
+    annotation = _annotation((section, name))
+    if annotation is str or (annotation == str | None and text != "null"):
+        return text
+    return yaml.load(text, Loader=_Loader)
+
+
+def _annotation(location: Sequence) -> object:
+    """Return the type of the key at (section, name, …); None where there is no such key."""
+    if len(location) < 2 or location[0] not in Config.model_fields:
+        return None
+    field = Config.model_fields[location[0]].annotation.model_fields.get(location[1])
+    return None if field is None else field.annotation
 
 
 def _explain(problem: dict) -> str:
@@ -277,6 +286,10 @@ def _explain(problem: dict) -> str:
         return f"{key} is not a known key; {hint}"
     message = problem["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
+    if problem["type"] == "bool_type":
+        message += " (true or false)"
+    if type(None) in get_args(_annotation(problem["loc"])):
+        message += ", or null"
     if isinstance(problem["input"], dict):
         return f"{key}: {message}" if key else message
     return f"{key} = {problem['input']!r}: {message}"
