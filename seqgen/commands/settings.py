@@ -13,12 +13,14 @@ from seqgen.files import readable
 
 PROJECT = Path(__file__).resolve().parents[2]
 QUICKSTART = PROJECT / "configs" / "quickstart.yaml"
-console = Console()
+# The one console: all text, table cells and titles included, is printed as it is. Styles are given
+# as rich's Text or style, never as markup, since a path may hold brackets or colons.
+console = Console(markup=False, emoji=False, highlight=False)
 
 
 def say(text: str) -> None:
-    """Print a line as it is: a path in it is neither markup nor broken, whatever bytes it holds."""
-    console.print(readable(text), highlight=False, soft_wrap=True, markup=False)
+    """Print a line without breaking it, whatever bytes a path in it holds."""
+    console.print(readable(text), soft_wrap=True)
 
 
 def read_arguments(arguments: Sequence[str]) -> tuple[Path | None, list[str]]:

@@ -1,6 +1,7 @@
 """`seqgen train`: from files to a run folder, with a table of what the loss means at the end."""
 
 import os
+import shlex
 import sys
 
 import click
@@ -19,7 +20,7 @@ def train(arguments: tuple[str, ...], resume: bool, device: str | None) -> None:
     python cli.py train configs/pop909.yaml data.source=FOLDER train.max_steps=2000
     python cli.py train --resume run.dir=runs/mine
     """
-    from seqgen.commands.settings import console, device_settings, read_config
+    from seqgen.commands.settings import console, device_settings, read_config, say
 
     arguments = (*arguments, *device_settings(device))
     config, _, _ = read_config(arguments)  # a mistake is told before anything heavy is loaded
@@ -34,11 +35,9 @@ def train(arguments: tuple[str, ...], resume: bool, device: str | None) -> None:
     console.quiet = not is_main
     outcome = execute(job, show_progress=is_main and sys.stderr.isatty())
     if outcome.stopped and outcome.is_main:
-        console.print(
-            f"stopped at step {outcome.step}; go on with: "
-            f"python cli.py train --resume run.dir={job.run.path}",
-            highlight=False,
-            soft_wrap=True,
+        resume_arguments = shlex.join(["--resume", f"run.dir={job.run.path}"])
+        say(
+            f"stopped at step {outcome.step}; go on with: python cli.py train {resume_arguments}"
         )
     if outcome.stopped:
         raise click.exceptions.Exit(130)

@@ -18,7 +18,7 @@ from rich.table import Table
 from seqgen.checkpoint import load_model
 from seqgen.commands.prepare import prepare_and_report
 from seqgen.commands.runs import Job, create
-from seqgen.commands.settings import PROJECT, console, pick_device
+from seqgen.commands.settings import PROJECT, console, pick_device, say
 from seqgen.data.batches import held_out_pieces
 from seqgen.data.shards import PreparedData
 from seqgen.data.splits import VALIDATION
@@ -43,7 +43,7 @@ def execute(job: Job, *, show_progress: bool) -> Outcome:
         create(job)
         if not job.resume:
             _record(job, data)
-    console.print(f"run folder: {job.run.path}", highlight=False)
+    say(f"run folder: {job.run.path}")
     start = time.perf_counter()
     outcome = train(
         job.run,
@@ -59,10 +59,7 @@ def execute(job: Job, *, show_progress: bool) -> Outcome:
     )
     if outcome.is_main and not outcome.stopped:
         seconds = time.perf_counter() - start
-        console.print(
-            f"trained to step {outcome.step} in {seconds:.0f} s; model in {job.run.model}",
-            highlight=False,
-        )
+        say(f"trained to step {outcome.step} in {seconds:.0f} s; model in {job.run.model}")
         _tell_scores(job, data, outcome)
     return outcome
 
@@ -137,7 +134,7 @@ def _sample_drawer(job: Job, data: PreparedData):
 def _tell_scores(job: Job, data: PreparedData, outcome: Outcome) -> None:
     """Print the model's loss beside count models on the same pieces, and keep both."""
     if not data.of_split(VALIDATION):
-        console.print("no piece was held out, so there is no validation loss")
+        say("no piece was held out, so there is no validation loss")
         return
     pieces = held_out_pieces(data, VALIDATION, max_targets=job.config.train.validation_tokens)
     scores = [Score("this model", outcome.best_loss, outcome.best_bits_per_unit)]
