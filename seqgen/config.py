@@ -213,6 +213,16 @@ def override_keys(overrides: Sequence[str]) -> set[str]:
     return {override.partition("=")[0] for override in overrides}
 
 
+def beyond_defaults(config: Config) -> dict[str, dict]:
+    """Return what a configuration sets beyond the defaults, by section and key."""
+    values, defaults = config.model_dump(), Config().model_dump()
+    changed = {
+        section: {key: value for key, value in keys.items() if value != defaults[section][key]}
+        for section, keys in values.items()
+    }
+    return {section: keys for section, keys in changed.items() if keys}
+
+
 class _Loader(yaml.SafeLoader):
     """Scalars as in YAML 1.2: 3e-4 is a number, True is a boolean, `no` is a word."""
 

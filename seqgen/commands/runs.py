@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from seqgen.checkpoint import LoadedModel, RunFolder, load_model
-from seqgen.commands.settings import read_config
+from seqgen.commands.settings import Settings
 from seqgen.config import Config, load_config, override_keys, save_config
 from seqgen.errors import UserError
 from seqgen.files import atomic_path
+from seqgen.tokenizers import build_tokenizer
 
 RUNS = Path("runs")
 RUN_VARIABLE = "SEQGEN_RUN_DIR"  # tells the other processes of a run which folder it is
@@ -42,14 +43,14 @@ class Job:
     start: LoadedModel | None  # the run whose weights to begin with
 
 
-def begin(arguments: Sequence[str], *, resume: bool) -> Job:
+def begin(settings: Settings, *, resume: bool) -> Job:
     """Resolve a training command; nothing is written yet.
 
     Raises:
         UserError: the run exists and is not to be resumed, or the reverse, or a setting of a
             resumed or initialised run contradicts what it was made with.
     """
-    config, path, overrides = read_config(arguments)
+    config, path, overrides = settings
     if "LOCAL_RANK" in os.environ:  # started by the first process of the run
         if RUN_VARIABLE not in os.environ:
             raise UserError(
@@ -65,7 +66,7 @@ def begin(arguments: Sequence[str], *, resume: bool) -> Job:
         run = RunFolder(_new(config, path.stem))
     start = None if resume else _start(config)
     if start is not None:
-        config = _adopt(config, start, overrides)
+        config = _adopt(settings, start)
     config = config.model_copy(update={"run": config.run.model_copy(update={"dir": str(run.path)})})
     return Job(run, config, resume, start)
 
@@ -127,9 +128,10 @@ def _start(config: Config) -> LoadedModel | None:
     return None if config.train.init_from is None else load_model(Path(config.train.init_from))
 
 
-def _adopt(config: Config, start: LoadedModel, overrides: Sequence[str]) -> Config:
+def _adopt(settings: Settings, start: LoadedModel) -> Config:
     """Take sizes and tokenizer from the run to start from; refuse settings that contradict it."""
-    for key in sorted(override_keys(overrides)):
+    config = settings.config
+    for key in sorted(override_keys(settings.overrides)):
         section, _, name = key.partition(".")
         theirs = {"model": start.model.config, "tokenizer": start.tokenizer.config}.get(section)
         asked = getattr(getattr(config, section), name)
@@ -138,5 +140,11 @@ def _adopt(config: Config, start: LoadedModel, overrides: Sequence[str]) -> Conf
                 f"{key}={asked} contradicts {config.train.init_from}, which has "
                 f"{getattr(theirs, name)}: leave it out"
             )
+    if build_tokenizer(config.tokenizer, config.limits).suffixes != start.tokenizer.suffixes:
+        raise UserError(
+            f"{settings.name} is for other files (tokenizer.type={config.tokenizer.type}) than "
+            f"train.init_from={config.train.init_from} was trained on (tokenizer.type="
+            f"{start.tokenizer.config.type}): use a configuration for that type, or another run"
+        )
     model = start.model.config.model_copy(update={"dropout": config.model.dropout})
     return config.model_copy(update={"model": model, "tokenizer": start.tokenizer.config})

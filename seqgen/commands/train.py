@@ -12,7 +12,7 @@ import click
 @click.option("--resume", is_flag=True, help="Go on with a run exactly where it was.")
 @click.option("--device", help="cpu, cuda or cuda:1; found by itself if not given.")
 def train(arguments: tuple[str, ...], resume: bool, device: str | None) -> None:
-    """Train a model; with no CONFIG, the quickstart.
+    """Train a model. Without CONFIG: configs/quickstart.yaml, or configs/midi.yaml for other data.
 
     \b
     python cli.py train
@@ -20,24 +20,29 @@ def train(arguments: tuple[str, ...], resume: bool, device: str | None) -> None:
     python cli.py train configs/pop909.yaml data.source=FOLDER train.max_steps=2000
     python cli.py train --resume run.dir=runs/mine
     """
-    from seqgen.commands.settings import console, device_settings, read_config, say
+    from seqgen.commands.settings import (
+        console,
+        describe_settings,
+        device_settings,
+        read_config,
+        say,
+    )
 
-    arguments = (*arguments, *device_settings(device))
-    config, _, _ = read_config(arguments)  # a mistake is told before anything heavy is loaded
-    if config.train.devices not in (1, "auto"):
+    # A mistake is told before anything heavy is loaded.
+    settings = read_config((*arguments, *device_settings(device)))
+    if settings.config.train.devices not in (1, "auto"):
         # Processes that share cores must not spin while they wait; torch reads this when loaded.
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from seqgen.commands.runs import begin
     from seqgen.commands.training import execute
 
-    job = begin(arguments, resume=resume)
+    job = begin(settings, resume=resume)
     is_main = int(os.environ.get("LOCAL_RANK", "0")) == 0
     console.quiet = not is_main
+    say(f"configuration: {job.run.config}" if resume else describe_settings(settings))
     outcome = execute(job, show_progress=is_main and sys.stderr.isatty())
     if outcome.stopped and outcome.is_main:
         resume_arguments = shlex.join(["--resume", f"run.dir={job.run.path}"])
-        say(
-            f"stopped at step {outcome.step}; go on with: python cli.py train {resume_arguments}"
-        )
+        say(f"stopped at step {outcome.step}; go on with: python cli.py train {resume_arguments}")
     if outcome.stopped:
         raise click.exceptions.Exit(130)

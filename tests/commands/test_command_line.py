@@ -72,6 +72,7 @@ def test_training_reports_files_losses_and_count_models(place):
     folder, out = place
     for said in ("10 of 11 files", "skipped 1 files (1 unreadable)", "broken.mid", "order 5"):
         assert said in out
+    assert out.startswith("configuration: configs/midi.yaml; ")
     scores = json.loads((folder / "runs/a/validation.json").read_text())["scores"]
     assert [s["name"] for s in scores][-1] == "this model"
     assert len(scores) == 6
@@ -207,6 +208,8 @@ def test_cuda_trains_and_generates(place, precision):
         (["train", "--resume", "run.dir=runs/a", "model.d_model=32"], "resuming cannot", 1),
         (["train", "data.source=songs", "train.init_from=runs/a", "model.d_model=64"],
          "contradicts runs/a", 1),
+        (["train", "configs/text.yaml", "data.source=songs", "train.init_from=runs/a"],
+         "configs/text.yaml is for other files (tokenizer.type=bytes) than train.init_from=runs/a", 1),
         (["train", "--resme"], "No such option", 2),
         (["generate", "runs/none"], "no run runs/none", 1),
         (["generate", "--temperature", "-1"], "temperature", 1),
