@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
@@ -14,6 +15,7 @@ from seqgen.errors import UserError
 Share = Annotated[float, Field(ge=0, lt=1)]
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
+FALLING = ("cosine", "linear")  # schedules that have an end
 
 
 class Section(BaseModel):
@@ -110,7 +112,6 @@ class TrainConfig(Section):
     """How the weights are learned."""
 
     max_steps: PositiveInt = 1000
-    schedule_steps: PositiveInt | None = None  # length of the schedule, if max_steps ends earlier
     batch_size: PositiveInt = 8  # rows per step, over all devices and accumulated parts
     accumulate: PositiveInt = 1  # parts into which the rows of a step are cut
     context_length: Annotated[int, Field(ge=2)] = 512  # T: targets in one training window
@@ -120,6 +121,7 @@ class TrainConfig(Section):
     learning_rates: dict[str, Annotated[float, Field(ge=0)]] = {}  # by pattern of parameter name
     freeze: list[str] = []  # patterns of parameter names that do not learn
     schedule: Literal["cosine", "linear", "inverse-sqrt", "constant"] = "cosine"
+    schedule_steps: PositiveInt | list[PositiveInt] | None = None  # null: max_steps; schedule_ends
     warmup_steps: Annotated[int, Field(ge=0)] = 50
     final_learning_rate: Annotated[float, Field(ge=0, le=1)] = 0.0  # share of the peak at the end
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
@@ -140,6 +142,31 @@ class TrainConfig(Section):
     precision: str = "32-true"
     recompute: bool = False  # compute activations again in the backward pass: less memory, slower
     compile: bool = False  # torch.compile the stack: half a minute at first; no gain on CPUs
+
+    @property
+    def schedule_ends(self) -> list[int]:
+        """Steps at which `cosine` and `linear` have fallen to the final learning rate.
+
+        By default that is where training ends. With several ends, warm-up and decay begin again
+        after each but the last. A resumed run keeps its ends; where `max_steps` is raised beyond
+        the last of them, the new `max_steps` becomes one more, unless `schedule_steps` is given.
+        """
+        steps = self.schedule_steps or self.max_steps
+        return steps if isinstance(steps, list) else [steps]
+
+    @model_validator(mode="after")
+    def _schedule_reaches_the_end(self) -> "TrainConfig":
+        ends = self.schedule_ends
+        if any(a >= b for a, b in pairwise(ends)) or self.schedule_steps == []:
+            raise ValueError(f"schedule_steps {ends} must be steps in ascending order")
+        stops = self.schedule in FALLING and self.final_learning_rate == 0
+        if stops and ends[-1] < self.max_steps:
+            raise ValueError(
+                f"the learning rate is 0 from train.schedule_steps={ends[-1]} on, before "
+                f"train.max_steps={self.max_steps}: leave schedule_steps out, or set "
+                f"train.final_learning_rate (0.1 is a tenth of the peak)"
+            )
+        return self
 
 
 class Config(Section):

@@ -114,6 +114,24 @@ def test_settings_that_exclude_each_other_are_refused(overrides):
         load_config(None, overrides)
 
 
+def test_a_schedule_that_would_leave_nothing_to_learn_with_is_refused():
+    early = ["train.max_steps=900", "train.schedule_steps=300"]
+    with pytest.raises(UserError, match=r"learning rate is 0 from train.schedule_steps=300 on"):
+        load_config(None, early)
+    load_config(None, [*early, "train.final_learning_rate=0.1"])
+    load_config(None, [*early, "train.schedule=constant"])
+    for ends in ("[]", "[900,300]"):
+        with pytest.raises(UserError, match="ascending"):
+            load_config(None, [f"train.schedule_steps={ends}"])
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+@pytest.mark.parametrize("max_steps", [300, 30_000])
+def test_every_shipped_schedule_ends_with_training(path, max_steps):
+    config = load_config(path, [f"train.max_steps={max_steps}"])
+    assert config.train.schedule_ends == [max_steps]
+
+
 @pytest.mark.parametrize("text", ["- 1\n", "train: 3\n", "train: [1\n", "\tx"])
 def test_a_file_that_is_no_configuration_is_refused(tmp_path, text):
     path = tmp_path / "a.yaml"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from seqgen.checkpoint import LoadedModel, RunFolder, load_model
 from seqgen.commands.settings import Settings
-from seqgen.config import Config, load_config, override_keys, save_config
+from seqgen.config import Config, TrainConfig, load_config, override_keys, save_config
 from seqgen.errors import UserError
 from seqgen.files import atomic_path
 from seqgen.tokenizers import build_tokenizer
@@ -19,6 +19,8 @@ FREE_KEYS = frozenset(
     f"train.{key}"
     for key in [
         "max_steps",
+        "schedule_steps",
+        "final_learning_rate",
         "validate_every",
         "checkpoint_every",
         "log_every",
@@ -107,7 +109,13 @@ def _existing(config: Config, name: str) -> Path:
 
 def _resumed(run: RunFolder, overrides: Sequence[str]) -> Config:
     saved = load_config(run.config)
-    config = load_config(run.config, overrides)
+    if "train.schedule_steps" in override_keys(overrides):
+        config = load_config(run.config, overrides)
+    else:
+        config = load_config(run.config, [*overrides, "train.schedule_steps=null"])
+        steps = _schedule_steps(saved.train, max_steps=config.train.max_steps)
+        train = config.train.model_copy(update={"schedule_steps": steps})
+        config = config.model_copy(update={"train": train})
     for key in sorted(override_keys(overrides) - FREE_KEYS):
         section, _, name = key.partition(".")
         old = getattr(getattr(saved, section), name)
@@ -122,6 +130,16 @@ def _resumed(run: RunFolder, overrides: Sequence[str]) -> Config:
             f"nothing to resume: {run.path} has no checkpoint yet; delete the folder and train anew"
         )
     return config
+
+
+def _schedule_steps(saved: TrainConfig, *, max_steps: int) -> int | list[int] | None:
+    """Keep the schedule that a run has; steps beyond its end become one more cycle of it."""
+    ends = saved.schedule_ends
+    if max_steps == saved.max_steps:
+        return saved.schedule_steps
+    if saved.max_steps <= ends[-1] < max_steps:
+        return [*ends, max_steps]
+    return ends
 
 
 def _start(config: Config) -> LoadedModel | None:

@@ -19,6 +19,7 @@ from seqgen.checkpoint import load_model
 from seqgen.commands.prepare import prepare_and_report
 from seqgen.commands.runs import Job, create
 from seqgen.commands.settings import PROJECT, console, pick_device, say
+from seqgen.config import FALLING
 from seqgen.data.batches import held_out_pieces
 from seqgen.data.shards import PreparedData
 from seqgen.data.splits import VALIDATION
@@ -31,6 +32,7 @@ from seqgen.midi import open_midi
 from seqgen.rendering.piano_roll import piano_roll_image
 from seqgen.sampling import Sampling
 from seqgen.training.module import TrainingModule
+from seqgen.training.schedules import describe_schedule
 from seqgen.training.trainer import Outcome, train
 
 PACKAGES = ("torch", "pytorch-fast-transformers", "pytorch-lightning", "miditok", "numpy")
@@ -44,6 +46,7 @@ def execute(job: Job, *, show_progress: bool) -> Outcome:
         if not job.resume:
             _record(job, data)
     say(f"run folder: {job.run.path}")
+    _tell_schedule(job)
     start = time.perf_counter()
     outcome = train(
         job.run,
@@ -62,6 +65,18 @@ def execute(job: Job, *, show_progress: bool) -> Outcome:
         say(f"trained to step {outcome.step} in {seconds:.0f} s; model in {job.run.model}")
         _tell_scores(job, data, outcome)
     return outcome
+
+
+def _tell_schedule(job: Job) -> None:
+    """Say how the learning rate changes, and the alternative where a resumed run repeats it."""
+    train = job.config.train
+    say(describe_schedule(train))
+    if job.resume and train.schedule in FALLING and len(train.schedule_ends) > 1:
+        end = train.schedule_ends[-2]
+        say(
+            f"  (to go on at a constant rate after step {end:,} instead: "
+            f"train.schedule_steps={end} train.final_learning_rate=0.1, a tenth of the peak)"
+        )
 
 
 def _open_data(job: Job) -> PreparedData:

@@ -21,7 +21,7 @@ from seqgen.model.sequence_model import SequenceModel
 from seqgen.model.state import State
 from seqgen.training.feed import Rows
 from seqgen.training.optimizers import build_optimizer
-from seqgen.training.schedules import build_schedule
+from seqgen.training.schedules import schedule_of
 
 
 class TrainingModule(LightningModule):
@@ -100,14 +100,8 @@ class TrainingModule(LightningModule):
 
     def configure_optimizers(self) -> dict:
         """AdamW, and the schedule by step."""
-        c = self._config
-        optimizer = build_optimizer(self.model, c)
-        schedule = build_schedule(
-            c.schedule,
-            warmup_steps=c.warmup_steps,
-            total_steps=max(c.schedule_steps or 0, c.max_steps),
-            final=c.final_learning_rate,
-        )
+        optimizer = build_optimizer(self.model, self._config)
+        schedule = schedule_of(self._config)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
         return {
             "optimizer": optimizer,
@@ -151,9 +145,14 @@ class TrainingModule(LightningModule):
             self.model.stack.compile()
 
     def on_train_start(self) -> None:
-        """Start the clock; bring a resumed state to where the model is."""
+        """Start the clock; bring a resumed state to where the model is, and to its schedule."""
         for place, state in self._carried.items():
             self._carried[place] = state.to(self.device)
+        # A checkpoint holds the next step's learning rate by the schedule that it was saved with.
+        scheduler = self.lr_schedulers()
+        share = schedule_of(self._config)(scheduler.last_epoch)
+        for group, peak in zip(scheduler.optimizer.param_groups, scheduler.base_lrs, strict=True):
+            group["lr"] = peak * share
         self._restart_clock()
 
     def on_train_batch_start(self, rows: Rows, batch_index: int) -> None:

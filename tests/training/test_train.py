@@ -160,7 +160,12 @@ def test_a_loss_that_is_not_a_number_stops_with_step_files_and_advice(run_steps)
 
 def test_early_stopping_ends_a_run_that_no_longer_improves(run_steps):
     _, outcome = run_steps(
-        "a", max_steps=60, validate_every=1, early_stopping=2, learning_rate=1e-12
+        "a",
+        max_steps=60,
+        schedule_steps=None,
+        validate_every=1,
+        early_stopping=2,
+        learning_rate=1e-12,
     )
     assert outcome.step < 10
     assert not outcome.stopped
@@ -194,7 +199,7 @@ def test_frozen_parameters_stay_and_others_learn(run_steps):
 def test_the_curve_in_bfloat16_lies_on_the_one_in_float32(run_steps):
     losses = []
     for name, precision in (("exact", "32-true"), ("rough", "bf16-mixed")):
-        folder, _ = run_steps(name, max_steps=20, precision=precision)
+        folder, _ = run_steps(name, max_steps=20, schedule_steps=None, precision=precision)
         losses.append([line["loss"] for line in curve(folder) if "loss" in line])
     exact, rough = losses
     assert exact[-1] < exact[0] - 0.3
