@@ -56,6 +56,7 @@ def execute(job: Job, *, show_progress: bool) -> Outcome:
         seed=job.config.run.seed,
         kernel=job.config.attention.kernel,
         resume=job.resume,
+        start=job.start,
         draw_sample=_sample_drawer(job, data),
         tell=click.echo,  # through sys.stdout, where the progress bar makes room for it
         show_progress=show_progress,

@@ -131,7 +131,9 @@ class TrainingModule(LightningModule):
             self._carried[place] = State(*tensors)
 
     def on_fit_start(self) -> None:
-        """Choose the attention kernel, now that the device is known, and say which it is."""
+        """Choose the attention kernel, now that the device is known; say what will be trained."""
+        if self.trainer.is_global_zero:
+            self._tell(self._describe())
         if self.model.config.attention == "causal-linear":
             try:
                 self.model.use_kernel(self._kernel)
@@ -182,6 +184,23 @@ class TrainingModule(LightningModule):
             self._restart_clock()
         self._step_loss = torch.zeros(())
         self._sources = ()
+
+    def _describe(self) -> str:
+        """Say how large the model and a step are, and on what they are computed."""
+        model, config = self.model.config, self._config
+        parameters = list(self.model.parameters())
+        total = sum(p.numel() for p in parameters)
+        trained = sum(p.numel() for p in parameters if p.requires_grad)
+        frozen = f", {trained:,} of them trained" if trained < total else ""
+        device = f"{self.device.type} ({torch.get_num_threads()} threads)"
+        if self.trainer.world_size > 1:
+            device = f"{self.trainer.world_size} devices ({self.device.type})"
+        return (
+            f"model: {model.n_layers} layers of width {model.d_model}, {model.n_heads} heads, "
+            f"{model.attention} attention, {total:,} parameters{frozen}\n"
+            f"training: to step {config.max_steps:,}, {config.batch_size} rows of "
+            f"{config.context_length} tokens in each, on {device}, precision {config.precision}"
+        )
 
     def _restart_clock(self) -> None:
         self._tokens_since, self._waited_since, self._time_since = 0, 0.0, time.perf_counter()

@@ -10,15 +10,11 @@ from pathlib import Path
 
 import torch
 from pytorch_lightning import Trainer
-from pytorch_lightning.callbacks import (
-    EarlyStopping,
-    ModelCheckpoint,
-    RichModelSummary,
-)
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from seqgen.checkpoint import RunFolder, load_model, save_model
+from seqgen.checkpoint import LoadedModel, RunFolder, save_model
 from seqgen.config import ModelConfig, TrainConfig
 from seqgen.data.shards import PreparedData
 from seqgen.data.splits import VALIDATION
@@ -67,6 +63,7 @@ def train(
     seed: int,
     kernel: str = "auto",
     resume: bool = False,
+    start: LoadedModel | None = None,
     draw_sample: DrawSample | None = None,
     tell: Callable[[str], None] = lambda line: None,
     show_progress: bool = True,
@@ -81,6 +78,7 @@ def train(
         seed: of weights, batches and dropout.
         kernel: which attention kernel to use, as in `causal_linear_attention`.
         resume: go on from the run's last checkpoint, as if it had never stopped.
+        start: whose weights a new run starts from, with the same tokenizer; `train.init_from`.
         draw_sample: makes a picture of a generated piece at each validation.
         tell: receives a line of text now and then.
         show_progress: draw a progress bar.
@@ -91,7 +89,7 @@ def train(
     """
     _quiet()
     resumed_step = _checkpoint_step(run.last) if resume else None
-    model = _build_model(data, model_config, config, seed=seed, resume=resume)
+    model = _build_model(data, model_config, start, seed=seed)
     module = TrainingModule(
         model, config, seed=seed, count_units=data.tokenizer.units, kernel=kernel, tell=tell
     )
@@ -142,16 +140,14 @@ def _save_best(
 
 
 def _build_model(
-    data: PreparedData, model_config: ModelConfig, config: TrainConfig, *, seed: int, resume: bool
+    data: PreparedData, model_config: ModelConfig, start: LoadedModel | None, *, seed: int
 ) -> SequenceModel:
     torch.manual_seed(seed)
     model = SequenceModel(model_config, data.tokenizer.vocabulary)
-    if config.init_from is not None and not resume:  # a checkpoint holds its own weights
-        start = load_model(Path(config.init_from))
+    if start is not None:
         if start.tokenizer.fingerprint() != data.tokenizer.fingerprint():
             raise UserError(
-                f"train.init_from={config.init_from}: the data in {data.folder} has another "
-                f"tokenizer than that run"
+                f"train.init_from: the data in {data.folder} has another tokenizer than that run"
             )
         model.load_state_dict(start.model.state_dict(), strict=True)
     return model
@@ -169,7 +165,6 @@ def _library_callbacks(
     callbacks = [best] if held_out else []
     if held_out and config.early_stopping is not None:
         callbacks.append(EarlyStopping("validation_loss", patience=config.early_stopping))
-    callbacks.append(RichModelSummary(max_depth=2))
     return [*callbacks, StepBar(leave=True)] if show_progress else callbacks
 
 
@@ -202,6 +197,7 @@ def _build_trainer(
             ],
             default_root_dir=run.path,
             enable_progress_bar=show_progress,
+            enable_model_summary=False,  # the module says what it is
         )
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
@@ -245,6 +241,5 @@ def _quiet() -> None:
         ".*Checkpoint directory .* exists and is not empty.*",
         ".*isinstance.treespec, LeafSpec.*",
         ".*Total length of `list` across ranks is zero.*",  # nothing is held out
-        ".*is not supported by the model summary.*",
     ):
         warnings.filterwarnings("ignore", message=message)

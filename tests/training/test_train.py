@@ -37,9 +37,12 @@ def test_the_loss_falls_and_everything_is_left_behind(run_steps):
     assert math.isfinite(outcome.best_bits_per_unit)
     validations = [line["validation_loss"] for line in curve(folder) if "validation_loss" in line]
     assert outcome.best_loss == pytest.approx(min(validations))
-    assert lines[0].startswith("attention kernel: ")
-    assert len(lines) - 1 == len(validations) == 10
     loaded = load_model(folder.path)
+    parameters = sum(parameter.numel() for parameter in loaded.model.parameters())
+    assert lines[0].startswith("model: 1 layers of width 16, 2 heads, causal-linear attention, ")
+    assert f"{parameters:,} parameters\ntraining: to step 30, 4 rows of 24 tokens" in lines[0]
+    assert lines[1].startswith("attention kernel: ")
+    assert len(lines) - 2 == len(validations) == 10
     assert loaded.record["loss"] == outcome.best_loss
     assert (folder.checkpoints / "best.ckpt").exists()
     assert list((folder.path / "tensorboard").glob("events*"))
@@ -175,7 +178,7 @@ def test_fine_tuning_begins_with_the_other_runs_weights(run_steps):
     first, _ = run_steps("first")
     second, _ = run_steps(
         "second",
-        init_from=str(first.path),
+        start=load_model(first.path),
         learning_rate=1e-12,
         freeze=["embedding.*"],
         max_steps=1,
@@ -188,7 +191,10 @@ def test_fine_tuning_begins_with_the_other_runs_weights(run_steps):
 
 def test_frozen_parameters_stay_and_others_learn(run_steps):
     first, _ = run_steps("first")
-    second, _ = run_steps("second", init_from=str(first.path), freeze=["stack.layers.*"])
+    lines = []
+    start, freeze = load_model(first.path), ["stack.layers.*"]
+    second, _ = run_steps("second", start=start, freeze=freeze, tell=lines.append)
+    assert " of them trained" in lines[0]
     start = load_model(first.path).model.state_dict()
     end = load_model(second.path).model.state_dict()
     for name in start:
