@@ -27,6 +27,7 @@ from seqgen.vocabulary import Vocabulary
 
 FORMAT = 1
 WEIGHTS, RECORD, TOKENIZER = "model.safetensors", "model.json", "tokenizer"
+PREFIX = "model."  # of the model's weights in a checkpoint
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class LoadedModel:
     tokenizer: Tokenizer
     step: int
     record: dict
+    checkpoint: str = "best"  # or "last"
 
 
 class RunFolder:
@@ -78,13 +80,20 @@ def save_model(
         )
 
 
-def load_model(folder: Path, *, device: str | torch.device = "cpu") -> LoadedModel:
+def load_model(
+    folder: Path, *, device: str | torch.device = "cpu", checkpoint: str = "best"
+) -> LoadedModel:
     """Load a model folder, or the model folder of a run.
+
+    That is the model with the best validation loss; `checkpoint="last"` takes the weights of the
+    run's last checkpoint, which may be newer.
 
     Raises:
         UserError: nothing there, another format, or damaged, naming the file.
     """
     folder = Path(folder)
+    if checkpoint == "last":
+        return _load_last(folder, device)
     if (folder / "model").is_dir():
         folder = folder / "model"
     record = _read_record(folder)
@@ -118,6 +127,48 @@ def load_model(folder: Path, *, device: str | torch.device = "cpu") -> LoadedMod
         first = str(error).splitlines()[0]
         raise UserError(f"{folder} does not hold the model that {RECORD} says: {first}") from None
     return LoadedModel(model.to(device).eval(), tokenizer, record["step"], record)
+
+
+def describe_step(run: Path, loaded: LoadedModel) -> str:
+    """Say of which step a run's model is, and whether training has gone further."""
+    if loaded.checkpoint == "last":
+        return f"step {loaded.step:,}, the last"
+    last = _last_step(RunFolder(Path(run)))
+    if last is None or last <= loaded.step:
+        return f"step {loaded.step:,}"
+    best = "" if loaded.record.get("loss") is None else ", the best by validation loss"
+    return f"step {loaded.step:,} of {last:,}{best}; --checkpoint last takes the newest"
+
+
+def _load_last(run: Path, device: str | torch.device) -> LoadedModel:
+    """Put the weights of a run's last checkpoint into its model."""
+    loaded = load_model(run)
+    path = RunFolder(run).last
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        weights = {
+            name.removeprefix(PREFIX): value
+            for name, value in checkpoint["state_dict"].items()
+            if name.startswith(PREFIX)
+        }
+        loaded.model.load_state_dict(weights, strict=True)
+        step = checkpoint["global_step"]
+    except FileNotFoundError:
+        raise UserError(f"no last checkpoint {path}: use --checkpoint best") from None
+    except Exception as error:  # a damaged file can raise anything
+        raise UserError(
+            f"{path} is damaged ({type(error).__name__}): use --checkpoint best"
+        ) from None
+    record = {**loaded.record, "step": step, "loss": None}
+    return LoadedModel(loaded.model.to(device), loaded.tokenizer, step, record, "last")
+
+
+def _last_step(folder: RunFolder) -> int | None:
+    """Read the step of the last checkpoint, without its weights; None where it cannot be read."""
+    try:
+        return torch.load(folder.last, mmap=True, weights_only=True)["global_step"]
+    except Exception:  # a damaged file can raise anything
+        return None
 
 
 def read_metrics(path: Path) -> list[dict]:

@@ -6,7 +6,7 @@ import os
 import pytest
 import torch
 
-from seqgen.checkpoint import find_run, load_model, save_model
+from seqgen.checkpoint import describe_step, find_run, load_model, save_model
 from seqgen.config import LimitsConfig, ModelConfig, TokenizerConfig
 from seqgen.errors import UserError
 from seqgen.model.sequence_model import SequenceModel
@@ -50,6 +50,18 @@ def test_the_kind_of_attention_is_stored(saved):
     tokens = torch.randint(0, 100, (1, 9, 1))
     with torch.no_grad():
         assert not torch.allclose(loaded(tokens)[0], model.eval()(tokens)[0])
+
+
+def test_a_last_checkpoint_that_is_missing_or_damaged_is_named(saved):
+    run = saved[0].parent
+    assert describe_step(run, load_model(run)) == "step 7"
+    with pytest.raises(UserError, match=r"no last checkpoint .*last\.ckpt: use --checkpoint best"):
+        load_model(run, checkpoint="last")
+    (run / "checkpoints").mkdir()
+    (run / "checkpoints" / "last.ckpt").write_bytes(b"not a checkpoint")
+    assert describe_step(run, load_model(run)) == "step 7"
+    with pytest.raises(UserError, match=r"last\.ckpt is damaged .*: use --checkpoint best"):
+        load_model(run, checkpoint="last")
 
 
 def test_a_flipped_bit_is_noticed(saved):

@@ -1,7 +1,6 @@
 """`seqgen train`: from files to a run folder, with a table of what the loss means at the end."""
 
 import os
-import shlex
 import sys
 
 import click
@@ -41,8 +40,5 @@ def train(arguments: tuple[str, ...], resume: bool, device: str | None) -> None:
     console.quiet = not is_main
     say(f"configuration: {job.run.config}" if resume else describe_settings(settings))
     outcome = execute(job, show_progress=is_main and sys.stderr.isatty())
-    if outcome.stopped and outcome.is_main:
-        resume_arguments = shlex.join(["--resume", f"run.dir={job.run.path}"])
-        say(f"stopped at step {outcome.step}; go on with: python cli.py train {resume_arguments}")
     if outcome.stopped:
         raise click.exceptions.Exit(130)

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import shlex
 import subprocess
 import time
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from rich.table import Table
 
-from seqgen.checkpoint import load_model
+from seqgen.checkpoint import LoadedModel, describe_step, load_model
 from seqgen.commands.prepare import prepare_and_report
 from seqgen.commands.runs import Job, create
 from seqgen.commands.settings import PROJECT, console, pick_device, say
@@ -61,11 +62,25 @@ def execute(job: Job, *, show_progress: bool) -> Outcome:
         tell=click.echo,  # through sys.stdout, where the progress bar makes room for it
         show_progress=show_progress,
     )
-    if outcome.is_main and not outcome.stopped:
-        seconds = time.perf_counter() - start
-        say(f"trained to step {outcome.step} in {seconds:.0f} s; model in {job.run.model}")
-        _tell_scores(job, data, outcome)
+    if outcome.is_main:
+        loaded = load_model(job.run.path)
+        if outcome.stopped:
+            _tell_stopped(job.run.path, outcome, loaded)
+        else:
+            seconds = time.perf_counter() - start
+            said = describe_step(job.run.path, loaded)
+            say(f"trained to step {outcome.step:,} in {seconds:.0f} s")
+            say(f"model: {job.run.model} ({said})")
+            _tell_scores(job, data, outcome, loaded)
     return outcome
+
+
+def _tell_stopped(run: Path, outcome: Outcome, loaded: LoadedModel) -> None:
+    """Say how to go on, and which model there is to generate with until then."""
+    resume, generate = ["train", "--resume", f"run.dir={run}"], ["generate", str(run)]
+    said = describe_step(run, loaded)
+    say(f"stopped at step {outcome.step:,}; go on with: python cli.py {shlex.join(resume)}")
+    say(f"until then, generate with: python cli.py {shlex.join(generate)} ({said})")
 
 
 def _tell_schedule(job: Job) -> None:
@@ -147,7 +162,7 @@ def _sample_drawer(job: Job, data: PreparedData):
     return draw
 
 
-def _tell_scores(job: Job, data: PreparedData, outcome: Outcome) -> None:
+def _tell_scores(job: Job, data: PreparedData, outcome: Outcome, loaded: LoadedModel) -> None:
     """Print the model's loss beside count models on the same pieces, and keep both."""
     if not data.of_split(VALIDATION):
         say("no piece was held out, so there is no validation loss")
@@ -168,8 +183,7 @@ def _tell_scores(job: Job, data: PreparedData, outcome: Outcome) -> None:
     console.print(table)
     with console.status("scoring whole pieces"):
         device = "cpu" if job.config.train.accelerator == "cpu" else pick_device(None)
-        model = load_model(job.run.path, device=device).model
-        ranges = nats_by_position(model, data, pieces)
+        ranges = nats_by_position(loaded.model.to(device), data, pieces)
     console.print(_by_position(ranges))
     write_json(
         job.run.path / "validation.json",

@@ -9,7 +9,7 @@ import pytest
 import torch
 from curves import curve
 
-from seqgen.checkpoint import load_model
+from seqgen.checkpoint import describe_step, load_model
 from seqgen.config import ModelConfig
 from seqgen.errors import UserError
 from seqgen.training.metrics import JsonLinesLogger, read_metrics
@@ -135,6 +135,23 @@ def test_sigterm_stops_after_the_step_with_a_checkpoint(run_steps):
     assert outcome.step == 4
     assert torch.load(folder.last, weights_only=True)["global_step"] == 4
     assert [line["step"] for line in curve(folder) if "validation_loss" in line] == [3]
+
+
+def test_a_stopped_run_has_its_best_model_and_its_last(run_steps):
+    def tell(line):
+        if line.startswith("step 3"):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    folder, _ = run_steps("a", tell=tell)
+    best, last = (load_model(folder.path, checkpoint=name) for name in ("best", "last"))
+    assert (best.step, last.step) == (3, 4)
+    saved = {f"model.{name}": value for name, value in last.model.state_dict().items()}
+    assert_equal_weights(saved, weights(folder))
+    assert not last.model.training
+    assert describe_step(folder.path, best) == (
+        "step 3 of 4, the best by validation loss; --checkpoint last takes the newest"
+    )
+    assert describe_step(folder.path, last) == "step 4, the last"
 
 
 def test_accumulated_parts_equal_the_whole_batch(run_steps):
