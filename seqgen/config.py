@@ -217,17 +217,15 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
     values = _read_yaml(path) if path else {}
     for override in overrides:
         _apply(values, override)
-    return parse_config(values, name=str(path) if path else "configuration")
-
-
-def parse_config(values: dict, *, name: str) -> Config:
-    """Check a nested dictionary of settings; `name` says in errors where it came from."""
     try:
         return Config.model_validate(values)
     except ValidationError as error:
         # A key that takes several types fails once for each; the first says enough.
         by_key = {problem["loc"][:2]: _explain(problem) for problem in reversed(error.errors())}
-        raise UserError(f"{name}: " + "; ".join(reversed(by_key.values()))) from None
+        given = override_keys(overrides)
+        in_file = [key for key in by_key if len(key) == 2 and "{}.{}".format(*key) not in given]
+        name = f"{path}: " if path and (in_file or not given) else ""
+        raise UserError(name + "; ".join(reversed(by_key.values()))) from None
 
 
 def save_config(config: Config, path: Path) -> None:

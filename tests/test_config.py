@@ -140,6 +140,19 @@ def test_a_file_that_is_no_configuration_is_refused(tmp_path, text):
         load_config(path)
 
 
+def test_a_mistake_is_laid_to_the_file_only_if_it_is_there(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("train:\n  max_steps: 5\n")
+    for override in ("train.max_stepz=3", "train.batch_size=many", "model.n_heads=3"):
+        with pytest.raises(UserError) as caught:
+            load_config(path, [override])
+        assert "a.yaml" not in str(caught.value)
+    path.write_text("train:\n  max_steps: many\n")
+    for overrides in ([], ["train.batch_size=many"]):
+        with pytest.raises(UserError, match=r"^.*a\.yaml: train\.max_steps = 'many'"):
+            load_config(path, overrides)
+
+
 def test_each_wrong_key_is_named_once():
     with pytest.raises(UserError) as caught:
         load_config(None, ["train.devices=7.5", "train.max_steps=0"])

@@ -1,18 +1,16 @@
 """Which run folder a training command means, and with what configuration."""
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from seqgen.checkpoint import LoadedModel, RunFolder, load_model
-from seqgen.commands.settings import Settings
-from seqgen.config import Config, TrainConfig, load_config, override_keys, save_config
+from seqgen.commands.settings import RUNS, Settings
+from seqgen.config import Config, load_config, override_keys, save_config
 from seqgen.errors import UserError
 from seqgen.files import atomic_path
 from seqgen.tokenizers import build_tokenizer
 
-RUNS = Path("runs")
 RUN_VARIABLE = "SEQGEN_RUN_DIR"  # tells the other processes of a run which folder it is
 # What a resumed run may change without ceasing to be the same run.
 FREE_KEYS = frozenset(
@@ -52,7 +50,7 @@ def begin(settings: Settings, *, resume: bool) -> Job:
         UserError: the run exists and is not to be resumed, or the reverse, or a setting of a
             resumed or initialised run contradicts what it was made with.
     """
-    config, path, overrides = settings
+    config, path, _ = settings
     if "LOCAL_RANK" in os.environ:  # started by the first process of the run
         if RUN_VARIABLE not in os.environ:
             raise UserError(
@@ -62,8 +60,8 @@ def begin(settings: Settings, *, resume: bool) -> Job:
         config = load_config(run.config)
         return Job(run, config, resume, None if resume else _start(config))
     if resume:
-        run = RunFolder(_existing(config, path.stem))
-        config = _resumed(run, overrides)
+        run = RunFolder(path.parent)
+        config = _resumed(run, settings)
     else:
         run = RunFolder(_new(config, path.stem))
     start = None if resume else _start(config)
@@ -95,28 +93,9 @@ def _new(config: Config, name: str) -> Path:
     return path
 
 
-def _existing(config: Config, name: str) -> Path:
-    if config.run.dir is not None:
-        path = Path(config.run.dir)
-        if not (path / "config.yaml").is_file():
-            raise UserError(f"nothing to resume: {path} is not a run")
-        return path
-    found = [p.parent for p in RUNS.glob(f"{name}*/config.yaml")]
-    if not found:
-        raise UserError(f"nothing to resume: no run named {name} in {RUNS}/; name one by run.dir=…")
-    return max(found, key=lambda path: (path / "config.yaml").stat().st_mtime)
-
-
-def _resumed(run: RunFolder, overrides: Sequence[str]) -> Config:
-    saved = load_config(run.config)
-    if "train.schedule_steps" in override_keys(overrides):
-        config = load_config(run.config, overrides)
-    else:
-        config = load_config(run.config, [*overrides, "train.schedule_steps=null"])
-        steps = _schedule_steps(saved.train, max_steps=config.train.max_steps)
-        train = config.train.model_copy(update={"schedule_steps": steps})
-        config = config.model_copy(update={"train": train})
-    for key in sorted(override_keys(overrides) - FREE_KEYS):
+def _resumed(run: RunFolder, settings: Settings) -> Config:
+    saved, config = load_config(run.config), settings.config
+    for key in sorted(override_keys(settings.overrides) - FREE_KEYS):
         section, _, name = key.partition(".")
         old = getattr(getattr(saved, section), name)
         new = getattr(getattr(config, section), name)
@@ -130,16 +109,6 @@ def _resumed(run: RunFolder, overrides: Sequence[str]) -> Config:
             f"nothing to resume: {run.path} has no checkpoint yet; delete the folder and train anew"
         )
     return config
-
-
-def _schedule_steps(saved: TrainConfig, *, max_steps: int) -> int | list[int] | None:
-    """Keep the schedule that a run has; steps beyond its end become one more cycle of it."""
-    ends = saved.schedule_ends
-    if max_steps == saved.max_steps:
-        return saved.schedule_steps
-    if saved.max_steps <= ends[-1] < max_steps:
-        return [*ends, max_steps]
-    return ends
 
 
 def _start(config: Config) -> LoadedModel | None:

@@ -9,12 +9,13 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from seqgen.config import Config, beyond_defaults, load_config, override_keys
+from seqgen.config import Config, TrainConfig, beyond_defaults, load_config, override_keys
 from seqgen.errors import UserError
 from seqgen.files import readable
 
 PROJECT = Path(__file__).resolve().parents[2]
 CONFIGS = PROJECT / "configs"
+RUNS = Path("runs")
 # The one console: all text, table cells and titles included, is printed as it is. Styles are given
 # as rich's Text or style, never as markup, since a path may hold brackets or colons.
 console = Console(markup=False, emoji=False, highlight=False)
@@ -41,6 +42,28 @@ class Settings(NamedTuple):
 
 def read_config(arguments: Sequence[str]) -> Settings:
     """Resolve arguments, a configuration file and `key=value` settings, to a configuration."""
+    file, overrides = _read_arguments(arguments)
+    return Settings(load_config(file, overrides), file, overrides)
+
+
+def read_resumed(arguments: Sequence[str]) -> Settings:
+    """Resolve the arguments of `train --resume` to the configuration that the run goes on with.
+
+    The run is that of `run.dir`, or the newest one named after the configuration file.
+    """
+    file, overrides = _read_arguments(arguments)
+    places = [override for override in overrides if override.startswith("run.dir=")]
+    place = load_config(file, places).run.dir
+    path = _existing(place, file.stem) / "config.yaml"
+    if "train.schedule_steps" in override_keys(overrides):
+        return Settings(load_config(path, overrides), path, overrides)
+    config = load_config(path, [*overrides, "train.schedule_steps=null"])
+    steps = _schedule_steps(load_config(path).train, max_steps=config.train.max_steps)
+    train = config.train.model_copy(update={"schedule_steps": steps})
+    return Settings(config.model_copy(update={"train": train}), path, overrides)
+
+
+def _read_arguments(arguments: Sequence[str]) -> tuple[Path, list[str]]:
     files = [argument for argument in arguments if "=" not in argument]
     overrides = [argument for argument in arguments if "=" in argument]
     if len(files) > 1:
@@ -52,7 +75,7 @@ def read_config(arguments: Sequence[str]) -> Settings:
             known = ", ".join(sorted(p.name for p in CONFIGS.glob("*.yaml")))
             raise UserError(f"no configuration file {path} (configs/ has {known})")
         path = shipped
-    return Settings(load_config(path, overrides), path, overrides)
+    return path, overrides
 
 
 def _default_file(overrides: Sequence[str]) -> Path:
@@ -61,6 +84,28 @@ def _default_file(overrides: Sequence[str]) -> Path:
         return CONFIGS / "quickstart.yaml"
     is_text = "tokenizer.type=bytes" in overrides
     return CONFIGS / ("text.yaml" if is_text else "midi.yaml")
+
+
+def _existing(place: str | None, name: str) -> Path:
+    if place is not None:
+        path = Path(place)
+        if not (path / "config.yaml").is_file():
+            raise UserError(f"nothing to resume: {path} is not a run")
+        return path
+    found = [p.parent for p in RUNS.glob(f"{name}*/config.yaml")]
+    if not found:
+        raise UserError(f"nothing to resume: no run named {name} in {RUNS}/; name one by run.dir=…")
+    return max(found, key=lambda path: (path / "config.yaml").stat().st_mtime)
+
+
+def _schedule_steps(saved: TrainConfig, *, max_steps: int) -> int | list[int] | None:
+    """Keep the schedule that a run has; steps beyond its end become one more cycle of it."""
+    ends = saved.schedule_ends
+    if max_steps == saved.max_steps:
+        return saved.schedule_steps
+    if saved.max_steps <= ends[-1] < max_steps:
+        return [*ends, max_steps]
+    return ends
 
 
 def describe_settings(settings: Settings) -> str:

@@ -24,11 +24,13 @@ def train(arguments: tuple[str, ...], resume: bool, device: str | None) -> None:
         describe_settings,
         device_settings,
         read_config,
+        read_resumed,
         say,
     )
 
     # A mistake is told before anything heavy is loaded.
-    settings = read_config((*arguments, *device_settings(device)))
+    read = read_resumed if resume else read_config
+    settings = read((*arguments, *device_settings(device)))
     if settings.config.train.devices not in (1, "auto"):
         # Processes that share cores must not spin while they wait; torch reads this when loaded.
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")

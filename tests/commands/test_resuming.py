@@ -1,10 +1,13 @@
 """What a resumed run may change, and how its learning rate goes on."""
 
+import os
+from pathlib import Path
+
 import pytest
 
 from seqgen.checkpoint import RunFolder
 from seqgen.commands.runs import begin
-from seqgen.commands.settings import read_config
+from seqgen.commands.settings import read_resumed
 from seqgen.config import Config, load_config, save_config
 from seqgen.errors import UserError
 
@@ -18,7 +21,7 @@ def resume(tmp_path):
     save_config(load_config(None, ["train.max_steps=300"]), run.config)
 
     def go_on(*arguments) -> Config:
-        settings = read_config([f"run.dir={run.path}", *arguments])
+        settings = read_resumed([f"run.dir={run.path}", *arguments])
         config = begin(settings, resume=True).config
         save_config(config, run.config)
         return config
@@ -54,3 +57,23 @@ def test_a_rate_of_zero_is_not_held(resume):
 def test_what_would_make_it_another_run_is_refused(resume):
     with pytest.raises(UserError, match=r"train.learning_rate is 0\.001 in .*init_from"):
         resume("train.learning_rate=0.1")
+
+
+def test_only_the_runs_own_configuration_counts(resume):
+    """The quickstart, which names a run by default, has more steps than these."""
+    assert resume("train.schedule_steps=300").train.schedule_ends == [300]
+
+
+def test_the_newest_run_named_after_the_configuration_is_resumed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for seconds, name in ((1, "quickstart"), (3, "quickstart-2"), (5, "midi")):
+        path = tmp_path / "runs" / name / "config.yaml"
+        path.parent.mkdir(parents=True)
+        save_config(Config(), path)
+        os.utime(path, (seconds, seconds))
+    assert read_resumed([]).file == Path("runs/quickstart-2/config.yaml")
+    assert read_resumed(["configs/midi.yaml"]).file == Path("runs/midi/config.yaml")
+    with pytest.raises(UserError, match="no run named text"):
+        read_resumed(["configs/text.yaml"])
+    with pytest.raises(UserError, match="runs/other is not a run"):
+        read_resumed(["run.dir=runs/other"])
