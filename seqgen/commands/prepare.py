@@ -43,11 +43,13 @@ def prepare_and_report(config, tokenizer=None):
         numbers = ", ".join(f"{number:,} {what}" for what, number in counts.items())
         say(f"  {split}: {numbers}")
     if result.built and report["skipped"]:
-        _tell_skipped(report["skipped"], say, data.folder / REPORT)
+        _tell_skipped(report["skipped"], data.folder / REPORT)
     return data
 
 
-def _tell_skipped(skipped: list[dict], say, path) -> None:
+def _tell_skipped(skipped: list[dict], path) -> None:
+    from seqgen.commands.settings import say
+
     kinds = Counter(entry["kind"] for entry in skipped)
     parts = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common())
     say(f"skipped {len(skipped)} files ({parts}); all are listed in {path}")

@@ -53,15 +53,15 @@ def schedule_of(config: TrainConfig) -> Schedule:
 def describe_schedule(config: TrainConfig) -> str:
     """Say in a line how the learning rate changes from the first step to the last."""
     peak, final = config.learning_rate, config.learning_rate * config.final_learning_rate
-    parts = [f"learning rate: {peak:g}"]
+    said, then = f"learning rate: {peak:g}, ", ""
     if config.warmup_steps:
-        parts.append(f"after {config.warmup_steps:,} steps of warm-up")
+        said, then = f"learning rate: up to {peak:g} in {config.warmup_steps:,} steps, ", "then "
     if config.schedule == "constant":
-        return ", ".join([*parts, "then constant"])
+        return f"{said}{then}constant"
     if config.schedule == "inverse-sqrt":
-        return ", ".join([*parts, "then falling with the square root of the step"])
+        return f"{said}{then}falling with the square root of the step"
     first, *later = config.schedule_ends
-    parts.append(f"falling to {final:g} at step {first:,} ({config.schedule})")
+    parts = [f"{said}{then}falling to {final:g} at step {first:,} ({config.schedule})"]
     parts += [f"the same again until step {end:,}" for end in later]
     if config.schedule_ends[-1] < config.max_steps:
         parts.append(f"{final:g} from there on")

@@ -60,7 +60,12 @@ def test_commands_say_and_write_names_with_brackets(tmp_path, monkeypatch, capsy
     small = ["model.d_model=16", "model.n_layers=1", "model.n_heads=2", "train.context_length=32"]
     steps = ["train.max_steps=2", "train.sample_tokens=0", "train.accelerator=cpu"]
     out = command("train", "data.source=Songs [live]", f"run.dir={run}", *small, *steps)
-    for said in ("songs [live]-remi", "a [bold].mid: ", f"run folder: {run}", f"in {run}/model"):
+    for said in (
+        "songs [live]-remi",
+        "a [bold].mid: ",
+        f"run folder: {run}",
+        f"model: {run}/model (",
+    ):
         assert said.lower() in out.lower()
     out = command("generate", run, "--samples", "1", "--max-tokens", "40", "-o", "o [/b]")
     assert f"{run} (" in out

@@ -60,8 +60,8 @@ def test_by_default_the_schedule_ends_where_training_ends(max_steps):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({}, "0.001, after 50 steps of warm-up, falling to 0 at step 1,000 (cosine)"),
-        ({"schedule": "constant", "warmup_steps": 0}, "0.001, then constant"),
+        ({}, "up to 0.001 in 50 steps, then falling to 0 at step 1,000 (cosine)"),
+        ({"schedule": "constant", "warmup_steps": 0}, "learning rate: 0.001, constant"),
         ({"schedule": "inverse-sqrt"}, "falling with the square root of the step"),
         ({"schedule_steps": [500, 1000]}, "at step 500 (cosine), the same again until step 1,000"),
         (
