@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -49,12 +50,14 @@ def read_config(arguments: Sequence[str]) -> Settings:
 def read_resumed(arguments: Sequence[str]) -> Settings:
     """Resolve the arguments of `train --resume` to the configuration that the run goes on with.
 
-    The run is that of `run.dir`, or the newest one named after the configuration file.
+    The run is that of `run.dir`, or the newest one named after the configuration file, if one is
+    given, or the newest of all.
     """
     file, overrides = _read_arguments(arguments)
     places = [override for override in overrides if override.startswith("run.dir=")]
     place = load_config(file, places).run.dir
-    path = _existing(place, file.stem) / "config.yaml"
+    is_named = len(overrides) < len(arguments)
+    path = _existing(place, file.stem if is_named else None) / "config.yaml"
     if "train.schedule_steps" in override_keys(overrides):
         return Settings(load_config(path, overrides), path, overrides)
     config = load_config(path, [*overrides, "train.schedule_steps=null"])
@@ -86,16 +89,18 @@ def _default_file(overrides: Sequence[str]) -> Path:
     return CONFIGS / ("text.yaml" if is_text else "midi.yaml")
 
 
-def _existing(place: str | None, name: str) -> Path:
+def _existing(place: str | None, name: str | None) -> Path:
     if place is not None:
         path = Path(place)
         if not (path / "config.yaml").is_file():
             raise UserError(f"nothing to resume: {path} is not a run")
         return path
-    found = [p.parent for p in RUNS.glob(f"{name}*/config.yaml")]
+    called = re.compile(r".*" if name is None else rf"{re.escape(name)}(-\d+)?")
+    found = [path for path in RUNS.glob("*/config.yaml") if called.fullmatch(path.parent.name)]
     if not found:
-        raise UserError(f"nothing to resume: no run named {name} in {RUNS}/; name one by run.dir=…")
-    return max(found, key=lambda path: (path / "config.yaml").stat().st_mtime)
+        runs = "run" if name is None else f"run named {name}"
+        raise UserError(f"nothing to resume: no {runs} in {RUNS}/; name one by run.dir=…")
+    return max(found, key=lambda path: path.stat().st_mtime).parent
 
 
 def _schedule_steps(saved: TrainConfig, *, max_steps: int) -> int | list[int] | None:

@@ -8,8 +8,8 @@ import click
 
 @click.command()
 @click.argument("arguments", nargs=-1, metavar="[CONFIG] [KEY=VALUE]...")
-@click.option("--resume", is_flag=True, help="Go on with a run exactly where it was.")
-@click.option("--device", help="cpu, cuda or cuda:1; found by itself if not given.")
+@click.option("--resume", is_flag=True, help="Continue a run exactly: run.dir, or the newest.")
+@click.option("--device", help="cpu, cuda or cuda:1 [cuda if available].")
 def train(arguments: tuple[str, ...], resume: bool, device: str | None) -> None:
     """Train a model. Without CONFIG: configs/quickstart.yaml, or configs/midi.yaml for other data.
 

@@ -64,15 +64,19 @@ def test_only_the_runs_own_configuration_counts(resume):
     assert resume("train.schedule_steps=300").train.schedule_ends == [300]
 
 
-def test_the_newest_run_named_after_the_configuration_is_resumed(tmp_path, monkeypatch):
+def test_the_newest_run_is_resumed_or_the_newest_of_a_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for seconds, name in ((1, "quickstart"), (3, "quickstart-2"), (5, "midi")):
+    with pytest.raises(UserError, match="nothing to resume: no run in runs/"):
+        read_resumed([])
+    names = ["quickstart", "quickstart-2", "quickstart-softmax", "midi"]
+    for seconds, name in enumerate(names):
         path = tmp_path / "runs" / name / "config.yaml"
         path.parent.mkdir(parents=True)
         save_config(Config(), path)
         os.utime(path, (seconds, seconds))
-    assert read_resumed([]).file == Path("runs/quickstart-2/config.yaml")
-    assert read_resumed(["configs/midi.yaml"]).file == Path("runs/midi/config.yaml")
+    assert read_resumed([]).file == Path("runs/midi/config.yaml")
+    named = read_resumed(["configs/quickstart.yaml", "train.log_every=3"])
+    assert named.file == Path("runs/quickstart-2/config.yaml")
     with pytest.raises(UserError, match="no run named text"):
         read_resumed(["configs/text.yaml"])
     with pytest.raises(UserError, match="runs/other is not a run"):
