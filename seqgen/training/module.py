@@ -192,7 +192,7 @@ class TrainingModule(LightningModule):
         total = sum(p.numel() for p in parameters)
         trained = sum(p.numel() for p in parameters if p.requires_grad)
         frozen = f", {trained:,} of them trained" if trained < total else ""
-        device = f"{self.device.type} ({torch.get_num_threads()} threads)"
+        device = f"{self.device.type} (threads: {torch.get_num_threads()})"
         if self.trainer.world_size > 1:
             device = f"{self.trainer.world_size} devices ({self.device.type})"
         return (
