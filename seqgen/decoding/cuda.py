@@ -176,6 +176,8 @@ class GraphPool(Pool):
         self, key: Hashable, work: Callable[[Tensor, Tensor], Any], slots: Tensor, tokens: Tensor
     ) -> Any:
         """Do `work` on slots [B] and tokens [B, F]; the third time on, by replay alone."""
+        if not len(slots):  # no kernel would be launched, and a graph must hold one
+            return work(slots, tokens)
         if key not in self._recordings:
             self._recordings[key] = None
             if len(self._recordings) > MAX_GRAPHS:

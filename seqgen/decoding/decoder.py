@@ -92,7 +92,7 @@ class Decoder(ABC):
         Returns:
             Logits after each row's last token, and the state there. Pads enter no state.
         """
-        if self._rounded is None:
+        if self._rounded is None or not len(tokens):
             return self.recurrent.prefill(tokens, lengths, state)
         with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16):
             logits, after = prefill(

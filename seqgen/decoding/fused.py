@@ -142,6 +142,8 @@ class TorchPool(SumsPool):
         On a CPU, ValueError for positions beyond the learned ones. A GPU would have to be waited
         for, so there the caller sees to it, and others get the last one.
         """
+        if not len(slots):
+            return self.S.new_empty(0, sum(self._sizes)).split(self._sizes, dim=-1)
         active = self._active(slots)
         x = self.run_layers(self._embed(tokens, active), active)
         return self.network.heads(normalize(x, self.network.norm)).split(self._sizes, dim=-1)

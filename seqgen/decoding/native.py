@@ -109,7 +109,7 @@ class NativePool(SumsPool):
         self._decoder, self._threads = decoder, threads
         self._sizes, self._eos = decoder.vocabulary.sizes, decoder.vocabulary.eos_id
         self._logits = torch.empty(n_slots, sum(self._sizes))
-        size = torch.ops.seqgen.scratch_bytes(decoder.shape, n_slots, threads)
+        size = torch.ops.seqgen.scratch_bytes(decoder.shape, max(n_slots, 1), threads)
         self._scratch = torch.empty(size, dtype=torch.uint8)
 
     def advance(self, slots: Tensor, tokens: Tensor) -> Logits:

@@ -29,7 +29,7 @@ class ReferencePool(Pool):
         self._model = model
         self._states: list[State | None] = [None] * n_slots
         self._together: list[int] = []  # slots whose newest state is a row of `_joined`
-        self._joined: State | None = None
+        self._joined = model.initial_state(0)
 
     def write(self, slots: Tensor, state: State) -> None:
         """Put the rows of `state` into slots [B]."""
@@ -40,6 +40,8 @@ class ReferencePool(Pool):
     def read(self, slots: Tensor) -> State:
         """Copy the states of slots [B] out."""
         self._part()
+        if not len(slots):
+            return self._model.initial_state(0)
         return State.join([self._states[slot] for slot in slots.tolist()])
 
     def advance(self, slots: Tensor, tokens: Tensor) -> Logits:

@@ -87,6 +87,8 @@ class RecurrentModel:
         Returns:
             Logits [B, N_f], one tensor per field, and the new state.
         """
+        if not len(tokens):
+            return self._no_logits(), state
         tokens, positions = tokens.unsqueeze(1), state.position.unsqueeze(1)
         origins = self._parallel.positions.origins(tokens, positions, state.origin)
         x, recent = self._parallel.embed(tokens, positions, state.recent, origins=origins)
@@ -113,4 +115,10 @@ class RecurrentModel:
         Returns:
             Logits [B, N_f] for the token after each prompt, one tensor per field, and the state.
         """
+        if not len(tokens):
+            return self._no_logits(), self.initial_state(0)
         return prefill(self._parallel, tokens, lengths, state, window=self.window)
+
+    def _no_logits(self) -> tuple[Tensor, ...]:
+        """Logits [0, N_f] of no rows: the library's layers cannot be run on none."""
+        return tuple(torch.empty(0, size, device=self.device) for size in self.vocabulary.sizes)
