@@ -56,7 +56,7 @@ class NativeDecoder(Decoder):
         if reason:
             raise UserError(f"the native decoder cannot be used: {reason}")
         super().__init__(model, weights, **choices)
-        self.shape = _describe(model, weights, self.recurrent.window)
+        self.shape = _describe(model, weights, self.window)
         self.packed = _pack_model(model, weights)
         # By rows and threads of torch: threads of a step, or 0 for PyTorch's matrices.
         self._choices: dict[tuple[int, int], int] = {}

@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
-from seqgen.decoding.decoder import Decoder, Logits
+from seqgen.decoding.decoder import Decoder
 from seqgen.decoding.pool import Pool
-from seqgen.model.recurrent_model import RecurrentModel
+from seqgen.model.recurrent_model import Logits, RecurrentModel
 from seqgen.model.state import State
 
 
@@ -15,11 +15,9 @@ class ReferenceDecoder(Decoder):
 
     def open(self, n_slots: int) -> "ReferencePool":
         """Make room for the states of `n_slots` streams."""
-        return ReferencePool(self.recurrent, n_slots)
+        return ReferencePool(self, n_slots)
 
-    def step(self, tokens: Tensor, state: State) -> tuple[Logits, State]:
-        """Take tokens [B, F] and a state, which is not changed."""
-        return self.recurrent.step(tokens, state)
+    step = RecurrentModel.step
 
 
 class ReferencePool(Pool):

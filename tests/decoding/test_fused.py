@@ -12,6 +12,7 @@ from seqgen.decoding.fused import TorchDecoder
 from seqgen.decoding.linear import prepare, quantize_rows
 from seqgen.decoding.matrices import Matrix
 from seqgen.errors import UserError
+from seqgen.model.recurrent_model import RecurrentModel
 from seqgen.model.state import State
 
 T = 12
@@ -178,7 +179,7 @@ def distances(model, weights):
     pools = [d.open(1) for d in (ReferenceDecoder(model), TorchDecoder(model, weights))]
     slot = torch.tensor([0])
     for pool in pools:
-        pool.write(slot, model.recurrent().initial_state(1))
+        pool.write(slot, RecurrentModel(model).initial_state(1))
     both = [torch.cat([pool.advance(slot, t[None])[0] for t in tokens]) for pool in pools]
     agreement = (both[0].argmax(-1) == both[1].argmax(-1)).float().mean()
     return float((both[0] - both[1]).abs().max() / both[0].abs().max()), float(agreement)
@@ -273,6 +274,6 @@ def test_a_model_in_bfloat16_is_read_as_the_reference_reads_it(model, plain_voca
     tokens = random_tokens(plain_vocabulary, 1, T)
     pools = [d.open(1) for d in (ReferenceDecoder(model), TorchDecoder(model))]
     for pool in pools:
-        pool.write(torch.tensor([0]), model.recurrent().initial_state(1))
+        pool.write(torch.tensor([0]), RecurrentModel(model).initial_state(1))
     expected, logits = (follow(pool, [0], tokens) for pool in pools)
     torch.testing.assert_close(logits, expected, atol=1e-5, rtol=0)
