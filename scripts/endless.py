@@ -70,7 +70,7 @@ def main() -> None:
     trained = config.train.context_length
     pieces, stream = held_out(data, n_tokens=TIMES * trained + 1)
     ways = all_ways(arguments.windows or [trained])
-    console, results = Console(), {}
+    console, results = Console(markup=False, emoji=False, highlight=False), {}
     for run in arguments.runs:
         loaded = load_model(run)
         if loaded.tokenizer.fingerprint() != data.index["tokenizer"]:

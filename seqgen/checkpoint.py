@@ -10,6 +10,7 @@ runs/<name>/model/             model.safetensors, model.json, tokenizer/: everyt
 """
 
 import json
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from seqgen.vocabulary import Vocabulary
 FORMAT = 2  # of run.json and of model folders; raise it when an older one cannot be read any more
 WEIGHTS, RECORD, TOKENIZER = "model.safetensors", "model.json", "tokenizer"
 COPY_AGAIN = "copy the model folder again, or train a new run"
+PREFIX = "model."  # of the model's weights in a checkpoint
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class LoadedModel:
     tokenizer: Tokenizer
     step: int
     record: dict
+    checkpoint: str = "best"  # or "last"
 
 
 class RunFolder:
@@ -76,13 +79,20 @@ def save_model(
         write_record(temporary / RECORD, record, format=FORMAT)
 
 
-def load_model(folder: Path, *, device: str | torch.device = "cpu") -> LoadedModel:
+def load_model(
+    folder: Path, *, device: str | torch.device = "cpu", checkpoint: str = "best"
+) -> LoadedModel:
     """Load a model folder, or the model folder of a run.
+
+    That is the model with the best validation loss; `checkpoint="last"` takes the weights of the
+    run's last checkpoint, which may be newer.
 
     Raises:
         UserError: nothing there, another format, or damaged, naming the file.
     """
     folder = Path(folder)
+    if checkpoint == "last":
+        return _load_last(folder, device)
     if (folder / "model").is_dir():
         folder = folder / "model"
     record = _read_record(folder)
@@ -109,12 +119,7 @@ def _load(folder: Path, record: dict, device: str | torch.device) -> LoadedModel
     except (OSError, SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
         first = str(error).splitlines()[0]
         raise UserError(f"{folder} does not hold the model that {RECORD} says: {first}") from None
-    for name, value in model.state_dict().items():
-        if not value.isfinite().all():
-            raise UserError(
-                f"{folder / WEIGHTS} holds numbers that are not finite, in {name}: use another "
-                f"run, or train again with a lower train.learning_rate"
-            )
+    _check_finite(model, folder / WEIGHTS)
     return LoadedModel(model.to(device).eval(), tokenizer, record["step"], record)
 
 
@@ -125,6 +130,71 @@ def read_run(run: RunFolder) -> dict:
         UserError: it is not there, damaged, or of another format.
     """
     return read_record(run.record, format=FORMAT, way_out="copy it again, or begin a new run")
+
+
+def read_checkpoint(path: Path, *, way_out: str) -> dict:
+    """Read a checkpoint onto the CPU.
+
+    Raises:
+        UserError: it is not there or damaged; the message ends in `way_out`.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:  # torch.load does not look at the checksums in it
+            if archive.testzip() is not None:
+                raise ValueError("its checksum does not match")
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"no checkpoint {path}: {way_out}") from None
+    except Exception as error:  # a damaged file can raise anything
+        raise UserError(f"{path} is damaged ({error}): {way_out}") from None
+
+
+def describe_step(run: Path, loaded: LoadedModel) -> str:
+    """Say of which step a run's model is, and whether training has gone further."""
+    if loaded.checkpoint == "last":
+        return f"step {loaded.step:,}, the last"
+    last = _last_step(RunFolder(Path(run)))
+    if last is None or last <= loaded.step:
+        return f"step {loaded.step:,}"
+    best = "" if loaded.record.get("loss") is None else ", the best by validation loss"
+    return f"step {loaded.step:,} of {last:,}{best}; --checkpoint last takes the newest"
+
+
+def _load_last(run: Path, device: str | torch.device) -> LoadedModel:
+    """Put the weights of a run's last checkpoint into its model."""
+    loaded = load_model(run)
+    path = RunFolder(run).last
+    checkpoint = read_checkpoint(path, way_out="use --checkpoint best")
+    weights = {
+        name.removeprefix(PREFIX): value
+        for name, value in checkpoint["state_dict"].items()
+        if name.startswith(PREFIX)
+    }
+    try:
+        loaded.model.load_state_dict(weights, strict=True)
+    except RuntimeError:
+        raise UserError(f"{path} is of another model than {run}: use --checkpoint best") from None
+    _check_finite(loaded.model, path)
+    step = checkpoint["global_step"]
+    record = {**loaded.record, "step": step, "loss": None}
+    return LoadedModel(loaded.model.to(device), loaded.tokenizer, step, record, "last")
+
+
+def _check_finite(model: SequenceModel, path: Path) -> None:
+    for name, value in model.state_dict().items():
+        if not value.isfinite().all():
+            raise UserError(
+                f"{path} holds numbers that are not finite, in {name}: use another run, or train "
+                f"again with a lower train.learning_rate"
+            )
+
+
+def _last_step(folder: RunFolder) -> int | None:
+    """Read the step of the last checkpoint, without its weights; None where it cannot be read."""
+    try:
+        return torch.load(folder.last, mmap=True, weights_only=True)["global_step"]
+    except Exception:  # a damaged file can raise anything
+        return None
 
 
 def read_metrics(path: Path) -> list[dict]:

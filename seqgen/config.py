@@ -3,8 +3,9 @@
 import difflib
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -14,12 +15,13 @@ from seqgen.errors import UserError
 Share = Annotated[float, Field(ge=0, lt=1)]
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
+FALLING = ("cosine", "linear")  # schedules that have an end
 
 
 class Section(BaseModel):
-    """A frozen group of settings that refuses unknown keys and wrong types."""
+    """A frozen group of settings that refuses unknown keys, wrong types, NaN and infinity."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class RunConfig(Section):
@@ -110,7 +112,6 @@ class TrainConfig(Section):
     """How the weights are learned."""
 
     max_steps: PositiveInt = 1000
-    schedule_steps: PositiveInt | None = None  # length of the schedule, if max_steps ends earlier
     batch_size: PositiveInt = 8  # rows per step, over all devices and accumulated parts
     accumulate: PositiveInt = 1  # parts into which the rows of a step are cut
     context_length: Annotated[int, Field(ge=2)] = 512  # T: targets in one training window
@@ -120,6 +121,7 @@ class TrainConfig(Section):
     learning_rates: dict[str, Annotated[float, Field(ge=0)]] = {}  # by pattern of parameter name
     freeze: list[str] = []  # patterns of parameter names that do not learn
     schedule: Literal["cosine", "linear", "inverse-sqrt", "constant"] = "cosine"
+    schedule_steps: PositiveInt | list[PositiveInt] | None = None  # null: max_steps; schedule_ends
     warmup_steps: Annotated[int, Field(ge=0)] = 50
     final_learning_rate: Annotated[float, Field(ge=0, le=1)] = 0.0  # share of the peak at the end
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
@@ -140,6 +142,31 @@ class TrainConfig(Section):
     precision: str = "32-true"
     recompute: bool = False  # compute activations again in the backward pass: less memory, slower
     compile: bool = False  # torch.compile the stack: half a minute at first; no gain on CPUs
+
+    @property
+    def schedule_ends(self) -> list[int]:
+        """Steps at which `cosine` and `linear` have fallen to the final learning rate.
+
+        By default that is where training ends. With several ends, warm-up and decay begin again
+        after each but the last. A resumed run keeps its ends; where `max_steps` is raised beyond
+        the last of them, the new `max_steps` becomes one more, unless `schedule_steps` is given.
+        """
+        steps = self.schedule_steps or self.max_steps
+        return steps if isinstance(steps, list) else [steps]
+
+    @model_validator(mode="after")
+    def _schedule_reaches_the_end(self) -> "TrainConfig":
+        ends = self.schedule_ends
+        if any(a >= b for a, b in pairwise(ends)) or self.schedule_steps == []:
+            raise ValueError(f"schedule_steps {ends} must be steps in ascending order")
+        stops = self.schedule in FALLING and self.final_learning_rate == 0
+        if stops and ends[-1] < self.max_steps:
+            raise ValueError(
+                f"the learning rate is 0 from train.schedule_steps={ends[-1]} on, before "
+                f"train.max_steps={self.max_steps}: leave schedule_steps out, or set "
+                f"train.final_learning_rate (0.1 is a tenth of the peak)"
+            )
+        return self
 
 
 class Config(Section):
@@ -190,17 +217,15 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
     values = _read_yaml(path) if path else {}
     for override in overrides:
         _apply(values, override)
-    return parse_config(values, name=str(path) if path else "configuration")
-
-
-def parse_config(values: dict, *, name: str) -> Config:
-    """Check a nested dictionary of settings; `name` says in errors where it came from."""
     try:
         return Config.model_validate(values)
     except ValidationError as error:
         # A key that takes several types fails once for each; the first says enough.
         by_key = {problem["loc"][:2]: _explain(problem) for problem in reversed(error.errors())}
-        raise UserError(f"{name}: " + "; ".join(reversed(by_key.values()))) from None
+        given = override_keys(overrides)
+        in_file = [key for key in by_key if len(key) == 2 and "{}.{}".format(*key) not in given]
+        name = f"{path}: " if path and (in_file or not given) else ""
+        raise UserError(name + "; ".join(reversed(by_key.values()))) from None
 
 
 def save_config(config: Config, path: Path) -> None:
@@ -213,18 +238,29 @@ def override_keys(overrides: Sequence[str]) -> set[str]:
     return {override.partition("=")[0] for override in overrides}
 
 
+def beyond_defaults(config: Config) -> dict[str, dict]:
+    """Return what a configuration sets beyond the defaults, by section and key."""
+    values, defaults = config.model_dump(), Config().model_dump()
+    changed = {
+        section: {key: value for key, value in keys.items() if value != defaults[section][key]}
+        for section, keys in values.items()
+    }
+    return {section: keys for section, keys in changed.items() if keys}
+
+
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2's idea of scalars: 3e-4 is a number, `no` is a word."""
+    """Scalars as in YAML 1.2: 3e-4 is a number, True is a boolean, `no` is a word."""
 
 
 _Loader.yaml_implicit_resolvers = {}
 for _tag, _pattern, _first in (
-    ("tag:yaml.org,2002:bool", r"^(?:true|false)$", "tf"),
-    ("tag:yaml.org,2002:null", r"^(?:null|~|)$", ["n", "~", ""]),
+    ("tag:yaml.org,2002:bool", r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF"),
+    ("tag:yaml.org,2002:null", r"^(?:null|Null|NULL|~|)$", ["n", "N", "~", ""]),
     ("tag:yaml.org,2002:int", r"^[-+]?[0-9][0-9_]*$", "-+0123456789"),
     (
         "tag:yaml.org,2002:float",
-        r"^[-+]?(?:[0-9][0-9_]*\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?$",
+        r"^(?:[-+]?(?:[0-9][0-9_]*\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$",
         "-+.0123456789",
     ),
 ):
@@ -251,7 +287,7 @@ def _apply(values: dict, override: str) -> None:
     if not equals or not dot or not name:
         raise UserError(f"{override!r} is not of the form section.key=value (train.max_steps=200)")
     try:
-        value = text if _is_text(section, name) else yaml.load(text, Loader=_Loader)
+        value = _read_value(section, name, text)
     except yaml.YAMLError:
         raise UserError(f"{key}: cannot read the value {text!r}") from None
     group = values.setdefault(section, {})
@@ -260,12 +296,20 @@ def _apply(values: dict, override: str) -> None:
     group[name] = value
 
 
-def _is_text(section: str, name: str) -> bool:
-    """Whether a key takes words, which are then taken as they are: a path may look like YAML."""
-    if section not in Config.model_fields:
-        return False
-    field = Config.model_fields[section].annotation.model_fields.get(name)
-    return field is not None and field.annotation in (str, str | None)
+def _read_value(section: str, name: str, text: str) -> object:
+    """Read a value as YAML; a text key takes it as it is, since a path may look like YAML."""
+    annotation = _annotation((section, name))
+    if annotation is str or (annotation == str | None and text != "null"):
+        return text
+    return yaml.load(text, Loader=_Loader)
+
+
+def _annotation(location: Sequence) -> object:
+    """Return the type of the key at (section, name, …); None where there is no such key."""
+    if len(location) < 2 or location[0] not in Config.model_fields:
+        return None
+    field = Config.model_fields[location[0]].annotation.model_fields.get(location[1])
+    return None if field is None else field.annotation
 
 
 def _explain(problem: dict) -> str:
@@ -277,6 +321,10 @@ def _explain(problem: dict) -> str:
         return f"{key} is not a known key; {hint}"
     message = problem["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
+    if problem["type"] == "bool_type":
+        message += " (true or false)"
+    if type(None) in get_args(_annotation(problem["loc"])):
+        message += ", or null"
     if isinstance(problem["input"], dict):
         return f"{key}: {message}" if key else message
     return f"{key} = {problem['input']!r}: {message}"

@@ -54,6 +54,53 @@ def floor(name: str) -> int:
     return next(i for i, rooms in enumerate(FLOORS) if name in rooms)
 
 
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(
+        ".__init__"
+    )
+
+
+def import_graph() -> dict[str, set[str]]:
+    """Which files of the package each one imports, those under TYPE_CHECKING included."""
+    files = {module_name(path): path for path in modules()}
+    graph = {name: set() for name in files}
+    for name, path in files.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                graph[name] |= {alias.name for alias in node.names} & files.keys()
+            elif isinstance(node, ast.ImportFrom):
+                whole = {f"{node.module}.{alias.name}" for alias in node.names}
+                # `from package import file` needs the file; all else needs what it is taken from.
+                graph[name] |= whole & files.keys()
+                if whole - files.keys() and node.module in files:
+                    graph[name].add(node.module)
+    return graph
+
+
+def circles(graph: dict[str, set[str]]) -> list[set[str]]:
+    """Sets of files from each of which imports lead to all the others, and back."""
+
+    def reachable(start):
+        seen, new = set(), {start}
+        while new:
+            new = {b for a in new for b in graph[a]} - seen
+            seen |= new
+        return seen
+
+    after = {name: reachable(name) for name in graph}
+    found = {frozenset(b for b in after[a] if a in after[b]) for a in graph if a in after[a]}
+    return [set(circle) for circle in found]
+
+
+def test_no_files_import_each_other():
+    assert circles(import_graph()) == []
+
+
+def test_circles_are_found():
+    graph = {"a": {"b"}, "b": {"c"}, "c": {"b", "d"}, "d": {"d"}, "e": set()}
+    assert sorted(map(sorted, circles(graph))) == [["b", "c"], ["d"]]
+
+
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_point_down(path):
     here = room(path)

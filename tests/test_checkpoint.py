@@ -7,7 +7,14 @@ import pytest
 import torch
 
 from seqgen import checkpoint
-from seqgen.checkpoint import FORMAT, find_run, load_model, read_metrics, save_model
+from seqgen.checkpoint import (
+    FORMAT,
+    describe_step,
+    find_run,
+    load_model,
+    read_metrics,
+    save_model,
+)
 from seqgen.config import LimitsConfig, ModelConfig, TokenizerConfig
 from seqgen.errors import UserError
 from seqgen.files import read_record, write_record
@@ -99,6 +106,18 @@ def test_a_changed_record_is_refused(saved):
     path.write_text(path.read_text().replace('"n_heads": 4', '"n_heads": 2'))
     with pytest.raises(UserError, match=r"model\.json is damaged"):
         load_model(saved[0])
+
+
+def test_a_last_checkpoint_that_is_missing_or_damaged_is_named(saved):
+    run = saved[0].parent
+    assert describe_step(run, load_model(run)) == "step 7"
+    with pytest.raises(UserError, match=r"no checkpoint .*last\.ckpt: use --checkpoint best"):
+        load_model(run, checkpoint="last")
+    (run / "checkpoints").mkdir()
+    (run / "checkpoints" / "last.ckpt").write_bytes(b"not a checkpoint")
+    assert describe_step(run, load_model(run)) == "step 7"
+    with pytest.raises(UserError, match=r"last\.ckpt is damaged .*: use --checkpoint best"):
+        load_model(run, checkpoint="last")
 
 
 def test_weights_that_are_not_numbers_are_named(saved):

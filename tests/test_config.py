@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from seqgen.config import Config, load_config, save_config
+from seqgen.config import Config, TrainConfig, load_config, save_config
 from seqgen.errors import UserError
 
 SHIPPED = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
@@ -21,6 +21,35 @@ def test_scientific_numbers_are_numbers_and_no_is_a_word(tmp_path):
     config = load_config(path)
     assert config.train.learning_rate == 3e-4
     assert config.run.dir == "no"
+
+
+@pytest.mark.parametrize("text", ["true", "True", "TRUE"])
+def test_booleans_are_spelled_as_in_yaml_or_python(text):
+    assert load_config(None, [f"tokenizer.use_programs={text}"]).tokenizer.use_programs is True
+
+
+@pytest.mark.parametrize("key", ["train.init_from", "train.early_stopping"])
+def test_null_clears_a_key_that_may_be_null(tmp_path, key):
+    path = tmp_path / "a.yaml"
+    path.write_text("train:\n  init_from: runs/a\n  early_stopping: 3\n")
+    config = load_config(path, [f"{key}=null"])
+    assert getattr(config.train, key.partition(".")[2]) is None
+
+
+@pytest.mark.parametrize("value", [".nan", ".inf", "-.inf", "1e400", "nan"])
+@pytest.mark.parametrize(
+    "key", ["train.learning_rate", "train.grad_clip", "limits.max_minutes", "tokenizer.tempo"]
+)
+def test_every_number_is_finite(key, value):
+    with pytest.raises(UserError, match=rf"{key} = .*: input should be a (finite|valid) number"):
+        load_config(None, [f"{key}={value}"])
+
+
+def test_numbers_inside_a_setting_are_finite():
+    with pytest.raises(UserError, match=r"train\.learning_rates.* = inf: .*finite"):
+        load_config(None, ["train.learning_rates={'heads.*': .inf}"])
+    with pytest.raises(ValueError, match="finite number"):
+        TrainConfig(weight_decay=float("nan"))
 
 
 def test_arguments_override_the_file(tmp_path):
@@ -49,6 +78,8 @@ def test_what_is_saved_is_read_back(tmp_path):
         ("train.max_steps=many", "train.max_steps = 'many'"),
         ("train.max_steps=true", "train.max_steps = True"),
         ("train.schedule=cosin", "'cosine', 'linear'"),
+        ("tokenizer.use_programs=yes", "'yes': input should be a valid boolean (true or false)"),
+        ("train.early_stopping=None", "valid integer, or null"),
         ("train.freeze=stack", "train.freeze = 'stack'"),
         ("model.n_heads=3", "d_model 128 must divide by n_heads 3"),
         ("data.validation=0.9", None),
@@ -83,12 +114,43 @@ def test_settings_that_exclude_each_other_are_refused(overrides):
         load_config(None, overrides)
 
 
+def test_a_schedule_that_would_leave_nothing_to_learn_with_is_refused():
+    early = ["train.max_steps=900", "train.schedule_steps=300"]
+    with pytest.raises(UserError, match=r"learning rate is 0 from train.schedule_steps=300 on"):
+        load_config(None, early)
+    load_config(None, [*early, "train.final_learning_rate=0.1"])
+    load_config(None, [*early, "train.schedule=constant"])
+    for ends in ("[]", "[900,300]"):
+        with pytest.raises(UserError, match="ascending"):
+            load_config(None, [f"train.schedule_steps={ends}"])
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+@pytest.mark.parametrize("max_steps", [300, 30_000])
+def test_every_shipped_schedule_ends_with_training(path, max_steps):
+    config = load_config(path, [f"train.max_steps={max_steps}"])
+    assert config.train.schedule_ends == [max_steps]
+
+
 @pytest.mark.parametrize("text", ["- 1\n", "train: 3\n", "train: [1\n", "\tx"])
 def test_a_file_that_is_no_configuration_is_refused(tmp_path, text):
     path = tmp_path / "a.yaml"
     path.write_text(text)
     with pytest.raises(UserError, match=r"a\.yaml"):
         load_config(path)
+
+
+def test_a_mistake_is_laid_to_the_file_only_if_it_is_there(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("train:\n  max_steps: 5\n")
+    for override in ("train.max_stepz=3", "train.batch_size=many", "model.n_heads=3"):
+        with pytest.raises(UserError) as caught:
+            load_config(path, [override])
+        assert "a.yaml" not in str(caught.value)
+    path.write_text("train:\n  max_steps: many\n")
+    for overrides in ([], ["train.batch_size=many"]):
+        with pytest.raises(UserError, match=r"^.*a\.yaml: train\.max_steps = 'many'"):
+            load_config(path, overrides)
 
 
 def test_each_wrong_key_is_named_once():

@@ -68,6 +68,7 @@ def _hedgehog(x: Tensor) -> Tensor:
     return torch.cat([x.softmax(-1), (-x).softmax(-1)], dim=-1)
 
 
+# In the order in which native/step.h numbers them.
 FEATURE_MAPS = {
     feature_map.name: feature_map
     for feature_map in (

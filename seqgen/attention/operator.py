@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from seqgen.attention.chunked import chunked
-from seqgen.attention.feature_maps import FEATURE_MAPS, FeatureMap
+from seqgen.attention.feature_maps import FeatureMap
 from seqgen.attention.naive import AttentionState, masked_product
 from seqgen.attention.native import DTYPES as NATIVE_DTYPES
 from seqgen.attention.native import FUSED_MAPS, native
@@ -18,7 +18,6 @@ from seqgen.native import instructions, why_missing
 
 KERNELS = ("auto", "naive", "chunked", "native", "triton")
 HAS_TRITON = find_spec("triton") is not None
-_FUSED = (None, *map(FEATURE_MAPS.get, filter(None, FUSED_MAPS)))  # maps that native applies itself
 
 
 def causal_linear_attention(
@@ -41,7 +40,8 @@ def causal_linear_attention(
         lengths: valid positions of each row [B], 0 included; later keys add nothing. None: all.
         starts: booleans [B, T], true where the sums begin anew from zero, so that pieces which
             share a row do not see each other. None: nowhere.
-        initial_state: sums (S [B, H, K, V], Z [B, H, K]) of what came before; None: zeros.
+        initial_state: sums (S [B, H, K, V], Z [B, H, K]) of what came before, K being the width of
+            features; None: zeros.
         eps: added to the normaliser.
         feature_map: applied to q and k first; None: they are features already, none negative.
         kernel: one of `KERNELS`; auto takes the fastest that is here for the device and dtype.
@@ -53,7 +53,7 @@ def causal_linear_attention(
     Raises:
         ValueError: shapes or dtypes do not fit, or the kernel is unknown or not here.
     """
-    _check(q, k, v, lengths, starts, initial_state)
+    _check(q, k, v, lengths, starts, initial_state, feature_map)
     chosen = choose_kernel(kernel, q.device, v.dtype)
     options = {
         "lengths": None if lengths is None else lengths.long(),
@@ -65,8 +65,9 @@ def causal_linear_attention(
         options["initial_state"] = tuple(x.to(work) for x in initial_state)
     with torch.autocast(q.device.type, enabled=False):  # products of sums stay in float32
         dtype = v.dtype
-        if chosen == "native" and feature_map in _FUSED:
-            options["feature_map"] = feature_map and feature_map.name
+        name = None if feature_map is None else feature_map.name
+        if chosen == "native" and name in FUSED_MAPS:
+            options["feature_map"] = name
         elif feature_map is not None:
             q, k, v = feature_map(q.to(work)), feature_map(k.to(work)), v.to(work)
         if not _takes(chosen, dtype):
@@ -146,7 +147,9 @@ def _check(
     lengths: Tensor | None,
     starts: Tensor | None,
     state: AttentionState | None,
+    feature_map: FeatureMap | None,
 ) -> None:
+    """Refuse what does not fit; implementations rely on it."""
     B, T, H, K = q.shape
     V = v.shape[-1]
     if not K or not V or not q.is_floating_point() or not q.dtype == k.dtype == v.dtype:
@@ -160,11 +163,8 @@ def _check(
     if starts is not None:
         wanted["starts"] = (starts, (B, T))
     if state is not None:
-        wanted |= {"initial S": (state[0], (B, H, K, V)), "initial Z": (state[1], (B, H, K))}
+        n = K if feature_map is None else feature_map.width(K)
+        wanted |= {"initial S": (state[0], (B, H, n, V)), "initial Z": (state[1], (B, H, n))}
     for name, (x, shape) in wanted.items():
-        if name.startswith("initial"):  # of mapped keys, which may be wider
-            fits = x.shape[:2] == (B, H) and x.shape[3:] == shape[3:]
-        else:
-            fits = x.shape == shape
-        if not fits:
+        if x.shape != shape:
             raise ValueError(f"{name} has shape {list(x.shape)}, should have {list(shape)}")

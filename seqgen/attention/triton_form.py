@@ -27,12 +27,17 @@ def causal_linear(
     """Attend to all earlier positions and the present one. Shapes and meaning as in `chunked`.
 
     Inputs are float32, bfloat16 or float16, on a CUDA device (or on any under Triton's
-    interpreter); all sums, their gradients and the returned state are float32.
+    interpreter); all sums, their gradients and the returned state are float32. The caller sees to
+    it that shapes fit each other, as `causal_linear_attention` does.
 
     Raises:
-        ValueError: shapes that do not fit each other, another dtype, or a device without Triton.
+        ValueError: another dtype, or a device without Triton.
     """
-    _check(q, k, v, lengths, starts, initial_state)
+    for name, x in (("q", q), ("k", k), ("v", v)):
+        if x.dtype not in DTYPES:
+            raise ValueError(f"{name} is {x.dtype}; Triton attention takes one of {DTYPES}")
+    if not q.is_cuda and not triton.knobs.runtime.interpret:
+        raise ValueError(f"Triton attention needs a CUDA device; the inputs are on {q.device}")
     out_dtype = v.dtype
     if not q.dtype == k.dtype == v.dtype:
         q, k, v = q.float(), k.float(), v.float()
@@ -149,24 +154,3 @@ def _precision(x: Tensor) -> str:
     if x.dtype == torch.float32 or not x.is_cuda or torch.version.hip is not None:
         return "ieee"
     return "tf32x3" if torch.cuda.get_device_capability(x.device) >= (8, 0) else "ieee"
-
-
-def _check(q, k, v, lengths, starts, initial_state) -> None:
-    B, T, H, K = k.shape
-    V = v.shape[-1]
-    S, Z = initial_state if initial_state is not None else (None, None)
-    for name, x, shape in (
-        ("q", q, (B, T, H, K)),
-        ("v", v, (B, T, H, V)),
-        ("lengths", lengths, (B,)),
-        ("starts", starts, (B, T)),
-        ("S", S, (B, H, K, V)),
-        ("Z", Z, (B, H, K)),
-    ):
-        if x is not None and x.shape != shape:
-            raise ValueError(f"{name} has shape {tuple(x.shape)}; keys and values ask for {shape}")
-    for name, x in (("q", q), ("k", k), ("v", v)):
-        if x.dtype not in DTYPES:
-            raise ValueError(f"{name} is {x.dtype}; Triton attention takes one of {DTYPES}")
-    if not q.is_cuda and not triton.knobs.runtime.interpret:
-        raise ValueError(f"Triton attention needs a CUDA device; the inputs are on {q.device}")

@@ -101,7 +101,7 @@ class Subject:
     @property
     def recurrent(self) -> RecurrentModel:
         """Our recurrent form."""
-        return self.decoder("recurrent").recurrent
+        return self.decoder("recurrent")
 
     @cached_property
     def rounded(self) -> Decoder:
@@ -132,7 +132,7 @@ class Subject:
         with torch.device("meta"):
             twin = SequenceModel(config, self.model.vocabulary)
         twin.load_state_dict(self.model.state_dict(), strict=True, assign=True)
-        return twin.to(self.device).recurrent()  # what is no weight moves too
+        return RecurrentModel(twin.to(self.device))  # what is no weight moves too
 
     @cached_property
     def has_library_kernel(self) -> bool:

@@ -22,6 +22,13 @@ import click
     help="Tokens to score in each set at most.",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option(
+    "--checkpoint",
+    type=click.Choice(("best", "last")),
+    default="best",
+    show_default=True,
+    help="Evaluate the model with the best validation loss, or the newest.",
+)
 @click.option("--device", help="cpu, cuda or cuda:1; found by itself if not given.")
 @click.option("-o", "--output", metavar="DIR", help="Folder for the report [RUN/evaluation].")
 def evaluate(run: str | None, **options) -> None:

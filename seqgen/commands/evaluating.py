@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from seqgen.checkpoint import find_run, read_metrics
+from seqgen.checkpoint import describe_step, find_run, read_metrics
 from seqgen.commands.outputs import OutputFolder, Row
 from seqgen.commands.prompts import read_prompts
 from seqgen.commands.settings import console, pick_device, progress_bar, say
@@ -41,16 +41,18 @@ def execute(
     targets: int,
     seed: int,
     device: str | None,
+    checkpoint: str,
     output: str | None,
 ) -> None:
     """Evaluate a run and write the report; an earlier one keeps its numbers under another name."""
     begin = time.perf_counter()
     device = pick_device(device)
-    subject = open_subject(Path(run) if run else find_run(RUNS), device=device)
+    path = Path(run) if run else find_run(RUNS)
+    subject = open_subject(path, device=device, checkpoint=checkpoint)
     rivals = _open_beside(subject, beside, device)
     folder = _report_folder(subject, output)
     check_folder(folder)  # now, and not after all the work
-    say(f"{subject.path} (step {subject.loaded.step})")
+    say(f"{subject.path} ({describe_step(subject.path, subject.loaded)})")
     with progress_bar() as progress:
         request = Request(
             data=data,

@@ -17,6 +17,8 @@ from seqgen.decoding.agreement import agree, score
 from seqgen.decoding.choose import AUTO, DECODERS, build_decoder, choose_decoder
 from seqgen.decoding.decoder import Decoder
 from seqgen.decoding.held_out import held_out
+from seqgen.errors import UserError
+from seqgen.model.recurrent_model import RecurrentModel
 
 ROWS, LENGTH = 8, 257  # tokens by which decoders are compared
 TIMED = 50  # steps
@@ -35,7 +37,13 @@ def explain(loaded: LoadedModel, run: Path, *, decoder: str, window: int | None)
     with progress_bar() as tell:
         for done, weights in enumerate(known):
             tell("comparing", done, len(known))
-            built = build_decoder(model, name, weights=weights)
+            try:
+                built = build_decoder(model, name, weights=weights)
+            except UserError as error:
+                if not rows:
+                    raise
+                console.print(str(error), markup=False, highlight=False)  # not on this device
+                continue
             rows.append((weights, agree(built, tokens, exact), _step_seconds(built)))
         tell("comparing", len(known), len(known))
     bits = rows[0][1].exact_bits
@@ -54,7 +62,7 @@ def explain(loaded: LoadedModel, run: Path, *, decoder: str, window: int | None)
             f"{1000 * seconds:.2f}",
         )
     console.print(table)
-    size = model.recurrent().initial_state(1).nbytes
+    size = RecurrentModel(model).initial_state(1).nbytes
     fades = f", sums fade after {window} positions" if window else ""
     console.print(
         f"state: {size / 2**20:.2f} MiB for each stream{fades}; {torch.get_num_threads()} threads"

@@ -47,6 +47,13 @@ import click
 @click.option("--audio", is_flag=True, help="Write a WAV file beside each MIDI file.")
 @click.option("--ogg", is_flag=True, help="Write an Ogg file instead.")
 @click.option("--soundfont", metavar="FILE", help="SF2 or SF3; $SEQGEN_SOUNDFONT, or the system's.")
+@click.option(
+    "--checkpoint",
+    type=click.Choice(("best", "last")),
+    default="best",
+    show_default=True,
+    help="Use the model with the best validation loss, or the newest.",
+)
 @click.option("--device", help="cpu, cuda or cuda:1; found by itself if not given.")
 @click.option("-o", "--output", metavar="DIR", help="Folder for the files [generated/<run>].")
 def generate(run: str | None, output: str | None, device: str | None, **options) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from seqgen.attention.fading import window_after
-from seqgen.checkpoint import LoadedModel, RunFolder, find_run, load_model
+from seqgen.checkpoint import LoadedModel, RunFolder, describe_step, find_run, load_model
 from seqgen.commands.explaining import explain as tell_decoder
 from seqgen.commands.listening import Player, open_player
 from seqgen.commands.outputs import OutputFolder, Row
@@ -56,11 +56,13 @@ class Asked:
     soundfont: str | None
 
 
-def execute(run: str | None, *, output: str | None, device: str | None, **options) -> None:
+def execute(
+    run: str | None, *, output: str | None, device: str | None, checkpoint: str, **options
+) -> None:
     """Generate files per prompt and write each as soon as it is finished; `options`: `Asked`."""
     asked = Asked(**options)
     path = Path(run) if run else find_run(RUNS)
-    loaded = load_model(path, device=pick_device(device))
+    loaded = load_model(path, device=pick_device(device), checkpoint=checkpoint)
     player = _player(asked, loaded, path)
     sampling = _sampling(asked, loaded)
     decoder, window = _decoder(asked, loaded, path)
@@ -73,6 +75,7 @@ def execute(run: str | None, *, output: str | None, device: str | None, **option
         loaded.tokenizer,
         facts={
             "run": str(path),
+            "checkpoint": checkpoint,
             "step": loaded.step,
             "seed": seed,
             "sampling": vars(sampling),
@@ -86,7 +89,7 @@ def execute(run: str | None, *, output: str | None, device: str | None, **option
         pictures=not asked.no_png,
     )
     limit = _Limit(rows, loaded, bars=asked.bars, seconds=asked.seconds)
-    say(f"{path} (step {loaded.step}), seed {seed}")
+    say(f"{path} ({describe_step(path, loaded)}), seed {seed}")
     _draw(rows, decoder, folder, limit, sampling=sampling, max_tokens=asked.max_tokens, seed=seed)
     _tell(folder, player, len(rows))
 

@@ -26,7 +26,7 @@ def prepare(arguments: tuple[str, ...], data: str | None) -> None:
 
 def prepare_and_report(config, tokenizer=None):
     """Prepare data for a configuration, print what came of it, and return the data."""
-    from seqgen.commands.settings import console, progress_bar
+    from seqgen.commands.settings import progress_bar, say
     from seqgen.data.prepare import prepare as make
     from seqgen.data.shards import REPORT
     from seqgen.files import read_json
@@ -39,27 +39,22 @@ def prepare_and_report(config, tokenizer=None):
     way_out = f"delete {data.folder} to prepare it again"
     report = read_json(data.folder / REPORT, way_out=way_out)
     state = "prepared" if result.built else "already prepared"
-    console.print(
-        f"{state}: {report['files_used']} of {report['files_seen']} files in {data.folder}",
-        highlight=False,
-    )
+    say(f"{state}: {report['files_used']} of {report['files_seen']} files in {data.folder}")
     for split, counts in report["splits"].items():
         numbers = ", ".join(f"{number:,} {what}" for what, number in counts.items())
-        console.print(f"  {split}: {numbers}", highlight=False)
+        say(f"  {split}: {numbers}")
     if result.built and report["skipped"]:
-        _tell_skipped(report["skipped"], console, data.folder / REPORT)
+        _tell_skipped(report["skipped"], data.folder / REPORT)
     return data
 
 
-def _tell_skipped(skipped: list[dict], console, path) -> None:
+def _tell_skipped(skipped: list[dict], path) -> None:
+    from seqgen.commands.settings import say
+
     kinds = Counter(entry["kind"] for entry in skipped)
     parts = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common())
-    console.print(
-        f"skipped {len(skipped)} files ({parts}); all are listed in {path}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    say(f"skipped {len(skipped)} files ({parts}); all are listed in {path}")
     for entry in skipped[:SHOWN]:
-        console.print(f"  {entry['file']}: {entry['reason']}", highlight=False, markup=False)
+        say(f"  {entry['file']}: {entry['reason']}")
     if len(skipped) > SHOWN:
-        console.print(f"  … and {len(skipped) - SHOWN} more")
+        say(f"  … and {len(skipped) - SHOWN} more")

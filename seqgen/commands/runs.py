@@ -2,26 +2,27 @@
 
 import contextlib
 import os
-import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
 from seqgen.checkpoint import LoadedModel, RunFolder, load_model, read_run
-from seqgen.commands.settings import read_config, say
+from seqgen.commands.settings import RUNS, Settings, say
 from seqgen.config import Config, load_config, override_keys, save_config
 from seqgen.errors import UserError
 from seqgen.files import TEMPORARY, atomic_path, locked, sweep, write_bytes
+from seqgen.tokenizers import build_tokenizer
 
-RUNS = Path("runs")
 RUN_VARIABLE = "SEQGEN_RUN_DIR"  # tells the other processes of a run which folder it is
 # What a resumed run may change without ceasing to be the same run.
 FREE_KEYS = frozenset(
     f"train.{key}"
     for key in [
         "max_steps",
+        "schedule_steps",
+        "final_learning_rate",
         "validate_every",
         "checkpoint_every",
         "log_every",
@@ -49,7 +50,7 @@ class Job:
 
 
 @contextlib.contextmanager
-def begin(arguments: Sequence[str], *, resume: bool) -> Iterator[Job]:
+def begin(settings: Settings, *, resume: bool) -> Iterator[Job]:
     """Resolve a training command, and hold its run folder for the length of the block.
 
     If the block fails before a step is logged, the folder is left as it was before.
@@ -58,7 +59,7 @@ def begin(arguments: Sequence[str], *, resume: bool) -> Iterator[Job]:
         UserError: the run exists and is not to be resumed, or the reverse; another process trains
             there; or a setting of a resumed or initialised run contradicts what it was made with.
     """
-    config, path, overrides = read_config(arguments)
+    config, path, _ = settings
     if "LOCAL_RANK" in os.environ:  # started by the first process of the run, which holds it
         if RUN_VARIABLE not in os.environ:
             raise UserError(
@@ -68,12 +69,12 @@ def begin(arguments: Sequence[str], *, resume: bool) -> Iterator[Job]:
         config = load_config(run.config)
         yield Job(run, config, resume, None if resume else _start(config))
     elif resume:
-        with _held_again(RunFolder(_existing(config, path.stem))) as run:
-            yield Job(run, _placed(_resumed(run, overrides), run), resume, None)
+        with _held_again(RunFolder(path.parent)) as run:
+            yield Job(run, _placed(_resumed(run, config), run), resume, None)
     else:
         start = _start(config)
         if start is not None:
-            config = _adopt(config, start, overrides)
+            config = _adopt(settings, start)
         with _new_folder(config.run.dir, path.stem) as run:
             yield Job(run, _placed(config, run), resume, start)
 
@@ -215,26 +216,12 @@ def _held(run: RunFolder) -> Iterator[None]:
         yield
 
 
-def _existing(config: Config, name: str) -> Path:
-    if config.run.dir is not None:
-        path = Path(config.run.dir)
-        if not (path / "config.yaml").is_file():
-            raise UserError(f"nothing to resume: {path} is not a run")
-        return path
-    numbered = re.compile(rf"{re.escape(name)}(-\d+)?")
-    found = [p.parent for p in RUNS.glob("*/config.yaml") if numbered.fullmatch(p.parent.name)]
-    if not found:
-        raise UserError(f"nothing to resume: no run named {name} in {RUNS}/; name one by run.dir=…")
-    return max(found, key=lambda path: (path / "config.yaml").stat().st_mtime)
-
-
-def _resumed(run: RunFolder, overrides: Sequence[str]) -> Config:
+def _resumed(run: RunFolder, config: Config) -> Config:
     made_with = read_run(run)["settings"]
     if not run.last.exists():
         raise UserError(
             f"nothing to resume: {run.path} has no checkpoint yet; without --resume it begins anew"
         )
-    config = load_config(run.config, overrides)
     for key, value in fixed_settings(config).items():
         if value != made_with.get(key):
             raise UserError(
@@ -248,9 +235,10 @@ def _start(config: Config) -> LoadedModel | None:
     return None if config.train.init_from is None else load_model(Path(config.train.init_from))
 
 
-def _adopt(config: Config, start: LoadedModel, overrides: Sequence[str]) -> Config:
+def _adopt(settings: Settings, start: LoadedModel) -> Config:
     """Take sizes and tokenizer from the run to start from; refuse settings that contradict it."""
-    for key in sorted(override_keys(overrides)):
+    config = settings.config
+    for key in sorted(override_keys(settings.overrides)):
         section, _, name = key.partition(".")
         theirs = {"model": start.model.config, "tokenizer": start.tokenizer.config}.get(section)
         asked = getattr(getattr(config, section), name)
@@ -259,5 +247,11 @@ def _adopt(config: Config, start: LoadedModel, overrides: Sequence[str]) -> Conf
                 f"{key}={asked} contradicts {config.train.init_from}, which has "
                 f"{getattr(theirs, name)}: leave it out"
             )
+    if build_tokenizer(config.tokenizer, config.limits).suffixes != start.tokenizer.suffixes:
+        raise UserError(
+            f"{settings.name} is for other files (tokenizer.type={config.tokenizer.type}) than "
+            f"train.init_from={config.train.init_from} was trained on (tokenizer.type="
+            f"{start.tokenizer.config.type}): use a configuration for that type, or another run"
+        )
     model = start.model.config.model_copy(update={"dropout": config.model.dropout})
     return config.model_copy(update={"model": model, "tokenizer": start.tokenizer.config})

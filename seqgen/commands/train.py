@@ -8,10 +8,10 @@ import click
 
 @click.command()
 @click.argument("arguments", nargs=-1, metavar="[CONFIG] [KEY=VALUE]...")
-@click.option("--resume", is_flag=True, help="Go on with a run exactly where it was.")
-@click.option("--device", help="cpu, cuda or cuda:1; found by itself if not given.")
+@click.option("--resume", is_flag=True, help="Continue a run exactly: run.dir, or the newest.")
+@click.option("--device", help="cpu, cuda or cuda:1 [cuda if available].")
 def train(arguments: tuple[str, ...], resume: bool, device: str | None) -> None:
-    """Train a model; with no CONFIG, the quickstart.
+    """Train a model. Without CONFIG: configs/quickstart.yaml, or configs/midi.yaml for other data.
 
     \b
     python cli.py train
@@ -19,11 +19,19 @@ def train(arguments: tuple[str, ...], resume: bool, device: str | None) -> None:
     python cli.py train configs/pop909.yaml data.source=FOLDER train.max_steps=2000
     python cli.py train --resume run.dir=runs/mine
     """
-    from seqgen.commands.settings import console, device_settings, read_config
+    from seqgen.commands.settings import (
+        console,
+        describe_settings,
+        device_settings,
+        read_config,
+        read_resumed,
+        say,
+    )
 
-    arguments = (*arguments, *device_settings(device))
-    config, _, _ = read_config(arguments)  # a mistake is told before anything heavy is loaded
-    if config.train.devices not in (1, "auto"):
+    # A mistake is told before anything heavy is loaded.
+    read = read_resumed if resume else read_config
+    settings = read((*arguments, *device_settings(device)))
+    if settings.config.train.devices not in (1, "auto"):
         # Processes that share cores must not spin while they wait; torch reads this when loaded.
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from seqgen.commands.runs import begin
@@ -31,14 +39,8 @@ def train(arguments: tuple[str, ...], resume: bool, device: str | None) -> None:
 
     is_main = int(os.environ.get("LOCAL_RANK", "0")) == 0
     console.quiet = not is_main
-    with begin(arguments, resume=resume) as job:
+    with begin(settings, resume=resume) as job:
+        say(f"configuration: {job.run.config}" if resume else describe_settings(settings))
         outcome = execute(job, show_progress=is_main and sys.stderr.isatty())
-    if outcome.stopped and outcome.is_main:
-        console.print(
-            f"stopped at step {outcome.step}; go on with: "
-            f"python cli.py train --resume run.dir={job.run.path}",
-            highlight=False,
-            soft_wrap=True,
-        )
     if outcome.stopped:
         raise click.exceptions.Exit(130)

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shlex
 import subprocess
 import time
 from collections.abc import Sequence
@@ -14,10 +15,11 @@ import numpy as np
 import torch
 from rich.table import Table
 
-from seqgen.checkpoint import FORMAT, load_model, read_run
+from seqgen.checkpoint import FORMAT, LoadedModel, describe_step, load_model, read_run
 from seqgen.commands.prepare import prepare_and_report
 from seqgen.commands.runs import Job, fixed_settings, write_config
-from seqgen.commands.settings import PROJECT, console, pick_device
+from seqgen.commands.settings import PROJECT, console, pick_device, say
+from seqgen.config import FALLING
 from seqgen.data.batches import held_out_pieces
 from seqgen.data.shards import PreparedData
 from seqgen.data.splits import VALIDATION
@@ -30,6 +32,7 @@ from seqgen.midi import open_midi
 from seqgen.rendering.piano_roll import piano_roll_image
 from seqgen.sampling import Sampling
 from seqgen.training.module import TrainingModule
+from seqgen.training.schedules import describe_schedule
 from seqgen.training.trainer import Outcome, train
 
 PACKAGES = ("torch", "pytorch-fast-transformers", "pytorch-lightning", "miditok", "numpy")
@@ -42,7 +45,8 @@ def execute(job: Job, *, show_progress: bool) -> Outcome:
         if not job.resume:
             _record(job, data)
         write_config(job)
-    console.print(f"run folder: {job.run.path}", highlight=False)
+    say(f"run folder: {job.run.path}")
+    _tell_schedule(job)
     start = time.perf_counter()
     outcome = train(
         job.run,
@@ -52,18 +56,42 @@ def execute(job: Job, *, show_progress: bool) -> Outcome:
         seed=job.config.run.seed,
         kernel=job.config.attention.kernel,
         resume=job.resume,
+        start=job.start,
         draw_sample=_sample_drawer(job, data),
         tell=click.echo,  # through sys.stdout, where the progress bar makes room for it
         show_progress=show_progress,
     )
-    if outcome.is_main and not outcome.stopped:
-        seconds = time.perf_counter() - start
-        console.print(
-            f"trained to step {outcome.step} in {seconds:.0f} s; model in {job.run.model}",
-            highlight=False,
-        )
-        _tell_scores(job, data, outcome)
+    if outcome.is_main:
+        loaded = load_model(job.run.path)
+        if outcome.stopped:
+            _tell_stopped(job.run.path, outcome, loaded)
+        else:
+            seconds = time.perf_counter() - start
+            said = describe_step(job.run.path, loaded)
+            say(f"trained to step {outcome.step:,} in {seconds:.0f} s")
+            say(f"model: {job.run.model} ({said})")
+            _tell_scores(job, data, outcome, loaded)
     return outcome
+
+
+def _tell_stopped(run: Path, outcome: Outcome, loaded: LoadedModel) -> None:
+    """Say how to go on, and which model there is to generate with until then."""
+    resume, generate = ["train", "--resume", f"run.dir={run}"], ["generate", str(run)]
+    said = describe_step(run, loaded)
+    say(f"stopped at step {outcome.step:,}; go on with: python cli.py {shlex.join(resume)}")
+    say(f"until then, generate with: python cli.py {shlex.join(generate)} ({said})")
+
+
+def _tell_schedule(job: Job) -> None:
+    """Say how the learning rate changes, and the alternative where a resumed run repeats it."""
+    train = job.config.train
+    say(describe_schedule(train))
+    if job.resume and train.schedule in FALLING and len(train.schedule_ends) > 1:
+        end = train.schedule_ends[-2]
+        say(
+            f"  (to go on at a constant rate after step {end:,} instead: "
+            f"train.schedule_steps={end} train.final_learning_rate=0.1, a tenth of the peak)"
+        )
 
 
 def _open_data(job: Job) -> PreparedData:
@@ -134,10 +162,10 @@ def _sample_drawer(job: Job, data: PreparedData):
     return draw
 
 
-def _tell_scores(job: Job, data: PreparedData, outcome: Outcome) -> None:
+def _tell_scores(job: Job, data: PreparedData, outcome: Outcome, loaded: LoadedModel) -> None:
     """Print the model's loss beside count models on the same pieces, and keep both."""
     if not data.of_split(VALIDATION):
-        console.print("no piece was held out, so there is no validation loss")
+        say("no piece was held out, so there is no validation loss")
         return
     pieces = held_out_pieces(data, VALIDATION, max_targets=job.config.train.validation_tokens)
     scores = [Score("this model", outcome.best_loss, outcome.best_bits_per_unit)]
@@ -155,8 +183,7 @@ def _tell_scores(job: Job, data: PreparedData, outcome: Outcome) -> None:
     console.print(table)
     with console.status("scoring whole pieces"):
         device = "cpu" if job.config.train.accelerator == "cpu" else pick_device(None)
-        model = load_model(job.run.path, device=device).model
-        ranges = nats_by_position(model, data, pieces)
+        ranges = nats_by_position(loaded.model.to(device), data, pieces)
     console.print(_by_position(ranges))
     write_record(
         job.run.validation,

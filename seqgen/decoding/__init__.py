@@ -2,9 +2,8 @@
 
 from seqgen.decoding.choose import build_decoder, choose_decoder
 from seqgen.decoding.decoder import Decoder
-from seqgen.decoding.engine import Engine
+from seqgen.decoding.engine import Engine, EngineFull
 from seqgen.decoding.generation import Step, generate
-from seqgen.decoding.queue import EngineFull
 from seqgen.decoding.reference import ReferenceDecoder
 from seqgen.decoding.search import Candidate, beam_search, best_of
 from seqgen.decoding.session import Session

@@ -60,7 +60,7 @@ def choose_decoder(model: SequenceModel, weights: str = "float32") -> tuple[str,
     if model.config.attention != "causal-linear":
         return "reference", f"model.attention={model.config.attention} has no other"
     if next(model.parameters()).device.type == "cuda":
-        return "torch", "the cuda decoder has not been tried on a GPU yet, and must be asked for"
+        return "torch", "--decoder cuda uses CUDA graphs and is not chosen automatically yet"
     reason = why_not_native(model, weights)
     if reason:
         return "torch", f"not native: {reason}"

@@ -7,12 +7,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from seqgen.attention.operator import HAS_TRITON
 from seqgen.decoding.decoder import Logits
 from seqgen.decoding.fused import TorchDecoder, TorchPool
 from seqgen.decoding.pool import Pool
@@ -21,7 +21,6 @@ from seqgen.model.sequence_model import SequenceModel
 from seqgen.model.state import State
 from seqgen.sampling import Sampler
 
-HAS_TRITON = find_spec("triton") is not None
 MAX_GRAPHS = 64  # kept by a pool; the one not used for the longest time goes first
 
 Work = Callable[[], Any]  # returns tensors
@@ -176,6 +175,8 @@ class GraphPool(Pool):
         self, key: Hashable, work: Callable[[Tensor, Tensor], Any], slots: Tensor, tokens: Tensor
     ) -> Any:
         """Do `work` on slots [B] and tokens [B, F]; the third time on, by replay alone."""
+        if not len(slots):  # no kernel would be launched, and a graph must hold one
+            return work(slots, tokens)
         if key not in self._recordings:
             self._recordings[key] = None
             if len(self._recordings) > MAX_GRAPHS:

@@ -3,22 +3,26 @@
 Legend: T positions, F fields.
 """
 
-from __future__ import annotations
-
+from collections import deque
 from dataclasses import replace
+from weakref import WeakSet
 
 import numpy as np
 
 from seqgen.decoding.decoder import Decoder
-from seqgen.decoding.prompts import check_positions, check_sampling, checked_prompt
-from seqgen.decoding.queue import Queue
-from seqgen.decoding.schedule import Schedule
+from seqgen.decoding.prompts import Prompts, check_positions, check_sampling, checked_prompt
 from seqgen.decoding.session import Session
-from seqgen.decoding.stream import Beginning, OnToken, Stop, Stream
+from seqgen.decoding.slots import Slots
+from seqgen.decoding.stream import Beginning, OnToken, Reason, Stop, Stream
+from seqgen.decoding.turns import Turns
 from seqgen.errors import UserError
 from seqgen.sampling import SamplerRow, Sampling
 
 PLAIN = Sampling()
+
+
+class EngineFull(UserError):
+    """There is no room to wait in: let the engine step, or come back later."""
 
 
 class Engine:
@@ -26,8 +30,13 @@ class Engine:
 
     What a stream draws depends on its prompt, its settings and its seed, not on who runs beside it
     (as far as `Pool` says: a draw within rounding of an edge may fall to its other side).
-    An engine belongs to one thread, and callbacks run inside `step`: they may submit, mark, rewind
-    and cancel, but not step. Nothing in it is random or reads a clock.
+    Nothing in it is random or reads a clock.
+
+    Any thread may call any method: calls are carried out one at a time, in the order in which they
+    were made, and a step is one call. So one thread can step while others submit, mark, rewind and
+    cancel; each of them waits for one step at most. Callbacks run inside `step`, in its thread:
+    they may submit, mark, rewind and cancel too, but not step, and must not wait for another thread
+    that calls the engine.
 
     Beside the pool, it holds at most one state for each stream that waits (of its session, or of a
     prompt that it shares), one for each prompt that is being prefilled, and those of ended streams
@@ -74,32 +83,31 @@ class Engine:
             if value < 1:
                 raise UserError(f"{name} = {value}: must be 1 or more")
         self.decoder = decoder
-        self._steps_per_call = 1 if scored else steps_per_call
-        self._queue = Queue(
-            max_streams=max_waiting,
-            max_prompt_tokens=max_prompt_tokens,
-            max_tokens=max_waiting_tokens,
-        )
-        self._schedule = Schedule(
-            decoder,
-            self._queue,
-            n_slots=max_streams,
-            prefill_tokens=prefill_tokens,
-            steps_per_call=self._steps_per_call,
-            scored=scored,
-        )
+        self._max_waiting, self._max_waiting_tokens = max_waiting, max_waiting_tokens
+        self._max_prompt_tokens, self._prefill_tokens = max_prompt_tokens, prefill_tokens
+        self._steps_per_call, self._scored = 1 if scored else steps_per_call, scored
+        self._turns = Turns()
+        self._prompts = Prompts(decoder)
+        self._slots = Slots(decoder, max_streams, scored=scored)
+        self._waiting: deque[Stream] = deque()
+        self._waiting_tokens = 0  # of their prompts
+        self._running: dict[int, Stream] = {}  # by slot; one with a `start` has yet to be started
+        self._streams: WeakSet[Stream] = WeakSet()  # all of this engine
         self._n_submitted = 0
+        self._n_ahead = 0  # steps that were made, but whose tokens were not handed out yet
         self._is_stepping = False
 
     @property
     def n_running(self) -> int:
         """How many streams have a slot."""
-        return len(self._schedule.running) + len(self._schedule.joining)
+        with self._turns:
+            return len(self._running)
 
     @property
     def n_waiting(self) -> int:
         """How many streams wait for a slot."""
-        return len(self._queue)
+        with self._turns:
+            return len(self._waiting)
 
     def submit(
         self,
@@ -131,23 +139,24 @@ class Engine:
         vocabulary = self.decoder.vocabulary
         prompt = checked_prompt(prompt, vocabulary)
         check_sampling(sampling, vocabulary)
-        number = self._n_submitted if number is None else number
-        if seed < 0 or number < 0:
-            raise UserError(f"seed {seed} and number {number}: must be 0 or more")
-        row = SamplerRow.first(vocabulary, sampling, seed=(seed, number), prompt=prompt)
-        stream = Stream(
-            engine=self,
-            start=Beginning(self._schedule.prompts.get(prompt[:-1]), row),
-            pending=prompt[-1],
-            position=len(prompt) - 1,
-            number=number,
-            prompt=prompt,
-            max_tokens=max_tokens,
-            stop=stop,
-            on_token=on_token,
-            keep=keep,
-        )
-        return self._welcome(stream)
+        with self._turns:
+            number = self._n_submitted if number is None else number
+            if seed < 0 or number < 0:
+                raise UserError(f"seed {seed} and number {number}: must be 0 or more")
+            row = SamplerRow.first(vocabulary, sampling, seed=(seed, number), prompt=prompt)
+            return self._welcome(
+                Stream(
+                    start=Beginning(self._prompts.get(prompt[:-1]), row),
+                    pending=prompt[-1],
+                    position=len(prompt) - 1,
+                    number=number,
+                    prompt=prompt,
+                    max_tokens=max_tokens,
+                    stop=stop,
+                    on_token=on_token,
+                    keep=keep,
+                )
+            )
 
     def resume(
         self,
@@ -171,36 +180,41 @@ class Engine:
         if sampling is not None:
             check_sampling(sampling, self.decoder.vocabulary)
             session = replace(session, sampler=replace(session.sampler, sampling=sampling))
-        stream = Stream(
-            engine=self,
-            start=session,
-            pending=session.pending,
-            position=session.position,
-            number=self._n_submitted,
-            prompt=session.pending[None][:0],  # none: [0, F]
-            max_tokens=max_tokens,
-            stop=stop,
-            on_token=on_token,
-            keep=keep,
-        )
-        return self._welcome(stream)
+        with self._turns:
+            return self._welcome(
+                Stream(
+                    start=session,
+                    pending=session.pending,
+                    position=session.position,
+                    number=self._n_submitted,
+                    prompt=session.pending[None][:0],  # none: [0, F]
+                    max_tokens=max_tokens,
+                    stop=stop,
+                    on_token=on_token,
+                    keep=keep,
+                )
+            )
 
     def step(self) -> bool:
         """Let streams join, make decode steps (one, or `steps_per_call`), hand out what was drawn.
 
         Returns:
             Whether anything is left to do.
+
+        Raises:
+            RuntimeError: a callback has called it.
         """
-        if self._is_stepping:
-            raise RuntimeError("a callback has called the engine's step")
-        self._is_stepping = True
-        try:
-            self._schedule.admit()
-            if self._schedule.running:
-                self._schedule.decode()
-        finally:
-            self._is_stepping = False
-        return bool(self.n_waiting or self.n_running)
+        with self._turns:
+            if self._is_stepping:
+                raise RuntimeError("a callback has called the engine's step")
+            self._is_stepping = True
+            try:
+                self._admit()
+                if any(stream.start is None for stream in self._running.values()):
+                    self._decode()
+            finally:
+                self._is_stepping = False
+            return bool(self._waiting or self._running)
 
     def run(self) -> None:
         """Step until every stream is finished."""
@@ -209,9 +223,10 @@ class Engine:
 
     def cancel(self, stream: Stream) -> None:
         """End a stream at once, wherever it is; nothing happens to one that has ended."""
-        self._check_own(stream)
-        if stream.finished is None:
-            self._schedule.finish(stream, "cancelled")
+        with self._turns:
+            self._check_own(stream)
+            if stream.finished is None:
+                self._finish(stream, "cancelled")
 
     def session(self, stream: Stream) -> Session:
         """Return all that a stream is now, as a value: a mark to rewind to, to save or to fork.
@@ -220,16 +235,17 @@ class Engine:
             UserError: it has not begun, it has ended and was not to be kept, or (with several steps
                 per call) it has drawn further already.
         """
-        self._check_own(stream)
-        if isinstance(stream.start, Session):
-            return stream.start
-        if self._schedule.running.get(stream.slot) is not stream:
-            raise UserError(
-                f"stream {stream.number} has no session: it has not begun, or it has ended and was "
-                f"submitted without keep=True"
-            )
-        self._check_border(stream)
-        return self._schedule.read(stream)
+        with self._turns:
+            self._check_own(stream)
+            if isinstance(stream.start, Session):
+                return stream.start
+            if stream.slot is None or stream.start is not None:
+                raise UserError(
+                    f"stream {stream.number} has no session: it has not begun, or it has ended and "
+                    f"was submitted without keep=True"
+                )
+            self._check_border(stream)
+            return self._slots.read(stream.slot)
 
     def rewind(self, stream: Stream, session: Session) -> None:
         """Let a stream go on from a mark of its own; one that has ended waits for a slot first.
@@ -240,19 +256,20 @@ class Engine:
             UserError: the mark is not one of this stream, or as for `session` and `resume`.
             EngineFull: the stream had ended, and too many are waiting.
         """
-        self._check_own(stream)
-        self._check_session(session)
-        self._check_border(stream)
-        stream.check_mark(session)
-        if stream.finished is not None:
-            self._queue.check(stream)
-            self._queue.append(stream)
-        stream.go_back(session)
-        if stream.slot in self._schedule.running:
-            self._schedule.start(stream)
+        with self._turns:
+            self._check_own(stream)
+            self._check_session(session)
+            self._check_border(stream)
+            stream.check_mark(session)
+            if stream.finished is not None:
+                self._line_up(stream)
+            is_running = stream.slot is not None and stream.start is None
+            stream.go_back(session)
+            if is_running:
+                self._start(stream)
 
     def _welcome(self, stream: Stream) -> Stream:
-        """Let a new stream into the queue, if it can end well there."""
+        """Let a new stream wait, if it can end well here."""
         if stream.max_tokens is not None and stream.max_tokens < 1:
             raise UserError(f"max_tokens = {stream.max_tokens}: must be 1 or more")
         check_positions(self.decoder.max_positions, stream.position + 1, stream.max_tokens)
@@ -261,17 +278,128 @@ class Engine:
                 f"keep=True needs single steps, and this engine makes {self._steps_per_call} at "
                 f"once: build it with steps_per_call=1"
             )
-        self._queue.check(stream)
-        self._queue.append(stream)
+        self._line_up(stream)
+        self._streams.add(stream)
         self._n_submitted += 1
         return stream
 
+    def _line_up(self, stream: Stream) -> None:
+        """Let a stream wait for a slot, if there is room."""
+        n_tokens = len(stream.prompt)
+        if n_tokens > self._max_prompt_tokens:
+            raise UserError(
+                f"a prompt of {n_tokens} tokens: at most {self._max_prompt_tokens} are taken; "
+                f"shorten it"
+            )
+        if len(self._waiting) >= self._max_waiting:
+            raise EngineFull(
+                f"{len(self._waiting)} streams are waiting, which is as many as may: try again "
+                f"later"
+            )
+        if self._waiting and self._waiting_tokens + n_tokens > self._max_waiting_tokens:
+            raise EngineFull(
+                f"prompts of {self._waiting_tokens} tokens are waiting, and {n_tokens} more would "
+                f"exceed {self._max_waiting_tokens}: try again later"
+            )
+        self._waiting.append(stream)
+        self._waiting_tokens += n_tokens
+
+    def _admit(self) -> None:
+        """Fill free slots in turn, prefill a bounded amount, start the streams that are ready."""
+        while self._waiting and self._slots.n_free:
+            stream = self._waiting.popleft()
+            self._waiting_tokens -= len(stream.prompt)
+            stream.slot = self._slots.take()
+            self._running[stream.slot] = stream
+        joining = [stream for stream in self._running.values() if stream.start is not None]
+        starts = [stream.start for stream in joining]
+        prompts = [start.prompt for start in starts if isinstance(start, Beginning)]
+        self._prompts.prefill(prompts, self._prefill_tokens)
+        for stream, start in zip(joining, starts, strict=True):
+            if isinstance(start, Session) or start.prompt.is_done:
+                self._start(stream)
+
+    def _start(self, stream: Stream) -> None:
+        """Write what a stream goes on from into its slot."""
+        start = stream.start
+        self._slots.write(stream.slot, start.state, start.sampler, pending=stream.pending)
+        stream.start = None
+
+    def _decode(self) -> None:
+        """Make one call to the pool, and hand out tokens in the order of time, then of slots."""
+        slots = sorted(slot for slot, stream in self._running.items() if stream.start is None)
+        streams = [self._running[slot] for slot in slots]
+        n_steps, limit = self._steps_per_call, self.decoder.max_positions
+        if limit is not None and any(s.position + n_steps > limit for s in streams):
+            n_steps = 1  # a stream may end before its last step here, which must be possible still
+        drawn = self._slots.run(slots, n_steps)
+        try:
+            for ahead, tokens in zip(reversed(range(n_steps)), drawn, strict=True):
+                self._n_ahead = ahead
+                self._hand_out(streams, tokens)
+        finally:
+            self._n_ahead = 0
+
+    def _hand_out(self, streams: list[Stream], tokens: np.ndarray) -> None:
+        """Give streams [B] what they have drawn [B, F]; who has ended in this call gets no more."""
+        given = []
+        for stream, row in zip(streams, tokens, strict=True):
+            if stream.finished is None:
+                token = row.copy()  # not to keep the whole step
+                token.flags.writeable = False
+                given.append((stream, token))
+        for stream, token in given:  # all of them first: a callback may mark any stream, or raise
+            stream.take(token)
+        ends = {id(stream): self._end(stream, token) for stream, token in given}
+        for stream, token in given:
+            # A callback may have cancelled or rewound it.
+            if stream.pending is token and stream.finished == ends[id(stream)]:
+                self._tell(stream, token)
+
+    def _end(self, stream: Stream, token: np.ndarray) -> Reason | None:
+        """End a stream that ends with `token` [F] whatever its rule says; return why it did."""
+        if token[0] == self.decoder.vocabulary.eos_id:
+            self._finish(stream, "eos")
+        elif stream.max_tokens is not None and stream.n_tokens >= stream.max_tokens:
+            self._finish(stream, "length")
+        return stream.finished
+
+    def _tell(self, stream: Stream, token: np.ndarray) -> None:
+        """Ask a stream's rule whether it ends with `token` [F], and call back."""
+        try:
+            if stream.finished is None and stream.stop is not None and stream.stop(stream, token):
+                if stream.finished is not None or stream.pending is not token:
+                    return  # the rule has cancelled or rewound it
+                self._finish(stream, "stop")
+            if stream.on_token is not None:
+                stream.on_token(stream, token)
+        except Exception as error:  # of whatever kind: it is this stream's, and others go on
+            stream.error = error
+            self._finish(stream, "error")
+
+    def _finish(self, stream: Stream, reason: Reason) -> None:
+        """End a stream, wherever it is; a callback may fail after it has ended."""
+        if stream.slot is not None:
+            if stream.start is None and self._scored:
+                stream.log_likelihood = self._slots.log_likelihood(stream.slot)
+            if stream.start is None and stream.keep:
+                stream.start = self._slots.read(stream.slot)
+            del self._running[stream.slot]
+            self._slots.leave(stream.slot)
+            stream.slot = None
+        elif stream in self._waiting:
+            self._waiting.remove(stream)
+            self._waiting_tokens -= len(stream.prompt)
+        if isinstance(stream.start, Beginning):
+            stream.start = None  # it would hold the prompt's state
+        stream.finished = reason  # last, since other threads look at it
+
     def _check_own(self, stream: Stream) -> None:
-        if stream.engine is not self:
+        if stream not in self._streams:
             raise ValueError(f"stream {stream.number} belongs to another engine")
 
     def _check_border(self, stream: Stream) -> None:
-        n_ahead = self._schedule.n_ahead
+        n_ahead = self._n_ahead
         if n_ahead:
             raise UserError(
                 f"stream {stream.number} has drawn {n_ahead} tokens that were not handed out yet: "

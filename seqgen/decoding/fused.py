@@ -126,9 +126,9 @@ class TorchPool(SumsPool):
     def __init__(self, decoder: TorchDecoder, n_slots: int):
         super().__init__(decoder.initial_state(n_slots))
         self.decoder, self.network = decoder, decoder.network
-        config = decoder.recurrent.config
+        config = decoder.config
         self.n_heads, self.feature_map = config.n_heads, FEATURE_MAPS[config.feature_map]
-        self.window = decoder.recurrent.window
+        self.window = decoder.window
         self._positions, self._sizes = decoder.model.positions, decoder.vocabulary.sizes
         # Whether steps may look at values: on a GPU they would wait for it, and no graph records
         # what follows from them.
@@ -142,6 +142,8 @@ class TorchPool(SumsPool):
         On a CPU, ValueError for positions beyond the learned ones. A GPU would have to be waited
         for, so there the caller sees to it, and others get the last one.
         """
+        if not len(slots):
+            return self.S.new_empty(0, sum(self._sizes)).split(self._sizes, dim=-1)
         active = self._active(slots)
         x = self.run_layers(self._embed(tokens, active), active)
         return self.network.heads(normalize(x, self.network.norm)).split(self._sizes, dim=-1)

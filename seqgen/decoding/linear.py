@@ -1,5 +1,9 @@
 """Matrices made ready to be multiplied again and again, in float32, 16 bits or 8.
 
+The operators of oneDNN and FBGEMM are private to PyTorch, which does not document what they may be
+given. Here they get weights [M, K] with M, K ≥ 1, and rows [B, K] in float32 with B ≥ 0 and any
+strides: `prepare` checks the weights, `_check_rows` the rows of each call.
+
 Legend: B rows, M outputs of a matrix, K its inputs.
 """
 
@@ -63,25 +67,37 @@ def prepare(matrix: Matrix, weights: str, *, activation: str = "none") -> Linear
     - "bf16": bfloat16 weights and activations; on a CPU that does not multiply those, float16
       weights and float32 activations, which is nearer to float32 still.
     - "int8": weights in 8 bits with a scale for each of the M outputs; activations in 7 bits with a
-      scale for each row, or, where that is not there, in bfloat16.
+      scale for each row. This needs FBGEMM.
 
     In no case does a row's result depend on other rows' values.
 
     Raises:
-        UserError: `weights` is unknown, or int8 on a GPU.
+        UserError: `weights` is unknown, or int8 is not available here.
+        ValueError: the matrix has no outputs or inputs, or its bias is not one for each output.
     """
     if weights not in WEIGHTS:
         raise UserError(f"weights = {weights}: must be one of {', '.join(WEIGHTS)}")
+    M, K = matrix.weight.shape
+    if M < 1 or K < 1 or matrix.bias.shape != (M,):
+        raise ValueError(
+            f"a matrix of shape {[M, K]} with a bias of shape {list(matrix.bias.shape)}: must be "
+            f"[M, K] and [M], with M and K of 1 or more"
+        )
     # With a bias that might learn, oneDNN takes 300 times as long for one row.
     matrix = Matrix(matrix.weight.detach(), matrix.bias.detach())
     on_cpu = matrix.weight.device.type == "cpu"
     if weights == "int8" and not on_cpu:
-        raise UserError("weights = int8: only on a CPU here, use bf16 on a GPU")
+        raise UserError("weights = int8 are not available on a GPU: use bf16 or float32 there")
+    if weights == "int8" and not has_fbgemm():
+        raise UserError(
+            "weights = int8: this build of PyTorch has no FBGEMM, which multiplies them; use the "
+            "native decoder, or float32 or bf16 weights"
+        )
     dtype = torch.bfloat16 if weights == "bf16" else torch.float32
     if on_cpu and weights != "int8" and _can_pack(dtype):
         return _packed(matrix, dtype, activation)
     if weights == "int8":
-        multiply = _int8(matrix) if has_fbgemm() else _int8_and_bf16(matrix)
+        multiply = _int8(matrix)
     elif on_cpu and weights == "bf16" and has_fbgemm():
         # Without instructions for bf16, 64 rows in it take 7 times as long as in float32; one row
         # takes FBGEMM half of float32's time.
@@ -121,7 +137,13 @@ def _packed(matrix: Matrix, dtype: torch.dtype, activation: str) -> Linear:
     bias = matrix.bias.to(dtype)
     packed = torch.ops.mkldnn._reorder_linear_weight(matrix.weight.to(dtype), PACKED_FOR)
     multiply = torch.ops.mkldnn._linear_pointwise
-    return lambda x: multiply(x.to(dtype), packed, bias, activation, [], "none").float()
+    K = matrix.weight.shape[1]
+
+    def run(x: Tensor) -> Tensor:
+        _check_rows(x, K)
+        return multiply(x.to(dtype), packed, bias, activation, [], "none").float()
+
+    return run
 
 
 def _float16(matrix: Matrix) -> Linear:
@@ -129,7 +151,13 @@ def _float16(matrix: Matrix) -> Linear:
     with _fbgemm():
         weight = matrix.weight.clamp(-HALF, HALF)
         packed = torch.ops.quantized.linear_prepack_fp16(weight, matrix.bias)
-    return lambda x: multiply(x, packed)
+    K = matrix.weight.shape[1]
+
+    def run(x: Tensor) -> Tensor:
+        _check_rows(x, K)
+        return multiply(x, packed)
+
+    return run
 
 
 def _int8(matrix: Matrix) -> Linear:
@@ -145,9 +173,10 @@ def _int8(matrix: Matrix) -> Linear:
         scale = scale.clamp_min(TINY).double()
         quantized = torch._make_per_channel_quantized_tensor(weight, scale, zeros, 0)
         packed = torch.ops.quantized.linear_prepack(quantized, None)
-    bias = matrix.bias
+    K, bias = matrix.weight.shape[1], matrix.bias
 
     def run(x: Tensor) -> Tensor:
+        _check_rows(x, K)
         largest = torch.linalg.vector_norm(x, math.inf, 1, True)
         # In a row of zeros all is NaN here, which rounds to some number, which is multiplied by 0.
         y = multiply(x / largest, 1 / LEVELS, LEVELS + 1, packed)
@@ -156,10 +185,10 @@ def _int8(matrix: Matrix) -> Linear:
     return run
 
 
-def _int8_and_bf16(matrix: Matrix) -> Linear:
-    weight, scale = quantize_rows(matrix.weight)
-    scale, bias = scale.bfloat16(), matrix.bias
-    return lambda x: torch._weight_int8pack_mm(x.bfloat16(), weight, scale).float() + bias
+def _check_rows(x: Tensor, K: int) -> None:
+    """Refuse what is not float32 [B, K]: a private operator may not check it before it reads."""
+    if x.dtype != torch.float32 or x.dim() != 2 or x.shape[1] != K:
+        raise ValueError(f"rows of {x.dtype} {list(x.shape)}: must be torch.float32 [B, {K}]")
 
 
 @contextmanager

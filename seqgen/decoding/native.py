@@ -26,7 +26,6 @@ from seqgen.sampling import Sampler
 # As numbered in native/step.h.
 FORMATS = {"float32": 0, "bf16": 1, "int8": 2, "w8a8": 3}
 ACTIVATIONS = {"relu": 0, "gelu": 1}
-FEATURES = {"elu+1": 0, "relu": 1, "dpfp": 2, "hedgehog": 3}
 POSITIONS = {"none": 0, "sinusoidal": 1, "learned": 2, "bars": 3}
 MAX_FIELDS, MAX_FEATURES = 32, 1024  # of a token, and of a head
 PANEL, STRIPE = 64, 16  # to which outputs are padded, and how many lie side by side
@@ -56,7 +55,7 @@ class NativeDecoder(Decoder):
         if reason:
             raise UserError(f"the native decoder cannot be used: {reason}")
         super().__init__(model, weights, **choices)
-        self.shape = _describe(model, weights, self.recurrent.window)
+        self.shape = _describe(model, weights, self.window)
         self.packed = _pack_model(model, weights)
         # By rows and threads of torch: threads of a step, or 0 for PyTorch's matrices.
         self._choices: dict[tuple[int, int], int] = {}
@@ -109,7 +108,7 @@ class NativePool(SumsPool):
         self._decoder, self._threads = decoder, threads
         self._sizes, self._eos = decoder.vocabulary.sizes, decoder.vocabulary.eos_id
         self._logits = torch.empty(n_slots, sum(self._sizes))
-        size = torch.ops.seqgen.scratch_bytes(decoder.shape, n_slots, threads)
+        size = torch.ops.seqgen.scratch_bytes(decoder.shape, max(n_slots, 1), threads)
         self._scratch = torch.empty(size, dtype=torch.uint8)
 
     def advance(self, slots: Tensor, tokens: Tensor) -> Logits:
@@ -195,7 +194,7 @@ def _describe(model: SequenceModel, weights: str, window: int | None) -> Tensor:
         [
             *(c.d_model, c.n_layers, c.n_heads, c.d_ff or 4 * c.d_model, c.input_window),
             *(c.max_positions, window or 0, FORMATS[weights], ACTIVATIONS[c.activation]),
-            *(FEATURES[c.feature_map], POSITIONS[c.positions]),
+            *(list(FEATURE_MAPS).index(c.feature_map), POSITIONS[c.positions]),
             *(len(model.vocabulary.sizes), *model.vocabulary.sizes),
         ]
     )

@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
-from seqgen.decoding.decoder import Decoder, Logits
+from seqgen.decoding.decoder import Decoder
 from seqgen.decoding.pool import Pool
-from seqgen.model.recurrent_model import RecurrentModel
+from seqgen.model.recurrent_model import Logits, RecurrentModel
 from seqgen.model.state import State
 
 
@@ -15,11 +15,9 @@ class ReferenceDecoder(Decoder):
 
     def open(self, n_slots: int) -> "ReferencePool":
         """Make room for the states of `n_slots` streams."""
-        return ReferencePool(self.recurrent, n_slots)
+        return ReferencePool(self, n_slots)
 
-    def step(self, tokens: Tensor, state: State) -> tuple[Logits, State]:
-        """Take tokens [B, F] and a state, which is not changed."""
-        return self.recurrent.step(tokens, state)
+    step = RecurrentModel.step
 
 
 class ReferencePool(Pool):
@@ -29,7 +27,7 @@ class ReferencePool(Pool):
         self._model = model
         self._states: list[State | None] = [None] * n_slots
         self._together: list[int] = []  # slots whose newest state is a row of `_joined`
-        self._joined: State | None = None
+        self._joined = model.initial_state(0)
 
     def write(self, slots: Tensor, state: State) -> None:
         """Put the rows of `state` into slots [B]."""
@@ -40,6 +38,8 @@ class ReferencePool(Pool):
     def read(self, slots: Tensor) -> State:
         """Copy the states of slots [B] out."""
         self._part()
+        if not len(slots):
+            return self._model.initial_state(0)
         return State.join([self._states[slot] for slot in slots.tolist()])
 
     def advance(self, slots: Tensor, tokens: Tensor) -> Logits:

@@ -60,8 +60,8 @@ class Session:
         """Raise UserError where a decoder cannot go on exactly."""
         if self.fingerprint != decoder.fingerprint:
             raise UserError("a session of another model: load the model that it was made with")
-        if self.window != decoder.recurrent.window:
-            windows = self.window, decoder.recurrent.window
+        if self.window != decoder.window:
+            windows = self.window, decoder.window
             made, has = (
                 "fade never" if w is None else f"fade after {w} positions" for w in windows
             )
@@ -191,7 +191,7 @@ def _state(tensors: Mapping[str, Tensor], decoder: Decoder) -> State:
     if not 0 <= state.position[0] <= min([*rooms, decoder.max_positions or torch.inf, torch.inf]):
         raise ValueError(f"position {int(state.position[0])} is impossible")
     if not 0 <= state.origin[0] <= state.position[0] or (
-        state.origin[0] and decoder.recurrent.config.positions != "bars"
+        state.origin[0] and decoder.config.positions != "bars"
     ):
         raise ValueError(f"origin {int(state.origin[0])} is impossible")
     return state
@@ -204,7 +204,7 @@ def _shape(tensor: Tensor, decoder: Decoder) -> tuple[int, ...]:
 
 
 def _is_cache(tensor: Tensor, decoder: Decoder) -> bool:
-    return tensor.dim() == 5 and decoder.recurrent.config.attention == "full"
+    return tensor.dim() == 5 and decoder.config.attention == "full"
 
 
 def _pending(token: list, decoder: Decoder) -> np.ndarray:

@@ -58,7 +58,7 @@ class Slots:
             pending=self._tokens[slot].copy(),
             sampler=self._sampler.memory(slot),
             fingerprint=self._decoder.fingerprint,
-            window=self._decoder.recurrent.window,
+            window=self._decoder.window,
         )
 
     def log_likelihood(self, slot: int) -> float:
@@ -75,7 +75,7 @@ class Slots:
         """Let the streams in `slots` make steps with a draw after each.
 
         Returns:
-            What was drawn, ids [n_steps, B, F], the caller's own.
+            What was drawn, ids [n_steps, B, F], not to be changed.
         """
         slots = list(slots)
         if self._batch is None or self._batch[0] != slots:
@@ -85,7 +85,7 @@ class Slots:
         self._sampler.prepare(slots, n_steps)
         drawn = self._pool.run(index, tokens, self._sampler, n_steps)
         self._batch = slots, index, drawn[-1]
-        drawn = drawn.cpu().numpy().copy()
+        drawn = drawn.cpu().numpy()
         self._tokens[slots] = drawn[-1]
         return drawn
 

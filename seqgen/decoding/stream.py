@@ -3,21 +3,17 @@
 Legend: T positions, F fields.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
 from seqgen.decoding.prompts import Prompt
 from seqgen.decoding.session import Session
 from seqgen.errors import UserError
+from seqgen.model.state import State
 from seqgen.sampling import SamplerRow
-
-if TYPE_CHECKING:
-    from seqgen.decoding.engine import Engine
 
 Reason = Literal["eos", "stop", "length", "cancelled", "error"]
 Stop = Callable[["Stream", np.ndarray], bool]
@@ -31,32 +27,39 @@ class Beginning:
     prompt: Prompt
     sampler: SamplerRow
 
+    @property
+    def state(self) -> State | None:
+        """The state after the prompt, as far as it has been prefilled."""
+        return self.prompt.state
+
 
 @dataclass(eq=False)
 class Stream:
-    """A handle that `Engine.submit` and `Engine.resume` return; the engine alone changes it.
+    """What `Engine.submit` and `Engine.resume` return. The engine alone changes it.
 
     Attributes:
-        engine: whose stream it is.
         number: which of the engine's streams it is, unless the caller has numbered it.
         prompt: ids [T, F] given before the first drawn token; T = 0 for a resumed session.
         max_tokens: the most tokens that it may draw; None: no end, and `tokens` stays empty.
         stop: called with the stream and each token [F] it draws, but the one that ends it anyway
             (EOS, or the last of `max_tokens`); true ends it with that token.
         on_token: called likewise, after it is known whether the stream ends with the token.
-        keep: whether `session` works after the end.
+        keep: whether its session can be read after its end.
+        start: where it goes on from as soon as there is room; with `keep`, where it has ended.
+        pending: the token [F] that it takes next.
+        position: index of `pending`.
         tokens: what has been drawn, ids [F] each.
         n_tokens: how many have been drawn here.
-        finished: why it has ended; None before that.
+        finished: why it has ended; None before that. All else is known when this is set.
         error: what `stop` or `on_token` raised, where they ended it.
         log_likelihood: of all that it has drawn, before its session too, in nats: at the end, and
             with `Engine(scored=True)`.
+        slot: where it runs in the engine's pool; None: nowhere.
     """
 
-    engine: Engine
-    start: Beginning | Session | None  # where it goes on from as soon as there is room
-    pending: np.ndarray  # [F], the token that it takes next
-    position: int  # index of `pending`
+    start: Beginning | Session | None
+    pending: np.ndarray
+    position: int
     number: int
     prompt: np.ndarray
     max_tokens: int | None = None
@@ -69,18 +72,6 @@ class Stream:
     error: Exception | None = None
     log_likelihood: float | None = None
     slot: int | None = None
-
-    def session(self) -> Session:
-        """Return what `Engine.session` returns: all that this stream is now, as a value."""
-        return self.engine.session(self)
-
-    def rewind(self, session: Session) -> None:
-        """Go back to `session`, a mark made on this stream: see `Engine.rewind`."""
-        self.engine.rewind(self, session)
-
-    def cancel(self) -> None:
-        """End at once: see `Engine.cancel`."""
-        self.engine.cancel(self)
 
     def take(self, token: np.ndarray) -> None:
         """Note a token [F] that was drawn. For the engine."""

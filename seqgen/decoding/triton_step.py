@@ -17,7 +17,7 @@ MAPS = ("elu+1", "relu")  # feature maps that take each number for itself
 
 def why_not(decoder: TorchDecoder) -> str:
     """Say why the kernels cannot make a decoder's steps; an empty string where they can."""
-    feature_map = decoder.recurrent.config.feature_map
+    feature_map = decoder.config.feature_map
     if feature_map not in MAPS:
         return f"model.feature_map={feature_map} is none of {', '.join(MAPS)}"
     if decoder.device.type != "cuda" and not triton.knobs.runtime.interpret:
@@ -32,7 +32,7 @@ class TritonPool(TorchPool):
 
     def run_layers(self, x: Tensor, active: Active) -> Tensor:
         """Run all layers on x [B, D]; a layer's last norm is taken by the next one."""
-        activation, norm = self.decoder.recurrent.config.activation, None
+        activation, norm = self.decoder.config.activation, None
         for i, layer in enumerate(self.network.layers):
             x, qkv = multiply(x, layer.qkv, norm=norm)
             _, x = multiply(self.attend(i, qkv, active), layer.out, residual=x)

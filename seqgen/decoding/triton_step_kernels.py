@@ -8,12 +8,13 @@ and biases.
 import triton
 import triton.language as tl
 
+from seqgen.attention import feature_maps
 from seqgen.attention.triton_tiles import dot
 
 ROOT_HALF = tl.constexpr(0.7071067811865476)
 LAYER_NORM_EPS = tl.constexpr(1e-5)  # torch's default
 ATTENTION_EPS = tl.constexpr(1e-6)
-RELU_SHIFT = tl.constexpr(1e-3)
+RELU_SHIFT = tl.constexpr(feature_maps.RELU_SHIFT)
 
 
 @triton.jit

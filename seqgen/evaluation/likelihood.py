@@ -16,6 +16,7 @@ from torch import Tensor
 
 from seqgen.evaluation.by_position import PASS
 from seqgen.model.loss import token_nats
+from seqgen.model.recurrent_model import RecurrentModel
 from seqgen.model.sequence_model import SequenceModel
 
 STEPPED_ROWS = 32  # pieces that are stepped through side by side
@@ -70,7 +71,7 @@ def score_parallel(model: SequenceModel, pieces: Sequence[np.ndarray], *, tell: 
 @torch.no_grad()
 def score_recurrent(model: SequenceModel, pieces: Sequence[np.ndarray], *, tell: Tell) -> Curves:
     """Step through whole pieces [T, F], several side by side, with the recurrent form."""
-    recurrent = model.eval().recurrent()
+    recurrent = RecurrentModel(model.eval())
     curves: Curves = [np.empty(0)] * len(pieces)
     order = sorted(range(len(pieces)), key=lambda i: -len(pieces[i]))
     for k in range(0, len(order), STEPPED_ROWS):

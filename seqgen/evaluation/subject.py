@@ -89,10 +89,10 @@ class Subject:
         }
 
 
-def open_subject(path: Path, *, device: str = "cpu") -> Subject:
+def open_subject(path: Path, *, device: str = "cpu", checkpoint: str = "best") -> Subject:
     """Load a run, also by its model folder; UserError where there is none, or a damaged one."""
     path = _run_of(path)
-    loaded = load_model(path, device=device)
+    loaded = load_model(path, device=device, checkpoint=checkpoint)
     folder = RunFolder(path)
     config = load_config(folder.config) if folder.config.is_file() else None
     return Subject(path, loaded, config, _record(folder).get("data_content"), _steps(folder))

@@ -55,10 +55,12 @@ class InputWindow(nn.Module):
         With `positions` [B, T], what lies before position 0 of a piece counts as zero.
         """
         context = torch.cat([recent, x], dim=1)  # [B, W - 1 + T, D]
-        if positions is None:
+        if positions is None and x.device.type == "cpu":
             return x + self.convolution(context.transpose(1, 2)).transpose(1, 2)
-        back = torch.arange(self.width - 1, -1, -1, device=x.device)
-        inside = positions[..., None] >= back  # [B, T, W]
-        seen = context.unfold(1, self.width, 1) * inside.unsqueeze(2)  # [B, T, D, W]
+        # On a GPU it is a matrix product too: cuDNN convolves float32 in TF32 by default.
+        seen = context.unfold(1, self.width, 1)  # [B, T, D, W]
+        if positions is not None:
+            back = torch.arange(self.width - 1, -1, -1, device=x.device)
+            seen = seen * (positions[..., None] >= back).unsqueeze(2)
         weight, bias = self.convolution.weight, self.convolution.bias
         return x + F.linear(seen.flatten(2), weight.flatten(1), bias)

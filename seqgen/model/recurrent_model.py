@@ -4,20 +4,24 @@ Legend: L layers, B rows, T positions, F fields, H heads, K key width, V value w
 W input window, N_f vocabulary of a field.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from contextlib import nullcontext
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from seqgen.attention.fading import longest_pass
 from seqgen.attention.kinds import KINDS, check_window
-from seqgen.model.prefill import prefill
+from seqgen.config import ModelConfig
+from seqgen.errors import UserError
+from seqgen.model.sequence_model import SequenceModel
 from seqgen.model.stack import build_recurrent, share_weights, stack_arguments
 from seqgen.model.state import State
+from seqgen.vocabulary import Vocabulary
 
-if TYPE_CHECKING:
-    from seqgen.model.sequence_model import SequenceModel
+PREFILLS = ("float32", "bf16")
+PASS_TOKENS = 16_384  # rows × positions of one pass over prompts, which bounds its memory
+
+Logits = tuple[Tensor, ...]  # [B, N_f], one for each field
 
 
 class RecurrentModel:
@@ -31,8 +35,21 @@ class RecurrentModel:
             the formula is in `seqgen.attention.fading`. None: they never do.
     """
 
-    def __init__(self, model: SequenceModel, window: int | None = None):
-        """Take a model's weights; UserError where its attention cannot have such a window."""
+    def __init__(
+        self, model: SequenceModel, window: int | None = None, *, prefill: str = "float32"
+    ):
+        """Take a model's weights.
+
+        Args:
+            model: the parallel form.
+            window: as the attribute.
+            prefill: what prompts are read in, float32 or bf16.
+
+        Raises:
+            UserError: no such precision, or the attention cannot have such a window.
+        """
+        if prefill not in PREFILLS:
+            raise UserError(f"prefill = {prefill}: must be one of {', '.join(PREFILLS)}")
         check_window(model.config.attention, window)
         self.window = window
         with torch.device("meta"):
@@ -44,15 +61,16 @@ class RecurrentModel:
         share_weights(self._parallel.stack, self._stack)
         self._parallel.eval()
         self._stack.eval()
+        self._rounded = _in_bfloat16(model) if prefill == "bf16" else None
         self._kind = KINDS[model.config.attention]
 
     @property
-    def config(self):
+    def config(self) -> ModelConfig:
         """Sizes and choices of the model."""
         return self._parallel.config
 
     @property
-    def vocabulary(self):
+    def vocabulary(self) -> Vocabulary:
         """What the model knows of tokens."""
         return self._parallel.vocabulary
 
@@ -77,7 +95,7 @@ class RecurrentModel:
         )
 
     @torch.no_grad()
-    def step(self, tokens: Tensor, state: State) -> tuple[tuple[Tensor, ...], State]:
+    def step(self, tokens: Tensor, state: State) -> tuple[Logits, State]:
         """Take one token per row and score the next.
 
         Args:
@@ -87,6 +105,8 @@ class RecurrentModel:
         Returns:
             Logits [B, N_f], one tensor per field, and the new state.
         """
+        if not len(tokens):
+            return self._no_logits(), state
         tokens, positions = tokens.unsqueeze(1), state.position.unsqueeze(1)
         origins = self._parallel.positions.origins(tokens, positions, state.origin)
         x, recent = self._parallel.embed(tokens, positions, state.recent, origins=origins)
@@ -102,8 +122,10 @@ class RecurrentModel:
     @torch.no_grad()
     def prefill(
         self, tokens: Tensor, lengths: Tensor, state: State | None = None
-    ) -> tuple[tuple[Tensor, ...], State]:
+    ) -> tuple[Logits, State]:
         """Take whole prompts in the parallel form: what stepping through them gives, sooner.
+
+        Long ones are run pass after pass, each from the state that the one before left behind.
 
         Args:
             tokens: ids [B, T, F], each row padded at its end with anything.
@@ -111,6 +133,54 @@ class RecurrentModel:
             state: what came before the prompts; None: nothing. It is not changed.
 
         Returns:
-            Logits [B, N_f] for the token after each prompt, one tensor per field, and the state.
+            Logits [B, N_f] for the token after each prompt, one tensor per field, and the state
+            there; pads enter no state.
+
+        Raises:
+            ValueError: a length is below 1 or beyond T.
         """
-        return prefill(self._parallel, tokens, lengths, state, window=self.window)
+        B, T, _ = tokens.shape
+        if not B:
+            return self._no_logits(), self.initial_state(0)
+        if lengths.shape != (B,) or lengths.min() < 1 or lengths.max() > T:
+            raise ValueError(f"prompt lengths must be {B} numbers in 1…{T}, got {lengths.tolist()}")
+        size = max(PASS_TOKENS // B, 1)
+        if self.window is not None:
+            size = min(size, longest_pass(self.window))
+        model, precision = self._parallel, nullcontext()
+        if self._rounded is not None:
+            model = self._rounded
+            precision = torch.autocast(self.device.type, torch.bfloat16)
+        row, ends = torch.arange(B, device=tokens.device), []
+        with precision:
+            for begin in range(0, int(lengths.max()), size):
+                part = tokens[:, begin : begin + size]
+                rest = (lengths - begin).clamp(0, part.shape[1])
+                hidden, state = model.run(
+                    part, rest, state=state, keep_state=True, window=self.window
+                )
+                ends.append(hidden[row, (rest - 1).clamp(min=0)])
+            # [B, D], of the pass that each row ends in.
+            last = torch.stack(ends)[(lengths - 1) // size, row]
+            return tuple(scores.float() for scores in model.heads(last)), state
+
+    def _no_logits(self) -> Logits:
+        """Logits [0, N_f] of no rows: the library's layers cannot be run on none."""
+        return tuple(torch.empty(0, size, device=self.device) for size in self.vocabulary.sizes)
+
+
+def _in_bfloat16(model: SequenceModel) -> SequenceModel:
+    """Copy a model with its matrices in bfloat16, to be run under autocast; nothing else is copied.
+
+    Embeddings, norms and sums stay as they are: autocast would round weights at each pass.
+    """
+    rounded = {
+        f"{name}.{part}": value.detach().bfloat16()
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear | nn.Conv1d)
+        for part, value in module.named_parameters()
+    }
+    with torch.device("meta"):
+        copy = type(model)(model.config, model.vocabulary)
+    copy.load_state_dict(model.state_dict() | rounded, strict=True, assign=True)
+    return copy.to(next(model.parameters()).device).eval()  # what is no weight moves too

@@ -14,7 +14,6 @@ from seqgen.config import ModelConfig
 from seqgen.model.dropout import ByteDropout
 from seqgen.model.embedding import FieldEmbedding, FieldHeads, InputWindow
 from seqgen.model.positions import build_positions, positions_in_pieces
-from seqgen.model.recurrent_model import RecurrentModel
 from seqgen.model.stack import build_parallel, inner_attentions, run_parallel, stack_arguments
 from seqgen.model.state import State
 from seqgen.vocabulary import Vocabulary
@@ -131,10 +130,6 @@ class SequenceModel(nn.Module):
     ) -> tuple[Tensor, ...]:
         """Score the next token at every position: as `run`, then logits [B, T, N_f] per field."""
         return self.heads(self.run(tokens, lengths, starts=starts)[0])
-
-    def recurrent(self, window: int | None = None) -> RecurrentModel:
-        """Return the recurrent form on the same storage: later training steps show in it."""
-        return RecurrentModel(self, window)
 
     def _state_after(
         self,

@@ -230,9 +230,8 @@ class Sampler:
     def _choose(self, scores: Tensor, asked: Tensor, slots: Tensor) -> Tensor:
         """Choose ids [B, F] by scores [B, F, M] and settings [B, 7, 1, 1]."""
         flags, temperature = self.flags, asked.select(1, TEMPERATURE)
-        best = scores.argmax(-1) if flags.greedy else None
         if not flags.random:
-            return best
+            return scores.argmax(-1)
         left = filters.apply_temperature(scores, temperature.clamp_min(SMALL))
         top_k = self.top_k.index_select(0, slots).view(-1, 1, 1)
         if flags.top_p:
@@ -245,7 +244,9 @@ class Sampler:
             left = filters.keep_typical(left, asked.select(1, TYPICAL_P))
         numbers = self.numbers[slots, self.drawn.index_select(0, slots) % RING]  # [B, F]
         drawn = draw_ids(left, numbers)
-        return torch.where(temperature[:, 0] == 0, best, drawn) if flags.greedy else drawn
+        if flags.greedy:
+            return torch.where(temperature[:, 0] == 0, scores.argmax(-1), drawn)
+        return drawn
 
     def _score(self, raw: Tensor, tokens: Tensor, slots: Tensor) -> None:
         """Add up log p of tokens [B, F] under raw logits [B, F, M]."""

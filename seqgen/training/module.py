@@ -21,7 +21,7 @@ from seqgen.model.sequence_model import SequenceModel
 from seqgen.model.state import State
 from seqgen.training.feed import Rows
 from seqgen.training.optimizers import build_optimizer
-from seqgen.training.schedules import build_schedule
+from seqgen.training.schedules import schedule_of
 
 
 class TrainingModule(LightningModule):
@@ -100,14 +100,8 @@ class TrainingModule(LightningModule):
 
     def configure_optimizers(self) -> dict:
         """AdamW, and the schedule by step."""
-        c = self._config
-        optimizer = build_optimizer(self.model, c)
-        schedule = build_schedule(
-            c.schedule,
-            warmup_steps=c.warmup_steps,
-            total_steps=max(c.schedule_steps or 0, c.max_steps),
-            final=c.final_learning_rate,
-        )
+        optimizer = build_optimizer(self.model, self._config)
+        schedule = schedule_of(self._config)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
         return {
             "optimizer": optimizer,
@@ -137,7 +131,9 @@ class TrainingModule(LightningModule):
             self._carried[place] = State(*tensors)
 
     def on_fit_start(self) -> None:
-        """Choose the attention kernel, now that the device is known, and say which it is."""
+        """Choose the attention kernel, now that the device is known; say what will be trained."""
+        if self.trainer.is_global_zero:
+            self._tell(self._describe())
         if self.model.config.attention == "causal-linear":
             try:
                 self.model.use_kernel(self._kernel)
@@ -151,9 +147,14 @@ class TrainingModule(LightningModule):
             self.model.stack.compile()
 
     def on_train_start(self) -> None:
-        """Start the clock; bring a resumed state to where the model is."""
+        """Start the clock; bring a resumed state to where the model is, and to its schedule."""
         for place, state in self._carried.items():
             self._carried[place] = state.to(self.device)
+        # A checkpoint holds the next step's learning rate by the schedule that it was saved with.
+        scheduler = self.lr_schedulers()
+        share = schedule_of(self._config)(scheduler.last_epoch)
+        for group, peak in zip(scheduler.optimizer.param_groups, scheduler.base_lrs, strict=True):
+            group["lr"] = peak * share
         self._restart_clock()
 
     def on_train_batch_start(self, rows: Rows, batch_index: int) -> None:
@@ -183,6 +184,23 @@ class TrainingModule(LightningModule):
             self._restart_clock()
         self._step_loss = torch.zeros(())
         self._sources = ()
+
+    def _describe(self) -> str:
+        """Say how large the model and a step are, and on what they are computed."""
+        model, config = self.model.config, self._config
+        parameters = list(self.model.parameters())
+        total = sum(p.numel() for p in parameters)
+        trained = sum(p.numel() for p in parameters if p.requires_grad)
+        frozen = f", {trained:,} of them trained" if trained < total else ""
+        device = f"{self.device.type} (threads: {torch.get_num_threads()})"
+        if self.trainer.world_size > 1:
+            device = f"{self.trainer.world_size} devices ({self.device.type})"
+        return (
+            f"model: {model.n_layers} layers of width {model.d_model}, {model.n_heads} heads, "
+            f"{model.attention} attention, {total:,} parameters{frozen}\n"
+            f"training: to step {config.max_steps:,}, {config.batch_size} rows of "
+            f"{config.context_length} tokens in each, on {device}, precision {config.precision}"
+        )
 
     def _restart_clock(self) -> None:
         self._tokens_since, self._waited_since, self._time_since = 0, 0.0, time.perf_counter()

@@ -6,19 +6,14 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import torch
 from pytorch_lightning import Trainer
-from pytorch_lightning.callbacks import (
-    EarlyStopping,
-    ModelCheckpoint,
-    RichModelSummary,
-)
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from seqgen.checkpoint import RunFolder, load_model, save_model
+from seqgen.checkpoint import LoadedModel, RunFolder, read_checkpoint, save_model
 from seqgen.config import ModelConfig, TrainConfig
 from seqgen.data.shards import PreparedData
 from seqgen.data.splits import VALIDATION
@@ -38,7 +33,7 @@ from seqgen.training.callbacks import (
 from seqgen.training.feed import FeedModule
 from seqgen.training.metrics import JsonLinesLogger
 from seqgen.training.module import TrainingModule
-from seqgen.training.saving import AtomicCheckpointIO, read_checkpoint
+from seqgen.training.saving import AtomicCheckpointIO
 
 
 @dataclass(frozen=True)
@@ -69,6 +64,7 @@ def train(
     seed: int,
     kernel: str = "auto",
     resume: bool = False,
+    start: LoadedModel | None = None,
     draw_sample: DrawSample | None = None,
     tell: Callable[[str], None] = lambda line: None,
     show_progress: bool = True,
@@ -83,6 +79,7 @@ def train(
         seed: of weights, batches and dropout.
         kernel: which attention kernel to use, as in `causal_linear_attention`.
         resume: go on from the run's last checkpoint, as if it had never stopped.
+        start: whose weights a new run starts from, with the same tokenizer; `train.init_from`.
         draw_sample: makes a picture of a generated piece at each validation.
         tell: receives a line of text now and then.
         show_progress: draw a progress bar.
@@ -94,7 +91,7 @@ def train(
     _quiet()
     metrics = JsonLinesLogger(run.metrics)
     resumed_step = _return_to_checkpoint(run, metrics) if resume else None
-    model = _build_model(data, model_config, config, seed=seed, resume=resume)
+    model = _build_model(data, model_config, start, seed=seed)
     module = TrainingModule(
         model, config, seed=seed, count_units=data.tokenizer.units, kernel=kernel, tell=tell
     )
@@ -134,7 +131,9 @@ def train(
 
 def _return_to_checkpoint(run: RunFolder, metrics: JsonLinesLogger) -> int:
     """Drop metrics that the last checkpoint does not cover; return its step."""
-    checkpoint = read_checkpoint(run.last)
+    best = run.last.with_name("best.ckpt")
+    way_out = f"copy {best} over it if that one is whole, or begin a new run"
+    checkpoint = read_checkpoint(run.last, way_out=way_out)
     metrics.cut(checkpoint[METRICS_BYTES])
     return checkpoint["global_step"]
 
@@ -158,16 +157,14 @@ def _save_best(
 
 
 def _build_model(
-    data: PreparedData, model_config: ModelConfig, config: TrainConfig, *, seed: int, resume: bool
+    data: PreparedData, model_config: ModelConfig, start: LoadedModel | None, *, seed: int
 ) -> SequenceModel:
     torch.manual_seed(seed)
     model = SequenceModel(model_config, data.tokenizer.vocabulary)
-    if config.init_from is not None and not resume:  # a checkpoint holds its own weights
-        start = load_model(Path(config.init_from))
+    if start is not None:
         if start.tokenizer.fingerprint() != data.tokenizer.fingerprint():
             raise UserError(
-                f"train.init_from={config.init_from}: the data in {data.folder} has another "
-                f"tokenizer than that run"
+                f"train.init_from: the data in {data.folder} has another tokenizer than that run"
             )
         model.load_state_dict(start.model.state_dict(), strict=True)
     return model
@@ -185,7 +182,6 @@ def _library_callbacks(
     callbacks = [best] if held_out else []
     if held_out and config.early_stopping is not None:
         callbacks.append(EarlyStopping("validation_loss", patience=config.early_stopping))
-    callbacks.append(RichModelSummary(max_depth=2))
     return [*callbacks, StepBar(leave=True)] if show_progress else callbacks
 
 
@@ -214,6 +210,7 @@ def _build_trainer(
             logger=loggers,
             default_root_dir=run.path,
             enable_progress_bar=show_progress,
+            enable_model_summary=False,  # the module says what it is
         )
     except (MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError) as error:
         reason = " ".join(str(error).split())
@@ -244,6 +241,5 @@ def _quiet() -> None:
         ".*Checkpoint directory .* exists and is not empty.*",
         ".*isinstance.treespec, LeafSpec.*",
         ".*Total length of `list` across ranks is zero.*",  # nothing is held out
-        ".*is not supported by the model summary.*",
     ):
         warnings.filterwarnings("ignore", message=message)

@@ -10,6 +10,7 @@ from seqgen.attention.cache import FIRST_CAPACITY
 from seqgen.attention.full import ATTENTION_TYPE, FullAttention, cache_after, full_attention
 from seqgen.attention.naive import softmax_loop
 from seqgen.attention.rows import Rows
+from seqgen.model.recurrent_model import RecurrentModel
 from seqgen.model.state import State
 
 B, T, H, K, V, C = 4, 23, 3, 8, 5, 9
@@ -150,7 +151,7 @@ def test_the_stack_is_the_librarys_full_attention_on_the_same_weights():
 
 @pytest.fixture
 def recurrent(tiny, plain_vocabulary):
-    return tiny(plain_vocabulary, attention="full").recurrent()
+    return RecurrentModel(tiny(plain_vocabulary, attention="full"))
 
 
 def by_steps(recurrent, tokens, state):
@@ -170,7 +171,7 @@ def capacity(state):
 
 def test_the_cache_grows_by_doubling_and_nothing_is_lost(tiny, plain_vocabulary):
     model = tiny(plain_vocabulary, attention="full")
-    recurrent = model.recurrent()
+    recurrent = RecurrentModel(model)
     tokens = random_tokens(plain_vocabulary, 2, 4 * FIRST_CAPACITY + 1)
     state, logits, capacities = recurrent.initial_state(2), [], []
     for t in range(tokens.shape[1]):

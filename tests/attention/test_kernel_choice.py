@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from seqgen.attention.feature_maps import FEATURE_MAPS
 from seqgen.attention.operator import causal_linear_attention, choose_kernel, describe_kernel
 from seqgen.native import why_missing
 
@@ -29,6 +30,22 @@ def test_shapes_that_do_not_fit_are_named(change, message):
             arguments[name] = torch.ones(*shape)
     with pytest.raises(ValueError, match=message):
         causal_linear_attention(**arguments)
+
+
+@pytest.mark.parametrize("kernel", ["naive", "chunked"])
+def test_a_state_must_be_as_wide_as_the_features(kernel):
+    q, k, v = (torch.ones(2, 10, 2, 4) for _ in range(3))
+    dpfp = FEATURE_MAPS["dpfp"]  # twice as wide as the keys
+
+    def attend(width):
+        state = torch.ones(2, 2, width, 4), torch.ones(2, 2, width)
+        return causal_linear_attention(
+            q, k, v, initial_state=state, feature_map=dpfp, kernel=kernel
+        )
+
+    assert attend(8)[1][0].shape == (2, 2, 8, 4)
+    with pytest.raises(ValueError, match=r"initial S has shape \[2, 2, 4, 4\]"):
+        attend(4)
 
 
 def test_unknown_and_unusable_kernels_are_refused():

@@ -223,7 +223,8 @@ def test_a_start_at_the_first_position_forgets_the_state(device):
     fresh = run(causal_linear, inputs, weights, with_state=False)
     inputs[3:] = [torch.full_like(x, float("nan")) for x in inputs[3:]]
     *got, dS, dZ = run(causal_linear, inputs, weights, starts=starts_at(40, 0, device=device))
-    agree(fresh, got, atol=0.0)
+    # Without starts it is another compiled kernel, whose sums may be rounded in another order.
+    agree(fresh, got, atol=1e-6)
     assert not dS.any()
     assert not dZ.any()
 

@@ -41,21 +41,10 @@ def test_every_launch_compiles_outside_the_interpreter(
         assert compile_launch(kernel, args, kwargs).asm["cubin"]
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"q": torch.ones(1, 6, 2, 3)}, r"q has shape \(1, 6, 2, 3\)"),
-        ({"lengths": torch.ones(2)}, r"lengths has shape \(2,\)"),
-        ({"starts": torch.ones(1, 5)}, r"starts has shape \(1, 5\)"),
-        ({"initial_state": (torch.ones(1, 2, 4, 5), torch.ones(1, 2, 3))}, "Z has shape"),
-        ({"v": torch.ones(1, 6, 2, 5, dtype=torch.float64)}, "v is torch.float64"),
-    ],
-    ids=["q", "lengths", "starts", "state", "dtype"],
-)
-def test_inputs_that_do_not_fit_are_refused(change, message):
-    inputs = {"q": torch.ones(1, 6, 2, 4), "k": torch.ones(1, 6, 2, 4), "v": torch.ones(1, 6, 2, 5)}
-    with pytest.raises(ValueError, match=message):
-        causal_linear(**(inputs | change))
+def test_inputs_of_another_dtype_are_refused():
+    x = torch.ones(1, 6, 2, 4)
+    with pytest.raises(ValueError, match=r"v is torch\.float64"):
+        causal_linear(x, x, x.double())
 
 
 @pytest.mark.skipif(INTERPRETED, reason="the interpreter takes any device")

@@ -73,7 +73,7 @@ def test_the_stream_fades_and_never_draws_eos():
             }
         )
     stream = endless.Endless(subject)
-    assert stream._engine.decoder.recurrent.window == endless.WINDOW
+    assert stream._engine.decoder.window == endless.WINDOW
     assert len(stream.go_on(300)) == stream.position == 300
     assert stream._stream.finished is None
 

@@ -72,6 +72,7 @@ def test_training_reports_files_losses_and_count_models(place):
     folder, out = place
     for said in ("10 of 11 files", "skipped 1 files (1 unreadable)", "broken.mid", "order 5"):
         assert said in out
+    assert out.startswith("configuration: configs/midi.yaml; ")
     scores = json.loads((folder / "runs/a/validation.json").read_text())["scores"]
     assert [s["name"] for s in scores][-1] == "this model"
     assert len(scores) == 6
@@ -126,7 +127,7 @@ def test_a_killed_run_resumes_to_the_same_curve(place):
 def test_an_interrupted_run_stops_after_the_step_and_resumes(place):
     folder, _ = place
     settings = ["data.source=songs", "run.dir=runs/i", "train.max_steps=4000", *SMALL]
-    process = start(folder, "train", *settings, "train.schedule_steps=4000")
+    process = start(folder, "train", *settings)
     metrics = folder / "runs/i/metrics.jsonl"
     deadline = time.time() + 60
     while time.time() < deadline and not (metrics.exists() and len(read_metrics(metrics)) >= 4):
@@ -136,8 +137,14 @@ def test_an_interrupted_run_stops_after_the_step_and_resumes(place):
     assert process.returncode == 130, out + err
     assert "go on with: python cli.py train --resume run.dir=runs/i" in out
     reached = len(losses(folder / "runs/i"))
+    assert "until then, generate with: python cli.py generate runs/i (step " in out
+    generated, _ = run(
+        folder, "generate", "runs/i", "--checkpoint", "last", "--samples", "1", "-o", "last"
+    )
+    assert f"runs/i (step {reached:,}, the last), seed" in generated
     out, _ = run(folder, "train", "--resume", "run.dir=runs/i", f"train.max_steps={reached + 3}")
-    assert f"trained to step {reached + 3}" in out
+    assert "falling to 0 at step 4,000 (cosine), stopped at step" in out
+    assert f"trained to step {reached + 3:,}" in out
 
 
 def test_two_processes_give_the_loss_of_one(place):
@@ -207,6 +214,8 @@ def test_cuda_trains_and_generates(place, precision):
         (["train", "--resume", "run.dir=runs/a", "model.d_model=32"], "resuming cannot", 1),
         (["train", "data.source=songs", "train.init_from=runs/a", "model.d_model=64"],
          "contradicts runs/a", 1),
+        (["train", "configs/text.yaml", "data.source=songs", "train.init_from=runs/a"],
+         "configs/text.yaml is for other files (tokenizer.type=bytes) than train.init_from", 1),
         (["train", "--resme"], "No such option", 2),
         (["generate", "runs/none"], "no run runs/none", 1),
         (["generate", "--temperature", "-1"], "temperature", 1),

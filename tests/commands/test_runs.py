@@ -10,6 +10,7 @@ import pytest
 
 from seqgen.checkpoint import FORMAT
 from seqgen.commands.runs import begin, fixed_settings, write_config
+from seqgen.commands.settings import read_config, read_resumed
 from seqgen.errors import UserError
 from seqgen.files import TEMPORARY, write_record
 
@@ -40,7 +41,7 @@ def write_checkpoint(job):
 
 def hold(*arguments, resume=False):
     """Begin a training command, as a context manager."""
-    return begin(arguments, resume=resume)
+    return begin((read_resumed if resume else read_config)(arguments), resume=resume)
 
 
 def attempt(*arguments, work=(), error=None, resume=False):

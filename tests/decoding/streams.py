@@ -1,9 +1,11 @@
 """Streams and sessions that several tests begin with."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from making import random_tokens
 
-from seqgen.decoding import Engine
+from seqgen.decoding import Engine, Stream
 from seqgen.sampling import Sampling
 
 ENDLESS = {2: -1e6}  # a bias under which EOS is never drawn
@@ -33,21 +35,77 @@ def ids(stream):
     return [tuple(token) for token in stream.tokens]
 
 
-def run_out(stream):
-    stream.engine.run()
+def run_out(engine, stream):
+    engine.run()
     return ids(stream)
 
 
 def start(decoder, *, max_tokens=20, sampling=LIVELY, **wishes):
     prompt = np.stack([decoder.vocabulary.special_token(i) for i in (1, 4, 5)])
-    return Engine(decoder).submit(prompt, sampling=sampling, max_tokens=max_tokens, **wishes)
+    engine = Engine(decoder)
+    return engine, engine.submit(prompt, sampling=sampling, max_tokens=max_tokens, **wishes)
 
 
-def session_after(stream, n_tokens):
+def session_after(engine, stream, n_tokens):
     while stream.n_tokens < n_tokens:
-        stream.engine.step()
-    return stream.session()
+        engine.step()
+    return engine.session(stream)
 
 
 def resume(decoder, session, max_tokens=12):
-    return run_out(Engine(decoder).resume(session, max_tokens=max_tokens))
+    engine = Engine(decoder)
+    return run_out(engine, engine.resume(session, max_tokens=max_tokens))
+
+
+@dataclass
+class Asked:
+    """One stream among others: what it is, and where it came from if it is a fork."""
+
+    prompt: np.ndarray
+    sampling: Sampling
+    max_tokens: int
+    number: int
+    stream: Stream | None = None
+    parent: "Asked | None" = None
+    forked_at: int = 0
+    n_rewinds: int = 0
+
+    @classmethod
+    def at_random(cls, vocabulary, rng, number):
+        return cls(
+            make_prompt(vocabulary, int(rng.integers(1, 14)), seed=int(rng.integers(20))),
+            SETTINGS[int(rng.integers(len(SETTINGS)))],
+            max_tokens=int(rng.integers(1, 14)),
+            number=number,
+        )
+
+    def submit(self, engine, **wishes):
+        options = {"sampling": self.sampling, "max_tokens": self.max_tokens, **wishes}
+        return engine.submit(self.prompt, number=self.number, seed=3, **options)
+
+    def fork(self, engine, session, max_tokens):
+        """Let a fork of `session`, a mark of this stream, go on in the engine."""
+        child = Asked(self.prompt, self.sampling, max_tokens, -1)
+        child.parent, child.forked_at = self, session.n_drawn
+        child.stream = engine.resume(session.fork(1)[0], max_tokens=max_tokens)
+        return child
+
+    def begin_alone(self, decoder):
+        """Return an engine in which it begins again with nobody beside it, and the stream."""
+        engine = Engine(decoder, max_streams=1)
+        if self.parent is None:
+            return engine, self.submit(engine)
+        before = self.parent.submit(engine)
+        session = session_after(engine, before, self.forked_at)
+        engine.cancel(before)
+        return engine, engine.resume(session.fork(1)[0], max_tokens=self.max_tokens)
+
+
+def assert_drew_as_alone(asked, decoder):
+    engine, alone = asked.begin_alone(decoder)
+    engine.run()
+    if asked.stream.finished == "cancelled":
+        assert ids(asked.stream) == ids(alone)[: asked.stream.n_tokens]
+    else:
+        assert ids(asked.stream) == ids(alone)
+        assert asked.stream.finished == alone.finished

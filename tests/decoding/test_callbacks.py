@@ -11,14 +11,14 @@ def test_an_endless_stream_is_rewound_to_where_it_is_and_twice(decoder, bos):
     engine = Engine(decoder)
     stream = engine.submit(bos, max_tokens=None)
     engine.step()
-    mark, told = stream.session(), []
-    stream.rewind(mark)
+    mark, told = engine.session(stream), []
+    engine.rewind(stream, mark)
     stream.on_token = lambda _, token: told.append(int(token[0]))
     for _ in range(2):
         for _ in range(3):
             engine.step()
-        stream.rewind(mark)
-        stream.rewind(mark)
+        engine.rewind(stream, mark)
+        engine.rewind(stream, mark)
     assert told[:3] == told[3:]
 
 
@@ -54,7 +54,7 @@ def test_a_rule_that_cancels_its_stream_is_the_last_word(decoder, bos):
     engine, told = Engine(decoder), []
 
     def rule(stream, token):
-        stream.cancel()
+        engine.cancel(stream)
         return True
 
     stream = engine.submit(bos, stop=rule, on_token=lambda _, token: told.append(token))
@@ -96,7 +96,7 @@ def test_streams_are_cancelled_wherever_they_are(decoder, plain_vocabulary, bos,
     engine.step()
     assert (engine.n_running, engine.n_waiting) == (2, 1)
     for stream in (waiting, joining, running, running):
-        stream.cancel()
+        engine.cancel(stream)
         assert stream.finished == "cancelled"
         assert stream.start is None  # a handle holds no state
     assert (engine.n_running, engine.n_waiting) == (0, 0)
@@ -112,10 +112,10 @@ def test_callbacks_may_submit_mark_and_cancel_but_not_step(decoder, bos):
     sampling, marks, born = Sampling(logit_bias=ENDLESS), [], []
 
     def callback(stream, token):
-        marks.append(other.session())
+        marks.append(engine.session(other))
         if stream.n_tokens == 2:
             born.append(engine.submit(bos, max_tokens=2, sampling=sampling))
-            other.cancel()
+            engine.cancel(other)
             stream.on_token = lambda *_: engine.step()
 
     first = engine.submit(bos, sampling=sampling, on_token=callback)
@@ -134,9 +134,9 @@ def test_a_token_that_a_callback_took_back_is_told_to_nobody(decoder, bos):
 
     def callback(stream, token):
         if stream.n_tokens == 2:
-            marks.append(other.session())
+            marks.append(engine.session(other))
         if stream.n_tokens == 4:
-            other.rewind(marks[0])
+            engine.rewind(other, marks[0])
 
     sampling = Sampling(logit_bias=ENDLESS)
     engine.submit(bos, sampling=sampling, max_tokens=5, on_token=callback)

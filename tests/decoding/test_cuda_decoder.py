@@ -13,6 +13,7 @@ from seqgen.decoding import Engine, cuda
 from seqgen.decoding.cuda import CudaDecoder, CudaRecorder, GraphPool, step_pool
 from seqgen.decoding.fused import TorchDecoder, TorchPool
 from seqgen.errors import UserError
+from seqgen.model.recurrent_model import RecurrentModel
 from seqgen.sampling import Sampler, Sampling
 
 C = 5
@@ -109,7 +110,7 @@ def test_settings_that_change_are_heeded(tiny, plain_vocabulary):
     drawn = []
     for sampling in [*greedy, *greedy]:
         for pool, sampler in both:
-            pool.write(torch.tensor([0]), model.recurrent().initial_state(1))
+            pool.write(torch.tensor([0]), RecurrentModel(model).initial_state(1))
             sampler.enter(0, sampling, seed=(0, 0), prompt=bos)
             for other in range(1, C):
                 sampler.leave(other)
@@ -137,7 +138,7 @@ def test_logits_without_draws_are_recorded_too(tiny, toy_vocabulary):
     pools = [d.open(C) for d in (TorchDecoder(model), Decoder(model))]
     tokens = random_tokens(toy_vocabulary, 2, 4)
     for pool in pools:
-        pool.write(torch.arange(C), model.recurrent().initial_state(C))
+        pool.write(torch.arange(C), RecurrentModel(model).initial_state(C))
     for t, slots in enumerate(([0, 1], [3, 1], [1, 2], [0, 3])):
         logits = [pool.advance(torch.tensor(slots), tokens[:, t]) for pool in pools]
         for a, b in zip(*logits, strict=True):

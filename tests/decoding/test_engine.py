@@ -36,7 +36,7 @@ def test_the_queue_is_bounded_in_streams_and_tokens(decoder, plain_vocabulary):
     second = submit(3)
     with pytest.raises(EngineFull, match="2 streams are waiting"):
         submit(1)
-    second.cancel()
+    engine.cancel(second)
     submit(1)
     engine.run()
     submit(1)
@@ -45,7 +45,7 @@ def test_the_queue_is_bounded_in_streams_and_tokens(decoder, plain_vocabulary):
     first = submit(7)
     with pytest.raises(EngineFull, match="prompts of 7 tokens are waiting"):
         submit(6)
-    first.cancel()
+    engine.cancel(first)
     submit(6)
     submit(6)
     with pytest.raises(EngineFull, match="prompts of 12 tokens are waiting"):
@@ -111,9 +111,9 @@ def test_endless_streams_keep_nothing(decoder, bos):
         engine.step()
     assert stream.n_tokens == len(heard) == 20
     assert stream.tokens == []
-    mark = stream.session()
+    mark = engine.session(stream)
     again = [engine.step() and heard[-1] for _ in range(5)]
-    stream.rewind(mark)
+    engine.rewind(stream, mark)
     assert [engine.step() and heard[-1] for _ in range(5)] == again
 
 
@@ -145,7 +145,7 @@ def test_sessions_exist_between_calls_of_several_steps_alone(decoder, bos):
     marks, engine = [], Engine(several_steps(decoder, 4))
 
     def mark(stream, token):
-        marks.append(stream.session())
+        marks.append(engine.session(stream))
 
     sampling = Sampling(logit_bias=ENDLESS)
     inside = engine.submit(bos, on_token=mark, sampling=sampling)
@@ -153,11 +153,12 @@ def test_sessions_exist_between_calls_of_several_steps_alone(decoder, bos):
     engine.step()
     assert isinstance(inside.error, UserError)
     assert "steps_per_call=1" in str(inside.error)
-    session = between.session()
+    session = engine.session(between)
     engine.run()
     assert session.n_drawn == 4
-    resumed = Engine(decoder, steps_per_call=1).resume(session, max_tokens=8)
-    resumed.engine.run()
+    single = Engine(decoder, steps_per_call=1)
+    resumed = single.resume(session, max_tokens=8)
+    single.run()
     assert ids(resumed) == ids(between)[4:]
     with pytest.raises(UserError, match="steps_per_call=1"):
         engine.submit(bos, keep=True)
@@ -210,4 +211,4 @@ def test_impossible_requests_are_refused(decoder, bos):
     with pytest.raises(ValueError, match="another engine"):
         Engine(decoder).cancel(stream)
     with pytest.raises(UserError, match="has not begun"):
-        stream.session()
+        engine.session(stream)

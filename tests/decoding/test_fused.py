@@ -12,9 +12,14 @@ from seqgen.decoding.fused import TorchDecoder
 from seqgen.decoding.linear import prepare, quantize_rows
 from seqgen.decoding.matrices import Matrix
 from seqgen.errors import UserError
+from seqgen.model.recurrent_model import RecurrentModel
 from seqgen.model.state import State
 
 T = 12
+INT8 = pytest.param(
+    "int8",
+    marks=pytest.mark.skipif(not linear.has_fbgemm(), reason="PyTorch has no FBGEMM here"),
+)
 CHOICES = [
     {},
     {"feature_map": "relu", "activation": "relu", "input_window": 0},
@@ -112,7 +117,7 @@ def test_a_step_leaves_other_slots_alone_bit_by_bit(model, plain_vocabulary, act
     assert_same(pool.read(others), before, atol=0, rtol=0)
 
 
-@pytest.mark.parametrize("weights", ["float32", "int8"])
+@pytest.mark.parametrize("weights", ["float32", INT8])
 def test_a_stream_is_the_same_to_the_last_bit_beside_others(model, plain_vocabulary, weights):
     decoder = TorchDecoder(model, weights)
     if weights == "float32" and not torch.backends.mkldnn.is_available():
@@ -174,25 +179,30 @@ def distances(model, weights):
     pools = [d.open(1) for d in (ReferenceDecoder(model), TorchDecoder(model, weights))]
     slot = torch.tensor([0])
     for pool in pools:
-        pool.write(slot, model.recurrent().initial_state(1))
+        pool.write(slot, RecurrentModel(model).initial_state(1))
     both = [torch.cat([pool.advance(slot, t[None])[0] for t in tokens]) for pool in pools]
     agreement = (both[0].argmax(-1) == both[1].argmax(-1)).float().mean()
     return float((both[0] - both[1]).abs().max() / both[0].abs().max()), float(agreement)
 
 
-@pytest.mark.parametrize("fbgemm", [True, False], ids=["as it is", "without FBGEMM"])
-@pytest.mark.parametrize(("weights", "most"), [("bf16", 0.03), ("int8", 0.06)])
-def test_reduced_weights_stay_near(model, monkeypatch, fbgemm, weights, most):
+@pytest.mark.parametrize(
+    ("weights", "fbgemm"),
+    [("bf16", True), ("bf16", False), pytest.param(*INT8.values, True, marks=INT8.marks)],
+    ids=["bf16", "bf16 without FBGEMM", "int8"],
+)
+def test_reduced_weights_stay_near(model, monkeypatch, weights, fbgemm):
     if not fbgemm:
         monkeypatch.setattr(linear, "has_fbgemm", lambda: False)
+    most = {"bf16": 0.03, "int8": 0.06}[weights]
     distance, agreement = distances(model, weights)
     assert 0 < distance < most
     assert agreement > 0.9
 
 
-def test_reduced_weights_are_used_where_they_are_asked_for(model):
-    exact, half, byte = (distances(model, w)[0] for w in ("float32", "bf16", "int8"))
-    assert exact < 1e-5 < half < byte
+@pytest.mark.parametrize("weights", ["bf16", INT8])
+def test_reduced_weights_are_used_where_they_are_asked_for(model, weights):
+    exact, reduced = (distances(model, w)[0] for w in ("float32", weights))
+    assert exact < 1e-5 < reduced
 
 
 def test_rows_are_rounded_to_127_steps_of_their_own():
@@ -202,16 +212,47 @@ def test_rows_are_rounded_to_127_steps_of_their_own():
     torch.testing.assert_close(scale, torch.tensor([0.01, 0, 2]))
 
 
-@pytest.mark.parametrize("weights", ["float32", "bf16", "int8"])
-@pytest.mark.parametrize("fbgemm", [True, False], ids=["as it is", "without FBGEMM"])
-def test_a_row_of_zeros_gives_the_bias(monkeypatch, weights, fbgemm):
-    if not fbgemm:
-        monkeypatch.setattr(linear, "has_fbgemm", lambda: False)
+@pytest.mark.parametrize("weights", ["float32", "bf16", INT8])
+def test_a_row_of_zeros_gives_the_bias(weights):
     multiply = prepare(Matrix(torch.randn(6, 8), torch.arange(6.0)), weights)
     assert multiply(torch.zeros(2, 8)).tolist() == [[0, 1, 2, 3, 4, 5]] * 2
 
 
-@pytest.mark.parametrize("weights", ["bf16", "int8"])
+def test_without_fbgemm_bf16_rows_of_zeros_give_the_bias_and_int8_is_refused(monkeypatch):
+    monkeypatch.setattr(linear, "has_fbgemm", lambda: False)
+    matrix = Matrix(torch.randn(6, 8), torch.arange(6.0))
+    assert prepare(matrix, "bf16")(torch.zeros(2, 8)).tolist() == [[0, 1, 2, 3, 4, 5]] * 2
+    with pytest.raises(UserError, match=r"no FBGEMM.*use the native decoder"):
+        prepare(matrix, "int8")
+
+
+@pytest.mark.parametrize("weights", ["float32", "bf16", INT8])
+@pytest.mark.parametrize("K", [1, 3, 8, 12, 16, 20, 24, 33, 40])
+def test_matrices_and_rows_of_any_shape_and_strides_are_multiplied(weights, K):
+    """Private operators have crashed where K was no multiple of what a register holds."""
+    most = {"float32": 1e-5, "bf16": 0.02, "int8": 0.1}[weights]
+    for M in (1, 5, 16, 17):
+        weight, bias = torch.randn(M, K), torch.randn(M)
+        multiply = prepare(Matrix(weight, bias), weights)
+        for B in (0, 1, 2, 17):
+            for x in (torch.randn(B, K), torch.randn(K, B).t()):
+                expected = x @ weight.t() + bias
+                scale = float(weight.abs().sum(1).max() + 1)
+                torch.testing.assert_close(multiply(x), expected, atol=most * scale, rtol=0)
+
+
+@pytest.mark.parametrize("weights", ["float32", "bf16", INT8])
+def test_matrices_and_rows_that_do_not_fit_are_refused(weights):
+    multiply = prepare(Matrix(torch.randn(6, 8), torch.randn(6)), weights)
+    for x in (torch.randn(2, 7), torch.randn(2, 9), torch.randn(8), torch.randn(2, 8).double()):
+        with pytest.raises(ValueError, match=r"must be torch.float32 \[B, 8\]"):
+            multiply(x)
+    for weight, bias in ((torch.randn(6, 0), torch.randn(6)), (torch.randn(6, 8), torch.randn(5))):
+        with pytest.raises(ValueError, match="with M and K of 1 or more"):
+            prepare(Matrix(weight, bias), weights)
+
+
+@pytest.mark.parametrize("weights", ["bf16", INT8])
 def test_the_engine_that_a_process_prefers_stays_so(monkeypatch, weights):
     engine = next(e for e in torch.backends.quantized.supported_engines if e != "fbgemm")
     monkeypatch.setattr(torch.backends.quantized, "engine", engine)
@@ -233,6 +274,6 @@ def test_a_model_in_bfloat16_is_read_as_the_reference_reads_it(model, plain_voca
     tokens = random_tokens(plain_vocabulary, 1, T)
     pools = [d.open(1) for d in (ReferenceDecoder(model), TorchDecoder(model))]
     for pool in pools:
-        pool.write(torch.tensor([0]), model.recurrent().initial_state(1))
+        pool.write(torch.tensor([0]), RecurrentModel(model).initial_state(1))
     expected, logits = (follow(pool, [0], tokens) for pool in pools)
     torch.testing.assert_close(logits, expected, atol=1e-5, rtol=0)

@@ -125,10 +125,11 @@ def test_the_best_are_in_order_of_the_models_own_likelihood(request, tiny, name)
 def test_the_best_forks_of_a_session_are_scored_from_there(tiny, plain_vocabulary, scored):
     model, prompt = tiny(plain_vocabulary, n_layers=1), prompt_of(plain_vocabulary)
     decoder = ReferenceDecoder(model)
-    stream = Engine(decoder, scored=scored).submit(prompt, sampling=Sampling(logit_bias={2: -1e6}))
+    engine = Engine(decoder, scored=scored)
+    stream = engine.submit(prompt, sampling=Sampling(logit_bias={2: -1e6}))
     for _ in range(5):
-        stream.engine.step()
-    session = stream.session()
+        engine.step()
+    session = engine.session(stream)
     before = np.concatenate([prompt, np.stack(stream.tokens)])
     found = best_of(decoder, session, 4, max_tokens=6)
     assert len({tuple(map(tuple, c.tokens)) for c in found}) == 4

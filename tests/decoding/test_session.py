@@ -21,19 +21,19 @@ from seqgen.sampling import Sampling
 @pytest.mark.parametrize("name", ["plain_vocabulary", "toy_vocabulary"])
 def test_saved_and_loaded_goes_on_exactly(request, tiny, tmp_path, build, name, attention):
     model = tiny(request.getfixturevalue(name), attention=attention, n_layers=1)
-    stream = start(build(model))
-    session_after(stream, 8).save(tmp_path / "a.session")
+    engine, stream = start(build(model))
+    session_after(engine, stream, 8).save(tmp_path / "a.session")
     for other in [build for kind, build in PAIRS if kind == attention]:
         decoder = other(model)
         session = Session.load(tmp_path / "a.session", decoder)
         assert (session.n_drawn, session.position) == (8, 10)
-        assert resume(decoder, session) == run_out(stream)[8:]
+        assert resume(decoder, session) == run_out(engine, stream)[8:]
 
 
 def test_a_session_is_not_changed_by_streams(decoder):
-    stream = start(decoder)
-    session = session_after(stream, 8)
-    assert resume(decoder, session) == resume(decoder, session) == run_out(stream)[8:]
+    engine, stream = start(decoder)
+    session = session_after(engine, stream, 8)
+    assert resume(decoder, session) == resume(decoder, session) == run_out(engine, stream)[8:]
 
 
 ELSEWHERE = """
@@ -55,7 +55,7 @@ engine = Engine(decoder)
 stream = engine.resume(Session.load(folder / "a.session", decoder), max_tokens=12)
 while stream.n_tokens < 4:
     engine.step()
-session = stream.session()
+session = engine.session(stream)
 engine.run()
 print(*[int(token[0]) for token in stream.tokens], flush=True)
 while True:
@@ -65,8 +65,8 @@ while True:
 
 
 def test_another_process_goes_on_exactly_and_may_be_killed_while_it_saves(decoder, tmp_path):
-    stream = start(decoder)
-    session_after(stream, 8).save(tmp_path / "a.session")
+    engine, stream = start(decoder)
+    session_after(engine, stream, 8).save(tmp_path / "a.session")
     model = decoder.model
     save_file(model.state_dict(), tmp_path / "weights")
     facts = [model.config.model_dump(), model.vocabulary.to_json()]
@@ -82,15 +82,15 @@ def test_another_process_goes_on_exactly_and_may_be_killed_while_it_saves(decode
         for _ in range(20):
             process.stdout.readline()
         process.kill()
-    assert drawn == run_out(stream)[8:]
+    assert drawn == run_out(engine, stream)[8:]
     assert resume(decoder, Session.load(tmp_path / "b.session", decoder), 8) == drawn[4:]
 
 
 def test_a_save_that_fails_leaves_the_older_file(decoder, tmp_path, monkeypatch):
-    path, stream = tmp_path / "a.session", start(decoder)
-    session_after(stream, 3).save(path)
+    path, (engine, stream) = tmp_path / "a.session", start(decoder)
+    session_after(engine, stream, 3).save(path)
     old = path.read_bytes()
-    later = session_after(stream, 6)
+    later = session_after(engine, stream, 6)
     write = Path.write_bytes
 
     def half(self, content):
@@ -106,9 +106,9 @@ def test_a_save_that_fails_leaves_the_older_file(decoder, tmp_path, monkeypatch)
 
 
 def test_its_size_is_that_of_the_state_however_long_it_is(decoder, tmp_path):
-    stream, sizes = start(decoder, max_tokens=400), []
+    (engine, stream), sizes = start(decoder, max_tokens=400), []
     for n_tokens in (10, 300):
-        session = session_after(stream, n_tokens)
+        session = session_after(engine, stream, n_tokens)
         session.save(tmp_path / "a.session")
         sizes.append((tmp_path / "a.session").stat().st_size)
         assert sizes[-1] < session.state.nbytes + 2500
@@ -116,11 +116,11 @@ def test_its_size_is_that_of_the_state_however_long_it_is(decoder, tmp_path):
 
 
 def test_forks_share_nothing_and_draw_anew(decoder):
-    stream = start(decoder)
-    session = session_after(stream, 4)
+    engine, stream = start(decoder)
+    session = session_after(engine, stream, 4)
     forks = session.fork(3)
     ways = [tuple(resume(decoder, fork)) for fork in forks]
-    assert len({*ways, tuple(run_out(stream)[4:16])}) == 4
+    assert len({*ways, tuple(run_out(engine, stream)[4:16])}) == 4
     assert [tuple(resume(decoder, fork)) for fork in session.fork(3)] == ways
     grandchild = forks[0].fork(1)[0]
     assert tuple(resume(decoder, grandchild)) not in ways
@@ -128,15 +128,15 @@ def test_forks_share_nothing_and_draw_anew(decoder):
         tensor.fill_(1)
     forks[0].pending[:] = 9
     assert tuple(resume(decoder, forks[1])) == ways[1]
-    assert resume(decoder, session) == run_out(stream)[4:16]
+    assert resume(decoder, session) == run_out(engine, stream)[4:16]
     with pytest.raises(UserError, match="0 forks"):
         session.fork(0)
 
 
 def test_no_fork_has_random_numbers_of_another(decoder):
     """To NumPy, seeds (s, r, b) and (s, r, b, 0) are the same: one more number is not enough."""
-    stream = start(decoder)
-    marks = [session_after(stream, n) for n in (1, 2)]
+    engine, stream = start(decoder)
+    marks = [session_after(engine, stream, n) for n in (1, 2)]
     sessions = [marks[0], *(fork for mark in marks for fork in mark.fork(3))]
     sessions += sessions[1].fork(2)
     seeds = [(*session.sampler.seed, block) for session in sessions for block in range(4)]
@@ -144,56 +144,58 @@ def test_no_fork_has_random_numbers_of_another(decoder):
 
 
 def test_a_rewound_stream_draws_the_same_again_and_a_fork_otherwise(decoder):
-    stream = start(decoder)
-    mark = session_after(stream, 5)
-    first = run_out(stream)
+    engine, stream = start(decoder)
+    mark = session_after(engine, stream, 5)
+    first = run_out(engine, stream)
     assert stream.finished == "length"
-    stream.rewind(mark)
+    engine.rewind(stream, mark)
     assert (stream.finished, stream.n_tokens) == (None, 5)
-    assert run_out(stream) == first
-    stream.rewind(mark.fork(1)[0])
-    assert run_out(stream)[:5] == first[:5]
+    assert run_out(engine, stream) == first
+    engine.rewind(stream, mark.fork(1)[0])
+    assert run_out(engine, stream)[:5] == first[:5]
     assert stream.tokens[5:] != first[5:]
     assert len(stream.tokens) == 20
 
 
 def test_marks_of_other_streams_are_refused(decoder):
-    stream, other = start(decoder), start(decoder, number=5)
-    late = session_after(stream, 9)
-    mark = session_after(other, 6)
+    engine, stream = start(decoder)
+    elsewhere, other = start(decoder, number=5)
+    late = session_after(engine, stream, 9)
+    mark = session_after(elsewhere, other, 6)
     assert not np.array_equal(mark.pending, stream.tokens[5])
     with pytest.raises(UserError, match="no mark of stream"):
-        stream.rewind(mark)
+        engine.rewind(stream, mark)
     with pytest.raises(UserError, match="no mark of stream"):
-        other.rewind(late)
-    resumed = Engine(decoder).resume(late, max_tokens=5)
-    resumed.engine.step()
+        elsewhere.rewind(other, late)
+    third = Engine(decoder)
+    resumed = third.resume(late, max_tokens=5)
+    third.step()
     with pytest.raises(UserError, match="no mark of stream"):
-        resumed.rewind(session_after(start(decoder), 3))
+        third.rewind(resumed, session_after(*start(decoder), 3))
 
 
 def test_a_stream_that_is_kept_goes_on_after_its_end(decoder):
-    whole = run_out(start(decoder, max_tokens=20))
-    kept = start(decoder, max_tokens=8, keep=True)
-    assert run_out(kept) == whole[:8]
-    assert resume(decoder, kept.session()) == whole[8:]
-    lost = start(decoder, max_tokens=8)
-    lost.engine.run()
+    whole = run_out(*start(decoder, max_tokens=20))
+    engine, kept = start(decoder, max_tokens=8, keep=True)
+    assert run_out(engine, kept) == whole[:8]
+    assert resume(decoder, engine.session(kept)) == whole[8:]
+    engine, lost = start(decoder, max_tokens=8)
+    engine.run()
     with pytest.raises(UserError, match="keep=True"):
-        lost.session()
+        engine.session(lost)
 
 
 def test_nothing_follows_eos(decoder):
-    stream = start(decoder, keep=True, sampling=Sampling(logit_bias={2: 1e6}))
-    assert run_out(stream) == [(2,)]
+    engine, stream = start(decoder, keep=True, sampling=Sampling(logit_bias={2: 1e6}))
+    assert run_out(engine, stream) == [(2,)]
     with pytest.raises(UserError, match="ended with EOS"):
-        Engine(decoder).resume(stream.session())
+        Engine(decoder).resume(engine.session(stream))
 
 
 def test_a_resumed_stream_may_have_other_settings(decoder):
-    session = session_after(start(decoder), 4)
+    session = session_after(*start(decoder), 4)
     engine = Engine(decoder)
     greedy = engine.resume(session, sampling=Sampling(temperature=0), max_tokens=12)
-    assert run_out(greedy) != resume(decoder, session)
+    assert run_out(engine, greedy) != resume(decoder, session)
     with pytest.raises(UserError, match="id 99"):
         engine.resume(session, sampling=Sampling(logit_bias={99: 1.0}))

@@ -24,7 +24,7 @@ def other_model(decoder, tiny, *, what):
 
 
 def test_a_session_of_another_model_is_refused(decoder, tiny, tmp_path):
-    session = session_after(start(decoder), 5)
+    session = session_after(*start(decoder), 5)
     session.save(tmp_path / "a.session")
     same = other_model(decoder, tiny, what=None)
     assert resume(same, Session.load(tmp_path / "a.session", same)) == resume(decoder, session)
@@ -38,7 +38,7 @@ def test_a_session_of_another_model_is_refused(decoder, tiny, tmp_path):
 
 def test_a_damaged_file_is_refused(decoder, tmp_path):
     path = tmp_path / "a.session"
-    session_after(start(decoder), 5).save(path)
+    session_after(*start(decoder), 5).save(path)
     content = path.read_bytes()
     Session.load(path, decoder)
     damaged = [content[:n] for n in range(0, len(content), 97)]
@@ -63,7 +63,7 @@ def test_foreign_and_missing_files_are_refused(decoder, tmp_path):
 
 
 def test_a_whole_file_of_impossible_content_is_refused(decoder, tmp_path):
-    good = session_after(start(decoder), 5)
+    good = session_after(*start(decoder), 5)
     state, row, path = good.state, good.sampler, tmp_path / "a.session"
     for bad, said in (
         (replace(good, state=replace(state, recent=state.recent[:, 1:])), "recent has shape"),
@@ -85,7 +85,7 @@ def test_a_whole_file_of_impossible_content_is_refused(decoder, tmp_path):
 
 @pytest.mark.parametrize("record", ["[]", "3", "{}", '{"format": 1}'])
 def test_a_record_that_says_nothing_is_refused(decoder, tmp_path, monkeypatch, record):
-    session = session_after(start(decoder), 5)
+    session = session_after(*start(decoder), 5)
     with monkeypatch.context() as patch:
         patch.setattr("seqgen.decoding.session.json.dumps", lambda value: record)
         session.save(tmp_path / "a.session")
@@ -95,7 +95,7 @@ def test_a_record_that_says_nothing_is_refused(decoder, tmp_path, monkeypatch, r
 
 def test_a_session_is_refused_where_its_sums_would_fade_otherwise(tiny, tmp_path, plain_vocabulary):
     model = tiny(plain_vocabulary)
-    session = session_after(start(ReferenceDecoder(model, window=8)), 3)
+    session = session_after(*start(ReferenceDecoder(model, window=8)), 3)
     session.save(tmp_path / "a.session")
     assert Session.load(tmp_path / "a.session", ReferenceDecoder(model, window=8)).window == 8
     for window in (None, 9):

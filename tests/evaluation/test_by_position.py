@@ -9,6 +9,7 @@ import torch
 from seqgen.evaluation import by_position
 from seqgen.evaluation.by_position import nats_by_position
 from seqgen.model.loss import token_nats
+from seqgen.model.recurrent_model import RecurrentModel
 
 
 class Data:
@@ -54,7 +55,7 @@ def test_learned_positions_end_the_curve(tiny, plain_vocabulary):
 
 def test_a_window_scores_as_the_faded_steps_do(tiny, plain_vocabulary):
     model, data = tiny(plain_vocabulary), pieces_of(100)
-    recurrent, tokens = model.recurrent(window=6), torch.from_numpy(data.read(0))
+    recurrent, tokens = RecurrentModel(model, window=6), torch.from_numpy(data.read(0))
     state, nats = recurrent.initial_state(1), []
     for token, target in pairwise(tokens):
         logits, state = recurrent.step(token[None], state)

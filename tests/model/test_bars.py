@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from seqgen.config import ModelConfig
 from seqgen.errors import UserError
 from seqgen.model.positions import AnchoredPositions
+from seqgen.model.recurrent_model import RecurrentModel
 from seqgen.model.sequence_model import SequenceModel
 from seqgen.model.state import State
 from seqgen.vocabulary import Field, Vocabulary
@@ -55,7 +56,7 @@ def test_a_bar_is_the_same_wherever_it_begins(tiny, plain_vocabulary):
 
 
 def test_origins_travel_with_rows_joins_and_copies(tiny, plain_vocabulary):
-    recurrent = tiny(plain_vocabulary, positions="bars").recurrent()
+    recurrent = RecurrentModel(tiny(plain_vocabulary, positions="bars"))
     tokens = ids([3, 5, 3], [3, 3, 9], [3, 3, 3])
     _, state = recurrent.prefill(tokens, torch.tensor([3, 3, 2]))
     assert state.origin.tolist() == [1, 2, 0]
@@ -68,7 +69,7 @@ def test_origins_travel_with_rows_joins_and_copies(tiny, plain_vocabulary):
 
 
 def test_a_state_made_without_origins_has_zeros(tiny, plain_vocabulary):
-    state = tiny(plain_vocabulary).recurrent().initial_state(2)
+    state = RecurrentModel(tiny(plain_vocabulary)).initial_state(2)
     made = State(state.attention, state.recent, torch.tensor([4, 7]))
     assert made.origin.tolist() == [0, 0]
 

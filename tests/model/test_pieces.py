@@ -5,6 +5,7 @@ import torch
 from making import random_tokens
 
 from seqgen.model.positions import positions_in_pieces
+from seqgen.model.recurrent_model import RecurrentModel
 
 CHOICES = [
     {},
@@ -77,7 +78,7 @@ def test_the_state_after_a_row_of_pieces_is_that_of_the_last_one(tiny, toy_vocab
     row, starts = one_row(tokens)
     with torch.no_grad():
         _, state = model.run(row, starts=starts, keep_state=True)
-        logits, after = model.recurrent().step(row[:, 5], state)
+        logits, after = RecurrentModel(model).step(row[:, 5], state)
     last = torch.cat([tokens[-1:, : LENGTHS[-1]], row[:, 5:6]], dim=1)
     with torch.no_grad():
         for stepped, whole in zip(logits, model(last), strict=True):
@@ -100,7 +101,7 @@ def test_the_state_of_a_piece_shorter_than_the_window_holds_nothing_of_its_neigh
 
 def test_prefill_goes_on_from_any_state(tiny, toy_vocabulary):
     model = tiny(toy_vocabulary, positions="sinusoidal")
-    recurrent = model.recurrent()
+    recurrent = RecurrentModel(model)
     tokens = random_tokens(toy_vocabulary, 3, 30)
     lengths = torch.tensor([30, 12, 21])
     logits, end = recurrent.prefill(tokens, lengths)

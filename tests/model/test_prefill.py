@@ -5,8 +5,9 @@ import torch
 from making import random_tokens
 
 from seqgen.errors import UserError
-from seqgen.model import prefill as module
-from seqgen.model.prefill import prefill
+from seqgen.model import recurrent_model
+from seqgen.model.recurrent_model import RecurrentModel
+from seqgen.model.sequence_model import SequenceModel
 
 B, T = 4, 60
 LENGTHS = torch.tensor([60, 1, 33, 48])
@@ -39,12 +40,11 @@ def assert_same(a, b, tolerance=2e-5):
 @pytest.mark.parametrize("choices", [*CHOICES, {"attention": "full"}])
 @pytest.mark.parametrize("piece", [1, 7, 59, 60])
 def test_passes_of_any_size_equal_one_pass(tiny, toy_vocabulary, monkeypatch, choices, piece):
-    model = tiny(toy_vocabulary, **choices)
+    recurrent = RecurrentModel(tiny(toy_vocabulary, **choices))
     tokens = random_tokens(toy_vocabulary, B, T + 5)  # more than any row has
-    with torch.no_grad():
-        logits, state = prefill(model, tokens, LENGTHS)
-        monkeypatch.setattr(module, "PASS_TOKENS", piece * B)
-        again, end = prefill(model, tokens, LENGTHS)
+    logits, state = recurrent.prefill(tokens, LENGTHS)
+    monkeypatch.setattr(recurrent_model, "PASS_TOKENS", piece * B)
+    again, end = recurrent.prefill(tokens, LENGTHS)
     for x, y in zip(logits, again, strict=True):
         assert (x - y).abs().max() < 1e-5
     assert torch.equal(state.position, end.position)
@@ -53,17 +53,16 @@ def test_passes_of_any_size_equal_one_pass(tiny, toy_vocabulary, monkeypatch, ch
 
 
 def test_no_pass_holds_more_tokens_than_it_may(tiny, plain_vocabulary, monkeypatch):
-    model, sizes = tiny(plain_vocabulary), []
-    run = model.run
+    recurrent, sizes = RecurrentModel(tiny(plain_vocabulary)), []
+    run = SequenceModel.run
 
-    def watched(tokens, *arguments, **options):
+    def watched(model, tokens, *arguments, **options):
         sizes.append(tuple(tokens.shape[:2]))
-        return run(tokens, *arguments, **options)
+        return run(model, tokens, *arguments, **options)
 
-    monkeypatch.setattr(model, "run", watched)
-    monkeypatch.setattr(module, "PASS_TOKENS", 50)
-    with torch.no_grad():
-        prefill(model, random_tokens(plain_vocabulary, B, T), LENGTHS)
+    monkeypatch.setattr(SequenceModel, "run", watched)
+    monkeypatch.setattr(recurrent_model, "PASS_TOKENS", 50)
+    recurrent.prefill(random_tokens(plain_vocabulary, B, T), LENGTHS)
     assert sizes == [(4, 12)] * 5
 
 
@@ -72,7 +71,7 @@ def test_no_pass_holds_more_tokens_than_it_may(tiny, plain_vocabulary, monkeypat
 def test_with_a_window_prefill_equals_stepping_from_any_state(
     tiny, toy_vocabulary, choices, window
 ):
-    recurrent = tiny(toy_vocabulary, **choices).recurrent(window)
+    recurrent = RecurrentModel(tiny(toy_vocabulary, **choices), window)
     tokens = random_tokens(toy_vocabulary, B, T + 20)
     stepped = by_steps(recurrent, tokens, LENGTHS)
     prefilled = recurrent.prefill(tokens, LENGTHS)
@@ -86,7 +85,7 @@ def test_with_a_window_prefill_equals_stepping_from_any_state(
 def test_a_window_changes_nothing_inside_it_and_something_after(tiny, plain_vocabulary):
     model = tiny(plain_vocabulary)
     tokens = random_tokens(plain_vocabulary, 1, 30)
-    plain, faded = model.recurrent(), model.recurrent(window=20)
+    plain, faded = RecurrentModel(model), RecurrentModel(model, window=20)
     assert (plain.window, faded.window) == (None, 20)
     state = other = plain.initial_state(1)
     for t in range(30):
@@ -99,7 +98,7 @@ def test_a_window_changes_nothing_inside_it_and_something_after(tiny, plain_voca
 
 
 def test_a_faded_step_leaves_the_state_it_was_given_alone(tiny, plain_vocabulary):
-    recurrent = tiny(plain_vocabulary).recurrent(window=4)
+    recurrent = RecurrentModel(tiny(plain_vocabulary), window=4)
     tokens = random_tokens(plain_vocabulary, 2, 10)
     _, state = recurrent.prefill(tokens[:, :9], torch.tensor([9, 9]))
     before = state.clone()
@@ -111,6 +110,6 @@ def test_a_faded_step_leaves_the_state_it_was_given_alone(tiny, plain_vocabulary
 def test_full_attention_has_no_window(tiny, plain_vocabulary):
     model = tiny(plain_vocabulary, attention="full")
     with pytest.raises(UserError, match="leave the window out"):
-        model.recurrent(window=16)
+        RecurrentModel(model, window=16)
     with pytest.raises(UserError, match="leave the window out"):
         model.run(random_tokens(plain_vocabulary, 1, 5), window=16)

@@ -7,6 +7,7 @@ import torch
 from making import random_tokens
 
 from seqgen.config import ModelConfig
+from seqgen.model.recurrent_model import RecurrentModel
 from seqgen.model.sequence_model import SequenceModel
 from seqgen.model.stack import build_parallel, build_recurrent, share_weights, stack_arguments
 from seqgen.model.state import State
@@ -88,7 +89,7 @@ def test_steps_equal_forward_at_every_position(tiny, vocabulary, choices, device
     tokens = random_tokens(vocabulary, B, T).to(device)
     with torch.no_grad():
         whole = model(tokens)
-    stepped, _ = by_steps(model.recurrent(), tokens)
+    stepped, _ = by_steps(RecurrentModel(model), tokens)
     assert_same(whole, stepped)
 
 
@@ -96,7 +97,7 @@ def test_steps_equal_forward_at_every_position(tiny, vocabulary, choices, device
 @pytest.mark.parametrize("choices", CHOICES)
 def test_prefill_then_steps_equal_steps_alone(tiny, vocabulary, choices, device):
     model = tiny(vocabulary, **choices).to(device)
-    recurrent = model.recurrent()
+    recurrent = RecurrentModel(model)
     tokens = random_tokens(vocabulary, B, T).to(device)
     stepped, last = by_steps(recurrent, tokens)
     for cut in (1, 4, T - 7):
@@ -109,7 +110,7 @@ def test_prefill_then_steps_equal_steps_alone(tiny, vocabulary, choices, device)
 
 
 def test_prompts_of_different_lengths_prefill_as_each_alone(tiny, vocabulary):
-    recurrent = tiny(vocabulary).recurrent()
+    recurrent = RecurrentModel(tiny(vocabulary))
     tokens = random_tokens(vocabulary, B, T)
     lengths = torch.tensor([T, 1, 6])
     logits, state = recurrent.prefill(tokens, lengths)
@@ -121,7 +122,7 @@ def test_prompts_of_different_lengths_prefill_as_each_alone(tiny, vocabulary):
 
 
 def test_a_row_in_a_batch_equals_the_row_alone(tiny, vocabulary):
-    recurrent = tiny(vocabulary).recurrent()
+    recurrent = RecurrentModel(tiny(vocabulary))
     tokens = random_tokens(vocabulary, B, T)
     together, _ = by_steps(recurrent, tokens)
     for row in range(B):
@@ -131,7 +132,7 @@ def test_a_row_in_a_batch_equals_the_row_alone(tiny, vocabulary):
 
 def test_greedy_ids_by_steps_equal_greedy_ids_by_full_passes(tiny, plain_vocabulary):
     model = tiny(plain_vocabulary)
-    recurrent = model.recurrent()
+    recurrent = RecurrentModel(model)
     prompt = random_tokens(plain_vocabulary, B, 5)
     logits, state = recurrent.prefill(prompt, torch.full((B,), 5))
     ids, stepped = prompt, []
@@ -147,7 +148,7 @@ def test_greedy_ids_by_steps_equal_greedy_ids_by_full_passes(tiny, plain_vocabul
 
 
 def test_a_cloned_state_replays(tiny, vocabulary):
-    recurrent = tiny(vocabulary).recurrent()
+    recurrent = RecurrentModel(tiny(vocabulary))
     tokens = random_tokens(vocabulary, B, T)
     _, state = by_steps(recurrent, tokens[:, :30])
     saved = state.clone()
@@ -157,7 +158,7 @@ def test_a_cloned_state_replays(tiny, vocabulary):
 
 
 def test_a_step_leaves_the_state_it_was_given_alone(tiny, vocabulary):
-    recurrent = tiny(vocabulary).recurrent()
+    recurrent = RecurrentModel(tiny(vocabulary))
     tokens = random_tokens(vocabulary, B, 3)
     _, state = recurrent.step(tokens[:, 0], recurrent.initial_state(B))
     before = state.clone()
@@ -166,7 +167,7 @@ def test_a_step_leaves_the_state_it_was_given_alone(tiny, vocabulary):
 
 
 def test_rows_and_join_rearrange_streams(tiny, vocabulary):
-    recurrent = tiny(vocabulary).recurrent()
+    recurrent = RecurrentModel(tiny(vocabulary))
     tokens = random_tokens(vocabulary, B, T)
     _, state = by_steps(recurrent, tokens[:, :20])
     _, other = by_steps(recurrent, tokens[:1, :7])
@@ -182,7 +183,7 @@ def test_rows_and_join_rearrange_streams(tiny, vocabulary):
 
 @linear_only
 def test_the_state_never_grows(tiny, vocabulary):
-    recurrent = tiny(vocabulary).recurrent()
+    recurrent = RecurrentModel(tiny(vocabulary))
     _, short = by_steps(recurrent, random_tokens(vocabulary, B, 1))
     _, long = by_steps(recurrent, random_tokens(vocabulary, B, 100))
     assert short.nbytes == long.nbytes == recurrent.initial_state(B).nbytes > 0
@@ -190,7 +191,7 @@ def test_the_state_never_grows(tiny, vocabulary):
 
 def test_the_two_forms_share_storage(tiny, plain_vocabulary):
     model = tiny(plain_vocabulary)
-    recurrent = model.recurrent()
+    recurrent = RecurrentModel(model)
     tokens = random_tokens(plain_vocabulary, 1, 10)
     before, _ = by_steps(recurrent, tokens)
     with torch.no_grad():
@@ -208,7 +209,7 @@ def test_the_recurrent_form_has_no_dropout_while_the_parallel_one_trains(tiny, p
     with torch.no_grad():
         whole = model(tokens)
     model.train()
-    recurrent = model.recurrent()
+    recurrent = RecurrentModel(model)
     assert_same(whole, by_steps(recurrent, tokens)[0])
     assert_same([whole[0][:, -1]], recurrent.prefill(tokens, torch.tensor([10]))[0])
 
@@ -243,7 +244,7 @@ def test_a_softmax_stack_is_not_joined_with_a_linear_one():
 
 @pytest.mark.parametrize("lengths", [[0, 5, 5], [6, 5, 5], [5, 5]])
 def test_prefill_refuses_lengths_outside_the_prompt(tiny, plain_vocabulary, lengths):
-    recurrent = tiny(plain_vocabulary).recurrent()
+    recurrent = RecurrentModel(tiny(plain_vocabulary))
     with pytest.raises(ValueError, match="prompt lengths"):
         recurrent.prefill(random_tokens(plain_vocabulary, 3, 5), torch.tensor(lengths))
 
@@ -290,7 +291,7 @@ def test_the_chunked_path_runs_the_whole_model(tiny, plain_vocabulary, T):
 def test_a_model_in_another_precision_decodes_in_float32(tiny, plain_vocabulary, dtype):
     model = tiny(plain_vocabulary).to(dtype)
     tokens = random_tokens(plain_vocabulary, 2, 6)
-    stepped, state = by_steps(model.recurrent(), tokens)
+    stepped, state = by_steps(RecurrentModel(model), tokens)
     assert state.attention[0].dtype == stepped[0].dtype == torch.float32
     with torch.no_grad():
         assert_same(model.float()(tokens), stepped)

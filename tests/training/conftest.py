@@ -56,6 +56,7 @@ def run_steps(tmp_path, prepared):
         name,
         *,
         resume=False,
+        start=None,
         model=TINY,
         seed=3,
         kernel="auto",
@@ -73,6 +74,7 @@ def run_steps(tmp_path, prepared):
             seed=seed,
             kernel=kernel,
             resume=resume,
+            start=start,
             tell=tell,
             show_progress=False,
         )

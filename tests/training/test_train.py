@@ -11,12 +11,12 @@ import pytest
 import torch
 from curves import curve
 
-from seqgen.checkpoint import load_model, read_metrics
+from seqgen.checkpoint import describe_step, load_model, read_checkpoint, read_metrics
 from seqgen.config import ModelConfig
 from seqgen.errors import UserError
 from seqgen.training.metrics import JsonLinesLogger
 from seqgen.training.module import TrainingModule
-from seqgen.training.saving import AtomicCheckpointIO, read_checkpoint
+from seqgen.training.saving import AtomicCheckpointIO
 
 
 def weights(folder):
@@ -39,9 +39,12 @@ def test_the_loss_falls_and_everything_is_left_behind(run_steps):
     assert math.isfinite(outcome.best_bits_per_unit)
     validations = [line["validation_loss"] for line in curve(folder) if "validation_loss" in line]
     assert outcome.best_loss == pytest.approx(min(validations))
-    assert lines[0].startswith("attention kernel: ")
-    assert len(lines) - 1 == len(validations) == 10
     loaded = load_model(folder.path)
+    parameters = sum(parameter.numel() for parameter in loaded.model.parameters())
+    assert lines[0].startswith("model: 1 layers of width 16, 2 heads, causal-linear attention, ")
+    assert f"{parameters:,} parameters\ntraining: to step 30, 4 rows of 24 tokens" in lines[0]
+    assert lines[1].startswith("attention kernel: ")
+    assert len(lines) - 2 == len(validations) == 10
     assert loaded.record["loss"] == outcome.best_loss
     assert (folder.checkpoints / "best.ckpt").exists()
     assert list((folder.path / "tensorboard").glob("events*"))
@@ -147,6 +150,23 @@ def test_an_interrupt_before_the_first_step_is_an_interrupt(run_steps, monkeypat
         run_steps("a")
 
 
+def test_a_stopped_run_has_its_best_model_and_its_last(run_steps):
+    def tell(line):
+        if line.startswith("step 3"):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    folder, _ = run_steps("a", tell=tell)
+    best, last = (load_model(folder.path, checkpoint=name) for name in ("best", "last"))
+    assert (best.step, last.step) == (3, 4)
+    saved = {f"model.{name}": value for name, value in last.model.state_dict().items()}
+    assert_equal_weights(saved, weights(folder))
+    assert not last.model.training
+    assert describe_step(folder.path, best) == (
+        "step 3 of 4, the best by validation loss; --checkpoint last takes the newest"
+    )
+    assert describe_step(folder.path, last) == "step 4, the last"
+
+
 def test_accumulated_parts_equal_the_whole_batch(run_steps):
     still = ModelConfig(d_model=16, n_layers=1, n_heads=2, dropout=0.0)
     whole, _ = run_steps("whole", model=still)
@@ -173,7 +193,12 @@ def test_a_loss_that_is_not_a_number_stops_with_step_files_and_advice(run_steps)
 
 def test_early_stopping_ends_a_run_that_no_longer_improves(run_steps):
     _, outcome = run_steps(
-        "a", max_steps=60, validate_every=1, early_stopping=2, learning_rate=1e-12
+        "a",
+        max_steps=60,
+        schedule_steps=None,
+        validate_every=1,
+        early_stopping=2,
+        learning_rate=1e-12,
     )
     assert outcome.step < 10
     assert not outcome.stopped
@@ -183,7 +208,7 @@ def test_fine_tuning_begins_with_the_other_runs_weights(run_steps):
     first, _ = run_steps("first")
     second, _ = run_steps(
         "second",
-        init_from=str(first.path),
+        start=load_model(first.path),
         learning_rate=1e-12,
         freeze=["embedding.*"],
         max_steps=1,
@@ -196,7 +221,10 @@ def test_fine_tuning_begins_with_the_other_runs_weights(run_steps):
 
 def test_frozen_parameters_stay_and_others_learn(run_steps):
     first, _ = run_steps("first")
-    second, _ = run_steps("second", init_from=str(first.path), freeze=["stack.layers.*"])
+    lines = []
+    start, freeze = load_model(first.path), ["stack.layers.*"]
+    second, _ = run_steps("second", start=start, freeze=freeze, tell=lines.append)
+    assert " of them trained" in lines[0]
     start = load_model(first.path).model.state_dict()
     end = load_model(second.path).model.state_dict()
     for name in start:
@@ -207,7 +235,7 @@ def test_frozen_parameters_stay_and_others_learn(run_steps):
 def test_the_curve_in_bfloat16_lies_on_the_one_in_float32(run_steps):
     losses = []
     for name, precision in (("exact", "32-true"), ("rough", "bf16-mixed")):
-        folder, _ = run_steps(name, max_steps=20, precision=precision)
+        folder, _ = run_steps(name, max_steps=20, schedule_steps=None, precision=precision)
         losses.append([line["loss"] for line in curve(folder) if "loss" in line])
     exact, rough = losses
     assert exact[-1] < exact[0] - 0.3
@@ -286,14 +314,14 @@ def test_a_kill_at_any_checkpoint_changes_nothing(run_steps, monkeypatch, save, 
 def test_a_damaged_checkpoint_is_refused_wherever_it_is_damaged(run_steps, damage):
     folder, _ = run_steps("a")
     content = folder.last.read_bytes()
-    expected = read_checkpoint(folder.last)["state_dict"]
+    expected = read_checkpoint(folder.last, way_out="")["state_dict"]
     rng = random.Random(0)
     for _ in range(40):
         place = rng.randrange(len(content))
         flipped = content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
         folder.last.write_bytes(flipped if damage == "flip" else content[:place])
         try:
-            found = read_checkpoint(folder.last)["state_dict"]
+            found = read_checkpoint(folder.last, way_out="")["state_dict"]
         except UserError:
             continue
         assert_equal_weights(found, expected)

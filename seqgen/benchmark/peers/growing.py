@@ -20,7 +20,7 @@ class GrowingPool(CachedPool):
 
     def __init__(self, decoder: TorchDecoder, *, n_rows: int, n_tokens: int):
         """Make room for `n_tokens` of each row."""
-        c = decoder.recurrent.config
+        c = decoder.config
         shape = (c.n_layers, n_rows, c.n_heads, n_tokens, c.d_model // c.n_heads)
         cache = (torch.zeros(shape, device=decoder.device) for _ in range(2))
         self._empty = decoder.initial_state(n_rows)

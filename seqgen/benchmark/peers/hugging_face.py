@@ -19,10 +19,11 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from seqgen.attention.operator import HAS_TRITON
 from seqgen.benchmark.equality import BFLOAT16_TOLERANCE, check_equal
 from seqgen.benchmark.subject import Subject
 from seqgen.benchmark.timing import Variant
-from seqgen.decoding.cuda import HAS_TRITON, CudaRecorder
+from seqgen.decoding.cuda import CudaRecorder
 from seqgen.native import has_bfloat16
 
 NAME = "gpt2-static"
