@@ -4,19 +4,20 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from seqgen.config import DataConfig, LimitsConfig, TokenizerConfig
 from seqgen.data.corpora import Corpus, Progress, open_corpus
-from seqgen.data.encoding import Encoded, encode_files
+from seqgen.data.encoding import Encoded, Job, encode_files
 from seqgen.data.shards import (
     FORMAT,
     INDEX,
     REPORT,
     TOKENIZER,
+    TOKENS,
     Piece,
     PreparedData,
     TokenWriter,
@@ -30,7 +31,8 @@ from seqgen.tokenizers import Shift, Tokenizer, build_tokenizer
 from seqgen.vocabulary import Vocabulary
 
 PLACES = {"source", "prepared_dir", "workers"}  # settings that do not change what comes out
-MAX_BPE_FILES = 2000  # merges hardly change beyond this many files
+MAX_BPE_PIECES = 2000  # merges hardly change beyond this many
+SMALL = 24  # training files up to which any other may have to become one
 
 
 @dataclass(frozen=True)
@@ -83,55 +85,104 @@ def prepare(
 
     hashes = {file: content_hash(_read(file, limits)) for file in corpus.files}
     shares = {"validation": config.validation, "test": config.test}
-    training = {file for file in corpus.files if split_of(hashes[file], **shares) == TRAIN}
-    if learns_merges:
-        tokenizer = _with_merges(tokenizer, training or set(corpus.files), tokenizer_config, corpus)
-    jobs = [(file, _shifts(config) if file in training else [Shift()]) for file in corpus.files]
     with atomic_folder(folder) as temporary:
         (temporary / TOKENIZER).mkdir()
         tokenizer.save(temporary / TOKENIZER)
         encoded = encode_files(
-            jobs, temporary / TOKENIZER, limits, workers=config.workers, progress=progress
+            _jobs(hashes, config, shares),
+            temporary / TOKENIZER,
+            limits,
+            workers=config.workers,
+            progress=progress,
         )
-        index = _fill(temporary, encoded, corpus, hashes, tokenizer, shares)
-        source = str(corpus.root.resolve())
-        write_json(temporary / INDEX, {"source": source, "fingerprint": fingerprint, **index})
+        tokens, pieces, skipped = _write(temporary, encoded, corpus, hashes, tokenizer.vocabulary)
+        pieces = _split(pieces, tokens, tokenizer, shares)
+        if learns_merges:
+            n_merged = tokenizer_config.bpe_vocab_size
+            tokens, pieces, tokenizer = _merge(temporary, tokens, pieces, tokenizer, n_merged)
+            tokenizer.save(temporary / TOKENIZER)
+        write_json(temporary / REPORT, _report(corpus, pieces, skipped, tokenizer.unit))
+        index = {
+            "source": str(corpus.root.resolve()),
+            "fingerprint": fingerprint,
+            "format": FORMAT,
+            "tokenizer": tokenizer.fingerprint(),
+            "content": _content(pieces, tokenizer),
+            "dtype": tokens.dtype.name,
+            "n_fields": tokens.shape[1],
+            "n_tokens": tokens.shape[0],
+            "unit": tokenizer.unit,
+            "n_skipped": len(skipped),
+            "pieces": list(index_pieces(pieces)),
+        }
+        write_json(temporary / INDEX, index)
     return Preparation(PreparedData(folder), built=True)
 
 
-def _fill(
+def _jobs(hashes: dict[Path, str], config: DataConfig, shares: dict[str, float]) -> list[Job]:
+    """Choose the variants of each file: several where it may be for training, which is settled
+    when it is known which files are usable."""
+    training = {file for file, h in hashes.items() if split_of(h, **shares) == TRAIN}
+    if len(training) <= SMALL:
+        training = set(hashes)
+    return [(file, _shifts(config) if file in training else [Shift()]) for file in hashes]
+
+
+def _write(
     folder: Path,
     encoded: Iterable[tuple[Path, Encoded | FileRejected]],
     corpus: Corpus,
     hashes: dict[Path, str],
-    tokenizer: Tokenizer,
-    shares: dict[str, float],
-) -> dict:
-    """Write tokens and report into `folder`; return what the index says of them."""
-    vocabulary = tokenizer.vocabulary
+    vocabulary: Vocabulary,
+) -> tuple[np.ndarray, list[Piece], list[dict]]:
+    """Write the tokens of all files.
+
+    Returns:
+        tokens [·, F], a piece for each file, all for training so far, and what was skipped.
+
+    Raises:
+        UserError: no file is usable.
+    """
+    bos = vocabulary.special_token(vocabulary.bos_id)[None]
+    eos = vocabulary.special_token(vocabulary.eos_id)[None]
     pieces, skipped = [], []
-    with TokenWriter(folder, max_id=max(vocabulary.sizes) - 1) as writer:
+    with TokenWriter(folder / TOKENS, max_id=max(vocabulary.sizes) - 1) as writer:
         for file, result in encoded:
             name = corpus.label(file)
             if isinstance(result, FileRejected):
                 skipped.append({"file": name, "kind": result.kind, "reason": result.reason})
-            else:
-                pieces.append(_write(result, name, hashes[file], writer, vocabulary))
+                continue
+            places = [writer.append(np.concatenate([bos, ids, eos])) for ids in result.variants]
+            pieces.append(Piece(name, TRAIN, hashes[file], result.units, tuple(places)))
     if not pieces:
         raise UserError(_nothing_usable(corpus, skipped))
-    pieces = _split(pieces, corpus, tokenizer, shares)
-    write_json(folder / REPORT, _report(corpus, pieces, skipped, tokenizer.unit))
-    return {
-        "format": FORMAT,
-        "tokenizer": tokenizer.fingerprint(),
-        "content": _content(pieces, tokenizer),
-        "dtype": writer.dtype.name,
-        "n_fields": len(vocabulary.fields),
-        "n_tokens": writer.n_tokens,
-        "unit": tokenizer.unit,
-        "n_skipped": len(skipped),
-        "pieces": list(index_pieces(pieces)),
-    }
+    return writer.written(), pieces, skipped
+
+
+def _merge(
+    folder: Path, tokens: np.ndarray, pieces: Sequence[Piece], tokenizer: Tokenizer, size: int
+) -> tuple[np.ndarray, list[Piece], Tokenizer]:
+    """Learn merged tokens from the training pieces as they are in the end; merge those of all."""
+    learned_from = [piece.variants[0] for piece in pieces if piece.split == TRAIN]
+    tokenizer = tokenizer.train(
+        (tokens[offset : offset + length] for offset, length in learned_from[:MAX_BPE_PIECES]),
+        vocab_size=size,
+    )
+    path = folder / f"merged-{TOKENS}"
+    with TokenWriter(path, max_id=max(tokenizer.vocabulary.sizes) - 1) as writer:
+        pieces = [
+            replace(
+                piece,
+                variants=tuple(
+                    writer.append(tokenizer.merge(tokens[offset : offset + length]))
+                    for offset, length in piece.variants
+                ),
+            )
+            for piece in pieces
+        ]
+    tokens = writer.written()
+    path.replace(folder / TOKENS)
+    return tokens, pieces, tokenizer
 
 
 def _is_current(folder: Path, corpus: Corpus, fingerprint: str) -> bool:
@@ -179,68 +230,36 @@ def _shifts(config: DataConfig) -> list[Shift]:
     return [Shift(t, v) for v in velocities for t in transposes]
 
 
-def _with_merges(
-    tokenizer: Tokenizer, files: set[Path], config: TokenizerConfig, corpus: Corpus
-) -> Tokenizer:
-    usable = []
-    for file in sorted(files):
-        try:
-            tokenizer.encode(file)
-        except FileRejected:
-            continue
-        usable.append(file)
-        if len(usable) == MAX_BPE_FILES:
-            break
-    if not usable:
-        raise UserError(f"no usable file in {corpus.root} to learn token merges from")
-    return tokenizer.train(usable, vocab_size=config.bpe_vocab_size)
-
-
-def _write(
-    encoded: Encoded, name: str, file_hash: str, writer: TokenWriter, vocabulary: Vocabulary
-) -> Piece:
-    bos = vocabulary.special_token(vocabulary.bos_id)[None]
-    eos = vocabulary.special_token(vocabulary.eos_id)[None]
-    places = tuple(writer.append(np.concatenate([bos, ids, eos])) for ids in encoded.variants)
-    return Piece(name, TRAIN, file_hash, encoded.units, places)
-
-
 def _split(
-    pieces: list[Piece], corpus: Corpus, tokenizer: Tokenizer, shares: dict[str, float]
+    pieces: list[Piece], tokens: np.ndarray, tokenizer: Tokenizer, shares: dict[str, float]
 ) -> list[Piece]:
     """Give every piece its split; a single piece is cut into three parts instead."""
+    if len({piece.file_hash for piece in pieces}) == 1:
+        return _cut(pieces[0], tokens, tokenizer, shares)
     splits = assign([piece.file_hash for piece in pieces], **shares)
-    if len({piece.file_hash for piece in pieces}) > 1:
-        return [
-            Piece(
-                p.file,
-                split,
-                p.file_hash,
-                p.units,
-                p.variants if split == TRAIN else p.variants[:1],
-            )
-            for p, split in zip(pieces, splits, strict=True)
-        ]
-    return _cut(pieces[0], tokenizer.encode(corpus.root / pieces[0].file), tokenizer, shares)
+    return [
+        replace(piece, split=split, variants=piece.variants[: None if split == TRAIN else 1])
+        for piece, split in zip(pieces, splits, strict=True)
+    ]
 
 
-def _cut(piece: Piece, ids: np.ndarray, tokenizer: Tokenizer, shares: dict) -> list[Piece]:
+def _cut(
+    piece: Piece, tokens: np.ndarray, tokenizer: Tokenizer, shares: dict[str, float]
+) -> list[Piece]:
     """Cut the only piece of a corpus: its beginning is for training, its end is held out.
 
-    `ids` [T, F] lie in the first variant between BOS and EOS, which stay with the first and last
-    part: no part begins or ends where the piece does not.
+    BOS and EOS stay with the first and last part: no part begins or ends where the piece does not.
     """
     offset, length = piece.variants[0]
-    held_out = {"validation": shares["validation"], "test": shares["test"]}
-    n_validation, n_test = (int(len(ids) * held_out[name]) for name in SPLITS[1:])
+    n_validation, n_test = (int((length - 2) * shares[split]) for split in SPLITS[1:])
     stops = [length - n_validation - n_test, length - n_test, length]
     parts, start = [], 0
     for split, stop in zip(SPLITS, stops, strict=True):
         if stop - start >= 2:  # one token to see, one to predict
-            part = ids[max(start - 1, 0) : stop - 1]
+            units = tokenizer.units(tokens[offset + start : offset + stop])
             name = f"{piece.file} tokens {start}-{stop} of {length}"
             place = ((offset + start, stop - start),)
-            parts.append(Piece(name, split, piece.file_hash, tokenizer.units(part), place))
+            parts.append(Piece(name, split, piece.file_hash, units, place))
         start = stop
     return parts
 

@@ -14,7 +14,7 @@ import numpy as np
 from seqgen.errors import UserError
 from seqgen.tokenizers import Tokenizer, load_tokenizer
 
-FORMAT = 1
+FORMAT = 2
 INDEX, TOKENS, REPORT, TOKENIZER = "index.json", "tokens.bin", "report.json", "tokenizer"
 
 
@@ -114,12 +114,12 @@ class VariantTable:
 
 
 class TokenWriter:
-    """Appends pieces to the token array of a folder that is being made."""
+    """Appends pieces to a token array that is being made."""
 
-    def __init__(self, folder: Path, *, max_id: int):
+    def __init__(self, path: Path, *, max_id: int):
         self.dtype = np.dtype(np.uint16 if max_id < 2**16 else np.uint32)
         self.n_tokens = 0
-        self._path = folder / TOKENS
+        self._path = path
 
     def __enter__(self) -> "TokenWriter":
         self._file = self._path.open("wb")
@@ -131,9 +131,15 @@ class TokenWriter:
     def append(self, tokens: np.ndarray) -> tuple[int, int]:
         """Write tokens [T, F]; return their offset and length."""
         self._file.write(np.ascontiguousarray(tokens, dtype=self.dtype).tobytes())
+        self._n_fields = tokens.shape[1]
         place = (self.n_tokens, len(tokens))
         self.n_tokens += len(tokens)
         return place
+
+    def written(self) -> np.ndarray:
+        """Return the whole array [·, F] once it is closed."""
+        shape = (self.n_tokens, self._n_fields)
+        return np.memmap(self._path, dtype=self.dtype, mode="r", shape=shape)
 
 
 def read_index(folder: Path) -> dict:

@@ -3,7 +3,7 @@
 Legend: T positions, F fields.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -67,8 +67,11 @@ class Tokenizer(Protocol):
         `tempo` holds until tokens say otherwise; None: that of the configuration.
         """
 
-    def train(self, paths: Sequence[Path], *, vocab_size: int) -> "Tokenizer":
-        """Return this tokenizer with merged tokens (byte-pair encoding) learned from `paths`."""
+    def train(self, pieces: Iterable[np.ndarray], *, vocab_size: int) -> "Tokenizer":
+        """Return this tokenizer with merged tokens (byte-pair encoding) learned from plain ids."""
+
+    def merge(self, ids: np.ndarray) -> np.ndarray:
+        """Turn plain ids into merged ones, as `encode` does; none where no merges were learned."""
 
     def names(self) -> list[str]:
         """One readable name per id of the first field."""

@@ -6,16 +6,17 @@ Legend: T positions.
 import hashlib
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 
 import miditok
 import numpy as np
 import symusic
+from miditok.constants import CHR_ID_START
 
 from seqgen.config import LimitsConfig, TokenizerConfig
-from seqgen.errors import FileRejected, UserError
+from seqgen.errors import FileRejected
 from seqgen.files import write_bytes, write_json
 from seqgen.midi import midi_bytes, open_midi
 from seqgen.tokenizers.base import Shift
@@ -35,7 +36,6 @@ FORMATS = {
     "midilike": miditok.MIDILike,
     "structured": miditok.Structured,
 }
-NOTHING = "PAD_None"
 TICKS_PER_QUARTER = 480  # of written files; MidiTok itself decodes to its own coarse grid
 
 
@@ -78,7 +78,7 @@ class MidiTokenizer:
         variants = []
         for shift in shifts:
             if low + shift.transpose >= 0 and high + shift.transpose <= 127:
-                variants.append(self._encode(_shifted(score, shift), path))
+                variants.append(self.merge(self._encode(_shifted(score, shift), path)))
         return variants
 
     def decode(self, ids: np.ndarray, path: Path, *, tempo: float | None = None) -> None:
@@ -115,23 +115,28 @@ class MidiTokenizer:
             positions_per_beat=self.config.positions_per_beat,
         )
 
-    def train(self, paths: Sequence[Path], *, vocab_size: int) -> "MidiTokenizer":
-        """Return a tokenizer with byte-pair merges learned from the given files."""
-        if vocab_size <= len(self._parts):
-            raise UserError(
-                f"tokenizer.bpe_vocab_size={vocab_size} must be above the {len(self._parts)} "
-                f"plain tokens of {self.config.type}"
-            )
+    def train(self, pieces: Iterable[np.ndarray], *, vocab_size: int) -> "MidiTokenizer":
+        """Return a tokenizer with byte-pair merges learned from plain ids [T, 1] of each piece."""
+        # MidiTok learns from strings: a word for each bar, a character for each plain id.
+        words = [
+            "".join(chr(CHR_ID_START + i) for i in bar)
+            for ids in pieces
+            for bar in self._bars(self._material(ids))
+        ]
+        learner = FORMATS[self.config.type](_miditok_config(self.config))
+        learner.train(vocab_size=vocab_size, model="BPE", iterator=words)
         with tempfile.TemporaryDirectory() as folder:
-            clean = []
-            for i, path in enumerate(paths):
-                clean.append(Path(folder) / f"{i}.mid")
-                clean[-1].write_bytes(self._read(path).dumps_midi())
-            learner = FORMATS[self.config.type](_miditok_config(self.config))
-            learner.train(vocab_size=vocab_size, model="BPE", files_paths=clean)
             saved = Path(folder) / "miditok.json"
             learner.save(saved)
             return MidiTokenizer(self.config, self._limits, saved)
+
+    def merge(self, ids: np.ndarray) -> np.ndarray:
+        """Turn plain ids [T, 1] into merged ones; none reaches over a bar or has special ids."""
+        if not self._miditok.is_trained:
+            return ids
+        bars = [miditok.TokSequence(ids=bar) for bar in self._bars(ids)]
+        self._miditok.encode_token_ids(bars)
+        return np.array([i for bar in bars for i in bar.ids], dtype=np.int64)[:, None]
 
     def names(self) -> list[str]:
         """Name ids by the plain tokens they stand for."""
@@ -164,8 +169,7 @@ class MidiTokenizer:
         for i in range(len(self._miditok)):
             sequence = miditok.TokSequence(ids=[i], are_ids_encoded=True)
             self._miditok.decode_token_ids(sequence)
-            # MidiTok's merges have one id that stands for nothing, a mark of word boundaries.
-            expanded.append([plain[j] for j in sequence.ids] or [NOTHING])
+            expanded.append([plain[j] for j in sequence.ids])
         return expanded
 
     @cached_property
@@ -195,17 +199,27 @@ class MidiTokenizer:
         return score
 
     def _encode(self, score: symusic.Score, path: Path) -> np.ndarray:
-        encoded = self._miditok.encode(score)
+        encoded = self._miditok.encode(score, encode_ids=False)
         if isinstance(encoded, list):
             encoded = encoded[0] if encoded else miditok.TokSequence(ids=[])
-        ids = np.asarray([i for i in encoded.ids if self._parts[i] != [NOTHING]], dtype=np.int64)
-        ids = ids[:, None]
+        ids = np.asarray(encoded.ids, dtype=np.int64)[:, None]
         if self.units(ids) == 0:
             raise FileRejected("empty", str(path), "no note is left after tokenizing")
         return self._up_to_last_note(ids)
 
     def _plain(self, ids: np.ndarray) -> list[str]:
-        return [part for i in ids[:, 0] for part in self._parts[i] if part != NOTHING]
+        return [part for i in ids[:, 0] for part in self._parts[i]]
+
+    def _bars(self, ids: np.ndarray) -> list[list[int]]:
+        """Cut plain ids [T, 1] where bars begin."""
+        clock, n_bars, bars = self.clock(), 0, [[]]
+        for token in ids:
+            clock.feed(token)
+            if clock.bars > n_bars:
+                n_bars = clock.bars
+                bars.append([])
+            bars[-1].append(int(token[0]))
+        return [bar for bar in bars if bar]
 
     def _material(self, ids: np.ndarray) -> np.ndarray:
         return ids[~np.isin(ids[:, 0], self.vocabulary.special_ids)]
@@ -245,6 +259,7 @@ def _miditok_config(config: TokenizerConfig) -> miditok.TokenizerConfig:
         beat_res={(0, config.max_note_beats): resolution},
         num_velocities=config.n_velocities,
         special_tokens=list(SPECIAL),
+        encode_ids_split="no",  # `_bars` splits, and needs no score for it
         use_velocities=config.use_velocities,
         use_note_duration_programs=list(range(-1, 128)),
         use_chords=False,

@@ -4,13 +4,13 @@ Legend: T positions.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from seqgen.config import LimitsConfig, TokenizerConfig
-from seqgen.errors import FileRejected, UserError
+from seqgen.errors import FileRejected
 from seqgen.files import write_bytes, write_json
 from seqgen.tokenizers.base import Shift
 from seqgen.vocabulary import Field, Vocabulary
@@ -70,9 +70,13 @@ class ByteTokenizer:
         """Text has no time."""
         return
 
-    def train(self, paths: Sequence[Path], *, vocab_size: int) -> "ByteTokenizer":
+    def train(self, pieces: Iterable[np.ndarray], *, vocab_size: int) -> "ByteTokenizer":
         """Refuse: bytes are not merged."""
-        raise UserError("tokenizer.bpe_vocab_size is for MIDI tokens; leave it out for bytes")
+        raise NotImplementedError("bytes have no merged tokens")
+
+    def merge(self, ids: np.ndarray) -> np.ndarray:
+        """Return ids as they are: bytes are not merged."""
+        return ids
 
     def names(self) -> list[str]:
         """Show printable bytes as characters, others as numbers."""

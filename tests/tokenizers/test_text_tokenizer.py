@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from seqgen.config import LimitsConfig, TokenizerConfig
-from seqgen.errors import FileRejected
+from seqgen.errors import FileRejected, UserError
 from seqgen.tokenizers import Shift, build_tokenizer, load_tokenizer
 
 
@@ -55,3 +55,8 @@ def test_text_has_no_shifts_and_no_time(tmp_path, tokenizer):
 def test_a_loaded_tokenizer_is_the_same(tmp_path, tokenizer):
     tokenizer.save(tmp_path)
     assert load_tokenizer(tmp_path).fingerprint() == tokenizer.fingerprint()
+
+
+def test_bytes_are_not_merged():
+    with pytest.raises(UserError, match="for MIDI tokens; leave it out"):
+        build_tokenizer(TokenizerConfig(type="bytes", bpe_vocab_size=300), LimitsConfig())
