@@ -5,6 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ from seqgen.data.shards import (
 from seqgen.data.splits import SPLITS, TRAIN, assign, content_hash, split_of
 from seqgen.errors import FileRejected, UserError
 from seqgen.files import atomic_folder, write_json
-from seqgen.tokenizers import Shift, Tokenizer, build_tokenizer
+from seqgen.tokenizers import Shift, Tokenizer, build_tokenizer, load_tokenizer
 from seqgen.vocabulary import Vocabulary
 
 PLACES = {"source", "prepared_dir", "workers"}  # settings that do not change what comes out
@@ -90,7 +91,7 @@ def prepare(
         tokenizer.save(temporary / TOKENIZER)
         encoded = encode_files(
             _jobs(hashes, config, shares),
-            temporary / TOKENIZER,
+            partial(load_tokenizer, temporary / TOKENIZER, limits),
             limits,
             workers=config.workers,
             progress=progress,
@@ -152,8 +153,8 @@ def _write(
             if isinstance(result, FileRejected):
                 skipped.append({"file": name, "kind": result.kind, "reason": result.reason})
                 continue
-            places = [writer.append(np.concatenate([bos, ids, eos])) for ids in result.variants]
-            pieces.append(Piece(name, TRAIN, hashes[file], result.units, tuple(places)))
+            places = tuple(writer.append(bos, ids, eos) for ids in result.variants)
+            pieces.append(Piece(name, TRAIN, hashes[file], result.units, places))
     if not pieces:
         raise UserError(_nothing_usable(corpus, skipped))
     return writer.written(), pieces, skipped

@@ -128,13 +128,14 @@ class TokenWriter:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def append(self, tokens: np.ndarray) -> tuple[int, int]:
-        """Write tokens [T, F]; return their offset and length."""
-        self._file.write(np.ascontiguousarray(tokens, dtype=self.dtype).tobytes())
-        self._n_fields = tokens.shape[1]
-        place = (self.n_tokens, len(tokens))
-        self.n_tokens += len(tokens)
-        return place
+    def append(self, *parts: np.ndarray) -> tuple[int, int]:
+        """Write tokens [T, F], in one part or more; return their offset and length."""
+        offset = self.n_tokens
+        for tokens in parts:
+            np.ascontiguousarray(tokens, dtype=self.dtype).tofile(self._file)
+            self._n_fields = tokens.shape[1]
+            self.n_tokens += len(tokens)
+        return offset, self.n_tokens - offset
 
     def written(self) -> np.ndarray:
         """Return the whole array [·, F] once it is closed."""
