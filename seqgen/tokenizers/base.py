@@ -50,7 +50,10 @@ class Tokenizer(Protocol):
         """Read a file into ids. Raises UserError naming the file where it cannot be used."""
 
     def encode_variants(self, path: Path, shifts: Sequence[Shift]) -> list[np.ndarray]:
-        """Read a file once, into ids under each shift; shifts that do not fit are left out."""
+        """Read a file once, into ids under each shift; shifts that do not fit are left out.
+
+        The ids may be of any integer type.
+        """
 
     def decode(self, ids: np.ndarray, path: Path, *, tempo: float | None = None) -> None:
         """Write ids as a file, atomically, without special tokens and an unfinished last unit."""

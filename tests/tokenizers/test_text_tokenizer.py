@@ -40,6 +40,18 @@ def test_unusable_files_are_refused(tmp_path, tokenizer, content, kind):
     assert caught.value.kind == kind
 
 
+def test_a_byte_that_is_not_utf_8_is_named_with_its_place_and_the_way_out(tmp_path, tokenizer):
+    (tmp_path / "a.txt").write_bytes("Zoë\nsaid\ncaf".encode() + b"\xe9 at last")
+    with pytest.raises(FileRejected, match=r"byte 13 \(0xe9, in line 3\) is not UTF-8.*iconv"):
+        tokenizer.encode(tmp_path / "a.txt")
+
+
+def test_the_limit_of_a_large_text_is_named(tmp_path, tokenizer):
+    (tmp_path / "a.txt").write_bytes("é".encode() * 501)
+    with pytest.raises(FileRejected, match=r"larger than limits\.max_file_bytes=1000"):
+        tokenizer.encode(tmp_path / "a.txt")
+
+
 def test_a_missing_file_is_unreadable(tmp_path, tokenizer):
     with pytest.raises(FileRejected, match=r"none\.txt"):
         tokenizer.encode(tmp_path / "none.txt")
