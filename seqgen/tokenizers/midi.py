@@ -4,8 +4,10 @@ Legend: T positions.
 """
 
 import hashlib
+import heapq
 import json
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +20,7 @@ from miditok.constants import CHR_ID_START
 from seqgen.config import LimitsConfig, TokenizerConfig
 from seqgen.errors import FileRejected
 from seqgen.files import write_bytes, write_json
-from seqgen.midi import midi_bytes, open_midi
+from seqgen.midi import DEFAULT_LIMITS, midi_bytes, open_midi
 from seqgen.tokenizers.base import Shift
 from seqgen.tokenizers.midi_clock import MidiClock
 from seqgen.tokenizers.midi_grammar import (
@@ -95,6 +97,7 @@ class MidiTokenizer:
         else:
             score = self._miditok.decode([sequence], programs=[(0, False)])
         score = score.resample(TICKS_PER_QUARTER)
+        _thin(score)
         if not self._miditok.config.use_tempos:
             score.tempos = [symusic.Tempo(0, tempo or self.config.tempo)]
         write_bytes(path, score.dumps_midi())
@@ -182,7 +185,11 @@ class MidiTokenizer:
 
     def _read(self, path: Path) -> symusic.Score:
         """Open a file through the gate; hand over as bytes; keep what the tokens can carry."""
-        score = symusic.Score.from_midi(midi_bytes(open_midi(path, self._limits)))
+        midi = open_midi(path, self._limits)
+        for track in midi.instruments:  # tokens carry none of these, and they may be many
+            track.control_changes, track.pitch_bends, track.pedals = [], [], []
+        midi.lyrics, midi.markers = [], []
+        score = symusic.Score.from_midi(midi_bytes(midi))
         if self.config.use_programs:
             return score
         pitched = [track for track in score.tracks if not track.is_drum]
@@ -241,6 +248,22 @@ def _shifted(score: symusic.Score, shift: Shift) -> symusic.Score:
             for note in track.notes:
                 note.velocity = min(max(note.velocity + shift.velocity, 1), 127)
     return score
+
+
+def _thin(score: symusic.Score) -> None:
+    """Leave out notes on a key that already sounds as often as the gate accepts."""
+    sounding: dict[int, list[int]] = defaultdict(list)  # by pitch: a heap of the notes' ends
+    kept = [[] for _ in score.tracks]
+    notes = [(n.start, i, n) for i, track in enumerate(score.tracks) for n in track.notes]
+    for start, i, note in sorted(notes, key=lambda entry: entry[:2]):
+        ends = sounding[note.pitch]
+        while ends and ends[0] <= start:
+            heapq.heappop(ends)
+        if len(ends) < DEFAULT_LIMITS.max_notes_on_one_key:
+            heapq.heappush(ends, note.end)
+            kept[i].append(note)
+    for track, notes in zip(score.tracks, kept, strict=True):
+        track.notes = notes
 
 
 def _longest(config: TokenizerConfig) -> str:

@@ -214,6 +214,25 @@ def test_whatever_the_grammar_lets_through_decodes_to_notes(tmp_path, type, opti
         assert open_midi(tmp_path / "walk.mid", LimitsConfig(max_minutes=1e4)).instruments
 
 
+@pytest.mark.parametrize("options", [{}, RICH], ids=["compact", "rich"])
+@pytest.mark.parametrize("type", TYPES)
+def test_what_is_written_passes_the_gate_however_many_notes_share_a_key(tmp_path, type, options):
+    """Notes that a file has one after another may fall together on the grid of the tokens."""
+    midi = MidiFile(ticks_per_beat=TICKS * 20)
+    for program in (0, 40):
+        notes = [Note(80, 60, i, i + 1) for i in range(400)]
+        notes += [Note(80, 62, i * TICKS, (i + 40) * TICKS) for i in range(100)]
+        midi.instruments.append(Instrument(program, notes=notes))
+    midi.dump(str(tmp_path / "trill.mid"))
+    t = tokenizer(type, **options)
+    ids = t.encode(tmp_path / "trill.mid")
+    assert t.units(ids) == 1000
+    t.decode(ids, tmp_path / "back.mid")
+    back = open_midi(tmp_path / "back.mid")
+    kept = [note.pitch for track in back.instruments for note in track.notes]
+    assert (kept.count(60), kept.count(62)) == (256, 200)
+
+
 def test_merges_must_exceed_the_plain_vocabulary():
     with pytest.raises(UserError, match="must be above the"):
         tokenizer(bpe_vocab_size=50)
