@@ -33,6 +33,7 @@ from seqgen.vocabulary import Vocabulary
 
 PLACES = {"source", "prepared_dir", "workers"}  # settings that do not change what comes out
 MAX_BPE_PIECES = 2000  # merges hardly change beyond this many
+MOST_NAMED = 1000  # files of a kind that the report names of those passed over
 SMALL = 24  # training files up to which any other may have to become one
 
 
@@ -292,4 +293,6 @@ def _report(corpus: Corpus, pieces: list[Piece], skipped: list[dict], unit: str)
         "skipped_by_kind": dict(Counter(entry["kind"] for entry in skipped)),
         "splits": per_split,
         "skipped": skipped,
+        "passed_over_by_kind": {kind: len(names) for kind, names in corpus.passed_over.items()},
+        "passed_over": {kind: names[:MOST_NAMED] for kind, names in corpus.passed_over.items()},
     }

@@ -72,7 +72,7 @@ def test_a_folder_without_usable_files_is_an_error_that_says_what_was_seen(tmp_p
     with pytest.raises(UserError, match="no file at all"):
         make(folder)
     (folder / "a.wav").write_bytes(b"x")
-    with pytest.raises(UserError, match=r"only \.wav files"):
+    with pytest.raises(UserError, match=r"it holds 1 with another suffix \(\.wav\)"):
         make(folder)
     (folder / "a.mid").write_bytes(b"x")
     with pytest.raises(UserError, match="1 seen"):
