@@ -203,6 +203,6 @@ def _limit_time(seconds: int) -> None:
 
 def _limit(kind: int, amount: int) -> None:
     _, most = resource.getrlimit(kind)
-    resource.setrlimit(
-        kind, (amount if most == resource.RLIM_INFINITY else min(amount, most), most)
-    )
+    if most != resource.RLIM_INFINITY:
+        amount = min(amount, most)
+    resource.setrlimit(kind, (amount, most))

@@ -122,8 +122,10 @@ def prepare(
 
 
 def _jobs(hashes: dict[Path, str], config: DataConfig, shares: dict[str, float]) -> list[Job]:
-    """Choose the variants of each file: several where it may be for training, which is settled
-    when it is known which files are usable."""
+    """Choose the variants of each file: several where it may be for training.
+
+    Which files are is settled when it is known which are usable.
+    """
     training = {file for file, h in hashes.items() if split_of(h, **shares) == TRAIN}
     if len(training) <= SMALL:
         training = set(hashes)

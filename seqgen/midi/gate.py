@@ -102,7 +102,7 @@ def _check_size(midi: MidiFile, limits: LimitsConfig) -> None:
     if n_events > limits.max_events:
         raise Refusal(
             "absurd",
-            f"it has {n_events} events when each instrument has a track, more than "
+            f"it would have {n_events} events with one track for each instrument, more than "
             f"{limits.named('max_events')}",
         )
 
