@@ -59,6 +59,13 @@ class LimitsConfig(Section):
     min_notes: PositiveInt = 1
     max_minutes: PositiveFloat = 60.0
     max_ticks: PositiveInt = 20_000_000  # tools that map ticks to seconds allocate 8 bytes for each
+    max_notes_on_one_key: PositiveInt = 256  # at the same time; what takes them apart is quadratic
+    max_read_seconds: PositiveInt = 300  # of processor time to prepare one file
+    max_memory_bytes: PositiveInt = 2_000_000_000  # to prepare one file; only Linux keeps to it
+
+    def named(self, name: str) -> str:
+        """Spell a limit as it is set: "limits.max_notes=100000"."""
+        return f"limits.{name}={getattr(self, name)}"
 
 
 class TokenizerConfig(Section):

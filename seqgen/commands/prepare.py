@@ -1,10 +1,8 @@
 """`seqgen prepare`: source files to prepared data, with a report of what was turned away."""
 
-from collections import Counter
-
 import click
 
-SHOWN = 5  # skipped files that are named on screen
+SHOWN = 5  # refused files that are named on screen
 
 
 @click.command()
@@ -38,23 +36,27 @@ def prepare_and_report(config, tokenizer=None):
     data = result.data
     way_out = f"delete {data.folder} to prepare it again"
     report = read_json(data.folder / REPORT, way_out=way_out)
-    state = "prepared" if result.built else "already prepared"
-    say(f"{state}: {report['files_used']} of {report['files_seen']} files in {data.folder}")
+    say(f"{'prepared' if result.built else 'already prepared'}: {data.folder}")
+    say(f"  {_count_files(report)}")
     for split, counts in report["splits"].items():
-        numbers = ", ".join(f"{number:,} {what}" for what, number in counts.items())
-        say(f"  {split}: {numbers}")
-    if result.built and report["skipped"]:
-        _tell_skipped(report["skipped"], data.folder / REPORT)
+        say(f"  {split}: {', '.join(f'{number:,} {what}' for what, number in counts.items())}")
+    if result.built:
+        for entry in report["skipped"][:SHOWN]:
+            say(f"  refused {entry['file']}: {entry['reason']}")
+        if report["files_skipped"] > SHOWN:
+            say(f"  … and {report['files_skipped'] - SHOWN} more")
     return data
 
 
-def _tell_skipped(skipped: list[dict], path) -> None:
-    from seqgen.commands.settings import say
+def _count_files(report: dict) -> str:
+    from seqgen.data.corpora import describe_passed_over
+    from seqgen.data.shards import REPORT
 
-    kinds = Counter(entry["kind"] for entry in skipped)
-    parts = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common())
-    say(f"skipped {len(skipped)} files ({parts}); all are listed in {path}")
-    for entry in skipped[:SHOWN]:
-        say(f"  {entry['file']}: {entry['reason']}")
-    if len(skipped) > SHOWN:
-        say(f"  … and {len(skipped) - SHOWN} more")
+    parts = [f"{report['files_used']} files read"]
+    if report["skipped"]:
+        kinds = ", ".join(f"{number} {kind}" for kind, number in report["skipped_by_kind"].items())
+        parts.append(f"{report['files_skipped']} refused ({kinds}; see {REPORT})")
+    counts = report["passed_over_by_kind"]
+    if counts:
+        parts.append(f"{sum(counts.values())} passed over: {describe_passed_over(counts)}")
+    return ", ".join(parts)

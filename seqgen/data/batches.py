@@ -147,12 +147,18 @@ def held_out_batches(
         for start in range(0, piece.variants[0][1] - 1, context_length)
     ]
     for i in range(0, len(cuts), batch_size):
-        rows = cuts[i : i + batch_size]
-        cut = np.array([start for _, start in rows])
-        offsets, ends = np.array([piece.variants[0] for piece, _ in rows]).T
-        sizes = np.minimum(ends - cut, context_length + 1)
-        tokens, lengths, starts = lay_out(data, offsets + cut, sizes, rows=np.arange(len(rows)))
-        yield Batch(tokens, lengths, starts, tuple(piece.file for piece, _ in rows))
+        rows, starts = zip(*cuts[i : i + batch_size], strict=True)
+        yield one_window_each(data, rows, np.array(starts), context_length=context_length)
+
+
+def one_window_each(
+    data: PreparedData, pieces: Sequence[Piece], cuts: np.ndarray | int, *, context_length: int
+) -> Batch:
+    """Return one window of each piece, a row each, from place `cuts` of it on [B]."""
+    offsets, lengths = np.array([piece.variants[0] for piece in pieces]).T
+    sizes = np.minimum(lengths - cuts, context_length + 1)
+    laid_out = lay_out(data, offsets + cuts, sizes, rows=np.arange(len(pieces)))
+    return Batch(*laid_out, sources=tuple(piece.file for piece in pieces))
 
 
 def held_out_pieces(data: PreparedData, split: str, *, max_targets: int) -> list[Piece]:

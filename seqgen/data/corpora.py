@@ -1,7 +1,10 @@
 """Where files come from: a folder, one file, or a corpus described in datasets/."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import os
+import stat
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
@@ -12,14 +15,32 @@ from seqgen.errors import UserError
 DATASETS = Path(__file__).resolve().parents[2] / "datasets"
 Progress = Callable[[str, int, int], None]  # what is done, how many of it, of how many
 
+# What is found in a folder and not read, besides files with other suffixes.
+HIDDEN, UNREADABLE = "hidden file or folder", "unreadable file or folder"
+BROKEN_LINK, KNOWN = "broken link", "link to a known file or folder"
+SPECIAL = "pipe, socket or device"
+PLURALS = {
+    HIDDEN: "hidden files or folders",
+    BROKEN_LINK: "broken links",
+    KNOWN: "links to known files or folders",
+    UNREADABLE: "unreadable files or folders",
+    SPECIAL: "pipes, sockets or devices",
+}
+MOST_SUFFIXES = 8  # that a sentence names
+
 
 @dataclass(frozen=True)
 class Corpus:
-    """A named list of source files."""
+    """A named list of source files.
+
+    Attributes:
+        passed_over: names of what else is there, by kind: a suffix, or one of `PLURALS`.
+    """
 
     name: str
     root: Path
     files: tuple[Path, ...]
+    passed_over: Mapping[str, list[str]] = field(default_factory=dict)
 
     def label(self, file: Path) -> str:
         """Name a file within the corpus, for reports and indexes."""
@@ -86,17 +107,73 @@ def _from_dataset(
     return _from_folder(name, folder, suffixes)
 
 
+def describe_passed_over(counts: Mapping[str, int]) -> str:
+    """Say how many files of each kind were passed over: "5 with other suffixes (.kar), 2 …"."""
+    suffixes = sorted(counts.keys() - PLURALS, key=lambda suffix: (-counts[suffix], suffix))
+    parts = []
+    if suffixes:
+        n = sum(counts[suffix] for suffix in suffixes)
+        named = ", ".join(suffixes[:MOST_SUFFIXES]) + (", …" if suffixes[MOST_SUFFIXES:] else "")
+        parts.append(f"{n} with {'another suffix' if n == 1 else 'other suffixes'} ({named})")
+    for kind, plural in PLURALS.items():
+        if kind in counts:
+            parts.append(f"{counts[kind]} {kind if counts[kind] == 1 else plural}")
+    return ", ".join(parts)
+
+
 def _from_folder(name: str, folder: Path, suffixes: frozenset[str]) -> Corpus:
-    files = sorted(
-        file
-        for file in folder.rglob("*")
-        if file.suffix.lower() in suffixes
-        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
-        and file.is_file()
-    )
+    found, passed_over = _walk(folder)
+    files = []
+    for file in found:
+        if file.suffix.lower() in suffixes:
+            files.append(file)
+        else:
+            kind = file.suffix.lower() or "none"
+            passed_over[kind].append(file.relative_to(folder).as_posix())
     if not files:
-        seen = sorted({file.suffix or file.name for file in folder.rglob("*") if file.is_file()})
-        has = f"only {', '.join(seen[:8])} files" if seen else "no file at all"
-        wanted = " or ".join(sorted(suffixes))
-        raise UserError(f"no {wanted} file in {folder}: it holds {has}")
-    return Corpus(name, folder, tuple(files))
+        counts = {kind: len(names) for kind, names in passed_over.items()}
+        holds = describe_passed_over(counts) or "no file at all"
+        raise UserError(f"no {' or '.join(sorted(suffixes))} file in {folder}: it holds {holds}")
+    return Corpus(name, folder, tuple(files), dict(passed_over))
+
+
+def _walk(folder: Path) -> tuple[list[Path], dict[str, list[str]]]:
+    """Find all files below a folder, in order of name, and by kind what is passed over.
+
+    Links are followed when all else is found, so that every file has its own name if it has one
+    in the folder; what was found before is not entered again, so that no link leads in circles.
+    """
+    files, passed_over = [], defaultdict(list)
+    known = set()  # files and folders by device and number
+    pending, links = [folder], []
+    while pending or links:
+        is_link = not pending
+        path = links.pop() if is_link else pending.pop()
+        name = path.relative_to(folder).as_posix()
+        try:
+            status = path.stat()
+        except OSError:
+            passed_over[BROKEN_LINK if is_link else UNREADABLE].append(name)
+            continue
+        if (status.st_dev, status.st_ino) in known:
+            passed_over[KNOWN].append(name)
+            continue
+        known.add((status.st_dev, status.st_ino))
+        if stat.S_ISREG(status.st_mode):
+            files.append(path)
+        elif not stat.S_ISDIR(status.st_mode):
+            passed_over[SPECIAL].append(name)
+        else:
+            try:
+                with os.scandir(path) as entries:
+                    children = sorted(entries, key=lambda entry: entry.name)
+            except OSError:
+                passed_over[UNREADABLE].append(name)
+                continue
+            for child in reversed(children):
+                if child.name.startswith("."):
+                    inside = path / child.name
+                    passed_over[HIDDEN].append(inside.relative_to(folder).as_posix())
+                else:
+                    (links if child.is_symlink() else pending).append(path / child.name)
+    return sorted(files), passed_over

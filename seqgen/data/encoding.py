@@ -1,11 +1,18 @@
-"""Tokenizing many files in worker processes; a bad file is a value, not an exception."""
+"""Tokenizing files in reader processes: a file that kills its reader is a value, not an error.
 
+Each reader has a pipe of its own and reads one file at a time, so that it is known which file a
+reader died on, and nothing that readers share can be left locked.
+"""
+
+import contextlib
 import os
+import resource
 import signal
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +20,10 @@ import numpy as np
 from seqgen.config import LimitsConfig
 from seqgen.data.corpora import Progress
 from seqgen.errors import FileRejected
-from seqgen.tokenizers import Shift, Tokenizer, load_tokenizer
+from seqgen.tokenizers import Shift, Tokenizer
 
-FEW = 24  # files up to which starting processes costs more than it saves
+FEW = 24  # files up to which starting a second reader costs more than it saves
+AHEAD = 200  # files that may be finished before the one that is wanted next
 Job = tuple[Path, Sequence[Shift]]
 
 
@@ -29,56 +37,172 @@ class Encoded:
 
 def encode_files(
     jobs: Sequence[Job],
-    tokenizer_folder: Path,
+    load: Callable[[], Tokenizer],
     limits: LimitsConfig,
     *,
     workers: int,
     progress: Progress | None,
 ) -> Iterator[tuple[Path, Encoded | FileRejected]]:
-    """Yield each file with its tokens, or with why it was turned away, in the order given."""
-    n_workers = min(workers or os.cpu_count() or 1, len(jobs))
-    if len(jobs) <= FEW or n_workers == 1:
-        tokenizer = load_tokenizer(tokenizer_folder, limits)
-        yield from _told(jobs, (_encode(tokenizer, job) for job in jobs), progress)
-        return
-    pool = ProcessPoolExecutor(
-        n_workers,
-        mp_context=get_context("spawn"),
-        initializer=_start_worker,
-        initargs=(tokenizer_folder, limits),
-    )
-    try:
-        chunk = max(1, min(8, len(jobs) // (4 * n_workers)))
-        yield from _told(jobs, pool.map(_encode_in_worker, jobs, chunksize=chunk), progress)
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    """Yield each file with its tokens, or with why it was turned away, in the order given.
 
-
-def _told(jobs: Sequence[Job], results: Iterator, progress: Progress | None) -> Iterator:
+    `load` is called in each reader, and so can be pickled.
+    """
+    n_readers = 1 if len(jobs) <= FEW else min(workers or os.cpu_count() or 1, len(jobs))
+    results = _read(jobs, load, limits, n_readers=n_readers)
     for done, (job, result) in enumerate(zip(jobs, results, strict=True), start=1):
         yield job[0], result
         if progress is not None:
             progress("reading files", done, len(jobs))
 
 
-def _encode(tokenizer: Tokenizer, job: Job) -> Encoded | FileRejected:
+def _read(
+    jobs: Sequence[Job], load: Callable[[], Tokenizer], limits: LimitsConfig, *, n_readers: int
+) -> Iterator[Encoded | FileRejected]:
+    readers = [_Reader(load, limits) for _ in range(n_readers)]
+    results, n_given = {}, 0
+    try:
+        for wanted in range(len(jobs)):
+            while wanted not in results:
+                for reader in readers:
+                    if reader.is_idle and n_given < min(len(jobs), wanted + AHEAD):
+                        reader.give(n_given, jobs[n_given])
+                        n_given += 1
+                for reader in wait([reader for reader in readers if not reader.is_idle]):
+                    results.update(reader.take())
+            yield results.pop(wanted)
+    finally:
+        for reader in readers:
+            reader.stop()
+
+
+class _Reader:
+    """A process that reads one file at a time, started where there is none or it has died.
+
+    It is a plain child and none of `multiprocessing`'s, which would run the caller's script again.
+    """
+
+    def __init__(self, load: Callable[[], Tokenizer], limits: LimitsConfig):
+        self._load = load
+        self._limits = limits
+        self._process: subprocess.Popen | None = None
+        self._number: int | None = None  # of the file that is being read
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it may be given a file."""
+        return self._number is None
+
+    def fileno(self) -> int:
+        """Lets `wait` wait for its next message."""
+        return self._pipe.fileno()
+
+    def give(self, number: int, job: Job) -> None:
+        """Let it read a file."""
+        if self._process is None or self._process.poll() is not None:
+            self._start()
+        self._number = number
+        with contextlib.suppress(OSError):  # `take` finds that it has died
+            self._pipe.send(job)
+
+    def take(self) -> dict[int, Encoded | FileRejected]:
+        """Receive its next message; return the result of its file, by its number, if it is that."""
+        try:
+            result = self._pipe.recv()
+        except (EOFError, OSError):
+            result = self._death()
+        if result is None:
+            self._is_ready = True
+            return {}
+        number, self._number = self._number, None
+        return {number: result}
+
+    def stop(self) -> None:
+        """End the process, whatever it is doing."""
+        if self._process is not None:
+            self._pipe.close()
+            self._process.kill()
+            self._process.wait()
+
+    def _start(self) -> None:
+        self.stop()
+        self._is_ready = False
+        self._pipe, theirs = Pipe()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _PROGRAM.format(path=sys.path, handle=theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,  # Ctrl-C is the parent's, which ends its readers
+                env={**os.environ, "TOKENIZERS_PARALLELISM": "false"},
+            )
+        with contextlib.suppress(OSError):
+            self._pipe.send((self._load, self._limits))
+
+    def _death(self) -> FileRejected:
+        code = self._process.wait()
+        how = f"exit status {code}" if code >= 0 else signal.Signals(-code).name
+        if not self._is_ready:
+            raise RuntimeError(f"a process that reads files did not start ({how})")
+        if code == -signal.SIGXCPU:
+            limit = self._limits.named("max_read_seconds")
+            return FileRejected("absurd", "a file", f"reading it takes longer than {limit}")
+        return FileRejected("unreadable", "a file", f"the reader died on it ({how})")
+
+
+# MidiTok imports torch where it can, for classes that no reader needs; that takes seconds.
+_PROGRAM = """
+import sys
+sys.path[:] = {path!r}
+sys.modules["torch"] = None
+from seqgen.data.encoding import serve
+serve({handle})
+"""
+
+
+def serve(handle: int) -> None:
+    """Read files for the process at the other end of a pipe, until it closes the pipe."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with Connection(handle) as pipe, contextlib.suppress(EOFError, ConnectionError):
+        load, limits = pipe.recv()
+        tokenizer = load()
+        _limit_memory(limits.max_memory_bytes)
+        pipe.send(None)  # ready
+        while True:
+            job = pipe.recv()
+            _limit_time(limits.max_read_seconds)
+            pipe.send(_encode(tokenizer, job, limits))
+
+
+def _encode(tokenizer: Tokenizer, job: Job, limits: LimitsConfig) -> Encoded | FileRejected:
     path, shifts = job
     try:
         variants = tokenizer.encode_variants(path, shifts)
+        return Encoded(variants, tokenizer.units(variants[0]))
     except FileRejected as rejected:
         return rejected
-    return Encoded(variants, tokenizer.units(variants[0]))
+    except MemoryError:
+        reason = f"reading it takes more memory than {limits.named('max_memory_bytes')}"
+        return FileRejected("absurd", str(path), reason)
+    except Exception as error:  # whatever a library makes of a file, the others are read
+        reason = f"the reader failed on it ({type(error).__name__}: {error})"
+        return FileRejected("unreadable", str(path), reason)
 
 
-_worker_tokenizer: Tokenizer | None = None
+def _limit_memory(n_bytes: int) -> None:
+    """Let this process allocate so much more than now; other systems than Linux do not limit it."""
+    if sys.platform == "linux":
+        pages = int(Path("/proc/self/statm").read_text().split()[5])
+        _limit(resource.RLIMIT_DATA, pages * resource.getpagesize() + n_bytes)
 
 
-def _start_worker(folder: Path, limits: LimitsConfig) -> None:
-    global _worker_tokenizer
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the pool
-    _worker_tokenizer = load_tokenizer(folder, limits)
+def _limit_time(seconds: int) -> None:
+    """Let this process compute so much longer than now; it is ended by SIGXCPU."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    _limit(resource.RLIMIT_CPU, int(usage.ru_utime + usage.ru_stime) + 1 + seconds)
 
 
-def _encode_in_worker(job: Job) -> Encoded | FileRejected:
-    assert _worker_tokenizer is not None
-    return _encode(_worker_tokenizer, job)
+def _limit(kind: int, amount: int) -> None:
+    _, most = resource.getrlimit(kind)
+    if most != resource.RLIM_INFINITY:
+        amount = min(amount, most)
+    resource.setrlimit(kind, (amount, most))

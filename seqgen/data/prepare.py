@@ -4,19 +4,21 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from seqgen.config import DataConfig, LimitsConfig, TokenizerConfig
 from seqgen.data.corpora import Corpus, Progress, open_corpus
-from seqgen.data.encoding import Encoded, encode_files
+from seqgen.data.encoding import Encoded, Job, encode_files
 from seqgen.data.shards import (
     FORMAT,
     INDEX,
     REPORT,
     TOKENIZER,
+    TOKENS,
     Piece,
     PreparedData,
     TokenWriter,
@@ -26,11 +28,13 @@ from seqgen.data.shards import (
 from seqgen.data.splits import SPLITS, TRAIN, assign, content_hash, split_of
 from seqgen.errors import FileRejected, UserError
 from seqgen.files import atomic_folder, checksums, locked, sweep, write_json, write_record
-from seqgen.tokenizers import Shift, Tokenizer, build_tokenizer
+from seqgen.tokenizers import Shift, Tokenizer, build_tokenizer, load_tokenizer
 from seqgen.vocabulary import Vocabulary
 
 PLACES = {"source", "prepared_dir", "workers"}  # settings that do not change what comes out
-MAX_BPE_FILES = 2000  # merges hardly change beyond this many files
+MAX_BPE_PIECES = 2000  # merges hardly change beyond this many
+MOST_NAMED = 1000  # files of a kind that the report names of those passed over
+SMALL = 24  # training files up to which any other may have to become one
 
 
 @dataclass(frozen=True)
@@ -86,64 +90,134 @@ def prepare(
             progress(f"waiting for {holder}, which prepares the same data", 0, 1)
 
     with locked(base / f".{folder.name}.lock", if_held=wait):
-        if _is_current(folder, corpus, fingerprint):  # by the process that was waited for
+        if _is_current(folder, corpus, fingerprint):  # built by the process that was waited for
             return Preparation(PreparedData(folder), built=False)
         sweep(base)
-        hashes = {file: content_hash(_read(file, limits)) for file in corpus.files}
-        shares = {"validation": config.validation, "test": config.test}
-        training = {file for file in corpus.files if split_of(hashes[file], **shares) == TRAIN}
-        if learns_merges:
-            files = training or set(corpus.files)
-            tokenizer = _with_merges(tokenizer, files, tokenizer_config, corpus)
-        jobs = [(file, _shifts(config) if file in training else [Shift()]) for file in corpus.files]
-        with atomic_folder(folder) as temporary:
-            (temporary / TOKENIZER).mkdir()
+        _build(
+            folder,
+            corpus,
+            config,
+            limits,
+            tokenizer,
+            n_merged=tokenizer_config.bpe_vocab_size if learns_merges else None,
+            fingerprint=fingerprint,
+            progress=progress,
+        )
+    return Preparation(PreparedData(folder), built=True)
+
+
+def _build(
+    folder: Path,
+    corpus: Corpus,
+    config: DataConfig,
+    limits: LimitsConfig,
+    tokenizer: Tokenizer,
+    *,
+    n_merged: int | None,
+    fingerprint: str,
+    progress: Progress | None,
+) -> None:
+    """Write prepared data, whole or not at all; `n_merged`: the vocabulary with merged tokens."""
+    hashes = {file: content_hash(_read(file, limits)) for file in corpus.files}
+    shares = {"validation": config.validation, "test": config.test}
+    with atomic_folder(folder) as temporary:
+        (temporary / TOKENIZER).mkdir()
+        tokenizer.save(temporary / TOKENIZER)
+        encoded = encode_files(
+            _jobs(hashes, config, shares),
+            partial(load_tokenizer, temporary / TOKENIZER, limits),
+            limits,
+            workers=config.workers,
+            progress=progress,
+        )
+        tokens, pieces, skipped = _write(temporary, encoded, corpus, hashes, tokenizer.vocabulary)
+        pieces = _split(pieces, tokens, tokenizer, shares)
+        if n_merged is not None:
+            tokens, pieces, tokenizer = _merge(temporary, tokens, pieces, tokenizer, n_merged)
             tokenizer.save(temporary / TOKENIZER)
-            encoded = encode_files(
-                jobs, temporary / TOKENIZER, limits, workers=config.workers, progress=progress
-            )
-            index = _fill(temporary, encoded, corpus, hashes, tokenizer, shares)
-            facts = {
-                "source": str(corpus.root.resolve()),
-                "fingerprint": fingerprint,
-                "files": checksums(temporary),
-            }
-            write_record(temporary / INDEX, facts | index, format=FORMAT)
-        return Preparation(PreparedData(folder), built=True)
+        write_json(temporary / REPORT, _report(corpus, pieces, skipped, tokenizer.unit))
+        index = {
+            "source": str(corpus.root.resolve()),
+            "fingerprint": fingerprint,
+            "files": checksums(temporary),
+            "tokenizer": tokenizer.fingerprint(),
+            "content": _content(pieces, tokenizer),
+            "dtype": tokens.dtype.name,
+            "n_fields": tokens.shape[1],
+            "n_tokens": tokens.shape[0],
+            "unit": tokenizer.unit,
+            "n_skipped": len(skipped),
+            "pieces": list(index_pieces(pieces)),
+        }
+        write_record(temporary / INDEX, index, format=FORMAT)
 
 
-def _fill(
+def _jobs(hashes: dict[Path, str], config: DataConfig, shares: dict[str, float]) -> list[Job]:
+    """Choose the variants of each file: several where it may be for training.
+
+    Which files are is settled when it is known which are usable.
+    """
+    training = {file for file, h in hashes.items() if split_of(h, **shares) == TRAIN}
+    if len(training) <= SMALL:
+        training = set(hashes)
+    return [(file, _shifts(config) if file in training else [Shift()]) for file in hashes]
+
+
+def _write(
     folder: Path,
     encoded: Iterable[tuple[Path, Encoded | FileRejected]],
     corpus: Corpus,
     hashes: dict[Path, str],
-    tokenizer: Tokenizer,
-    shares: dict[str, float],
-) -> dict:
-    """Write tokens and report into `folder`; return what the index says of them."""
-    vocabulary = tokenizer.vocabulary
+    vocabulary: Vocabulary,
+) -> tuple[np.ndarray, list[Piece], list[dict]]:
+    """Write the tokens of all files.
+
+    Returns:
+        tokens [·, F], a piece for each file, all for training so far, and what was skipped.
+
+    Raises:
+        UserError: no file is usable.
+    """
+    bos = vocabulary.special_token(vocabulary.bos_id)[None]
+    eos = vocabulary.special_token(vocabulary.eos_id)[None]
     pieces, skipped = [], []
-    with TokenWriter(folder, max_id=max(vocabulary.sizes) - 1) as writer:
+    with TokenWriter(folder / TOKENS, max_id=max(vocabulary.sizes) - 1) as writer:
         for file, result in encoded:
             name = corpus.label(file)
             if isinstance(result, FileRejected):
                 skipped.append({"file": name, "kind": result.kind, "reason": result.reason})
-            else:
-                pieces.append(_write(result, name, hashes[file], writer, vocabulary))
+                continue
+            places = tuple(writer.append(bos, ids, eos) for ids in result.variants)
+            pieces.append(Piece(name, TRAIN, hashes[file], result.units, places))
     if not pieces:
         raise UserError(_nothing_usable(corpus, skipped))
-    pieces = _split(pieces, corpus, tokenizer, shares)
-    write_json(folder / REPORT, _report(corpus, pieces, skipped, tokenizer.unit))
-    return {
-        "tokenizer": tokenizer.fingerprint(),
-        "content": _content(pieces, tokenizer),
-        "dtype": writer.dtype.name,
-        "n_fields": len(vocabulary.fields),
-        "n_tokens": writer.n_tokens,
-        "unit": tokenizer.unit,
-        "n_skipped": len(skipped),
-        "pieces": list(index_pieces(pieces)),
-    }
+    return writer.written(), pieces, skipped
+
+
+def _merge(
+    folder: Path, tokens: np.ndarray, pieces: Sequence[Piece], tokenizer: Tokenizer, size: int
+) -> tuple[np.ndarray, list[Piece], Tokenizer]:
+    """Learn merged tokens from the training pieces as they are in the end; merge those of all."""
+    learned_from = [piece.variants[0] for piece in pieces if piece.split == TRAIN]
+    tokenizer = tokenizer.train(
+        (tokens[offset : offset + length] for offset, length in learned_from[:MAX_BPE_PIECES]),
+        vocab_size=size,
+    )
+    path = folder / f"merged-{TOKENS}"
+    with TokenWriter(path, max_id=max(tokenizer.vocabulary.sizes) - 1) as writer:
+        pieces = [
+            replace(
+                piece,
+                variants=tuple(
+                    writer.append(tokenizer.merge(tokens[offset : offset + length]))
+                    for offset, length in piece.variants
+                ),
+            )
+            for piece in pieces
+        ]
+    tokens = writer.written()
+    path.replace(folder / TOKENS)
+    return tokens, pieces, tokenizer
 
 
 def _is_current(folder: Path, corpus: Corpus, fingerprint: str) -> bool:
@@ -191,68 +265,36 @@ def _shifts(config: DataConfig) -> list[Shift]:
     return [Shift(t, v) for v in velocities for t in transposes]
 
 
-def _with_merges(
-    tokenizer: Tokenizer, files: set[Path], config: TokenizerConfig, corpus: Corpus
-) -> Tokenizer:
-    usable = []
-    for file in sorted(files):
-        try:
-            tokenizer.encode(file)
-        except FileRejected:
-            continue
-        usable.append(file)
-        if len(usable) == MAX_BPE_FILES:
-            break
-    if not usable:
-        raise UserError(f"no usable file in {corpus.root} to learn token merges from")
-    return tokenizer.train(usable, vocab_size=config.bpe_vocab_size)
-
-
-def _write(
-    encoded: Encoded, name: str, file_hash: str, writer: TokenWriter, vocabulary: Vocabulary
-) -> Piece:
-    bos = vocabulary.special_token(vocabulary.bos_id)[None]
-    eos = vocabulary.special_token(vocabulary.eos_id)[None]
-    places = tuple(writer.append(np.concatenate([bos, ids, eos])) for ids in encoded.variants)
-    return Piece(name, TRAIN, file_hash, encoded.units, places)
-
-
 def _split(
-    pieces: list[Piece], corpus: Corpus, tokenizer: Tokenizer, shares: dict[str, float]
+    pieces: list[Piece], tokens: np.ndarray, tokenizer: Tokenizer, shares: dict[str, float]
 ) -> list[Piece]:
     """Give every piece its split; a single piece is cut into three parts instead."""
+    if len({piece.file_hash for piece in pieces}) == 1:
+        return _cut(pieces[0], tokens, tokenizer, shares)
     splits = assign([piece.file_hash for piece in pieces], **shares)
-    if len({piece.file_hash for piece in pieces}) > 1:
-        return [
-            Piece(
-                p.file,
-                split,
-                p.file_hash,
-                p.units,
-                p.variants if split == TRAIN else p.variants[:1],
-            )
-            for p, split in zip(pieces, splits, strict=True)
-        ]
-    return _cut(pieces[0], tokenizer.encode(corpus.root / pieces[0].file), tokenizer, shares)
+    return [
+        replace(piece, split=split, variants=piece.variants[: None if split == TRAIN else 1])
+        for piece, split in zip(pieces, splits, strict=True)
+    ]
 
 
-def _cut(piece: Piece, ids: np.ndarray, tokenizer: Tokenizer, shares: dict) -> list[Piece]:
+def _cut(
+    piece: Piece, tokens: np.ndarray, tokenizer: Tokenizer, shares: dict[str, float]
+) -> list[Piece]:
     """Cut the only piece of a corpus: its beginning is for training, its end is held out.
 
-    `ids` [T, F] lie in the first variant between BOS and EOS, which stay with the first and last
-    part: no part begins or ends where the piece does not.
+    BOS and EOS stay with the first and last part: no part begins or ends where the piece does not.
     """
     offset, length = piece.variants[0]
-    held_out = {"validation": shares["validation"], "test": shares["test"]}
-    n_validation, n_test = (int(len(ids) * held_out[name]) for name in SPLITS[1:])
+    n_validation, n_test = (int((length - 2) * shares[split]) for split in SPLITS[1:])
     stops = [length - n_validation - n_test, length - n_test, length]
     parts, start = [], 0
     for split, stop in zip(SPLITS, stops, strict=True):
         if stop - start >= 2:  # one token to see, one to predict
-            part = ids[max(start - 1, 0) : stop - 1]
+            units = tokenizer.units(tokens[offset + start : offset + stop])
             name = f"{piece.file} tokens {start}-{stop} of {length}"
             place = ((offset + start, stop - start),)
-            parts.append(Piece(name, split, piece.file_hash, tokenizer.units(part), place))
+            parts.append(Piece(name, split, piece.file_hash, units, place))
         start = stop
     return parts
 
@@ -284,4 +326,6 @@ def _report(corpus: Corpus, pieces: list[Piece], skipped: list[dict], unit: str)
         "skipped_by_kind": dict(Counter(entry["kind"] for entry in skipped)),
         "splits": per_split,
         "skipped": skipped,
+        "passed_over_by_kind": {kind: len(names) for kind, names in corpus.passed_over.items()},
+        "passed_over": {kind: names[:MOST_NAMED] for kind, names in corpus.passed_over.items()},
     }

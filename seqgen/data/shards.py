@@ -125,12 +125,12 @@ class VariantTable:
 
 
 class TokenWriter:
-    """Appends pieces to the token array of a folder that is being made."""
+    """Appends pieces to a token array that is being made."""
 
-    def __init__(self, folder: Path, *, max_id: int):
+    def __init__(self, path: Path, *, max_id: int):
         self.dtype = np.dtype(np.uint16 if max_id < 2**16 else np.uint32)
         self.n_tokens = 0
-        self._path = folder / TOKENS
+        self._path = path
 
     def __enter__(self) -> "TokenWriter":
         self._file = self._path.open("wb")
@@ -139,12 +139,19 @@ class TokenWriter:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def append(self, tokens: np.ndarray) -> tuple[int, int]:
-        """Write tokens [T, F]; return their offset and length."""
-        self._file.write(np.ascontiguousarray(tokens, dtype=self.dtype).tobytes())
-        place = (self.n_tokens, len(tokens))
-        self.n_tokens += len(tokens)
-        return place
+    def append(self, *parts: np.ndarray) -> tuple[int, int]:
+        """Write tokens [T, F], in one part or more; return their offset and length."""
+        offset = self.n_tokens
+        for tokens in parts:
+            np.ascontiguousarray(tokens, dtype=self.dtype).tofile(self._file)
+            self._n_fields = tokens.shape[1]
+            self.n_tokens += len(tokens)
+        return offset, self.n_tokens - offset
+
+    def written(self) -> np.ndarray:
+        """Return the whole array [·, F] once it is closed."""
+        shape = (self.n_tokens, self._n_fields)
+        return np.memmap(self._path, dtype=self.dtype, mode="r", shape=shape)
 
 
 def read_index(folder: Path) -> dict:

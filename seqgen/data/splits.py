@@ -43,5 +43,6 @@ def _fill(splits: dict[str, str], wanted: str) -> None:
     for file_hash, split in sorted(splits.items()):
         members[split].append(file_hash)
     if not members[wanted]:
-        fullest = max(members, key=lambda split: len(members[split]))
+        # With as many in each, the test split gives: it is the one that may stay empty.
+        fullest = max(members, key=lambda split: (len(members[split]), split == TEST))
         splits[members[fullest][0]] = wanted

@@ -7,11 +7,12 @@ Legend: B rows, T targets of a row, F fields, P pieces.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
 
-from seqgen.data.batches import Batch, join_files, lay_out, usable_pieces
+from seqgen.data.batches import Batch, join_files, one_window_each, usable_pieces
 from seqgen.data.shards import Piece, PreparedData, VariantTable
 from seqgen.errors import UserError
 
@@ -111,10 +112,9 @@ def held_out_streams(
     longest_first = sorted(pieces, key=lambda piece: piece.variants[0][1], reverse=True)
     for i in range(0, len(pieces), batch_size):
         group = longest_first[i : i + batch_size]
-        offsets, lengths = np.array([piece.variants[0] for piece in group]).T
+        lengths = np.array([piece.variants[0][1] for piece in group])
         for cut in range(0, lengths[0] - 1, context_length):
             n = int((lengths > cut + 1).sum())  # those with a token to predict
-            sizes = np.minimum(lengths[:n] - cut, context_length + 1)
-            tokens, targets, starts = lay_out(data, offsets[:n] + cut, sizes, rows=np.arange(n))
-            starts[:, 0] = cut == 0
-            yield Batch(tokens, targets, starts, tuple(p.file for p in group[:n]), cut > 0)
+            batch = one_window_each(data, group[:n], cut, context_length=context_length)
+            batch.starts[:, 0] = cut == 0
+            yield replace(batch, continues=cut > 0)

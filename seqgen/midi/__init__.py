@@ -5,12 +5,13 @@ The containers are miditoolkit's; other rooms take them from here.
 
 from miditoolkit import Instrument, MidiFile, Note, TempoChange, TimeSignature
 
-from seqgen.midi.gate import ANY_SIZE, GENEROUS, open_midi
+from seqgen.midi.gate import ANY_SIZE, DEFAULT_LIMITS, GENEROUS, open_midi
 from seqgen.midi.inspect import MidiSummary, summarize, track_label
 from seqgen.midi.store import midi_bytes
 
 __all__ = [
     "ANY_SIZE",
+    "DEFAULT_LIMITS",
     "GENEROUS",
     "Instrument",
     "MidiFile",

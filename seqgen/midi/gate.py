@@ -3,6 +3,7 @@
 import io
 from pathlib import Path
 
+import numpy as np
 from miditoolkit import MidiFile
 
 from seqgen.config import LimitsConfig
@@ -14,7 +15,12 @@ from seqgen.midi.timing import TempoMap, last_note_end
 
 DEFAULT_LIMITS = LimitsConfig()
 ANY_SIZE = LimitsConfig(
-    max_file_bytes=10**9, max_events=10**8, max_notes=10**8, max_minutes=10**5, max_ticks=10**9
+    max_file_bytes=10**9,
+    max_events=10**8,
+    max_notes=10**8,
+    max_minutes=10**5,
+    max_ticks=2**28 - 1,  # the longest time between two events that a file can hold
+    max_notes_on_one_key=10**8,
 )  # what we wrote ourselves, or accepted once, is read back whatever its length
 GENEROUS = LimitsConfig(
     max_file_bytes=50_000_000,
@@ -64,26 +70,71 @@ def _read(path: Path, limits: LimitsConfig) -> bytes:
 
 def _parse(content: bytes, limits: LimitsConfig) -> MidiFile:
     if len(content) > limits.max_file_bytes:
-        raise Refusal("absurd", f"it is larger than {limits.max_file_bytes} bytes")
+        raise Refusal("absurd", f"it is larger than {limits.named('max_file_bytes')}")
     content = scan(content, limits)
     try:
         midi = MidiFile(file=io.BytesIO(content))
     except READER_ERRORS as error:
         raise Refusal("unreadable", f"an event in it makes no sense ({error})") from None
+    _check_size(midi, limits)  # before everything is copied
     midi = repair(midi)
+    _check_size(midi, limits)
     _check_music(midi, limits)
     return midi
 
 
-def _check_music(midi: MidiFile, limits: LimitsConfig) -> None:
-    n_tracks = len(midi.instruments)  # one for each program that a track of the file plays
+def _check_size(midi: MidiFile, limits: LimitsConfig) -> None:
+    """Bound what is written of a file.
+
+    That may be far more than what was read: every program that a channel plays becomes a track,
+    with a copy of the channel's controls.
+    """
+    n_tracks = len(midi.instruments)
     if n_tracks > limits.max_tracks:
-        raise Refusal("absurd", f"it has {n_tracks} instruments, more than {limits.max_tracks}")
+        limit = limits.named("max_tracks")
+        raise Refusal("absurd", f"it has {n_tracks} instruments, more than {limit}")
+    n_events = 1 + sum(  # the end of the first track; name, program and end of the others
+        3 + 2 * len(track.notes) + len(track.control_changes) + len(track.pitch_bends)
+        for track in midi.instruments
+    )
+    n_events += len(midi.tempo_changes) + len(midi.time_signature_changes)
+    n_events += len(midi.key_signature_changes) + len(midi.lyrics) + len(midi.markers)
+    if n_events > limits.max_events:
+        raise Refusal(
+            "absurd",
+            f"it would have {n_events} events with one track for each instrument, more than "
+            f"{limits.named('max_events')}",
+        )
+
+
+def _check_music(midi: MidiFile, limits: LimitsConfig) -> None:
     n_notes = sum(len(track.notes) for track in midi.instruments)
     if n_notes == 0:
         raise Refusal("empty", "it has no note that sounds")
     if n_notes < limits.min_notes:
-        raise Refusal("empty", f"it has fewer than {limits.min_notes} notes")
+        raise Refusal("empty", f"it has {n_notes} notes, fewer than {limits.named('min_notes')}")
+    if midi.max_tick > limits.max_ticks:
+        limit = limits.named("max_ticks")
+        raise Refusal("absurd", f"it has {midi.max_tick} ticks, more than {limit}")
     minutes = TempoMap(midi).to_seconds(last_note_end(midi)) / 60
     if minutes > limits.max_minutes:
-        raise Refusal("absurd", f"it lasts {minutes:.1f} minutes, more than {limits.max_minutes:g}")
+        limit = limits.named("max_minutes")
+        raise Refusal("absurd", f"it lasts {minutes:.1f} minutes, more than {limit}")
+    n_held = _most_on_one_key(midi)
+    if n_held > limits.max_notes_on_one_key:
+        limit = limits.named("max_notes_on_one_key")
+        raise Refusal("absurd", f"it holds {n_held} notes on one key at once, more than {limit}")
+
+
+def _most_on_one_key(midi: MidiFile) -> int:
+    """Count the most notes of one pitch that sound at the same time, in all tracks together.
+
+    A tokenizer may put them into one track.
+    """
+    notes = [
+        (note.pitch, note.start, note.end) for track in midi.instruments for note in track.notes
+    ]
+    pitches, starts, ends = np.array(notes).T
+    changes = np.repeat([1, -1], len(notes))
+    order = np.lexsort((changes, np.concatenate([starts, ends]), np.tile(pitches, 2)))
+    return int(changes[order].cumsum().max())

@@ -23,6 +23,7 @@ MAX_TICKS_PER_BEAT = 0x7FFF
 # sixteenths reaches about 500. Beyond lies damage: the nearest bound keeps the direction meant.
 MIN_TEMPO, MAX_TEMPO = 10.0, 500.0
 MAX_NUMERATOR = 255
+MAX_NAME = 255  # characters of a track's name, which each of its programs gets a copy of
 DENOMINATORS = (1, 2, 4, 8, 16, 32, 64)
 # What the file format can say: seven sharps to seven flats, major and minor.
 MAJOR_KEYS = ("Cb", "Gb", "Db", "Ab", "Eb", "Bb", "F", "C", "G", "D", "A", "E", "B", "F#", "C#")
@@ -35,9 +36,10 @@ def repair(midi: MidiFile) -> MidiFile:
 
     Notes that end before they sound or lie outside MIDI's ranges are dropped, and with them tracks
     that have no note left. Impossible tempi, time signatures, keys and controls are dropped; tempi
-    beyond `MIN_TEMPO` and `MAX_TEMPO` are set to these; text that Latin-1 lacks becomes "?". What
-    MIDI takes for granted at the start, 120 beats per minute in 4/4, is written out. `max_tick` is
-    one tick after the last event, as miditoolkit has it. Repairing twice changes nothing more.
+    beyond `MIN_TEMPO` and `MAX_TEMPO` are set to these; text that Latin-1 lacks becomes "?", and
+    names are cut at `MAX_NAME`. What MIDI takes for granted at the start, 120 beats per minute in
+    4/4, is written out. `max_tick` is one tick after the last event, as miditoolkit has it.
+    Repairing twice changes nothing more.
     """
     if not 1 <= midi.ticks_per_beat <= MAX_TICKS_PER_BEAT:
         accepted = f"accepted are 1 to {MAX_TICKS_PER_BEAT}"
@@ -101,7 +103,7 @@ def _instrument(track: Instrument) -> Instrument:
     return Instrument(
         program=int(track.program) if 0 <= track.program <= 127 else 0,
         is_drum=bool(track.is_drum),
-        name=_latin_1(track.name),
+        name=_latin_1(track.name[:MAX_NAME]),
         notes=notes,
         pitch_bends=_by_time(
             PitchBend(int(bend.pitch), int(bend.time))

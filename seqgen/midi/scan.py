@@ -24,9 +24,6 @@ TEMPO, TIME_SIGNATURE, KEY_SIGNATURE = 0x51, 0x58, 0x59
 # mido reads this type whatever it holds, and miditoolkit passes over it.
 BLANK = 0x7F
 
-# miditoolkit copies the list of held notes at every release: unbounded, that is quadratic.
-MAX_HELD_ON_ONE_KEY = 256
-
 
 @dataclass(frozen=True)
 class _Counts:
@@ -42,15 +39,16 @@ def scan(content: bytes, limits: LimitsConfig) -> bytes:
     use for are blanked in place, so that no tick moves. Notes and controls are not touched.
     """
     n_tracks, division = _read_header(content)
-    if n_tracks > limits.max_tracks:
-        raise Refusal("absurd", f"it has {n_tracks} tracks, more than {limits.max_tracks}")
+    if n_tracks > limits.max_tracks + 1:  # one may hold tempo and meter alone
+        limit = limits.named("max_tracks")
+        raise Refusal("absurd", f"it has {n_tracks} tracks, more than {limit}")
     content = bytearray(content)
     position = CHUNK_HEADER_BYTES + int.from_bytes(content[4:8])
     tracks = []
     for number in range(1, n_tracks + 1):
         start, end = _find_track(content, position, number)
         try:
-            counts = _scan_track(content, start, end)
+            counts = _scan_track(content, start, end, limits)
         except IndexError:
             raise Refusal("unreadable", f"it is cut off in track {number}") from None
         except Refusal as refusal:
@@ -96,7 +94,7 @@ def _find_track(content: bytearray, position: int, number: int) -> tuple[int, in
     raise Refusal("unreadable", f"it is cut off at track {number}")
 
 
-def _scan_track(content: bytearray, position: int, end: int) -> _Counts:
+def _scan_track(content: bytearray, position: int, end: int, limits: LimitsConfig) -> _Counts:
     """Walk through one track; raises `IndexError` when an event reaches past the whole file."""
     n_events = n_notes = ticks = 0
     status = None  # the status byte that stays valid for events without one of their own
@@ -127,22 +125,28 @@ def _scan_track(content: bytearray, position: int, end: int) -> _Counts:
             if content[i] > 127:
                 raise Refusal("unreadable", "is damaged: a value that must be below 128 is not")
         if status < 0xA0:
-            n_notes += _count_note(held, status, content[position], content[position + 1])
+            n_notes += _count_note(held, status, content[position], content[position + 1], limits)
         position += n_data_bytes
     if position > end:
         raise Refusal("unreadable", "holds an event that runs past the end of the track")
     return _Counts(n_events, n_notes, ticks)
 
 
-def _count_note(held: dict[int, int], status: int, pitch: int, velocity: int) -> int:
-    """Keep count of the sounding notes on this channel and key; return 1 where a note begins."""
+def _count_note(
+    held: dict[int, int], status: int, pitch: int, velocity: int, limits: LimitsConfig
+) -> int:
+    """Keep count of the sounding notes on this channel and key; return 1 where a note begins.
+
+    miditoolkit copies the list of held notes at every release: unbounded, that is quadratic.
+    """
     key = (status & 0x0F) << 7 | pitch
     n_held = held.get(key, 0)
     if status >= NOTE_ON and velocity > 0:
         held[key] = n_held + 1
         return 1
-    if n_held > MAX_HELD_ON_ONE_KEY:
-        raise Refusal("absurd", f"holds {n_held} notes on one key at the same time")
+    if n_held > limits.max_notes_on_one_key:
+        limit = limits.named("max_notes_on_one_key")
+        raise Refusal("absurd", f"holds {n_held} notes on one key at once, more than {limit}")
     if n_held > 0:
         held[key] = n_held - 1
     return 0
@@ -182,12 +186,13 @@ def _read_number(content: bytearray, position: int) -> tuple[int, int]:
 
 
 def _check_counts(counts: list[_Counts], limits: LimitsConfig) -> None:
-    for found, accepted, unit in (
-        (sum(track.events for track in counts), limits.max_events, "events"),
-        (sum(track.notes for track in counts), limits.max_notes, "notes"),
-        (max((track.ticks for track in counts), default=0), limits.max_ticks, "ticks"),
+    for found, unit in (
+        (sum(track.events for track in counts), "events"),
+        (sum(track.notes for track in counts), "notes"),
+        (max((track.ticks for track in counts), default=0), "ticks"),
     ):
-        if found > accepted:
-            raise Refusal("absurd", f"it has {found} {unit}, more than {accepted}")
+        if found > getattr(limits, f"max_{unit}"):
+            limit = limits.named(f"max_{unit}")
+            raise Refusal("absurd", f"it has {found} {unit}, more than {limit}")
     if sum(track.notes for track in counts) == 0:
         raise Refusal("empty", "it has no notes")

@@ -13,10 +13,23 @@ __all__ = ["Clock", "Shift", "Tokenizer", "build_tokenizer", "load_tokenizer"]
 
 
 def build_tokenizer(config: TokenizerConfig, limits: LimitsConfig) -> Tokenizer:
-    """Build the tokenizer that the configuration names, refusing files beyond `limits`."""
+    """Build the tokenizer that the configuration names, refusing files beyond `limits`.
+
+    Raises:
+        UserError: it cannot learn merged tokens, or not so few.
+    """
+    size = config.bpe_vocab_size
     if config.type == "bytes":
+        if size is not None:
+            raise UserError("tokenizer.bpe_vocab_size is for MIDI tokens; leave it out for bytes")
         return ByteTokenizer(limits)
-    return MidiTokenizer(config, limits)
+    tokenizer = MidiTokenizer(config, limits)
+    if size is not None and size <= tokenizer.vocabulary.sizes[0]:
+        raise UserError(
+            f"tokenizer.bpe_vocab_size={size} must be above the {tokenizer.vocabulary.sizes[0]} "
+            f"plain tokens of {config.type}"
+        )
+    return tokenizer
 
 
 def load_tokenizer(folder: Path, limits: LimitsConfig | None = None) -> Tokenizer:

@@ -3,7 +3,7 @@
 Legend: T positions, F fields.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -50,7 +50,10 @@ class Tokenizer(Protocol):
         """Read a file into ids. Raises UserError naming the file where it cannot be used."""
 
     def encode_variants(self, path: Path, shifts: Sequence[Shift]) -> list[np.ndarray]:
-        """Read a file once, into ids under each shift; shifts that do not fit are left out."""
+        """Read a file once, into ids under each shift; shifts that do not fit are left out.
+
+        The ids may be of any integer type.
+        """
 
     def decode(self, ids: np.ndarray, path: Path, *, tempo: float | None = None) -> None:
         """Write ids as a file, atomically, without special tokens and an unfinished last unit."""
@@ -67,8 +70,11 @@ class Tokenizer(Protocol):
         `tempo` holds until tokens say otherwise; None: that of the configuration.
         """
 
-    def train(self, paths: Sequence[Path], *, vocab_size: int) -> "Tokenizer":
-        """Return this tokenizer with merged tokens (byte-pair encoding) learned from `paths`."""
+    def train(self, pieces: Iterable[np.ndarray], *, vocab_size: int) -> "Tokenizer":
+        """Return this tokenizer with merged tokens (byte-pair encoding) learned from plain ids."""
+
+    def merge(self, ids: np.ndarray) -> np.ndarray:
+        """Turn plain ids into merged ones, as `encode` does; none where no merges were learned."""
 
     def names(self) -> list[str]:
         """One readable name per id of the first field."""

@@ -4,20 +4,23 @@ Legend: T positions.
 """
 
 import hashlib
+import heapq
 import json
 import tempfile
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 
 import miditok
 import numpy as np
 import symusic
+from miditok.constants import CHR_ID_START
 
 from seqgen.config import LimitsConfig, TokenizerConfig
-from seqgen.errors import FileRejected, UserError
+from seqgen.errors import FileRejected
 from seqgen.files import write_bytes, write_json
-from seqgen.midi import midi_bytes, open_midi
+from seqgen.midi import DEFAULT_LIMITS, midi_bytes, open_midi
 from seqgen.tokenizers.base import Shift
 from seqgen.tokenizers.midi_clock import MidiClock
 from seqgen.tokenizers.midi_grammar import (
@@ -35,7 +38,6 @@ FORMATS = {
     "midilike": miditok.MIDILike,
     "structured": miditok.Structured,
 }
-NOTHING = "PAD_None"
 TICKS_PER_QUARTER = 480  # of written files; MidiTok itself decodes to its own coarse grid
 
 
@@ -78,7 +80,7 @@ class MidiTokenizer:
         variants = []
         for shift in shifts:
             if low + shift.transpose >= 0 and high + shift.transpose <= 127:
-                variants.append(self._encode(_shifted(score, shift), path))
+                variants.append(self.merge(self._encode(_shifted(score, shift), path)))
         return variants
 
     def decode(self, ids: np.ndarray, path: Path, *, tempo: float | None = None) -> None:
@@ -95,6 +97,7 @@ class MidiTokenizer:
         else:
             score = self._miditok.decode([sequence], programs=[(0, False)])
         score = score.resample(TICKS_PER_QUARTER)
+        _thin(score)
         if not self._miditok.config.use_tempos:
             score.tempos = [symusic.Tempo(0, tempo or self.config.tempo)]
         write_bytes(path, score.dumps_midi())
@@ -115,23 +118,28 @@ class MidiTokenizer:
             positions_per_beat=self.config.positions_per_beat,
         )
 
-    def train(self, paths: Sequence[Path], *, vocab_size: int) -> "MidiTokenizer":
-        """Return a tokenizer with byte-pair merges learned from the given files."""
-        if vocab_size <= len(self._parts):
-            raise UserError(
-                f"tokenizer.bpe_vocab_size={vocab_size} must be above the {len(self._parts)} "
-                f"plain tokens of {self.config.type}"
-            )
+    def train(self, pieces: Iterable[np.ndarray], *, vocab_size: int) -> "MidiTokenizer":
+        """Return a tokenizer with byte-pair merges learned from plain ids [T, 1] of each piece."""
+        # MidiTok learns from strings: a word for each bar, a character for each plain id.
+        words = [
+            "".join(chr(CHR_ID_START + i) for i in bar)
+            for ids in pieces
+            for bar in self._bars(self._material(ids))
+        ]
+        learner = FORMATS[self.config.type](_miditok_config(self.config))
+        learner.train(vocab_size=vocab_size, model="BPE", iterator=words)
         with tempfile.TemporaryDirectory() as folder:
-            clean = []
-            for i, path in enumerate(paths):
-                clean.append(Path(folder) / f"{i}.mid")
-                clean[-1].write_bytes(self._read(path).dumps_midi())
-            learner = FORMATS[self.config.type](_miditok_config(self.config))
-            learner.train(vocab_size=vocab_size, model="BPE", files_paths=clean)
             saved = Path(folder) / "miditok.json"
             learner.save(saved)
             return MidiTokenizer(self.config, self._limits, saved)
+
+    def merge(self, ids: np.ndarray) -> np.ndarray:
+        """Turn plain ids [T, 1] into merged ones; none reaches over a bar or has special ids."""
+        if not self._miditok.is_trained:
+            return ids
+        bars = [miditok.TokSequence(ids=bar) for bar in self._bars(ids)]
+        self._miditok.encode_token_ids(bars)
+        return np.array([i for bar in bars for i in bar.ids], dtype=np.int64)[:, None]
 
     def names(self) -> list[str]:
         """Name ids by the plain tokens they stand for."""
@@ -164,8 +172,7 @@ class MidiTokenizer:
         for i in range(len(self._miditok)):
             sequence = miditok.TokSequence(ids=[i], are_ids_encoded=True)
             self._miditok.decode_token_ids(sequence)
-            # MidiTok's merges have one id that stands for nothing, a mark of word boundaries.
-            expanded.append([plain[j] for j in sequence.ids] or [NOTHING])
+            expanded.append([plain[j] for j in sequence.ids])
         return expanded
 
     @cached_property
@@ -178,7 +185,11 @@ class MidiTokenizer:
 
     def _read(self, path: Path) -> symusic.Score:
         """Open a file through the gate; hand over as bytes; keep what the tokens can carry."""
-        score = symusic.Score.from_midi(midi_bytes(open_midi(path, self._limits)))
+        midi = open_midi(path, self._limits)
+        for track in midi.instruments:  # tokens carry none of these, and they may be many
+            track.control_changes, track.pitch_bends, track.pedals = [], [], []
+        midi.lyrics, midi.markers = [], []
+        score = symusic.Score.from_midi(midi_bytes(midi))
         if self.config.use_programs:
             return score
         pitched = [track for track in score.tracks if not track.is_drum]
@@ -195,17 +206,27 @@ class MidiTokenizer:
         return score
 
     def _encode(self, score: symusic.Score, path: Path) -> np.ndarray:
-        encoded = self._miditok.encode(score)
+        encoded = self._miditok.encode(score, encode_ids=False)
         if isinstance(encoded, list):
             encoded = encoded[0] if encoded else miditok.TokSequence(ids=[])
-        ids = np.asarray([i for i in encoded.ids if self._parts[i] != [NOTHING]], dtype=np.int64)
-        ids = ids[:, None]
+        ids = np.asarray(encoded.ids, dtype=np.int64)[:, None]
         if self.units(ids) == 0:
             raise FileRejected("empty", str(path), "no note is left after tokenizing")
         return self._up_to_last_note(ids)
 
     def _plain(self, ids: np.ndarray) -> list[str]:
-        return [part for i in ids[:, 0] for part in self._parts[i] if part != NOTHING]
+        return [part for i in ids[:, 0] for part in self._parts[i]]
+
+    def _bars(self, ids: np.ndarray) -> list[list[int]]:
+        """Cut plain ids [T, 1] where bars begin."""
+        clock, n_bars, bars = self.clock(), 0, [[]]
+        for token in ids:
+            clock.feed(token)
+            if clock.bars > n_bars:
+                n_bars = clock.bars
+                bars.append([])
+            bars[-1].append(int(token[0]))
+        return [bar for bar in bars if bar]
 
     def _material(self, ids: np.ndarray) -> np.ndarray:
         return ids[~np.isin(ids[:, 0], self.vocabulary.special_ids)]
@@ -229,6 +250,22 @@ def _shifted(score: symusic.Score, shift: Shift) -> symusic.Score:
     return score
 
 
+def _thin(score: symusic.Score) -> None:
+    """Leave out notes on a key that already sounds as often as the gate accepts."""
+    sounding: dict[int, list[int]] = defaultdict(list)  # by pitch: a heap of the notes' ends
+    kept = [[] for _ in score.tracks]
+    notes = [(n.start, i, n) for i, track in enumerate(score.tracks) for n in track.notes]
+    for start, i, note in sorted(notes, key=lambda entry: entry[:2]):
+        ends = sounding[note.pitch]
+        while ends and ends[0] <= start:
+            heapq.heappop(ends)
+        if len(ends) < DEFAULT_LIMITS.max_notes_on_one_key:
+            heapq.heappush(ends, note.end)
+            kept[i].append(note)
+    for track, notes in zip(score.tracks, kept, strict=True):
+        track.notes = notes
+
+
 def _longest(config: TokenizerConfig) -> str:
     """The longest duration or time shift, as MidiTok spells it: beats.fraction.resolution."""
     return f"{config.max_note_beats}.0.{config.positions_per_beat}"
@@ -245,6 +282,7 @@ def _miditok_config(config: TokenizerConfig) -> miditok.TokenizerConfig:
         beat_res={(0, config.max_note_beats): resolution},
         num_velocities=config.n_velocities,
         special_tokens=list(SPECIAL),
+        encode_ids_split="no",  # `_bars` splits, and needs no score for it
         use_velocities=config.use_velocities,
         use_note_duration_programs=list(range(-1, 128)),
         use_chords=False,

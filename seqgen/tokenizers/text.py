@@ -4,13 +4,13 @@ Legend: T positions.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from seqgen.config import LimitsConfig, TokenizerConfig
-from seqgen.errors import FileRejected, UserError
+from seqgen.errors import FileRejected
 from seqgen.files import write_bytes, write_json
 from seqgen.tokenizers.base import Shift
 from seqgen.vocabulary import Field, Vocabulary
@@ -32,26 +32,11 @@ class ByteTokenizer:
 
     def encode(self, path: Path) -> np.ndarray:
         """Read a UTF-8 file into ids [T, 1]."""
-        limit = self._limits.max_file_bytes
-        try:
-            with Path(path).open("rb") as file:
-                content = file.read(limit + 1)
-            content.decode("utf-8")
-        except OSError as error:
-            raise FileRejected("unreadable", str(path), f"{error.strerror}") from None
-        except UnicodeDecodeError:
-            if len(content) <= limit:
-                raise FileRejected("unsupported", str(path), "it is not UTF-8 text") from None
-        if len(content) > limit:
-            reason = f"it is larger than limits.max_file_bytes={limit}"
-            raise FileRejected("absurd", str(path), reason)
-        if not content.strip():
-            raise FileRejected("empty", str(path), "it holds no text")
-        return np.frombuffer(content, dtype=np.uint8).astype(np.int64)[:, None]
+        return self._read(path).astype(np.int64)
 
     def encode_variants(self, path: Path, shifts: Sequence[Shift]) -> list[np.ndarray]:
         """Read a file; text has no shifts but the one that changes nothing."""
-        return [self.encode(path) for shift in shifts if shift == Shift()]
+        return [self._read(path) for shift in shifts if shift == Shift()]
 
     def decode(self, ids: np.ndarray, path: Path, *, tempo: float | None = None) -> None:
         """Write the bytes; an unfinished character at the end is left out."""
@@ -70,9 +55,13 @@ class ByteTokenizer:
         """Text has no time."""
         return
 
-    def train(self, paths: Sequence[Path], *, vocab_size: int) -> "ByteTokenizer":
+    def train(self, pieces: Iterable[np.ndarray], *, vocab_size: int) -> "ByteTokenizer":
         """Refuse: bytes are not merged."""
-        raise UserError("tokenizer.bpe_vocab_size is for MIDI tokens; leave it out for bytes")
+        raise NotImplementedError("bytes have no merged tokens")
+
+    def merge(self, ids: np.ndarray) -> np.ndarray:
+        """Return ids as they are: bytes are not merged."""
+        return ids
 
     def names(self) -> list[str]:
         """Show printable bytes as characters, others as numbers."""
@@ -88,3 +77,31 @@ class ByteTokenizer:
         write_json(
             folder / "tokenizer.json", {"type": "bytes", "limits": self._limits.model_dump()}
         )
+
+    def _read(self, path: Path) -> np.ndarray:
+        """Return the bytes of a UTF-8 file [T, 1] as they are: a text may be large."""
+        limit = self._limits.max_file_bytes
+        try:
+            with Path(path).open("rb") as file:
+                content = file.read(limit + 1)
+        except OSError as error:
+            raise FileRejected("unreadable", str(path), f"{error.strerror}") from None
+        if len(content) > limit:
+            reason = f"it is larger than {self._limits.named('max_file_bytes')}"
+            raise FileRejected("absurd", str(path), reason)
+        try:
+            content.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise FileRejected("unsupported", str(path), _not_utf_8(content, error)) from None
+        if not content.strip():
+            raise FileRejected("empty", str(path), "it holds no text")
+        return np.frombuffer(content, dtype=np.uint8)[:, None]
+
+
+def _not_utf_8(content: bytes, error: UnicodeDecodeError) -> str:
+    line = content.count(b"\n", 0, error.start) + 1
+    return (
+        f"byte {error.start} (0x{content[error.start]:02x}, in line {line}) is not UTF-8: save it "
+        f"as UTF-8, with an editor or `iconv -f LATIN1 -t UTF-8`, or remove what is not UTF-8 with "
+        f"`iconv -c -f UTF-8 -t UTF-8`"
+    )

@@ -70,7 +70,7 @@ def place(tmp_path_factory):
 
 def test_training_reports_files_losses_and_count_models(place):
     folder, out = place
-    for said in ("10 of 11 files", "skipped 1 files (1 unreadable)", "broken.mid", "order 5"):
+    for said in ("10 files read, 1 refused (1 unreadable;", "refused broken.mid:", "order 5"):
         assert said in out
     assert out.startswith("configuration: configs/midi.yaml; ")
     scores = json.loads((folder / "runs/a/validation.json").read_text())["scores"]

@@ -8,6 +8,7 @@ from seqgen.data.shards import (
     FORMAT,
     INDEX,
     TOKENIZER,
+    TOKENS,
     Piece,
     PreparedData,
     TokenWriter,
@@ -27,7 +28,7 @@ def made_data(tmp_path):
 
     def make(lengths: list[tuple[int, ...]]) -> PreparedData:
         pieces, next_id = [], 1000
-        with TokenWriter(tmp_path, max_id=10**6) as writer:
+        with TokenWriter(tmp_path / TOKENS, max_id=10**6) as writer:
             for i, variants in enumerate(lengths):
                 places = []
                 for n in variants:

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from making import write_song, write_songs
+from making import TICKS, write_song, write_songs
 
 from seqgen.config import DataConfig, LimitsConfig, TokenizerConfig
 from seqgen.data.corpora import open_corpus
@@ -15,6 +15,8 @@ from seqgen.data.shards import FORMAT, INDEX, PreparedData
 from seqgen.data.splits import SPLITS, TRAIN, VALIDATION
 from seqgen.errors import UserError
 from seqgen.files import TEMPORARY, read_record, write_record
+from seqgen.midi import Instrument, MidiFile, Note
+from seqgen.tokenizers import build_tokenizer
 
 
 @pytest.fixture
@@ -72,7 +74,7 @@ def test_a_folder_without_usable_files_is_an_error_that_says_what_was_seen(tmp_p
     with pytest.raises(UserError, match="no file at all"):
         make(folder)
     (folder / "a.wav").write_bytes(b"x")
-    with pytest.raises(UserError, match=r"only \.wav files"):
+    with pytest.raises(UserError, match=r"it holds 1 with another suffix \(\.wav\)"):
         make(folder)
     (folder / "a.mid").write_bytes(b"x")
     with pytest.raises(UserError, match="1 seen"):
@@ -147,8 +149,9 @@ def read_all(folder):
     return data.tokenizer, data.read(data.pieces[0])
 
 
-def test_variants_are_for_training_only(tmp_path, make):
-    data = make(write_songs(tmp_path / "songs", 10), transpose=2, velocity=10).data
+@pytest.mark.parametrize("n_songs", [2, 3, 10])
+def test_variants_are_for_training_only(tmp_path, make, n_songs):
+    data = make(write_songs(tmp_path / "songs", n_songs), transpose=2, velocity=10).data
     for piece in data.pieces:
         assert len(piece.variants) == (15 if piece.split == TRAIN else 1)
     piece = data.of_split(TRAIN)[0]
@@ -165,13 +168,67 @@ def test_no_file_is_in_two_splits(tmp_path, make):
     assert set(where.values()) == set(SPLITS)
 
 
-def test_merged_tokens_are_learned_from_training_files(tmp_path, make):
-    folder = write_songs(tmp_path / "songs", 8)
+MERGED = TokenizerConfig(bpe_vocab_size=260)
+
+
+def write_noise(path, *, seed, n_notes=400):
+    """Write sixteenths drawn evenly from 8 pitches."""
+    rng = np.random.default_rng(seed)
+    track = Instrument(0)
+    for i, pitch in enumerate(rng.choice([60, 62, 64, 65, 67, 69, 71, 72], n_notes).tolist()):
+        track.notes.append(Note(80, pitch, i * TICKS // 4, (i + 1) * TICKS // 4))
+    midi = MidiFile(ticks_per_beat=TICKS)
+    midi.instruments = [track]
+    path.parent.mkdir(exist_ok=True)
+    midi.dump(str(path))
+
+
+def merges_of(tokenizer):
+    """Merged tokens as runs of plain ids."""
+    plain = build_tokenizer(TokenizerConfig(), LimitsConfig()).names()
+    number = {name: i for i, name in enumerate(plain)}
+    return [[number[part] for part in name.split("+")] for name in tokenizer.names()[len(plain) :]]
+
+
+def holds(ids, run):
+    return any(ids[i : i + len(run)] == run for i in range(len(ids) - len(run) + 1))
+
+
+@pytest.mark.parametrize("n_songs", [1, 2, 3, 8])
+def test_merges_are_learned_from_what_is_training_in_the_end_alone(tmp_path, make, n_songs):
+    folder = write_songs(tmp_path / "songs", n_songs, bars=24)
     plain = make(folder).data
-    merged = make(folder, tokenizer=TokenizerConfig(bpe_vocab_size=260)).data
+    merged = make(folder, tokenizer=MERGED).data
+    assert [(p.file, p.split, p.units) for p in merged.pieces] == [
+        (p.file, p.split, p.units) for p in plain.pieces
+    ]
+    assert {TRAIN, VALIDATION} <= {piece.split for piece in plain.pieces}
+    v = plain.tokenizer.vocabulary
+    training = [plain.read(piece) for piece in plain.of_split(TRAIN)]
+    again = plain.tokenizer.train(training, vocab_size=260)
+    assert again.names() == merged.tokenizer.names()
     assert merged.tokenizer.vocabulary.sizes == (260,)
-    assert merged.index["n_tokens"] < plain.index["n_tokens"]
-    assert sum(p.units for p in merged.pieces) == sum(p.units for p in plain.pieces)
+    learned_from = [ids[:, 0].tolist() for ids in training]
+    for run in merges_of(merged.tokenizer):
+        assert any(holds(ids, run) for ids in learned_from)
+    for a, b in zip(plain.pieces, merged.pieces, strict=True):
+        assert np.array_equal(again.merge(plain.read(a)), merged.read(b))
+        assert (merged.read(b)[0, 0] == v.bos_id) == (plain.read(a)[0, 0] == v.bos_id)
+
+
+@pytest.mark.parametrize("n_files", [1, 2])
+def test_merges_do_not_shorten_held_out_noise(tmp_path, make, n_files):
+    """No model of other noise foresees notes drawn evenly from 8 pitches: each holds 3 bits."""
+    for i in range(n_files):
+        write_noise(tmp_path / "noise" / f"{i}.mid", seed=i)
+    config = TokenizerConfig(bpe_vocab_size=600)
+    data = make(tmp_path / "noise", tokenizer=config, validation=0.3, test=0.0).data
+    counts = np.ones(data.tokenizer.vocabulary.sizes[0])
+    for piece in data.of_split(TRAIN):
+        np.add.at(counts, data.read(piece)[:, 0], 1)
+    (piece,) = data.of_split(VALIDATION)
+    bits = -np.log2(counts / counts.sum())[data.read(piece)[:, 0]]
+    assert bits.sum() / piece.units > 3
 
 
 def test_a_single_text_file_is_cut_before_any_window(tmp_path, make):

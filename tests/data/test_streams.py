@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from seqgen.data.splits import TRAIN, VALIDATION
-from seqgen.data.streams import StreamBatches
+from seqgen.data.streams import StreamBatches, held_out_streams
 from seqgen.errors import UserError
 
 # 235 tokens by the shortest variants: 3 lanes of 78, which is 7 batches of 12, one shared.
@@ -190,3 +190,16 @@ def test_turns_together_are_the_lanes_of_one_large_batch(data, context_length):
 def test_a_small_corpus_has_fewer_turns(data):
     assert streams(data, batch_size=2, context_length=10, open_lanes=64).n_turns == 2
     assert streams(data, batch_size=2, context_length=100, open_lanes=64).n_turns == 1
+
+
+def test_held_out_streams_go_on_row_by_row_and_hold_every_target_once(data):
+    seen, before = [], None
+    for batch in held_out_streams(data, data.pieces, batch_size=4, context_length=CONTEXT):
+        assert batch.starts.sum() == (0 if batch.continues else len(batch.tokens))
+        if batch.continues:
+            n = len(batch.tokens)
+            assert batch.sources == before.sources[:n]
+            assert np.array_equal(batch.tokens[:, 0], before.tokens[:n, -1])
+        seen += batch.tokens[:, 1:, 0][batch.targets].tolist()
+        before = batch
+    assert sorted(seen) == sorted(i for p in data.pieces for i in data.read(p)[1:, 0].tolist())

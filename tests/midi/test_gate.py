@@ -101,24 +101,84 @@ def test_faulty_bytes_are_rejected_with_their_reason(content, kind, reason):
 @pytest.mark.parametrize(
     ("limits", "kind", "reason"),
     [
-        (LimitsConfig(max_file_bytes=100), "absurd", "larger than 100 bytes"),
-        (LimitsConfig(max_tracks=2), "absurd", "4 tracks, more than 2"),
-        (LimitsConfig(max_events=50), "absurd", "events, more than 50"),
-        (LimitsConfig(max_notes=120), "absurd", "121 notes, more than 120"),
-        (LimitsConfig(min_notes=122), "empty", "fewer than 122 notes"),
-        (LimitsConfig(max_minutes=0.25), "absurd", "0.5 minutes, more than 0.25"),
-        (LimitsConfig(max_ticks=14_000), "absurd", "ticks, more than 14000"),
+        (LimitsConfig(max_file_bytes=100), "absurd", "larger than limits.max_file_bytes=100"),
+        (LimitsConfig(max_tracks=2), "absurd", "4 tracks, more than limits.max_tracks=2"),
+        (LimitsConfig(max_events=50), "absurd", "events, more than limits.max_events=50"),
+        (LimitsConfig(max_notes=120), "absurd", "121 notes, more than limits.max_notes=120"),
+        (LimitsConfig(min_notes=122), "empty", "121 notes, fewer than limits.min_notes=122"),
+        (LimitsConfig(max_minutes=0.25), "absurd", "0.5 minutes, more than limits.max_minutes"),
+        (LimitsConfig(max_ticks=14_000), "absurd", "ticks, more than limits.max_ticks=14000"),
+        (
+            LimitsConfig(max_notes_on_one_key=1),
+            "absurd",
+            "2 notes on one key at once, more than limits.max_notes_on_one_key=1",
+        ),
     ],
 )
-def test_each_limit_rejects_what_exceeds_it(limits, kind, reason):
+def test_each_limit_rejects_what_exceeds_it_and_is_named(limits, kind, reason):
     error = rejection(midi_bytes(song()), limits)
     assert error.kind == kind
     assert reason in str(error)
 
 
+def programs(n: int) -> bytes:
+    """One note for each of `n` programs."""
+    return b"".join(b"\x00\xc0" + bytes([program]) + NOTE for program in range(n))
+
+
 def test_instruments_are_limited_even_within_one_track():
-    changes = b"".join(b"\x00\xc0" + bytes([program]) + NOTE for program in range(10))
-    assert "10 instruments" in str(rejection(midi_file(changes + END), LimitsConfig(max_tracks=9)))
+    limits = LimitsConfig(max_tracks=9)
+    reason = str(rejection(midi_file(programs(10) + END), limits))
+    assert "10 instruments, more than limits.max_tracks=9" in reason
+
+
+def test_what_is_made_of_a_file_is_limited_as_the_file_is():
+    controls = b"".join(b"\x00\xb0\x01" + bytes([i % 128]) for i in range(5000))
+    content = midi_file(controls + programs(128) + END)
+    assert "more than limits.max_events=500000" in str(rejection(content))
+    assert len(content) < 25_000
+    few = open_midi(midi_file(controls + programs(3) + END))
+    assert [len(track.control_changes) for track in few.instruments] == [5000] * 3
+
+
+def test_a_long_name_is_not_copied_to_every_program():
+    name = b"\x00\xff\x03" + bytes([0x80 | 100, 0x7F & 0]) + b"n" * 12_800
+    midi = open_midi(midi_file(name + programs(128) + END))
+    assert {track.name for track in midi.instruments} == {"n" * 255}
+
+
+def awkward() -> bytes:
+    """A file near several limits: many programs, many equal notes, controls, a late end."""
+    tracks = [programs(5) + b"\x00\xb0\x40\x7f\x60\xb0\x40\x00" + END] * 3
+    return midi_file(*tracks, NOTE + b"\x8f\x00\xff\x06\x03end" + b"\x8f\x00\xff\x2f\x00")
+
+
+LIMITS = ["max_tracks", "max_events", "max_notes", "max_ticks", "max_notes_on_one_key"]
+
+
+@pytest.mark.parametrize("name", LIMITS)
+@pytest.mark.parametrize("content", [awkward(), midi_bytes(song())], ids=["awkward", "song"])
+def test_what_a_limit_just_lets_through_it_lets_through_again_when_written(content, name):
+    low, high = 0, 10**9  # too low, and high enough
+    while high - low > 1:
+        middle = (low + high) // 2
+        try:
+            open_midi(content, LimitsConfig(**{name: middle}))
+            high = middle
+        except FileRejected:
+            low = middle
+    if low > 0:
+        assert f"limits.{name}={low}" in str(rejection(content, LimitsConfig(**{name: low})))
+    limits = LimitsConfig(**{name: high})
+    midi = open_midi(content, limits)
+    again = open_midi(midi_bytes(midi), limits)
+    assert summarize(again) == summarize(midi)
+
+
+def test_equal_notes_in_many_tracks_count_together():
+    assert summarize(open_midi(midi_file(*[NOTE + END] * 256))).n_notes == 256
+    reason = str(rejection(midi_file(*[NOTE + END] * 257)))
+    assert "257 notes on one key at once, more than limits.max_notes_on_one_key=256" in reason
 
 
 def test_paths_that_cannot_be_read_are_rejected(tmp_path):

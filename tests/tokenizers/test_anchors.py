@@ -17,7 +17,7 @@ def anchored(tokenizer):
 def test_every_id_that_holds_a_bar_is_an_anchor(tmp_path, options):
     plain = build_tokenizer(TokenizerConfig(type="remi", **options), LimitsConfig())
     files = sorted(write_songs(tmp_path, 4).glob("*.mid"))
-    merged = plain.train(files, vocab_size=plain.vocabulary.sizes[0] + 60)
+    merged = plain.train(map(plain.encode, files), vocab_size=plain.vocabulary.sizes[0] + 60)
     for tokenizer in (plain, merged):
         anchors, holding = anchored(tokenizer)
         assert anchors == holding

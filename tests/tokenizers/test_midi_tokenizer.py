@@ -57,7 +57,7 @@ def song(tmp_path):
 @pytest.mark.parametrize("type", TYPES)
 def test_round_trip_keeps_every_note(tmp_path, song, type, options):
     plain = tokenizer(type, **options)
-    merged = plain.train([song], vocab_size=plain.vocabulary.sizes[0] + 30)
+    merged = plain.train([plain.encode(song)], vocab_size=plain.vocabulary.sizes[0] + 30)
     for t in (plain, merged):
         t.decode(t.encode(song), tmp_path / "back.mid")
         assert notes(open_midi(tmp_path / "back.mid")) == notes(open_midi(song))
@@ -98,7 +98,7 @@ def test_real_pieces_obey_the_grammar_also_when_merged(tmp_path, type, options):
     folder = write_songs(tmp_path, 6)
     files = sorted(folder.glob("*.mid"))
     plain = tokenizer(type, **options)
-    merged = plain.train(files, vocab_size=plain.vocabulary.sizes[0] + 40)
+    merged = plain.train(map(plain.encode, files), vocab_size=plain.vocabulary.sizes[0] + 40)
     for t in (plain, merged):
         v = t.vocabulary
         for file in files:
@@ -115,7 +115,7 @@ def test_a_loaded_tokenizer_is_the_same(tmp_path, merged):
     files = sorted(write_songs(tmp_path / "songs", 5).glob("*.mid"))
     t = tokenizer("tsd", use_velocities=True)
     if merged:
-        t = t.train(files, vocab_size=t.vocabulary.sizes[0] + 30)
+        t = t.train(map(t.encode, files), vocab_size=t.vocabulary.sizes[0] + 30)
     (tmp_path / "saved").mkdir()
     t.save(tmp_path / "saved")
     again = load_tokenizer(tmp_path / "saved")
@@ -214,13 +214,55 @@ def test_whatever_the_grammar_lets_through_decodes_to_notes(tmp_path, type, opti
         assert open_midi(tmp_path / "walk.mid", LimitsConfig(max_minutes=1e4)).instruments
 
 
-def test_merges_must_exceed_the_plain_vocabulary(song):
+@pytest.mark.parametrize("options", [{}, RICH], ids=["compact", "rich"])
+@pytest.mark.parametrize("type", TYPES)
+def test_what_is_written_passes_the_gate_however_many_notes_share_a_key(tmp_path, type, options):
+    """Notes that a file has one after another may fall together on the grid of the tokens."""
+    midi = MidiFile(ticks_per_beat=TICKS * 20)
+    for program in (0, 40):
+        notes = [Note(80, 60, i, i + 1) for i in range(400)]
+        notes += [Note(80, 62, i * TICKS, (i + 40) * TICKS) for i in range(100)]
+        midi.instruments.append(Instrument(program, notes=notes))
+    midi.dump(str(tmp_path / "trill.mid"))
+    t = tokenizer(type, **options)
+    ids = t.encode(tmp_path / "trill.mid")
+    assert t.units(ids) == 1000
+    t.decode(ids, tmp_path / "back.mid")
+    back = open_midi(tmp_path / "back.mid")
+    kept = [note.pitch for track in back.instruments for note in track.notes]
+    assert (kept.count(60), kept.count(62)) == (256, 200)
+
+
+def test_merges_must_exceed_the_plain_vocabulary():
     with pytest.raises(UserError, match="must be above the"):
-        tokenizer().train([song], vocab_size=50)
+        tokenizer(bpe_vocab_size=50)
+
+
+@pytest.mark.parametrize("type", TYPES)
+def test_merging_ids_is_what_encoding_does_and_leaves_special_ids_alone(tmp_path, type):
+    plain = tokenizer(type)
+    ids = [plain.encode(file) for file in write_songs(tmp_path, 4).glob("*.mid")]
+    merged = plain.train(ids, vocab_size=plain.vocabulary.sizes[0] + 40)
+    v = merged.vocabulary
+    for file, piece in zip(tmp_path.glob("*.mid"), ids, strict=True):
+        framed = np.concatenate([[[v.bos_id]], piece, [[v.eos_id]]])
+        expected = np.concatenate([[[v.bos_id]], merged.encode(file), [[v.eos_id]]])
+        assert np.array_equal(merged.merge(framed), expected)
+        assert len(expected) < len(framed)
+
+
+@pytest.mark.parametrize("type", TYPES)
+def test_no_merge_holds_a_special_id(song, type):
+    plain = tokenizer(type)
+    v = plain.vocabulary
+    framed = np.concatenate([[[v.bos_id]], plain.encode(song), [[v.eos_id]]])
+    merged = plain.train([framed] * 3, vocab_size=v.sizes[0] + 60)
+    for name in merged.names()[v.sizes[0] :]:
+        assert not {"BOS_None", "EOS_None"} & set(name.split("+")), name
 
 
 def test_a_folder_without_tokenizer_is_refused(tmp_path):
-    with pytest.raises(UserError, match="no usable tokenizer"):
+    with pytest.raises(UserError, match="cannot read .*tokenizer.json.*: copy the folder again"):
         load_tokenizer(tmp_path)
     (tmp_path / "tokenizer.json").write_text('{"type": "remi", "config": {"type": "remix"}}')
     with pytest.raises(UserError, match="no usable tokenizer"):

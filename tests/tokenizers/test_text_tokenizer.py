@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from seqgen.config import LimitsConfig, TokenizerConfig
-from seqgen.errors import FileRejected
+from seqgen.errors import FileRejected, UserError
 from seqgen.tokenizers import Shift, build_tokenizer, load_tokenizer
 
 
@@ -40,6 +40,18 @@ def test_unusable_files_are_refused(tmp_path, tokenizer, content, kind):
     assert caught.value.kind == kind
 
 
+def test_a_byte_that_is_not_utf_8_is_named_with_its_place_and_the_way_out(tmp_path, tokenizer):
+    (tmp_path / "a.txt").write_bytes("Zoë\nsaid\ncaf".encode() + b"\xe9 at last")
+    with pytest.raises(FileRejected, match=r"byte 13 \(0xe9, in line 3\) is not UTF-8.*iconv"):
+        tokenizer.encode(tmp_path / "a.txt")
+
+
+def test_the_limit_of_a_large_text_is_named(tmp_path, tokenizer):
+    (tmp_path / "a.txt").write_bytes("é".encode() * 501)
+    with pytest.raises(FileRejected, match=r"larger than limits\.max_file_bytes=1000"):
+        tokenizer.encode(tmp_path / "a.txt")
+
+
 def test_a_missing_file_is_unreadable(tmp_path, tokenizer):
     with pytest.raises(FileRejected, match=r"none\.txt"):
         tokenizer.encode(tmp_path / "none.txt")
@@ -55,3 +67,8 @@ def test_text_has_no_shifts_and_no_time(tmp_path, tokenizer):
 def test_a_loaded_tokenizer_is_the_same(tmp_path, tokenizer):
     tokenizer.save(tmp_path)
     assert load_tokenizer(tmp_path).fingerprint() == tokenizer.fingerprint()
+
+
+def test_bytes_are_not_merged():
+    with pytest.raises(UserError, match="for MIDI tokens; leave it out"):
+        build_tokenizer(TokenizerConfig(type="bytes", bpe_vocab_size=300), LimitsConfig())
