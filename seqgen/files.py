@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import re
 import shutil
@@ -41,8 +42,12 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write `value` to `path` as indented JSON, atomically."""
-    write_bytes(path, (json.dumps(value, indent=1) + "\n").encode())
+    """Write `value` to `path` as indented JSON, atomically.
+
+    Raises:
+        ValueError: it holds NaN or infinity, which JSON lacks; `json_ready` writes them as null.
+    """
+    write_bytes(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
 
 
 def readable(text: str) -> str:
@@ -50,14 +55,16 @@ def readable(text: str) -> str:
     return re.sub("[\ud800-\udfff]", "\N{REPLACEMENT CHARACTER}", text)
 
 
-def readable_value(value: object) -> object:
-    """Return what JSON holds with every name and text in it `readable`."""
+def json_ready(value: object) -> object:
+    """Return a value as strict JSON holds it: text `readable`, None for NaN and infinity."""
     if isinstance(value, str):
         return readable(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
     if isinstance(value, dict):
-        return {readable_value(key): readable_value(item) for key, item in value.items()}
+        return {json_ready(key): json_ready(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [readable_value(item) for item in value]
+        return [json_ready(item) for item in value]
     return value
 
 

@@ -1,10 +1,12 @@
 """A write leaves the old thing or the whole new one."""
 
 import contextlib
+import json
+import math
 
 import pytest
 
-from seqgen.files import atomic_folder, atomic_path, write_json
+from seqgen.files import atomic_folder, atomic_path, json_ready, write_json
 
 
 class Full(Exception):
@@ -35,3 +37,13 @@ def test_a_failed_folder_keeps_the_old_one(tmp_path):
         (temporary / "y").write_text("new")
     assert [p.name for p in folder.iterdir()] == ["y"]
     assert list(tmp_path.iterdir()) == [folder]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_records_are_strict_json(tmp_path, value):
+    path = tmp_path / "a.json"
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, {"measure": [value]})
+    assert not list(tmp_path.iterdir())
+    write_json(path, json_ready({"measure": [value, 1.5]}))
+    assert json.loads(path.read_text()) == {"measure": [None, 1.5]}

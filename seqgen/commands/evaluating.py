@@ -22,7 +22,7 @@ from seqgen.errors import UserError
 from seqgen.evaluation.evaluate import Request, choose_sets, evaluate
 from seqgen.evaluation.page.build import build_page
 from seqgen.evaluation.subject import Subject, check_beside, name_apart, open_subject
-from seqgen.files import check_folder, readable_value, write_bytes, write_json
+from seqgen.files import check_folder, json_ready, write_bytes, write_json
 from seqgen.sampling import Sampling
 
 RUNS = Path("runs")
@@ -68,7 +68,7 @@ def execute(
             request = request.with_generated(*drawn)
         record, material = evaluate(subject, sets, request, progress=progress)
         record["made"] = _made(seed, device, time.perf_counter() - begin)
-        record = readable_value(record)
+        record = json_ready(record)
         _keep_earlier(folder)
         write_json(folder / RECORD, record)  # before the pictures: it took longest
         write_bytes(folder / PAGE, build_page(record, material, progress=progress).encode())

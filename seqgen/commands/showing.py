@@ -92,7 +92,7 @@ def _losses(run: Path, theme: Theme) -> Figure:
         ("training", "loss", "training"),
         ("validation", "validation_loss", "model"),
     ):
-        points = [(line["step"], line[key]) for line in lines if key in line]
+        points = [(line["step"], line[key]) for line in lines if line.get(key) is not None]
         if points:
             curves.append(Curve(label, *zip(*points, strict=True), role))
     validation = [curve for curve in curves if curve.role == "model"]

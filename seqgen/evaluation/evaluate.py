@@ -145,7 +145,7 @@ def _other_files(
 def learning_curve(metrics: list[dict]) -> dict:
     """Training and validation losses by step, as pairs."""
     return {
-        name: [[line["step"], line[key]] for line in metrics if key in line]
+        name: [[line["step"], line[key]] for line in metrics if line.get(key) is not None]
         for name, key in (("training", "loss"), ("validation", "validation_loss"))
     }
 
