@@ -26,9 +26,13 @@ class Row:
     index: int
     prompt: Prompt
     tokens: list[np.ndarray] = field(default_factory=list)
-    prompt_seconds: float | None = None  # of music, in the prompt
     seconds: float = 0.0  # from the start of decoding to this row's end
     tokens_per_second: float = 0.0  # over all rows until then
+
+    @property
+    def prompt_seconds(self) -> float | None:
+        """Seconds of music in the prompt."""
+        return None if self.prompt.clock is None else self.prompt.clock.seconds
 
 
 class OutputFolder:
