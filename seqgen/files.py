@@ -35,6 +35,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def reserve(path: Path) -> bool:
+    """Create an empty file; return False where the name is taken, also by another process."""
+    try:
+        Path(path).open("x").close()
+    except FileExistsError:
+        return False
+    return True
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` to `path` atomically."""
     with atomic_path(path) as temporary:

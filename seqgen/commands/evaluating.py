@@ -97,22 +97,23 @@ def _draw(
         "weights": "float32",
         "max_tokens": max_tokens,
     }
-    written = OutputFolder(place, loaded.tokenizer, facts=facts, pictures=False)
     steps = generate(
         decoder, [prompt.ids] * n, sampling=Sampling(), max_tokens=max_tokens, seed=seed
     )
     drawn, finished, begin = 0, 0, time.perf_counter()
     progress("drawing pieces", 0, n)
-    for step in steps:
-        drawn += len(step.rows)
-        for row, token in zip(step.rows, step.tokens, strict=True):
-            rows[row].tokens.append(np.asarray(token))
-        for row in step.finished:
-            rows[row].seconds = time.perf_counter() - begin
-            rows[row].tokens_per_second = drawn / max(rows[row].seconds, 1e-9)
-            written.write(rows[row], ended=row in step.ended)
-            finished += 1
-            progress("drawing pieces", finished, n)
+    with OutputFolder(place, loaded.tokenizer, facts=facts, pictures=False) as written:
+        written.reserve(rows)
+        for step in steps:
+            drawn += len(step.rows)
+            for row, token in zip(step.rows, step.tokens, strict=True):
+                rows[row].tokens.append(np.asarray(token))
+            for row in step.finished:
+                rows[row].seconds = time.perf_counter() - begin
+                rows[row].tokens_per_second = drawn / max(rows[row].seconds, 1e-9)
+                written.write(rows[row], ended=row in step.ended)
+                finished += 1
+                progress("drawing pieces", finished, n)
     return place, tuple(written.failed)
 
 

@@ -78,24 +78,19 @@ def execute(
     rows = [Row(i, prompt) for i, prompt in enumerate(p for p in each for _ in range(samples))]
     stop = _limit(rows, bars=bars, seconds=seconds)
     seed = secrets.randbelow(2**31) if seed is None else seed
-    folder = OutputFolder(
-        Path(output) if output else Path("generated") / path.resolve().name,
-        tokenizer,
-        facts={
-            "run": str(path),
-            "checkpoint": checkpoint,
-            "step": loaded.step,
-            "seed": seed,
-            "sampling": vars(sampling),
-            "decoder": built.name,
-            "weights": weights,
-            "window": window,
-            "max_tokens": max_tokens,
-            "max_bars": bars,
-            "max_seconds": seconds,
-        },
-        pictures=not no_png,
-    )
+    facts = {
+        "run": str(path),
+        "checkpoint": checkpoint,
+        "step": loaded.step,
+        "seed": seed,
+        "sampling": vars(sampling),
+        "decoder": built.name,
+        "weights": weights,
+        "window": window,
+        "max_tokens": max_tokens,
+        "max_bars": bars,
+        "max_seconds": seconds,
+    }
     say(f"{path} ({describe_step(path, loaded)}), seed {seed}")
     steps = generate(
         built,
@@ -105,13 +100,18 @@ def execute(
         stop=stop,
         seed=seed,
     )
-    _draw(steps, rows, folder, max_tokens=max_tokens)
-    _tell(folder, player, len(rows))
+    place = Path(output) if output else Path("generated") / path.resolve().name
+    with OutputFolder(place, tokenizer, facts=facts, pictures=not no_png) as folder:
+        folder.reserve(rows)
+        try:
+            _draw(steps, rows, folder, max_tokens=max_tokens)
+        finally:
+            folder.tell()  # also what was written before an error
+    _finish(folder, player, len(rows))
 
 
-def _tell(folder: OutputFolder, player: Player | None, n_rows: int) -> None:
-    """Say what was written, play it, and end with an error where something was not."""
-    folder.tell()
+def _finish(folder: OutputFolder, player: Player | None, n_rows: int) -> None:
+    """Play what was written, and end with an error where something was not."""
     if player is not None:
         folder.play(player)
     if folder.failed:

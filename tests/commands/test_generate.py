@@ -1,11 +1,54 @@
 """Generated files: their options, names and records, and what is left after a failure or a stop."""
 
 import importlib
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
 
 import click
 import pytest
+from making import write_model, write_song
 
 from seqgen.commands import COMMANDS, FiniteFloat
+from seqgen.commands.outputs import OutputFolder, Row
+from seqgen.commands.prompts import read_prompts
+from seqgen.config import LimitsConfig, TokenizerConfig
+from seqgen.midi import open_midi
+from seqgen.tokenizers import build_tokenizer
+
+CLI = Path(__file__).parents[2] / "cli.py"
+SMALL = ("--max-tokens", "60", "--seed", "1", "--no-png", "-o", "out")
+
+
+@pytest.fixture
+def generate(command, tmp_path):
+    """Run `generate` with a small model in an empty folder."""
+    write_model(tmp_path / "run")
+    return lambda *options: command("generate", "run", *SMALL, *options)
+
+
+def start(folder, *options):
+    """Start `generate` as a user does, in another process."""
+    return subprocess.Popen(
+        [sys.executable, str(CLI), "generate", "run", *SMALL, *options],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def names(folder):
+    return {path.name for path in folder.iterdir()}
+
+
+def record_of(path):
+    return json.loads(path.with_suffix(".json").read_text())
 
 
 @pytest.mark.parametrize("option", ["--seconds", "--temperature", "--min-p"])
@@ -22,3 +65,68 @@ def test_every_float_option_of_every_command_is_finite():
         for option in found.params:
             is_float = isinstance(option.type, click.types.FloatParamType)
             assert isinstance(option.type, FiniteFloat) or not is_float, (name, option.name)
+
+
+def test_processes_that_write_into_one_folder_share_no_name(tmp_path):
+    write_model(tmp_path / "run")
+    processes = [start(tmp_path) for _ in range(3)]
+    outputs = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0], outputs
+    numbers = [f"{n:03d}" for n in range(1, 13)]
+    assert names(tmp_path / "out") == {f"{n}{kind}" for n in numbers for kind in (".mid", ".json")}
+    for n in numbers:
+        assert sum(f"out/{n}.mid: " in out for out, _ in outputs) == 1
+        assert record_of(tmp_path / f"out/{n}.mid")["file"] == f"{n}.mid"
+
+
+def test_numbers_reserved_at_the_same_time_differ(tmp_path):
+    tokenizer = build_tokenizer(TokenizerConfig(), LimitsConfig())
+    prompt = read_prompts((), tokenizer, bars=None)[0]
+    rows = [Row(i, prompt) for i in range(20)]
+    together = Barrier(8)
+
+    def reserve(seed):
+        folder = OutputFolder(tmp_path, tokenizer, facts={"seed": seed}, pictures=False)
+        together.wait()
+        folder.reserve(rows)
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(reserve, range(8)))
+    records = [json.loads(path.read_text()) for path in tmp_path.iterdir()]
+    assert {(r["seed"], r["row"]) for r in records} == {(s, i) for s in range(8) for i in range(20)}
+
+
+def test_numbers_go_on_after_the_highest_of_any_kind(generate, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/007.png").write_text("picture")
+    code, said = generate("--samples", "2")
+    assert code == 0, said
+    assert names(tmp_path / "out") == {"007.png", "008.mid", "008.json", "009.mid", "009.json"}
+
+
+def test_a_sample_without_a_note_leaves_no_name(generate, tmp_path):
+    code, said = generate("--samples", "2", "--max-tokens", "1")
+    assert code == 1
+    assert "2 of 2 samples were not written (sample 1: it has no note" in said
+    assert names(tmp_path / "out") == set()
+
+
+def test_a_file_is_no_folder_for_samples(generate, tmp_path):
+    (tmp_path / "out").write_text("letter")
+    code, said = generate()
+    assert (code, said.splitlines()[-1]) == (
+        1,
+        "Error: out is a file: name a folder for the samples with -o",
+    )
+
+
+def test_limits_count_from_the_end_of_the_prompt(generate, tmp_path):
+    write_song(tmp_path / "song.mid", bars=4)  # 2.4 s a bar
+    options = ("--prompt", "song.mid", "--samples", "1", "--max-tokens", "2000")
+    assert generate(*options, "--bars", "2", "--prompt-bars", "3")[0] == 0
+    record = record_of(tmp_path / "out/001.mid")
+    assert 4.8 < record["prompt_seconds"] < 7.2
+    assert record["tokens"] < 2000
+    assert generate(*options, "--seconds", "1.5")[0] == 0
+    assert open_midi(tmp_path / "out/002.mid").instruments
+    assert record_of(tmp_path / "out/002.mid")["tokens"] < 2000
