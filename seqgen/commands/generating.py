@@ -1,6 +1,7 @@
 """A generation command carried out: load, prompt, draw with a progress bar, write and check."""
 
 import secrets
+import signal
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ from copy import copy
 from math import inf
 from pathlib import Path
 
+import click
 import numpy as np
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -25,6 +27,7 @@ from seqgen.errors import UserError
 from seqgen.sampling import Sampling
 
 RUNS = Path("runs")
+STOPPING = (signal.SIGINT, signal.SIGTERM)
 NEVER = -1e6  # added to the logit of what is not to be drawn
 
 
@@ -101,22 +104,35 @@ def execute(
         seed=seed,
     )
     place = Path(output) if output else Path("generated") / path.resolve().name
-    with OutputFolder(place, tokenizer, facts=facts, pictures=not no_png) as folder:
+    folder = OutputFolder(place, tokenizer, facts=facts, pictures=not no_png)
+    _write(steps, rows, folder, player, max_tokens=max_tokens)
+
+
+def _write(
+    steps: Iterable[Step],
+    rows: Sequence[Row],
+    folder: OutputFolder,
+    player: Player | None,
+    *,
+    max_tokens: int,
+) -> None:
+    """Write all samples and list them; end with an error or an exit code where some are missing."""
+    with _Stopping() as stopping, folder:
         folder.reserve(rows)
         try:
-            _draw(steps, rows, folder, max_tokens=max_tokens)
+            unfinished = _draw(steps, rows, folder, stopping, max_tokens=max_tokens)
         finally:
             folder.tell()  # also what was written before an error
-    _finish(folder, player, len(rows))
-
-
-def _finish(folder: OutputFolder, player: Player | None, n_rows: int) -> None:
-    """Play what was written, and end with an error where something was not."""
     if player is not None:
         folder.play(player)
-    if folder.failed:
+    n_missing = len(rows) - len(folder.written)
+    if unfinished:
+        if n_missing:
+            say(f"{n_missing} of {len(rows)} samples were not written: nothing whole is in them")
+        raise click.exceptions.Exit(128 + stopping.signal)  # as a shell reports a signal
+    if n_missing:
         raise UserError(
-            f"{len(folder.failed)} of {n_rows} samples were not written ({folder.failed[0]}): "
+            f"{n_missing} of {len(rows)} samples were not written ({folder.failed[0]}): "
             f"allow more --max-tokens, or try another --temperature"
         )
 
@@ -152,9 +168,42 @@ def _limit(rows: Sequence[Row], *, bars: int | None, seconds: float | None) -> R
     return stop
 
 
+class _Stopping:
+    """Takes note of the first Ctrl-C or SIGTERM; the second one ends the command at once.
+
+    Attributes:
+        signal: the number of the first one; None before.
+    """
+
+    signal: int | None = None
+
+    def __enter__(self) -> "_Stopping":
+        self._handlers = {number: signal.signal(number, self._take) for number in STOPPING}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def _take(self, number: int, _: object) -> None:
+        if self.signal is not None:
+            raise KeyboardInterrupt
+        self.signal = number
+
+
 def _draw(
-    steps: Iterable[Step], rows: Sequence[Row], folder: OutputFolder, *, max_tokens: int
-) -> None:
+    steps: Iterable[Step],
+    rows: Sequence[Row],
+    folder: OutputFolder,
+    stopping: _Stopping,
+    *,
+    max_tokens: int,
+) -> list[Row]:
+    """Draw and write samples; where that is stopped, write the others as far as they have come.
+
+    Returns the samples that were stopped.
+    """
+    unfinished = {row.index: row for row in rows}
     with _bar(len(rows), max_tokens) as advance:
         drawn, seconds, begin = 0, 0.0, time.perf_counter()
         for step in steps:
@@ -162,11 +211,21 @@ def _draw(
             seconds += time.perf_counter() - begin
             for row, token in zip(step.rows, step.tokens, strict=True):
                 rows[row].tokens.append(token)
-            for row in step.finished:
-                rows[row].seconds, rows[row].tokens_per_second = seconds, drawn / seconds
-                folder.write(rows[row], ended=row in step.ended)
+            for i in step.finished:
+                row = unfinished.pop(i)
+                row.seconds, row.tokens_per_second = seconds, drawn / seconds
+                folder.write(row, ended=i in step.ended)
             advance(len(step.rows), drawn / seconds, len(step.finished))
+            if stopping.signal is not None:
+                break
             begin = time.perf_counter()  # writing files is not decoding
+        if unfinished:
+            say("stopping: writing what was generated; press Ctrl-C again to stop at once")
+        for row in unfinished.values():
+            if row.tokens:
+                row.seconds, row.tokens_per_second = seconds, drawn / seconds
+                folder.write(row, ended=False, interrupted=True)
+    return list(unfinished.values())
 
 
 @contextmanager

@@ -73,8 +73,11 @@ class OutputFolder:
             self._reserved[row.index] = self._path / f"{number:03d}.json"
             write_json(self._reserved[row.index], self._record(row))
 
-    def write(self, row: Row, *, ended: bool) -> None:
-        """Write a sample and its record, both or neither; a file without any content is dropped."""
+    def write(self, row: Row, *, ended: bool, interrupted: bool = False) -> None:
+        """Write a sample and its record, both or neither; one without content is `failed`.
+
+        `ended`: with EOS; `interrupted`: by the user, before EOS and any limit.
+        """
         record = self._reserved[row.index]
         path = record.with_suffix(self._tokenizer.suffix)
         ids = np.concatenate([row.prompt.ids, np.stack(row.tokens)])
@@ -86,6 +89,7 @@ class OutputFolder:
                     "file": path.name,
                     "tokens": len(row.tokens),
                     "ended_by_itself": ended,
+                    "interrupted": interrupted,
                     "seconds": round(row.seconds, 3),
                     "decode_tokens_per_second": round(row.tokens_per_second, 1),
                 }
@@ -94,7 +98,8 @@ class OutputFolder:
             self.failed.append(f"sample {row.index + 1}: {rejected.reason}")
             return
         del self._reserved[row.index]
-        self.written.append((path, self._describe(content, len(row.tokens), ended=ended)))
+        end = "" if ended else " (interrupted)" if interrupted else " (cut)"
+        self.written.append((path, f"{len(row.tokens)} tokens, {_describe(content)}{end}"))
         if self._pictures:
             save_piano_roll(
                 open_midi(path, ANY_SIZE),
@@ -136,9 +141,8 @@ class OutputFolder:
             "prompt_seconds": row.prompt_seconds,
         }
 
-    def _describe(self, content: dict, n_tokens: int, *, ended: bool) -> str:
-        if "notes" in content:
-            what = f"{content['notes']} notes, {content['music_seconds']:.1f} s of music"
-        else:
-            what = f"{content['bytes']} bytes"
-        return f"{n_tokens} tokens, {what}{'' if ended else ' (cut)'}"
+
+def _describe(content: dict) -> str:
+    if "notes" in content:
+        return f"{content['notes']} notes, {content['music_seconds']:.1f} s of music"
+    return f"{content['bytes']} bytes"

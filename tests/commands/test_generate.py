@@ -3,8 +3,10 @@
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
@@ -13,10 +15,11 @@ import click
 import pytest
 from making import write_model, write_song
 
-from seqgen.commands import COMMANDS, FiniteFloat
+from seqgen.commands import COMMANDS, FiniteFloat, generating
 from seqgen.commands.outputs import OutputFolder, Row
 from seqgen.commands.prompts import read_prompts
 from seqgen.config import LimitsConfig, TokenizerConfig
+from seqgen.decoding import generation
 from seqgen.midi import open_midi
 from seqgen.tokenizers import build_tokenizer
 
@@ -70,7 +73,7 @@ def test_every_float_option_of_every_command_is_finite():
 def test_processes_that_write_into_one_folder_share_no_name(tmp_path):
     write_model(tmp_path / "run")
     processes = [start(tmp_path) for _ in range(3)]
-    outputs = [process.communicate(timeout=120) for process in processes]
+    outputs = [process.communicate(timeout=600) for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], outputs
     numbers = [f"{n:03d}" for n in range(1, 13)]
     assert names(tmp_path / "out") == {f"{n}{kind}" for n in numbers for kind in (".mid", ".json")}
@@ -130,3 +133,73 @@ def test_limits_count_from_the_end_of_the_prompt(generate, tmp_path):
     assert generate(*options, "--seconds", "1.5")[0] == 0
     assert open_midi(tmp_path / "out/002.mid").instruments
     assert record_of(tmp_path / "out/002.mid")["tokens"] < 2000
+
+
+def interrupt(monkeypatch, *, after, signals=(signal.SIGINT,)):
+    """Send signals to this process once so many steps have been drawn."""
+
+    def draw(*arguments, **options):
+        for n, step in enumerate(decode(*arguments, **options)):
+            yield step
+            if n == after:
+                for number in signals:
+                    signal.raise_signal(number)
+
+    decode = generating.generate
+    monkeypatch.setattr(generating, "generate", draw)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_piece_ends_at_its_last_whole_note(generate, tmp_path, monkeypatch, number):
+    interrupt(monkeypatch, after=40, signals=[number])
+    handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    code, said = generate("--samples", "2", "--endless", "--window", "8", "--max-tokens", "9999")
+    assert code == 128 + number
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert "2 files in out" in said
+    for name in ("001.mid", "002.mid"):
+        record = record_of(tmp_path / "out" / name)
+        assert 40 < record["tokens"] < 60
+        assert (record["ended_by_itself"], record["interrupted"]) == (False, True)
+        notes = open_midi(tmp_path / "out" / name).instruments[0].notes
+        assert len(notes) == record["notes"] > 0
+        assert f"out/{name}: {record['tokens']} tokens" in said
+    assert said.count("(interrupted)") == 2
+
+
+def test_an_interrupt_keeps_what_has_ended_and_leaves_no_name_of_what_has_not_begun(
+    generate, tmp_path, monkeypatch
+):
+    write_song(tmp_path / "song.mid")
+    monkeypatch.setattr(generation, "MAX_STREAMS", 2)
+    interrupt(monkeypatch, after=3)  # two have drawn three tokens and ended, two have drawn one
+    code, said = generate("--samples", "5", "--prompt", "song.mid", "--max-tokens", "3")
+    assert code == 130
+    assert "1 of 5 samples were not written" in said
+    pieces = sorted((tmp_path / "out").glob("*.mid"))
+    assert [record_of(piece)["interrupted"] for piece in pieces] == [False, False, True, True]
+    assert len(names(tmp_path / "out")) == 8
+
+
+def test_the_second_interrupt_ends_at_once_and_lists_what_is_there(generate, tmp_path, monkeypatch):
+    interrupt(monkeypatch, after=0, signals=[signal.SIGINT, signal.SIGINT])
+    code, said = generate("--samples", "2")
+    assert code == 130
+    assert said.splitlines()[-1] == "Error: interrupted"
+    assert names(tmp_path / "out") == set()
+
+
+def test_ctrl_c_writes_what_was_drawn(tmp_path):
+    write_model(tmp_path / "run")
+    write_song(tmp_path / "song.mid")
+    options = ("--prompt", "song.mid", "--endless", "--window", "8", "--max-tokens", "1000000000")
+    process = start(tmp_path, *options)
+    while process.poll() is None and not (tmp_path / "out/004.json").exists():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=600)
+    assert process.returncode == 130, out + err
+    assert "4 files in out" in out
+    assert names(tmp_path / "out") == {
+        f"00{n}.{kind}" for n in range(1, 5) for kind in ("mid", "json")
+    }
