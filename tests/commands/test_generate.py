@@ -1,6 +1,8 @@
 """Generated files: their options, names and records, and what is left after a failure or a stop."""
 
+import errno
 import importlib
+import itertools
 import json
 import os
 import signal
@@ -203,3 +205,28 @@ def test_ctrl_c_writes_what_was_drawn(tmp_path):
     assert names(tmp_path / "out") == {
         f"00{n}.{kind}" for n in range(1, 5) for kind in ("mid", "json")
     }
+
+
+@pytest.mark.parametrize("fails", range(1, 11))
+def test_a_full_disk_leaves_a_piece_with_its_record_or_neither(
+    generate, tmp_path, monkeypatch, fails
+):
+    replace, calls = Path.replace, itertools.count(1)
+
+    def replace_until_full(self, target):
+        if next(calls) == fails:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace_until_full)
+    code, said = generate("--samples", "2")
+    assert code == 1
+    assert "Error: the disk is full: could not write out/00" in said
+    assert "; nothing half-written was kept" in said
+    pieces = list((tmp_path / "out").glob("*.mid"))
+    kept = {path.name for piece in pieces for path in (piece, piece.with_suffix(".json"))}
+    assert names(tmp_path / "out") == kept
+    assert len(pieces) == (fails > 6)  # two reservations, and four files on the way to a piece
+    for piece in pieces:  # what is there is listed
+        assert f"out/{piece.name}: " in said
+        assert record_of(piece)["file"] == piece.name

@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import mido
 import numpy as np
 import pytest
 import torch
@@ -9,7 +10,15 @@ from making import TICKS, write_song, write_songs
 
 from seqgen.config import LimitsConfig, TokenizerConfig
 from seqgen.errors import FileRejected, UserError
-from seqgen.midi import Instrument, MidiFile, Note, TempoChange, open_midi
+from seqgen.midi import (
+    ANY_SIZE,
+    Instrument,
+    MidiFile,
+    Note,
+    TempoChange,
+    open_midi,
+    summarize,
+)
 from seqgen.sampling import Sampler, Sampling
 from seqgen.tokenizers import Shift, build_tokenizer, load_tokenizer
 
@@ -212,6 +221,29 @@ def test_whatever_the_grammar_lets_through_decodes_to_notes(tmp_path, type, opti
         ids = random_walk(t, seed)
         t.decode(ids, tmp_path / "walk.mid")
         assert open_midi(tmp_path / "walk.mid", LimitsConfig(max_minutes=1e4)).instruments
+
+
+@pytest.mark.parametrize("type", ["remi", "tsd", "midilike", "structured"])
+@pytest.mark.parametrize("programs", [False, True])
+def test_tokens_in_any_order_make_a_file_as_long_as_its_notes(tmp_path, type, programs):
+    config = TokenizerConfig(
+        type=type,
+        use_tempos=True,
+        use_time_signatures=True,
+        use_programs=programs,
+        use_velocities=programs,
+    )
+    tokenizer, path = build_tokenizer(config, LimitsConfig()), tmp_path / "a.mid"
+    rng, n_read = np.random.default_rng(0), 0
+    for _ in range(30):
+        length = int(rng.integers(100, 200))
+        tokenizer.decode(rng.integers(3, tokenizer.vocabulary.sizes[0], (length, 1)), path)
+        written = mido.MidiFile(path)
+        if any(message.type == "note_on" for message in written):
+            n_read += 1
+            seconds = summarize(open_midi(path, ANY_SIZE)).seconds
+            assert written.length == pytest.approx(seconds, abs=0.01)
+    assert n_read > 0
 
 
 def test_merges_must_exceed_the_plain_vocabulary(song):
