@@ -1,4 +1,4 @@
-"""A generation command carried out: load, prompt, draw with a progress bar, write and check."""
+"""The work of `seqgen generate`: load, prompt, generate with a progress bar, write and check."""
 
 import secrets
 import signal
@@ -138,7 +138,7 @@ def _write(
 
 
 def _context_length(loaded: LoadedModel, run: Path) -> int:
-    """Positions of a window that the model has learned from."""
+    """Return the context length that the model was trained with."""
     known = loaded.record.get("context_length")
     if known is not None:
         return known
@@ -146,8 +146,8 @@ def _context_length(loaded: LoadedModel, run: Path) -> int:
         return load_config(RunFolder(run).config).train.context_length
     except UserError:
         raise UserError(
-            f"{run} does not say how long the windows were that it learned from: give --window N "
-            f"(a quarter of them is a good one) instead of --endless"
+            f"{run} does not record the context length of its training: add --window N to --endless "
+            f"(a quarter of that length works well)"
         ) from None
 
 
@@ -215,6 +215,7 @@ def _draw(
                 row = unfinished.pop(i)
                 row.seconds, row.tokens_per_second = seconds, drawn / seconds
                 folder.write(row, ended=i in step.ended)
+                folder.picture(row)
             advance(len(step.rows), drawn / seconds, len(step.finished))
             if stopping.signal is not None:
                 break
@@ -225,6 +226,8 @@ def _draw(
             if row.tokens:
                 row.seconds, row.tokens_per_second = seconds, drawn / seconds
                 folder.write(row, ended=False, interrupted=True)
+        for row in unfinished.values():  # last, since it takes longest
+            folder.picture(row)
     return list(unfinished.values())
 
 

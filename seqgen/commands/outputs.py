@@ -48,8 +48,8 @@ class OutputFolder:
         self._tokenizer = tokenizer
         self._facts = facts
         self._pictures = pictures and tokenizer.suffix == ".mid"
-        self._reserved: dict[int, Path] = {}  # records, by the index of the row
-        self.written: list[tuple[Path, str]] = []
+        self._reserved: dict[int, Path] = {}  # records, by row
+        self.written: dict[int, tuple[Path, str]] = {}  # files and what is in them, by row
         self.failed: list[str] = []
 
     def __enter__(self) -> "OutputFolder":
@@ -99,8 +99,13 @@ class OutputFolder:
             return
         del self._reserved[row.index]
         end = "" if ended else " (interrupted)" if interrupted else " (cut)"
-        self.written.append((path, f"{len(row.tokens)} tokens, {_describe(content)}{end}"))
-        if self._pictures:
+        description = f"{len(row.tokens)} tokens, {_describe(content)}{end}"
+        self.written[row.index] = (path, description)
+
+    def picture(self, row: Row) -> None:
+        """Draw a sample as a piano roll beside it, if it was written."""
+        if self._pictures and row.index in self.written:
+            path, _ = self.written[row.index]
             save_piano_roll(
                 open_midi(path, ANY_SIZE),
                 path.with_suffix(".png"),
@@ -110,7 +115,7 @@ class OutputFolder:
 
     def tell(self) -> None:
         """Print what was written."""
-        for path, description in sorted(self.written):
+        for _, (path, description) in sorted(self.written.items()):
             say(f"  {path}: {description}")
         kinds = "records (.json)" + (" and pictures (.png)" if self._pictures else "")
         if self.written:
@@ -120,7 +125,7 @@ class OutputFolder:
 
     def play(self, player: Player) -> None:
         """Write the sound of each file beside it; UserError for what cannot be played."""
-        paths = sorted(path for path, _ in self.written if path.suffix == ".mid")
+        paths = [path for _, (path, _) in sorted(self.written.items())]
         failures = play_all(player, paths, lambda path: path.with_suffix(player.suffix))
         fail_on(failures, len(paths))
 

@@ -1,4 +1,4 @@
-"""A show command carried out: each file or run drawn, what cannot be drawn named at the end."""
+"""The work of `seqgen show`: a picture of each file or run; failures are listed at the end."""
 
 import json
 import math
