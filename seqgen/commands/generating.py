@@ -146,8 +146,8 @@ def _context_length(loaded: LoadedModel, run: Path) -> int:
         return load_config(RunFolder(run).config).train.context_length
     except UserError:
         raise UserError(
-            f"{run} does not record the context length of its training: add --window N to --endless "
-            f"(a quarter of that length works well)"
+            f"{run} does not record the context length of its training: add --window N to "
+            f"--endless (a quarter of that length works well)"
         ) from None
 
 
