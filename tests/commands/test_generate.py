@@ -48,6 +48,14 @@ def start(folder, *options):
     )
 
 
+def reserve(folder, n, **facts):
+    """Reserve n numbers, and give none of them back."""
+    tokenizer = build_tokenizer(TokenizerConfig(), LimitsConfig())
+    prompt = read_prompts((), tokenizer, bars=None)[0]
+    output = OutputFolder(folder, tokenizer, facts=facts, pictures=False)
+    output.reserve([Row(i, prompt) for i in range(n)])
+
+
 def names(folder):
     return {path.name for path in folder.iterdir()}
 
@@ -85,20 +93,27 @@ def test_processes_that_write_into_one_folder_share_no_name(tmp_path):
 
 
 def test_numbers_reserved_at_the_same_time_differ(tmp_path):
-    tokenizer = build_tokenizer(TokenizerConfig(), LimitsConfig())
-    prompt = read_prompts((), tokenizer, bars=None)[0]
-    rows = [Row(i, prompt) for i in range(20)]
     together = Barrier(8)
 
-    def reserve(seed):
-        folder = OutputFolder(tmp_path, tokenizer, facts={"seed": seed}, pictures=False)
+    def take(seed):
         together.wait()
-        folder.reserve(rows)
+        reserve(tmp_path, 20, seed=seed)
 
     with ThreadPoolExecutor(8) as threads:
-        list(threads.map(reserve, range(8)))
+        list(threads.map(take, range(8)))
     records = [json.loads(path.read_text()) for path in tmp_path.iterdir()]
     assert {(r["seed"], r["row"]) for r in records} == {(s, i) for s in range(8) for i in range(20)}
+
+
+def test_a_killed_process_leaves_records_that_name_no_file(generate, tmp_path):
+    reserve(tmp_path / "out", 2, seed=7)
+    for number in ("001", "002"):
+        record = record_of(tmp_path / f"out/{number}.mid")
+        assert record["seed"] == 7
+        assert "file" not in record
+    assert generate("--samples", "1")[0] == 0
+    left = {"001.json", "002.json"}
+    assert names(tmp_path / "out") == {*left, "003.mid", "003.json"}
 
 
 def test_numbers_go_on_after_the_highest_of_any_kind(generate, tmp_path):
