@@ -198,12 +198,17 @@ def test_an_interrupt_keeps_what_has_ended_and_leaves_no_name_of_what_has_not_be
     assert len(names(tmp_path / "out")) == 8
 
 
-def test_the_second_interrupt_ends_at_once_and_lists_what_is_there(generate, tmp_path, monkeypatch):
-    interrupt(monkeypatch, after=0, signals=[signal.SIGINT, signal.SIGINT])
-    code, said = generate("--samples", "2")
+def test_the_second_interrupt_ends_at_once_and_lists_what_had_ended(
+    generate, tmp_path, monkeypatch
+):
+    write_song(tmp_path / "song.mid")
+    monkeypatch.setattr(generation, "MAX_STREAMS", 2)
+    interrupt(monkeypatch, after=3, signals=[signal.SIGINT, signal.SIGINT])
+    code, said = generate("--samples", "4", "--prompt", "song.mid", "--max-tokens", "3")
     assert code == 130
+    assert "2 files in out" in said
     assert said.splitlines()[-1] == "Error: interrupted"
-    assert names(tmp_path / "out") == set()
+    assert names(tmp_path / "out") == {"001.mid", "001.json", "002.mid", "002.json"}
 
 
 def test_ctrl_c_writes_what_was_drawn(tmp_path):
