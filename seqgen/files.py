@@ -5,6 +5,7 @@ import errno
 import fcntl
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -36,6 +37,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
         raise
 
 
+def reserve(path: Path) -> bool:
+    """Create an empty file; return False where the name is taken, also by another process."""
+    try:
+        Path(path).open("x").close()
+    except FileExistsError:
+        return False
+    return True
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` to `path` atomically."""
     with atomic_path(path) as temporary:
@@ -43,8 +53,12 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write `value` to `path` as indented JSON, atomically."""
-    write_bytes(path, (json.dumps(value, indent=1) + "\n").encode())
+    """Write `value` to `path` as indented JSON, atomically.
+
+    Raises:
+        ValueError: it holds NaN or infinity, which JSON lacks; `json_ready` writes them as null.
+    """
+    write_bytes(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
 
 
 def read_json(path: Path, *, way_out: str) -> dict:
@@ -124,14 +138,16 @@ def readable(text: str) -> str:
     return re.sub("[\ud800-\udfff]", "\N{REPLACEMENT CHARACTER}", text)
 
 
-def readable_value(value: object) -> object:
-    """Return what JSON holds with every name and text in it `readable`."""
+def json_ready(value: object) -> object:
+    """Return a value as strict JSON holds it: text `readable`, None for NaN and infinity."""
     if isinstance(value, str):
         return readable(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
     if isinstance(value, dict):
-        return {readable_value(key): readable_value(item) for key, item in value.items()}
+        return {json_ready(key): json_ready(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [readable_value(item) for item in value]
+        return [json_ready(item) for item in value]
     return value
 
 

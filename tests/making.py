@@ -6,7 +6,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from seqgen.checkpoint import save_model
+from seqgen.config import LimitsConfig, ModelConfig, TokenizerConfig
 from seqgen.midi import Instrument, MidiFile, Note, TempoChange
+from seqgen.model.sequence_model import SequenceModel
+from seqgen.tokenizers import build_tokenizer
 from seqgen.vocabulary import Vocabulary
 
 TICKS = 480
@@ -42,4 +46,12 @@ def write_songs(folder: Path, n: int, **options) -> Path:
     """Write a folder of small pieces."""
     for i in range(n):
         write_song(folder / f"song-{i:02d}.mid", seed=i, **options)
+    return folder
+
+
+def write_model(folder: Path, **choices) -> Path:
+    """Write a model that has learned nothing: the grammar makes music of what it draws."""
+    tokenizer = build_tokenizer(TokenizerConfig(**choices), LimitsConfig())
+    config = ModelConfig(d_model=16, n_layers=1, n_heads=2)
+    save_model(folder / "model", SequenceModel(config, tokenizer.vocabulary), tokenizer, step=0)
     return folder

@@ -3,6 +3,8 @@
 import contextlib
 import errno
 import fcntl
+import json
+import math
 import os
 import re
 import signal
@@ -18,6 +20,7 @@ from seqgen.files import (
     atomic_path,
     check_files,
     checksums,
+    json_ready,
     locked,
     read_json,
     read_record,
@@ -231,3 +234,13 @@ def test_files_are_compared_with_their_checksums(tmp_path):
     (tmp_path / "b").unlink()
     with pytest.raises(UserError, match=r"cannot read .*b \(No such file .*: make it anew"):
         check_files(tmp_path, expected, way_out="make it anew")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_records_are_strict_json(tmp_path, value):
+    path = tmp_path / "a.json"
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, {"measure": [value]})
+    assert not list(tmp_path.iterdir())
+    write_json(path, json_ready({"measure": [value, 1.5]}))
+    assert json.loads(path.read_text()) == {"measure": [None, 1.5]}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from seqgen.benchmark.setting import NOWHERE, Setting
 from seqgen.errors import UserError
-from seqgen.files import write_bytes
+from seqgen.files import json_ready, write_bytes
 
 PUBLISHED = "published"  # then a colon: how the note of a figure begins that is from a paper
 
@@ -84,7 +84,9 @@ KEYS = (*OWN_KEYS, *NOWHERE.to_json())
 
 def write_records(path: Path, records: Sequence[Record]) -> None:
     """Write records as a JSON list, a line for each, atomically."""
-    lines = ",\n".join(json.dumps(record.to_json()) for record in records)
+    lines = ",\n".join(
+        json.dumps(json_ready(record.to_json()), allow_nan=False) for record in records
+    )
     write_bytes(Path(path), f"[\n{lines}\n]\n".encode())
 
 

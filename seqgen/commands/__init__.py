@@ -2,6 +2,7 @@
 
 import errno
 import importlib
+import math
 import signal
 import sys
 import traceback
@@ -11,6 +12,24 @@ import click
 from seqgen.errors import UserError
 
 COMMANDS = ("prepare", "train", "generate", "evaluate", "show", "listen", "benchmark")
+
+
+class FiniteFloat(click.types.FloatParamType):
+    """The type of all float options: NaN and infinity are refused, which click's own accepts."""
+
+    def __init__(self, *, above: float | None = None) -> None:
+        self._above = above
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the number; a usage error where it is not finite, or not above the bound."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        if self._above is not None and number <= self._above:
+            self.fail(f"{value} is not above {self._above:g}.", param, ctx)
+        return number
 
 
 class LazyGroup(click.Group):

@@ -22,7 +22,7 @@ from seqgen.errors import UserError
 from seqgen.evaluation.evaluate import Request, choose_sets, evaluate
 from seqgen.evaluation.page.build import build_page
 from seqgen.evaluation.subject import Subject, check_beside, name_apart, open_subject
-from seqgen.files import check_folder, readable_value, write_bytes, write_json
+from seqgen.files import check_folder, json_ready, write_bytes, write_json
 from seqgen.sampling import Sampling
 
 RUNS = Path("runs")
@@ -68,7 +68,7 @@ def execute(
             request = request.with_generated(*drawn)
         record, material = evaluate(subject, sets, request, progress=progress)
         record["made"] = _made(seed, device, time.perf_counter() - begin)
-        record = readable_value(record)
+        record = json_ready(record)
         _keep_earlier(folder)
         write_json(folder / RECORD, record)  # before the pictures: it took longest
         write_bytes(folder / PAGE, build_page(record, material, progress=progress).encode())
@@ -97,22 +97,23 @@ def _draw(
         "weights": "float32",
         "max_tokens": max_tokens,
     }
-    written = OutputFolder(place, loaded.tokenizer, facts=facts, pictures=False)
     steps = generate(
         decoder, [prompt.ids] * n, sampling=Sampling(), max_tokens=max_tokens, seed=seed
     )
     drawn, finished, begin = 0, 0, time.perf_counter()
     progress("drawing pieces", 0, n)
-    for step in steps:
-        drawn += len(step.rows)
-        for row, token in zip(step.rows, step.tokens, strict=True):
-            rows[row].tokens.append(np.asarray(token))
-        for row in step.finished:
-            rows[row].seconds = time.perf_counter() - begin
-            rows[row].tokens_per_second = drawn / max(rows[row].seconds, 1e-9)
-            written.write(rows[row], ended=row in step.ended)
-            finished += 1
-            progress("drawing pieces", finished, n)
+    with OutputFolder(place, loaded.tokenizer, facts=facts, pictures=False) as written:
+        written.reserve(rows)
+        for step in steps:
+            drawn += len(step.rows)
+            for row, token in zip(step.rows, step.tokens, strict=True):
+                rows[row].tokens.append(np.asarray(token))
+            for row in step.finished:
+                rows[row].seconds = time.perf_counter() - begin
+                rows[row].tokens_per_second = drawn / max(rows[row].seconds, 1e-9)
+                written.write(rows[row], ended=row in step.ended)
+                finished += 1
+                progress("drawing pieces", finished, n)
     return place, tuple(written.failed)
 
 

@@ -1,12 +1,15 @@
-"""A generation command carried out: load, prompt, draw with a progress bar, write and check."""
+"""The work of `seqgen generate`: load, prompt, generate with a progress bar, write and check."""
 
 import secrets
+import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from copy import copy
+from math import inf
 from pathlib import Path
 
+import click
 import numpy as np
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -18,130 +21,124 @@ from seqgen.commands.outputs import OutputFolder, Row
 from seqgen.commands.prompts import read_prompts
 from seqgen.commands.settings import console, pick_device, say
 from seqgen.config import load_config
-from seqgen.decoding import Decoder, build_decoder, generate
+from seqgen.decoding import Step, build_decoder, generate
+from seqgen.decoding.generation import RowStop
 from seqgen.errors import UserError
 from seqgen.sampling import Sampling
 
 RUNS = Path("runs")
+STOPPING = (signal.SIGINT, signal.SIGTERM)
 NEVER = -1e6  # added to the logit of what is not to be drawn
 
 
-@dataclass(frozen=True)
-class Asked:
-    """The options of the command that say what is drawn, and what is written of it."""
-
-    temperature: float
-    top_k: int | None
-    top_p: float | None
-    min_p: float | None
-    typical_p: float | None
-    repetition_penalty: float
-    frequency_penalty: float
-    endless: bool
-    window: int | None
-    decoder: str
-    weights: str
-    explain: bool
-    prompts: Sequence[str]
-    prompt_bars: int | None
-    samples: int
-    max_tokens: int
-    bars: int | None
-    seconds: float | None
-    seed: int | None
-    free: bool
-    no_png: bool
-    audio: bool
-    ogg: bool
-    soundfont: str | None
-
-
 def execute(
-    run: str | None, *, output: str | None, device: str | None, checkpoint: str, **options
+    run: str | None,
+    *,
+    output: str | None,
+    device: str | None,
+    checkpoint: str,
+    decoder: str,
+    weights: str,
+    explain: bool,
+    prompts: Sequence[str],
+    prompt_bars: int | None,
+    samples: int,
+    max_tokens: int,
+    bars: int | None,
+    seconds: float | None,
+    seed: int | None,
+    endless: bool,
+    window: int | None,
+    free: bool,
+    no_png: bool,
+    audio: bool,
+    ogg: bool,
+    soundfont: str | None,
+    **filters: float | None,
 ) -> None:
-    """Generate files per prompt and write each as soon as it is finished; `options`: `Asked`."""
-    asked = Asked(**options)
+    """Generate files per prompt and write each as soon as it is finished.
+
+    `filters` are the options that `Sampling` has under the same names.
+    """
     path = Path(run) if run else find_run(RUNS)
     loaded = load_model(path, device=pick_device(device), checkpoint=checkpoint)
-    player = _player(asked, loaded, path)
-    sampling = _sampling(asked, loaded)
-    decoder, window = _decoder(asked, loaded, path)
-    prompts = read_prompts(asked.prompts, loaded.tokenizer, bars=asked.prompt_bars)
-    each = (prompt for prompt in prompts for _ in range(asked.samples))
-    rows = [Row(i, prompt) for i, prompt in enumerate(each)]
-    seed = secrets.randbelow(2**31) if asked.seed is None else asked.seed
-    folder = OutputFolder(
-        Path(output) if output else Path("generated") / path.resolve().name,
-        loaded.tokenizer,
-        facts={
-            "run": str(path),
-            "checkpoint": checkpoint,
-            "step": loaded.step,
-            "seed": seed,
-            "sampling": vars(sampling),
-            "decoder": decoder.name,
-            "weights": asked.weights,
-            "window": window,
-            "max_tokens": asked.max_tokens,
-            "max_bars": asked.bars,
-            "max_seconds": asked.seconds,
-        },
-        pictures=not asked.no_png,
-    )
-    limit = _Limit(rows, loaded, bars=asked.bars, seconds=asked.seconds)
+    tokenizer = loaded.tokenizer
+    player = None
+    if audio or ogg:
+        if tokenizer.suffix != ".mid":
+            raise UserError(
+                f"--audio and --ogg are for music: {path} writes text, which has no sound"
+            )
+        player = open_player(ogg=ogg, soundfont=soundfont)
+    bias = {tokenizer.vocabulary.eos_id: NEVER} if endless else ()
+    sampling = Sampling(**filters, grammar=not free, logit_bias=bias)
+    if endless and window is None:
+        window = window_after(_context_length(loaded, path))
+    built = build_decoder(loaded.model, decoder, weights=weights, window=window)
+    if explain:
+        tell_decoder(loaded, path, decoder=decoder, window=window)
+    each = read_prompts(prompts, tokenizer, bars=prompt_bars)
+    rows = [Row(i, prompt) for i, prompt in enumerate(p for p in each for _ in range(samples))]
+    stop = _limit(rows, bars=bars, seconds=seconds)
+    seed = secrets.randbelow(2**31) if seed is None else seed
+    facts = {
+        "run": str(path),
+        "checkpoint": checkpoint,
+        "step": loaded.step,
+        "seed": seed,
+        "sampling": vars(sampling),
+        "decoder": built.name,
+        "weights": weights,
+        "window": window,
+        "max_tokens": max_tokens,
+        "max_bars": bars,
+        "max_seconds": seconds,
+    }
     say(f"{path} ({describe_step(path, loaded)}), seed {seed}")
-    _draw(rows, decoder, folder, limit, sampling=sampling, max_tokens=asked.max_tokens, seed=seed)
-    _tell(folder, player, len(rows))
-
-
-def _player(asked: Asked, loaded: LoadedModel, run: Path) -> Player | None:
-    """What plays the files, if it is asked for; UserError at once where it cannot."""
-    if not (asked.audio or asked.ogg):
-        return None
-    if loaded.tokenizer.suffix != ".mid":
-        raise UserError(f"--audio and --ogg are for music: {run} writes text, which has no sound")
-    return open_player(ogg=asked.ogg, soundfont=asked.soundfont)
-
-
-def _sampling(asked: Asked, loaded: LoadedModel) -> Sampling:
-    return Sampling(
-        asked.temperature,
-        asked.top_k,
-        asked.top_p,
-        asked.min_p,
-        asked.repetition_penalty,
-        grammar=not asked.free,
-        typical_p=asked.typical_p,
-        frequency_penalty=asked.frequency_penalty,
-        logit_bias={loaded.tokenizer.vocabulary.eos_id: NEVER} if asked.endless else (),
+    steps = generate(
+        built,
+        [row.prompt.ids for row in rows],
+        sampling=sampling,
+        max_tokens=max_tokens,
+        stop=stop,
+        seed=seed,
     )
+    place = Path(output) if output else Path("generated") / path.resolve().name
+    folder = OutputFolder(place, tokenizer, facts=facts, pictures=not no_png)
+    _write(steps, rows, folder, player, max_tokens=max_tokens)
 
 
-def _decoder(asked: Asked, loaded: LoadedModel, run: Path) -> tuple[Decoder, int | None]:
-    """Build what computes steps, explained if asked for; and after how many the past fades."""
-    window = asked.window
-    if asked.endless and window is None:
-        window = window_after(_context_length(loaded, run))
-    built = build_decoder(loaded.model, asked.decoder, weights=asked.weights, window=window)
-    if asked.explain:
-        tell_decoder(loaded, run, decoder=asked.decoder, window=window)
-    return built, window
-
-
-def _tell(folder: OutputFolder, player: Player | None, n_rows: int) -> None:
-    """Say what was written, play it, and end with an error where something was not."""
-    folder.tell()
+def _write(
+    steps: Iterable[Step],
+    rows: Sequence[Row],
+    folder: OutputFolder,
+    player: Player | None,
+    *,
+    max_tokens: int,
+) -> None:
+    """Write all samples and list them; end with an error or an exit code where some are missing."""
+    with _Stopping() as stopping, folder:
+        folder.reserve(rows)
+        try:
+            unfinished = _draw(steps, rows, folder, stopping, max_tokens=max_tokens)
+        finally:
+            folder.tell()  # also what was written before an error
     if player is not None:
         folder.play(player)
-    if folder.failed:
+    n_missing = len(rows) - len(folder.written)
+    if unfinished:
+        if n_missing:
+            say(f"{n_missing} of {len(rows)} samples were not written: nothing whole is in them")
+        raise click.exceptions.Exit(128 + stopping.signal)  # as a shell reports a signal
+    if n_missing:
         raise UserError(
-            f"{len(folder.failed)} of {n_rows} samples were not written ({folder.failed[0]}): "
+            f"{n_missing} of {len(rows)} samples were not written ({folder.failed[0]}): "
             f"allow more --max-tokens, or try another --temperature"
         )
 
 
 def _context_length(loaded: LoadedModel, run: Path) -> int:
-    """Positions of a window that the model has learned from."""
+    """Return the context length that the model was trained with."""
     known = loaded.record.get("context_length")
     if known is not None:
         return known
@@ -149,58 +146,64 @@ def _context_length(loaded: LoadedModel, run: Path) -> int:
         return load_config(RunFolder(run).config).train.context_length
     except UserError:
         raise UserError(
-            f"{run} does not say how long the windows were that it learned from: give --window N "
-            f"(a quarter of them is a good one) instead of --endless"
+            f"{run} does not record the context length of its training: add --window N to "
+            f"--endless (a quarter of that length works well)"
         ) from None
 
 
-class _Limit:
-    """Stops a row after so many new bars or seconds of music."""
+def _limit(rows: Sequence[Row], *, bars: int | None, seconds: float | None) -> RowStop | None:
+    """Return what stops a row after so many new bars or seconds of music; None without a limit."""
+    if bars is None and seconds is None:
+        return None
+    clocks = [copy(row.prompt.clock) for row in rows]
+    if None in clocks:
+        raise UserError("--bars and --seconds are for music; this run's tokens have no time")
+    last_bars = [clock.bars + (inf if bars is None else bars) for clock in clocks]
+    ends = [clock.seconds + (inf if seconds is None else seconds) for clock in clocks]
 
-    def __init__(
-        self, rows: Sequence[Row], loaded: LoadedModel, *, bars: int | None, seconds: float | None
-    ):
-        self._bars, self._seconds = bars, seconds
-        self._clocks = [loaded.tokenizer.clock(tempo=row.prompt.tempo) for row in rows]
-        if (bars or seconds) and self._clocks[0] is None:
-            raise UserError("--bars and --seconds are for music; this run's tokens have no time")
-        self._starts = []
-        for row, clock in zip(rows, self._clocks, strict=True):
-            if clock is not None:
-                for token in row.prompt.ids:
-                    clock.feed(token)
-                self._starts.append((clock.bars, clock.seconds))
-                row.prompt_seconds = clock.seconds
+    def stop(row: int, token: np.ndarray) -> bool:
+        clocks[row].feed(token)
+        return clocks[row].bars > last_bars[row] or clocks[row].seconds >= ends[row]
 
-    def __call__(self, row: int, token: np.ndarray) -> bool:
-        clock = self._clocks[row]
-        if clock is None:
-            return False
-        clock.feed(token)
-        bars, seconds = self._starts[row]
-        return (self._bars is not None and clock.bars - bars > self._bars) or (
-            self._seconds is not None and clock.seconds - seconds >= self._seconds
-        )
+    return stop
+
+
+class _Stopping:
+    """Takes note of the first Ctrl-C or SIGTERM; the second one ends the command at once.
+
+    Attributes:
+        signal: the number of the first one; None before.
+    """
+
+    signal: int | None = None
+
+    def __enter__(self) -> "_Stopping":
+        self._handlers = {number: signal.signal(number, self._take) for number in STOPPING}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def _take(self, number: int, _: object) -> None:
+        if self.signal is not None:
+            raise KeyboardInterrupt
+        self.signal = number
 
 
 def _draw(
-    rows: list[Row],
-    decoder: Decoder,
+    steps: Iterable[Step],
+    rows: Sequence[Row],
     folder: OutputFolder,
-    limit: _Limit,
+    stopping: _Stopping,
     *,
-    sampling: Sampling,
     max_tokens: int,
-    seed: int,
-) -> None:
-    steps = generate(
-        decoder,
-        [row.prompt.ids for row in rows],
-        sampling=sampling,
-        max_tokens=max_tokens,
-        stop=limit,
-        seed=seed,
-    )
+) -> list[Row]:
+    """Draw and write samples; where that is stopped, write the others as far as they have come.
+
+    Returns the samples that were stopped.
+    """
+    unfinished = {row.index: row for row in rows}
     with _bar(len(rows), max_tokens) as advance:
         drawn, seconds, begin = 0, 0.0, time.perf_counter()
         for step in steps:
@@ -208,11 +211,24 @@ def _draw(
             seconds += time.perf_counter() - begin
             for row, token in zip(step.rows, step.tokens, strict=True):
                 rows[row].tokens.append(token)
-            for row in step.finished:
-                rows[row].seconds, rows[row].tokens_per_second = seconds, drawn / seconds
-                folder.write(rows[row], ended=row in step.ended)
+            for i in step.finished:
+                row = unfinished.pop(i)
+                row.seconds, row.tokens_per_second = seconds, drawn / seconds
+                folder.write(row, ended=i in step.ended)
+                folder.picture(row)
             advance(len(step.rows), drawn / seconds, len(step.finished))
+            if stopping.signal is not None:
+                break
             begin = time.perf_counter()  # writing files is not decoding
+        if unfinished:
+            say("stopping: writing what was generated; press Ctrl-C again to stop at once")
+        for row in unfinished.values():
+            if row.tokens:
+                row.seconds, row.tokens_per_second = seconds, drawn / seconds
+                folder.write(row, ended=False, interrupted=True)
+        for row in unfinished.values():  # last, since it takes longest
+            folder.picture(row)
+    return list(unfinished.values())
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 import click
 
+from seqgen.commands import FiniteFloat
+
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE.mid...")
@@ -14,7 +16,7 @@ import click
 )
 @click.option(
     "--max-minutes",
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteFloat(above=0),
     default=30.0,
     show_default=True,
     help="Refuse pieces that last longer.",

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -10,7 +11,7 @@ from seqgen.commands.settings import console, say
 from seqgen.commands.targets import Targets, fail_on
 from seqgen.config import LimitsConfig
 from seqgen.errors import FileRejected, UserError
-from seqgen.files import readable, write_bytes
+from seqgen.files import atomic_path, readable
 from seqgen.midi import open_midi
 from seqgen.rendering.sound.loudness import TARGET
 from seqgen.rendering.sound.soundfonts import find_soundfont
@@ -56,7 +57,7 @@ def execute(
     suffix = ".ogg" if ogg else ".wav"
     targets = Targets(paths, output, suffixes=tuple(FORMATS), suffix=suffix, force=force)
     player = Player(soundfont=soundfont, suffix=suffix, max_minutes=max_minutes)
-    failures = play_all(player, paths, targets.of)
+    failures = play_all(player, paths, targets.of, targets.writing)
     fail_on(failures, len(paths))
 
 
@@ -65,8 +66,16 @@ def open_player(*, ogg: bool, soundfont: str | None) -> Player:
     return Player(soundfont=soundfont, suffix=".ogg" if ogg else ".wav")
 
 
-def play_all(player: Player, paths: Sequence[Path], target_of: Callable[[Path], Path]) -> list[str]:
-    """Play files one after the other with a progress bar; return what went wrong, by file."""
+def play_all(
+    player: Player,
+    paths: Sequence[Path],
+    target_of: Callable[[Path], Path],
+    writing: Callable[[Path], AbstractContextManager[Path]] = atomic_path,
+) -> list[str]:
+    """Play files one after the other with a progress bar; return what went wrong, by file.
+
+    `writing` gives the path to write a target by.
+    """
     failures = []
     say(f"playing with the soundfont {player.soundfont}")
     with _bar() as bar:
@@ -75,7 +84,8 @@ def play_all(player: Player, paths: Sequence[Path], target_of: Callable[[Path], 
             try:
                 target = target_of(path)
                 sound = player.play(path, tell=_telling(bar, task))
-                write_bytes(target, sound.encode(target.suffix))
+                with writing(target) as temporary:
+                    temporary.write_bytes(sound.encode(target.suffix))
             except UserError as error:
                 failures.append(str(error))
                 continue

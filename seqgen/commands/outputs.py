@@ -1,8 +1,9 @@
-"""Generated files: written under a new name, read back, recorded, pictured.
+"""Generated files: written under new names, read back, with a record and a picture each.
 
 Legend: F fields.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,8 +13,8 @@ from seqgen.commands.listening import Player, play_all
 from seqgen.commands.prompts import Prompt
 from seqgen.commands.settings import say
 from seqgen.commands.targets import fail_on
-from seqgen.errors import FileRejected
-from seqgen.files import atomic_path, write_json
+from seqgen.errors import FileRejected, UserError
+from seqgen.files import atomic_path, reserve, write_json
 from seqgen.midi import ANY_SIZE, open_midi, summarize
 from seqgen.rendering.piano_roll import save_piano_roll
 from seqgen.tokenizers import Tokenizer
@@ -26,51 +27,95 @@ class Row:
     index: int
     prompt: Prompt
     tokens: list[np.ndarray] = field(default_factory=list)
-    prompt_seconds: float | None = None  # of music, in the prompt
     seconds: float = 0.0  # from the start of decoding to this row's end
     tokens_per_second: float = 0.0  # over all rows until then
 
+    @property
+    def prompt_seconds(self) -> float | None:
+        """Seconds of music in the prompt."""
+        return None if self.prompt.clock is None else self.prompt.clock.seconds
+
 
 class OutputFolder:
-    """Writes samples as 001.mid, 001.json, 001.png …, never over what is there."""
+    """Writes samples as 001.mid, 001.json, 001.png …, under numbers that no other process uses.
+
+    A number is reserved by creating its record, which says what is known before the sample is
+    drawn. Leaving the context gives back the numbers of samples that were not written.
+    """
 
     def __init__(self, path: Path, tokenizer: Tokenizer, *, facts: dict, pictures: bool):
-        path.mkdir(parents=True, exist_ok=True)
         self._path = path
         self._tokenizer = tokenizer
         self._facts = facts
         self._pictures = pictures and tokenizer.suffix == ".mid"
-        taken = [int(p.stem) for p in path.iterdir() if p.stem.isdecimal()]
-        self._first = max(taken, default=0) + 1
-        self.written: list[tuple[Path, str]] = []
+        self._reserved: dict[int, Path] = {}  # records, by row
+        self.written: dict[int, tuple[Path, str]] = {}  # files and what is in them, by row
         self.failed: list[str] = []
 
-    def write(self, row: Row, *, ended: bool) -> None:
-        """Write a finished sample; it is kept only if it reads back with something in it."""
-        drawn = np.stack(row.tokens)
-        path = self._path / f"{self._first + row.index:03d}{self._tokenizer.suffix}"
-        ids = np.concatenate([row.prompt.ids, drawn])
+    def __enter__(self) -> "OutputFolder":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for record in self._reserved.values():
+            record.with_suffix(self._tokenizer.suffix).unlink(missing_ok=True)
+            record.unlink(missing_ok=True)
+
+    def reserve(self, rows: Sequence[Row]) -> None:
+        """Reserve a number for each sample, above all that are in the folder."""
+        if self._path.exists() and not self._path.is_dir():
+            raise UserError(f"{self._path} is a file: name a folder for the samples with -o")
+        self._path.mkdir(parents=True, exist_ok=True)
+        taken = [int(path.stem) for path in self._path.iterdir() if path.stem.isdecimal()]
+        number = max(taken, default=0) + 1
+        for row in rows:
+            while not reserve(self._path / f"{number:03d}.json"):
+                number += 1
+            self._reserved[row.index] = self._path / f"{number:03d}.json"
+            write_json(self._reserved[row.index], self._record(row))
+
+    def write(self, row: Row, *, ended: bool, interrupted: bool = False) -> None:
+        """Write a sample and its record, both or neither; one without content is `failed`.
+
+        `ended`: with EOS; `interrupted`: by the user, before EOS and any limit.
+        """
+        record = self._reserved[row.index]
+        path = record.with_suffix(self._tokenizer.suffix)
+        ids = np.concatenate([row.prompt.ids, np.stack(row.tokens)])
         try:
-            with atomic_path(path) as temporary:
-                self._tokenizer.decode(ids, temporary, tempo=row.prompt.tempo)
-                content = self._check(temporary)
+            with atomic_path(path) as new_file, atomic_path(record) as new_record:
+                self._tokenizer.decode(ids, new_file, tempo=row.prompt.tempo)
+                content = self._check(new_file)
+                outcome = {
+                    "file": path.name,
+                    "tokens": len(row.tokens),
+                    "ended_by_itself": ended,
+                    "interrupted": interrupted,
+                    "seconds": round(row.seconds, 3),
+                    "decode_tokens_per_second": round(row.tokens_per_second, 1),
+                }
+                write_json(new_record, self._record(row) | outcome | content)
         except FileRejected as rejected:
             self.failed.append(f"sample {row.index + 1}: {rejected.reason}")
             return
-        write_json(path.with_suffix(".json"), self._record(row, path, content, ended=ended))
-        if self._pictures:
-            title = f"{path.stem}, seed {self._facts['seed']}"
+        del self._reserved[row.index]
+        end = "" if ended else " (interrupted)" if interrupted else " (cut)"
+        description = f"{len(row.tokens)} tokens, {_describe(content)}{end}"
+        self.written[row.index] = (path, description)
+
+    def picture(self, row: Row) -> None:
+        """Draw a sample as a piano roll beside it, if it was written."""
+        if self._pictures and row.index in self.written:
+            path, _ = self.written[row.index]
             save_piano_roll(
                 open_midi(path, ANY_SIZE),
                 path.with_suffix(".png"),
-                title=title,
+                title=f"{path.stem}, seed {self._facts['seed']}",
                 continuation_from_seconds=row.prompt_seconds if row.prompt.file else None,
             )
-        self.written.append((path, self._describe(content, len(drawn), ended=ended)))
 
     def tell(self) -> None:
         """Print what was written."""
-        for path, description in sorted(self.written):
+        for _, (path, description) in sorted(self.written.items()):
             say(f"  {path}: {description}")
         kinds = "records (.json)" + (" and pictures (.png)" if self._pictures else "")
         if self.written:
@@ -80,7 +125,7 @@ class OutputFolder:
 
     def play(self, player: Player) -> None:
         """Write the sound of each file beside it; UserError for what cannot be played."""
-        paths = sorted(path for path, _ in self.written if path.suffix == ".mid")
+        paths = [path for _, (path, _) in sorted(self.written.items())]
         failures = play_all(player, paths, lambda path: path.with_suffix(player.suffix))
         fail_on(failures, len(paths))
 
@@ -91,24 +136,18 @@ class OutputFolder:
         summary = summarize(open_midi(path, ANY_SIZE))
         return {"notes": summary.n_notes, "music_seconds": round(summary.seconds, 3)}
 
-    def _record(self, row: Row, path: Path, content: dict, *, ended: bool) -> dict:
+    def _record(self, row: Row) -> dict:
+        """Return what is known of a sample before it is drawn."""
         return {
             **self._facts,
-            "file": path.name,
             "row": row.index,
             "prompt": row.prompt.file,
             "prompt_tokens": len(row.prompt.ids),
             "prompt_seconds": row.prompt_seconds,
-            "tokens": len(row.tokens),
-            "ended_by_itself": ended,
-            "seconds": round(row.seconds, 3),
-            "decode_tokens_per_second": round(row.tokens_per_second, 1),
-            **content,
         }
 
-    def _describe(self, content: dict, n_tokens: int, *, ended: bool) -> str:
-        if "notes" in content:
-            what = f"{content['notes']} notes, {content['music_seconds']:.1f} s of music"
-        else:
-            what = f"{content['bytes']} bytes"
-        return f"{n_tokens} tokens, {what}{'' if ended else ' (cut)'}"
+
+def _describe(content: dict) -> str:
+    if "notes" in content:
+        return f"{content['notes']} notes, {content['music_seconds']:.1f} s of music"
+    return f"{content['bytes']} bytes"

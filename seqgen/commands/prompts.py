@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from seqgen.errors import FileRejected, UserError
-from seqgen.tokenizers import Tokenizer
+from seqgen.tokenizers import Clock, Tokenizer
 
 MAX_PROMPT_TOKENS = 32_768
 
@@ -23,11 +23,14 @@ class Prompt:
         file: the file, or None.
         ids: tokens [T, F].
         tempo: of the file, in quarter notes per minute.
+        clock: musical time at the end of the prompt; None where tokens have no time. Copy it
+            before feeding it more tokens.
     """
 
     file: str | None
     ids: np.ndarray
     tempo: float | None
+    clock: Clock | None
 
 
 def read_prompts(files: Sequence[str], tokenizer: Tokenizer, *, bars: int | None) -> list[Prompt]:
@@ -36,20 +39,13 @@ def read_prompts(files: Sequence[str], tokenizer: Tokenizer, *, bars: int | None
     Raises:
         UserError: a file cannot be used or is too long, or `bars` makes no sense here.
     """
-    bos = tokenizer.vocabulary.special_token(tokenizer.vocabulary.bos_id)[None]
     if bars is not None and not files:
         raise UserError("--prompt-bars needs a --prompt FILE")
     if bars is not None and tokenizer.clock() is None:
         raise UserError("--prompt-bars is for music; this run's tokens have no bars")
-    prompts = [_read(Path(file), tokenizer, bars) for file in files]
-    for prompt in prompts:
-        if len(prompt.ids) > MAX_PROMPT_TOKENS:
-            raise UserError(
-                f"the prompt {prompt.file} has {len(prompt.ids):,} tokens, more than "
-                f"{MAX_PROMPT_TOKENS:,}: shorten it, or use --prompt-bars"
-            )
-    framed = [Prompt(p.file, np.concatenate([bos, p.ids]), p.tempo) for p in prompts]
-    return framed or [Prompt(None, bos, None)]
+    if not files:
+        return [_framed(None, (), None, tokenizer)]
+    return [_read(Path(file), tokenizer, bars) for file in files]
 
 
 def _read(path: Path, tokenizer: Tokenizer, bars: int | None) -> Prompt:
@@ -58,14 +54,30 @@ def _read(path: Path, tokenizer: Tokenizer, bars: int | None) -> Prompt:
     except FileRejected as rejected:
         raise UserError(f"prompt {rejected.name}: {rejected.reason}") from None
     if bars is not None:
-        ids = _first_bars(ids, tokenizer, bars)
-    return Prompt(str(path), ids, tempo)
+        ids = _first_bars(ids, tokenizer.clock(), bars)
+    if len(ids) > MAX_PROMPT_TOKENS:
+        raise UserError(
+            f"the prompt {path} has {len(ids):,} tokens, more than {MAX_PROMPT_TOKENS:,}: "
+            f"shorten it, or use --prompt-bars"
+        )
+    return _framed(str(path), ids, tempo, tokenizer)
 
 
-def _first_bars(ids: np.ndarray, tokenizer: Tokenizer, bars: int) -> np.ndarray:
-    clock = tokenizer.clock()
+def _first_bars(ids: np.ndarray, clock: Clock, bars: int) -> np.ndarray:
     for i, token in enumerate(ids):
         clock.feed(token)
         if clock.bars > bars:
             return ids[:i]
     return ids
+
+
+def _framed(
+    file: str | None, ids: Sequence[np.ndarray], tempo: float | None, tokenizer: Tokenizer
+) -> Prompt:
+    """Put BOS before the tokens of a file, and let a clock go through them."""
+    bos = tokenizer.vocabulary.special_token(tokenizer.vocabulary.bos_id)
+    clock = tokenizer.clock(tempo=tempo)
+    if clock is not None:
+        for token in ids:
+            clock.feed(token)
+    return Prompt(file, np.stack([bos, *ids]), tempo, clock)

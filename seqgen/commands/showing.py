@@ -1,4 +1,4 @@
-"""A show command carried out: each file or run drawn, what cannot be drawn named at the end."""
+"""The work of `seqgen show`: a picture of each file or run; failures are listed at the end."""
 
 import json
 import math
@@ -11,7 +11,7 @@ from seqgen.commands.settings import say
 from seqgen.commands.targets import Targets, fail_on
 from seqgen.config import LimitsConfig
 from seqgen.errors import UserError
-from seqgen.files import read_record, readable
+from seqgen.files import atomic_path, read_record, readable
 from seqgen.midi import open_midi
 from seqgen.rendering.curves import Curve, draw_loss_curves
 from seqgen.rendering.figures import FORMATS, save_figure
@@ -40,13 +40,16 @@ def execute(
     failures = []
     for path in paths:
         try:
+            if path.is_dir() and not output:
+                target, writing = path / f"{LOSSES}{suffix}", atomic_path
+            else:
+                target, writing = targets.of(path), targets.writing
             if path.is_dir():
-                target = targets.of(path) if output else path / f"{LOSSES}{suffix}"
                 figure = _losses(path, theme)
             else:
-                target = targets.of(path)
                 figure = _piano_roll(path, theme, from_bar=from_bar, bars=bars)
-            save_figure(figure, target)
+            with writing(target) as temporary:
+                save_figure(figure, temporary)
         except UserError as error:
             failures.append(str(error))
             continue

@@ -1,9 +1,11 @@
 """Where a command puts what it makes of each of several files, and what it does not overwrite."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from seqgen.errors import UserError
+from seqgen.files import atomic_path, reserve
 
 
 class Targets:
@@ -51,8 +53,24 @@ class Targets:
         if other != file:
             raise UserError(f"{file} would overwrite {path}, which was made of {other}")
         if path.exists() and not self._force:
-            raise UserError(f"{path} exists: name another with -o, or overwrite it with --force")
+            raise UserError(_exists(path))
         return path
+
+    @contextlib.contextmanager
+    def writing(self, target: Path) -> Iterator[Path]:
+        """Yield a temporary path that becomes `target`, a name from `of`, when the block ends.
+
+        Raises:
+            UserError: another process has taken the name since, and it may not be overwritten.
+        """
+        with atomic_path(target) as temporary:
+            yield temporary
+            if not (self._force or target == self._named or reserve(target)):
+                raise UserError(_exists(target))
+
+
+def _exists(path: Path) -> str:
+    return f"{path} exists: name another with -o, or overwrite it with --force"
 
 
 def fail_on(failures: Sequence[str], n_files: int) -> None:

@@ -27,7 +27,7 @@ from seqgen.decoding import build_decoder, generate
 from seqgen.errors import FileRejected, UserError
 from seqgen.evaluation.baselines import Score, count_model_scores
 from seqgen.evaluation.by_position import Range, nats_by_position
-from seqgen.files import atomic_path, write_record
+from seqgen.files import atomic_path, json_ready, write_record
 from seqgen.midi import open_midi
 from seqgen.rendering.piano_roll import piano_roll_image
 from seqgen.sampling import Sampling
@@ -191,8 +191,8 @@ def _tell_scores(job: Job, data: PreparedData, outcome: Outcome, loaded: LoadedM
             "step": outcome.step,
             "unit": unit,
             "tokenizer": job.config.tokenizer.type,
-            "scores": [vars(score) for score in scores],
-            "by_position": [vars(part) for part in ranges],
+            "scores": json_ready([vars(score) for score in scores]),
+            "by_position": json_ready([vars(part) for part in ranges]),
         },
         format=FORMAT,
     )

@@ -100,6 +100,11 @@ class MidiTokenizer:
         _thin(score)
         if not self._miditok.config.use_tempos:
             score.tempos = [symusic.Tempo(0, tempo or self.config.tempo)]
+        for track in score.tracks:  # a note without its velocity has what MidiTok found instead
+            track.notes = [note for note in track.notes if 0 < note.velocity < 128]
+        end = max((note.end for track in score.tracks for note in track.notes), default=0)
+        score.tempos = _before(end, score.tempos)
+        score.time_signatures = _before(end, score.time_signatures)
         write_bytes(path, score.dumps_midi())
 
     def units(self, ids: np.ndarray) -> int:
@@ -237,6 +242,16 @@ class MidiTokenizer:
         ids = self._material(ids)
         ends = np.flatnonzero(completes[ids[:, 0]])
         return ids[: ends[-1] + 1] if len(ends) else ids[:0]
+
+
+def _before(end: int, changes: Iterable) -> list:
+    """Return changes of tempo or metre in order of time, without those after the last note.
+
+    Where tokens come in any order, so do changes; late ones would make the file longer than its
+    music.
+    """
+    kept = [change for change in changes if change.time == 0 or change.time < end]
+    return sorted(kept, key=lambda change: change.time)
 
 
 def _shifted(score: symusic.Score, shift: Shift) -> symusic.Score:

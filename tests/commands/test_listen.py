@@ -4,17 +4,13 @@ import sys
 import wave
 
 import pytest
-from making import TICKS, write_song
+from making import TICKS, write_model, write_song
 from soundfonts import SineSynthesizer, write_soundfont
 
-from seqgen.checkpoint import save_model
 from seqgen.commands import generating, listening, main
 from seqgen.commands.listening import Player
-from seqgen.config import LimitsConfig, ModelConfig, TokenizerConfig
 from seqgen.midi import MidiFile, Note
-from seqgen.model.sequence_model import SequenceModel
 from seqgen.rendering.sound import soundfonts
-from seqgen.tokenizers import build_tokenizer
 
 pytest.importorskip("pyloudnorm")
 pytest.importorskip("soundfile")
@@ -41,13 +37,6 @@ def command(tmp_path, monkeypatch, capsys):
     return run
 
 
-def write_model(folder, **choices):
-    """Write a model that has learned nothing: the grammar makes music of what it draws."""
-    tokenizer = build_tokenizer(TokenizerConfig(**choices), LimitsConfig())
-    config = ModelConfig(d_model=16, n_layers=1, n_heads=2)
-    save_model(folder / "model", SequenceModel(config, tokenizer.vocabulary), tokenizer, step=0)
-
-
 def seconds_of(path):
     with wave.open(str(path)) as file:
         return file.getnframes() / file.getframerate()
@@ -69,6 +58,20 @@ def test_nothing_is_overwritten_unless_it_is_named_or_forced(command, tmp_path):
     assert (tmp_path / "song.wav").read_text() == "holiday"
     assert command("listen", "song.mid", "--force", *SINE)[0] == 0
     assert seconds_of(tmp_path / "song.wav") > 4
+
+
+def test_a_name_that_is_taken_meanwhile_is_not_overwritten(command, tmp_path, monkeypatch):
+    play = Player.play
+
+    def play_slowly(*arguments, **options):
+        (tmp_path / "song.wav").write_text("holiday")
+        return play(*arguments, **options)
+
+    monkeypatch.setattr(Player, "play", play_slowly)
+    code, said = command("listen", "song.mid", *SINE)
+    assert code == 1
+    assert "song.wav exists" in said
+    assert (tmp_path / "song.wav").read_text() == "holiday"
 
 
 def test_ogg_by_its_name_and_by_its_option(command, tmp_path):

@@ -9,27 +9,17 @@ import pytest
 from making import write_song
 
 from seqgen.checkpoint import FORMAT
-from seqgen.commands import main
+from seqgen.commands import showing
 from seqgen.commands.showing import prompt_seconds
 from seqgen.files import write_record
+from seqgen.rendering.figures import save_figure
 
 
-@pytest.fixture
-def command(tmp_path, monkeypatch, capsys):
-    """Run the command line in an empty folder; return its exit code and what it said."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["seqgen", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        return ended.value.code, said.out + said.err
-
+@pytest.fixture(autouse=True)
+def _songs(tmp_path):
     write_song(tmp_path / "song.mid")
     write_song(tmp_path / "other.mid", seed=1)
     (tmp_path / "broken.mid").write_bytes(b"MThd broken")
-    return run
 
 
 def write_run(folder, *, finished=True):
@@ -60,6 +50,20 @@ def test_nothing_is_overwritten_unless_it_is_named_or_forced(command, tmp_path):
     (tmp_path / "song.png").write_text("holiday")
     assert command("show", "song.mid", "--force")[0] == 0
     assert matplotlib.image.imread(tmp_path / "song.png").ndim == 3
+
+
+def test_a_name_that_is_taken_meanwhile_is_not_overwritten(command, tmp_path, monkeypatch):
+    def save_slowly(figure, path):
+        (tmp_path / "song.png").write_text("holiday")
+        save_figure(figure, path)
+
+    monkeypatch.setattr(showing, "save_figure", save_slowly)
+    before = {"song.png", *(path.name for path in tmp_path.iterdir())}
+    code, said = command("show", "song.mid")
+    assert code == 1
+    assert "song.png exists" in said
+    assert (tmp_path / "song.png").read_text() == "holiday"
+    assert {path.name for path in tmp_path.iterdir()} == before
 
 
 def test_a_folder_a_name_and_svg(command, tmp_path):

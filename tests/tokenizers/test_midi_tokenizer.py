@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import mido
 import numpy as np
 import pytest
 import torch
@@ -9,7 +10,15 @@ from making import TICKS, write_song, write_songs
 
 from seqgen.config import LimitsConfig, TokenizerConfig
 from seqgen.errors import FileRejected, UserError
-from seqgen.midi import Instrument, MidiFile, Note, TempoChange, open_midi
+from seqgen.midi import (
+    ANY_SIZE,
+    Instrument,
+    MidiFile,
+    Note,
+    TempoChange,
+    open_midi,
+    summarize,
+)
 from seqgen.sampling import Sampler, Sampling
 from seqgen.tokenizers import Shift, build_tokenizer, load_tokenizer
 
@@ -20,6 +29,7 @@ RICH = {
     "use_tempos": True,
     "use_time_signatures": True,
 }
+METRE = {"use_tempos": True, "use_time_signatures": True}
 
 
 def tokenizer(type="remi", **options):
@@ -176,6 +186,21 @@ def test_written_files_have_a_fine_grid_and_the_asked_tempo(tmp_path, song):
     assert round(t.tempo(song)) == 100
 
 
+@pytest.mark.parametrize("options", [METRE, RICH], ids=["metre", "rich"])
+@pytest.mark.parametrize("type", TYPES)
+def test_ids_in_any_order_make_a_file_as_long_as_its_notes(tmp_path, type, options):
+    t, path = tokenizer(type, **options), tmp_path / "a.mid"
+    rng, n_read = np.random.default_rng(0), 0
+    for _ in range(30):
+        t.decode(rng.integers(3, t.vocabulary.sizes[0], (150, 1)), path)
+        written = mido.MidiFile(path)
+        if any(message.type == "note_on" for track in written.tracks for message in track):
+            n_read += 1
+            seconds = summarize(open_midi(path, ANY_SIZE)).seconds
+            assert written.length == pytest.approx(seconds, abs=0.01)
+    assert n_read > 0
+
+
 @pytest.mark.parametrize("options", [{}, RICH], ids=["compact", "rich"])
 @pytest.mark.parametrize("type", TYPES)
 def test_the_clock_agrees_with_the_file(song, type, options):
@@ -262,7 +287,7 @@ def test_no_merge_holds_a_special_id(song, type):
 
 
 def test_a_folder_without_tokenizer_is_refused(tmp_path):
-    with pytest.raises(UserError, match="cannot read .*tokenizer.json.*: copy the folder again"):
+    with pytest.raises(UserError, match=r"cannot read .*tokenizer\.json.*: copy the folder again"):
         load_tokenizer(tmp_path)
     (tmp_path / "tokenizer.json").write_text('{"type": "remi", "config": {"type": "remix"}}')
     with pytest.raises(UserError, match="no usable tokenizer"):
