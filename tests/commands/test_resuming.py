@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from seqgen.checkpoint import RunFolder
-from seqgen.commands.runs import begin
+from seqgen.checkpoint import FORMAT, RunFolder
+from seqgen.commands.runs import begin, fixed_settings
 from seqgen.commands.settings import read_resumed
 from seqgen.config import Config, load_config, save_config
 from seqgen.errors import UserError
+from seqgen.files import write_record
 
 
 @pytest.fixture
@@ -18,13 +19,15 @@ def resume(tmp_path):
     run = RunFolder(tmp_path / "run")
     run.checkpoints.mkdir(parents=True)
     run.last.touch()
-    save_config(load_config(None, ["train.max_steps=300"]), run.config)
+    config = load_config(None, ["train.max_steps=300"])
+    save_config(config, run.config)
+    write_record(run.record, {"settings": fixed_settings(config)}, format=FORMAT)
 
     def go_on(*arguments) -> Config:
         settings = read_resumed([f"run.dir={run.path}", *arguments])
-        config = begin(settings, resume=True).config
-        save_config(config, run.config)
-        return config
+        with begin(settings, resume=True) as job:
+            save_config(job.config, run.config)
+        return job.config
 
     return go_on
 
