@@ -88,12 +88,13 @@ def measure(model: BenchmarkModel, clock: Clock, *, batch: int, position: int) -
         return write
 
     ways = {LIBRARY: library, **{name: partial(decoder, name) for name in decoders(model)}}
+    state = model.recurrent.initial_state(1).nbytes * batch
     holds = {STATIC: model.cache_bytes(position, batch)}
     variants = [
         Variant(
             name,
             partial(_call, make, position),
-            holds=holds.get(name, 0),
+            holds=holds.get(name, state),
             dtype=DECODERS.get(name, ("", "float32"))[1],
         )
         for name, make in (ways | {STATIC: static_cache}).items()

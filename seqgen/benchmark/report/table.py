@@ -23,7 +23,7 @@ TITLES = {
     "endless": f"endless: steps of one stream whose sums decay after {DECAY} positions",
 }
 DEVICE_GB = 24  # of a device, of which one asks how many streams fit
-CROSSOVER = ("batch", "ours", "softmax", "equal at", "times as fast", "at the end")
+CROSSOVER = ("batch", "ours", "softmax", "equal at", "first ratio", "last ratio")
 
 
 def seconds(value: float) -> str:
@@ -107,7 +107,7 @@ def tables(records: Sequence[Record]) -> Iterator[Text]:
             yield Text(plain(*rows_of(chosen)))
             if rows := [Row(found.cells) for found in crossovers(chosen)]:
                 yield Text(
-                    "\ncrossover: from which position on ours is faster\n"
+                    "\ncrossover: from where on ours is faster, and how many times as fast at both ends\n"
                     + plain(list(CROSSOVER), rows)
                 )
 
