@@ -20,6 +20,7 @@ from seqgen.decoding.choose import build_decoder
 from seqgen.decoding.decoder import Decoder
 from seqgen.errors import UserError
 from seqgen.evaluation.subject import check_beside, open_subject
+from seqgen.model.recurrent_model import RecurrentModel
 from seqgen.model.sequence_model import SequenceModel
 from seqgen.model.stack import build_parallel, build_recurrent, run_parallel, stack_arguments
 from seqgen.model.state import State
@@ -102,9 +103,9 @@ class BenchmarkModel:
         return [name for name in names if not (quick and name in NOT_QUICK)]
 
     @property
-    def recurrent(self):
-        """Our recurrent form."""
-        return self.decoder("recurrent").recurrent
+    def recurrent(self) -> Decoder:
+        """Our recurrent form, as the reference decoder runs it."""
+        return self.decoder("recurrent")
 
     @cached_property
     def bf16_prefill(self) -> Decoder:
@@ -122,13 +123,13 @@ class BenchmarkModel:
         return self._on_our_weights(build_parallel, LIBRARY_SOFTMAX)
 
     @cached_property
-    def softmax_twin(self):
+    def softmax_twin(self) -> RecurrentModel:
         """Our own softmax model on the same weights, in its recurrent form."""
         config = self.config.model_copy(update={"attention": SOFTMAX})
         with torch.device("meta"):
             twin = SequenceModel(config, self.model.vocabulary)
         twin.load_state_dict(self.model.state_dict(), strict=True, assign=True)
-        return twin.to(self.device).recurrent()  # what is no weight moves too
+        return RecurrentModel(twin.to(self.device))  # what is no weight moves too
 
     @cached_property
     def has_library_kernel(self) -> bool:

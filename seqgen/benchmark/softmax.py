@@ -66,7 +66,7 @@ class StaticCachePool(TorchPool):
         """
         super().__init__(decoder, n_rows)
         self.S = self.Z = None  # the cache stands in their place
-        c = decoder.recurrent.config
+        c = decoder.model.config
         shape = (c.n_layers, n_rows, c.n_heads, capacity, c.d_model // c.n_heads)
         self.keys, self.values = (
             torch.full(shape, USUAL, dtype=dtype, device=decoder.device) for _ in range(2)

@@ -63,9 +63,11 @@ def test_a_stream_that_would_take_too_long_ends_early_and_says_so(slow, monkeypa
 
 
 def test_the_sums_decay_and_eos_is_never_drawn(monkeypatch):
-    model, engines, begin = tiny_model(), [], endless.Engine
+    model, asked, build = tiny_model(), [], endless.build_decoder
     monkeypatch.setattr(
-        endless, "Engine", lambda *args, **kw: engines.append(begin(*args, **kw)) or engines[0]
+        endless,
+        "build_decoder",
+        lambda *args, **kw: asked.append(kw["window"]) or build(*args, **kw),
     )
     with torch.no_grad():  # left to itself it would draw nothing else
         model.model.heads.load_state_dict(
@@ -75,7 +77,7 @@ def test_the_sums_decay_and_eos_is_never_drawn(monkeypatch):
             }
         )
     assert all(record.repeats for record in measure(300, model))
-    assert engines[0].decoder.recurrent.window == endless.DECAY
+    assert set(asked) == {endless.DECAY}
 
 
 def test_without_compiled_operators_the_stream_is_of_plain_torch(monkeypatch):

@@ -14,11 +14,13 @@ embedding tables, activations, logits, the draw, and the key and value written: 
 those. A share above 100% says that the weights stayed in a cache better than in this measurement.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from seqgen.benchmark.model import DECODERS, BenchmarkModel
 from seqgen.benchmark.records import Record
@@ -50,23 +52,16 @@ def measure_briefly(model: BenchmarkModel) -> list[Record]:
 
 
 def _read(model: BenchmarkModel, clock: Clock, name: str, size: int, place: dict) -> Record:
-    """Time all ways of reading `size` bytes, and keep the fastest."""
+    """Time the ways of reading `size` bytes, one after the other, and keep the fastest."""
     passes = -(-CALL_BYTES[model.device.type] // size)
-    ways = {
-        "sum": lambda x: x.expand(passes, -1).sum(),  # the same memory, passed over repeatedly
-        "max": lambda x: x.expand(passes, -1).amax(),
-        "dot": lambda x: [torch.dot(x, x) for _ in range(passes)],
-    }
 
-    def make(way) -> Call:
-        x = torch.ones(size // 4, device=model.device)
-        return Call(lambda _: way(x))
+    def opened(reduce: Callable[[Tensor], Tensor]) -> Call:
+        x = torch.ones(size // 4, device=model.device).expand(passes, -1)  # the same memory
+        return Call(lambda _: reduce(x))
 
-    timed = [
-        record
-        for way in ways.values()  # one at a time: all read the same amount
-        for record in clock.time([Variant(name, lambda way=way: make(way), holds=size)], **place)
-    ]
+    ways = [torch.sum, torch.amax, *([lambda x: torch.dot(x[0], x[0])] if passes == 1 else [])]
+    variants = [Variant(name, partial(opened, way), holds=size) for way in ways]
+    timed = [record for variant in variants for record in clock.time([variant], **place)]
     fastest = min(timed, key=lambda r: min(r.samples, default=np.inf))
     if not fastest.samples:
         return fastest

@@ -25,7 +25,7 @@ PART = 8  # a part reads an eighth of the prompt
 def check(model: BenchmarkModel, clock: Clock, *, batch: int, position: int) -> None:
     """Compare logits and sums of the ways on one prompt."""
     tokens = model.random_tokens(batch, position)
-    logits, state = _parallel(model.decoder("recurrent"), tokens)
+    logits, state = _parallel(model.recurrent, tokens)
     library = _library(model, batch)
     for token in tokens.unbind(1):
         stepped = library.advance(token)
@@ -66,7 +66,7 @@ def measure(model: BenchmarkModel, clock: Clock, *, batch: int, position: int) -
 
     variants = [
         variant(LIBRARY, by_library),
-        variant(PARALLEL, lambda prompt: _parallel(model.decoder("recurrent"), prompt)[0]),
+        variant(PARALLEL, lambda prompt: _parallel(model.recurrent, prompt)[0]),
         variant(SOFTMAX, lambda prompt: _parallel(model.softmax_twin, prompt)[0]),
     ]
     if model.has_bfloat16:

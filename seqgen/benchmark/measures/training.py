@@ -191,8 +191,10 @@ def measure(model: BenchmarkModel, clock: Clock, *, batch: int, position: int) -
     for name, way in chosen.items():
         note = NOT_BUILT if way.attention == LIBRARY and not model.has_library_kernel else ""
         make = None if note else partial(open_step, name)
+        # A compiled way has a model, gradients and moments of its own.
+        holds = 4 * plain.nbytes if way.compiled else 0
         needs = 0 if note else plain.estimate(tokens, way)
-        variants.append(Variant(name, make, needs=needs, note=note, dtype=way.dtype))
+        variants.append(Variant(name, make, holds, needs, note, way.dtype))
     records = clock.time(
         variants, measure="training", batch=batch, position=position, tokens=batch * position
     )

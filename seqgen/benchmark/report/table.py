@@ -23,6 +23,7 @@ TITLES = {
     "endless": f"endless: steps of one stream whose sums decay after {DECAY} positions",
 }
 DEVICE_GB = 24  # of a device, of which one asks how many streams fit
+CROSSOVER_TITLE = "crossover: from where on ours is faster, and how many times as fast it is"
 CROSSOVER = ("batch", "ours", "softmax", "equal at", "first ratio", "last ratio")
 
 
@@ -106,10 +107,7 @@ def tables(records: Sequence[Record]) -> Iterator[Text]:
             yield Text(f"\n{TITLES[measure]}\n{setting_line(chosen[0])}", style="bold")
             yield Text(plain(*rows_of(chosen)))
             if rows := [Row(found.cells) for found in crossovers(chosen)]:
-                yield Text(
-                    "\ncrossover: from where on ours is faster, and how many times as fast at both ends\n"
-                    + plain(list(CROSSOVER), rows)
-                )
+                yield Text(f"\n{CROSSOVER_TITLE}\n{plain(list(CROSSOVER), rows)}")
 
 
 def plain(headings: list[str], rows: Sequence[Row], *, n_left: int = 3) -> str:
