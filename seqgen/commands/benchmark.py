@@ -30,7 +30,11 @@ def refuse_mixture(context: click.Context) -> None:
 @click.option(
     "--quick", is_flag=True, help="Few places and repeats; at most about a minute for each measure."
 )
-@click.option("--full", is_flag=True, help="Up to position 65,536 and batch 1,024; takes hours.")
+@click.option(
+    "--full",
+    is_flag=True,
+    help="Up to position 65,536 and batch 1,024, without a limit of time; takes hours.",
+)
 @click.option("--batch", multiple=True, type=click.IntRange(min=1), help="Batch size; repeatable.")
 @click.option(
     "--position",
@@ -77,9 +81,10 @@ def benchmark(
 ) -> None:
     """Measure a trained run, or the model of a CONFIG with random weights.
 
-    The default is a model of 12 layers and width 512. No variant needs more than a quarter of the
-    free memory, or a call of more than 10 seconds (2.5 with --quick; a whole piece: 60, 10 with
-    --quick, 300 with --full); what would is a row that gives the reason.
+    The default is a model of 12 layers and width 512. A variant that would need more than a quarter
+    of the free memory, or a call of more than 10 seconds, is listed with the reason instead (2.5
+    seconds with --quick; a whole piece: 60, 10 with --quick, 300 with --full). A measure takes at
+    most about 10 minutes.
 
     \b
     python cli.py benchmark --quick
