@@ -1,18 +1,17 @@
 """Bits per token on held-out pieces, by decoder."""
 
-import json
-
 import pytest
 import torch
 from tiny_models import patient_clock, tiny_model
 
 from seqgen.benchmark.measures import likelihood
 from seqgen.benchmark.model import load_benchmark_model
-from seqgen.checkpoint import save_model
+from seqgen.checkpoint import FORMAT, save_model
 from seqgen.config import DataConfig, LimitsConfig, ModelConfig, TokenizerConfig
 from seqgen.data.prepare import prepare
 from seqgen.decoding.held_out import held_out
 from seqgen.errors import UserError
+from seqgen.files import write_record
 from seqgen.model.sequence_model import SequenceModel
 
 
@@ -37,7 +36,7 @@ def make_run(data, tmp_path_factory):
         model = SequenceModel(ModelConfig(**sizes | choices), data.tokenizer.vocabulary)
         save_model(folder / name / "model", model, data.tokenizer, step=1)
         record = {"data": str(data.folder), "data_content": content}
-        (folder / name / "run.json").write_text(json.dumps(record))
+        write_record(folder / name / "run.json", record, format=FORMAT)
         return folder / name
 
     return make
