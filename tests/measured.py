@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from seqgen.benchmark.records import Record
-from seqgen.benchmark.setting import Setting
+from seqgen.benchmark.records import Record, Setting
 
 SETTING = Setting(
     device="cpu",
@@ -33,7 +32,6 @@ def sampled(variant, position, seconds, *, library=None, n=20, spread=0.02, seed
     median = float(np.median(samples))
     defaults = {
         "p95_seconds": float(np.percentile(samples, 95)),
-        "p99_seconds": float(np.percentile(samples, 99)),
         "tokens_per_second": values.get("batch", 1) / median,
         "ratio_to_library": None if library is None else library / median,
         "repeats": n,
@@ -49,7 +47,7 @@ def run(*, torch=0.010, cached=0.020, library=0.020, seed=0, positions=(64, 256)
     for position in positions:
         base = sampled("library", position, library, seed=seed, **values)
         found.append(replace(base, ratio_to_library=1.0))
-        for name, seconds in (("torch", torch), ("full-preallocated", cached)):
+        for name, seconds in (("torch", torch), ("softmax-preallocated", cached)):
             library_seconds = base.median_seconds
             made = sampled(name, position, seconds, library=library_seconds, seed=seed, **values)
             found.append(made)

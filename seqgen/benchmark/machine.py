@@ -1,4 +1,4 @@
-"""The machine that measures: its processor, its memory, the versions of what runs on it."""
+"""The machine that measures: its processor, its free memory, the versions of what runs on it."""
 
 import importlib.metadata
 import os
@@ -10,9 +10,11 @@ import torch
 
 PACKAGES = ("seqgen", "torch", "pytorch-fast-transformers", "transformers", "triton", "numpy")
 CPU_INFO, MEMORY_INFO = Path("/proc/cpuinfo"), Path("/proc/meminfo")
+CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
+CONTAINER_USE = Path("/sys/fs/cgroup/memory.current")
 FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile")
 THREADS = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "OMP_PROC_BIND", "GOMP_CPU_AFFINITY")
-UNKNOWN_BYTES = 4 * 2**30  # taken to be free where the system does not say
+UNKNOWN_BYTES = 4 * 2**30  # assumed to be free where the system does not say
 
 
 def device_name(device: torch.device) -> str:
@@ -20,20 +22,28 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
-def available_bytes(device: torch.device) -> int:
-    """Say how much memory is to be had on a device."""
+def free_bytes(device: torch.device) -> int:
+    """Return how much memory is free on a device, within the limit of a container if there is one.
+
+    What a container's files occupy in the page cache counts as used there, although it could be
+    freed: the result may be too small, never too large.
+    """
     if device.type == "cuda":
-        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return torch.cuda.mem_get_info(device)[0] + kept
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + cached
+    free = UNKNOWN_BYTES
     for line in _lines(MEMORY_INFO):
         if line.startswith("MemAvailable:"):
-            return 1024 * int(line.split()[1])
-    return UNKNOWN_BYTES
+            free = 1024 * int(line.split()[1])
+    limit, used = _lines(CONTAINER_LIMIT), _lines(CONTAINER_USE)
+    if limit and used and limit[0].isdigit():
+        free = min(free, max(0, int(limit[0]) - int(used[0])))
+    return free
 
 
 @cache
 def hardware() -> dict[str, object]:
-    """Describe processor, cores that may be used, instructions that matter here, and memory."""
+    """Describe the processor, the cores that may be used, relevant instructions, and memory."""
     facts: dict[str, str] = {}
     for line in _lines(CPU_INFO):
         name, _, value = line.partition(":")
@@ -50,13 +60,13 @@ def hardware() -> dict[str, object]:
 
 
 def environment() -> dict[str, str]:
-    """Name what is set in the environment that changes how threads work."""
+    """Return the environment variables that change how threads work."""
     return {name: os.environ[name] for name in THREADS if name in os.environ}
 
 
 @cache
 def versions() -> dict[str, str]:
-    """Name the version of Python and of each package that takes part."""
+    """Return the version of Python and of each package that takes part."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:

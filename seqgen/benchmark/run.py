@@ -1,14 +1,10 @@
-"""The benchmark as a whole: which model, which places, in which order."""
+"""The benchmark as a whole: where to measure, for how long, and in which order."""
 
-import gc
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
 from types import ModuleType
 
-import torch
-
-from seqgen.benchmark.floor import STEPS, with_shares
 from seqgen.benchmark.measures import (
     attention,
     decode,
@@ -17,37 +13,26 @@ from seqgen.benchmark.measures import (
     job,
     likelihood,
     memory,
-    papers,
     prefill,
-    step,
     training,
 )
-from seqgen.benchmark.plans import Plan
-from seqgen.benchmark.records import Record
-from seqgen.benchmark.setting import NOWHERE, Setting
-from seqgen.benchmark.subject import Subject
-from seqgen.benchmark.timing import Clock
-from seqgen.checkpoint import load_model
-from seqgen.config import ModelConfig, load_config
-from seqgen.errors import UserError
-from seqgen.evaluation.subject import check_beside, open_subject
-from seqgen.model.sequence_model import SequenceModel
-from seqgen.vocabulary import Field, Vocabulary
+from seqgen.benchmark.model import BenchmarkModel
+from seqgen.benchmark.records import UNKNOWN, Record, Setting
+from seqgen.benchmark.timing import Clock, Effort
 
 MEASURES: dict[str, ModuleType] = {
     "floor": floor,
     "decode": decode,
-    "step": step,
     "prefill": prefill,
     "attention": attention,
     "training": training,
     "memory": memory,
     "job": job,
-    "papers": papers,
     "likelihood": likelihood,
     "endless": endless,
 }
-NEED_POSITIONS = ("decode", "step", "prefill", "training")  # where tokens are embedded
+BATCHED = ("decode", "prefill", "attention", "training", "job")  # the others are about one row
+NO_POSITIONS = ("floor", "attention", "endless")  # where none are embedded, or it says so itself
 MOST_CHECKED = 64  # rows; more of them are computed in the same way
 CHECKED_LENGTH = 48  # where outputs are compared: long enough to matter, and quick
 
@@ -55,58 +40,82 @@ Tell = Callable[[str, int, int], None]
 Keep = Callable[[Sequence[Record]], None]
 
 
-def load_subject(target: Path, *, device: str = "cpu", beside: Path | None = None) -> Subject:
-    """Take the model of a run folder with its weights, or that of a configuration with random ones.
+@dataclass(frozen=True)
+class Plan:
+    """Positions and rows at a time, both by measure, and the effort for each variant.
 
-    Args:
-        target: the run folder, or the configuration.
-        device: where to compute.
-        beside: another run, of softmax attention say, whose likelihood is set beside this one's.
-
-    Raises:
-        UserError: nothing there, or not readable, or the two runs cannot be compared.
+    Measures whose rows are not named take 1 at a time.
     """
-    if beside is not None:
-        if target.is_file():
-            raise UserError(
-                f"--beside sets the likelihood of two trained runs side by side, and {target} is "
-                f"a configuration: name a RUN, as in `benchmark runs/mine --beside {beside}`"
-            )
-        check_beside(open_subject(target), open_subject(beside))
-    if target.is_dir():
-        model = load_model(target, device=device).model
-        _refuse_baseline(model.config, target)
-        return Subject(model, weights=f"weights of {target.name}", run=target, beside=beside)
-    vocabulary = Vocabulary((Field("token", 512),), bos_id=1, eos_id=2, pad_id=0)
-    config = load_config(target).model
-    _refuse_baseline(config, target)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = SequenceModel(config, vocabulary)
-    return Subject(model.to(device), weights="random weights")
+
+    positions: dict[str, tuple[int, ...]]
+    batches: dict[str, tuple[int, ...]]
+    effort: Effort
 
 
-def _refuse_baseline(config: ModelConfig, target: Path) -> None:
-    if config.attention != "causal-linear":
-        raise UserError(
-            f"{target} has model.attention={config.attention}: give a causal-linear model, which "
-            f"is measured against softmax attention of the same sizes"
-        )
+# By measure: positions of the default plan, of the quick one and of the full one.
+POSITIONS = {
+    "floor": ((1,), (1,), (1,)),
+    "decode": ((64, 256, 1024, 4096), (128, 512, 2048), (64, 256, 1024, 4096, 16384, 65536)),
+    "prefill": ((64, 256, 1024), (16, 64), (16, 64, 256, 1024, 4096, 16384)),
+    "attention": ((256, 1024, 2048, 4096), (512, 2048), (256, 1024, 4096, 16384)),
+    "training": ((256, 1024), (64, 128), (256, 1024, 4096, 16384)),
+    "memory": ((256, 1024, 4096, 16384), (128, 1024, 4096), (256, 1024, 4096, 16384, 65536)),
+    "job": ((1024,), (64, 128), (1024, 4096)),
+    "likelihood": ((256,), (128,), (256, 1024)),
+    "endless": ((100_000,), (1500,), (100_000,)),
+}
+_DEFAULT, _QUICK, _FULL = (
+    dict(zip(POSITIONS, column, strict=True)) for column in zip(*POSITIONS.values(), strict=True)
+)
+DEFAULT = Plan(
+    _DEFAULT,
+    dict.fromkeys(BATCHED, (1, 8)) | {"decode": (1, 8, 64)},
+    Effort(seconds=3.0, max_repeats=200, longest_call=10.0, measure_seconds=600.0),
+)
+QUICK = Plan(
+    _QUICK,
+    {},
+    Effort(0.35, 20, longest_call=2.5, longest_piece=10.0, measure_seconds=20.0, quick=True),
+)
+FULL = Plan(
+    _FULL,
+    dict.fromkeys(BATCHED, (1, 8)) | {"decode": (1, 8, 64, 256, 1024), "job": (1, 16)},
+    Effort(seconds=1.0, max_repeats=100, longest_call=10.0, longest_piece=300.0),
+)
+
+
+def make_plan(
+    *,
+    quick: bool = False,
+    full: bool = False,
+    batches: Sequence[int] = (),
+    positions: Sequence[int] = (),
+) -> Plan:
+    """Return a plan, with other batch sizes or positions if some are given."""
+    plan = QUICK if quick else FULL if full else DEFAULT
+    if batches:
+        rows = tuple(sorted(set(batches)))
+        plan = replace(plan, batches=dict.fromkeys(BATCHED, rows))
+    if positions:
+        places = tuple(sorted(set(positions)))
+        chosen = dict.fromkeys(plan.positions, places) | {"floor": plan.positions["floor"]}
+        plan = replace(plan, positions=chosen)
+    return plan
 
 
 def run_benchmark(
-    subject: Subject,
+    model: BenchmarkModel,
     plan: Plan,
     *,
     only: Sequence[str] = (),
     tell: Tell = lambda measure, done, total: None,
-    setting: Setting = NOWHERE,
+    setting: Setting = UNKNOWN,
     keep: Keep = lambda records: None,
 ) -> list[Record]:
     """Check and measure, one measure after the other.
 
     Args:
-        subject: the model.
+        model: what is measured.
         plan: where and for how long.
         only: names of measures; none: all.
         tell: is called with a measure's name and how many of its places are done, of how many.
@@ -116,71 +125,46 @@ def run_benchmark(
     Raises:
         OutputsDiffer: two variants that should compute the same do not.
     """
-    clock = Clock(plan.effort, device=subject.device, setting=setting)
+    clock = Clock(plan.effort, device=model.device, setting=setting)
     records: list[Record] = []
-    reading = cache(lambda: _of_floor(records) or floor.measure_reading(subject))
+
+    @cache
+    def machine() -> list[Record]:
+        """The machine's floor, which is measured in any case, if only briefly."""
+        return [r for r in records if r.measure == "floor"] or floor.measure_briefly(model)
+
     for name in [name for name in MEASURES if not only or name in only]:
         batches = plan.batches.get(name, (1,))
-        cells = [(batch, position) for batch in batches for position in plan.positions[name]]
-        tell(name, 0, len(cells))
+        places = [(batch, position) for batch in batches for position in plan.positions[name]]
+        tell(name, 0, len(places))
         for batch in sorted({min(b, MOST_CHECKED) for b in batches}):
-            _check(subject, clock, name, batch=batch, positions=plan.positions[name])
-        for done, (batch, position) in enumerate(cells, start=1):
-            found = _measure(subject, clock, name, batch=batch, position=position)
-            found = _with_shares(found, subject, reading)
+            _check(model, clock, name, batch=batch, positions=plan.positions[name])
+        for done, (batch, position) in enumerate(places, start=1):
+            found = _measure(model, clock, name, batch=batch, position=position)
+            if any(record.measure == "decode" and record.repeats for record in found):
+                found = floor.with_shares(found, model, floor=machine())
             records += found
             keep(found)
-            _free(subject)
-            tell(name, done, len(cells))
-        if found := _afterwards(subject, clock, name):
-            records += found
-            keep(found)
+            tell(name, done, len(places))
     return records
 
 
-def _free(subject: Subject) -> None:
-    """Give back the memory of a place: gigabytes may hang on objects that refer to each other."""
-    gc.collect()
-    if subject.device.type == "cuda":
-        torch.cuda.empty_cache()
-
-
 def _check(
-    subject: Subject, clock: Clock, name: str, *, batch: int, positions: Sequence[int]
+    model: BenchmarkModel, clock: Clock, name: str, *, batch: int, positions: Sequence[int]
 ) -> None:
     check = getattr(MEASURES[name], "check", None)
     if check is not None:
         length = min(CHECKED_LENGTH, *positions)
-        if subject.limit is not None:
-            length = min(length, subject.limit - 1)
-        check(subject, clock, batch=batch, position=length)
-
-
-def _afterwards(subject: Subject, clock: Clock, name: str) -> list[Record]:
-    """What a measure does once, at no place of the plan."""
-    afterwards = getattr(MEASURES[name], "afterwards", None)
-    return afterwards(subject, clock) if afterwards else []
-
-
-def _with_shares(
-    records: list[Record], subject: Subject, reading: Callable[[], list[Record]]
-) -> list[Record]:
-    """Set steps beside the machine's floor, which is measured in any case, if only briefly."""
-    if not any(record.measure in STEPS and record.repeats for record in records):
-        return records
-    return with_shares(records, subject, floor=reading())
-
-
-def _of_floor(records: Sequence[Record]) -> list[Record]:
-    return [record for record in records if record.measure == "floor"]
+        if model.limit is not None:
+            length = min(length, model.limit - 1)
+        check(model, clock, batch=batch, position=length)
 
 
 def _measure(
-    subject: Subject, clock: Clock, name: str, *, batch: int, position: int
+    model: BenchmarkModel, clock: Clock, name: str, *, batch: int, position: int
 ) -> list[Record]:
-    module = MEASURES[name]
-    if name in NEED_POSITIONS and subject.limit is not None and position >= subject.limit:
+    if name not in NO_POSITIONS and model.limit is not None and position >= model.limit:
+        note = f"left out: the model has {model.limit} learned positions"
         place = {"measure": name, "batch": batch, "position": position}
-        note = f"skipped: the model has {subject.limit} learned positions"
-        return [clock.untimed(variant, **place, note=note) for variant in module.VARIANTS]
-    return module.measure(subject, clock, batch=batch, position=position)
+        return [clock.untimed("all variants", **place, note=note)]
+    return MEASURES[name].measure(model, clock, batch=batch, position=position)

@@ -1,24 +1,52 @@
-"""Timing variants of one thing in one run, round by round, so that a busy moment hits them all."""
+"""Timing variants of one thing in one run, round by round, so that a busy moment hits them all.
 
+What a variant may take is decided here and nowhere else:
+
+- Memory: a variant may need a quarter of what is free before a place begins, and all variants of
+  the place together half of it. What they need is estimated before they are opened.
+- Time: a variant gets `Effort.seconds` of repeats in a place. A call that takes longer than that is
+  made twice after the first one; one that takes longer than `longest_call` is not repeated, and if
+  a part of its work shows this beforehand, it is not made at all.
+
+What is left out is a record without a value whose note gives the reason.
+"""
+
+import gc
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from seqgen.benchmark.records import Record
-from seqgen.benchmark.setting import NOWHERE, Setting
+from seqgen.benchmark.machine import free_bytes
+from seqgen.benchmark.records import UNKNOWN, Record, Setting
 
 LIBRARY = "library"  # the variant that the others are compared with
 # Seconds. A shorter call is timed after an untimed one of the same variant, as steps follow each
-# other in generation: else it would find what the other variants left in the caches.
+# other in generation: otherwise it would find what the other variants left in the caches.
 SHORT = 0.05
+OUT_OF_MEMORY = "left out: ran out of memory"
 
-Samples = dict[str, list[float]]  # seconds of each call, by variant
+
+@dataclass(frozen=True)
+class Call:
+    """A variant made ready to be timed.
+
+    Attributes:
+        run: the timed call, given what `prepare` returned.
+        prepare: makes the input of one call, outside the timed part.
+        part: a smaller part of the same work, called before `run` to foresee how long that takes;
+            None: a call is known to be short.
+        parts: how many times as much work the whole call is.
+    """
+
+    run: Callable[[Any], object]
+    prepare: Callable[[], Any] = lambda: None
+    part: Callable[[], object] | None = None
+    parts: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -27,19 +55,19 @@ class Variant:
 
     Attributes:
         name: as it stands in the records.
-        run: the timed call, given what `prepare` returned; None: it cannot run here.
-        prepare: makes the input of one call, outside the timed part.
-        note: where `run` is None, the reason.
+        open: makes it ready; None: it cannot run here.
+        holds: bytes that it keeps while its place is measured, estimated.
+        needs: bytes that it allocates during a call besides, estimated.
+        note: where `open` is None, the reason.
         dtype: of what is computed with.
-        grows: whether a call takes longer at a later position.
     """
 
     name: str
-    run: Callable[[Any], object] | None
-    prepare: Callable[[], Any] = lambda: None
+    open: Callable[[], Call] | None
+    holds: int = 0
+    needs: int = 0
     note: str = ""
     dtype: str = "float32"
-    grows: bool = True
 
 
 @dataclass(frozen=True)
@@ -49,58 +77,66 @@ class Effort:
     Attributes:
         seconds: for the repeats of one variant in one place.
         max_repeats: the most repeats, however short a call is.
-        longest_call: a call foreseen to take more seconds than this is not made, and a first call
-            that did is not repeated.
-        measure_seconds: no further place of a measure is begun after so many.
+        longest_call: the longest call that is made, in seconds.
+        longest_piece: the same for a whole piece, which is thousands of steps.
+        measure_seconds: no further place of a measure is begun after so many seconds.
+        quick: whether variants that take long to prepare are left out.
     """
 
     seconds: float
     max_repeats: int
     longest_call: float
+    longest_piece: float = 60.0
     measure_seconds: float = math.inf
+    quick: bool = False
 
 
-def attempt(name: str, make: Callable[[], Variant], *, dtype: str = "float32") -> Variant:
-    """Make a variant, or, where memory does not suffice for it, one that says so."""
-    try:
-        return make()
-    except Exception as error:
-        return Variant(name, None, note=out_of_memory(error), dtype=dtype)
+class MemoryBudget:
+    """The memory that the variants of one place may take."""
+
+    def __init__(self, free: int):
+        self._free, self._held = free, 0
+
+    def refuse(self, variant: Variant) -> str:
+        """Reserve what a variant holds and return nothing, or say why it is left out."""
+        needed = variant.holds + variant.needs
+        if needed > self._free / 4:
+            return (
+                f"left out: would need {_gigabytes(needed)}, "
+                f"a quarter of the free memory is {_gigabytes(self._free / 4)}"
+            )
+        if self._held + needed > self._free / 2:
+            return (
+                f"left out: would need {_gigabytes(needed)} beside {_gigabytes(self._held)} of "
+                f"other variants, half of the free memory is {_gigabytes(self._free / 2)}"
+            )
+        self._held += variant.holds
+        return ""
 
 
-@contextmanager
-def _or_note(name: str, notes: dict[str, str]) -> Iterator[None]:
-    """Note it where memory runs out."""
-    try:
-        yield
-    except Exception as error:
-        notes[name] = out_of_memory(error)
+@dataclass
+class _Timed:
+    """A variant in work: its call, the repeats to make, and the seconds of those that were made."""
 
-
-def out_of_memory(error: Exception) -> str:
-    """Say that memory ran out; any other error goes on."""
-    words = str(error)
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in words:
-        return "skipped: ran out of memory"
-    raise error
+    call: Call
+    repeats: int
+    is_short: bool
+    samples: list[float]
 
 
 class Clock:
-    """Times variants and makes records; foresees from what calls took what longer ones will."""
+    """Times variants and makes records.
 
-    def __init__(self, effort: Effort, *, device: torch.device, setting: Setting = NOWHERE):
-        self._effort = effort
-        self._device = device
-        self._setting = setting
-        self._last: dict[tuple[str, str, int], tuple[int, float]] = {}
+    Attributes:
+        effort: how long to measure.
+    """
+
+    def __init__(self, effort: Effort, *, device: torch.device, setting: Setting = UNKNOWN):
+        self.effort = effort
+        self._device, self._setting = device, setting
         self._began: dict[str, float] = {}
 
-    @property
-    def patient(self) -> bool:
-        """Whether there is no limit to the time of a measure."""
-        return math.isinf(self._effort.measure_seconds)
-
-    def records(
+    def time(
         self,
         variants: Sequence[Variant],
         *,
@@ -108,151 +144,135 @@ class Clock:
         batch: int,
         position: int,
         tokens: int,
-        whole: bool = False,
+        whole_pieces: bool = False,
     ) -> list[Record]:
         """Time the variants against each other.
 
         Args:
             variants: those that compute the same, or stand for it.
-            measure, batch, position: the place, as in `Record`; go through positions upwards.
+            measure, batch, position: the place, as in `Record`.
             tokens: how many tokens one call handles, summed over rows.
-            whole: a call is thousands of steps, so that one counts, and is not warmed up.
+            whole_pieces: a call is thousands of steps, so that one of them counts.
 
         Returns:
             One record per variant, also for those that could not or should not run.
         """
-        late = self._late(measure)
-        notes = {
-            v.name: v.note or late or self._too_long(v, measure, batch, position) for v in variants
-        }
-        timed = [v for v in variants if not notes[v.name]]
-        samples, failed = self._time_whole(timed) if whole else self._time(timed)
-        notes |= failed
-        medians = {name: float(np.median(seconds)) for name, seconds in samples.items()}
-        for name, median in medians.items():
-            self._last[measure, name, batch] = (position, median)
-        # One call, and not warmed up: a busy moment would make everything else look fast.
-        counts = whole or len(samples.get(LIBRARY, ())) > 1
-        library = medians.get(LIBRARY) if counts else None
-        places = {
-            v.name: self._place(measure, v.name, batch, position) | {"dtype": v.dtype}
-            for v in variants
-        }
+        samples, notes = self._sample(variants, self._late(measure), whole_pieces)
+        self._free()
+        # A single call that was not warmed up is no measure for the others.
+        counts = whole_pieces or len(samples.get(LIBRARY, ())) > 1
+        library = float(np.median(samples[LIBRARY])) if LIBRARY in samples and counts else None
+        place = {"measure": measure, "batch": batch, "position": position}
         return [
-            _timed(places[v.name], samples[v.name], tokens=tokens, library=library)
+            self.timed(
+                v.name, samples[v.name], **place, dtype=v.dtype, tokens=tokens, library=library
+            )
             if v.name in samples
-            else Record(**places[v.name], note=notes[v.name])
+            else self.untimed(v.name, **place, dtype=v.dtype, note=notes[v.name])
             for v in variants
         ]
 
-    def untimed(
-        self, variant: str, *, measure: str, batch: int, position: int, **values: object
-    ) -> Record:
-        """Return a record without times: of bytes, or of what was left out and why (`note`)."""
-        return Record(**self._place(measure, variant, batch, position) | values)
+    def _sample(
+        self, variants: Sequence[Variant], late: str, whole_pieces: bool
+    ) -> tuple[dict[str, list[float]], dict[str, str]]:
+        """Return the seconds of each call by variant, and of the others why there are none."""
+        budget = MemoryBudget(free_bytes(self._device))
+        notes: dict[str, str] = {}
+        timed: dict[str, _Timed] = {}
+        for v in variants:
+            notes[v.name] = v.note or late or budget.refuse(v)
+            if not notes[v.name]:
+                notes[v.name] = self._guarded(self._begin, v, timed, whole_pieces)
+        n_rounds = max((t.repeats for t in timed.values()), default=0)
+        for i in range(n_rounds):
+            for name, t in list(timed.items()):
+                if (i + 1) * t.repeats // n_rounds > i * t.repeats // n_rounds:
+                    notes[name] = self._guarded(self._repeat, t)
+                    if notes[name]:
+                        del timed[name]
+        return {name: t.samples for name, t in timed.items()}, notes
 
-    def timed_elsewhere(
+    def timed(
         self,
         variant: str,
         seconds: Sequence[float],
         *,
-        measure: str,
-        batch: int,
-        position: int,
+        tokens: int,
+        library: float | None = None,
         **values: object,
     ) -> Record:
-        """Return a record of calls that were not made here.
+        """Return the record of calls that took so many seconds, each for so many tokens."""
+        median = float(np.median(seconds))
+        return self.untimed(
+            variant,
+            **values,
+            median_seconds=median,
+            p95_seconds=float(np.percentile(seconds, 95)),
+            tokens_per_second=tokens / median,
+            ratio_to_library=library / median if library else None,
+            repeats=len(seconds),
+            samples=tuple(seconds),
+        )
 
-        Each is of one token per row, if `tokens` does not say of how many it is.
-        """
-        tokens = values.pop("tokens", batch)
-        place = self._place(measure, variant, batch, position) | values
-        return _timed(place, list(seconds), tokens=tokens, library=None)
-
-    def _place(self, measure: str, variant: str, batch: int, position: int) -> dict:
-        return {
-            "measure": measure,
-            "variant": variant,
-            "dtype": "float32",
-            "batch": batch,
-            "position": position,
-            "threads": torch.get_num_threads(),
-            "setting": self._setting,
-        }
+    def untimed(self, variant: str, *, dtype: str = "float32", **values: object) -> Record:
+        """Return a record without times: of bytes, or of what was left out and why (`note`)."""
+        threads = torch.get_num_threads()
+        return Record(
+            variant=variant, dtype=dtype, threads=threads, setting=self._setting, **values
+        )
 
     def _late(self, measure: str) -> str:
         """Say so if the time for this measure is used up."""
         now = time.perf_counter()
-        if now - self._began.setdefault(measure, now) <= self._effort.measure_seconds:
+        if now - self._began.setdefault(measure, now) <= self.effort.measure_seconds:
             return ""
-        return f"skipped: the {self._effort.measure_seconds:.0f} s for {measure} were over"
+        return f"left out: the {self.effort.measure_seconds:.0f} s for {measure} are over"
 
-    def _too_long(self, variant: Variant, measure: str, batch: int, position: int) -> str:
-        """Say how long a call would take, growing with the position, if that is too long."""
-        place = measure, variant.name, batch
-        if place not in self._last or not variant.grows:
-            return ""
-        last_position, seconds = self._last[place]
-        expected = seconds * position / last_position
-        if expected <= self._effort.longest_call:
-            return ""
-        self._last[place] = (position, expected)
-        return f"skipped: {expected:.0f} s a call or more"
+    def _guarded(self, work: Callable[..., str | None], *arguments: object) -> str:
+        """Do it, and say so if memory runs out."""
+        try:
+            return work(*arguments) or ""
+        except Exception as error:
+            is_memory = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+            if not is_memory and "allocate memory" not in str(error):
+                raise
+        self._free()
+        return OUT_OF_MEMORY
 
-    def _time(self, variants: Sequence[Variant]) -> tuple[Samples, dict[str, str]]:
-        """Warm up, then repeat round by round; a slow variant takes part in fewer rounds.
+    def _begin(self, variant: Variant, timed: dict[str, _Timed], whole_pieces: bool) -> str:
+        """Open a variant and warm it up; say so if a call would take too long."""
+        effort, call = self.effort, variant.open()
+        longest = effort.longest_piece if whole_pieces else effort.longest_call
+        if call.part is not None:
+            part = Call(lambda _: call.part())
+            foreseen = call.parts * min(self._once(part), self._once(part))
+            if foreseen > longest:
+                return (
+                    f"left out: a call would take about {foreseen:.3g} s, "
+                    f"the limit is {longest:.3g} s"
+                )
+        first = self._once(call)
+        if whole_pieces:
+            again = int(first <= effort.seconds)
+            timed[variant.name] = _Timed(call, again, False, [first])
+        elif first > longest:
+            timed[variant.name] = _Timed(call, 0, False, [first])
+        else:
+            typical = min(first, self._once(call)) if first <= effort.seconds else first
+            repeats = min(max(2, int(effort.seconds / typical)), effort.max_repeats)
+            timed[variant.name] = _Timed(call, repeats, typical < SHORT, [])
+        return ""
 
-        There are at least two repeats, but a first call longer than allowed stays the only one.
+    def _repeat(self, timed: _Timed) -> None:
+        if timed.is_short:
+            self._once(timed.call)
+        timed.samples.append(self._once(timed.call))
 
-        Returns:
-            The seconds of each variant, and notes on those that ran out of memory instead.
-        """
-        samples: Samples = {}
-        failed: dict[str, str] = {}
-        repeats, short = {}, set()
-        for v in variants:
-            with _or_note(v.name, failed):
-                repeats[v.name], samples[v.name], typical = self._warm_up(v)
-                if typical < SHORT:
-                    short.add(v.name)
-        n_rounds = max(repeats.values(), default=0)
-        for i in range(n_rounds):
-            for v in variants:
-                n = repeats.get(v.name, 0)
-                if v.name in failed or (i + 1) * n // n_rounds == i * n // n_rounds:
-                    continue
-                with _or_note(v.name, failed):
-                    if v.name in short:
-                        self._once(v)
-                    samples[v.name].append(self._once(v))
-        return {name: taken for name, taken in samples.items() if name not in failed}, failed
-
-    def _time_whole(self, variants: Sequence[Variant]) -> tuple[Samples, dict[str, str]]:
-        """Call each once, and once more if that was short; as `_time` returns it."""
-        samples: Samples = {}
-        failed: dict[str, str] = {}
-        for v in variants:
-            with _or_note(v.name, failed):
-                samples[v.name] = [self._once(v)]
-        for v in variants:
-            if v.name not in failed and samples[v.name][0] <= self._effort.seconds:
-                samples[v.name].append(self._once(v))
-        return samples, failed
-
-    def _warm_up(self, variant: Variant) -> tuple[int, list[float], float]:
-        """Call once or twice; say how often to repeat it, what counts already, and what it took."""
-        seconds = self._effort.seconds
-        first = self._once(variant)
-        if first > self._effort.longest_call:
-            return 0, [first], first
-        typical = min(first, self._once(variant)) if first <= seconds else first
-        return min(max(2, int(seconds / typical)), self._effort.max_repeats), [], typical
-
-    def _once(self, variant: Variant) -> float:
-        given = variant.prepare()
+    def _once(self, call: Call) -> float:
+        given = call.prepare()
         self._synchronize()
         start = time.perf_counter()
-        variant.run(given)
+        call.run(given)
         self._synchronize()
         return time.perf_counter() - start
 
@@ -260,16 +280,12 @@ class Clock:
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
 
+    def _free(self) -> None:
+        """Give back memory: gigabytes may hang on objects that refer to each other."""
+        gc.collect()
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
 
-def _timed(place: dict, seconds: list[float], *, tokens: int, library: float | None) -> Record:
-    median = float(np.median(seconds))
-    return Record(
-        **place,
-        median_seconds=median,
-        p95_seconds=float(np.percentile(seconds, 95)),
-        p99_seconds=float(np.percentile(seconds, 99)),
-        tokens_per_second=tokens / median,
-        ratio_to_library=library / median if library else None,
-        repeats=len(seconds),
-        samples=tuple(seconds),
-    )
+
+def _gigabytes(n_bytes: float) -> str:
+    return f"{n_bytes / 1e9:,.1f} GB"

@@ -5,8 +5,7 @@ from pathlib import Path
 import click
 
 MEASURES = (
-    "floor", "decode", "step", "prefill", "attention", "training", "memory", "job", "papers",
-    "likelihood", "endless",
+    "floor", "decode", "prefill", "attention", "training", "memory", "job", "likelihood", "endless",
 )  # fmt: skip
 FILE = click.Path(dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -14,7 +13,7 @@ ANY = click.Path(path_type=Path)
 
 
 def refuse_mixture(context: click.Context) -> None:
-    """Refuse what --compare and --redraw, which measure nothing, would pass over in silence."""
+    """Refuse what --compare and --redraw, which measure nothing, would ignore."""
     given = [p for p in context.command.params if context.params[p.name] not in (None, False, ())]
     alone = [p for p in given if p.name in ("compare", "redraw")]
     if alone and len(given) > 1:
@@ -25,19 +24,41 @@ def refuse_mixture(context: click.Context) -> None:
 
 @click.command()
 @click.argument("target", required=False, metavar="[RUN|CONFIG]", type=ANY)
-@click.option("--only", multiple=True, type=click.Choice(MEASURES), help="Only this; repeatable.")
-@click.option("--quick", is_flag=True, help="Under a minute for a measure: few places and repeats.")
-@click.option("--full", is_flag=True, help="Up to position 65,536 and batch 1,024; takes hours.")
-@click.option("--batch", multiple=True, type=click.IntRange(min=1), help="Rows; repeatable.")
-@click.option("--position", multiple=True, type=click.IntRange(min=1), help="Where; repeatable.")
-@click.option("--threads", type=click.IntRange(min=1), help="Threads of torch on the CPU.")
-@click.option("--device", help="cpu, cuda or cuda:1; found by itself if not given.")
-@click.option("--beside", type=FOLDER, help="A softmax run, for its likelihood beside this one's.")
+@click.option(
+    "--only", multiple=True, type=click.Choice(MEASURES), help="Measure only this; repeatable."
+)
+@click.option(
+    "--quick", is_flag=True, help="Few places and repeats; at most about a minute for each measure."
+)
+@click.option(
+    "--full",
+    is_flag=True,
+    help="Up to position 65,536 and batch 1,024, without a limit of time; takes hours.",
+)
+@click.option("--batch", multiple=True, type=click.IntRange(min=1), help="Batch size; repeatable.")
+@click.option(
+    "--position",
+    multiple=True,
+    type=click.IntRange(min=1),
+    help="Tokens before a step, or in a window or piece; repeatable.",
+)
+@click.option("--threads", type=click.IntRange(min=1), help="Number of CPU threads.")
+@click.option("--device", help="cpu, cuda or cuda:1; a GPU if there is one and this is omitted.")
+@click.option("--beside", type=FOLDER, help="A softmax run whose likelihood is measured too.")
 @click.option("--json", "json_path", type=FILE, help="Also write one record per number to a file.")
-@click.option("--page", type=FOLDER, help="Also put records, figures and a page into a folder.")
-@click.option("--redraw", type=FOLDER, help="Measure nothing; make a folder's page anew.")
-@click.option("--compare", nargs=2, type=ANY, help="Measure nothing; say what changed, A to B.")
-@click.option("--guard", is_flag=True, help="Compare ratios with this machine's committed record.")
+@click.option("--page", type=FOLDER, help="Also write records, figures and a page to a folder.")
+@click.option("--redraw", type=FOLDER, help="Measure nothing; draw the page of a folder again.")
+@click.option(
+    "--compare",
+    nargs=2,
+    type=ANY,
+    help="Measure nothing; show what changed between two JSON files or pages.",
+)
+@click.option(
+    "--guard",
+    is_flag=True,
+    help="Compare ratios with this machine's committed record; exit code 1 if they became worse.",
+)
 @click.option("--against", type=FILE, help="The record that --guard compares with.")
 @click.pass_context
 def benchmark(
@@ -60,8 +81,10 @@ def benchmark(
 ) -> None:
     """Measure a trained run, or the model of a CONFIG with random weights.
 
-    With neither, a model of 12 layers and width 512. --guard ends with exit code 1 if ratios of
-    ours became worse by more than noise on the same hardware.
+    The default is a model of 12 layers and width 512. A variant that would need more than a quarter
+    of the free memory, or a call of more than 10 seconds, is listed with the reason instead (2.5
+    seconds with --quick; a whole piece: 60, 10 with --quick, 300 with --full). A measure takes at
+    most about 10 minutes.
 
     \b
     python cli.py benchmark --quick
@@ -72,7 +95,7 @@ def benchmark(
     if quick and full:
         raise click.UsageError("--quick and --full are two plans: choose one")
     refuse_mixture(context)
-    from seqgen.benchmark.plans import make_plan
+    from seqgen.benchmark.run import make_plan
     from seqgen.commands import benchmarking as do
 
     if compare:
@@ -81,9 +104,8 @@ def benchmark(
         do.redraw_page(redraw)
     else:
         plan = make_plan(quick=quick, full=full, batches=batch, positions=position)
-        subject = do.open_target(target, device=device, threads=threads, beside=beside)
+        model = do.open_target(target, device=device, threads=threads, beside=beside)
         keeper = do.Keeper(json_path=json_path, page=page)
-        records = do.measure(subject, plan, only=only, command=do.typed(context), keeper=keeper)
-        do.report(records)
+        records = do.measure(model, plan, only=only, command=do.typed(context), keeper=keeper)
         if (guard or against) and not do.passes_guard(records, against):
             context.exit(1)

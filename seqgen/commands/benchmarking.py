@@ -7,34 +7,32 @@ from tempfile import TemporaryFile
 
 import click
 import torch
+from rich.text import Text
 
-from seqgen.benchmark.plans import Plan
+from seqgen.benchmark.model import BenchmarkModel, load_benchmark_model
 from seqgen.benchmark.records import Record, write_records
 from seqgen.benchmark.report.compare import compare_files
-from seqgen.benchmark.report.guard import Guard, find_committed
+from seqgen.benchmark.report.guard import find_committed, guard
 from seqgen.benchmark.report.page import draw_page, records_in, update_records
-from seqgen.benchmark.report.tables import tables
-from seqgen.benchmark.run import load_subject, run_benchmark
-from seqgen.benchmark.setting import Setting
-from seqgen.benchmark.subject import Subject
-from seqgen.commands.settings import PROJECT, console, pick_device, progress_bar
+from seqgen.benchmark.report.table import tables
+from seqgen.benchmark.run import Plan, run_benchmark
+from seqgen.commands.settings import PROJECT, console, pick_device, progress_bar, say
 from seqgen.errors import UserError
 
 REFERENCE = PROJECT / "configs" / "reference-12x512.yaml"
 RESULTS = PROJECT / "docs" / "results"
-MEASURED = ("cpu", "cuda")
 WHERE_IT_GOES = {"json_path", "page", "guard", "against", "compare", "redraw"}
 
 
 def open_target(
     target: Path | None, *, device: str | None, threads: int | None, beside: Path | None
-) -> Subject:
+) -> BenchmarkModel:
     """Load what is to be measured, with so many threads."""
-    if device is not None and device.partition(":")[0] not in MEASURED:
-        raise UserError(f"--device {device}: the benchmark measures on cpu and cuda alone")
+    if device is not None and device.partition(":")[0] not in ("cpu", "cuda"):
+        raise UserError(f"--device {device}: the benchmark runs on cpu and cuda only")
     if threads is not None:
         torch.set_num_threads(threads)
-    return load_subject(target or REFERENCE, device=pick_device(device), beside=beside)
+    return load_benchmark_model(target or REFERENCE, device=pick_device(device), beside=beside)
 
 
 class Keeper:
@@ -61,31 +59,28 @@ class Keeper:
     def end(self) -> None:
         """Draw the page of what was kept, also after an error."""
         if self._page is not None and self._records:
-            console.print(f"written: {draw_page(self._page)}", highlight=False)
+            redraw_page(self._page)
 
 
 def measure(
-    subject: Subject, plan: Plan, *, only: Sequence[str], command: str, keeper: Keeper
+    model: BenchmarkModel, plan: Plan, *, only: Sequence[str], command: str, keeper: Keeper
 ) -> list[Record]:
-    """Measure with a bar that shows how far it is; what was measured is kept whatever happens."""
-    setting = Setting.here(subject, command=command)
+    """Measure with a progress bar and print tables; what was measured is kept whatever happens."""
+    setting = model.setting(command)
     try:
         with progress_bar() as tell:
-            return run_benchmark(
-                subject, plan, only=only, tell=tell, setting=setting, keep=keeper.keep
+            records = run_benchmark(
+                model, plan, only=only, tell=tell, setting=setting, keep=keeper.keep
             )
     finally:
         keeper.end()
-
-
-def report(records: Sequence[Record]) -> None:
-    """Print tables."""
     _show(tables(records))
+    return records
 
 
 def redraw_page(folder: Path) -> None:
-    """Make a page anew from the records beside it."""
-    console.print(f"written: {draw_page(folder)}", highlight=False)
+    """Draw a page again from the records beside it."""
+    say(f"written: {draw_page(folder)}")
 
 
 def show_comparison(before: Path, after: Path) -> None:
@@ -96,9 +91,9 @@ def show_comparison(before: Path, after: Path) -> None:
 def passes_guard(records: Sequence[Record], against: Path | None) -> bool:
     """Compare with a committed record, print what moved, and say whether nothing became worse."""
     path = against or find_committed(RESULTS, records)
-    guard = Guard(records, path)
-    _show(guard.parts(name=_portable(path) if path else ""))
-    return not guard.worse
+    verdict = guard(records, path, name=_portable(path) if path else "")
+    _show(verdict.lines)
+    return not verdict.worse
 
 
 def typed(context: click.Context) -> str:
@@ -134,6 +129,7 @@ def _probe(folder: Path) -> None:
         raise UserError(f"nothing can be written to {folder}: {error.strerror}") from None
 
 
-def _show(parts: Iterable[object]) -> None:
+def _show(parts: Iterable[str | Text]) -> None:
     for part in parts:
-        console.print(part, highlight=False)
+        text = part if isinstance(part, Text) else Text(part)  # never markup
+        console.print(text, highlight=False, soft_wrap=True)

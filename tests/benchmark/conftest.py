@@ -1,18 +1,18 @@
-"""Subjects and clocks that several tests of the benchmark share."""
+"""Models and clocks that several tests of the benchmark share."""
 
 import pytest
-from subjects import TWO_FIELDS, patient_clock, tiny_subject
+from tiny_models import TWO_FIELDS, patient_clock, tiny_model
 
-from seqgen.benchmark.subject import Subject
+from seqgen.benchmark.model import BenchmarkModel
 from seqgen.benchmark.timing import Clock
 
 
 @pytest.fixture
-def subject() -> Subject:
-    return tiny_subject(TWO_FIELDS)
+def model() -> BenchmarkModel:
+    return tiny_model(TWO_FIELDS)
 
 
 @pytest.fixture
 def hurried() -> Clock:
-    """A clock of a quick run: a measure begins no further place after a minute."""
-    return patient_clock(measure_seconds=60.0)
+    """The clock of a quick run."""
+    return patient_clock(measure_seconds=60.0, quick=True)

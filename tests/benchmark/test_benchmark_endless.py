@@ -1,14 +1,13 @@
 """A stream that is timed far from its beginning goes on as it should."""
 
-import numpy as np
 import pytest
 import torch
-from subjects import patient_clock, tiny_subject
+from tiny_models import patient_clock, tiny_model
 
 from seqgen.benchmark.measures import endless
 from seqgen.errors import UserError
 
-CLOCK = patient_clock(measure_seconds=60.0)
+CLOCK = patient_clock(quick=True)
 
 
 @pytest.fixture
@@ -32,8 +31,8 @@ def slow(monkeypatch):
     return fake
 
 
-def measure(position, subject=None):
-    return endless.measure(subject or tiny_subject(), CLOCK, batch=1, position=position)
+def measure(position, model=None):
+    return endless.measure(model or tiny_model(), CLOCK, batch=1, position=position)
 
 
 def test_records_stand_at_powers_of_ten_and_at_the_end():
@@ -42,40 +41,43 @@ def test_records_stand_at_powers_of_ten_and_at_the_end():
     assert first.repeats == second.repeats == 333
     assert first.median_seconds > 0
     assert first.bytes is None or 10**7 < first.bytes < 10**11
-    assert [endless._marks(10**5, 500), endless._marks(1500, 500)] == [
+    assert [endless.marks(10**5, 500), endless.marks(1500, 500)] == [
         [100, 1000, 10_000, 100_000],
         [100, 1000, 1500],
     ]
 
 
 def test_the_stream_steps_as_often_as_it_says(slow, monkeypatch):
-    monkeypatch.setattr(endless, "LONGEST_QUICK", 1e6)
+    monkeypatch.setitem(endless.LONGEST, True, 1e6)
     first, second = measure(1000)
     assert (first.median_seconds, second.median_seconds, slow.now) == (1.0, 1.0, 1333.0)
 
 
 def test_a_stream_that_would_take_too_long_ends_early_and_says_so(slow, monkeypatch):
-    monkeypatch.setattr(endless, "LONGEST_QUICK", 500.0)
+    monkeypatch.setitem(endless.LONGEST, True, 500.0)
     first, second = measure(1000)
     assert first.median_seconds == 1.0
     assert second.median_seconds is None
-    assert second.note == "skipped: 900 s until there, the stream ends at 433"
+    assert second.note == "left out: would take 900 s more, the limit of a stream is 500 s"
     assert slow.now == 433.0
 
 
-def test_the_stream_fades_and_never_draws_eos():
-    subject = tiny_subject()
+def test_the_sums_decay_and_eos_is_never_drawn(monkeypatch):
+    model, asked, build = tiny_model(), [], endless.build_decoder
+    monkeypatch.setattr(
+        endless,
+        "build_decoder",
+        lambda *args, **kw: asked.append(kw["window"]) or build(*args, **kw),
+    )
     with torch.no_grad():  # left to itself it would draw nothing else
-        subject.model.heads.load_state_dict(
+        model.model.heads.load_state_dict(
             {
                 name: torch.where(torch.arange(11) == 2, 50.0, 0.0) if x.dim() == 1 else x
-                for name, x in subject.model.heads.state_dict().items()
+                for name, x in model.model.heads.state_dict().items()
             }
         )
-    stream = endless.Endless(subject)
-    assert stream._engine.decoder.window == endless.WINDOW
-    assert len(stream.go_on(300)) == stream.position == 300
-    assert stream._stream.finished is None
+    assert all(record.repeats for record in measure(300, model))
+    assert set(asked) == {endless.DECAY}
 
 
 def test_without_compiled_operators_the_stream_is_of_plain_torch(monkeypatch):
@@ -90,6 +92,6 @@ def test_without_compiled_operators_the_stream_is_of_plain_torch(monkeypatch):
 
 
 def test_learned_positions_have_no_endless_stream():
-    [record] = measure(150, tiny_subject(positions="learned", max_positions=64))
-    assert record.note.startswith("skipped: the model has 64 learned positions")
-    assert np.isnan(np.float64(record.median_seconds or np.nan))
+    [record] = measure(150, tiny_model(positions="learned", max_positions=64))
+    assert record.note.startswith("left out: the model has 64 learned positions")
+    assert record.median_seconds is None

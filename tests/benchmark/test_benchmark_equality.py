@@ -2,14 +2,13 @@
 
 import pytest
 import torch
-from subjects import patient_clock, tiny_subject
+from tiny_models import patient_clock, tiny_model
 
+from seqgen.benchmark import softmax
 from seqgen.benchmark.equality import OutputsDiffer, check_equal
 from seqgen.benchmark.measures import attention, decode, prefill, training
-from seqgen.benchmark.peers import full
-from seqgen.benchmark.plans import Plan
-from seqgen.benchmark.run import run_benchmark
-from seqgen.benchmark.subject import DECODERS, Subject
+from seqgen.benchmark.model import DECODERS, BenchmarkModel
+from seqgen.benchmark.run import Plan, run_benchmark
 from seqgen.benchmark.timing import Effort
 from seqgen.model.sequence_model import SequenceModel
 
@@ -17,45 +16,45 @@ PATIENT = patient_clock()
 
 
 @pytest.fixture
-def subject():
-    return tiny_subject()
+def model():
+    return tiny_model()
 
 
 @pytest.fixture
-def other(subject):
-    return Subject(SequenceModel(subject.config, subject.model.vocabulary), weights="others")
+def other(model):
+    return BenchmarkModel(SequenceModel(model.config, model.model.vocabulary), weights="others")
 
 
 @pytest.mark.parametrize("measure", [decode, prefill, attention, training])
-def test_forms_of_one_model_pass(subject, measure):
-    measure.check(subject, PATIENT, batch=2, position=70)
+def test_forms_of_one_model_pass(model, measure):
+    measure.check(model, PATIENT, batch=2, position=70)
 
 
 @pytest.mark.parametrize("positions", ["sinusoidal", "learned", "bars"])
 def test_forms_of_one_model_pass_with_positions(positions):
-    subject = tiny_subject(positions=positions, max_positions=40)
+    model = tiny_model(positions=positions, max_positions=40)
     for measure in (decode, prefill):
-        measure.check(subject, PATIENT, batch=2, position=39)
+        measure.check(model, PATIENT, batch=2, position=39)
 
 
-def test_a_wrong_library_stack_is_found(subject, other):
-    subject.library_recurrent = other.library_recurrent
+def test_a_wrong_library_stack_is_found(model, other):
+    model.library_recurrent = other.library_recurrent
     for measure in (decode, prefill):
         with pytest.raises(OutputsDiffer, match="library"):
-            measure.check(subject, PATIENT, batch=1, position=6)
+            measure.check(model, PATIENT, batch=1, position=6)
 
 
 @pytest.mark.parametrize("name", [name for name in DECODERS if name != "recurrent"])
-def test_a_decoder_of_other_weights_is_found(subject, other, name):
+def test_a_decoder_of_other_weights_is_found(model, other, name):
     if reason := other.why_not(name):
         pytest.skip(reason)
-    subject.decoders[name] = other.decoder(name)
+    model.decoders[name] = other.decoder(name)
     with pytest.raises(OutputsDiffer, match=f"{name} and the parallel form"):
-        decode.check(subject, PATIENT, batch=3, position=6)
+        decode.check(model, PATIENT, batch=3, position=6)
 
 
-def test_a_decoder_that_carries_on_something_else_is_found(subject, monkeypatch):
-    pool = type(subject.decoder("torch").open(1))
+def test_a_decoder_that_carries_on_something_else_is_found(model, monkeypatch):
+    pool = type(model.decoder("torch").open(1))
     read = pool.read
 
     def wrong(self, slots):
@@ -65,11 +64,11 @@ def test_a_decoder_that_carries_on_something_else_is_found(subject, monkeypatch)
 
     monkeypatch.setattr(pool, "read", wrong)
     with pytest.raises(OutputsDiffer, match=r"the state of torch \(Z\)"):
-        decode.check(subject, PATIENT, batch=3, position=6)
+        decode.check(model, PATIENT, batch=3, position=6)
 
 
-def test_a_position_that_is_off_by_one_is_found_beside_rounded_weights(subject, monkeypatch):
-    pool = type(subject.decoder("torch-int8").open(1))
+def test_a_position_that_is_off_by_one_is_found_beside_rounded_weights(model, monkeypatch):
+    pool = type(model.decoder("torch-int8").open(1))
     read = pool.read
 
     def wrong(self, slots):
@@ -80,43 +79,39 @@ def test_a_position_that_is_off_by_one_is_found_beside_rounded_weights(subject, 
 
     monkeypatch.setattr(pool, "read", wrong)
     with pytest.raises(OutputsDiffer, match=r"the state of torch-int8 \(position\)"):
-        decode.check(subject, PATIENT, batch=3, position=6)
-
-
-def test_a_wrong_cache_of_the_library_is_found(subject, other):
-    subject.full_recurrent = other.full_recurrent
-    with pytest.raises(OutputsDiffer, match="full-cached and full-recomputed"):
-        decode.check(subject, PATIENT, batch=1, position=6)
+        decode.check(model, PATIENT, batch=3, position=6)
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", full.CACHED)
-def test_a_wrong_cache_allocated_ahead_is_found(subject, other, name):
-    tokens = subject.random_tokens(1, 7)
-    _, state = subject.recurrent.prefill(tokens[:, :-1], torch.tensor([6]))
-    full.check(subject, tokens, state, patient=True)
-    matrices = full.CACHED[name][0]
-    subject.decoders[matrices] = other.decoder(matrices)
-    with pytest.raises(OutputsDiffer, match=f"{name} and full-recomputed"):
-        full.check(subject, tokens, state, patient=True)
+@pytest.mark.parametrize("name", softmax.STATIC)
+def test_a_wrong_cache_allocated_ahead_is_found(model, other, name):
+    if name not in softmax.static_names(model, quick=False):
+        pytest.skip("this CPU has no bfloat16 instructions")
+    tokens = model.random_tokens(1, 7)
+    softmax.check(model, tokens, quick=False)
+    matrices = softmax.STATIC[name][0]
+    model.decoders[matrices] = other.decoder(matrices)
+    with pytest.raises(OutputsDiffer, match=f"{name} and softmax-recomputed"):
+        softmax.check(model, tokens, quick=False)
 
 
-def test_a_wrong_prefill_of_softmax_attention_is_found(subject, other):
-    subject.full_preallocated = other.full_preallocated
-    with pytest.raises(OutputsDiffer, match="full-parallel and full-recomputed"):
-        prefill.check(subject, PATIENT, batch=1, position=6)
+def test_a_wrong_prefill_of_softmax_attention_is_found(model, other):
+    model.softmax_twin = other.softmax_twin
+    with pytest.raises(OutputsDiffer, match="softmax-parallel and softmax-recomputed"):
+        prefill.check(model, PATIENT, batch=1, position=6)
 
 
-def test_a_wrong_prefill_in_bfloat16_is_found(subject, other):
-    subject.rounded = other.rounded
-    with pytest.raises(OutputsDiffer, match="prefill-parallel-bf16 and prefill-parallel"):
-        prefill.check(subject, PATIENT, batch=1, position=6)
+def test_a_wrong_prefill_in_bfloat16_is_found(model, other, monkeypatch):
+    monkeypatch.setattr(BenchmarkModel, "has_bfloat16", True)
+    model.bf16_prefill = other.bf16_prefill
+    with pytest.raises(OutputsDiffer, match="parallel-bf16 and parallel"):
+        prefill.check(model, PATIENT, batch=1, position=6)
 
 
 @pytest.mark.parametrize("kernel", ["chunked", "native"])
-def test_wrong_attention_is_found(subject, monkeypatch, kernel):
-    if reason := attention._why_not(kernel, subject.device):  # without a compiler
-        pytest.skip(reason)
+def test_wrong_attention_is_found(model, monkeypatch, kernel):
+    if kernel not in attention._ways(model):
+        pytest.skip("there is no compiler")
     right = attention.causal_linear_attention
 
     def wrong(*inputs, kernel, **options):
@@ -126,15 +121,15 @@ def test_wrong_attention_is_found(subject, monkeypatch, kernel):
     wrong_kernel = kernel
     monkeypatch.setattr(attention, "causal_linear_attention", wrong)
     with pytest.raises(OutputsDiffer, match=f"{kernel} attention"):
-        attention.check(subject, PATIENT, batch=1, position=6)
+        attention.check(model, PATIENT, batch=1, position=6)
 
 
-def test_nothing_is_timed_after_a_failed_check(subject, other, monkeypatch):
-    subject.decoders["recurrent"] = other.decoder("recurrent")
+def test_nothing_is_timed_after_a_failed_check(model, other, monkeypatch):
+    model.decoders["recurrent"] = other.decoder("recurrent")
     monkeypatch.setattr(decode, "measure", lambda *_, **__: pytest.fail("timed"))
     plan = Plan({"decode": (4,)}, {}, Effort(seconds=0.01, max_repeats=1, longest_call=1.0))
     with pytest.raises(OutputsDiffer):
-        run_benchmark(subject, plan, only=["decode"])
+        run_benchmark(model, plan, only=["decode"])
 
 
 @pytest.mark.parametrize(

@@ -1,25 +1,17 @@
-"""Figures show what the records hold, mark the crossing, and are not drawn of nothing."""
+"""Figures show what the records hold, and are not drawn of nothing."""
 
 from dataclasses import replace
 
 import pytest
 from measured import SETTING, record, sampled
 
-from seqgen.benchmark.report.figures import FIGURES, pictures, save_picture
-from seqgen.benchmark.report.lines import chosen_steps, short, styles_of
+from seqgen.benchmark.report.figures import chosen_variants, draw_figures, save_figure, short
 
 
-def steps(measure="decode", batches=(1, 8), positions=(64, 512, 4096)):
+def steps(batches=(1, 8), positions=(64, 512, 4096)):
     """The recurrent step takes 10 ms a row; a cache adds 1 ms for 100 tokens."""
     return [
-        sampled(
-            name,
-            position,
-            (seconds + grows * position / 1e5) * batch,
-            measure=measure,
-            batch=batch,
-            share_of_floor=None if name == "full-recomputed" else 0.004 / seconds,
-        )
+        sampled(name, position, (seconds + grows * position / 1e5) * batch, batch=batch)
         for batch in batches
         for position in positions
         for name, seconds, grows in (
@@ -27,10 +19,10 @@ def steps(measure="decode", batches=(1, 8), positions=(64, 512, 4096)):
             ("torch", 0.010, 0),
             ("native", 0.005, 0),
             ("native-w8a8", 0.003, 0),
-            ("full-preallocated", 0.006, 1),
-            ("full-preallocated-bf16", 0.004, 1),
+            ("softmax-preallocated", 0.006, 1),
+            ("softmax-preallocated-bf16", 0.004, 1),
             ("gpt2-static", 0.030, 1),
-            ("full-recomputed", 0.050, 50),
+            ("softmax-recomputed", 0.050, 50),
         )
     ]
 
@@ -48,113 +40,70 @@ def drawn(axes):
 
 
 def figures_of(records):
-    return {picture.name: picture.figure for picture in pictures(records)}
+    return dict(draw_figures(records))
 
 
-def test_latency_has_a_panel_for_a_batch_and_the_crossing_is_marked_where_it_lies():
-    panels = figures_of(steps())["decode-latency"].axes
+def test_a_panel_for_each_batch_has_lines_through_the_medians():
+    found = steps()
+    panels = figures_of(found)["time"].axes
     assert [axes.get_title() for axes in panels] == ["batch 1", "batch 8"]
-    for axes in panels:
-        assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
-        [x], [y] = drawn(axes)["equal, interpolated"].get_data()
-        assert 330 < x < 480  # 10 ms = 6 ms + position / 100
-        batch = 1 if axes is panels[0] else 8
-        assert y == pytest.approx(10 * batch, rel=0.05)
-        assert any(text.get_text().startswith("~") for text in axes.texts)
-
-
-def test_a_line_goes_through_the_medians():
-    found = steps(batches=(1,))
-    [axes] = figures_of(found)["decode-latency"].axes
-    x, y = drawn(axes)["torch"].get_data()
-    torch = [r for r in found if r.variant == "torch"]
+    assert {(axes.get_xscale(), axes.get_yscale()) for axes in panels} == {("log", "log")}
+    x, y = drawn(panels[0])["torch"].get_data()
+    torch = [r for r in found if (r.variant, r.batch) == ("torch", 1)]
     assert list(x) == [64, 512, 4096]
     assert list(y) == pytest.approx([1e3 * r.median_seconds for r in torch])
 
 
-def test_few_variants_are_drawn_and_each_family_has_its_fastest():
-    chosen = chosen_steps(steps())
-    assert list(chosen) == [
-        "library", "torch", "native-w8a8", "full-preallocated", "full-recomputed",
-        "full-preallocated-bf16", "gpt2-static",
+def test_few_variants_of_steps_are_drawn_the_fastest_of_each_side_among_them():
+    assert chosen_variants(steps()) == [
+        "library", "torch", "native-w8a8", "softmax-preallocated", "softmax-preallocated-bf16",
+        "softmax-recomputed",
     ]  # fmt: skip
-    assert len({style[:2] for style in chosen.values()}) == len(chosen)
+    lines = drawn(figures_of(steps())["time"].axes[0])
+    assert set(lines) == set(chosen_variants(steps()))
+    assert len({line.get_color() for line in lines.values()}) == len(lines)
+    assert {n: line.get_linestyle() for n, line in lines.items()}["softmax-recomputed"] == "--"
 
 
 def test_throughput_is_drawn_against_the_batch():
-    panels = figures_of(steps(batches=(1, 8, 64)))["decode-throughput"].axes
+    panels = figures_of(steps(batches=(1, 8, 64)))["throughput"].axes
     assert [axes.get_title() for axes in panels] == [
-        f"after {position} tokens" for position in ("64", "512", "4,096")
+        f"position {p}" for p in ("64", "512", "4,096")
     ]
     assert list(drawn(panels[0])["torch"].get_xdata()) == [1, 8, 64]
 
 
-def test_shares_of_the_floor_are_bars_at_one_position():
-    [first, second] = figures_of(steps())["decode-floor"].axes
-    names = [label.get_text() for label in first.get_yticklabels()]
-    assert "full-recomputed" not in names
-    width = first.patches[names.index("native")].get_width()
-    assert width == pytest.approx(80)
-    assert len(second.patches) == len(names) == 7
-
-
 def test_many_batches_are_three_panels():
-    panels = figures_of(steps(batches=(1, 2, 4, 8, 16)))["decode-latency"].axes
+    panels = figures_of(steps(batches=(1, 2, 4, 8, 16)))["time"].axes
     assert [axes.get_title() for axes in panels] == ["batch 1", "batch 4", "batch 16"]
 
 
-def test_memory_shows_what_is_carried_beside_what_training_keeps():
+def test_memory_and_training_show_bytes():
     place = {"measure": "memory", "setting": SETTING}
     found = [
         record(name, position, None, bytes=n_bytes, **place)
         for position in (64, 256)
-        for name, n_bytes in (
-            ("recurrent", 10**6),
-            ("full-cached", 10**4 * position),
-            ("training", 10**6 * position),
-        )
+        for name, n_bytes in (("recurrent", 10**6), ("softmax-cache", 10**4 * position))
     ]
-    streams, training = figures_of(found)["memory-bytes"].axes
-    assert list(drawn(streams)["recurrent"].get_ydata()) == [1, 1]
-    assert list(drawn(streams)["full-cached"].get_ydata()) == [0.64, 2.56]
-    assert set(drawn(training)) == {"training"}
+    [axes] = figures_of(found)["bytes"].axes
+    assert list(drawn(axes)["recurrent"].get_ydata()) == [1, 1]
+    assert list(drawn(axes)["softmax-cache"].get_ydata()) == [0.64, 2.56]
+    training = lengths("training", ("library", "causal-linear", "softmax"), bytes=10**9)
+    assert set(figures_of(training)) == {"time", "bytes"}
+    assert set(figures_of([replace(r, bytes=None) for r in training])) == {"time"}
 
 
-def test_training_has_time_and_peak_and_prefill_the_first_token():
-    training = lengths("training", ("library", "causal-linear", "full"), bytes=10**9)
-    assert set(figures_of(training)) == {"training-time", "training-peak"}
-    assert set(figures_of([replace(r, bytes=None) for r in training])) == {"training-time"}
-    assert set(figures_of(lengths("prefill", ("library",)))) == {"prefill-first-token"}
-
-
-def test_what_a_figure_of_training_leaves_out_stands_in_that_of_attention():
-    names = ("library", "chunked")
-    [axes] = figures_of(lengths("attention", names))["attention-time"].axes
-    assert set(drawn(axes)) == {"library", "chunked"}
-    [axes] = figures_of(lengths("training", names))["training-time"].axes
-    assert set(drawn(axes)) == {"library"}
-
-
-def test_what_has_one_place_or_no_value_or_was_published_is_not_drawn():
+def test_what_has_one_place_or_no_value_is_not_drawn():
     assert figures_of([sampled("torch", 64, 0.01)]) == {}
-    assert figures_of([record("torch", p, None, note="skipped: long") for p in (64, 128)]) == {}
-    paper = [record("mnist/published-linear", p, 1.0, note="published: a CPU") for p in (64, 128)]
-    assert figures_of([replace(r, measure="training") for r in paper]) == {}
-    assert "job" not in FIGURES
+    assert figures_of([record("torch", p, None, note="left out: long") for p in (64, 128)]) == {}
+    assert figures_of(lengths("job", ("torch",))) == {}
 
 
-def test_unknown_variants_get_colours_of_their_own():
-    styles = styles_of(lengths("attention", ("library", "native", "new", "newer", "full-new")))
-    assert len({style[0] for style in styles.values()}) == 5
-    assert styles["full-new"][1] == "--"
-
-
-def test_a_picture_is_the_same_file_each_time(tmp_path):
+def test_a_figure_is_the_same_file_each_time(tmp_path):
     for name in ("a.svg", "b.svg"):
-        [picture, *_] = pictures(steps())
-        save_picture(picture, tmp_path / name)
-    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+        save_figure(figures_of(steps())["time"], tmp_path / name)
     text = (tmp_path / "a.svg").read_text()
+    assert text == (tmp_path / "b.svg").read_text()
     assert "<svg" in text
     assert "fill: #ffffff" in text
 

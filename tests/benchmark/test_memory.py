@@ -1,41 +1,41 @@
 """Bytes of streams, and how many of them fit."""
 
 import pytest
-from subjects import TWO_FIELDS, patient_clock, tiny_subject
+from tiny_models import TWO_FIELDS, patient_clock, tiny_model
 
 from seqgen.benchmark.measures import memory
-from seqgen.benchmark.subject import Subject
 
 GIB = 2**30
 
 
-def sizes(subject, clock, **place):
-    return {r.variant: r for r in memory.measure(subject, clock, **place)}
+def sizes(model, clock, **place):
+    return {r.variant: r for r in memory.measure(model, clock, **place)}
 
 
 def test_a_cache_in_bfloat16_is_half_as_large():
-    records = sizes(tiny_subject(TWO_FIELDS), patient_clock(), batch=3, position=10)
-    full, half = records["full-cached"], records["full-cached-bf16"]
+    records = sizes(tiny_model(TWO_FIELDS), patient_clock(), batch=3, position=10)
+    full, half = records["softmax-cache"], records["softmax-cache-bf16"]
     assert full.bytes == 3 * 10 * 2 * 4 * 2 * 16  # rows, tokens, layers, bytes, keys and values
     assert half.bytes * 2 == full.bytes
     assert (full.dtype, half.dtype) == ("float32", "bfloat16")
 
 
-def test_a_cache_beyond_memory_is_a_row_that_says_so(monkeypatch):
-    subject = tiny_subject(TWO_FIELDS)
-    monkeypatch.setattr(Subject, "too_large", lambda self, size: "skipped: needs more")
-    records = sizes(subject, patient_clock(), batch=1, position=10)
-    for name in memory.CACHES:
-        assert (records[name].bytes, records[name].note) == (None, "skipped: needs more")
-    assert records["recurrent"].bytes
-
-
 def test_passes_that_take_too_long_are_rows_that_say_so(monkeypatch):
-    monkeypatch.setattr(memory, "LONGEST_PASS", 9)
-    records = sizes(tiny_subject(TWO_FIELDS), patient_clock(), batch=1, position=10)
-    assert "9 positions" in records["training-full"].note
+    monkeypatch.setitem(memory.LONGEST_PASS, False, 9)
+    records = sizes(tiny_model(TWO_FIELDS), patient_clock(), batch=1, position=10)
+    assert (
+        records["training-softmax"].note == "left out: no pass over more than 9 positions is made"
+    )
     assert records["recurrent"].bytes
-    assert records["full-cached"].bytes
+    assert records["softmax-cache"].bytes
+
+
+def test_the_state_keeps_its_size_while_the_cache_and_training_grow(model, hurried):
+    near, far = (sizes(model, hurried, batch=2, position=position) for position in (5, 10))
+    assert near["recurrent"].bytes == far["recurrent"].bytes == model.state_at(10, 2).nbytes
+    assert 2 * near["softmax-cache"].bytes == far["softmax-cache"].bytes
+    assert near["training"].bytes < far["training"].bytes
+    assert 0 < far["training-recomputed"].bytes < far["training"].bytes / 2
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import os
 
 import pytest
 import torch
-from subjects import tiny_subject
+from tiny_models import tiny_model
 
 from seqgen.benchmark.measures.training import OURS, WAYS, Trainee
 from seqgen.benchmark.peak import kept_bytes, peak_bytes
@@ -65,22 +65,22 @@ def test_what_is_kept_counts_each_storage_once_and_no_parameter():
 
 @pytest.fixture(scope="module")
 def trainee():
-    subject = tiny_subject(d_model=32)
-    made = Trainee(subject)
-    made.step(subject.random_tokens(1, 9), WAYS[OURS])  # AdamW has its moments now
-    return made, subject
+    model = tiny_model(d_model=32)
+    made = Trainee(model)
+    made.step(model.random_tokens(1, 9), WAYS[OURS])  # AdamW has its moments now
+    return made, model
 
 
 def test_a_training_step_holds_weights_moments_gradients_and_activations(trainee):
-    made, subject = trainee
+    made, model = trainee
     weights = sum(x.nbytes for x in made.model.parameters())
     assert 3 * weights <= made.nbytes < 3.1 * weights
-    short, long = (made.peak(subject.random_tokens(2, n), WAYS[OURS]) for n in (101, 401))
+    short, long = (made.peak(model.random_tokens(2, n), WAYS[OURS]) for n in (101, 401))
     assert 4 * weights <= short < long
 
 
-def test_a_step_is_foreseen_to_need_about_what_it_needs(trainee):
-    made, subject = trainee
-    tokens = subject.random_tokens(2, 801)
+def test_a_step_is_estimated_to_need_about_what_it_needs(trainee):
+    made, model = trainee
+    tokens = model.random_tokens(2, 801)
     needed = made.peak(tokens, WAYS[OURS]) - made.nbytes
-    assert 0.5 < made.foresee(tokens, WAYS[OURS]) / needed < 2
+    assert 0.5 < made.estimate(tokens, WAYS[OURS]) / needed < 2

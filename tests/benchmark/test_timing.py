@@ -1,12 +1,12 @@
-"""How calls are repeated, foreseen and left out; the clock is a fake one."""
-
-from dataclasses import replace
+"""How calls are repeated, bounded and left out; the clock and the variants are fake ones."""
 
 import pytest
 import torch
 
 from seqgen.benchmark import timing
-from seqgen.benchmark.timing import LIBRARY, Clock, Effort, Variant
+from seqgen.benchmark.timing import LIBRARY, OUT_OF_MEMORY, Call, Clock, Effort, Variant
+
+GB = 10**9
 
 
 class FakeTime:
@@ -19,28 +19,31 @@ class FakeTime:
     def perf_counter(self):
         return self.now
 
-    def variant(self, name, seconds):
-        def run(_):
+    def variant(self, name, seconds, *, part=None, parts=1.0, **sizes):
+        def run(_, seconds=seconds):
             self.calls.append(name)
             self.now += seconds
 
-        return Variant(name, run)
+        shorter = part and (lambda: run(None, part))
+        return Variant(name, lambda: Call(run, part=shorter, parts=parts), **sizes)
 
 
 @pytest.fixture
 def fake(monkeypatch):
     fake = FakeTime()
     monkeypatch.setattr(timing, "time", fake)
+    monkeypatch.setattr(timing, "free_bytes", lambda device: 16 * GB)
     return fake
 
 
 def clock(**effort):
-    defaults = {"seconds": 1.0, "max_repeats": 10, "longest_call": 8.0}
+    defaults = {"seconds": 1.0, "max_repeats": 10, "longest_call": 8.0, "longest_piece": 40.0}
     return Clock(Effort(**defaults | effort), device=torch.device("cpu"))
 
 
-def records(clock, variants, *, position=10):
-    return clock.records(variants, measure="decode", batch=3, position=position, tokens=6)
+def records(clock, variants, *, position=10, **options):
+    place = {"measure": "decode", "batch": 3, "position": position}
+    return clock.time(variants, **place, tokens=6, **options)
 
 
 def test_ratio_and_tokens_come_from_the_medians(fake):
@@ -61,66 +64,24 @@ def test_no_ratio_to_a_library_called_once(fake):
     assert library.ratio_to_library is fast.ratio_to_library is None
 
 
-def test_calls_made_elsewhere_make_a_record_of_one_token_per_row():
-    record = clock().timed_elsewhere(
-        "a", [0.5, 0.25, 1.0], measure="endless", batch=2, position=7, dtype="int8", bytes=9
-    )
-    assert (record.median_seconds, record.tokens_per_second, record.repeats) == (0.5, 4.0, 3)
-    assert (record.dtype, record.bytes, record.ratio_to_library) == ("int8", 9, None)
-
-
 def test_variants_take_turns_and_slow_ones_fewer(fake):
     records(clock(), [fake.variant("a", 0.125), fake.variant("b", 0.5)])
     assert "".join(fake.calls) == "aabb" + "aaaab" * 2
 
 
 def test_a_short_call_is_timed_after_another_of_the_same_variant(fake):
-    """Else it would find what the other variants left in the processor's caches."""
+    """Otherwise it would find what the other variants left in the processor's caches."""
     a, b = fake.variant("a", 0.01), fake.variant("b", 0.5)
     [record, _] = records(clock(max_repeats=2), [a, b])
     assert "".join(fake.calls) == "aabb" + "aab" * 2
     assert record.samples == pytest.approx((0.01, 0.01))
 
 
-def test_whole_jobs_are_called_once_and_count(fake):
+def test_whole_pieces_are_written_once_and_count(fake):
     slow, fast = fake.variant(LIBRARY, 30.0), fake.variant("fast", 0.5)
-    where = {"measure": "job", "batch": 1, "position": 10, "tokens": 10}
-    library, ours = clock().records([slow, fast], **where, whole=True)
+    library, ours = records(clock(), [slow, fast], whole_pieces=True)
     assert fake.calls == [LIBRARY, "fast", "fast"]
     assert (library.repeats, ours.repeats, ours.ratio_to_library) == (1, 2, 60.0)
-
-
-def test_a_call_that_does_not_grow_is_made_at_any_position(fake):
-    c = clock()
-    constant = replace(fake.variant("constant", 3.0), grows=False)
-    growing = fake.variant("growing", 3.0)
-    records(c, [constant, growing])
-    constant, growing = records(c, [constant, growing], position=1000)
-    assert constant.median_seconds == 3.0
-    assert growing.note == "skipped: 300 s a call or more"
-
-
-@pytest.mark.parametrize("calls", [0, 1, 2, 3])
-def test_memory_that_runs_out_is_a_row_whenever_it_does(fake, calls):
-    fine = fake.variant("fine", 0.5)
-
-    def run(_):
-        if fake.calls.count("hungry") == calls:
-            raise MemoryError
-        fake.calls.append("hungry")
-        fake.now += 0.5
-
-    hungry, other = records(clock(), [Variant("hungry", run), fine])
-    assert (hungry.median_seconds, hungry.note) == (None, "skipped: ran out of memory")
-    assert other.median_seconds == 0.5
-
-
-def test_other_errors_are_not_taken_for_it(fake):
-    def run(_):
-        raise RuntimeError("shapes do not fit")
-
-    with pytest.raises(RuntimeError, match="do not fit"):
-        records(clock(), [Variant("wrong", run)])
 
 
 def test_a_call_is_repeated_at_most_so_often(fake):
@@ -134,17 +95,105 @@ def test_a_slow_call_is_repeated_twice_and_a_very_slow_one_not(fake):
     assert (slow.repeats, slowest.repeats) == (2, 1)
 
 
-def test_a_call_foreseen_to_take_too_long_is_a_row_that_says_so(fake):
-    c, variants = clock(), [fake.variant("slow", 3.0), fake.variant("fast", 0.5)]
-    records(c, variants)
-    n_calls = fake.calls.count("slow")
-    for position, seconds in ((40, "12 s"), (80, "24 s")):
-        slow, fast = records(c, variants, position=position)
-        assert slow.median_seconds is slow.tokens_per_second is slow.ratio_to_library is None
-        assert slow.note.startswith("skipped")
-        assert seconds in slow.note
-        assert fast.median_seconds == 0.5
-    assert fake.calls.count("slow") == n_calls
+def test_a_call_whose_part_shows_that_it_takes_too_long_is_not_made(fake):
+    slow = fake.variant("slow", 23.0, part=6.0, parts=4.0)
+    fine = fake.variant("fine", 0.5, part=0.2, parts=4.0)
+    left_out, record = records(clock(), [slow, fine])
+    assert left_out.note == "left out: a call would take about 24 s, the limit is 8 s"
+    assert (left_out.median_seconds, left_out.repeats, left_out.samples) == (None, None, ())
+    assert record.median_seconds == 0.5
+    assert fake.now < 20
+
+
+def test_a_part_that_is_slow_only_the_first_time_says_nothing(fake):
+    seconds = iter((7.0, 0.1))
+    part = lambda: setattr(fake, "now", fake.now + next(seconds))  # noqa: E731
+    run = fake.variant("a", 0.5).open().run
+    [record] = records(clock(), [Variant("a", lambda: Call(run, part=part, parts=4.0))])
+    assert record.repeats
+
+
+def test_whole_pieces_have_a_limit_of_their_own(fake):
+    variants = [fake.variant(f"{n}", 39.0, part=3.0, parts=n) for n in (13.0, 14.0)]
+    a, b = records(clock(), variants, whole_pieces=True)
+    assert a.repeats == 1
+    assert b.note == "left out: a call would take about 42 s, the limit is 40 s"
+
+
+def test_no_variant_takes_more_than_its_share_of_time(fake):
+    """Whatever a call takes, and whether or not a part foresees it."""
+    effort = clock().effort
+    for seconds in (0.001, 0.3, 0.9, 1.1, 7.9):
+        before = fake.now
+        records(clock(), [fake.variant("a", seconds)])
+        assert fake.now - before <= 2 * effort.seconds + 3 * min(seconds, effort.longest_call)
+
+
+def test_a_variant_that_needs_more_than_a_quarter_of_the_memory_is_not_opened(fake):
+    large = Variant("large", lambda: pytest.fail("opened"), holds=4 * GB, needs=GB)
+    left_out, record = records(clock(), [large, fake.variant("fine", 0.5, holds=3 * GB)])
+    expected = "left out: would need 5.0 GB, a quarter of the free memory is 4.0 GB"
+    assert left_out.note == expected
+    assert record.repeats
+
+
+def test_all_variants_of_a_place_together_hold_half_of_the_memory(fake):
+    holds, needs = {"a": 3 * GB, "c": 4 * GB, "d": 2 * GB}, {"b": 4 * GB, "e": GB}
+    found = records(
+        clock(),
+        [fake.variant(n, 0.5, holds=holds.get(n, 0), needs=needs.get(n, 0)) for n in "abcde"],
+    )
+    assert [r.variant for r in found if r.repeats] == ["a", "b", "c", "e"]
+    words = "would need 2.0 GB beside 7.0 GB of other variants, half of the free memory is 8.0 GB"
+    assert found[3].note == f"left out: {words}"
+
+
+def test_the_memory_of_a_place_is_free_before_the_next(fake):
+    freed, run = [], fake.variant("large", 0.5).open().run
+
+    class Large:
+        def __init__(self):
+            self.itself = self  # which only a collection frees
+
+        def __del__(self):
+            freed.append(self)
+
+    def opened():
+        large = Large()
+        return Call(lambda _: run(large), prepare=lambda: large)
+
+    records(clock(max_repeats=2), [Variant("large", opened)])
+    assert len(freed) == 1
+
+
+@pytest.mark.parametrize("calls", [0, 1, 2, 3])
+def test_memory_that_runs_out_is_a_row_whenever_it_does(fake, calls):
+    def run(_):
+        if fake.calls.count("hungry") == calls:
+            raise MemoryError
+        fake.calls.append("hungry")
+        fake.now += 0.5
+
+    hungry = Variant("hungry", lambda: Call(run))
+    record, other = records(clock(), [hungry, fake.variant("fine", 0.5)])
+    assert (record.median_seconds, record.note) == (None, OUT_OF_MEMORY)
+    assert other.median_seconds == 0.5
+
+
+def test_memory_that_runs_out_while_a_variant_is_opened_is_a_row(fake):
+    def opened():
+        raise torch.OutOfMemoryError("no more")
+
+    [record] = records(clock(), [Variant("hungry", opened)])
+    assert record.note == OUT_OF_MEMORY
+
+
+def test_other_errors_are_not_taken_for_it(fake):
+    def run(_):
+        raise RuntimeError("shapes do not fit")
+
+    with pytest.raises(RuntimeError, match="do not fit"):
+        records(clock(), [Variant("wrong", lambda: Call(run))])
 
 
 def test_places_after_the_time_of_a_measure_are_rows_that_say_so(fake):
@@ -152,13 +201,12 @@ def test_places_after_the_time_of_a_measure_are_rows_that_say_so(fake):
     [first] = records(c, [fake.variant("a", 0.5)])
     [second] = records(c, [fake.variant("a", 0.5)], position=11)
     assert first.median_seconds == 0.5
-    assert second.median_seconds is None
-    assert "were over" in second.note
+    assert (second.median_seconds, second.note) == (None, "left out: the 1 s for decode are over")
 
 
 def test_a_variant_that_cannot_run_says_why():
-    [record] = records(clock(), [Variant("absent", None, note="not here: no kernel")])
-    assert (record.median_seconds, record.note) == (None, "not here: no kernel")
+    [record] = records(clock(), [Variant("absent", None, note="not available: no kernel")])
+    assert (record.median_seconds, record.note) == (None, "not available: no kernel")
 
 
 def test_preparing_is_not_timed_and_each_call_gets_its_own(fake):
@@ -172,6 +220,6 @@ def test_preparing_is_not_timed_and_each_call_gets_its_own(fake):
         given.append(value)
         fake.now += 0.5
 
-    [record] = records(clock(), [Variant("a", run, prepare=prepare)])
+    [record] = records(clock(), [Variant("a", lambda: Call(run, prepare))])
     assert record.median_seconds == 0.5
     assert len(set(map(id, given))) == len(given) == 4

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 from measured import run as measured
 
-from seqgen.benchmark import plans, run
+from seqgen.benchmark import run
 from seqgen.benchmark.records import read_records, write_records
 from seqgen.benchmark.timing import Effort
 from seqgen.commands import benchmarking
@@ -20,9 +20,9 @@ from seqgen.errors import UserError
 @pytest.fixture
 def tiny(tmp_path, monkeypatch):
     """A small model, a plan that takes no time, and an empty folder of results."""
-    effort = Effort(seconds=0.01, max_repeats=2, longest_call=10.0, measure_seconds=60.0)
+    effort = Effort(seconds=0.01, max_repeats=2, longest_call=10.0, quick=True)
     positions = dict.fromkeys(MEASURES, (4, 8))
-    monkeypatch.setattr(plans, "QUICK", plans.Plan(positions, {}, effort))
+    monkeypatch.setattr(run, "QUICK", run.Plan(positions, {}, effort))
     monkeypatch.setattr(benchmarking, "RESULTS", tmp_path / "results")
     monkeypatch.chdir(tmp_path)
     Path("tiny.yaml").write_text("model:\n  d_model: 8\n  n_layers: 1\n  n_heads: 2\n")
@@ -73,7 +73,7 @@ def test_positions_can_be_named(tiny):
     assert {r.position for r in read_records(Path("out.json"))} == {6}
 
 
-def test_a_page_is_drawn_anew_without_measuring(canned, monkeypatch):
+def test_a_page_is_drawn_again_without_measuring(canned, monkeypatch):
     invoke(*canned, "--page", "page")
     page = Path("page/README.md").read_text()
     Path("page/README.md").unlink()
@@ -87,7 +87,7 @@ def test_two_files_and_two_pages_are_compared(canned):
     for pair in (("a.json", "a.json"), ("a.json", "page")):
         result = invoke("--compare", *pair)
         assert result.exit_code == 0
-        assert "0 are better and 0 worse" in " ".join(result.output.split())
+        assert "0 of 6 rows are better and 0 are worse" in " ".join(result.output.split())
     with pytest.raises(UserError, match=r"no file b\.json"):
         invoke("--compare", "a.json", "b.json")
 
@@ -114,15 +114,15 @@ def test_the_guard_fails_if_ours_became_worse_and_only_then(canned):
 def test_what_was_measured_before_an_error_is_written(tiny, monkeypatch):
     def stop(*_, setting, keep, **__):
         keep(measured(setting=setting))
-        keep(measured(setting=setting, measure="step"))
+        keep(measured(setting=setting, measure="prefill"))
         raise KeyboardInterrupt
 
     monkeypatch.setattr(benchmarking, "run_benchmark", stop)
     result = CliRunner().invoke(benchmark, [*tiny, "--json", "out.json", "--page", "page"])
     assert result.exit_code != 0
-    assert {r.measure for r in read_records(Path("out.json"))} == {"decode", "step"}
-    assert len(read_records(Path("page/step.json"))) == 6
-    assert "## step" in Path("page/README.md").read_text()
+    assert {r.measure for r in read_records(Path("out.json"))} == {"decode", "prefill"}
+    assert len(read_records(Path("page/prefill.json"))) == 6
+    assert "## prefill" in Path("page/README.md").read_text()
 
 
 @pytest.mark.parametrize("option", ["--page", "--json"])
@@ -137,7 +137,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_anything_is_measured(
 
 def test_a_page_whose_records_cannot_be_read_is_refused_before_measuring(tiny, monkeypatch):
     Path("page").mkdir()
-    Path("page/step.json").write_text("{")
+    Path("page/prefill.json").write_text("{")
     monkeypatch.setattr(benchmarking, "run_benchmark", lambda *_, **__: pytest.fail("measured"))
     with pytest.raises(UserError, match="holds no records"):
         invoke(*tiny, "--page", "page")
@@ -160,7 +160,7 @@ def test_what_measures_nothing_takes_no_options_of_measuring(tmp_path, arguments
 
 @pytest.mark.parametrize("device", ["mps", "meta", "xpu:0"])
 def test_other_devices_than_cpu_and_cuda_are_refused(tiny, device):
-    with pytest.raises(UserError, match=rf"--device {device}: .* cpu and cuda alone"):
+    with pytest.raises(UserError, match=rf"--device {device}: .* cpu and cuda only"):
         invoke("tiny.yaml", "--device", device)
 
 

@@ -1,1 +1,1 @@
-"""What is measured, one file each: `check` compares outputs, `measure` gives records."""
+"""One file per measure: `check` compares outputs before anything is timed, `measure` times."""

@@ -1,120 +1,123 @@
 """One layer's attention in training: forward and backward, feature map and normaliser included.
 
-Legend: B rows, T positions, H heads, K key width, V value width, D model width.
+Legend: B rows, T positions, H heads, K key width, V value width.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import cache
 
 import torch
 import torch.nn.functional as F
+from fast_transformers.masking import LengthMask, TriangularCausalMask
 from torch import Tensor
 
 from seqgen.attention.feature_maps import FEATURE_MAPS
 from seqgen.attention.operator import causal_linear_attention, choose_kernel
 from seqgen.benchmark.equality import BFLOAT16_TOLERANCE, check_equal
+from seqgen.benchmark.model import LIBRARY_LINEAR, BenchmarkModel
 from seqgen.benchmark.records import Record
-from seqgen.benchmark.subject import LIBRARY_TYPE, Subject, attention_inputs
-from seqgen.benchmark.timing import LIBRARY, Clock, Variant
-from seqgen.model.stack import build_parallel, inner_attentions, stack_arguments
-from seqgen.native import has_bfloat16
+from seqgen.benchmark.timing import LIBRARY, Call, Clock, Variant
+from seqgen.model.stack import build_parallel, inner_attentions
 
-KERNELS = ("native", "chunked", "triton")
+KERNELS = ("native", "triton", "chunked")
 BFLOAT16 = "-bf16"
-VARIANTS = (
-    LIBRARY,
-    *(kernel + dtype for kernel in KERNELS for dtype in ("", BFLOAT16)),
-    "full-sdpa",
-    "full-sdpa" + BFLOAT16,
-)
-NOT_BUILT = "not here: the library's kernel is not built for this device"
+SDPA = "softmax-sdpa"
+PART = 4  # a part goes over a fourth of the positions
+COPIES = 20  # of the values' bytes: what the variants keep and make, at most about this
+NOT_BUILT = "not available: the library's kernel is not built for this device"
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]  # q, k [B, T, H, K], v [B, T, H, V] -> as v
 
 
-@dataclass(frozen=True)
-class Setting:
-    """What one layer attends to, and the ways to do it; where one cannot run, the reason."""
-
-    inputs: tuple[Tensor, ...]  # q, k, v [B, T, H, ·] as a layer makes them of random input
-    ways: dict[str, Attend]
-    notes: dict[str, str]
-
-    def inputs_of(self, variant: str) -> tuple[Tensor, ...]:
-        """Queries, keys and values in the dtype of a variant."""
-        dtype = torch.bfloat16 if variant.endswith(BFLOAT16) else torch.float32
-        return tuple(x.detach().to(dtype).requires_grad_() for x in self.inputs)
-
-
-def check(subject: Subject, clock: Clock, *, batch: int, position: int) -> None:
+def check(model: BenchmarkModel, clock: Clock, *, batch: int, position: int) -> None:
     """Compare outputs and gradients with the masked products, linear and softmax, in float64."""
-    setting = _setting(subject, batch, position)
-    out_gradient = torch.randn_like(setting.inputs[2])
-    exact = tuple(x.detach().double().requires_grad_() for x in setting.inputs)
-    linear = _forward_backward(_ours(subject, "naive"), exact, out_gradient.double())
+    inputs = _inputs(model, batch, position)
+    out_gradient = torch.randn_like(inputs[2])
+    exact = tuple(x.double() for x in inputs)
+    linear = _forward_backward(_ours(model, "naive"), exact, out_gradient.double())
     softmax = _forward_backward(_masked_softmax, exact, out_gradient.double())
-    for name, way in setting.ways.items():
-        if setting.notes.get(name):
+    for name, attend in _ways(model).items():
+        if attend is None:
             continue
-        wanted = softmax if name.startswith("full-sdpa") else linear
-        inputs = setting.inputs_of(name)
-        got = _forward_backward(way, inputs, out_gradient.to(inputs[0].dtype))
-        tolerance = BFLOAT16_TOLERANCE if name.endswith(BFLOAT16) else None
+        dtype = _dtype(name)
+        got = _forward_backward(attend, [x.to(dtype) for x in inputs], out_gradient.to(dtype))
+        wanted = softmax if name.startswith(SDPA) else linear
+        tolerance = BFLOAT16_TOLERANCE if dtype == torch.bfloat16 else None
         check_equal(f"{name} attention", got, "the masked product", wanted, tolerance=tolerance)
 
 
-def measure(subject: Subject, clock: Clock, *, batch: int, position: int) -> list[Record]:
+def measure(model: BenchmarkModel, clock: Clock, *, batch: int, position: int) -> list[Record]:
     """Time attention over `position` positions."""
-    setting = _setting(subject, batch, position)
+    floats = _inputs(model, batch, position)
     variants = []
-    for name in VARIANTS:
-        inputs = setting.inputs_of(name)
-        out_gradient = torch.randn_like(inputs[2])  # contiguous: the library's backward needs it
-        note = setting.notes.get(name, "")
-        if name == "full-sdpa" + BFLOAT16 and _is_emulated(subject) and not clock.patient:
-            note = "skipped: this CPU has no bfloat16 instructions, and this is a quick run"
-        way = setting.ways[name]
-        run = lambda _, way=way, x=inputs, g=out_gradient: _forward_backward(way, x, g)  # noqa: E731
-        dtype = str(inputs[0].dtype).removeprefix("torch.")
-        variants.append(Variant(name, None if note else run, note=note, dtype=dtype))
-    return clock.records(
+    for name, attend in _ways(model).items():
+        dtype = _dtype(name)
+        variants.append(
+            Variant(
+                name,
+                attend and (lambda attend=attend, dtype=dtype: _call(attend, floats, dtype)),
+                needs=COPIES * floats[2].nbytes,
+                note="" if attend else NOT_BUILT,
+                dtype=str(dtype).removeprefix("torch."),
+            )
+        )
+    return clock.time(
         variants, measure="attention", batch=batch, position=position, tokens=batch * position
     )
 
 
-def _setting(subject: Subject, batch: int, length: int) -> Setting:
-    one_layer = stack_arguments(subject.config) | {"n_layers": 1}
-    layer = build_parallel(one_layer).to(subject.device).eval()
-    x = torch.randn(batch, length, subject.config.d_model, device=subject.device)
-    [(q, k, v, *masks)] = attention_inputs(layer, x)
-    library = build_parallel(one_layer | {"attention_type": LIBRARY_TYPE}).to(subject.device)
-    [attention] = inner_attentions(library)
-    ways: dict[str, Attend] = {LIBRARY: lambda q, k, v: attention(q, k, v, *masks)}
-    notes = {} if subject.has_library_kernel else {LIBRARY: NOT_BUILT}
+def _inputs(model: BenchmarkModel, B: int, T: int) -> tuple[Tensor, ...]:
+    """Draw queries, keys and values [B, T, H, K]."""
+    c = model.config
+    shape = (B, T, c.n_heads, c.d_model // c.n_heads)
+    return tuple(torch.randn(shape, device=model.device) for _ in range(3))
+
+
+def _call(attend: Attend, floats: tuple[Tensor, ...], dtype: torch.dtype) -> Call:
+    inputs = [x.to(dtype) for x in floats]
+    out_gradient = torch.randn_like(inputs[2])  # contiguous: the library's backward needs it
+    length = -(-inputs[0].shape[1] // PART)
+    short = [x[:, :length].contiguous() for x in (*inputs, out_gradient)]
+    return Call(
+        lambda _: _forward_backward(attend, inputs, out_gradient),
+        part=lambda: _forward_backward(attend, short[:3], short[3]),
+        parts=inputs[0].shape[1] / length,
+    )
+
+
+def _ways(model: BenchmarkModel) -> dict[str, Attend | None]:
+    """List what can run on this device; None: the library, where it was not compiled."""
+    ways: dict[str, Attend | None] = {
+        LIBRARY: _library(model) if model.has_library_kernel else None
+    }
     for kernel in KERNELS:
-        for name in (kernel, kernel + BFLOAT16):
-            ways[name] = _ours(subject, kernel)
-            notes[name] = _why_not(kernel, subject.device)
-    ways |= dict.fromkeys(("full-sdpa", "full-sdpa" + BFLOAT16), _sdpa)
-    return Setting((q, k, v), ways, notes)
+        try:
+            choose_kernel(kernel, model.device)
+        except ValueError:
+            continue
+        ways[kernel] = _ours(model, kernel)
+        if kernel != "chunked":  # which is what there is without a compiled one
+            ways[kernel + BFLOAT16] = _ours(model, kernel)
+    ways[SDPA] = _sdpa
+    if model.has_bfloat16:
+        ways[SDPA + BFLOAT16] = _sdpa
+    return ways
 
 
-def _ours(subject: Subject, kernel: str) -> Attend:
-    feature_map = FEATURE_MAPS[subject.config.feature_map]
-    return lambda q, k, v: causal_linear_attention(q, k, v, feature_map=feature_map, kernel=kernel)[
-        0
-    ]
+def _library(model: BenchmarkModel) -> Attend:
+    stack = build_parallel(model.arguments(LIBRARY_LINEAR) | {"n_layers": 1}).to(model.device)
+    [attention] = inner_attentions(stack)
+
+    @cache
+    def masks(B: int, T: int) -> tuple:
+        lengths = LengthMask(torch.full((B,), T), max_len=T, device=model.device)
+        return TriangularCausalMask(T, device=model.device), lengths, lengths
+
+    return lambda q, k, v: attention(q, k, v, *masks(*q.shape[:2]))
 
 
-def _why_not(kernel: str, device: torch.device) -> str:
-    try:
-        choose_kernel(kernel, device)
-    except ValueError as error:
-        return f"not here: {str(error).rpartition(': ')[2]}"
-    return ""
-
-
-def _is_emulated(subject: Subject) -> bool:
-    return subject.device.type == "cpu" and not has_bfloat16()
+def _ours(model: BenchmarkModel, kernel: str) -> Attend:
+    options = {"feature_map": FEATURE_MAPS[model.config.feature_map], "kernel": kernel}
+    return lambda q, k, v: causal_linear_attention(q, k, v, **options)[0]
 
 
 def _sdpa(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -130,9 +133,12 @@ def _masked_softmax(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return torch.einsum("bhts,bshv->bthv", weights, v)
 
 
-def _forward_backward(
-    way: Attend, inputs: tuple[Tensor, ...], out_gradient: Tensor
-) -> tuple[Tensor, ...]:
+def _forward_backward(attend: Attend, inputs, out_gradient: Tensor) -> tuple[Tensor, ...]:
     """Return the output and the gradients of q, k and v."""
-    out = way(*inputs)
+    inputs = [x.detach().requires_grad_() for x in inputs]
+    out = attend(*inputs)
     return (out.detach(), *torch.autograd.grad(out, inputs, out_gradient))
+
+
+def _dtype(name: str) -> torch.dtype:
+    return torch.bfloat16 if name.endswith(BFLOAT16) else torch.float32

@@ -1,4 +1,4 @@
-"""One decode step: the decoders against full attention, recomputed and cached.
+"""One decode step: the decoders against softmax attention, recomputed and cached.
 
 Each call is whole: tokens in, embedding, stack, heads, a draw, tokens out. `position` tokens came
 before the first one that is timed. Decoders and the library go on from there, since their states
@@ -6,87 +6,52 @@ keep their size; a cache is set back to `position` before each call, or written 
 slot.
 """
 
-import torch
+from functools import partial
 
-from seqgen.benchmark.draws import Draws, NoDraws
+import torch
+from torch import Tensor
+
+from seqgen.benchmark import gpt2, softmax
+from seqgen.benchmark.draws import Draws
 from seqgen.benchmark.equality import BFLOAT16_TOLERANCE, check_equal
-from seqgen.benchmark.peers import full
-from seqgen.benchmark.place import Place, why_not
+from seqgen.benchmark.model import DECODERS, BenchmarkModel, LibrarySteps
 from seqgen.benchmark.records import Record
-from seqgen.benchmark.subject import DECODERS, Subject, sums_of
-from seqgen.benchmark.timing import LIBRARY, Clock, Variant, attempt
-from seqgen.model.stack import causal_mask
+from seqgen.benchmark.timing import LIBRARY, Call, Clock, Variant
 from seqgen.model.state import State
 
-VARIANTS = (LIBRARY, *DECODERS, *full.VARIANTS)
 # Wide enough for rounding, on any weights; what is laid out wrongly is off by as much as it is.
 REDUCED = {"bf16": BFLOAT16_TOLERANCE, "int8": 0.1, "w8a8": 0.1}
 
 
 @torch.no_grad()
-def check(subject: Subject, clock: Clock, *, batch: int, position: int) -> None:
+def check(model: BenchmarkModel, clock: Clock, *, batch: int, position: int) -> None:
     """Compare each step after a real prompt with the parallel form at that position."""
-    tokens = subject.random_tokens(batch, position + 1)
-    last = tokens[:, -1]
-    lengths = torch.full((batch,), position, device=subject.device)
-    _, state = subject.recurrent.prefill(tokens[:, :-1], lengths)
-    _, after = subject.recurrent.prefill(tokens, lengths + 1)
-    parallel = tuple(scores[:, -1] for scores in subject.model(tokens))
-    slots = torch.arange(batch, device=subject.device)
-    library = subject.step(subject.library_recurrent, last, state, sums_of(state))
-    check_equal(LIBRARY, library, "the parallel form", parallel)
-    for name, (_, weights) in DECODERS.items():
-        if not why_not(subject, name, patient=clock.patient):
-            tolerance = REDUCED.get(weights)
-            pool = subject.decoder(name).open(batch)
+    quick = clock.effort.quick
+    tokens = model.random_tokens(batch, position + 1)
+    check_decoders(model, tokens, quick=quick)
+    softmax.check(model, tokens, quick=quick)
+    gpt2.check_all(model, batch=batch, position=position)
+
+
+@torch.no_grad()
+def check_decoders(model: BenchmarkModel, tokens: Tensor, *, quick: bool) -> None:
+    """Compare a step of the library and of each decoder, the last of tokens [B, T, F]."""
+    batch, position, last = len(tokens), tokens.shape[1] - 1, tokens[:, -1]
+    lengths = torch.full((batch,), position, device=model.device)
+    _, state = model.recurrent.prefill(tokens[:, :-1], lengths)
+    _, after = model.recurrent.prefill(tokens, lengths + 1)
+    parallel = tuple(scores[:, -1] for scores in model.model(tokens))
+    library = LibrarySteps(model, state)
+    check_equal(LIBRARY, library.advance(last), "the parallel form", parallel)
+    slots = torch.arange(batch, device=model.device)
+    for name in model.decoder_variants(quick=quick):
+        if not model.why_not(name):
+            tolerance = REDUCED.get(DECODERS[name][1])
+            pool = model.decoder(name).open(batch)
             pool.write(slots, state)
             logits = pool.advance(slots, last)
             check_equal(name, logits, "the parallel form", parallel, tolerance=tolerance)
             _check_states(name, pool.read(slots), after, tolerance=tolerance)
-    full.check(subject, tokens, state, patient=clock.patient)
-
-
-def measure(subject: Subject, clock: Clock, *, batch: int, position: int) -> list[Record]:
-    """Time one step after `position` tokens, and the draw after it."""
-    draws = Draws(subject, batch)
-    return time_steps(subject, clock, draws, measure="decode", position=position)
-
-
-@torch.no_grad()
-def time_steps(
-    subject: Subject, clock: Clock, draws: Draws | NoDraws, *, measure: str, position: int
-) -> list[Record]:
-    """Time one step after `position` tokens, with what `draws` does to the logits."""
-    batch = len(draws.slots)
-    tokens, state = subject.random_tokens(batch, position + 1), subject.state_at(position, batch)
-    place = Place(subject, tokens, state, draws, patient=clock.patient)
-    variants = [_library(place), *(_pooled(place, name) for name in DECODERS)]
-    variants += full.variants(place)
-    causal_mask.cache_clear()  # of recomputing: hundreds of megabytes for long contexts
-    return clock.records(variants, measure=measure, batch=batch, position=position, tokens=batch)
-
-
-def _library(place: Place) -> Variant:
-    """The library's own step, on one set of sums throughout."""
-    subject, layers = place.subject, sums_of(place.state)
-    step = lambda _: place.draws.finish(  # noqa: E731
-        subject.step(subject.library_recurrent, place.last, place.state, layers)
-    )
-    return Variant(LIBRARY, step, grows=False)
-
-
-def _pooled(place: Place, name: str) -> Variant:
-    """A decoder, in a pool of its own."""
-    weights = DECODERS[name][1]
-    note = why_not(place.subject, name, patient=place.patient)
-    # Its own, a copy while it is written, and what a step makes of it before that is let go.
-    note = note or place.subject.too_large(4 * place.state.nbytes)
-    if note:
-        return Variant(name, None, note=note, dtype=weights)
-    make = lambda: place.pooled(  # noqa: E731
-        name, place.subject.decoder(name).open(len(place.last)), dtype=weights, grows=False
-    )
-    return attempt(name, make, dtype=weights)
 
 
 def _check_states(name: str, ours: State, wanted: State, *, tolerance: float | None) -> None:
@@ -98,3 +63,35 @@ def _check_states(name: str, ours: State, wanted: State, *, tolerance: float | N
             if not got.is_floating_point():
                 tolerance = 0.0
             check_equal(what, [got], "the parallel form's", [expected], tolerance=tolerance)
+
+
+@torch.no_grad()
+def measure(model: BenchmarkModel, clock: Clock, *, batch: int, position: int) -> list[Record]:
+    """Time one step after `position` tokens, and the draw after it."""
+    quick = clock.effort.quick
+    draws, last = Draws(model, batch), model.random_tokens(batch, 1)[:, 0]
+    state = model.state_at(position, batch)
+
+    def open_library() -> Call:
+        """The library's own step, on one set of sums throughout."""
+        steps = LibrarySteps(model, state)
+
+        def prepare() -> None:
+            steps.state = state
+
+        return Call(lambda _: draws.draw(steps.advance(last)), prepare)
+
+    def open_decoder(name: str) -> Call:
+        pool = model.decoder(name).open(batch)
+        return softmax.call_of_pool(model, pool, draws, last, state)
+
+    variants = [Variant(LIBRARY, open_library, holds=state.nbytes)]
+    for name in model.decoder_variants(quick=quick):
+        # Its own sums, and copies while they are written.
+        sizes = {"holds": state.nbytes, "needs": 3 * state.nbytes}
+        note, dtype = model.why_not(name), DECODERS[name][1]
+        make = None if note else partial(open_decoder, name)
+        variants.append(Variant(name, make, **sizes, note=note, dtype=dtype))
+    variants += softmax.variants(model, draws, last, state, position=position, quick=quick)
+    variants += gpt2.variants(model, draws, last, position=position)
+    return clock.time(variants, measure="decode", batch=batch, position=position, tokens=batch)

@@ -1,6 +1,6 @@
 """One stream that goes on and on: what a step takes, and what the process holds, far from BOS.
 
-The stream is an engine's, with sums that fade, and draws at every step; nothing of it is made up.
+The stream is an engine's, with sums that decay, and draws at every step; nothing of it is made up.
 """
 
 import os
@@ -11,103 +11,83 @@ from pathlib import Path
 
 import numpy as np
 
-from seqgen.benchmark.cold import endless_sampling
+from seqgen.benchmark.draws import endless_sampling
+from seqgen.benchmark.model import DECODERS, BenchmarkModel
 from seqgen.benchmark.records import Record
-from seqgen.benchmark.subject import DECODERS, Subject
 from seqgen.benchmark.timing import Clock
 from seqgen.decoding.choose import build_decoder
+from seqgen.decoding.decoder import Decoder
 from seqgen.decoding.engine import Engine
-from seqgen.decoding.stream import Stream
 from seqgen.errors import UserError
 
-VARIANTS = ("native-w8a8", "cuda-bf16", "torch")  # the first one that can be had
-WINDOW = 256  # positions after which the sums fade; no step takes longer for another one
+VARIANTS = ("native-w8a8", "cuda-bf16", "torch")  # the first one that is available
+DECAY = 256  # positions after which the sums decay; no step takes longer for another one
 FIRST = 100  # position of the first record; each later one is at 10 times that of the one before
 N_TIMED = 500  # steps behind each record, from its position on
-LONGEST, LONGEST_QUICK = 300.0, 6.0  # seconds that a stream may take
-STATM = Path("/proc/self/statm")
+LONGEST = {True: 6.0, False: 300.0}  # seconds that a stream may take, by quick
+PROCESS_SIZE = Path("/proc/self/statm")
 
 
-class Endless:
-    """A stream that has no end, and how it goes."""
+def measure(model: BenchmarkModel, clock: Clock, *, batch: int, position: int) -> list[Record]:
+    """Time steps of one stream at 100, 1,000, … and `position`, or up to where time allows."""
+    place = {"measure": "endless", "batch": batch}
+    if model.limit is not None:
+        note = f"left out: the model has {model.limit} learned positions, where a stream ends"
+        return [clock.untimed(VARIANTS[0], **place, position=position, note=note)]
+    variant, decoder = _fastest(model)
+    engine, vocabulary = Engine(decoder, max_streams=1), model.model.vocabulary
+    stream = engine.submit(
+        np.full((1, len(vocabulary.sizes)), vocabulary.bos_id),
+        sampling=endless_sampling(vocabulary),
+        max_tokens=None,
+    )
 
-    def __init__(self, subject: Subject):
-        """Begin one with BOS, by the fastest decoder here."""
-        self.variant, self._engine = _open(subject)
-        vocabulary = subject.model.vocabulary
-        self._stream: Stream = self._engine.submit(
-            np.full((1, len(vocabulary.sizes)), vocabulary.bos_id),
-            sampling=endless_sampling(vocabulary),
-            max_tokens=None,
-        )
-
-    @property
-    def weights(self) -> str:
-        """What the decoder keeps matrices in."""
-        return DECODERS[self.variant][1]
-
-    @property
-    def position(self) -> int:
-        """How many tokens have been taken."""
-        return self._stream.position
-
-    def go_on(self, n_steps: int) -> list[float]:
+    def go_on(n_steps: int) -> list[float]:
         """Make at least `n_steps`, and return the seconds of each (in the mean over one call)."""
-        seconds, end = [], self.position + n_steps
-        while self.position < end:
-            before, start = self.position, time.perf_counter()
-            self._engine.step()
-            n = self.position - before
+        seconds, end = [], stream.position + n_steps
+        while stream.position < end:
+            before, start = stream.position, time.perf_counter()
+            engine.step()
+            n = stream.position - before
             seconds += [(time.perf_counter() - start) / n] * n
         return seconds
 
-
-def measure(subject: Subject, clock: Clock, *, batch: int, position: int) -> list[Record]:
-    """Time steps of one stream at 100, 1,000, … and `position`, or up to where time allows."""
-    place = {"measure": "endless", "batch": batch}
-    if subject.limit is not None:
-        note = f"skipped: the model has {subject.limit} learned positions, where a stream ends"
-        return [clock.untimed(VARIANTS[0], **place, position=position, note=note)]
-    endless, records, begin = Endless(subject), [], time.perf_counter()
-    longest = LONGEST if clock.patient else LONGEST_QUICK
-    n_timed = min(N_TIMED, max(1, position // 3))
-    seconds = endless.go_on(min(FIRST, position))
-    for mark in _marks(position, n_timed):
-        place |= {"position": mark, "dtype": endless.weights}
-        foreseen = (mark + n_timed - endless.position) * float(np.median(seconds))
-        if time.perf_counter() - begin + foreseen > longest:
-            note = f"skipped: {foreseen:.0f} s until there, the stream ends at {endless.position}"
-            return [*records, clock.untimed(endless.variant, **place, note=note)]
-        endless.go_on(mark - endless.position)
-        seconds = endless.go_on(n_timed)
-        records.append(
-            clock.timed_elsewhere(endless.variant, seconds, **place, bytes=resident_bytes())
-        )
+    records, begin, n_timed = [], time.perf_counter(), min(N_TIMED, max(1, position // 3))
+    seconds = go_on(min(FIRST, position))
+    for mark in marks(position, n_timed):
+        place |= {"position": mark, "dtype": decoder.weights}
+        more = (mark + n_timed - stream.position) * float(np.median(seconds))
+        limit = LONGEST[clock.effort.quick]
+        if time.perf_counter() - begin + more > limit:
+            note = f"left out: would take {more:.0f} s more, the limit of a stream is {limit:.0f} s"
+            return [*records, clock.untimed(variant, **place, note=note)]
+        go_on(mark - stream.position)
+        seconds = go_on(n_timed)
+        records.append(clock.timed(variant, seconds, **place, tokens=batch, bytes=resident_bytes()))
     return records
 
 
 def resident_bytes() -> int | None:
-    """Memory of this process that is in RAM; None where the system does not say."""
-    if not STATM.exists():
+    """Return the memory of this process that is in RAM; None where the system does not say."""
+    if not PROCESS_SIZE.exists():
         return None
-    return int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return int(PROCESS_SIZE.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def _open(subject: Subject) -> tuple[str, Engine]:
-    """Find the first decoder that can be had."""
-    for variant in VARIANTS[:-1]:
-        with suppress(UserError):
-            return variant, _engine(subject, variant)
-    return VARIANTS[-1], _engine(subject, VARIANTS[-1])
-
-
-def _engine(subject: Subject, variant: str) -> Engine:
-    decoder, weights = DECODERS[variant]
-    built = build_decoder(subject.model, decoder, weights=weights, window=WINDOW)
-    return Engine(built, max_streams=1)
-
-
-def _marks(last: int, n_timed: int) -> list[int]:
+def marks(last: int, n_timed: int) -> list[int]:
     """List positions of records that do not run into each other, up to the last one."""
     tens = (FIRST * 10**i for i in count())
     return [*takewhile(lambda mark: mark + n_timed <= last, tens), last]
+
+
+def _fastest(model: BenchmarkModel) -> tuple[str, Decoder]:
+    """Build the first decoder that is available."""
+    for variant in VARIANTS[:-1]:
+        with suppress(UserError):
+            return variant, _build(model, variant)
+    return VARIANTS[-1], _build(model, VARIANTS[-1])
+
+
+def _build(model: BenchmarkModel, variant: str) -> Decoder:
+    name, weights = DECODERS[variant]
+    return build_decoder(model.model, name, weights=weights, window=DECAY)

@@ -1,110 +1,146 @@
-"""What the machine can do at most: how fast it reads memory, and multiplies matrices.
+"""How fast the machine reads memory, and the least time that a decode step can take for it.
 
-Working sets are as large as the model's matrices in each format, and one is beyond all caches. They
-hold ones: pages of zeros that were never written would all be the same page. Reading is taking the
-sum, the largest value, or the product with itself, whichever is fastest; all are plain PyTorch on
-all its threads, and limited by memory. A call reads a small working set several times over, so that
-starting it counts for nothing; seconds are those of one pass, and a set that fits into a cache is
-read from there, as weights of that size are.
+Reading: working sets are as large as the model's matrices in each format, and one is beyond all
+caches. They hold ones, for pages of zeros that were never written would all be the same page.
+Reading is taking the sum, the largest value, or the product with itself, whichever is fastest; all
+are plain PyTorch on all its threads, and limited by memory. A call reads a small working set
+several times over, so that starting it counts for nothing.
+
+A step's floor is what it must read, at the bandwidth of a working set of that size: once per step
+the matrices of all layers, of the heads and of the short convolution in their format (with a scale
+for each output in 8 bits), biases and norms; the state of each row, read and written; and of
+softmax attention with a cache, the keys and values of all earlier tokens. Not counted are rows of
+embedding tables, activations, logits, the draw, and the key and value written: all small beside
+those. A share above 100% says that the weights stayed in a cache better than in this measurement.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from seqgen.benchmark.floor import matrix_bytes
+from seqgen.benchmark.model import DECODERS, BenchmarkModel
 from seqgen.benchmark.records import Record
-from seqgen.benchmark.subject import Subject
-from seqgen.benchmark.timing import Clock, Effort, Variant, attempt
-from seqgen.native import has_bfloat16
+from seqgen.benchmark.softmax import STATIC
+from seqgen.benchmark.timing import LIBRARY, Call, Clock, Effort, Variant
+from seqgen.model.sequence_model import SequenceModel
 
 READS = {"read-int8": "int8", "read-bf16": "bf16", "read-float32": "float32", "read-large": ""}
-MATRICES = {"matrix-float32": torch.float32, "matrix-bf16": torch.bfloat16}
-VARIANTS = (*READS, *MATRICES)
 LARGE_BYTES = 2**30
-WIDTHS = {"cpu": 2048, "cuda": 8192}  # of the matrices that are multiplied
 CALL_BYTES = {"cpu": 2**26, "cuda": 2**30}  # to be read in one call, at least
 BRIEF = Effort(seconds=0.1, max_repeats=10, longest_call=2.5)
+WEIGHT_BYTES = {"float32": 4, "bf16": 2, "int8": 1, "w8a8": 1}
+CACHE_BYTES = {name: dtype.itemsize for name, (_, dtype, _) in STATIC.items()}
 
 
-def measure(subject: Subject, clock: Clock, *, batch: int, position: int) -> list[Record]:
-    """Measure reading and multiplying; `batch` and `position` only say where the records stand."""
-    place = {"batch": batch, "position": position}
-    return [*_reading(subject, clock, place), *_multiplying(subject, clock, place)]
-
-
-def measure_reading(subject: Subject) -> list[Record]:
-    """Measure reading alone, in about a second."""
-    clock = Clock(BRIEF, device=subject.device)
-    return _reading(subject, clock, {"batch": 1, "position": 1})
-
-
-def _reading(subject: Subject, clock: Clock, place: dict) -> list[Record]:
-    return [
-        _read(subject, clock, name, _working_set(subject, weights), place)
+def measure(model: BenchmarkModel, clock: Clock, *, batch: int, position: int) -> list[Record]:
+    """Measure reading; `batch` and `position` only say where the records stand."""
+    place = {"measure": "floor", "batch": batch, "position": position, "tokens": 0}
+    sizes = {
+        name: matrix_bytes(model.model, weights) // 4 * 4 if weights else LARGE_BYTES
         for name, weights in READS.items()
-    ]
+    }
+    return [_read(model, clock, name, size, place) for name, size in sizes.items()]
 
 
-def _working_set(subject: Subject, weights: str) -> int:
-    """Bytes of the matrices in a format, or more than a cache holds; in whole numbers."""
-    size = matrix_bytes(subject.model, weights) if weights else LARGE_BYTES
-    return size // 4 * 4
+def measure_briefly(model: BenchmarkModel) -> list[Record]:
+    """Measure in about a second."""
+    return measure(model, Clock(BRIEF, device=model.device), batch=1, position=1)
 
 
-def _read(subject: Subject, clock: Clock, name: str, size: int, place: dict) -> Record:
-    """Time all ways of reading `size` bytes, and keep the fastest."""
-    note = subject.too_large(size)
-    if note:
-        return clock.untimed(name, measure="floor", **place, note=note)
-    passes = -(-CALL_BYTES[subject.device.type] // size)
-    x = torch.ones(size // 4, device=subject.device)
-    again = x.expand(passes, -1)  # the same memory, passed over again and again
-    ways: list[Callable[[object], Tensor]] = [lambda _: again.sum(), lambda _: again.amax()]
-    if passes == 1:
-        ways.append(lambda _: torch.dot(x, x))
-    variants = [Variant(f"{name}-{i}", way) for i, way in enumerate(ways)]
-    timed = [r for r in clock.records(variants, measure="floor", **place, tokens=0) if r.repeats]
-    if not timed:
-        return clock.untimed(name, measure="floor", **place, note="skipped: no time was left")
-    fastest = min(timed, key=lambda record: min(record.samples))
-    return _with_rate(replace(_of_one_pass(fastest, passes), variant=name, bytes=size), size)
+def _read(model: BenchmarkModel, clock: Clock, name: str, size: int, place: dict) -> Record:
+    """Time the ways of reading `size` bytes, one after the other, and keep the fastest."""
+    passes = -(-CALL_BYTES[model.device.type] // size)
+
+    def opened(reduce: Callable[[Tensor], Tensor]) -> Call:
+        x = torch.ones(size // 4, device=model.device).expand(passes, -1)  # the same memory
+        return Call(lambda _: reduce(x))
+
+    ways = [torch.sum, torch.amax, *([lambda x: torch.dot(x[0], x[0])] if passes == 1 else [])]
+    variants = [Variant(name, partial(opened, way), holds=size) for way in ways]
+    timed = [record for variant in variants for record in clock.time([variant], **place)]
+    fastest = min(timed, key=lambda r: min(r.samples, default=np.inf))
+    if not fastest.samples:
+        return fastest
+    one_pass = {key: getattr(fastest, key) / passes for key in ("median_seconds", "p95_seconds")}
+    samples = tuple(x / passes for x in fastest.samples)
+    # The rate of the fastest repeat: a floor is what can be reached.
+    values = {"samples": samples, "bytes": size, "rate": size / min(samples)}
+    return replace(fastest, **one_pass, **values, tokens_per_second=None)
 
 
-def _of_one_pass(record: Record, passes: int) -> Record:
-    names = ("median_seconds", "p95_seconds", "p99_seconds")
-    seconds = {name: getattr(record, name) / passes for name in names}
-    return replace(record, **seconds, samples=tuple(x / passes for x in record.samples))
+@dataclass(frozen=True)
+class StepBytes:
+    """What a step goes through.
+
+    Attributes:
+        working_set: bytes of weights, states and caches.
+        moved: bytes read and written.
+    """
+
+    working_set: int
+    moved: int
 
 
-def _multiplying(subject: Subject, clock: Clock, place: dict) -> Sequence[Record]:
-    width = WIDTHS[subject.device.type]
-    variants = [
-        attempt(name, partial(_multiply, subject, name, width), dtype=_words(dtype))
-        for name, dtype in MATRICES.items()
-    ]
-    records = clock.records(variants, measure="floor", **place, tokens=0)
-    return [_with_rate(record, 2 * width**3) for record in records]
+def with_shares(
+    records: Sequence[Record], model: BenchmarkModel, *, floor: Sequence[Record]
+) -> list[Record]:
+    """Add to each timed decode step the share of its time that the floor is (`share_of_floor`).
+
+    Args:
+        records: of any measures; those of steps are changed.
+        model: whose steps they are.
+        floor: the machine's, with `bytes` and `rate` where reading was measured.
+    """
+    reads = sorted((r.bytes, r.rate) for r in floor if r.bytes and r.rate)
+    shared = []
+    for record in records:
+        is_step = record.measure == "decode" and record.median_seconds and reads
+        moved = step_bytes(record, model) if is_step else None
+        if moved is not None:
+            share = floor_seconds(moved, reads) / record.median_seconds
+            record = replace(record, share_of_floor=share)
+        shared.append(record)
+    return shared
 
 
-def _multiply(subject: Subject, name: str, width: int) -> Variant:
-    dtype, device = MATRICES[name], subject.device
-    if dtype == torch.bfloat16 and device.type == "cpu" and not has_bfloat16():
-        note = "not here: this CPU has no bfloat16 instructions"
-        return Variant(name, None, note=note, dtype=_words(dtype))
-    a, b = (torch.randn(width, width, device=device).to(dtype) for _ in range(2))
-    return Variant(name, lambda _: a @ b, dtype=_words(dtype))
+def floor_seconds(moved: StepBytes, reads: Sequence[tuple[int, float]]) -> float:
+    """Divide bytes by the bandwidth at that size: `reads` are sizes, ascending, and bytes/s.
+
+    Between two sizes it goes evenly with the logarithm; beyond the ends it is that of the end.
+    """
+    sizes, rates = zip(*reads, strict=True)
+    rate = np.interp(np.log(moved.working_set), np.log(sizes), rates)
+    return moved.moved / float(rate)
 
 
-def _with_rate(record: Record, amount: int) -> Record:
-    """Say how much was done in a second of the fastest repeat: a floor is what can be reached."""
-    if not record.samples:
-        return record
-    return replace(record, rate=amount / min(record.samples), tokens_per_second=None)
+def step_bytes(record: Record, model: BenchmarkModel) -> StepBytes | None:
+    """Count what a step of a record must go through; None where that is not its bound."""
+    config, variant = model.config, record.variant
+    if record.dtype not in WEIGHT_BYTES:
+        return None
+    weights = matrix_bytes(model.model, record.dtype)
+    if variant in CACHE_BYTES:
+        per_token = 2 * CACHE_BYTES[variant] * config.n_layers * config.d_model
+        cache = record.batch * record.position * per_token
+        return StepBytes(weights + cache, weights + cache)
+    if variant == LIBRARY or variant in DECODERS:
+        states = record.batch * model.recurrent.initial_state(1).nbytes
+        return StepBytes(weights + states, weights + 2 * states)
+    return None
 
 
-def _words(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
+def matrix_bytes(model: SequenceModel, weights: str) -> int:
+    """Return the bytes that each step reads of a model whose matrices are kept in a format."""
+    read = [model.stack, model.heads, *([model.input_window] if model.input_window else [])]
+    size = 0
+    for parameter in (x for part in read for x in part.parameters()):
+        if parameter.dim() == 1:  # biases and norms stay in float32
+            size += 4 * parameter.numel()
+        else:
+            scales = 4 * len(parameter) if WEIGHT_BYTES[weights] == 1 else 0
+            size += WEIGHT_BYTES[weights] * parameter.numel() + scales
+    return size

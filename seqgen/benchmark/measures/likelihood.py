@@ -10,9 +10,8 @@ from math import log
 
 from torch import Tensor
 
-from seqgen.benchmark.place import why_not
+from seqgen.benchmark.model import DECODERS, BenchmarkModel
 from seqgen.benchmark.records import Record
-from seqgen.benchmark.subject import DECODERS, Subject
 from seqgen.benchmark.timing import Clock
 from seqgen.checkpoint import load_model
 from seqgen.decoding.agreement import agree, score
@@ -24,63 +23,57 @@ from seqgen.model.loss import token_nats
 
 PARALLEL, BESIDE = "parallel", "beside"
 ROWS = 8  # pieces, whatever the batches of the plan
-VARIANTS = (PARALLEL, *DECODERS, BESIDE)
-RANDOM = "skipped: random weights say nothing: name a trained run"
-ABSENT = "skipped: the run's held-out data is not here, or has too few pieces of this length"
-ALONE = "skipped: no run was named with --beside"
+RANDOM = "left out: random weights say nothing: name a trained run"
+ABSENT = "left out: the run's held-out data is not here, or has too few pieces of this length"
 
 
-def measure(subject: Subject, clock: Clock, *, batch: int, position: int) -> list[Record]:
+def measure(model: BenchmarkModel, clock: Clock, *, batch: int, position: int) -> list[Record]:
     """Score the first `position` tokens of held-out pieces, after the token they begin with."""
     place = {"measure": "likelihood", "batch": ROWS, "position": position}
-    tokens, note = _tokens(subject, position)
+    tokens, note = _tokens(model, position)
     if tokens is None:
-        return [_record(clock, name, place, note=note) for name in VARIANTS]
-    exact = score(subject.model, tokens)
+        return [clock.untimed(PARALLEL, **place, note=note)]
+    exact = score(model.model, tokens)
     place |= {"targets": token_nats(exact, tokens[:, 1:]).numel()}
-    records = [_record(clock, PARALLEL, place, bits_per_token=bits(exact, tokens))]
-    for name in DECODERS:
-        note = why_not(subject, name, patient=clock.patient)
-        cost = None if note else agree(subject.decoder(name), tokens, exact).bits
-        records.append(_record(clock, name, place, bits_per_token=cost, note=note))
-    return [*records, _beside(subject, clock, tokens, place, exact=exact)]
+    records = [clock.untimed(PARALLEL, **place, bits_per_token=bits(exact, tokens))]
+    for name in model.decoder_variants(quick=clock.effort.quick):
+        note = model.why_not(name)
+        cost = None if note else agree(model.decoder(name), tokens, exact).bits
+        dtype = DECODERS[name][1]
+        records.append(clock.untimed(name, **place, dtype=dtype, bits_per_token=cost, note=note))
+    if model.beside is not None:
+        records.append(clock.untimed(BESIDE, **place, **_beside(model, tokens, exact)))
+    return records
 
 
 def bits(logits: Logits, tokens: Tensor) -> float:
-    """Bits per token of logits [B, T - 1, N_f] after all but the last of tokens [B, T, F]."""
+    """Return bits per token of logits [B, T - 1, N_f] after all but the last of [B, T, F]."""
     return float(token_nats(logits, tokens[:, 1:]).mean()) / log(2)
 
 
-def _tokens(subject: Subject, position: int) -> tuple[Tensor | None, str]:
+def _tokens(model: BenchmarkModel, position: int) -> tuple[Tensor | None, str]:
     """Find held-out tokens [B, position + 1, F], or say why there are none."""
-    if subject.run is None:
+    if model.run is None:
         return None, RANDOM
-    if subject.limit is not None and position > subject.limit:
-        return None, f"skipped: the model has {subject.limit} learned positions"
-    tokenizer = load_model(subject.run).tokenizer.fingerprint()
-    tokens = held_out(subject.run, tokenizer, rows=ROWS, length=position + 1)
-    return (None, ABSENT) if tokens is None else (tokens.to(subject.device), "")
+    tokenizer = load_model(model.run).tokenizer.fingerprint()
+    tokens = held_out(model.run, tokenizer, rows=ROWS, length=position + 1)
+    return (None, ABSENT) if tokens is None else (tokens.to(model.device), "")
 
 
-def _beside(
-    subject: Subject, clock: Clock, tokens: Tensor, place: dict, *, exact: Logits
-) -> Record:
-    """Score the tokens with another run's model; its note says whose they are, and how sure."""
-    if subject.beside is None:
-        return _record(clock, BESIDE, place, note=ALONE)
-    rival = open_subject(subject.beside, device=str(tokens.device))
-    model, name = rival.loaded.model, f"{rival.name} ({rival.attention})"
-    limit, length = model.positions.limit, tokens.shape[1] - 1
-    if limit is not None and length > limit:
-        note = f"skipped: {name} has {limit} learned positions"
-        return _record(clock, BESIDE, place, note=note)
-    theirs = score(model, tokens)
+def _beside(model: BenchmarkModel, tokens: Tensor, exact: Logits) -> dict:
+    """Score the tokens with another run's model; the note says whose they are, and how sure."""
+    rival = open_subject(model.beside, device=str(tokens.device))
+    theirs_model, name = rival.loaded.model, f"{rival.name} ({rival.attention})"
+    limit = theirs_model.positions.limit
+    if limit is not None and tokens.shape[1] - 1 > limit:
+        return {"note": f"left out: {name} has {limit} learned positions"}
+    theirs = score(theirs_model, tokens)
     apart = token_nats(theirs, tokens[:, 1:]) - token_nats(exact, tokens[:, 1:])
     note = f"is {name}: {_gap(apart)} against {PARALLEL}"
-    differences = check_beside(open_subject(subject.run), rival)
+    differences = check_beside(open_subject(model.run), rival)
     if differences:
         note += f"; apart from attention: {', '.join(differences)}"
-    return _record(clock, BESIDE, place, bits_per_token=bits(theirs, tokens), note=note)
+    return {"bits_per_token": bits(theirs, tokens), "note": note}
 
 
 def _gap(nats: Tensor) -> str:
@@ -88,10 +81,3 @@ def _gap(nats: Tensor) -> str:
     gap = mean_of(nats.sum(dim=1).tolist(), [nats.shape[1]] * len(nats)).scaled(1 / log(2))
     words = f"{gap.value:+.4f} bits"
     return words if gap.low is None else f"{words} (95%: {gap.low:+.4f} to {gap.high:+.4f})"
-
-
-def _record(clock: Clock, name: str, place: dict, **values: object) -> Record:
-    dtype = DECODERS[name][1] if name in DECODERS else "float32"
-    if values.get("bits_per_token") is None:
-        place = {key: value for key, value in place.items() if key != "targets"}
-    return clock.untimed(name, **place, dtype=dtype, **values)

@@ -1,48 +1,38 @@
 """What a stream carries from step to step, and what a training step keeps for its backward pass."""
 
-from pathlib import Path
-from tempfile import TemporaryDirectory
-
-import numpy as np
 import torch
-from torch import Tensor
 
-from seqgen.benchmark.measures.training import FULL, OURS, WAYS, Trainee
+from seqgen.benchmark.measures.training import OURS, SOFTMAX, WAYS, Trainee
+from seqgen.benchmark.model import BenchmarkModel
 from seqgen.benchmark.peak import kept_bytes
 from seqgen.benchmark.records import Record
-from seqgen.benchmark.subject import Subject
 from seqgen.benchmark.timing import LIBRARY, Clock
-from seqgen.decoding.session import Session
-from seqgen.sampling import SamplerRow, Sampling
 
+STATE = "recurrent"
+CACHES = {"softmax-cache": torch.float32, "softmax-cache-bf16": torch.bfloat16}
+RECOMPUTED = "training-recomputed"
 TRAINING = {
     "training-library": LIBRARY,
     "training": OURS,
-    "training-chunked": "chunked",
-    "training-full": FULL,
+    RECOMPUTED: OURS,
+    "training-softmax": SOFTMAX,
 }
-RECOMPUTED = "training-recomputed"
-CACHES = {"full-cached": torch.float32, "full-cached-bf16": torch.bfloat16}
-VARIANTS = ("recurrent", "session", *CACHES, *TRAINING, RECOMPUTED)
-PATIENCE = 2048  # positions of one pass through the model, in a quick run
-LONGEST_PASS = 16_384  # positions of any pass: softmax over more takes minutes
-MEMORIES_GIB = (8, 24, 80)  # of which one asks how many streams fit
+LONGEST_PASS = {True: 2048, False: 16_384}  # positions, by quick: softmax over more takes minutes
 
 
-def measure(subject: Subject, clock: Clock, *, batch: int, position: int) -> list[Record]:
+def measure(model: BenchmarkModel, clock: Clock, *, batch: int, position: int) -> list[Record]:
     """Count the bytes of streams after `position` tokens, and of a window of so many targets."""
     place = {"measure": "memory", "batch": batch, "position": position}
-    with torch.no_grad():
-        records = [
-            clock.untimed("recurrent", **place, bytes=subject.state_at(position, batch).nbytes),
-            clock.untimed("session", **place, bytes=batch * session_bytes(subject, position)),
-        ]
-        records += _caches(subject, clock, place)
-    return [*records, *_training(subject, clock, place)]
+    state = model.recurrent.initial_state(batch)  # as large as any other
+    records = [clock.untimed(STATE, **place, bytes=state.nbytes)]
+    for name, dtype in CACHES.items():
+        size = model.cache_bytes(position, batch, itemsize=dtype.itemsize)
+        records.append(clock.untimed(name, **place, dtype=str(dtype)[6:], bytes=size))
+    return [*records, *_training(model, clock, place)]
 
 
 def streams_that_fit(memory_bytes: float, *, weight_bytes: int, stream_bytes: int) -> int:
-    """Say how many streams have room beside one copy of the weights.
+    """Return how many streams fit beside one copy of the weights.
 
     Args:
         memory_bytes: of the device.
@@ -52,64 +42,20 @@ def streams_that_fit(memory_bytes: float, *, weight_bytes: int, stream_bytes: in
     return max(0, int(memory_bytes - weight_bytes) // stream_bytes)
 
 
-def _caches(subject: Subject, clock: Clock, place: dict) -> list[Record]:
-    """Count the bytes of caches, by making them where they fit."""
-    batch, position = place["batch"], place["position"]
-    reason, sizes = subject.too_large(2 * subject.cache_bytes(position, batch)), {}
-    if not reason:
-        cache = [x for layer in subject.cache_at(position, batch) for x in layer]
-        sizes = {n: sum(x.to(dtype).nbytes for x in cache) for n, dtype in CACHES.items()}
-    return [
-        clock.untimed(
-            name, **place, dtype=str(dtype)[len("torch.") :], bytes=sizes.get(name), note=reason
-        )
-        for name, dtype in CACHES.items()
-    ]
-
-
-def _training(subject: Subject, clock: Clock, place: dict) -> list[Record]:
-    trainee, records = Trainee(subject), []
-    tokens = subject.random_tokens(place["batch"], place["position"])
-    late = (
-        "skipped: a pass takes long, and this is a quick run"
-        if len(tokens[0]) > PATIENCE and not clock.patient
-        else ""
-    )
-    if len(tokens[0]) > LONGEST_PASS:
-        late = f"skipped: no pass over more than {LONGEST_PASS} positions is made"
-    for name in (*TRAINING, RECOMPUTED):
-        way = WAYS[TRAINING.get(name, OURS)]
-        note = late or _beyond(subject, len(tokens[0]))
-        if way.attention == LIBRARY and not subject.has_library_kernel:
-            note = "not here: the library's kernel is not built"
-        trainee.become(way)
+def _training(model: BenchmarkModel, clock: Clock, place: dict) -> list[Record]:
+    """Make a forward pass for each way, which counts what it would keep and keeps nothing."""
+    trainee, records = Trainee(model), []
+    tokens = model.random_tokens(place["batch"], place["position"])
+    longest = LONGEST_PASS[clock.effort.quick]
+    note = ""
+    if place["position"] > longest:
+        note = f"left out: no pass over more than {longest} positions is made"
+    for name, way in ((name, WAYS[way]) for name, way in TRAINING.items()):
+        if way.attention == LIBRARY and not model.has_library_kernel:
+            continue
+        trainee.use(way)
         trainee.model.recompute = name == RECOMPUTED
-        size = None if note else _kept(trainee, tokens)
+        forward = lambda: trainee.forward(tokens, WAYS[OURS])  # noqa: E731
+        size = None if note else kept_bytes(forward, trainee.model.parameters())
         records.append(clock.untimed(name, **place, bytes=size, note=note))
     return records
-
-
-def session_bytes(subject: Subject, position: int) -> int:
-    """Save the session of one stream after `position` tokens, and return the size of its file."""
-    vocabulary = subject.model.vocabulary
-    begin = np.full((1, len(vocabulary.sizes)), vocabulary.bos_id)
-    session = Session(
-        state=subject.state_at(position, 1).to("cpu"),
-        pending=begin[0],
-        sampler=SamplerRow.first(vocabulary, Sampling(top_k=40), seed=(0, 0), prompt=begin),
-        fingerprint=subject.decoder("recurrent").fingerprint,
-    )
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "stream.session"
-        session.save(path)
-        return path.stat().st_size
-
-
-def _kept(trainee: Trainee, tokens: Tensor) -> int:
-    return kept_bytes(lambda: trainee.forward(tokens, WAYS[OURS]), trainee.model.parameters())
-
-
-def _beyond(subject: Subject, length: int) -> str:
-    if subject.limit is None or length <= subject.limit:
-        return ""
-    return f"skipped: the model has {subject.limit} learned positions"

@@ -1,1 +1,1 @@
-"""What records say: tables, sentences, figures, pages, comparisons."""
+"""What records say: tables, figures, pages, comparisons."""

@@ -1,15 +1,14 @@
 """The guard of `make bench`: ratios to the library against a committed record, never times."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from rich.table import Table
-
 from seqgen.benchmark.records import Record, read_records
-from seqgen.benchmark.report import changes as ch
-from seqgen.benchmark.report.compare import change_table
-from seqgen.benchmark.report.differences import same_scene
-from seqgen.benchmark.report.kinds import OURS, kind
+from seqgen.benchmark.report import compare
+from seqgen.benchmark.report.crossover import PEERS
+from seqgen.benchmark.report.table import plain
+from seqgen.benchmark.timing import LIBRARY
 
 COMMITTED = "quick.json"
 # A quick run has a third of a second for a variant in one place. Its interval is wide by itself;
@@ -21,57 +20,57 @@ FLOOR = 0.15
 LEAST_PLACES = 2
 
 
-class Guard:
+@dataclass(frozen=True)
+class Verdict:
     """A run compared with the committed one of the same machine, threads and model.
 
     Attributes:
-        path: of what it is compared with; None: nothing fits.
         moved: ratios that changed by more than noise.
         worse: what of ours became worse, as "decode native", for which the guard fails.
+        lines: what moved, or why nothing can be said.
     """
 
-    def __init__(self, records: Sequence[Record], path: Path | None):
-        self.path = path
-        committed = read_records(path) if path else []
-        self._fits = fits(committed, records)
-        self._bounds = ch.Bounds.of(committed, records, floor=FLOOR)
-        found = ch.changes(committed, records, bounds=self._bounds)
-        self.compared = [change for change in found if change.ratio_gain is not None]
-        self.moved = [c for c in self.compared if c.verdict in (ch.FASTER, ch.SLOWER)]
-        self.worse = _worse(self.compared) if self._fits else []
+    moved: list[compare.Change]
+    worse: list[str]
+    lines: list[str]
 
-    def parts(self, *, name: str) -> Iterator[Table | str]:
-        """Say what moved, or why nothing can be said; `name` is that of the path for a reader."""
-        if self.path is None:
-            yield (
-                "Guard: there is no committed record of this processor, its cores, these threads "
-                "and this model, so that nothing was compared. To make one: `python cli.py "
-                f"benchmark --quick --json docs/results/NAME/{COMMITTED}`."
-            )
-            return
-        if self.moved:
-            yield change_table(self.moved)
-        yield (
-            f"Guard: {len(self.compared)} ratios to the library compared with {name}, of which "
-            f"{len(self.moved)} moved by more than noise (95% interval beyond "
-            f"{self._bounds.ratio:.0%}; {2 * self._bounds.ratio:.0%} where too few calls were "
-            f"made for one)."
+
+def guard(records: Sequence[Record], path: Path | None, *, name: str = "") -> Verdict:
+    """Compare a run with a committed one; `name` is that of its path for a reader."""
+    if path is None:
+        line = (
+            "Guard: there is no committed record of this processor, its cores, these threads and "
+            "this model, so nothing was compared. To make one: `python cli.py benchmark --quick "
+            f"--json docs/results/NAME/{COMMITTED}`."
         )
-        if not self._fits:
-            yield (
-                "That record is of another machine, model or number of threads: there ratios "
-                "differ anyway, and the guard cannot fail."
-            )
-        elif self.worse:
-            yield f"Guard: worse at most of their places: {', '.join(self.worse)}."
+        return Verdict([], [], [line])
+    committed = read_records(path)
+    bounds = compare.Bounds.of(committed, records, floor=FLOOR)
+    found = compare.changes(committed, records, bounds=bounds)
+    compared = [change for change in found if change.ratio_gain is not None]
+    moved = [c for c in compared if c.verdict in (compare.FASTER, compare.SLOWER)]
+    lines = [plain(compare.HEADINGS, [change.row for change in moved], n_left=2)] if moved else []
+    lines.append(
+        f"Guard: {len(compared)} ratios to the library compared with {name}, of which "
+        f"{len(moved)} moved by more than noise (95% interval beyond {bounds.ratio:.0%}; "
+        f"{2 * bounds.ratio:.0%} with too few calls for one)."
+    )
+    if not fits(committed, records):
+        lines.append("That record is of another machine, model or number of threads: no failure.")
+        return Verdict(moved, [], lines)
+    worse = _worse(compared)
+    if worse:
+        lines.append(f"Guard: worse at most of their places: {', '.join(worse)}.")
+    return Verdict(moved, worse, lines)
 
 
-def _worse(compared: Sequence[ch.Change]) -> list[str]:
+def _worse(compared: Sequence[compare.Change]) -> list[str]:
     verdicts: dict[str, list[bool]] = {}
     for change in compared:
-        if kind(change.before) == OURS:
+        words = change.before.variant.split("-")
+        if not {*PEERS, LIBRARY} & set(words):
             name = f"{change.before.measure} {change.before.variant}"
-            verdicts.setdefault(name, []).append(change.verdict == ch.SLOWER)
+            verdicts.setdefault(name, []).append(change.verdict == compare.SLOWER)
     return [
         name
         for name, worse in verdicts.items()
@@ -81,19 +80,13 @@ def _worse(compared: Sequence[ch.Change]) -> list[str]:
 
 def find_committed(results: Path, records: Sequence[Record]) -> Path | None:
     """Find the record below `results` of the same machine, threads and model."""
-    for path in sorted(results.glob(f"*/{COMMITTED}")):
-        if fits(read_records(path), records):
-            return path
-    return None
+    paths = sorted(results.glob(f"*/{COMMITTED}"))
+    return next((path for path in paths if fits(read_records(path), records)), None)
 
 
 def fits(committed: Sequence[Record], records: Sequence[Record]) -> bool:
     """Whether two runs are of the same machine, threads and model, known to be."""
-    first = next(iter(_comparable(committed)), None)
-    second = next(iter(_comparable(records)), None)
-    return first is not None and second is not None and same_scene(first, second)
-
-
-def _comparable(records: Sequence[Record]) -> list[Record]:
-    """Leave out models of their own, such as those of whole jobs."""
-    return [r for r in records if "/" not in r.variant and r.setting.sizes]
+    first, second = (
+        next((r for r in run if r.setting.sizes), None) for run in (committed, records)
+    )
+    return first is not None and second is not None and compare.same_scene(first, second)

@@ -4,31 +4,34 @@ import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from seqgen.benchmark.records import Record, read_records, write_records
-from seqgen.benchmark.report.columns import TITLES
-from seqgen.benchmark.report.crossings import crossings
-from seqgen.benchmark.report.figures import pictures, save_picture
-from seqgen.benchmark.report.grid import make_grid
-from seqgen.benchmark.report.kinds import by_scene, is_published, machine_line, scene, setting_line
-from seqgen.benchmark.report.sentences import crossing_row, sentences
+from seqgen.benchmark.records import Record, group_by_scene, read_records, write_records
+from seqgen.benchmark.report.crossover import crossovers
+from seqgen.benchmark.report.figures import draw_figures, save_figure
+from seqgen.benchmark.report.table import (
+    CROSSOVER,
+    TITLES,
+    Row,
+    machine_line,
+    markdown,
+    rows_of,
+    setting_line,
+)
 from seqgen.errors import UserError
 from seqgen.files import write_bytes
 
-PAGE, WRITTEN = "README.md", "notes.md"  # the second is a person's, and stands at the top
+PAGE, NOTES = "README.md", "notes.md"  # the second is a person's, and stands at the top
 HOW_TO_READ = (
     "Made by `python cli.py benchmark --page`; figures and tables are drawn from the JSON file of "
-    "each measure beside this page, which holds every sample. Variants take turns, round by round, "
-    "after a warm-up; each short call (less than 50 ms) follows an untimed one of the same kind, "
-    "as steps follow each other in generation; whole pieces are called once, or again where they "
-    "are short. Outputs are checked for equality before anything is timed. Times are medians; "
+    "each measure beside this page, which holds every sample. Outputs are checked for equality "
+    "before anything is timed. Variants take turns, round by round, after a warm-up; a call "
+    "shorter than 50 ms follows an untimed one of the same kind, as steps follow each other in "
+    "generation; whole pieces are written once, or twice where they are short. Times are medians; "
     "`vs lib.` is the library's median divided by this one at the same place of the same run: "
     "above 1 is faster. `floor` is the least time that reading weights and state takes at the "
-    "bandwidth measured, as a share of the median. One row alone: the command under its table with "
-    "`--batch B --position N`, in place of those that it may have."
+    "bandwidth measured, as a share of the median (above 100%: the weights stayed in a cache "
+    "better than in that measurement). Positions of equal speed are interpolated in logarithms. "
+    "A variant may need a quarter of the free memory, and all of a place half of it."
 )
-CROSSING_HEADINGS = (
-    "batch", "ours", "softmax attention", "equal at about", "clearly faster from", "at the longest"
-)  # fmt: skip
 
 
 def update_records(folder: Path, records: Sequence[Record]) -> None:
@@ -50,12 +53,17 @@ def draw_page(folder: Path) -> Path:
     folder, parts = Path(folder), []
     found = read_folder(folder)
     for measure in TITLES:
-        for i, chosen in enumerate(by_scene(r for r in found if r.measure == measure)):
-            parts += _section(chosen, folder, number=i)
-    notes = folder / WRITTEN
-    written = [notes.read_text().strip()] if notes.exists() else []
-    text = "\n\n".join([*_head(found), *written, *parts]) + "\n"
-    write_bytes(folder / PAGE, text.encode())
+        groups = group_by_scene([r for r in found if r.measure == measure])
+        for i, chosen in enumerate(groups):
+            parts += _section(chosen, folder, suffix=f"-{i + 1}" * (i > 0))
+    notes = folder / NOTES
+    head = [f"# Benchmark: {machine_line(found[0].setting)}", HOW_TO_READ]
+    missing = [measure for measure in TITLES if measure not in {r.measure for r in found}]
+    if missing:
+        head.append(f"Not measured here: {', '.join(missing)}.")
+    if notes.exists():
+        head.append(notes.read_text().strip())
+    write_bytes(folder / PAGE, ("\n\n".join([*head, *parts]) + "\n").encode())
     return folder / PAGE
 
 
@@ -78,15 +86,10 @@ def records_in(folder: Path) -> list[Record]:
 
 
 def merge(old: Sequence[Record], new: Sequence[Record]) -> list[Record]:
-    """Replace what was measured again, and what does not say where it was measured."""
-    known = {(_where(record), scene(record)) for record in new}
-    places = {_where(record) for record in new}
-    kept = [
-        record
-        for record in old
-        if (_where(record), scene(record)) not in known
-        and not (_where(record) in places and not record.setting.sizes)
-    ]
+    """Replace what was measured again in the same setting."""
+    where = lambda r: (r.variant, r.batch, r.position, r.scene)  # noqa: E731
+    known = set(map(where, new))
+    kept = [record for record in old if where(record) not in known]
     return sorted([*kept, *new], key=lambda record: (record.batch, record.position))
 
 
@@ -101,71 +104,23 @@ def narrowed(command: str, measure: str) -> str:
     return shlex.join([*kept, "--only", measure])
 
 
-def _where(record: Record) -> tuple:
-    return record.measure, record.variant, record.batch, record.position
-
-
-def _head(records: Sequence[Record]) -> Iterator[str]:
-    ours = [record for record in records if not is_published(record)]
-    yield f"# Benchmark: {machine_line((ours or records)[0].setting)}"
-    yield HOW_TO_READ
-    if all(record.setting.device in ("", "cpu") for record in ours):
-        yield "No GPU has been measured here: what one would give is open."
-    missing = [measure for measure in TITLES if measure not in {r.measure for r in records}]
-    if missing:
-        yield f"Not measured here: {', '.join(missing)}."
-
-
-def _section(records: Sequence[Record], folder: Path, *, number: int) -> Iterator[str]:
+def _section(records: Sequence[Record], folder: Path, *, suffix: str) -> Iterator[str]:
     """Yield what stands on the page about one measure of one model."""
-    measure = records[0].measure
-    yield f"## {TITLES[measure]}" + f" ({number + 1})" * (number > 0)
-    yield ". ".join([setting_line(records), *_machine_and_versions(records[0])]) + "."
-    for picture in pictures(records):
-        name = f"{picture.name}{f'-{number + 1}' * (number > 0)}.svg"
-        save_picture(picture, folder / name)
-        yield f"![{measure}: {picture.words}]({name})"
-    if measure in ("decode", "step"):
-        rows = [crossing_row(crossing) for crossing in crossings(records)]
-        if rows:
-            yield _markdown(CROSSING_HEADINGS, rows, n_left=3)
-    grid = make_grid(records, wide=True)
-    yield _markdown(grid.headings, [row.cells for row in grid.rows], n_left=0)
-    said = [f"- {sentence}" for sentence in sentences(records, wide=True)]
-    if said:
-        yield "\n".join(said)
-    yield from _commands(records)
-
-
-def _commands(records: Sequence[Record]) -> Iterator[str]:
-    """Name the commands that measure a table again, and what each of them is for."""
-    batches: dict[str, set[int]] = {}
+    measure, setting = records[0].measure, records[0].setting
+    yield f"## {TITLES[measure]}"
+    versions = ", ".join(f"{name} {version}" for name, version in setting.versions.items())
+    yield ". ".join(filter(None, [setting_line(records[0]), machine_line(setting), versions]))
+    for name, figure in draw_figures(records):
+        file = f"{measure}-{name}{suffix}.svg"
+        save_figure(figure, folder / file)
+        yield f"![{measure}: {name}]({file})"
+    if rows := [Row(found.cells) for found in crossovers(records)]:
+        yield markdown(list(CROSSOVER), rows)
+    yield markdown(*rows_of(records))
+    commands: dict[str, set[int]] = {}
     for record in records:
         if record.setting.command:
-            command = narrowed(record.setting.command, record.measure)
-            batches.setdefault(command, set()).add(record.batch)
-    if len(batches) == 1:
-        yield f"Again: `{next(iter(batches))}`"
-    elif batches:
-        lines = (
-            f"- batch {', '.join(map(str, sorted(rows)))}: `{command}`"
-            for command, rows in batches.items()
-        )
-        yield "\n".join(["Again:", "", *lines])
-    else:
-        yield "The command was not recorded."
-
-
-def _machine_and_versions(record: Record) -> Iterator[str]:
-    setting = record.setting
-    if setting.hardware:
-        yield machine_line(setting)
-    if setting.versions:
-        yield ", ".join(f"{name} {version}" for name, version in setting.versions.items())
-
-
-def _markdown(headings: Sequence[str], rows: Sequence[Sequence[str]], *, n_left: int) -> str:
-    """Write a table whose numbers stand at the right, and names at the left."""
-    rule = [":--" if i < n_left or name == "variant" else "--:" for i, name in enumerate(headings)]
-    lines = [headings, rule, *([cell.replace("|", "\\|") for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+            command = narrowed(record.setting.command, measure)
+            commands.setdefault(command, set()).add(record.batch)
+    for command, batches in commands.items():
+        yield f"Again (batch {', '.join(map(str, sorted(batches)))}): `{command}`"

@@ -1,10 +1,8 @@
 """Models small enough that nothing takes time."""
 
-import math
-
 import torch
 
-from seqgen.benchmark.subject import Subject
+from seqgen.benchmark.model import BenchmarkModel
 from seqgen.benchmark.timing import Clock, Effort
 from seqgen.config import ModelConfig
 from seqgen.model.sequence_model import SequenceModel
@@ -14,12 +12,12 @@ ONE_FIELD = Vocabulary((Field("token", 11),), bos_id=1, eos_id=2, pad_id=0, anch
 TWO_FIELDS = Vocabulary((Field("a", 7), Field("b", 5)), bos_id=1, eos_id=2, pad_id=0)
 
 
-def tiny_subject(vocabulary=ONE_FIELD, **settings):
+def tiny_model(vocabulary=ONE_FIELD, **settings):
     config = ModelConfig(**{"d_model": 16, "n_layers": 2, "n_heads": 2, "dropout": 0.0} | settings)
-    return Subject(SequenceModel(config, vocabulary), weights="random weights")
+    return BenchmarkModel(SequenceModel(config, vocabulary), weights="random weights")
 
 
 def patient_clock(**effort):
     """A clock that waits for what a quick run leaves out."""
-    least = {"seconds": 0.01, "max_repeats": 2, "longest_call": 10.0, "measure_seconds": math.inf}
+    least = {"seconds": 0.01, "max_repeats": 2, "longest_call": 10.0}
     return Clock(Effort(**least | effort), device=torch.device("cpu"))

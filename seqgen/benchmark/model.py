@@ -1,0 +1,279 @@
+"""The model that is measured, its decoders, and the library's stacks on the same weights.
+
+Legend: B rows, T positions, F fields, H heads, K key width, V value width, D model width, L layers,
+N_f vocabulary of a field.
+"""
+
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from seqgen.attention.kinds import KINDS
+from seqgen.benchmark.machine import device_name, environment, hardware, versions
+from seqgen.benchmark.records import Setting
+from seqgen.checkpoint import load_model
+from seqgen.config import ModelConfig, load_config
+from seqgen.decoding.choose import build_decoder
+from seqgen.decoding.decoder import Decoder
+from seqgen.errors import UserError
+from seqgen.evaluation.subject import check_beside, open_subject
+from seqgen.model.recurrent_model import RecurrentModel
+from seqgen.model.sequence_model import SequenceModel
+from seqgen.model.stack import build_parallel, build_recurrent, run_parallel, stack_arguments
+from seqgen.model.state import State
+from seqgen.native import has_bfloat16
+from seqgen.vocabulary import Field, Vocabulary
+
+LINEAR, SOFTMAX = "causal-linear", "full"  # as configurations name them
+LIBRARY_LINEAR, LIBRARY_SOFTMAX = "causal-linear", "full"  # as fast_transformers registers them
+SOFTMAX_TYPE = KINDS[SOFTMAX].attention_type  # our own, in training
+PREFIX = 64  # tokens from which states of any position are made
+
+# By variant: a decoder and what it keeps matrices in.
+DECODERS = {
+    "recurrent": ("reference", "float32"),
+    "torch": ("torch", "float32"),
+    "torch-bf16": ("torch", "bf16"),
+    "torch-int8": ("torch", "int8"),
+    "native": ("native", "float32"),
+    "native-bf16": ("native", "bf16"),
+    "native-int8": ("native", "int8"),
+    "native-w8a8": ("native", "w8a8"),
+    "cuda": ("cuda", "float32"),
+    "cuda-bf16": ("cuda", "bf16"),
+}
+NOT_ON = {"cpu": "cuda", "cuda": "native"}  # by device: decoders that can never run there
+NOT_QUICK = ("torch-bf16", "torch-int8", "native-bf16", "native-int8")
+SIZES = ("n_layers", "n_heads", "d_model", "d_ff", "feature_map", "positions")
+
+
+class BenchmarkModel:
+    """A model with its decoders, and the library's stacks; all compute with the same weights.
+
+    Attributes:
+        weights: where they are from, in words.
+        run: the folder that they are from; None: they are random.
+        beside: another run of the same data, whose likelihood is set beside this one's.
+        decoders: those of `DECODERS` that were built so far.
+    """
+
+    def __init__(
+        self,
+        model: SequenceModel,
+        *,
+        weights: str,
+        run: Path | None = None,
+        beside: Path | None = None,
+    ):
+        self.model = model.eval()
+        self.weights = weights
+        self.run, self.beside = run, beside
+        self.config = model.config
+        self.device = next(model.parameters()).device
+        self.limit: int | None = model.positions.limit
+        self.decoders: dict[str, Decoder] = {}
+        self._random = torch.Generator().manual_seed(0)
+
+    def decoder(self, variant: str) -> Decoder:
+        """Return a decoder, built when it is first asked for.
+
+        Raises:
+            UserError: it is not available for this model or device.
+        """
+        if variant not in self.decoders:
+            name, weights = DECODERS[variant]
+            self.decoders[variant] = build_decoder(self.model, name, weights=weights)
+        return self.decoders[variant]
+
+    def why_not(self, variant: str) -> str:
+        """Say why a decoder is not available here, or nothing."""
+        try:
+            self.decoder(variant)
+        except UserError as error:
+            return f"not available: {error}"
+        return ""
+
+    def decoder_variants(self, *, quick: bool) -> list[str]:
+        """List the decoders to measure on this device: never those of another kind of device."""
+        absent = NOT_ON[self.device.type]
+        names = [name for name, (decoder, _) in DECODERS.items() if decoder != absent]
+        return [name for name in names if not (quick and name in NOT_QUICK)]
+
+    @property
+    def recurrent(self) -> Decoder:
+        """Our recurrent form, as the reference decoder runs it."""
+        return self.decoder("recurrent")
+
+    @cached_property
+    def bf16_prefill(self) -> Decoder:
+        """A decoder that prefills in bf16."""
+        return build_decoder(self.model, "reference", prefill="bf16")
+
+    @cached_property
+    def library_recurrent(self) -> nn.Module:
+        """The library's recurrent causal-linear stack."""
+        return self._on_our_weights(build_recurrent, LIBRARY_LINEAR)
+
+    @cached_property
+    def softmax_parallel(self) -> nn.Module:
+        """The library's softmax attention stack over all positions."""
+        return self._on_our_weights(build_parallel, LIBRARY_SOFTMAX)
+
+    @cached_property
+    def softmax_twin(self) -> RecurrentModel:
+        """Our own softmax model on the same weights, in its recurrent form."""
+        config = self.config.model_copy(update={"attention": SOFTMAX})
+        with torch.device("meta"):
+            twin = SequenceModel(config, self.model.vocabulary)
+        twin.load_state_dict(self.model.state_dict(), strict=True, assign=True)
+        return RecurrentModel(twin.to(self.device))  # what is no weight moves too
+
+    @cached_property
+    def has_library_kernel(self) -> bool:
+        """Whether the library's compiled parallel kernel exists for this device."""
+        stack = build_parallel(self.arguments(LIBRARY_LINEAR) | {"n_layers": 1}).to(self.device)
+        x = torch.randn(1, 2, self.config.d_model, device=self.device)
+        try:
+            run_parallel(stack, x)
+        except (RuntimeError, TypeError):  # not built: a stand-in that raises, or None is called
+            return False
+        return True
+
+    @property
+    def has_bfloat16(self) -> bool:
+        """Whether the device multiplies bfloat16 in hardware."""
+        return has_bfloat16() if self.device.type == "cpu" else torch.cuda.is_bf16_supported()
+
+    def arguments(self, attention_type: str) -> dict:
+        """Return the stack arguments with another attention (softmax drops out like the rest)."""
+        changed = {"attention_type": attention_type, "attention_dropout": self.config.dropout}
+        return stack_arguments(self.config) | changed
+
+    def random_tokens(self, n_rows: int, length: int) -> Tensor:
+        """Draw ids [B, T, F], each field over all its ids."""
+        fields = [
+            torch.randint(size, (n_rows, length), generator=self._random)
+            for size in self.model.vocabulary.sizes
+        ]
+        return torch.stack(fields, dim=-1).to(self.device)
+
+    def embed(self, tokens: Tensor, before: State | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Embed tokens [B, T, F] that come after a state (None: after nothing).
+
+        Returns:
+            The stacks' input [B, T, D], the state's embeddings with the new ones
+            [B, W - 1 + T, D], and where each token's index is counted from, [B, T] or [T].
+        """
+        positions = torch.arange(tokens.shape[1], device=self.device)
+        if before is not None:
+            positions = before.position.unsqueeze(1) + positions
+        origins = self.model.positions.origins(tokens, positions, before and before.origin)
+        x, recent = self.model.embed(tokens, positions, before and before.recent, origins=origins)
+        return x, recent, origins
+
+    def recompute(self, tokens: Tensor) -> tuple[Tensor, ...]:
+        """Run softmax attention over tokens [B, T, F], score after the last -> logits [B, N_f]."""
+        x, *_ = self.embed(tokens)
+        return self.model.heads(run_parallel(self.softmax_parallel, x)[:, -1])
+
+    def state_at(self, position: int, n_rows: int) -> State:
+        """Make a state as large as after `position` tokens: a short one, scaled up."""
+        length = min(PREFIX, self.limit or PREFIX)
+        lengths = torch.full((n_rows,), length, device=self.device)
+        state = self.recurrent.prefill(self.random_tokens(n_rows, length), lengths)[1]
+        sums = tuple(x * (position / length) for x in state.attention)
+        return State(sums, state.recent, torch.full_like(lengths, position), state.origin)
+
+    def cache_bytes(self, position: int, n_rows: int, *, itemsize: int = 4) -> int:
+        """Return the bytes of a KV cache."""
+        return 2 * itemsize * n_rows * self.config.n_layers * position * self.config.d_model
+
+    def setting(self, command: str = "") -> Setting:
+        """Describe this machine and the model."""
+        sizes = {name: getattr(self.config, name) for name in SIZES} | {
+            "conv_width": self.config.input_window,
+            "vocabulary": list(self.model.vocabulary.sizes),
+            "parameters": sum(p.numel() for p in self.model.parameters()),
+            "weights": self.weights,
+        }
+        return Setting(
+            device=device_name(self.device),
+            hardware=hardware(),
+            versions=versions(),
+            sizes=sizes,
+            environment=environment(),
+            command=command,
+        )
+
+    def _on_our_weights(self, build: Callable[[dict], nn.Module], attention_type: str) -> nn.Module:
+        with torch.device("meta"):
+            stack = build(self.arguments(attention_type))
+        stack.load_state_dict(self.model.stack.state_dict(), strict=True, assign=True)
+        return stack.eval()
+
+
+class LibrarySteps:
+    """Rows that go on by the library's recurrent stack; embedding and heads are the model's.
+
+    Attributes:
+        state: where the rows are; its sums are not used.
+        layers: sums [S, Z] by layer, which the library changes in place.
+    """
+
+    def __init__(self, model: BenchmarkModel, state: State):
+        """Begin after a state, which is not changed."""
+        self._model, self.state = model, state
+        S, Z = state.S.clone(), state.Z.clone()
+        self.layers = [[S[layer], Z[layer]] for layer in range(len(S))]
+
+    @torch.no_grad()
+    def advance(self, tokens: Tensor) -> tuple[Tensor, ...]:
+        """Take tokens [B, F]; return logits [B, N_f]."""
+        x, recent, origins = self._model.embed(tokens.unsqueeze(1), self.state)
+        hidden, self.layers = self._model.library_recurrent(x.squeeze(1), self.layers)
+        self.state = State((), recent[:, 1:], self.state.position + 1, origins[:, 0])
+        return self._model.model.heads(hidden)
+
+
+def load_benchmark_model(
+    target: Path, *, device: str = "cpu", beside: Path | None = None
+) -> BenchmarkModel:
+    """Take the model of a run folder with its weights, or that of a configuration with random ones.
+
+    Args:
+        target: the run folder, or the configuration.
+        device: where to compute.
+        beside: another run, of softmax attention say, whose likelihood is set beside this one's.
+
+    Raises:
+        UserError: nothing there, or not readable, or the two runs cannot be compared.
+    """
+    if beside is not None:
+        if target.is_file():
+            raise UserError(
+                f"--beside sets the likelihood of two trained runs side by side, and {target} is "
+                f"a configuration: name a RUN, as in `benchmark runs/mine --beside {beside}`"
+            )
+        check_beside(open_subject(target), open_subject(beside))
+    if target.is_dir():
+        model = load_model(target, device=device).model
+        _refuse_baseline(model.config, target)
+        return BenchmarkModel(model, weights=f"weights of {target.name}", run=target, beside=beside)
+    vocabulary = Vocabulary((Field("token", 512),), bos_id=1, eos_id=2, pad_id=0)
+    config = load_config(target).model
+    _refuse_baseline(config, target)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = SequenceModel(config, vocabulary)
+    return BenchmarkModel(model.to(device), weights="random weights")
+
+
+def _refuse_baseline(config: ModelConfig, target: Path) -> None:
+    if config.attention != LINEAR:
+        raise UserError(
+            f"{target} has model.attention={config.attention}: give a causal-linear model, which "
+            f"is measured against softmax attention of the same sizes"
+        )

@@ -1,1 +1,0 @@
-"""What the decoders are compared with."""

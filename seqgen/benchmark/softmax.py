@@ -1,0 +1,193 @@
+"""Softmax attention in decoding: with a static KV cache, or all recomputed at each step.
+
+The static cache is the peer that counts: the torch decoder's own matrices, embedding and code, of
+which only the attention differs, so that what is timed beside it is the price of the cache alone.
+
+Legend: L layers, B rows, T positions, F fields, C capacity of the cache, H heads, K width of a
+head, D model width.
+"""
+
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from seqgen.benchmark.draws import Draws
+from seqgen.benchmark.equality import BFLOAT16_TOLERANCE, check_equal
+from seqgen.benchmark.model import DECODERS, BenchmarkModel
+from seqgen.benchmark.timing import Call, Variant
+from seqgen.decoding.cuda import CudaRecorder, GraphPool
+from seqgen.decoding.decoder import Logits
+from seqgen.decoding.fused import Active, TorchDecoder, TorchPool
+from seqgen.decoding.pool import Pool
+from seqgen.model.stack import causal_mask
+from seqgen.model.state import State
+
+# By variant: the decoder whose matrices it has, the dtype of its cache, the check's tolerance.
+STATIC = {
+    "softmax-preallocated": ("torch", torch.float32, None),
+    "softmax-preallocated-bf16": ("torch-bf16", torch.bfloat16, 2 * BFLOAT16_TOLERANCE),
+    "softmax-preallocated-int8": ("torch-int8", torch.float32, 0.1),
+}
+RECOMPUTED = "softmax-recomputed"
+USUAL = 0.1  # what slots are filled with: as fast as any other normal number
+PART = 4  # of recomputing: a part goes over a fourth of the positions
+
+
+class StaticCachePool(TorchPool):
+    """Rows that all stand at one position, with a KV cache allocated ahead and written in place.
+
+    A step writes its key and value into the slot at that position and attends to all slots up to
+    it. The position is the host's, which spares the step all masks and waits. Nothing is copied,
+    and no slot is read that holds nothing.
+
+    Attributes:
+        keys, values: [L, B, H, C, K], in the dtype of the cache.
+        at: the slot of the next step.
+        grows: whether a step moves on to the next slot; if not, it is made in one place for ever.
+    """
+
+    def __init__(
+        self,
+        decoder: TorchDecoder,
+        *,
+        n_rows: int,
+        capacity: int,
+        dtype: torch.dtype = torch.float32,
+        grows: bool = True,
+    ):
+        """Make room for C = `capacity` tokens of each row; without `grows`, all but one are there.
+
+        Args:
+            decoder: whose matrices are used.
+            n_rows, capacity, dtype: of the cache.
+            grows: see above.
+        """
+        super().__init__(decoder, n_rows)
+        self.S = self.Z = None  # the cache stands in their place
+        c = decoder.model.config
+        shape = (c.n_layers, n_rows, c.n_heads, capacity, c.d_model // c.n_heads)
+        self.keys, self.values = (
+            torch.full(shape, USUAL, dtype=dtype, device=decoder.device) for _ in range(2)
+        )
+        self.grows, self.at = grows, 0 if grows else capacity - 1
+        self._empty = decoder.initial_state(n_rows)
+
+    def begin(self) -> None:
+        """Forget everything: the next token is the first one."""
+        self.at = 0
+        slots = torch.arange(self._empty.n_rows, device=self._empty.position.device)
+        self.write(slots, self._empty)
+
+    def write(self, slots: Tensor, state: State) -> None:
+        """Put the rows of `state` into slots [B], but for its sums."""
+        self.recent[slots] = state.recent
+        self.position[slots], self.origin[slots] = state.position, state.origin
+
+    def advance(self, slots: Tensor, tokens: Tensor) -> Logits:
+        """Give all rows their next tokens [B, F]; return logits [B, N_f] by field."""
+        logits = super().advance(slots, tokens)
+        self.at += self.grows
+        return logits
+
+    def attend(self, layer: int, qkv: Tensor, active: Active) -> Tensor:
+        """Write queries' keys and values [B, 3 D] to the cache, and attend -> [B, D]."""
+        B = len(qkv)
+        q, k, v = qkv.to(self.keys.dtype).view(B, 3, self.n_heads, -1).unbind(1)  # [B, H, K]
+        keys, values = self.keys[layer], self.values[layer]
+        keys[:, :, self.at], values[:, :, self.at] = k, v
+        seen = slice(self.at + 1)
+        out = F.scaled_dot_product_attention(q.unsqueeze(2), keys[:, :, seen], values[:, :, seen])
+        return out.reshape(B, -1).float()
+
+    def _in_place(self, slots: Tensor) -> Active:
+        return Active(slots, slice(0, len(slots)))  # all of them, always
+
+
+def at_its_best(pool: StaticCachePool) -> Pool:
+    """On a GPU, make steps in one place CUDA graphs, as those of the cuda decoder are."""
+    device = pool.keys.device
+    return GraphPool(pool, CudaRecorder(device)) if device.type == "cuda" else pool
+
+
+def static_names(model: BenchmarkModel, *, quick: bool) -> list[str]:
+    """List the static caches to measure: those whose matrices and dtype run here."""
+    decoders = model.decoder_variants(quick=quick)
+    return [
+        name
+        for name, (matrices, dtype, _) in STATIC.items()
+        if matrices in decoders
+        and not model.why_not(matrices)
+        and (dtype != torch.bfloat16 or model.has_bfloat16)
+    ]
+
+
+@torch.no_grad()
+def check(model: BenchmarkModel, tokens: Tensor, *, quick: bool) -> None:
+    """Compare the last of steps through tokens [B, T, F] with the whole computed at once."""
+    B, T, _ = tokens.shape
+    *prompt, last = tokens.unbind(1)
+    whole, slots = model.recompute(tokens), torch.arange(B, device=model.device)
+    for name in static_names(model, quick=quick):
+        matrices, dtype, tolerance = STATIC[name]
+        pool = StaticCachePool(model.decoder(matrices), n_rows=B, capacity=T, dtype=dtype)
+        for token in prompt:
+            pool.advance(slots, token)
+        pool.grows = False
+        logits = at_its_best(pool).advance(slots, last)
+        check_equal(name, logits, RECOMPUTED, whole, tolerance=tolerance)
+
+
+def variants(
+    model: BenchmarkModel, draws: Draws, last: Tensor, state: State, *, position: int, quick: bool
+) -> list[Variant]:
+    """Make variants of one step after `position` tokens, with tokens `last` [B, F] and a draw."""
+    B = len(last)
+    cache = partial(model.cache_bytes, position + 1, B)
+
+    def open_static(name: str) -> Call:
+        matrices, dtype, _ = STATIC[name]
+        pool = StaticCachePool(
+            model.decoder(matrices), n_rows=B, capacity=position + 1, dtype=dtype, grows=False
+        )
+        return call_of_pool(model, at_its_best(pool), draws, last, state)
+
+    def open_recomputed() -> Call:
+        tokens = model.random_tokens(B, position + 1)
+        part = tokens[:, : -(-tokens.shape[1] // PART)]
+        causal_mask.cache_clear()  # of other places: hundreds of megabytes for long contexts
+        return Call(
+            lambda _: draws.draw(model.recompute(tokens)),
+            part=lambda: draws.draw(model.recompute(part)),
+            parts=tokens.shape[1] / part.shape[1],
+        )
+
+    made = [
+        Variant(
+            name,
+            partial(open_static, name),
+            holds=cache(itemsize=STATIC[name][1].itemsize),
+            dtype=DECODERS[STATIC[name][0]][1],
+        )
+        for name in static_names(model, quick=quick)
+    ]
+    # Products, masked, softmax of one layer; and the mask, which the library keeps in two forms.
+    scores = 4 * B * model.config.n_heads * (position + 1) ** 2
+    needed = 3 * scores + 5 * (position + 1) ** 2
+    return [*made, Variant(RECOMPUTED, torch.no_grad()(open_recomputed), needs=needed)]
+
+
+def call_of_pool(
+    model: BenchmarkModel, pool: Pool, draws: Draws, last: Tensor, state: State
+) -> Call:
+    """Make a call of steps of a pool that stands where `state` does, with tokens `last` [B, F]."""
+    begin = partial(pool.write, draws.slots, state)
+    begin()
+    # Learned positions end, so that such a stream begins anew before each step.
+    prepare = begin if model.limit else lambda: None
+    if model.device.type == "cuda":  # a graph is recorded in the second call
+        for _ in range(2):
+            prepare()
+            draws.advance(pool, last)
+    return Call(lambda _: draws.advance(pool, last), prepare)

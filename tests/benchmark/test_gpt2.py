@@ -1,0 +1,148 @@
+"""Hugging Face's GPT-2 does what it is timed for, or says why it is not there."""
+
+import importlib.metadata
+import importlib.util
+
+import pytest
+import torch
+
+from seqgen.benchmark import gpt2
+from seqgen.benchmark.draws import Draws
+from seqgen.benchmark.equality import OutputsDiffer
+from seqgen.benchmark.gpt2 import Gpt2Steps, check
+from seqgen.benchmark.model import BenchmarkModel
+
+needs_transformers = pytest.mark.skipif(
+    importlib.util.find_spec("transformers") is None,
+    reason=f"transformers is not installed ({gpt2.INSTALL})",
+)
+
+
+@pytest.fixture
+def model(tiny, toy_vocabulary):
+    return BenchmarkModel(tiny(toy_vocabulary, dropout=0.0), weights="random weights")
+
+
+def variants(model, position=20, batch=3):
+    last = model.random_tokens(batch, 1)[:, 0]
+    return gpt2.variants(model, Draws(model, batch), last, position=position)
+
+
+def test_without_transformers_the_row_says_so(model, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    [missing] = variants(model)
+    assert (missing.name, missing.open) == ("gpt2-static", None)
+    assert missing.note.startswith("not available: transformers is not installed (")
+    assert "pip install -c constraints.txt transformers" in missing.note
+    gpt2.check_all(model, batch=1, position=4)  # of nothing
+
+
+@pytest.mark.parametrize("version", ["4.57.1", "5.9.0", "6.0.0.dev0"])
+def test_another_transformers_is_named(model, monkeypatch, version):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: "found")
+    monkeypatch.setattr(importlib.metadata, "version", lambda _: version)
+    assert f"transformers is {version}, 5.23 is needed" in variants(model)[0].note
+
+
+def test_bfloat16_is_listed_only_where_the_device_has_it(model, monkeypatch):
+    monkeypatch.setattr(gpt2, "why_not", lambda: "")
+    for has_bfloat16, names in ((False, [gpt2.NAME]), (True, [gpt2.NAME, f"{gpt2.NAME}-bf16"])):
+        monkeypatch.setattr(BenchmarkModel, "has_bfloat16", has_bfloat16)
+        assert [v.name for v in variants(model)] == names
+
+
+def test_what_it_will_hold_is_estimated_before_it_is_opened(model, monkeypatch):
+    monkeypatch.setattr(gpt2, "why_not", lambda: "")
+    near, far = (variants(model, position=position)[0].holds for position in (10**6, 10**9))
+    assert far > 900 * near > 10**8
+
+
+@needs_transformers
+@pytest.mark.parametrize("position", [1, 15, 16, 37])
+@pytest.mark.parametrize("dtype", gpt2.DTYPES)
+def test_a_step_with_the_cache_is_a_pass_without(model, position, dtype):
+    check(model, dtype, batch=2, position=position)
+
+
+@needs_transformers
+@pytest.mark.parametrize("part", ["keys", "values"])
+def test_a_corrupted_cache_is_found(model, monkeypatch, part):
+    fill = Gpt2Steps.fill
+
+    def wrong(self, prompt):
+        fill(self, prompt)
+        getattr(self.cache.layers[1], part)[:, :, 5] *= -1.0
+
+    monkeypatch.setattr(Gpt2Steps, "fill", wrong)
+    with pytest.raises(OutputsDiffer, match="gpt2-static and its own pass"):
+        gpt2.check_all(model, batch=2, position=20)
+
+
+@needs_transformers
+def test_a_wrong_position_is_found(model, monkeypatch):
+    rewind = Gpt2Steps.rewind
+
+    def wrong(self):
+        rewind(self)
+        self._at.fill_(self.position - 1)
+
+    monkeypatch.setattr(Gpt2Steps, "rewind", wrong)
+    with pytest.raises(OutputsDiffer):
+        gpt2.check_all(model, batch=2, position=20)
+
+
+@needs_transformers
+def test_repeats_give_the_same_logits_which_a_draw_may_write_to(model):
+    steps = Gpt2Steps(model, 3, position=20)
+    steps.fill_with_usual_numbers()
+    step, first = gpt2.ready(steps), None
+    for _ in range(3):
+        steps.rewind()
+        logits = step()
+        assert logits.shape == (3, 12 + 20 + 9)
+        assert first is None or torch.equal(logits, first)
+        first = logits.clone()
+        logits.mul_(2.0)
+    assert not torch.equal(step(), first)  # not put back, it goes on
+
+
+@needs_transformers
+def test_rewinding_puts_the_cache_back_without_copying_it(model):
+    steps = Gpt2Steps(model, 2, position=20)
+    where = steps.cache.layers[0].keys.data_ptr()
+    steps.step()
+    assert [int(layer.cumulative_length) for layer in steps.cache.layers] == [21, 21]
+    steps.rewind()
+    assert [int(layer.cumulative_length) for layer in steps.cache.layers] == [20, 20]
+    assert steps.cache.layers[0].keys.data_ptr() == where
+
+
+@needs_transformers
+def test_nothing_is_printed_and_no_random_number_is_taken(model, capfd):
+    torch.manual_seed(1)
+    expected = torch.rand(1)
+    torch.manual_seed(1)
+    check(model, "float32", batch=1, position=4)
+    assert torch.equal(torch.rand(1), expected)
+    assert capfd.readouterr() == ("", "")
+
+
+@needs_transformers
+def test_sizes_are_the_models(model):
+    network, config = Gpt2Steps(model, 1, position=4).network, model.config
+    block = network.transformer.h[0]
+    assert len(network.transformer.h) == config.n_layers
+    assert block.attn.num_heads == config.n_heads
+    assert block.attn.c_proj.weight.shape == (config.d_model, config.d_model)
+    assert block.mlp.c_fc.weight.shape == (config.d_model, 4 * config.d_model)
+    assert network.lm_head.weight.shape == (12 + 20 + 9, config.d_model)
+    assert network.config._attn_implementation == "sdpa"
+
+
+@needs_transformers
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_recorded_as_a_graph_it_computes_the_same(tiny, toy_vocabulary):
+    model = BenchmarkModel(tiny(toy_vocabulary, dropout=0.0).cuda(), weights="random weights")
+    for dtype in gpt2.DTYPES:
+        check(model, dtype, batch=2, position=20)
