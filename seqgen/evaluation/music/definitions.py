@@ -172,7 +172,8 @@ _TABLE = (
      "beats in which nothing sounds, drums too; a beat is the unit of the time signature",
      "Dong et al. 2018b (Pypianoroll); MusPy",
      lambda notes: features.empty_rate(notes, notes.beat_ticks)),
-    *((f"bar_similarity_{lag}", "repetition", f"likeness of bars {lag} apart",
+    *((f"bar_similarity_{lag}", "repetition",
+       f"likeness of bars {lag} apart" if lag > 1 else "likeness of neighbouring bars",
        f"how much a bar has in common with the one {lag} later", "share",
        f"onsets that a bar and the one {lag} later have in common, over those that either has; an "
        "onset is a sixteenth of the bar and a pitch class; mean over bars, drums left out",
