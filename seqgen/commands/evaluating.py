@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import itertools
+import math
 import os
 import platform
 import shlex
@@ -204,13 +205,22 @@ def _write_report(folder: Path, record: dict, page: str | None) -> None:
         number = next(numbers)
         for name in there:
             (folder / name).rename(folder / _numbered(name, number))
-        write_json(folder / RECORD, record)
+        write_json(folder / RECORD, _strict(record))
         if page is not None:
             write_bytes(folder / PAGE, page.encode())
     finally:
         os.close(lock)
     if there:
         say(f"the earlier report is now {folder / _numbered(there[0], number)}")
+
+
+def _strict(value: object) -> object:
+    """What JSON holds; a number that is none, as of a model that has diverged, is null."""
+    if isinstance(value, dict):
+        return {key: _strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _is_taken(folder: Path, number: int) -> bool:

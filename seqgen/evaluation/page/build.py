@@ -96,7 +96,7 @@ def play_openings(pieces: Sequence[MidiFile], *, progress: Progress) -> tuple[li
         soundfont = find_soundfont()
         synthesizer = Synthesizer(soundfont)
     except UserError as error:
-        return sounds, f"This page has no sound. To hear the pieces: {error}"
+        return sounds, f"This page has no sound: {error}"
     for i, midi in enumerate(pieces):
         with contextlib.suppress(UserError):
             sound = synthesise(midi, synthesizer, opening_seconds=OPENING_SECONDS)
