@@ -186,22 +186,17 @@ def entry(
     n_targets = sum(len(curve) for curve in curves)
     nats = mean_of([total.sum() for total in totals], [len(curve) for curve in curves])
     per: dict[str, dict | None] = dict.fromkeys(
-        ("bits_per_note", "bits_per_second", "bits_per_byte", "bits_per_note_in_tokens")
+        ("bits_per_note", "bits_per_second", "bits_per_byte")
     )
     if n_targets == counted.pieces.n_targets:  # whole: what a file holds belongs to these bits
         bits = []  # of each piece, without its special tokens
         for ids, total in zip(counted.ids, totals, strict=True):
             is_material = ~np.isin(ids[1:, 0], vocabulary.special_ids)
             bits.append(float(total[is_material].sum()) / math.log(2))
-        amounts = counted.amounts
-        per = {
-            "bits_per_note": as_record(mean_of(bits, [a.notes for a in amounts])),
-            "bits_per_second": as_record(mean_of(bits, [a.seconds for a in amounts])),
-            "bits_per_byte": as_record(mean_of(bits, [a.bytes for a in amounts])),
-            "bits_per_note_in_tokens": as_record(
-                mean_of(bits, [a.notes for a in counted.in_tokens])
-            ),
-        }
+        units = {"note": "notes", "second": "seconds", "byte": "bytes"}
+        for unit, counts in units.items():
+            amounts = [getattr(amount, counts) for amount in counted.amounts]
+            per[f"bits_per_{unit}"] = as_record(mean_of(bits, amounts))
     return {
         "name": name,
         "kind": kind,
@@ -288,7 +283,6 @@ def _score_set(
         **counted.describe(),
         "models": entries,
         "forms": forms,
-        "by_position": position_ranges(own["parallel"]),
         "best_ngram": best and {"name": best, "difference": paired(own["windows"], ngrams[best])},
         "beside": rivals,
         "gap": _gap(own["windows"], training),

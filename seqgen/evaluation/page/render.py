@@ -8,28 +8,9 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from seqgen.evaluation import verdict
 from seqgen.evaluation.music.definitions import SOURCES
-from seqgen.evaluation.verdict import (
-    FEWEST_SURE,
-    IMPROBABLE,
-    LEANING,
-    MANY_MORE,
-    MOST_TIMES,
-    OVERFITTED,
-    RISE,
-    UNTRAINED_SHARE,
-    in_words,
-)
 
-THRESHOLDS = {
-    "untrained": UNTRAINED_SHARE,
-    "overfitted": OVERFITTED,
-    "leaning": LEANING,
-    "rise": RISE,
-    "sure": FEWEST_SURE,
-    "improbable": IMPROBABLE,
-    "many_more": MANY_MORE,
-}
 HERE = Path(__file__).parent
 NOTHING = "—"
 
@@ -82,8 +63,7 @@ def render(
             sources=SOURCES,
             has_sound=any(p.ogg for p in (*pictures["samples"], *pictures["held_out"])),
             scale=_scale(record),
-            chance=_chance,
-            thresholds=THRESHOLDS,
+            thresholds=verdict,
         )
         .lstrip()
     )
@@ -147,11 +127,7 @@ def duration(seconds: float) -> str:
 def _scale(record: Mapping) -> float:
     """How many times as far the longest bar of the measures stands for."""
     times = [c["times"] or 0.0 for c in record["music"].get("comparisons", ())]
-    return min(MOST_TIMES, max([1.0, *times]))
-
-
-def _chance(record: Mapping) -> float:
-    return record["likelihood"]["chance_nats_per_token"]
+    return min(verdict.MOST_TIMES, max([1.0, *times]))
 
 
 @cache
@@ -163,6 +139,6 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (number, amount, interval, short, measured, duration, in_words)
+    filters = (number, amount, interval, short, measured, duration, verdict.in_words)
     environment.filters |= {function.__name__: function for function in filters}
     return environment
