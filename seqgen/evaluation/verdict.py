@@ -80,7 +80,7 @@ LEVEL = [Rule(*row) for row in (  # how much better than no learning at all
      "{where}, {by} fewer than {best}: it has learned more than short contexts tell."),
 )]
 FIT = [Rule(*row) for row in (  # whether what it has learned holds for other pieces too
-    (PLAIN, lambda f: f.gap is None, "", "Over-fitting cannot be told: {no_training}."),
+    (PLAIN, lambda f: f.gap is None, "", "Over-fitting cannot be judged: {no_training}."),
     (FAIR, lambda f: f.is_over and not f.is_split, "these files are not what it was trained on",
      "{better}, {of}: over-fitted, or the other files are another kind of music."),
     (FAIR, lambda f: f.is_over and f.is_few, f"{OVER_TITLE} ({UNSURE})",
@@ -122,9 +122,9 @@ UNLIKE = [Rule(*row) for row in (
     (PLAIN, _otherwise, "", FURTHEST),
 )]
 COPIES = [Rule(*row) for row in (
-    (PLAIN, lambda f: f.left_out, "", "Copies: cannot be told. {left_out}"),
+    (PLAIN, lambda f: f.left_out, "", "Copies: cannot be checked. {left_out}"),
     (PLAIN, lambda f: not f.n, "",
-     "Copies: cannot be told, since no generated piece can be compared."),
+     "Copies: cannot be checked, since no generated piece can be compared."),
     (GOOD, lambda f: not f.copies, "", "Copies: none found in {n} pieces. {longest}"),
     (BAD, lambda f: f.is_clear, "{copies} of {n} generated pieces copied",
      "Copies: {copies} of {n} generated pieces copy training pieces{real}. {longest}"),
