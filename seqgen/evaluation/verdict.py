@@ -89,8 +89,8 @@ FIT = [Rule(*row) for row in (  # whether what it has learned holds for other pi
     (FAIR, lambda f: f.is_above and f.share >= LEANING, "leans on its training pieces",
      "{better}, {of}: it leans on its training pieces."),
     (PLAIN, lambda f: f.n_near > 0, "",
-     "{similar}, but {n_near} of {n_held_out} held-out pieces are near-duplicates of training "
-     "pieces: over-fitting cannot be ruled out."),
+     "{similar}, but there are near-duplicates of training pieces among the held-out ones "
+     "({n_near} of {n_held_out}): over-fitting cannot be ruled out."),
     (PLAIN, lambda f: not f.is_above and f.is_few, "",
      "{similar}: {unsure} that there is no over-fitting."),
     (PLAIN, lambda f: not f.is_above, "", "{similar}: no over-fitting."),
@@ -250,6 +250,8 @@ def music_sentences(record: dict) -> list[Sentence]:
     if "left_out" in music:
         return []
     judged = [c for c in music["comparisons"] if c["verdict"] is not None and c["aspect"]]
+    if music["opening_bars"] is not None:  # cut pieces tell the limit of their length
+        judged = [c for c in judged if c["aspect"] != "length"]
     beyond = [c for c in judged if c["verdict"] == "beyond"]
     unlike = list(dict.fromkeys(c["aspect"] for c in beyond))
     measured = {c["aspect"] for c in judged}
