@@ -1,10 +1,8 @@
 """An evaluation command carried out: find the pieces, score, draw a set, write record and page."""
 
 import contextlib
-import fcntl
 import itertools
 import math
-import os
 import platform
 import shlex
 import sys
@@ -29,11 +27,12 @@ from seqgen.evaluation.generated import find_generated
 from seqgen.evaluation.page.build import build_page
 from seqgen.evaluation.piece_sets import choose_sets
 from seqgen.evaluation.subject import EvaluatedRun, check_beside, name_apart, open_subject
-from seqgen.files import check_folder, readable_value, write_bytes, write_json
+from seqgen.files import check_folder, locked, readable_value, write_bytes, write_json
 from seqgen.sampling import Sampling
 
 RUNS = Path("runs")
 RECORD, PAGE, DRAWN = "evaluation.json", "report.html", "generated"
+LOCK = ".report.lock"  # held while a report is written
 PACKAGES = (
     "torch",
     "pytorch-fast-transformers",
@@ -196,20 +195,14 @@ def _write_report(folder: Path, record: dict, page: str | None) -> None:
 
     Of two commands that end at once, one waits for the other: both reports are kept.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = os.open(folder, os.O_RDONLY)  # of the folder itself; a process that dies leaves none
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(folder / LOCK, if_held=lambda holder: None):
         there = [name for name in (PAGE, RECORD) if (folder / name).exists()]
-        numbers = (n for n in itertools.count(1) if not _is_taken(folder, n))
-        number = next(numbers)
+        number = next(n for n in itertools.count(1) if not _is_taken(folder, n))
         for name in there:
             (folder / name).rename(folder / _numbered(name, number))
         write_json(folder / RECORD, _strict(record))
         if page is not None:
             write_bytes(folder / PAGE, page.encode())
-    finally:
-        os.close(lock)
     if there:
         say(f"the earlier report is now {folder / _numbered(there[0], number)}")
 
