@@ -35,7 +35,7 @@ from seqgen.data.prepare import prepare
 from seqgen.data.shards import PreparedData
 from seqgen.data.splits import VALIDATION
 from seqgen.errors import UserError
-from seqgen.evaluation.by_position import Range, by_ranges, nats_of
+from seqgen.evaluation.likelihood import Range, by_ranges, nats_of
 from seqgen.files import write_json
 from seqgen.model.loss import token_nats
 from seqgen.model.sequence_model import SequenceModel

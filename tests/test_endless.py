@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from seqgen.evaluation.by_position import nats_of
+from seqgen.evaluation.likelihood import nats_of
 
 SCRIPT = runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "endless.py"))
 two_sums, all_ways, score = (SCRIPT[x] for x in ("nats_with_two_sums", "all_ways", "score"))

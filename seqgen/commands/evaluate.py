@@ -1,4 +1,4 @@
-"""`seqgen evaluate`: is what a run writes any good, is it a copy, and how well does it predict."""
+"""`seqgen evaluate`: does a run write music like its data, or copies, and how well it predicts."""
 
 import os
 
@@ -7,21 +7,43 @@ import click
 
 @click.command()
 @click.argument("run", required=False)
-@click.option("--data", metavar="FOLDER", help="Evaluate on these files, not on the run's splits.")
-@click.option("--generated", metavar="DIR", help="Judge the files there; else new ones are drawn.")
-@click.option("--beside", multiple=True, metavar="RUN", help="Another run beside it; repeatable.")
 @click.option(
-    "--samples", type=click.IntRange(2), default=50, show_default=True, help="Pieces to draw."
+    "--data",
+    metavar="FOLDER",
+    help="Evaluate on the files in this folder instead of the run's validation and test split.",
 )
-@click.option("--max-tokens", type=click.IntRange(1), default=2048, show_default=True)
+@click.option(
+    "--generated", metavar="DIR", help="Judge the files in this folder instead of generating some."
+)
+@click.option("--beside", multiple=True, metavar="RUN", help="Compare with this run; repeatable.")
+@click.option(
+    "--samples",
+    type=click.IntRange(2),
+    default=50,
+    show_default=True,
+    help="Number of pieces to generate.",
+)
+@click.option(
+    "--max-tokens",
+    type=click.IntRange(1),
+    default=2048,
+    show_default=True,
+    help="Length of a generated piece at most, in tokens.",
+)
 @click.option(
     "--targets",
     type=click.IntRange(1),
     default=200_000,
     show_default=True,
-    help="Tokens to score in each set at most.",
+    help="Number of tokens to score in each set of pieces at most.",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Random seed of the generated pieces and of all resampling.",
+)
 @click.option(
     "--checkpoint",
     type=click.Choice(("best", "last")),
@@ -29,12 +51,17 @@ import click
     show_default=True,
     help="Evaluate the model with the best validation loss, or the newest.",
 )
-@click.option("--device", help="cpu, cuda or cuda:1; found by itself if not given.")
-@click.option("-o", "--output", metavar="DIR", help="Folder for the report [RUN/evaluation].")
+@click.option(
+    "--device", help="Device to compute on: cpu, cuda or cuda:1. By default a GPU if there is one."
+)
+@click.option(
+    "-o", "--output", metavar="DIR", help="Folder for the report. By default RUN/evaluation."
+)
 def evaluate(run: str | None, **options) -> None:
-    """Evaluate a trained RUN (a run folder); the newest one if not given.
+    """Evaluate a trained RUN (a run folder); by default the newest one.
 
-    Writes evaluation.json and report.html, a page that can be sent to others as it is.
+    Writes evaluation.json and report.html, a single page that can be sent to others as it is. An
+    earlier report in the same folder is kept under a number.
 
     \b
     python cli.py evaluate

@@ -1,5 +1,8 @@
 """An evaluation command carried out: find the pieces, score, draw a set, write record and page."""
 
+import contextlib
+import itertools
+import math
 import platform
 import shlex
 import sys
@@ -19,15 +22,26 @@ from seqgen.commands.settings import console, pick_device, progress_bar, say
 from seqgen.data.corpora import Progress
 from seqgen.decoding import build_decoder, generate
 from seqgen.errors import UserError
-from seqgen.evaluation.evaluate import Request, choose_sets, evaluate
+from seqgen.evaluation.evaluate import Request, evaluate
+from seqgen.evaluation.generated import find_generated
 from seqgen.evaluation.page.build import build_page
-from seqgen.evaluation.subject import Subject, check_beside, name_apart, open_subject
-from seqgen.files import check_folder, json_ready, write_bytes, write_json
+from seqgen.evaluation.piece_sets import choose_sets
+from seqgen.evaluation.subject import EvaluatedRun, check_beside, name_apart, open_subject
+from seqgen.files import check_folder, json_ready, locked, write_bytes, write_json
 from seqgen.sampling import Sampling
 
 RUNS = Path("runs")
 RECORD, PAGE, DRAWN = "evaluation.json", "report.html", "generated"
-PACKAGES = ("torch", "pytorch-fast-transformers", "miditok", "miditoolkit", "symusic", "numpy")
+LOCK = ".report.lock"  # held while a report is written
+PACKAGES = (
+    "torch",
+    "pytorch-fast-transformers",
+    "miditok",
+    "miditoolkit",
+    "symusic",
+    "numpy",
+    "scipy",
+)
 
 
 def execute(
@@ -44,7 +58,7 @@ def execute(
     checkpoint: str,
     output: str | None,
 ) -> None:
-    """Evaluate a run and write the report; an earlier one keeps its numbers under another name."""
+    """Evaluate a run and write the report; an earlier one is kept under a number."""
     begin = time.perf_counter()
     device = pick_device(device)
     path = Path(run) if run else find_run(RUNS)
@@ -52,37 +66,44 @@ def execute(
     rivals = _open_beside(subject, beside, device)
     folder = _report_folder(subject, output)
     check_folder(folder)  # now, and not after all the work
+    given = None if generated is None else Path(generated)
+    if given is not None:
+        find_generated(given, subject.loaded.tokenizer)
     say(f"{subject.path} ({describe_step(subject.path, subject.loaded)})")
     with progress_bar() as progress:
+        sets = choose_sets(subject, data, max_targets=targets, progress=progress)
+        failed: tuple[str, ...] = ()
+        if given is None:
+            given, failed = _draw(
+                subject, folder, samples, max_tokens, seed=seed, progress=progress
+            )
         request = Request(
-            data=data,
-            generated=Path(generated) if generated else None,
+            source=data,
+            generated=given,
             beside=tuple(rivals),
-            targets=targets,
             seed=seed,
             metrics=_metrics(subject),
+            failed=failed,
         )
-        sets = choose_sets(subject, request, progress=progress)
-        if generated is None:
-            drawn = _draw(subject, folder, samples, max_tokens, seed=seed, progress=progress)
-            request = request.with_generated(*drawn)
         record, material = evaluate(subject, sets, request, progress=progress)
         record["made"] = _made(seed, device, time.perf_counter() - begin)
-        record = json_ready(record)
-        _keep_earlier(folder)
-        write_json(folder / RECORD, record)  # before the pictures: it took longest
-        write_bytes(folder / PAGE, build_page(record, material, progress=progress).encode())
+        record, page = json_ready(record), None
+        try:
+            page = build_page(record, material, progress=progress)
+        finally:  # the record took longest: it is kept whatever happens to the pictures
+            _write_report(folder, record, page)
     _tell(record, folder)
 
 
 def _draw(
-    subject: Subject, folder: Path, n: int, max_tokens: int, *, seed: int, progress: Progress
+    subject: EvaluatedRun, folder: Path, n: int, max_tokens: int, *, seed: int, progress: Progress
 ) -> tuple[Path, tuple[str, ...]]:
     """Draw a set of pieces with default sampling into a new folder beside the report.
 
     Returns the folder, and why some were not written: no whole note is in them.
     """
-    loaded, place = subject.loaded, _new_folder(folder)
+    loaded = subject.loaded
+    place = _new_folder(folder, DRAWN)
     prompt = read_prompts((), loaded.tokenizer, bars=None)[0]
     rows = [Row(i, prompt) for i in range(n)]
     decoder = build_decoder(loaded.model)
@@ -117,15 +138,7 @@ def _draw(
     return place, tuple(written.failed)
 
 
-def _new_folder(folder: Path) -> Path:
-    place, number = folder / DRAWN, 1
-    while place.exists():
-        number += 1
-        place = folder / f"{DRAWN}-{number}"
-    return place
-
-
-def _open_beside(subject: Subject, paths: Sequence[str], device: str) -> list[Subject]:
+def _open_beside(subject: EvaluatedRun, paths: Sequence[str], device: str) -> list[EvaluatedRun]:
     """Load the runs beside it; one that is not comparable is refused before anything takes time."""
     rivals = [open_subject(Path(path), device=device) for path in paths]
     for rival in rivals:
@@ -133,7 +146,7 @@ def _open_beside(subject: Subject, paths: Sequence[str], device: str) -> list[Su
     return name_apart(subject, rivals)
 
 
-def _report_folder(subject: Subject, output: str | None) -> Path:
+def _report_folder(subject: EvaluatedRun, output: str | None) -> Path:
     """Where the report goes; a model folder alone is no place for it: a new model replaces it."""
     if output is not None:
         folder = Path(output)
@@ -148,7 +161,7 @@ def _report_folder(subject: Subject, output: str | None) -> Path:
     return subject.path / "evaluation"
 
 
-def _metrics(subject: Subject) -> list[dict]:
+def _metrics(subject: EvaluatedRun) -> list[dict]:
     path = subject.path / "metrics.jsonl"
     return read_metrics(path) if path.is_file() else []
 
@@ -167,17 +180,36 @@ def _made(seed: int, device: str, seconds: float) -> dict:
     }
 
 
-def _keep_earlier(folder: Path) -> None:
-    """Give an earlier report of this folder the next free number."""
-    if not (folder / PAGE).exists() and not (folder / RECORD).exists():
-        return
-    number = 1
-    while any((folder / _numbered(name, number)).exists() for name in (PAGE, RECORD)):
-        number += 1
-    for name in (PAGE, RECORD):
-        if (folder / name).exists():
+def _new_folder(folder: Path, name: str) -> Path:
+    """Create the first of `name`, `name`-2, … that is not there: two commands at once get two."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in itertools.count(1):
+        place = folder / (name if number == 1 else f"{name}-{number}")
+        with contextlib.suppress(FileExistsError):
+            place.mkdir()
+            return place
+    raise AssertionError("numbers do not end")
+
+
+def _write_report(folder: Path, record: dict, page: str | None) -> None:
+    """Write a record and its page; an earlier report of this folder gets the next free number.
+
+    Of two commands that end at once, one waits for the other: both reports are kept.
+    """
+    with locked(folder / LOCK, if_held=lambda holder: None):
+        there = [name for name in (PAGE, RECORD) if (folder / name).exists()]
+        number = next(n for n in itertools.count(1) if not _is_taken(folder, n))
+        for name in there:
             (folder / name).rename(folder / _numbered(name, number))
-    say(f"the earlier report is now {folder / _numbered(PAGE, number)}")
+        write_json(folder / RECORD, record)
+        if page is not None:
+            write_bytes(folder / PAGE, page.encode())
+    if there:
+        say(f"the earlier report is now {folder / _numbered(there[0], number)}")
+
+
+def _is_taken(folder: Path, number: int) -> bool:
+    return any((folder / _numbered(name, number)).exists() for name in (PAGE, RECORD))
 
 
 def _numbered(name: str, number: int) -> str:
@@ -188,6 +220,6 @@ def _numbered(name: str, number: int) -> str:
 def _tell(record: dict, folder: Path) -> None:
     verdict = record["verdict"]
     console.print(verdict["title"], style="bold", highlight=False, markup=False)
-    for sentence in verdict["sentences"]:
+    for sentence in (*verdict["summary"], *verdict["sentences"]):
         console.print(f"  {sentence['text']}", highlight=False, markup=False)
     say(f"report: {folder / PAGE}; figures: {folder / RECORD}")

@@ -83,7 +83,7 @@ def prompt_seconds(path: Path) -> float | None:
 
 
 def _losses(run: Path, theme: Theme) -> Figure:
-    """Draw a run's metrics, and what count models reached on the same pieces if it is finished."""
+    """Draw a run's metrics, and what n-gram models reached on the same pieces if it is finished."""
     from seqgen.checkpoint import RunFolder, read_metrics
 
     metrics = RunFolder(run).metrics
@@ -104,12 +104,12 @@ def _losses(run: Path, theme: Theme) -> Figure:
         y = validation[0].y
         best = validation[0].x[y.index(min(y))]
     return draw_loss_curves(
-        curves, references=_count_models(run), best_step=best, title=readable(str(run)), theme=theme
+        curves, references=_ngram_models(run), best_step=best, title=readable(str(run)), theme=theme
     )
 
 
-def _count_models(run: Path) -> dict[str, float]:
-    """Return nats per token of the count models that training recorded: the first and the best."""
+def _ngram_models(run: Path) -> dict[str, float]:
+    """Return nats per token of the n-gram models that training recorded: the first and the best."""
     from seqgen.checkpoint import FORMAT, RunFolder
 
     path = RunFolder(run).validation
@@ -119,7 +119,7 @@ def _count_models(run: Path) -> dict[str, float]:
     found = {
         score["name"]: score["nats_per_token"]
         for score in record["scores"]
-        if score["name"].startswith("count model")
+        if score["name"] != "this model"
     }
     best = min(found, key=found.get, default=None)
     return {name: nats for name, nats in found.items() if name in (next(iter(found)), best)}

@@ -25,8 +25,8 @@ from seqgen.data.shards import PreparedData
 from seqgen.data.splits import VALIDATION
 from seqgen.decoding import build_decoder, generate
 from seqgen.errors import FileRejected, UserError
-from seqgen.evaluation.baselines import Score, count_model_scores
-from seqgen.evaluation.by_position import Range, nats_by_position
+from seqgen.evaluation.likelihood import Range, nats_by_position
+from seqgen.evaluation.ngrams import Score, ngram_scores
 from seqgen.files import atomic_path, json_ready, write_record
 from seqgen.midi import open_midi
 from seqgen.rendering.piano_roll import piano_roll_image
@@ -163,7 +163,7 @@ def _sample_drawer(job: Job, data: PreparedData):
 
 
 def _tell_scores(job: Job, data: PreparedData, outcome: Outcome, loaded: LoadedModel) -> None:
-    """Print the model's loss beside count models on the same pieces, and keep both."""
+    """Print the model's loss beside n-gram models on the same pieces, and keep both."""
     if not data.of_split(VALIDATION):
         say("no piece was held out, so there is no validation loss")
         return
@@ -171,7 +171,7 @@ def _tell_scores(job: Job, data: PreparedData, outcome: Outcome, loaded: LoadedM
     scores = [Score("this model", outcome.best_loss, outcome.best_bits_per_unit)]
     if job.config.train.count_models and data.index["n_fields"] == 1:
         with console.status("counting n-grams"):
-            scores = [*count_model_scores(data, pieces), *scores]
+            scores = [*ngram_scores(data, pieces), *scores]
     unit = data.tokenizer.unit
     table = Table(title=f"Validation: {len(pieces)} pieces held out, the same for every row")
     table.add_column("model")

@@ -1,25 +1,40 @@
 """A whole evaluation: what is computed, in which order, and the record that comes of it."""
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from seqgen.data.corpora import Progress
 from seqgen.data.shards import PreparedData
 from seqgen.data.splits import TEST, TRAIN, VALIDATION
 from seqgen.errors import UserError
-from seqgen.evaluation.generated import Generated, find_generated, read_generated
-from seqgen.evaluation.held_out import Sets, evaluate_likelihood
-from seqgen.evaluation.judging import judge_generated
-from seqgen.evaluation.music import Measures
-from seqgen.evaluation.piece_sets import PieceSet, folder_set, split_set
-from seqgen.evaluation.subject import Subject, data_of, other_attention, show_beside, train_beside
+from seqgen.evaluation.copying.report import copied_notes, copied_tokens
+from seqgen.evaluation.generated import (
+    Generated,
+    Reread,
+    find_generated,
+    read_generated,
+    reread,
+)
+from seqgen.evaluation.music.comparison import Measured, compare_music, measure_sets
+from seqgen.evaluation.piece_sets import Item, Sets
+from seqgen.evaluation.scales import decoded
+from seqgen.evaluation.scoring import evaluate_likelihood
+from seqgen.evaluation.subject import (
+    EvaluatedRun,
+    data_of,
+    other_attention,
+    show_beside,
+    train_beside,
+)
+from seqgen.evaluation.validity import check_generated, check_real
 from seqgen.evaluation.verdict import judge
 from seqgen.files import readable
+from seqgen.midi import MidiFile, summarize
 
-FORMAT = 1
-TRAINING = "training"
+FORMAT = 2
 TEXT_SAMPLES, TEXT_CHARACTERS = 4, 600  # of text, which stand on the page themselves
-FEWEST_TRAINING = 8  # pieces of the training sample, also where fewer are held out
+FEWEST_REAL = 20  # pieces: with fewer held-out ones, some of those learned from join them
 
 
 @dataclass(frozen=True)
@@ -27,119 +42,100 @@ class Request:
     """What is to be evaluated, and how much of it.
 
     Attributes:
-        data: a folder of files to evaluate on; None: the validation and test split of the run.
+        source: a folder of files to evaluate on; None: the validation and test split of the run.
         generated: folder of generated files.
-        beside: runs to set beside it.
-        targets: tokens that are scored in each set at most.
+        beside: runs to compare with it.
         seed: of all resampling.
         metrics: the lines that training logged.
         failed: pieces that were drawn and hold nothing that could be written, and why.
     """
 
-    data: str | None
-    generated: Path | None
-    beside: tuple[Subject, ...] = ()
-    targets: int = 200_000
+    source: str | None
+    generated: Path
+    beside: tuple[EvaluatedRun, ...] = ()
     seed: int = 0
     metrics: list[dict] = field(default_factory=list)
     failed: tuple[str, ...] = ()
 
-    def with_generated(self, folder: Path, failed: tuple[str, ...]) -> "Request":
-        """The same with a set that has been drawn in the meantime."""
-        return replace(self, generated=folder, failed=failed)
-
 
 @dataclass(frozen=True)
 class PageMaterial:
-    """What pictures need beyond the record: the pieces themselves, and measures of each."""
+    """What pictures need beyond the record: the pieces themselves, and measures of each.
+
+    `held_out` are real pieces that the model was not trained on, by name, as its tokens have them.
+    """
 
     pieces: tuple[Generated, ...] = ()
-    generated: tuple[Measures, ...] = ()
-    real: tuple[Measures, ...] = ()
+    held_out: tuple[tuple[str, MidiFile], ...] = ()
+    generated: tuple[Measured, ...] = ()
+    real: tuple[Measured, ...] = ()
 
 
 def evaluate(
-    subject: Subject, sets: Sets, request: Request, *, progress: Progress
+    run: EvaluatedRun, sets: Sets, request: Request, *, progress: Progress
 ) -> tuple[dict, PageMaterial]:
     """Compute everything; return the record, and what its pictures are made of.
 
     `sets` are what `choose_sets` has found. UserError where a run beside it is not comparable.
     """
-    data = data_of(subject)
-    likelihood = evaluate_likelihood(
-        subject, sets, data=data, beside=request.beside, progress=progress
-    )
-    curve = learning_curve(request.metrics)
+    data = data_of(run)
     record = {
         "format": FORMAT,
-        "subject": subject.facts(),
+        "subject": run.facts(),
         "data": _describe_data(data, request),
-        "likelihood": likelihood,
-        "learning_curve": curve,
-        "train_beside": train_beside(subject),
-        "show_beside": show_beside(subject),
-        "other_attention": other_attention(subject),
+        "likelihood": evaluate_likelihood(
+            run, sets, data=data, beside=request.beside, progress=progress
+        ),
+        "learning_curve": learning_curve(request.metrics),
+        "train_beside": train_beside(run),
+        "show_beside": show_beside(run),
+        "other_attention": other_attention(run),
     }
-    pieces = _read_generated(subject, request, progress)
+    pieces = _read_generated(run, request, progress)
     record["generated"] = _describe_generated(request, pieces)
-    parts, generated, real = judge_generated(
-        subject, pieces, sets, data=data, seed=request.seed, progress=progress
+    parts, material = judge_generated(
+        run, pieces, sets, data=data, seed=request.seed, progress=progress
     )
     record |= parts
     record["verdict"] = judge(record)
-    return record, PageMaterial(tuple(pieces), tuple(generated), tuple(real))
+    return record, material
 
 
-def choose_sets(subject: Subject, request: Request, *, progress: Progress) -> Sets:
-    """Find the pieces: those of a folder, or of the held-out splits; and a training sample.
-
-    Raises:
-        UserError: there is nothing to evaluate on, or no generated file where they should be.
-    """
-    data = data_of(subject)
-    if request.generated is not None:
-        find_generated(request.generated, subject.loaded.tokenizer)
-    if request.data is None and isinstance(data, str):
-        raise UserError(f"{data}: bring it back, or name other files by --data FOLDER")
-    prepared = isinstance(data, PreparedData)
-    held_out = []
-    if request.data is not None:
-        held_out.append(_other_files(subject, data, request, progress))
-    # With other files, the run's own held-out pieces tell over-fitting from another kind of music.
-    names = (VALIDATION, TEST) if request.data is None else (VALIDATION,)
-    for name in names if prepared else ():
-        pieces = split_set(data, name, name=name, max_targets=request.targets)
-        held_out += [pieces] if pieces.items else []
-    if not held_out:
-        raise UserError(
-            f"{subject.path} has no validation or test piece: name other files by --data FOLDER"
-        )
-    training = None
-    if prepared:
-        training = split_set(
-            data,
-            TRAIN,
-            name=TRAINING,
-            max_targets=request.targets,
-            at_most=max(len(held_out[0].items), FEWEST_TRAINING),
-        )
-    return Sets(training, tuple(held_out))
-
-
-def _other_files(
-    subject: Subject, data: PreparedData | str, request: Request, progress: Progress
-) -> PieceSet:
-    known: frozenset[str] = frozenset()
-    if isinstance(data, PreparedData):
-        known = frozenset(piece.file_hash for piece in data.of_split(TRAIN))
-    return folder_set(
-        request.data,
-        subject.loaded.tokenizer,
-        cache=Path("prepared") / "corpora",
-        max_targets=request.targets,
-        known=known,
-        progress=progress,
-    )
+def judge_generated(
+    run: EvaluatedRun,
+    pieces: Sequence[Generated],
+    sets: Sets,
+    *,
+    data: PreparedData | str,
+    seed: int,
+    progress: Progress,
+) -> tuple[dict, PageMaterial]:
+    """Judge music, copying and validity: parts of the record by name, and what to picture."""
+    tokenizer = run.loaded.tokenizer
+    is_music = tokenizer.suffix == ".mid"
+    as_tokens = reread(pieces, tokenizer, progress=progress)
+    parts = {"samples": [_sample(piece) for piece in pieces]}
+    material = PageMaterial(tuple(pieces))
+    if is_music:
+        items = [item for of_set in sets.asked_for for item in of_set.items]
+        ids = [item.ids for item in items]
+        parts["validity"] = check_generated(pieces, progress=progress)
+        parts["validity"]["real"] = check_real(ids, tokenizer, progress=progress)
+        held_out = _as_music(run, items, progress)
+        real, of = list(held_out), " and ".join(of_set.name for of_set in sets.asked_for)
+        is_split = all(of_set.is_split for of_set in sets.asked_for)
+        if len(items) < FEWEST_REAL and sets.training is not None and is_split:
+            real += _as_music(run, sets.training.items, progress)
+            of += ", and, since these are few, training"
+        midis = [midi for _, midi in real]
+        ours, theirs, n_bars = measure_sets(as_tokens, midis, progress=progress)
+        parts["music"] = compare_music(ours, theirs, seed=seed, of=of, opening_bars=n_bars)
+        material = PageMaterial(tuple(pieces), tuple(held_out), tuple(ours), tuple(theirs))
+    else:
+        reason = "This run writes text: there are no notes in it."
+        parts |= {"validity": {"left_out": reason}, "music": {"left_out": reason}}
+    parts["copying"] = _copying(as_tokens, sets, data, is_music=is_music, progress=progress)
+    return parts, material
 
 
 def learning_curve(metrics: list[dict]) -> dict:
@@ -150,21 +146,57 @@ def learning_curve(metrics: list[dict]) -> dict:
     }
 
 
+def _as_music(
+    run: EvaluatedRun, items: Sequence[Item], progress: Progress
+) -> list[tuple[str, MidiFile]]:
+    """Turn tokens of real pieces into music again, as a model that writes them would.
+
+    So both sets have passed the same grid, tempo and tracks; pieces without a note are left out.
+    """
+    music = []
+    for done, item in enumerate(items, start=1):
+        music.append((item.name, decoded(item.ids, run.loaded.tokenizer)))
+        progress("decoding real pieces", done, len(items))
+    return [(readable(name), midi) for name, midi in music if midi is not None]
+
+
+def _copying(
+    pieces: Sequence[Reread],
+    sets: Sets,
+    data: PreparedData | str,
+    *,
+    is_music: bool,
+    progress: Progress,
+) -> dict:
+    """What is shared with training pieces; limits come from the run's own held-out pieces."""
+    if isinstance(data, str):
+        return {"left_out": f"Without the training pieces nothing can be compared: {data}."}
+    held_out = [item for of_set in sets.own for item in of_set.items]
+    record = {
+        "baseline": " and ".join(of_set.name for of_set in sets.own),
+        "tokens": copied_tokens(pieces, held_out, data, progress=progress),
+    }
+    if is_music:
+        notes = copied_notes(pieces, held_out, data, progress=progress)
+        record["notes_left_out" if isinstance(notes, str) else "notes"] = notes
+    return record
+
+
 def _describe_data(data: PreparedData | str, request: Request) -> dict:
     if isinstance(data, str):
-        return {"folder": request.data, "prepared": None, "missing": data}
+        return {"folder": request.source, "prepared": None, "missing": data}
     counts = {split: len(data.of_split(split)) for split in (TRAIN, VALIDATION, TEST)}
     return {
-        "folder": request.data,
+        "folder": request.source,
         "prepared": data.folder.name,
         "content": data.index["content"],
         "pieces": counts,
     }
 
 
-def _read_generated(subject: Subject, request: Request, progress: Progress) -> list[Generated]:
+def _read_generated(run: EvaluatedRun, request: Request, progress: Progress) -> list[Generated]:
     """Read the generated files; a model that has learned nothing may have written none."""
-    tokenizer = subject.loaded.tokenizer
+    tokenizer = run.loaded.tokenizer
     try:
         paths = find_generated(request.generated, tokenizer)
     except UserError:
@@ -176,7 +208,7 @@ def _read_generated(subject: Subject, request: Request, progress: Progress) -> l
     )
 
 
-def _describe_generated(request: Request, pieces: list[Generated]) -> dict:
+def _describe_generated(request: Request, pieces: Sequence[Generated]) -> dict:
     """What is known of a set as a whole: settings that all records share."""
     first = pieces[0].record if pieces else {}
     shared = {
@@ -197,3 +229,14 @@ def _describe_generated(request: Request, pieces: list[Generated]) -> dict:
             for piece in [piece for piece in pieces if piece.text is not None][:TEXT_SAMPLES]
         ],
     }
+
+
+def _sample(piece: Generated) -> dict:
+    """What the record says of one generated file."""
+    facts = {"file": piece.name, "ended_by_itself": piece.ended_by_itself}
+    if piece.midi is not None:
+        summary = summarize(piece.midi)
+        return {**facts, "notes": summary.n_notes, "seconds": round(summary.seconds, 3)}
+    if piece.problem is not None:
+        return {**facts, "problem": piece.problem}
+    return {**facts, "bytes": piece.path.stat().st_size}

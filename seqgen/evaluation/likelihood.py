@@ -5,22 +5,26 @@ Three ways to score the same targets, and their names:
   parallel   whole pieces, all positions at once
   recurrent  whole pieces, one position per step, as in generation; equal to `parallel`
 
-Legend: B rows, T positions, F fields.
+Legend: B rows, T positions, F fields, N_f vocabulary of a field.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from seqgen.evaluation.by_position import PASS
+from seqgen.attention.fading import longest_pass
+from seqgen.data.shards import Piece, PreparedData
 from seqgen.model.loss import token_nats
 from seqgen.model.recurrent_model import RecurrentModel
 from seqgen.model.sequence_model import SequenceModel
 
+PASS = 2048  # positions of one pass over a whole piece; the state goes on from one to the next
 STEPPED_ROWS = 32  # pieces that are stepped through side by side
 WINDOW_TOKENS = 8192  # rows × positions of one pass over windows
+FIRST_RANGE = 64  # positions; each range after it is as long as all before it
 Tell = Callable[[int], None]  # told how many targets more are done
 Curves = list[np.ndarray]  # for each piece, nats [T - 1, F] of its targets
 
@@ -51,21 +55,30 @@ def score_windows(
 
 
 @torch.no_grad()
-def score_parallel(model: SequenceModel, pieces: Sequence[np.ndarray], *, tell: Tell) -> Curves:
-    """Score whole pieces [T, F] in passes of bounded size, each from the state of the last."""
+def score_piece(
+    model: SequenceModel, ids: np.ndarray, *, window: int | None = None, tell: Tell | None = None
+) -> np.ndarray:
+    """Score a whole piece [T, F] -> nats [T - 1, F], in passes of bounded size.
+
+    Each pass begins with the state of the last. With a `window` the sums fade after so many
+    positions.
+    """
     model.eval()
-    device = next(model.parameters()).device
-    curves = []
-    for ids in pieces:
-        tokens = torch.from_numpy(ids).to(device)[None]
-        state, parts = None, []
-        for start in range(0, len(ids) - 1, PASS):
-            part = tokens[:, start : start + PASS + 1]
-            hidden, state = model.run(part[:, :-1], state=state, keep_state=True)
-            parts.append(field_nats(model.heads(hidden), part[:, 1:])[0].cpu().numpy())
+    tokens = torch.from_numpy(ids).to(next(model.parameters()).device)[None]
+    size = PASS if window is None else min(PASS, longest_pass(window))
+    state, nats = None, []
+    for start in range(0, len(ids) - 1, size):
+        part = tokens[:, start : start + size + 1]
+        hidden, state = model.run(part[:, :-1], state=state, keep_state=True, window=window)
+        nats.append(field_nats(model.heads(hidden), part[:, 1:])[0].cpu().numpy())
+        if tell is not None:
             tell(part.shape[1] - 1)
-        curves.append(np.concatenate(parts))
-    return curves
+    return np.concatenate(nats)
+
+
+def nats_of(model: SequenceModel, ids: np.ndarray, *, window: int | None = None) -> np.ndarray:
+    """Nats of each token of a whole piece, its fields summed -> [T - 1]."""
+    return score_piece(model, ids, window=window).sum(axis=1)
 
 
 @torch.no_grad()
@@ -96,13 +109,48 @@ def score_recurrent(model: SequenceModel, pieces: Sequence[np.ndarray], *, tell:
 
 def field_nats(logits: Sequence[Tensor], targets: Tensor) -> Tensor:
     """Nats of each field of each target: logits [B, T, N_f], targets [B, T, F] -> [B, T, F]."""
-    fields = [
-        token_nats([scores], targets[..., f : f + 1]) for f, scores in enumerate(logits)
-    ]  # fields of a token are predicted independently, so the token's nats are their sum
-    return torch.stack(fields, dim=-1)
+    fields = [token_nats([scores], targets[..., f : f + 1]) for f, scores in enumerate(logits)]
+    return torch.stack(fields, dim=-1)  # fields are predicted independently: nats add up
 
 
 def within_limit(model: SequenceModel, pieces: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Cut pieces where the model's learned positions end; others are not cut."""
     limit = model.positions.limit
     return [ids if limit is None else ids[: limit + 1] for ids in pieces]
+
+
+@dataclass(frozen=True)
+class Range:
+    """Positions `start` … `stop` - 1 of all pieces: how many targets, and nats for each."""
+
+    start: int
+    stop: int
+    targets: int
+    nats_per_token: float
+
+
+def nats_by_position(
+    model: SequenceModel,
+    data: PreparedData,
+    pieces: Sequence[Piece],
+    *,
+    window: int | None = None,
+) -> list[Range]:
+    """Score whole pieces from their beginning, and average over ranges of positions.
+
+    Position 0 is that of the second token, predicted from the first. Learned positions end where
+    the table does, and the ranges with them. `window` is as in `score_piece`.
+    """
+    limit = model.positions.limit
+    return by_ranges([nats_of(model, data.read(piece)[:limit], window=window) for piece in pieces])
+
+
+def by_ranges(curves: Sequence[np.ndarray]) -> list[Range]:
+    """Average curves [·] of any lengths over ranges of positions."""
+    longest = max((len(curve) for curve in curves), default=0)
+    ranges, start, stop = [], 0, FIRST_RANGE
+    while start < longest:
+        nats = np.concatenate([curve[start:stop] for curve in curves])
+        ranges.append(Range(start, min(stop, longest), len(nats), float(nats.mean())))
+        start, stop = stop, 2 * stop
+    return ranges

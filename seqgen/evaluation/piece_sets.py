@@ -6,7 +6,7 @@ Legend: T positions, F fields.
 import errno
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,12 +15,16 @@ import numpy as np
 from seqgen.data.batches import held_out_pieces
 from seqgen.data.corpora import Corpus, Progress, open_corpus
 from seqgen.data.shards import Piece, PreparedData
+from seqgen.data.splits import TEST, TRAIN, VALIDATION
 from seqgen.errors import FileRejected, UserError
-from seqgen.evaluation.scales import Amount, count_file, count_tokens
-from seqgen.midi import ANY_SIZE
+from seqgen.evaluation.scales import Amount, count_midi, count_tokens
+from seqgen.evaluation.subject import EvaluatedRun, data_of
+from seqgen.midi import ANY_SIZE, open_midi
 from seqgen.tokenizers import Tokenizer
 
 MOST_BYTES = ANY_SIZE.max_file_bytes
+TRAINING = "training"
+FEWEST_TRAINING = 8  # pieces of the training sample, also where fewer are held out
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class PieceSet:
     """Pieces that one figure is about.
 
     Attributes:
-        name: "validation", "test", "training sample", or what the folder is called.
+        name: "validation", "test", "training", or what the folder is called.
         items: the pieces.
         n_available: how many there are to choose from; those that are skipped are among them.
         skipped: files that cannot be used, with the reason.
@@ -67,6 +71,64 @@ class PieceSet:
     def n_targets(self) -> int:
         """Predicted tokens of all pieces."""
         return sum(item.n_targets for item in self.items)
+
+
+@dataclass(frozen=True)
+class Sets:
+    """The pieces of an evaluation.
+
+    Attributes:
+        training: some of those learned from; None where they are gone.
+        held_out: others, the set that the verdict is about first.
+    """
+
+    training: PieceSet | None
+    held_out: tuple[PieceSet, ...]
+
+    @property
+    def asked_for(self) -> tuple[PieceSet, ...]:
+        """The held-out sets that the evaluation is of: other files, or else the splits."""
+        others = tuple(pieces for pieces in self.held_out if not pieces.is_split)
+        return others or self.held_out
+
+    @property
+    def own(self) -> tuple[PieceSet, ...]:
+        """The held-out sets that limits come from: the run's own splits, where there are any."""
+        splits = tuple(pieces for pieces in self.held_out if pieces.is_split)
+        return splits or self.held_out
+
+
+def choose_sets(
+    run: EvaluatedRun, source: str | None, *, max_targets: int, progress: Progress
+) -> Sets:
+    """Find the pieces: files of the folder `source`, or the held-out splits; a training sample.
+
+    Raises:
+        UserError: there is nothing to evaluate on.
+    """
+    data = data_of(run)
+    if source is None and isinstance(data, str):
+        raise UserError(f"{data}: bring it back, or name other files by --data FOLDER")
+    prepared, held_out, training = isinstance(data, PreparedData), [], None
+    if source is not None:
+        hashes = {piece.file_hash for piece in data.of_split(TRAIN)} if prepared else set()
+        choices = {"max_targets": max_targets, "known": hashes, "progress": progress}
+        cache = Path("prepared") / "corpora"
+        held_out.append(folder_set(source, run.loaded.tokenizer, cache=cache, **choices))
+    if prepared:
+        # Beside other files, the run's own held-out pieces tell over-fitting from another kind of
+        # music.
+        names = (VALIDATION, TEST) if source is None else (VALIDATION,)
+        splits = [split_set(data, name, name=name, max_targets=max_targets) for name in names]
+        held_out += [pieces for pieces in splits if pieces.items]
+    if not held_out:
+        raise UserError(
+            f"{run.path} has no validation or test piece: name other files by --data FOLDER"
+        )
+    if prepared:
+        at_most = max(len(held_out[0].items), FEWEST_TRAINING)
+        training = split_set(data, TRAIN, name=TRAINING, max_targets=max_targets, at_most=at_most)
+    return Sets(training, tuple(held_out))
 
 
 def split_set(
@@ -96,7 +158,7 @@ def folder_set(
     *,
     cache: Path,
     max_targets: int,
-    known: frozenset[str] = frozenset(),
+    known: Set[str] = frozenset(),
     progress: Progress,
 ) -> PieceSet:
     """Read files of a folder through the gate and the tokenizer, until `max_targets`.
@@ -128,11 +190,12 @@ def folder_set(
         items.append(Item(corpus.label(file), ids[: room + 1], file if is_whole else None))
         room -= items[-1].n_targets
     if not items:
+        n = len(corpus.files)
+        if n_known == n:
+            raise UserError(f"--data {source}: the model was trained on all of its {n} files")
         why = f"; the first, {skipped[0][0]}: {skipped[0][1]}" if skipped else ""
-        learned = f" ({n_known} were learned from)" if n_known else ""
-        raise UserError(
-            f"--data {source}: none of {len(corpus.files)} files can be used{learned}{why}"
-        )
+        learned = f" ({n_known} are training files of the model)" if n_known else ""
+        raise UserError(f"--data {source}: none of {n} files can be used{learned}{why}")
     return PieceSet(corpus.name, tuple(items), len(corpus.files), tuple(skipped), n_known)
 
 
@@ -161,7 +224,7 @@ def count_items(
         if tokenizer.suffix != ".mid":
             in_files.append(in_tokens[-1])
         else:
-            in_files.append(None if item.path is None else count_file(item.path))
+            in_files.append(item.path and count_midi(open_midi(item.path, ANY_SIZE)))
         progress(f"counting {tokenizer.unit}s", done, len(items))
     return in_files, in_tokens
 

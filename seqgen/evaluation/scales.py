@@ -1,15 +1,14 @@
 """The scales of a likelihood, each with a name of its own, and how sure a mean over pieces is.
 
-Nats per token are a tokenizer's own and are never set beside those of another one. Bits per note,
-per second and per byte divide the bits of what a piece holds (its special tokens left out of both
-sums) by what another reader than the tokenizer counts in it.
+Nats per token are a tokenizer's own and are never compared with those of another one. Bits per
+note, per second and per byte divide the bits of what a piece holds (its special tokens left out of
+both sums) by what another reader than the tokenizer counts in it.
 
 Legend: P pieces, R resamples.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import log
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,7 +19,7 @@ from seqgen.midi import ANY_SIZE, MidiFile, open_midi, summarize
 from seqgen.tokenizers import Tokenizer
 
 RESAMPLES = 1000
-SHARE = 0.95  # of the resampled means that an interval holds
+QUANTILES = (0.025, 0.975)  # an interval holds 95% of the resampled means
 
 
 @dataclass(frozen=True)
@@ -49,13 +48,8 @@ class Value:
         return Value(self.value * factor, *ends)
 
 
-def count_file(path: Path) -> Amount:
-    """Count what a MIDI file holds, with miditoolkit through the gate."""
-    return count_midi(open_midi(path, ANY_SIZE))
-
-
 def count_midi(midi: MidiFile) -> Amount:
-    """Count what a piece in memory holds."""
+    """Count what a piece of music holds."""
     summary = summarize(midi)
     return Amount(notes=summary.n_notes, seconds=summary.seconds)
 
@@ -79,51 +73,46 @@ def count_tokens(ids: np.ndarray, tokenizer: Tokenizer) -> Amount:
     return Amount() if midi is None else count_midi(midi)
 
 
-def mean_of(
-    sums: Sequence[float], counts: Sequence[float], *, seed: int = 0, resamples: int = RESAMPLES
-) -> Value | None:
+def mean_of(sums: Sequence[float], counts: Sequence[float], *, seed: int = 0) -> Value | None:
     """Divide the sum of `sums` [P] by that of `counts` [P], with a percentile interval over pieces.
 
-    Pieces are drawn with replacement and sums and counts of a piece stay together (Efron and
+    Pieces are drawn with replacement, and sums and counts of a piece stay together (Efron and
     Tibshirani, "An Introduction to the Bootstrap", 1993, chapters 6 and 13). None where all counts
     are 0.
     """
-    sums, counts = np.asarray(sums, dtype=float), np.asarray(counts, dtype=float)
-    if counts.sum() <= 0:
+    if sum(counts) <= 0:
         return None
-    value = float(sums.sum() / counts.sum())
+    value = float(np.sum(sums) / np.sum(counts))
     if len(sums) < 2:
         return Value(value)
-    chosen = np.random.default_rng(seed).integers(len(sums), size=(resamples, len(sums)))  # [R, P]
-    totals = counts[chosen].sum(axis=1)
-    means = sums[chosen].sum(axis=1)[totals > 0] / totals[totals > 0]
-    return Value(value, *_ends(means))
+    return _with_interval(value, _resampled(sums, counts, np.random.default_rng(seed)))
 
 
 def gap_between(
     sums: Sequence[Sequence[float]], counts: Sequence[Sequence[float]], *, seed: int = 0
 ) -> Value | None:
     """Mean of the first set of pieces minus that of the second, each resampled by itself."""
-    means = []
-    for i, (of_set, n_of_set) in enumerate(zip(sums, counts, strict=True)):
-        of_set, n_of_set = np.asarray(of_set, dtype=float), np.asarray(n_of_set, dtype=float)
-        if n_of_set.sum() <= 0:
-            return None
-        rng = np.random.default_rng([seed, i])
-        chosen = rng.integers(len(of_set), size=(RESAMPLES, len(of_set)))
-        drawn = of_set[chosen].sum(axis=1) / np.maximum(n_of_set[chosen].sum(axis=1), 1e-9)
-        means.append((float(of_set.sum() / n_of_set.sum()), drawn))
-    (first, first_drawn), (second, second_drawn) = means
-    if min(len(sums[0]), len(sums[1])) < 2:
-        return Value(first - second)
-    return Value(first - second, *_ends(first_drawn - second_drawn))
+    if min(sum(of_set) for of_set in counts) <= 0:
+        return None
+    first, second = (np.sum(s) / np.sum(c) for s, c in zip(sums, counts, strict=True))
+    if min(len(of_set) for of_set in sums) < 2:
+        return Value(float(first - second))
+    drawn = [
+        _resampled(s, c, np.random.default_rng([seed, i]))
+        for i, (s, c) in enumerate(zip(sums, counts, strict=True))
+    ]
+    return _with_interval(float(first - second), drawn[0] - drawn[1])
 
 
-def to_bits(nats: float) -> float:
-    """Nats as bits."""
-    return nats / log(2)
+def _resampled(
+    sums: Sequence[float], counts: Sequence[float], rng: np.random.Generator
+) -> np.ndarray:
+    """Means of sets drawn with replacement [R]; no number where nothing was counted in a set."""
+    chosen = rng.integers(len(sums), size=(RESAMPLES, len(sums)))  # [R, P]
+    totals, counted = (np.asarray(x, dtype=float)[chosen].sum(axis=1) for x in (sums, counts))
+    return np.divide(totals, counted, out=np.full(RESAMPLES, np.nan), where=counted > 0)
 
 
-def _ends(means: np.ndarray) -> tuple[float, float]:
-    low, high = np.quantile(means, [(1 - SHARE) / 2, (1 + SHARE) / 2])
-    return float(low), float(high)
+def _with_interval(value: float, drawn: np.ndarray) -> Value:
+    low, high = np.nanquantile(drawn, QUANTILES)
+    return Value(value, float(low), float(high))

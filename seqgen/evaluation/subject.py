@@ -17,7 +17,7 @@ SIZES = ("d_model", "n_layers", "n_heads", "d_ff", "input_window", "positions")
 
 
 @dataclass(frozen=True)
-class Subject:
+class EvaluatedRun:
     """A trained run in memory, and what its folder says of it.
 
     Attributes:
@@ -89,16 +89,16 @@ class Subject:
         }
 
 
-def open_subject(path: Path, *, device: str = "cpu", checkpoint: str = "best") -> Subject:
+def open_subject(path: Path, *, device: str = "cpu", checkpoint: str = "best") -> EvaluatedRun:
     """Load a run, also by its model folder; UserError where there is none, or a damaged one."""
     path = _run_of(path)
     loaded = load_model(path, device=device, checkpoint=checkpoint)
     folder = RunFolder(path)
     config = load_config(folder.config) if folder.config.is_file() else None
-    return Subject(path, loaded, config, _record(folder).get("data_content"), _steps(folder))
+    return EvaluatedRun(path, loaded, config, _record(folder).get("data_content"), _steps(folder))
 
 
-def name_apart(subject: Subject, rivals: Sequence[Subject]) -> list[Subject]:
+def name_apart(subject: EvaluatedRun, rivals: Sequence[EvaluatedRun]) -> list[EvaluatedRun]:
     """Name rivals by their paths where folders of one name would be taken for each other.
 
     Raises:
@@ -115,7 +115,7 @@ def name_apart(subject: Subject, rivals: Sequence[Subject]) -> list[Subject]:
     ]
 
 
-def data_of(subject: Subject) -> PreparedData | str:
+def data_of(subject: EvaluatedRun) -> PreparedData | str:
     """Return the prepared data that a run was trained on, or one sentence on why it is not here."""
     place = _record(RunFolder(subject.path)).get("data")
     if place is None:
@@ -129,7 +129,7 @@ def data_of(subject: Subject) -> PreparedData | str:
     return data
 
 
-def check_beside(subject: Subject, rival: Subject) -> list[str]:
+def check_beside(subject: EvaluatedRun, rival: EvaluatedRun) -> list[str]:
     """Refuse a run that cannot stand beside another; list in what the two differ, or may differ.
 
     Raises:
@@ -164,12 +164,12 @@ def check_beside(subject: Subject, rival: Subject) -> list[str]:
     return differences
 
 
-def other_attention(subject: Subject) -> str:
+def other_attention(subject: EvaluatedRun) -> str:
     """What a model is called in short that this one is set beside: "softmax" or "linear"."""
     return "linear" if subject.loaded.model.config.attention == "full" else "softmax"
 
 
-def train_beside(subject: Subject) -> str:
+def train_beside(subject: EvaluatedRun) -> str:
     """The command that trains a model of the other attention with the same size and budget.
 
     Empty where the run does not say how it was trained.
@@ -187,7 +187,7 @@ def train_beside(subject: Subject) -> str:
     return shlex.join(["python", "cli.py", "train", str(config), *settings])
 
 
-def show_beside(subject: Subject) -> str:
+def show_beside(subject: EvaluatedRun) -> str:
     """The command that sets what `train_beside` trains beside the run."""
     run = str(subject.path)
     rival = f"{run}-{other_attention(subject)}"
@@ -210,7 +210,7 @@ def _steps(folder: RunFolder) -> int | None:
     return max((line["step"] for line in read_metrics(folder.metrics)), default=None)
 
 
-def _section(subject: Subject, name: str) -> dict | None:
+def _section(subject: EvaluatedRun, name: str) -> dict | None:
     if name == "model":
         return subject.loaded.model.config.model_dump()
     return None if subject.config is None else subject.config.train.model_dump()

@@ -1,17 +1,27 @@
-"""Whether a MIDI file can be used: read by two libraries, with notes, in whole bars."""
+"""Whether a MIDI file can be used: read by two libraries, with notes, in whole bars.
 
+Legend: T positions, F fields.
+"""
+
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import numpy as np
 import symusic
 
+from seqgen.data.corpora import Progress
 from seqgen.errors import FileRejected
+from seqgen.evaluation.generated import Generated
 from seqgen.midi import GENEROUS, MidiFile, open_midi
 from seqgen.midi.gate import READER_ERRORS
 from seqgen.midi.timing import bars_and_beats, last_note_end
+from seqgen.tokenizers import Tokenizer
 
 SYMUSIC_ERRORS = (*READER_ERRORS, RuntimeError, MemoryError)
+CHECKS = ("miditoolkit", "symusic", "has_notes", "bars_complete")
 
 
 @dataclass(frozen=True)
@@ -32,49 +42,67 @@ class Validity:
 
     @property
     def ok(self) -> bool:
-        return self.miditoolkit and self.symusic and self.has_notes and self.bars_complete
-
-    def to_json(self) -> dict:
-        return {"ok": self.ok, **asdict(self), "reasons": list(self.reasons)}
+        return all(getattr(self, name) for name in CHECKS)
 
 
-def check_file(path: str | Path) -> Validity:
-    """Judge a file; whatever it holds, and if it is not there, the answer is a `Validity`."""
-    path = Path(path)
-    try:
-        return check_read(path, open_midi(path, GENEROUS))
-    except FileRejected as rejected:
-        return check_read(path, rejected)
+def check_generated(pieces: Sequence[Generated], *, progress: Progress) -> dict:
+    """Check each generated file, and count how many pass each check."""
+    found = []
+    for done, piece in enumerate(pieces, start=1):
+        found.append(check_file(piece.path, piece.rejected or piece.midi))
+        progress("checking generated files", done, len(pieces))
+    failed = [
+        {"file": piece.name, **asdict(validity), "reasons": list(validity.reasons)}
+        for piece, validity in zip(pieces, found, strict=True)
+        if not validity.ok
+    ]
+    return {"generated": _shares(found), "failed": failed}
 
 
-def check_read(path: Path, read: MidiFile | FileRejected) -> Validity:
-    """Judge a file by what the gate has made of it.
+def check_real(pieces: Sequence[np.ndarray], tokenizer: Tokenizer, *, progress: Progress) -> dict:
+    """Check real pieces [T, F], written from their tokens, as the measure of what is usual."""
+    found = []
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "piece.mid"
+        for done, ids in enumerate(pieces, start=1):
+            try:
+                tokenizer.decode(ids, path)
+                found.append(check_file(path))
+            except FileRejected:
+                continue  # no whole note is among these tokens
+            progress("checking real pieces", done, len(pieces))
+    return _shares(found)
 
-    symusic is asked about files that have passed the gate only: some damaged ones bring down the
-    whole process in it.
+
+def check_file(path: Path, read: MidiFile | FileRejected | None = None) -> Validity:
+    """Judge a file; whatever it holds, and if it is not there, the answer is a `Validity`.
+
+    `read` is what the gate has made of it, where that is known. symusic is asked about files that
+    have passed the gate only: some damaged ones bring down the whole process in it.
     """
+    if read is None:
+        try:
+            read = open_midi(path, GENEROUS)
+        except FileRejected as rejected:
+            read = rejected
     if isinstance(read, FileRejected):
-        if read.kind != "empty":
-            return Validity(reasons=(read.reason, "symusic was not asked"))
-        return _check_without_notes(path, read.reason)
-    reasons = [_ask_symusic(path), *_faults_of_bars(read)]
-    return Validity(
-        miditoolkit=True,
-        symusic=reasons[0] is None,
-        has_notes=True,
-        bars_complete=len(reasons) == 1,
-        reasons=tuple(reason for reason in reasons if reason),
-    )
+        return _check_rejected(path, read)
+    fault, bars = _ask_symusic(path), _faults_of_bars(read)
+    reasons = (fault, *bars) if fault else tuple(bars)
+    return Validity(True, fault is None, True, not bars, reasons)
 
 
-def _check_without_notes(path: Path, reason: str) -> Validity:
-    """Judge a file in which the gate has found nothing but that it holds too little."""
+def _check_rejected(path: Path, rejected: FileRejected) -> Validity:
+    """Judge a file that the gate has refused; it may still be one that merely holds too little."""
+    refused = Validity(reasons=(rejected.reason, "symusic was not asked"))
+    if rejected.kind != "empty":
+        return refused
     try:
         MidiFile(str(path))
     except READER_ERRORS:
-        return Validity(reasons=(reason, "symusic was not asked"))
+        return refused
     fault = _ask_symusic(path)
-    reasons = (reason, fault) if fault else (reason,)
+    reasons = (rejected.reason, fault) if fault else (rejected.reason,)
     return Validity(miditoolkit=True, symusic=fault is None, reasons=reasons)
 
 
@@ -104,3 +132,9 @@ def _faults_of_bars(midi: MidiFile) -> list[str]:
     if signature.numerator - filled > 1:
         faults.append(f"the last bar breaks off after {filled:.3g} of {signature.numerator} beats")
     return faults
+
+
+def _shares(found: Sequence[Validity]) -> dict:
+    counts = {name: sum(getattr(validity, name) for validity in found) for name in CHECKS}
+    opened = sum(v.miditoolkit and v.symusic and v.has_notes for v in found)
+    return {"files": len(found), "usable": opened, **counts}

@@ -43,7 +43,7 @@ def draw_loss_curves(
     title: str = "",
     theme: Theme = LIGHT,
 ) -> Figure:
-    """Draw losses over optimizer steps; `references` are levels without training (count models)."""
+    """Draw losses over optimizer steps; `references` are levels to compare with (n-gram models)."""
     figure, axes = _axes(title, theme)
     for place, curve in enumerate(curves):
         _draw(axes, curve, place, theme)

@@ -18,15 +18,14 @@ MIN_BINS, MAX_BINS = 8, 24
 FEW_VALUES = 12  # whole numbers of a narrower range get a bin each
 MAX_TICKS = 13  # of categories; beyond, every second, third, ...
 MAX_NAMES = 12
-TITLE = 80  # characters
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """A measure of two sets.
+class Panel:
+    """A measure of two sets, as one small picture.
 
     Without `categories`, `data` and `generated` hold one number for each piece. With them, one
-    share for each category (a histogram that is counted already). `note` stands in the corner.
+    share for each category (a histogram that is counted already).
     """
 
     title: str
@@ -34,29 +33,28 @@ class Comparison:
     generated: Sequence[float]
     unit: str = ""
     categories: Sequence[str] | None = None
-    note: str = ""
 
 
 def draw_distributions(
-    comparisons: Sequence[Comparison],
+    panels: Sequence[Panel],
     *,
     labels: tuple[str, str] = ("data", "generated"),
     n_columns: int = 3,
     theme: Theme = LIGHT,
 ) -> Figure:
     """Draw a small panel for each measure, both sets in shared bins as shares of their pieces."""
-    n_columns = max(1, min(n_columns, len(comparisons)))
-    n_rows = max(1, math.ceil(len(comparisons) / n_columns))
+    n_columns = max(1, min(n_columns, len(panels)))
+    n_rows = max(1, math.ceil(len(panels) / n_columns))
     figure = themed_figure(PANEL_WIDTH * n_columns, PANEL_HEIGHT * n_rows + 0.3, theme)
-    panels = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
-    for axes, comparison in zip(panels, comparisons, strict=False):
+    places = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
+    for axes, panel in zip(places, panels, strict=False):
         dress(axes, theme)
-        if comparison.categories is None:
-            _draw_histograms(axes, comparison, theme)
+        if panel.categories is None:
+            _draw_histograms(axes, panel, theme)
         else:
-            _draw_shares(axes, comparison, theme)
-        _name(axes, comparison, theme)
-    for axes in panels[len(comparisons) :]:
+            _draw_shares(axes, panel, theme)
+        _name(axes, panel, theme)
+    for axes in places[len(panels) :]:
         axes.set_axis_off()
     figure.legend(
         [
@@ -81,7 +79,6 @@ def draw_runs(
     unit: str = "tokens",
     limit: float | None = None,
     names: Sequence[str] = (),
-    title: str = "",
     theme: Theme = LIGHT,
 ) -> Figure:
     """Draw the longest run that each piece shares with the training set, a dot for each piece.
@@ -92,8 +89,6 @@ def draw_runs(
     figure = themed_figure(7.0, 2.6, theme)
     axes = figure.add_subplot()
     dress(axes, theme, grid="x")
-    title = drawable(title, TITLE)
-    axes.set_title(title, loc="left", fontsize=11, color=theme.text, parse_math=False)
     axes.set_xscale("log", base=2)
     for row, runs, color in ((1, generated, theme.generated), (0, held_out, theme.data)):
         _draw_dots(axes, row, np.asarray(runs, float), color, theme)
@@ -108,8 +103,8 @@ def draw_runs(
     return figure
 
 
-def _draw_histograms(axes: Axes, comparison: Comparison, theme: Theme) -> None:
-    sets = [np.asarray(values, float) for values in (comparison.data, comparison.generated)]
+def _draw_histograms(axes: Axes, panel: Panel, theme: Theme) -> None:
+    sets = [np.asarray(values, float) for values in (panel.data, panel.generated)]
     sets = [values[np.isfinite(values)] for values in sets]
     if not any(len(values) for values in sets):
         return
@@ -139,45 +134,40 @@ def _bins(values: np.ndarray) -> np.ndarray:
     return np.linspace(low, high, n + 1)
 
 
-def _draw_shares(axes: Axes, comparison: Comparison, theme: Theme) -> None:
-    for name, values in (("data", comparison.data), ("generated", comparison.generated)):
-        if len(values) != len(comparison.categories):
+def _draw_shares(axes: Axes, panel: Panel, theme: Theme) -> None:
+    for name, values in (("data", panel.data), ("generated", panel.generated)):
+        if len(values) != len(panel.categories):
             raise ValueError(
-                f"{comparison.title}: {len(values)} shares of {name} for "
-                f"{len(comparison.categories)} categories"
+                f"{panel.title}: {len(values)} shares of {name} for "
+                f"{len(panel.categories)} categories"
             )
-    n = len(comparison.categories)
+    n = len(panel.categories)
     edges = np.arange(n + 1) - 0.5
     if n <= 2 * MAX_TICKS:  # bars with room between them
         place = np.arange(n)
-        axes.bar(place, comparison.data, width=0.8, color=theme.data, alpha=0.55, linewidth=0)
+        axes.bar(place, panel.data, width=0.8, color=theme.data, alpha=0.55, linewidth=0)
         axes.bar(
-            place, comparison.generated, width=0.8, facecolor="none", edgecolor=theme.generated,
+            place, panel.generated, width=0.8, facecolor="none", edgecolor=theme.generated,
             linewidth=1.6,
         )  # fmt: skip
     else:
-        axes.stairs(comparison.data, edges, fill=True, color=theme.data, alpha=0.55, linewidth=0)
-        axes.stairs(comparison.generated, edges, color=theme.generated, linewidth=1.4)
+        axes.stairs(panel.data, edges, fill=True, color=theme.data, alpha=0.55, linewidth=0)
+        axes.stairs(panel.generated, edges, color=theme.generated, linewidth=1.4)
     step = math.ceil(n / MAX_TICKS)
-    axes.set_xticks(range(0, n, step), comparison.categories[::step])
+    axes.set_xticks(range(0, n, step), panel.categories[::step])
     axes.set_xlim(-0.7, n - 0.3)
     axes.set_ylabel("share")
 
 
-def _name(axes: Axes, comparison: Comparison, theme: Theme) -> None:
-    axes.set_title(comparison.title, loc="left", fontsize=9.5, color=theme.text, parse_math=False)
-    axes.set_xlabel(comparison.unit, fontsize=8, parse_math=False)
+def _name(axes: Axes, panel: Panel, theme: Theme) -> None:
+    axes.set_title(panel.title, loc="left", fontsize=9.5, color=theme.text, parse_math=False)
+    axes.set_xlabel(panel.unit, fontsize=8, parse_math=False)
     axes.yaxis.label.set(color=theme.muted, fontsize=8)
     axes.yaxis.set_major_locator(MaxNLocator(4))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.3g}%"))
-    axes.set_ylim(0, axes.get_ylim()[1] * (1.18 if comparison.note else 1.03))
-    if comparison.categories is None:
+    axes.set_ylim(0, axes.get_ylim()[1] * 1.03)
+    if panel.categories is None:
         axes.xaxis.set_major_locator(MaxNLocator(5))
-    if comparison.note:
-        axes.annotate(
-            comparison.note, (0.995, 0.985), xycoords="axes fraction", ha="right", va="top",
-            fontsize=7.5, color=theme.muted, parse_math=False,
-        )  # fmt: skip
 
 
 def _draw_dots(axes: Axes, row: int, runs: np.ndarray, color: str, theme: Theme) -> None:

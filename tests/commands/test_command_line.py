@@ -68,9 +68,9 @@ def place(tmp_path_factory):
     return folder, out
 
 
-def test_training_reports_files_losses_and_count_models(place):
+def test_training_reports_files_losses_and_ngram_models(place):
     folder, out = place
-    for said in ("10 files read, 1 refused (1 unreadable;", "refused broken.mid:", "order 5"):
+    for said in ("10 files read, 1 refused (1 unreadable;", "refused broken.mid:", "5-gram"):
         assert said in out
     assert out.startswith("configuration: configs/midi.yaml; ")
     scores = json.loads((folder / "runs/a/validation.json").read_text())["scores"]

@@ -4,6 +4,7 @@ import contextlib
 import json
 import shutil
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -71,10 +72,13 @@ def test_a_report_has_every_part_and_the_page_stands_alone(place, report):
     assert {"notes", "tokens"} <= set(record["copying"])
     assert record["likelihood"]["beside"][0]["differences"] == []
     assert record["verdict"]["title"] in said
+    assert [x["text"].split(":")[0] for x in record["verdict"]["summary"]] == [
+        "Sounds like your music", "Does not", "Copies",
+    ]  # fmt: skip
     page = (place / "runs/a/evaluation/report.html").read_text()
     assert "http" not in page.replace("http-equiv", "")
     assert "<script" not in page
-    for section in ("likelihood", "music", "copying", "validity", "samples", "how"):
+    for section in ("listen", "music", "copying", "validity", "likelihood", "how"):
         assert f'id="{section}"' in page
     files = list((place / "runs/a/evaluation/generated").glob("*.mid"))
     assert len(files) == record["generated"]["files"]
@@ -98,6 +102,42 @@ def test_an_earlier_report_keeps_its_figures_under_another_name(place, plain_pag
     assert "report-1.html" in said.replace("\n", "")
     again = json.loads((tmp_path / "out/evaluation.json").read_text())
     assert again["likelihood"]["sets"] == json.loads(first)["likelihood"]["sets"]
+
+
+def test_reports_written_at_once_are_all_kept_with_their_own_page(tmp_path):
+    folder, n = tmp_path / "out", 12
+    with ThreadPoolExecutor(n) as pool:
+        list(pool.map(lambda i: evaluating._write_report(folder, {"i": i}, f"{i}"), range(n)))
+    places = ["", *(f"-{number}" for number in range(1, n))]
+    found = [json.loads((folder / f"evaluation{place}.json").read_text())["i"] for place in places]
+    assert sorted(found) == list(range(n))
+    assert [(folder / f"report{place}.html").read_text() for place in places] == [
+        str(i) for i in found
+    ]
+    assert len(list(folder.iterdir())) == 2 * n
+
+
+def test_a_record_is_json_also_where_a_likelihood_is_no_number(tmp_path):
+    evaluating._write_report(tmp_path, {"nats": [1.5, float("nan"), float("inf")]}, None)
+    record = json.loads((tmp_path / "evaluation.json").read_text(), parse_constant=pytest.fail)
+    assert record == {"nats": [1.5, None, None]}
+
+
+def test_a_folder_of_generated_files_is_reserved_before_anything_is_in_it(tmp_path):
+    with ThreadPoolExecutor(8) as pool:
+        made = pool.map(lambda _: evaluating._new_folder(tmp_path / "out", "made"), range(8))
+    assert {place.name for place in made} == {"made", *(f"made-{i}" for i in range(2, 9))}
+
+
+def test_a_page_that_cannot_be_drawn_does_not_lose_the_record(place, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("no ink")
+
+    monkeypatch.setattr(evaluating, "build_page", fail)
+    arguments = ["runs/a", "--data", "others", "-o", str(tmp_path / "out")]
+    with pytest.raises(RuntimeError, match="no ink"):
+        invoke(place, "evaluate", *arguments, *FEW)
+    assert json.loads((tmp_path / "out/evaluation.json").read_text())["verdict"]["title"]
 
 
 def test_other_files_are_a_set_of_their_own_and_known_ones_are_told(place, plain_page, tmp_path):

@@ -29,7 +29,7 @@ def write_run(folder, *, finished=True):
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (folder / "metrics.jsonl").write_text(text + '{"step": 100, "lo')  # as a kill leaves it
     if finished:
-        scores = [{"name": "count model, order 1", "nats_per_token": 3.3}]
+        scores = [{"name": "unigram", "nats_per_token": 3.3}]
         write_record(folder / "validation.json", {"scores": scores}, format=FORMAT)
 
 

@@ -6,9 +6,10 @@ import random
 import numpy as np
 import pytest
 
-from seqgen.evaluation.copying import Corpus, Runs, copying, note_material, token_material
-from seqgen.evaluation.copying.likeness import find_likeness
-from seqgen.evaluation.copying.limits import find_limits
+from seqgen.evaluation.copying.limits import find_likeness, find_limits
+from seqgen.evaluation.copying.material import note_material, token_material
+from seqgen.evaluation.copying.report import find_copies
+from seqgen.evaluation.copying.runs import Runs, longest_matches, shared_runs
 from seqgen.midi import Instrument, MidiFile, Note, TempoChange, TimeSignature
 
 TICKS = 480
@@ -22,6 +23,11 @@ def random_song(seed, *, n_bars=12):
         song += [(quaver * TICKS // 2, rng.randint(60, 80))] * (rng.random() < 0.8)
         song += [(quaver * TICKS // 2, rng.randint(40, 55))] * (rng.random() < 0.5)
     return song
+
+
+def runs_of(piece, *training):
+    (runs,) = shared_runs(training, [piece])
+    return runs
 
 
 def midi_of(song, *, transpose=0, ticks=TICKS, tempo=120, n_tracks=1):
@@ -61,7 +67,7 @@ def test_longest_run_equals_a_double_loop_over_pieces_of_several_fields():
         pieces = [generator.integers(0, 2, (generator.integers(0, 15), 3)) for _ in range(5)]
         training = [token_material(str(i), piece) for i, piece in enumerate(pieces)]
         query = generator.integers(0, 3, (20, 3))
-        runs = Corpus(training).shared_runs(token_material("query", query))
+        runs = runs_of(token_material("query", query), *training)
         rows = query.tolist()
         parts = {
             tuple(map(tuple, piece.tolist()[i:j]))
@@ -77,29 +83,29 @@ def test_longest_run_equals_a_double_loop_over_pieces_of_several_fields():
         ]
         assert runs.longest == max(found, default=0)
         for start, length, number, place in zip(
-            runs.starts, runs.lengths, runs.pieces, runs.corpus_starts, strict=True
+            runs.starts, runs.lengths, runs.pieces, runs.training_starts, strict=True
         ):
-            source = Corpus(training).piece(number).symbols
+            source = training[number].symbols
             np.testing.assert_array_equal(
                 query[start : start + length], source[place : place + length]
             )
 
 
 def test_a_compound_token_is_one_symbol_and_all_its_fields_count():
-    corpus = Corpus([token_material("a", np.array([[1, 2], [3, 4], [5, 6]]))])
-    runs = corpus.shared_runs(token_material("b", np.array([[1, 2], [3, 4], [5, 7]])))
+    learned = token_material("a", np.array([[1, 2], [3, 4], [5, 6]]))
+    runs = runs_of(token_material("b", np.array([[1, 2], [3, 4], [5, 7]])), learned)
     assert (runs.longest, runs.n_units) == (2, 3)
-    assert corpus.shared_runs(token_material("c", np.array([[2, 1], [9, 4]]))).longest == 0
+    assert runs_of(token_material("c", np.array([[2, 1], [9, 4]])), learned).longest == 0
 
 
 def test_symbols_that_were_never_learned_are_equal_to_none():
-    corpus = Corpus([token_material("a", np.array([1, 2, 3]))])
-    assert corpus.shared_runs(token_material("b", np.array([9, 9, 0, 2**40, 2]))).longest == 1
+    learned = token_material("a", np.array([1, 2, 3]))
+    assert runs_of(token_material("b", np.array([9, 9, 0, 2**40, 2])), learned).longest == 1
 
 
 def test_runs_do_not_cross_pieces():
-    corpus = Corpus([token_material("a", np.array([1, 2])), token_material("b", np.array([3, 4]))])
-    runs = corpus.shared_runs(token_material("c", np.array([1, 2, 3, 4])))
+    learned = [token_material("a", np.array([1, 2])), token_material("b", np.array([3, 4]))]
+    runs = runs_of(token_material("c", np.array([1, 2, 3, 4])), *learned)
     assert runs.lengths.tolist() == [2, 2]
     assert runs.pieces.tolist() == [0, 1]
 
@@ -140,21 +146,21 @@ def test_pieces_of_no_note_and_of_one_share_nothing():
     song = random_song(0)
     training = [notes("song", song), notes("none", []), notes("one", song[:1])]
     generated = [notes("none", []), notes("one", song[:1])]
-    report = copying(generated, [], training, unit="note")
+    report = find_copies(generated, [], training)
     assert [(p.n_units, p.longest, p.closest) for p in report.generated] == [
         (0, 0, None),
         (1, 0, None),
     ]
     with pytest.raises(ValueError, match="no training piece"):
-        Corpus(training[1:])
+        shared_runs(training[1:], [])
 
 
 def test_repeated_notes_are_not_fresh():
     pulse = notes("pulse", [(i * TICKS, 60) for i in range(40)])
-    runs = Corpus([pulse]).shared_runs(pulse)
+    runs = runs_of(pulse, pulse)
     assert (runs.longest, runs.fresh.tolist()) == (40, [5])
     song = notes("song", random_song(3))
-    runs = Corpus([song]).shared_runs(song)
+    runs = runs_of(song, song)
     assert runs.fresh.tolist() == [runs.longest] == [song.n_units]
 
 
@@ -172,7 +178,7 @@ def test_an_excerpt_is_found_with_its_name_and_place():
     excerpt = [note for note in songs[17] if 4 <= note[0] // (4 * TICKS) < 9]
     mixed = with_excerpt(random_song(99), excerpt, after_bars=3)
     held_out = [notes("held", random_song(100 + seed)) for seed in range(25)]
-    piece = copying([notes("mixed", mixed)], held_out, training, unit="note").generated[0]
+    piece = find_copies([notes("mixed", mixed)], held_out, training).generated[0]
     assert piece.exceeded == ("run",)
     assert piece.closest == piece.there.name == "song 17"
     assert (piece.here.bars, piece.there.bars) == ((4, 8), (5, 9))
@@ -189,7 +195,7 @@ def test_copies_are_flagged_and_real_pieces_are_not(n_held_out):
     copies = [notes(str(i), songs[i], transpose=i % 11 - 5, ticks=220) for i in range(10)]
     edited = [notes(str(i), altered(songs[i], share=0.1, seed=i), transpose=3) for i in range(10)]
     others = [notes("new", random_song(200 + seed)) for seed in range(20)]
-    report = copying([*copies, *edited, *others], held_out, training, unit="note")
+    report = find_copies([*copies, *edited, *others], held_out, training)
     assert all(piece.is_copy for piece in report.generated[:20])
     closest = [piece.closest for piece in report.generated[:20]]
     assert closest == 2 * [f"song {i}" for i in range(10)]
@@ -198,7 +204,7 @@ def test_copies_are_flagged_and_real_pieces_are_not(n_held_out):
 
 def test_likeness_finds_the_piece_below_many_changes():
     songs = [random_song(seed) for seed in range(10)]
-    corpus = Corpus([notes(str(seed), song) for seed, song in enumerate(songs)])
+    training = [notes(str(seed), song) for seed, song in enumerate(songs)]
     rng = random.Random(1)
     fewer = [note for note in songs[4] if rng.random() < 0.8]
     more = songs[4] + [(rng.randint(0, 95) * TICKS // 2, rng.randint(81, 90)) for _ in range(20)]
@@ -208,7 +214,7 @@ def test_likeness_finds_the_piece_below_many_changes():
         (more, len(songs[4]) / len(more)),
     ):
         piece = notes("changed", changed, transpose=-2)
-        found = find_likeness(corpus, piece, corpus.shared_runs(piece))
+        found = find_likeness(training, piece, runs_of(piece, *training))
         assert (found.name, found.semitones) == ("4", -2)
         assert found.share == pytest.approx(share, abs=0.06)
 
@@ -216,8 +222,8 @@ def test_likeness_finds_the_piece_below_many_changes():
 def test_a_few_notes_of_a_piece_are_not_like_it():
     song = random_song(0)
     piece = notes("few", song[:6] + song[-6:])
-    corpus = Corpus([notes("song", song)])
-    found = find_likeness(corpus, piece, corpus.shared_runs(piece))
+    whole = notes("song", song)
+    found = find_likeness([whole], piece, runs_of(piece, whole))
     assert found.share == pytest.approx(12 / len(song))
 
 
@@ -227,7 +233,7 @@ def test_a_few_real_pieces_that_the_corpus_holds_twice_hide_no_copy():
     held_out = [notes("held", random_song(100 + seed)) for seed in range(38)]
     twice = [notes("twice", songs[seed], transpose=2) for seed in range(2)]
     copy = notes("copy", songs[5], transpose=1)
-    report = copying([copy], [*held_out, *twice], training, unit="note")
+    report = find_copies([copy], [*held_out, *twice], training)
     assert report.generated[0].exceeded == ("run", "coverage", "likeness")
     assert [piece.name for piece in report.held_out if piece.is_copy] == ["twice", "twice"]
 
@@ -255,25 +261,24 @@ def test_token_copies_are_found_in_any_variant_of_a_training_piece():
     ]
     held_out = [token_material("held", generator.integers(0, 50, 300)) for _ in range(20)]
     told = []
-    report = copying(
+    report = find_copies(
         [token_material("copy", pieces[7] + 2)],
         held_out,
         training,
-        unit="token",
         tell=lambda done, total: told.append((done, total)),
     )
     piece = report.generated[0]
     assert (piece.longest, piece.closest, piece.likeness) == (300, "piece 7", None)
     assert piece.exceeded == ("run", "coverage")
     assert (report.n_training, report.n_training_units) == (20, 18000)
-    assert told == [(i, 21) for i in range(1, 22)]
+    assert told == [(i, 21) for i in range(22)]
 
 
 def test_the_record_is_plain_json_with_the_baseline_beside():
     songs = [random_song(seed) for seed in range(5)]
     training = [notes(f"song {seed}", song) for seed, song in enumerate(songs)]
     held_out = [notes("held", random_song(9))]
-    report = copying([notes("copy", songs[2])], held_out, training, unit="note")
+    report = find_copies([notes("copy", songs[2])], held_out, training)
     record = json.loads(json.dumps(report.to_json(), allow_nan=False))
     copied = record["generated"]["pieces"][0]
     assert (copied["closest"], copied["is_copy"]) == ("song 2", True)
@@ -285,8 +290,39 @@ def test_the_record_is_plain_json_with_the_baseline_beside():
 def test_kinds_of_pieces_that_cannot_be_compared_are_refused():
     flat, compound = np.array([1, 2]), np.array([[1, 2], [3, 4]])
     with pytest.raises(ValueError, match=r"\[1, 2\] fields"):
-        Corpus([token_material("a", flat), token_material("b", compound)])
-    with pytest.raises(ValueError, match="rows have 2 fields, not 1"):
-        Corpus([token_material("a", flat)]).shared_runs(token_material("b", compound))
+        runs_of(token_material("a", flat), token_material("b", compound))
     with pytest.raises(ValueError, match="a piece has -1"):
-        Corpus([token_material("a", np.array([-1, 2]))])
+        runs_of(token_material("a", flat), token_material("b", np.array([-1, 2])))
+
+
+def test_one_run_of_nearly_the_whole_piece_is_a_copy_however_short_it_is():
+    songs = [random_song(seed) for seed in range(30)]
+    training = [notes(f"song {seed}", song) for seed, song in enumerate(songs)]
+    held_out = [notes(f"twice {seed}", songs[seed]) for seed in range(20)]  # all of them long
+    short = notes("short", [note for note in songs[25] if note[0] < 3 * 4 * TICKS])
+    short = token_material("short", short.symbols)
+    training = [token_material(x.name, x.symbols) for x in training]
+    held_out = [token_material(x.name, x.symbols) for x in held_out]
+    report = find_copies([short], held_out, training)
+    assert report.generated[0].exceeded == ("coverage",)
+    assert all(piece.is_copy for piece in report.held_out)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_longest_matches_equal_a_double_loop(seed):
+    rng = np.random.default_rng(seed)
+    parts = [np.append(rng.integers(1, 2 + seed % 4, rng.integers(0, 20)), 0) for _ in range(5)]
+    query = rng.integers(1, 3 + seed % 4, rng.integers(1, 30))
+    learned = np.concatenate(parts)
+    text = np.concatenate([learned, query, [0]]).astype(np.int32)
+    lengths, places = longest_matches(text, len(learned))
+
+    def shared(i, j):
+        n = 0
+        while i + n < len(text) and text[i + n] == text[j + n]:
+            n += 1
+        return n
+
+    for i, (length, place) in enumerate(zip(lengths, places, strict=True), start=len(learned)):
+        assert length == max(shared(i, j) for j in range(len(learned)))
+        assert shared(i, place) == length

@@ -1,4 +1,4 @@
-"""What is evaluated: which pieces, counted where, beside which runs and count models."""
+"""What is evaluated: which pieces, counted where, beside which runs and n-gram models."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,10 +12,16 @@ from seqgen.data.prepare import prepare
 from seqgen.data.shards import Piece
 from seqgen.errors import UserError
 from seqgen.evaluation import piece_sets
-from seqgen.evaluation.counted import count_model_curves
 from seqgen.evaluation.evaluate import learning_curve
+from seqgen.evaluation.ngrams import ngram_curves
 from seqgen.evaluation.piece_sets import count_items, folder_set, split_set
-from seqgen.evaluation.subject import Subject, check_beside, name_apart, show_beside, train_beside
+from seqgen.evaluation.subject import (
+    EvaluatedRun,
+    check_beside,
+    name_apart,
+    show_beside,
+    train_beside,
+)
 
 
 @pytest.fixture
@@ -98,12 +104,12 @@ class Data:
         return self._pieces[piece.variants[variant][0]]
 
 
-def test_count_models_score_compound_tokens_field_by_field(toy_vocabulary):
+def test_ngram_models_score_compound_tokens_field_by_field(toy_vocabulary):
     training = list(random_tokens(toy_vocabulary, 12, 60, seed=1).numpy())
     for ids in training:
         ids[:, 2] = 4  # a field that never changes costs next to nothing
     held_out = [ids[:n] for ids, n in zip(training, (60, 9, 31), strict=False)]
-    curves = count_model_curves(Data(toy_vocabulary, training), held_out, max_order=2)
+    curves = ngram_curves(Data(toy_vocabulary, training), held_out, max_order=2)
     assert list(curves) == ["unigram", "bigram"]
     assert [curve.shape for curve in curves["bigram"]] == [(59, 3), (8, 3), (30, 3)]
     nats = np.concatenate(curves["unigram"]).mean(axis=0)
@@ -119,7 +125,7 @@ def subject(path="runs/a", *, content="data", fingerprint="tokens", attention="c
         tokenizer=SimpleNamespace(fingerprint=lambda: fingerprint),
         model=SimpleNamespace(config=ModelConfig(attention=attention)),
     )
-    return Subject(Path(path), loaded, config, content, steps)
+    return EvaluatedRun(Path(path), loaded, config, content, steps)
 
 
 def test_runs_on_other_data_or_tokens_are_refused_and_other_budgets_told():

@@ -5,9 +5,9 @@ import json
 import pytest
 from making import write_song
 
-from seqgen.evaluation import generated, valid
+from seqgen.evaluation import generated, validity
 from seqgen.evaluation.generated import read_generated
-from seqgen.evaluation.valid import check_generated
+from seqgen.evaluation.validity import check_generated
 
 
 def nothing(*_):
@@ -78,7 +78,7 @@ def test_files_beyond_generous_limits_are_told_and_each_is_parsed_once(tmp_path,
     assert [piece.problem for piece in pieces] == [
         "it has 320 notes, more than 100", "it holds no bytes", None,
     ]  # fmt: skip
-    monkeypatch.setattr(valid, "check_file", None)  # it would open them again
+    monkeypatch.setattr(validity, "open_midi", None)  # it would open them again
     found = check_generated(pieces, progress=nothing)
     assert found["generated"]["usable"] == 1
     reasons = {failed["file"]: failed["reasons"][0] for failed in found["failed"]}

@@ -1,6 +1,7 @@
 """What generated pieces are set beside: the same grid, no prompts, no files learned from."""
 
 import json
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -12,14 +13,13 @@ from seqgen.config import DataConfig, LimitsConfig, TokenizerConfig
 from seqgen.data.prepare import prepare
 from seqgen.data.shards import Piece
 from seqgen.errors import UserError
-from seqgen.evaluation import baselines
-from seqgen.evaluation.copied import copied_notes, copied_tokens
-from seqgen.evaluation.generated import Generated
-from seqgen.evaluation.held_out import Sets
-from seqgen.evaluation.judging import judge_generated
-from seqgen.evaluation.musical import GROWING, compare_music, measure_sets
-from seqgen.evaluation.piece_sets import Item, PieceSet, split_set
-from seqgen.evaluation.reread import Reread, reread
+from seqgen.evaluation import ngrams
+from seqgen.evaluation.copying.report import copied_notes, copied_tokens
+from seqgen.evaluation.evaluate import judge_generated
+from seqgen.evaluation.generated import Generated, Reread, reread
+from seqgen.evaluation.music.comparison import compare_music, measure_sets
+from seqgen.evaluation.music.definitions import GROWING
+from seqgen.evaluation.piece_sets import Item, PieceSet, Sets, folder_set, split_set
 from seqgen.midi import Instrument, MidiFile, Note, open_midi
 
 LIMITS = LimitsConfig()
@@ -48,40 +48,50 @@ def item_of(data, path):
     return Item(path.name, np.concatenate([bos, data.tokenizer.encode(path)]), path)
 
 
+def songs_of(data):
+    """Where the songs are that prepared data were made of."""
+    return next(place for place in data.folder.parents if (place / "songs").is_dir()) / "songs"
+
+
 def sets_of(data, tmp_path):
-    """The run's own validation beside a folder of a training file and another one."""
-    known = data.of_split("train")[0]
-    source = data.folder.parent / "songs"
-    source = source if source.is_dir() else source.parents[1] / "songs"
+    """The run's own validation beside another file."""
     other = write_song(tmp_path / "other.mid", seed=99, bars=6)
-    items = (item_of(data, source / known.file), item_of(data, other))
     own = split_set(data, "validation", name="validation", max_targets=10**6)
-    return Sets(None, (PieceSet("songs", items, 2), own))
+    return Sets(None, (PieceSet("songs", (item_of(data, other),), 1), own))
 
 
-def test_files_that_were_learned_from_are_left_out_also_where_they_were_cut(data, tmp_path):
-    sets = sets_of(data, tmp_path)
-    others, own = sets.without_known(data).held_out
-    assert [item.name for item in others.items] == ["other.mid"]
-    assert others.n_known == 1
-    assert own is sets.held_out[1]
-    cut = [replace(item, ids=item.ids[:30], path=None) for item in sets.held_out[0].items]
-    for item, is_left in zip(cut, (False, True), strict=True):
-        found = Sets(None, (PieceSet("songs", (item,), 1), own)).without_known(data).held_out
-        assert (len(found) == 2) == is_left
-    with pytest.raises(UserError, match="trained on all"):
-        Sets(None, (PieceSet("songs", tuple(cut[:1]), 1),)).without_known(data)
+@pytest.mark.parametrize("max_targets", [10**6, 20])
+def test_files_that_were_learned_from_are_left_out_also_where_they_would_be_cut(
+    data, tmp_path, max_targets
+):
+    (tmp_path / "both").mkdir()
+    known = data.of_split("train")
+    for piece in known[:2]:
+        shutil.copy(songs_of(data) / piece.file, tmp_path / "both")
+    choices = {
+        "cache": tmp_path,
+        "max_targets": max_targets,
+        "known": {piece.file_hash for piece in known},
+        "progress": quiet,
+    }
+    with pytest.raises(UserError, match="trained on all of its 2 files"):
+        folder_set(str(tmp_path / "both"), data.tokenizer, **choices)
+    write_song(tmp_path / "both/other.mid", seed=99, bars=6)
+    found = folder_set(str(tmp_path / "both"), data.tokenizer, **choices)
+    assert [item.name for item in found.items] == ["other.mid"]
+    assert found.n_known == 2
 
 
 def test_limits_of_copying_come_from_the_own_split_and_music_from_the_files(data, tmp_path):
     sets = sets_of(data, tmp_path)
     piece = generated(write_song(tmp_path / "made.mid", seed=5, bars=6))
-    subject = SimpleNamespace(loaded=SimpleNamespace(tokenizer=data.tokenizer))
-    parts, _, real = judge_generated(subject, [piece], sets, data=data, seed=0, progress=quiet)
+    run = SimpleNamespace(loaded=SimpleNamespace(tokenizer=data.tokenizer))
+    parts, material = judge_generated(run, [piece], sets, data=data, seed=0, progress=quiet)
     names = [p["name"] for p in parts["copying"]["notes"]["held_out"]["pieces"]]
     assert names == [item.name for item in sets.held_out[1].items]
     assert parts["copying"]["baseline"] == "validation"
-    assert len(real) == 1
+    assert [name for name, _ in material.held_out] == ["other.mid"]
+    assert len(material.real) == 1
     json.dumps(parts)
 
 
@@ -151,16 +161,16 @@ def test_transposed_pieces_are_indexed_while_there_is_room(data):
     assert few["n_training"] == len(training)
 
 
-def test_count_models_choose_by_hash_and_tell_how_much(toy_vocabulary, monkeypatch):
+def test_ngram_models_choose_by_hash_and_tell_how_much(toy_vocabulary, monkeypatch):
     ids = random_tokens(toy_vocabulary, 3, 10).numpy()
     pieces = [Piece(str(i), "train", h, 0, ((i, 10),)) for i, h in enumerate("cab")]
     data = SimpleNamespace(
         of_split=lambda _: pieces, read=lambda piece, *, variant: ids[int(piece.file)]
     )
-    monkeypatch.setattr(baselines, "MAX_TRAINING_TOKENS", 20)
-    found = baselines.training_ids(data)
+    monkeypatch.setattr(ngrams, "MAX_TRAINING_TOKENS", 20)
+    found = ngrams.training_ids(data)
     np.testing.assert_array_equal(found, ids[[1, 2]])
-    assert baselines.counted_tokens(data) == (20, 30)
+    assert ngrams.counted_tokens(data) == (20, 30)
 
 
 def song(tmp_path, seed, bars):
@@ -172,14 +182,15 @@ def test_cut_pieces_are_compared_in_openings_of_as_many_bars(tmp_path):
     real = [song(tmp_path, 10 + i, 30) for i in range(12)]
     ours, theirs, n_bars = measure_sets(made, real, progress=quiet)
     assert n_bars == 4  # the last bar of a cut piece may be a part of one
-    assert {m.n_bars for m in (*ours, *theirs)} == {4}
-    record = compare_music(ours, theirs, seed=0, of="validation", openings=n_bars)
-    assert "bars heard before" not in record["beyond"]
+    assert {m["n_bars"] for m in (*ours, *theirs)} == {4}
+    record = compare_music(ours, theirs, seed=0, of="validation", opening_bars=n_bars)
+    (found,) = [c for c in record["comparisons"] if c["name"] == "recurring_bars"]
+    assert found["verdict"] != "beyond"
     assert {c["name"] for c in record["comparisons"] if c["in_openings"]} == set(GROWING)
     ended = [replace(piece, ended_by_itself=True) for piece in made]
     _, whole, none = measure_sets(ended, real, progress=quiet)
     assert none is None
-    assert {m.n_bars for m in whole} == {30}
+    assert {m["n_bars"] for m in whole} == {30}
 
 
 def test_a_cut_piece_shorter_than_the_openings_has_no_value_for_what_grows(tmp_path):
@@ -187,5 +198,5 @@ def test_a_cut_piece_shorter_than_the_openings_has_no_value_for_what_grows(tmp_p
     made = [Reread(str(i), False, song(tmp_path, i, n)) for i, n in enumerate(bars)]
     ours, _, n_bars = measure_sets(made, [], progress=quiet)
     assert n_bars == 8
-    assert ours[0].recurring_bars is None
-    assert ours[0].polyphony is not None
+    assert ours[0]["recurring_bars"] is None
+    assert ours[0]["polyphony"] is not None

@@ -5,7 +5,8 @@ import re
 
 import pytest
 
-from seqgen.evaluation.page import Picture, build, render
+from seqgen.evaluation.page import build
+from seqgen.evaluation.page.render import PagePicture, render
 from seqgen.rendering.curves import draw_loss_curves
 
 EVIL = '<img src="http://example.org/x">&"\'.mid'
@@ -34,7 +35,6 @@ def part():
     forms = {"agree": True, "targets": 10, "pieces": 1, "largest_difference_nats": 1e-6}
     return {
         "name": "validation",
-        "label": "validation",
         "is_split": True,
         "pieces": 1,
         "available": 2,
@@ -49,10 +49,10 @@ def part():
         "models": [
             entry("run", "own"),
             entry("run", "own", "whole pieces"),
-            entry("bigram", "counts", "whole pieces"),
+            entry("bigram", "n-gram", "whole pieces"),
         ],
         "forms": forms,
-        "best_count": None,
+        "best_ngram": None,
         "gap": None,
         "beside": [],
     }
@@ -79,7 +79,7 @@ def record():
         "likelihood": {
             "context_length": 32,
             "chance_nats_per_token": 5.48,
-            "no_count_models": "",
+            "no_ngram_models": "",
             "counted": {"tokens": 3_000_000, "of": 7_654_321},
             "training": None,
             "beside": [],
@@ -112,15 +112,16 @@ def record():
         "verdict": {
             "tone": "bad",
             "title": "Untrained",
+            "summary": [{"tone": "good", "text": "Copies: none"}],
             "sentences": [{"tone": "bad", "text": EVIL}],
         },
     }
 
 
 def page_of(record):
-    picture = Picture("<svg>light</svg>", "<svg>dark</svg>", EVIL, EVIL)
-    kinds = ("curves", "position", "distributions", "runs", "samples")
-    return render(record, {kind: [picture] for kind in kinds})
+    picture = PagePicture("<svg>light</svg>", "<svg>dark</svg>", EVIL, EVIL)
+    kinds = ("samples", "held_out", "distributions", "runs", "curves", "position")
+    return render(record, {kind: [picture] for kind in kinds}, about_sound="no sound")
 
 
 def test_names_of_files_are_text_and_never_markup(record):
@@ -144,8 +145,8 @@ def test_each_picture_is_there_for_light_and_for_dark(record):
     page = page_of(record)
     light, dark = (base64.b64encode(f"<svg>{x}</svg>".encode()).decode() for x in ("light", "dark"))
     dark_source = '<source media="(prefers-color-scheme: dark)" srcset="data:image/svg+xml;base64,'
-    assert page.count(f"{dark_source}{dark}") == 3  # music and copying are left out
-    assert page.count(f'<img src="data:image/svg+xml;base64,{light}') == 3
+    assert page.count(f"{dark_source}{dark}") == 4  # music and copying are left out
+    assert page.count(f'<img src="data:image/svg+xml;base64,{light}') == 4
     assert "@media (prefers-color-scheme: dark)" in page
 
 
@@ -164,19 +165,19 @@ def test_forms_that_disagree_are_loud(record):
     assert "do NOT agree" in page_of(record)
 
 
-def test_rows_tell_their_targets_and_count_models_what_they_have_counted(record):
+def test_rows_tell_their_targets_and_ngram_models_what_they_have_counted(record):
     page = page_of(record)
     assert page.count('<td class="n">12,345</td>') == 3
     assert "3,000,000 of the 7,654,321 tokens" in page
 
 
 def test_with_other_files_gap_and_levels_are_those_of_the_split(record, monkeypatch):
-    other = {**part(), "label": "songs", "is_split": False, "gap": value(2.0)}
-    other["models"] = [*other["models"][:2], entry("5-gram", "counts", "whole pieces")]
+    other = {**part(), "name": "songs", "is_split": False, "gap": value(2.0)}
+    other["models"] = [*other["models"][:2], entry("5-gram", "n-gram", "whole pieces")]
     own = {**part(), "gap": value(0.125)}
     record["likelihood"]["sets"] = [other, own]
-    picture = Picture("", "", "", "")
-    kinds = ("curves", "distributions", "runs", "samples")
+    picture = PagePicture("", "", "", "")
+    kinds = ("samples", "held_out", "distributions", "runs", "curves")
     pictures = {kind: [picture] for kind in kinds} | {"position": [picture] * 2}
     page = render(record, pictures)
     (tile,) = re.findall(r"minus training pieces</span><b>(.*?)</b>", page)
@@ -249,3 +250,54 @@ def test_the_sources_of_measures_are_on_the_page(record):
     page = page_of(record)
     assert "Museformer: Transformer with" in page
     assert "first 7 bars" in page
+
+
+def compared(title, times, **choices):
+    numbers = {"generated": {"mean": 0.25}, "real": {"mean": 0.5}, "distance": 1.0}
+    of = {"kind": "scalar", "aspect": "key", "unit": "share of notes", "verdict": "beyond"}
+    words = {"title": title, "plain": f"{title} in plain words", "meaning": "m", "source": "s"}
+    return {"times": times, "interval": None, "baseline": None, "in_openings": False,
+            **numbers, **of, **words, **choices}  # fmt: skip
+
+
+def with_music(record):
+    record["music"] = {
+        "generated_pieces": 20,
+        "real_pieces": 20,
+        "real": "validation",
+        "opening_bars": None,
+        "judged": 3,
+        "beyond": 2,
+        "ended_by_themselves": None,
+        "comparisons": [
+            compared("loops", 7.25),
+            compared("names", 2.0, kind="histogram"),
+            compared("few", None, verdict=None),
+        ],
+    }
+    record["generated"]["prompted"] = 0
+    return page_of(record)
+
+
+def test_players_come_first_then_the_summary_and_likelihood_is_folded(record):
+    page = with_music(record)
+    places = [
+        "no sound", "Written by the model", "Real, not learned from", "Copies: none",
+        "How far", "<h2>Copies", '<details id="researchers">', "<h2>Likelihood",
+    ]  # fmt: skip
+    found = [page.lower().index(place.lower()) for place in places]
+    assert found == sorted(found)
+    researchers = page[page.index('<details id="researchers">') :]
+    assert "nats" not in page[: -len(researchers)]
+
+
+def test_measures_stand_by_distance_with_plain_words_and_shares_as_percent(record):
+    page = with_music(record)
+    table = page[page.index('<table class="measures">') :]
+    rows = [row for row in table[: table.index("</table>")].split("<tr") if "<td" in row]
+    assert [re.search("<b>(.*?)</b>", row)[1] for row in rows] == ["loops", "names", "few"]
+    assert "loops in plain words" in rows[0]
+    assert "<b>7.2&times;</b>" in rows[0]
+    assert '<td class="n">25%</td><td class="n">50%</td>' in rows[0]
+    assert "see the picture" in rows[1]
+    assert "too few to tell" in rows[2]

@@ -7,10 +7,10 @@ import pytest
 import torch
 from making import random_tokens
 
-from seqgen.evaluation.likelihood import score_parallel, score_recurrent, score_windows
+from seqgen.evaluation.likelihood import score_piece, score_recurrent, score_windows
 from seqgen.evaluation.piece_sets import Item, PieceSet
 from seqgen.evaluation.scales import Amount, gap_between, mean_of
-from seqgen.evaluation.scoring import Material, compare_forms, entry, paired
+from seqgen.evaluation.scoring import CountedSet, compare_forms, entry, paired
 from seqgen.model.loss import token_nats
 
 
@@ -45,14 +45,14 @@ def test_windows_score_every_target_from_its_window_alone(tiny, toy_vocabulary):
 def test_both_forms_score_whole_pieces_alike_and_by_field(tiny, toy_vocabulary, attention):
     model = tiny(toy_vocabulary, attention=attention)
     pieces = pieces_of(toy_vocabulary, 9, 31, 2, 31, 18)
-    parallel = score_parallel(model, pieces, tell=quiet)
+    parallel = [score_piece(model, ids) for ids in pieces]
     recurrent = score_recurrent(model, pieces, tell=quiet)
     for ids, a, b in zip(pieces, parallel, recurrent, strict=True):
         np.testing.assert_allclose(a.sum(axis=1), nats(model, ids), rtol=1e-4)
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
 
 
-class Subject:
+class Run:
     """As much of a run as comparing forms needs."""
 
     def __init__(self, model, context_length):
@@ -61,19 +61,19 @@ class Subject:
         self.model = model
 
 
-def material_of(pieces, *, notes=(), in_files=None):
+def counted_set(pieces, *, notes=(), in_files=None):
     items = tuple(Item(f"{i}.mid", ids) for i, ids in enumerate(pieces))
     amounts = [Amount(notes=n, seconds=2.0 * n) for n in notes] or [Amount()] * len(pieces)
-    return Material(PieceSet("held out", items, len(items)), in_files or amounts, amounts)
+    return CountedSet(PieceSet("held out", items, len(items)), in_files or amounts, amounts)
 
 
 def test_forms_that_differ_are_told(tiny, plain_vocabulary):
     model, pieces = tiny(plain_vocabulary), pieces_of(plain_vocabulary, 30, 12)
-    parallel = score_parallel(model, pieces, tell=quiet)
-    subject, material = Subject(model, 8), material_of(pieces)
+    parallel = [score_piece(model, ids) for ids in pieces]
+    run, counted = Run(model, 8), counted_set(pieces)
 
     def compare(curves):
-        return compare_forms(subject, material, curves, progress=lambda *_: None, what="x")
+        return compare_forms(run, counted, curves, progress=lambda *_: None)
 
     assert compare(parallel)["agree"]
     assert compare(parallel)["targets"] == 29 + 11
@@ -88,7 +88,7 @@ def test_forms_that_differ_are_told(tiny, plain_vocabulary):
 def test_bits_per_note_leave_special_tokens_out_and_tokens_keep_them(plain_vocabulary):
     ids = np.array([[1], [5], [6], [2]])  # BOS, two tokens, EOS
     curves = [np.array([[1.0], [2.0], [4.0]])]
-    scored = entry("m", curves, material_of([ids], notes=[3]), plain_vocabulary, kind="own")
+    scored = entry("m", curves, counted_set([ids], notes=[3]), plain_vocabulary, kind="own")
     assert scored["nats_per_token"] == {"value": 7 / 3, "low": None, "high": None}
     assert scored["bits_per_note"]["value"] == pytest.approx((1 + 2) / log(2) / 3)
     assert scored["bits_per_second"]["value"] == pytest.approx((1 + 2) / log(2) / 6)
@@ -100,8 +100,8 @@ def test_files_count_where_all_are_there_and_tokens_do_otherwise(plain_vocabular
     curves = [np.array([[1.0], [1.0]])] * 2
 
     def per_note(in_files):
-        material = material_of([ids, ids], notes=[2, 2], in_files=in_files)
-        return entry("m", curves, material, plain_vocabulary, kind="own")["bits_per_note"]["value"]
+        counted = counted_set([ids, ids], notes=[2, 2], in_files=in_files)
+        return entry("m", curves, counted, plain_vocabulary, kind="own")["bits_per_note"]["value"]
 
     assert per_note([Amount(notes=4), Amount(notes=4)]) == pytest.approx(per_note(None) / 2)
     assert per_note([Amount(notes=4), None]) == pytest.approx(per_note(None))
@@ -110,7 +110,7 @@ def test_files_count_where_all_are_there_and_tokens_do_otherwise(plain_vocabular
 def test_a_piece_cut_by_learned_positions_has_no_bits_per_note(plain_vocabulary):
     ids = np.array([[1], [5], [6], [2]])
     scored = entry(
-        "m", [np.ones((2, 1))], material_of([ids], notes=[3]), plain_vocabulary, kind="own"
+        "m", [np.ones((2, 1))], counted_set([ids], notes=[3]), plain_vocabulary, kind="own"
     )
     assert scored["targets"] == 2
     assert scored["bits_per_note"] is None

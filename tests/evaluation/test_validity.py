@@ -1,6 +1,5 @@
 """A file is judged in words, whatever it holds."""
 
-import json
 import random
 
 import pytest
@@ -25,7 +24,6 @@ def test_a_sound_file_is_ok(tmp_path):
     found = check_file(write_song(tmp_path / "song.mid"))
     assert found.ok
     assert found.reasons == ()
-    assert json.loads(json.dumps(found.to_json()))["ok"] is True
 
 
 @pytest.mark.parametrize(("end", "complete"), [(4, True), (7.1, True), (7, True), (6.5, False)])
@@ -83,7 +81,7 @@ def test_what_is_no_midi_file_is_told_in_words(tmp_path, content, reason):
 
 def test_files_that_are_not_there_are_told_in_words(tmp_path):
     assert check_file(tmp_path / "none.mid").reasons[0] == "no such file or directory"
-    assert check_file(str(tmp_path)).reasons[0] == "it is not a file"
+    assert check_file(tmp_path).reasons[0] == "it is not a file"
 
 
 def test_damaged_files_never_raise(tmp_path):

@@ -2,10 +2,9 @@
 
 import pytest
 
-from seqgen.evaluation.findings import copies_clearly, music_findings
-from seqgen.evaluation.verdict import judge, judge_likelihood
+from seqgen.evaluation.verdict import copies_clearly, judge, judge_likelihood, music_sentences
 
-COUNTS = {"unigram": 3.4, "bigram": 2.4, "5-gram": 1.6}
+NGRAMS = {"unigram": 3.4, "bigram": 2.4, "5-gram": 1.6}
 
 
 def value(x, width=0.05):
@@ -20,11 +19,11 @@ def entry(name, nats, kind, form="windows"):
 def likelihood(ours, training, *, whole=None, agree=True, beside=()):
     own = [entry("run", ours, "own"), entry("run", whole or ours, "own", "whole pieces")]
     part = {
-        "label": "validation",
+        "name": "validation",
         "is_split": True,
         "pieces": 42,
-        "models": [*own, *(entry(n, x, "counts", "whole pieces") for n, x in COUNTS.items())],
-        "best_count": {"name": "5-gram", "difference": value(ours - COUNTS["5-gram"])},
+        "models": [*own, *(entry(n, x, "n-gram", "whole pieces") for n, x in NGRAMS.items())],
+        "best_ngram": {"name": "5-gram", "difference": value(ours - NGRAMS["5-gram"])},
         "gap": value(ours - training),
         "forms": {"agree": agree, "largest_difference_nats": 0.5},
         "beside": list(beside),
@@ -44,7 +43,7 @@ def likelihood(ours, training, *, whole=None, agree=True, beside=()):
         (3.5, 3.5, "bad", "Has not learned"),
         (2.6, 2.6, "bad", "Has not learned"),
         (2.0, 2.0, "fair", "Has learned little"),
-        (1.62, 1.60, "fair", "Has learned what counting gives"),
+        (1.62, 1.60, "fair", "Has learned no more than an n-gram model"),
         (1.1, 1.05, "good", "Has learned"),
         (1.2, 0.9, "fair", "Has learned; leans on its training pieces"),
         (2.9, 0.9, "bad", "Over-fitted"),
@@ -65,7 +64,7 @@ def test_a_gap_that_could_be_chance_is_no_over_fitting():
 
 def test_other_files_are_not_taken_for_over_fitting():
     record = likelihood(1.2, 1.1)
-    other = {**likelihood(2.9, 1.1)["sets"][0], "label": "songs", "is_split": False}
+    other = {**likelihood(2.9, 1.1)["sets"][0], "name": "songs", "is_split": False}
     alone = judge_likelihood({**record, "sets": [other]}, None)
     assert alone["tone"] != "good"
     assert not alone["title"].startswith("Over-fitted")
@@ -139,7 +138,7 @@ def test_flags_are_copies_where_real_pieces_have_clearly_fewer(flags, tone):
 
 def test_other_files_never_make_a_model_untrained():
     record = likelihood(1.1, 1.05)
-    other = {**likelihood(5.1, 1.05)["sets"][0], "label": "songs", "is_split": False}
+    other = {**likelihood(5.1, 1.05)["sets"][0], "name": "songs", "is_split": False}
     verdict = judge_likelihood({**record, "sets": [other, *record["sets"]]}, None)
     assert verdict["title"] == "Has learned"
     assert verdict["tone"] == "fair"
@@ -174,7 +173,7 @@ def test_few_pieces_are_not_sure(change, ours, training, title):
 
 def test_other_files_and_training_pieces_that_are_guessed_mean_untrained():
     record = likelihood(5.1, 5.1)
-    record["sets"][0] |= {"label": "songs", "is_split": False}
+    record["sets"][0] |= {"name": "songs", "is_split": False}
     verdict = judge_likelihood(record, None)
     assert (verdict["tone"], verdict["title"]) == ("bad", "Untrained")
     record["training"] = {"models": [entry("run", 1.0, "own")]}
@@ -203,14 +202,73 @@ def test_files_that_were_learned_from_are_said_to_be_left_out():
     record = likelihood(1.0, 1.0)
     record["sets"][0]["training_files_among_them"] = 3
     said = judge_likelihood(record, None)["sentences"]
-    assert any(x["text"].startswith("3 files were left out of validation") for x in said)
+    assert any(x["text"].startswith("Left out of validation") for x in said)
+    assert any(x["text"].endswith("3 files.") for x in said)
+
+
+def compared(name, aspect, times, verdict="beyond"):
+    of = {"title": name.replace("_", " "), "plain": f"what {name} is", "times": times}
+    return {"name": name, "aspect": aspect, "verdict": verdict, **of}
+
+
+def music(*comparisons, transpose=0, pieces=50, opening=None):
+    of = {"generated_pieces": pieces, "comparisons": list(comparisons), "opening_bars": opening}
+    return music_sentences({"subject": {"transpose": transpose}, "music": of})
+
+
+def test_like_and_unlike_are_told_by_what_a_musician_hears_and_the_furthest_is_named():
+    like, unlike = music(
+        compared("recurring_bars", "repetition", 8.14),
+        compared("pitch_histogram", "pitch range", 2.0),
+        compared("bar_similarity_1", "repetition", 1.5),
+        compared("duration_histogram", "rhythm", 0.5, "within"),
+        compared("range", "pitch range", 0.4, "within"),
+        compared("ended_by_itself", None, 9.0),
+        compared("polyphony", "texture", None, None),
+    )
+    assert like.text == "Sounds like your music: rhythm."
+    assert unlike.text.startswith("Does not: repetition, pitch range. ")
+    assert "recurring bars (what recurring_bars is), 8.1 times as far" in unlike.text
+    assert unlike.tone == "fair"
+    assert "more than 10 times as far" in music(compared("a", "rhythm", 106.8))[1].text
+    few = music(compared("recurring_bars", "repetition", 8.14), pieces=5)[1]
+    assert few.tone == "plain"
+
+
+def test_nothing_is_said_of_the_length_of_pieces_that_were_cut():
+    found = compared("seconds", "length", 0.5, "within"), compared("a", "rhythm", 0.5, "within")
+    assert music(*found)[0].text.endswith("rhythm, length.")
+    assert music(*found, opening=11)[0].text.endswith("rhythm.")
+
+
+def test_nothing_is_claimed_of_too_few_pieces_and_praised_only_where_all_is_within():
+    assert [x.tone for x in music(compared("polyphony", "texture", None, None))] == ["plain"] * 2
+    like, unlike = music(compared("polyphony", "texture", 0.5, "within"))
+    assert (like.tone, unlike.tone) == ("good", "good")
+    assert music(compared("polyphony", "texture", 2.0))[0].tone == "fair"
 
 
 @pytest.mark.parametrize(
     ("transpose", "beyond", "said"),
-    [(3, "pitch classes", True), (3, "polyphony", False), (0, "pitches", False)],
+    [(3, "pitch_class_histogram", True), (3, "polyphony", False), (0, "pitch_histogram", False)],
 )
 def test_keys_that_transposed_training_pieces_explain_are_explained(transpose, beyond, said):
-    music = {"judged": 26, "generated_pieces": 50, "beyond": [beyond]}
-    (finding,) = music_findings({"subject": {"transpose": transpose}, "music": music})
-    assert ("up to 3 semitones" in finding.text) == said
+    unlike = music(compared(beyond, "key", 2.0), transpose=transpose)[1]
+    assert ("up to 3 semitones" in unlike.text) == said
+
+
+@pytest.mark.parametrize("gap", [(0.0, 0.1), (0.05, 0.01)])
+def test_no_over_fitting_is_not_claimed_where_near_duplicates_are_on_both_sides(gap):
+    record = likelihood(1.0, 0.95)
+    record["sets"][0]["gap"] = value(*gap)
+    words = ("no over-fitting", "little over-fitting")
+
+    def said(near):
+        sentences = judge_likelihood(record, None, near=near, of=40)["sentences"]
+        return " ".join(x["text"] for x in sentences)
+
+    assert any(word in said(0) for word in words)
+    assert not any(word in said(2) for word in words)
+    assert "near-duplicates of training pieces among the held-out ones (2 of 40)" in said(2)
+    whole = judge(generated(20, 0, 40, 2))["sentences"]
+    assert any("the held-out ones (2 of 40)" in x["text"] for x in whole)

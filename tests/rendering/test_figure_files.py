@@ -15,7 +15,7 @@ from seqgen.rendering.theme import DARK, LIGHT
 def figure(theme=LIGHT, **options):
     return draw_loss_curves(
         [Curve("training", range(50), [3 - i / 50 for i in range(50)], "training")],
-        references={"count model": 2.5},
+        references={"5-gram": 2.5},
         theme=theme,
         **options,
     )

@@ -1,4 +1,7 @@
-"""Beyond what a piece is a copy: more than real pieces share that nobody copied."""
+"""Beyond what a piece is a copy: more than real pieces share that nobody copied.
+
+Legend: n notes, R runs.
+"""
 
 import math
 from collections.abc import Sequence
@@ -6,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from seqgen.evaluation.copying.corpus import Runs
-from seqgen.evaluation.copying.likeness import Likeness
+from seqgen.evaluation.copying.material import Material
+from seqgen.evaluation.copying.runs import Runs
 
 LEAST = 32  # units; less is no copy, whatever the baseline
 FENCE = 3.0  # interquartile ranges beyond the upper quartile: Tukey's outer fence
@@ -15,6 +18,49 @@ HIGH = 0.95  # the quantile of held-out pieces that is still ordinary
 NEARLY_ALL = 0.9  # of a piece; more is a copy, whatever the baseline
 FEW = 20  # held-out pieces, below which their quantiles say little
 FEW_FACTOR = 1.5  # so far above the longest of few is a copy
+N_CANDIDATES = 5  # training pieces, each at one place and in one key, that are looked at
+PITCHES = 1 << 10  # more than pitches and their differences
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """The training piece that a piece is most like when it is moved by `semitones`, and in time.
+
+    `share` of the notes are in both, of those that the one has that has more: all notes of the
+    piece, or those of the training piece in the same time.
+    """
+
+    name: str
+    share: float
+    semitones: int
+
+
+def find_likeness(training: Sequence[Material], piece: Material, runs: Runs) -> Likeness | None:
+    """Lay the likeliest training pieces under a piece and count the notes that both have.
+
+    A shared run says where a training piece has to lie. The places that most fresh notes of the
+    runs agree on are tried. None where pieces have no notes or no run in common.
+    """
+    if piece.notes is None or not len(runs.fresh):
+        return None
+    moves = np.empty((len(runs.fresh), 3), dtype=np.int64)  # training piece, time, pitch
+    for i, number in enumerate(runs.pieces):
+        origin = training[number].notes[runs.training_starts[i]]
+        moves[i] = number, *(piece.notes[runs.starts[i]] - origin)
+    distinct, which = np.unique(moves, axis=0, return_inverse=True)
+    votes = np.bincount(which.reshape(-1), weights=runs.fresh)
+    found = []
+    for number, *move in distinct[np.argsort(-votes, kind="stable")[:N_CANDIDATES]]:
+        source = training[number]
+        found.append(Likeness(source.name, _share(piece.notes, source.notes + move), int(move[1])))
+    return max(found, key=lambda likeness: likeness.share)
+
+
+def _share(notes: np.ndarray, others: np.ndarray) -> float:
+    """Notes [n, 2] and [·, 2] that both have, of the more there are while the first ones sound."""
+    others = others[(others[:, 0] >= notes[0, 0]) & (others[:, 0] <= notes[-1, 0])]
+    common = np.isin(notes @ [PITCHES, 1], others @ [PITCHES, 1]).sum()
+    return float(common / max(len(notes), len(others)))
 
 
 @dataclass(frozen=True)
@@ -36,10 +82,14 @@ class Limits:
     least: int
 
     def exceeded(self, runs: Runs, likeness: Likeness | None) -> tuple[str, ...]:
-        """Which of "run", "coverage" and "likeness" a piece exceeds."""
+        """Which of "run", "coverage" and "likeness" a piece exceeds.
+
+        One run that is nearly the whole piece is enough coverage, however short the piece is.
+        """
         coverage, alike = runs.coverage(self.block), likeness.share if likeness else 0.0
+        coverage = max(coverage, runs.most_fresh / max(runs.n_units, 1))
         is_above = {
-            "run": int(runs.fresh.max(initial=0)) > self.run,
+            "run": runs.most_fresh > self.run,
             "coverage": coverage > self.coverage and coverage * runs.n_units >= self.least,
             "likeness": alike > self.likeness and alike * runs.n_units >= self.least,
         }
@@ -66,7 +116,7 @@ def find_limits(
     """
     if not held_out:
         return Limits(run=2 * least, block=least, coverage=0.5, likeness=0.5, least=least)
-    fresh = np.array([max(runs.fresh.max(initial=0), 1) for runs in held_out])
+    fresh = np.array([max(runs.most_fresh, 1) for runs in held_out])
     low, high = np.quantile(np.log(fresh), [0.25, 0.75])
     run = max(least, math.exp(high + FENCE * (high - low)))
     ordinary, block = HIGH, math.ceil(np.quantile(fresh, HIGH))

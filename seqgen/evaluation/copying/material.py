@@ -3,7 +3,6 @@
 Legend: n notes, T positions, F fields.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,37 +63,3 @@ def note_material(name: str, midi: MidiFile, *, grid: int = GRID) -> Material:
     bars = np.searchsorted(bars_and_beats(midi, int(end))[0], ticks, side="right")
     notes = np.stack([places, pitches], axis=1)
     return Material(name, steps, span=2, notes=notes, bars=np.maximum(bars, 1))
-
-
-class Alphabet:
-    """Numbers from 1 on for all rows of F integers >= 0 that some pieces hold, without gaps."""
-
-    def __init__(self, pieces: Iterable[np.ndarray]):
-        """Learn the rows of `pieces` [·, F]; `learned` are the numbers of all, end to end."""
-        pieces = list(pieces)
-        n_fields = {piece.shape[1] for piece in pieces}
-        if len(n_fields) != 1:
-            raise ValueError(f"pieces have {sorted(n_fields)} fields; they must have as many")
-        self._tables: list[tuple[int, np.ndarray]] = []
-        codes: np.ndarray | int = 0
-        for field in range(n_fields.pop()):  # one at a time: together they might not fit an int64
-            column = np.concatenate([piece[:, field] for piece in pieces]).astype(np.int64)
-            if column.min(initial=0) < 0:
-                raise ValueError(f"a piece has {column.min()}; symbols must be 0 or more")
-            radix = int(column.max(initial=0)) + 1
-            table, codes = np.unique(codes * radix + column, return_inverse=True)
-            self._tables.append((radix, table))
-        self.learned = codes + 1
-
-    def number(self, rows: np.ndarray) -> np.ndarray:
-        """Number rows [m, F] -> [m]; all that were not learned have one number above the others."""
-        if rows.shape[1] != len(self._tables):
-            raise ValueError(f"rows have {rows.shape[1]} fields, not {len(self._tables)}")
-        codes, is_known = np.zeros(len(rows), dtype=np.int64), np.ones(len(rows), dtype=bool)
-        for column, (radix, table) in zip(rows.T.astype(np.int64), self._tables, strict=True):
-            keys = codes * radix + column
-            codes = np.searchsorted(table, keys)
-            codes[codes == len(table)] = 0
-            is_known &= (column >= 0) & (column < radix)
-            is_known &= table[codes] == keys if len(table) else False
-        return np.where(is_known, codes + 1, len(self._tables[-1][1]) + 1)

@@ -1,15 +1,22 @@
-"""The measures by name: what each means, in which unit, and where it comes from."""
+"""The measures of a piece: what each is called, what it means, and how it is computed.
 
+A measure is one entry of the table below; whatever else is about measures follows from it.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
+import numpy as np
+
+from seqgen.evaluation.music import features, structure
+from seqgen.evaluation.music.features import DURATIONS, ONSET_CELLS, ONSET_QUARTERS, Shares
+from seqgen.evaluation.music.notes import Notes, read_notes
+from seqgen.evaluation.music.structure import LONGEST_CYCLE, SHORTEST_RUN
+from seqgen.midi import MidiFile
+
 LAGS = (1, 2, 4, 8)  # bars
-LONGEST_CYCLE = 32  # quarter notes: eight bars of 4/4
-SHORTEST_RUN = 4  # quarter notes; two equal chords in a row are no cycle yet
-# Note values in quarter notes: thirty-second to double whole, triplets and dots between them.
-DURATIONS = (1 / 8, 1 / 6, 1 / 4, 1 / 3, 1 / 2, 2 / 3, 3 / 4, 1.0, 1.5, 2.0, 3.0, 4.0, 8.0)
-ONSET_CELLS = 12  # to a quarter note: sixteenths and triplets fall apart
-ONSET_QUARTERS = 4  # what is later in a longer bar shares the last bin
 
 PITCH_CLASSES = ("C", "C♯", "D", "E♭", "E", "F", "F♯", "G", "A♭", "A", "B♭", "B")
 
@@ -37,194 +44,154 @@ MUSEGAN = "Dong et al. 2018a (MuseGAN)"
 YANG_LERCH = "Yang & Lerch 2020"
 MUSEFORMER = "after Yu et al. 2022 (Museformer) and Foote 1999 (self-similarity)"
 OURS = "this project"
+NOTES = "share of notes"
+# Names of the places in a bar, in quarter notes from its beginning.
+PLACES = (*(f"{cell / ONSET_CELLS:.3g}" for cell in range(ONSET_CELLS * ONSET_QUARTERS)), "later")
+# What a musician hears, in the order in which it is told.
+ASPECTS = ("rhythm", "density", "key", "pitch range", "texture", "repetition", "length")
+
+Value = float | bool | Shares | None
 
 
 @dataclass(frozen=True)
-class Definition:
-    """One measure: a number of a piece, or shares over bins that sum to 1."""
+class Measure:
+    """A number of a piece, or shares over bins that sum to 1.
+
+    Attributes:
+        name: in records.
+        aspect: of music, one of `ASPECTS`; None where it is no part of the sound.
+        title: what a musician calls it.
+        plain: one line on what it tells.
+        unit: of a number; of a histogram, what is shared out.
+        meaning: how it is computed.
+        source: where it comes from.
+        compute: its value for the notes of a piece; None where it has no meaning for them.
+        bins: names of the bins of a histogram.
+    """
 
     name: str
-    kind: Literal["scalar", "histogram"]
+    aspect: str | None
     title: str
+    plain: str
     unit: str
     meaning: str
     source: str
+    compute: Callable[[Notes], Value]
     bins: tuple[str, ...] = ()
 
-
-def _scalar(name: str, title: str, unit: str, meaning: str, source: str) -> Definition:
-    return Definition(name, "scalar", title, unit, meaning, source)
-
-
-def _histogram(name: str, title: str, meaning: str, source: str, bins: tuple) -> Definition:
-    return Definition(name, "histogram", title, "share of notes", meaning, source, bins)
+    @property
+    def kind(self) -> Literal["scalar", "histogram"]:
+        return "histogram" if self.bins else "scalar"
 
 
-def _places() -> tuple[str, ...]:
-    """Names of the places in a bar, in quarter notes from its beginning."""
-    n_cells = ONSET_CELLS * ONSET_QUARTERS
-    return (*(f"{cell / ONSET_CELLS:.3g}" for cell in range(n_cells)), "later")
+def measure(midi: MidiFile, *, ended_by_itself: bool | None = None) -> dict[str, Value]:
+    """Measure a piece by everything in `MEASURES`; any MIDI file will do, also one without notes.
+
+    `ended_by_itself` is what the record of a generated piece says; None for others.
+    """
+    notes = read_notes(midi)
+    values = {name: found.compute(notes) for name, found in MEASURES.items()}
+    return values | {"ended_by_itself": ended_by_itself}
 
 
-def _lag(lag: int) -> Definition:
-    bars = "bar" if lag == 1 else "bars"
-    return _scalar(
-        f"bar_similarity_{lag}",
-        f"similarity of bars, {lag} apart",
-        "share",
-        f"onsets that a bar and the one {lag} {bars} later have in common, over those that either "
-        "has; an onset is a sixteenth of the bar and a pitch class; mean over bars, drums left out",
-        MUSEFORMER,
-    )
-
-
-_ALL = (
-    _scalar("n_notes", "notes", "notes", "notes of all tracks, drums too", OURS),
-    _scalar("n_bars", "bars", "bars", "bars up to the one in which the last note ends", OURS),
-    _scalar("seconds", "length", "s", "time from the start to the end of the last note", OURS),
-    _scalar(
-        "ended_by_itself",
-        "ended by itself",
-        "share of pieces",
-        "the model wrote the end of the piece, and was not cut at the length it was allowed",
-        OURS,
-    ),
-    _histogram(
-        "pitch_histogram",
-        "pitches",
-        "shares of the 128 MIDI pitches among the notes, drums left out",
-        MUSPY,
-        tuple(str(pitch) for pitch in range(128)),
-    ),
-    _histogram(
-        "pitch_class_histogram",
-        "pitch classes",
-        "shares of the 12 pitch classes among the notes, drums left out; follows the key, so music "
-        "in more keys is flatter",
-        YANG_LERCH,
-        PITCH_CLASSES,
-    ),
-    _histogram(
-        "duration_histogram",
-        "durations",
-        "shares of note values in quarter notes, each note counted for the nearest by ratio, "
-        "drums left out",
-        f"after {YANG_LERCH} (note length histogram)",
-        tuple(f"{value:.3g}" for value in DURATIONS),
-    ),
-    _histogram(
-        "onset_histogram",
-        "onsets in the bar",
-        "shares of the places at which notes begin, in twelfths of a quarter note from the "
-        "beginning of the bar, drums too",
-        OURS,
-        _places(),
-    ),
-    _scalar(
-        "pitch_entropy",
-        "pitch entropy",
-        "bits",
-        "Shannon entropy of the piece's pitch histogram, 0 to 7",
-        MUSPY,
-    ),
-    _scalar(
-        "pitch_class_entropy",
-        "pitch-class entropy",
-        "bits",
-        "Shannon entropy of the piece's pitch-class histogram, 0 to 3.58",
-        f"{WU_YANG}, over the whole piece as in MusPy",
-    ),
-    _scalar(
-        "scale_consistency",
-        "scale consistency",
-        "share of notes",
-        "the largest share of notes that lie in one major or natural minor scale, drums left out",
-        f"{MOGREN}; scales as in MusPy",
-    ),
-    _scalar(
-        "pitch_range",
-        "pitch range",
-        "semitones",
-        "highest minus lowest pitch, drums left out",
-        f"{MOGREN} (tone span); {YANG_LERCH}; MusPy",
-    ),
-    _scalar(
-        "n_pitches_used", "pitches used", "pitches", "different pitches, drums left out", MUSPY
-    ),
-    _scalar(
-        "n_pitch_classes_used",
-        "pitch classes used",
-        "pitch classes",
-        "different pitch classes, drums left out",
-        f"{MUSEGAN}, over the whole piece as in MusPy",
-    ),
-    _scalar(
-        "polyphony",
-        "polyphony",
-        "pitches",
-        "mean number of different pitches that sound, while any does, drums left out",
-        f"{MUSPY}; Mogren's polyphony counts simultaneous onsets",
-    ),
-    _scalar(
-        "polyphony_rate",
-        "polyphony rate",
-        "share of time",
-        "share of the piece in which two or more pitches sound, drums left out",
-        f"{MUSPY}, whose default asks for three or more",
-    ),
-    _scalar(
-        "notes_per_second",
-        "notes per second",
-        "notes/s",
-        "notes over the time to the end of the last one, drums too",
-        OURS,
-    ),
-    _scalar(
-        "notes_per_bar",
-        "notes per bar",
-        "notes/bar",
-        "notes over bars, drums and empty bars too",
-        f"after {YANG_LERCH} (note count per bar)",
-    ),
-    _scalar(
-        "groove_consistency",
-        "groove consistency",
-        "share",
-        "share of a bar's places, 64 in 4/4, at which it and the next bar agree on whether a note "
-        "begins; mean over neighbours, drums too",
-        f"{WU_YANG} (grooving similarity), of neighbouring bars as in MusPy",
-    ),
-    _scalar(
-        "empty_bar_rate",
-        "empty bars",
-        "share of bars",
-        "bars in which nothing sounds, drums too",
-        f"{MUSEGAN}; MusPy",
-    ),
-    _scalar(
-        "empty_beat_rate",
-        "empty beats",
-        "share of beats",
-        "beats in which nothing sounds, drums too; a beat is the unit of the time signature",
-        "Dong et al. 2018b (Pypianoroll); MusPy",
-    ),
-    *(_lag(lag) for lag in LAGS),
-    _scalar(
-        "recurring_bars",
-        "bars heard before",
-        "share of bars",
-        "bars that an earlier bar equals in all onsets (sixteenths) and pitches, drums too; empty "
-        "bars left out",
-        OURS,
-    ),
-    _scalar(
-        "repeated_cycles",
-        "notes in a loop",
-        "share of notes",
-        f"notes in immediate repetitions of a cycle of 1 to {LONGEST_CYCLE} quarter notes: all "
-        f"onsets and pitches as one period before, for a period or longer and at least "
-        f"{SHORTEST_RUN} quarter notes; the first statement does not count",
-        OURS,
-    ),
+# fmt: off
+# Name, aspect, title, plain words, unit, meaning, source, how it is computed; bins of histograms.
+_TABLE = (
+    ("n_notes", "length", "number of notes", "how many notes a piece has", "notes",
+     "notes of all tracks, drums too", OURS, lambda notes: len(notes.starts)),
+    ("n_bars", "length", "number of bars", "how many bars a piece has", "bars",
+     "bars up to the one in which the last note ends", OURS, lambda notes: notes.n_bars),
+    ("seconds", "length", "duration", "how long a piece plays", "s",
+     "time from the start to the end of the last note", OURS, lambda notes: notes.seconds),
+    ("ended_by_itself", None, "ends by itself",
+     "whether the model ended the piece, or the limit of its length did", "share of pieces",
+     "the model wrote the end of the piece, and was not cut at the length it was allowed", OURS,
+     lambda notes: None),
+    ("pitch_histogram", "pitch range", "pitches", "how often each note of the keyboard is played",
+     NOTES, "shares of the 128 MIDI pitches among the notes, drums left out", MUSPY,
+     lambda notes: features.histogram(notes.pitched, 128), tuple(map(str, range(128)))),
+    ("pitch_class_histogram", "key", "note names",
+     "how often C, C♯, D … are played, in any octave", NOTES,
+     "shares of the 12 pitch classes among the notes, drums left out; follows the key, so music in "
+     "more keys is flatter", YANG_LERCH,
+     lambda notes: features.histogram(notes.pitched % 12, 12), PITCH_CLASSES),
+    ("duration_histogram", "rhythm", "note lengths", "how often quarters, eighths, … are played",
+     NOTES, "shares of note values in quarter notes, each note counted for the nearest by ratio, "
+     "drums left out", f"after {YANG_LERCH} (note length histogram)", features.duration_histogram,
+     tuple(f"{value:.3g}" for value in DURATIONS)),
+    ("onset_histogram", "rhythm", "places in the bar",
+     "on which beats, and where between them, notes begin", NOTES,
+     "shares of the places at which notes begin, in twelfths of a quarter note from the beginning "
+     "of the bar, drums too", OURS, features.onset_histogram, PLACES),
+    ("pitch_entropy", "pitch range", "variety of pitches",
+     "how many different notes of the keyboard are in use, and how evenly", "bits",
+     "Shannon entropy of the piece's pitch histogram, 0 to 7", MUSPY,
+     lambda notes: features.entropy(notes.pitched)),
+    ("pitch_class_entropy", "key", "variety of note names",
+     "how evenly the twelve note names are used: low in one key, high in chromatic music", "bits",
+     "Shannon entropy of the piece's pitch-class histogram, 0 to 3.58",
+     f"{WU_YANG}, over the whole piece as in MusPy",
+     lambda notes: features.entropy(notes.pitched % 12)),
+    ("scale_consistency", "key", "staying in key", "how many of the notes belong to one scale",
+     NOTES, "the largest share of notes that lie in one major or natural minor scale, drums left "
+     "out", f"{MOGREN}; scales as in MusPy", features.scale_consistency),
+    ("pitch_range", "pitch range", "range", "from the lowest note to the highest", "semitones",
+     "highest minus lowest pitch, drums left out",
+     f"{MOGREN} (tone span); {YANG_LERCH}; MusPy", features.pitch_range),
+    ("n_pitches_used", "pitch range", "number of pitches",
+     "how many different notes of the keyboard are played", "pitches",
+     "different pitches, drums left out", MUSPY, lambda notes: len(np.unique(notes.pitched))),
+    ("n_pitch_classes_used", "key", "number of note names", "how many of C, C♯, D … are played",
+     "pitch classes", "different pitch classes, drums left out",
+     f"{MUSEGAN}, over the whole piece as in MusPy",
+     lambda notes: len(np.unique(notes.pitched % 12))),
+    ("polyphony", "texture", "notes at once", "how many notes sound together on average", "pitches",
+     "mean number of different pitches that sound, while any does, drums left out",
+     f"{MUSPY}; Mogren's polyphony counts simultaneous onsets",
+     lambda notes: features.polyphony(notes)[0]),
+    ("polyphony_rate", "texture", "time with several notes",
+     "how much of the time two or more notes sound together", "share of time",
+     "share of the piece in which two or more pitches sound, drums left out",
+     f"{MUSPY}, whose default asks for three or more", lambda notes: features.polyphony(notes)[1]),
+    ("notes_per_second", "density", "notes per second", "how fast notes follow each other",
+     "notes/s", "notes over the time to the end of the last one, drums too", OURS,
+     lambda notes: len(notes.starts) / notes.seconds if len(notes.starts) else None),
+    ("notes_per_bar", "density", "notes per bar", "how full the bars are", "notes/bar",
+     "notes over bars, drums and empty bars too", f"after {YANG_LERCH} (note count per bar)",
+     lambda notes: len(notes.starts) / notes.n_bars if len(notes.starts) else None),
+    ("groove_consistency", "rhythm", "steadiness of rhythm",
+     "how alike the rhythms of neighbouring bars are", "share",
+     "share of a bar's places, 64 in 4/4, at which it and the next bar agree on whether a note "
+     "begins; mean over neighbours, drums too",
+     f"{WU_YANG} (grooving similarity), of neighbouring bars as in MusPy",
+     features.groove_consistency),
+    ("empty_bar_rate", "density", "silent bars", "how many bars are silent", "share of bars",
+     "bars in which nothing sounds, drums too", f"{MUSEGAN}; MusPy",
+     lambda notes: features.empty_rate(notes, notes.bar_ticks)),
+    ("empty_beat_rate", "density", "silent beats", "how many beats are silent", "share of beats",
+     "beats in which nothing sounds, drums too; a beat is the unit of the time signature",
+     "Dong et al. 2018b (Pypianoroll); MusPy",
+     lambda notes: features.empty_rate(notes, notes.beat_ticks)),
+    *((f"bar_similarity_{lag}", "repetition",
+       f"likeness of bars {lag} apart" if lag > 1 else "likeness of neighbouring bars",
+       f"how much a bar has in common with the one {lag} later", "share",
+       f"onsets that a bar and the one {lag} later have in common, over those that either has; an "
+       "onset is a sixteenth of the bar and a pitch class; mean over bars, drums left out",
+       MUSEFORMER, partial(structure.bar_similarity, lag=lag)) for lag in LAGS),
+    ("recurring_bars", "repetition", "bars heard before",
+     "how many bars are exact repeats of an earlier one", "share of bars",
+     "bars that an earlier bar equals in all onsets (sixteenths) and pitches, drums too; empty "
+     "bars left out", OURS, structure.recurring_bars),
+    ("repeated_cycles", "repetition", "notes in a loop",
+     "how much of the piece runs in a circle, the same few bars over and over", NOTES,
+     f"notes in immediate repetitions of a cycle of 1 to {LONGEST_CYCLE} quarter notes: all onsets "
+     f"and pitches as one period before, for a period or longer and at least {SHORTEST_RUN} "
+     "quarter notes; the first statement does not count", OURS, structure.repeated_cycles),
 )
-DEFINITIONS: dict[str, Definition] = {definition.name: definition for definition in _ALL}
+# fmt: on
+MEASURES = {row[0]: Measure(*row) for row in _TABLE}
+# Measures that grow with the length of a piece: of pieces that were cut they tell the limit.
+GROWING = (
+    *("n_notes", "n_bars", "seconds", "pitch_entropy", "pitch_class_entropy", "pitch_range"),
+    *("n_pitches_used", "n_pitch_classes_used", "recurring_bars", "repeated_cycles"),
+)

@@ -5,15 +5,20 @@ they mean and where they come from stands in `definitions.py`.
 """
 
 import numpy as np
+from scipy.stats import entropy as shannon_entropy
 
-from seqgen.evaluation.music.definitions import DURATIONS, ONSET_CELLS, ONSET_QUARTERS
 from seqgen.evaluation.music.notes import Notes
 
+# Note values in quarter notes: thirty-second to double whole, triplets and dots between them.
+DURATIONS = (1 / 8, 1 / 6, 1 / 4, 1 / 3, 1 / 2, 2 / 3, 3 / 4, 1.0, 1.5, 2.0, 3.0, 4.0, 8.0)
+ONSET_CELLS = 12  # to a quarter note: sixteenths and triplets fall apart
+ONSET_QUARTERS = 4  # what is later in a longer bar shares the last bin
 GROOVE_CELLS = 16  # to a quarter note: 64 in a bar of 4/4, as Wu & Yang have it
 MAJOR = (0, 2, 4, 5, 7, 9, 11)  # a natural minor scale has the notes of a major one
+Shares = tuple[float, ...]
 
 
-def histogram(values: np.ndarray, n_bins: int) -> tuple[float, ...] | None:
+def histogram(values: np.ndarray, n_bins: int) -> Shares | None:
     """Shares of the whole numbers below `n_bins` among `values` [·]."""
     if not len(values):
         return None
@@ -21,12 +26,9 @@ def histogram(values: np.ndarray, n_bins: int) -> tuple[float, ...] | None:
     return tuple((counts / counts.sum()).tolist())
 
 
-def entropy(shares: tuple[float, ...] | None) -> float | None:
-    """Shannon entropy in bits."""
-    if shares is None:
-        return None
-    p = np.array([share for share in shares if share > 0])
-    return max(0.0, float(-(p * np.log2(p)).sum()))
+def entropy(values: np.ndarray) -> float | None:
+    """Shannon entropy of whole numbers [·], in bits."""
+    return float(shannon_entropy(np.bincount(values), base=2)) if len(values) else None
 
 
 def scale_consistency(notes: Notes) -> float | None:
@@ -84,14 +86,14 @@ def polyphony(notes: Notes) -> tuple[float | None, float | None]:
     return (float((sounding * ticks).sum() / some) if some else None), rate
 
 
-def duration_histogram(notes: Notes) -> tuple[float, ...] | None:
+def duration_histogram(notes: Notes) -> Shares | None:
     """Shares of the note values in `DURATIONS`: the nearest by ratio, drums left out."""
     quarters = (notes.ends - notes.starts)[~notes.drums] / notes.ticks_per_quarter
     borders = np.sqrt(np.array(DURATIONS[1:]) * np.array(DURATIONS[:-1]))
     return histogram(np.searchsorted(borders, quarters, side="right"), len(DURATIONS))
 
 
-def onset_histogram(notes: Notes) -> tuple[float, ...] | None:
+def onset_histogram(notes: Notes) -> Shares | None:
     """Shares of the places in the bar at which notes begin; the last bin is all that is later."""
     _, cells = notes.on_grid(ONSET_CELLS)
     last = ONSET_CELLS * ONSET_QUARTERS

@@ -7,9 +7,10 @@ from itertools import pairwise
 
 import numpy as np
 
-from seqgen.evaluation.music.definitions import LONGEST_CYCLE, SHORTEST_RUN
 from seqgen.evaluation.music.notes import Notes
 
+LONGEST_CYCLE = 32  # quarter notes: eight bars of 4/4
+SHORTEST_RUN = 4  # quarter notes; two equal chords in a row are no cycle yet
 CELLS = 4  # to a quarter note: performed notes fall into the same sixteenth mostly
 
 

@@ -1,47 +1,62 @@
-"""The pictures of a page, each for light and for dark, and its sounds, and the page around them."""
+"""The pictures of a page, each for light and for dark, its sounds, and the page around them."""
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from typing import TypeVar
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from seqgen.data.corpora import Progress
+from seqgen.errors import UserError
 from seqgen.evaluation.evaluate import PageMaterial
 from seqgen.evaluation.generated import Generated
-from seqgen.evaluation.music import DEFINITIONS, Measures
-from seqgen.evaluation.page.render import Picture, own_part, render
-from seqgen.evaluation.page.sounds import play_openings
+from seqgen.evaluation.music.definitions import MEASURES
+from seqgen.evaluation.page.render import PagePicture, own_part, render
+from seqgen.midi import MidiFile, summarize
+from seqgen.midi.timing import TempoMap, bars_and_beats, last_note_end
 from seqgen.rendering.curves import Curve, draw_by_position, draw_loss_curves
-from seqgen.rendering.distributions import Comparison, draw_distributions, draw_runs
+from seqgen.rendering.distributions import Panel, draw_distributions, draw_runs
 from seqgen.rendering.figures import svg_text
 from seqgen.rendering.piano_roll import draw_piano_roll
+from seqgen.rendering.sound.soundfonts import find_soundfont
+from seqgen.rendering.sound.synthesis import synthesise
+from seqgen.rendering.sound.synthesizer import Synthesizer
 from seqgen.rendering.theme import DARK, LIGHT, Theme
 
-N_SAMPLES = 4  # generated pieces that are pictured
-MAX_PICTURED_NOTES = 4000  # of one of them: a picture of more weighs a megabyte
+N_SAMPLES = 4  # pieces of each set that can be heard
+OPENING_SECONDS = 30.0  # of a piece that is heard and pictured: some 200 kB
+COMPRESSION = 1.0  # the smallest Ogg file, of some 50 kbit/s
+MAX_PICTURED_NOTES = 4000  # of a piece: a picture of more weighs a megabyte
+# Measures whose spread is pictured, beside the three histograms.
 SCALARS = (
-    *("pitch_class_entropy", "scale_consistency", "polyphony", "notes_per_bar"),
-    *("pitch_range", "groove_consistency", "bar_similarity_1", "bar_similarity_4"),
-    *("recurring_bars", "repeated_cycles", "empty_bar_rate", "seconds"),
+    *("notes_per_bar", "polyphony", "scale_consistency", "pitch_range", "groove_consistency"),
+    *("bar_similarity_1", "bar_similarity_4", "recurring_bars", "repeated_cycles"),
 )
 # Histograms, what their bins are, and which bins are named: there is no room for all names.
 HISTOGRAMS = {
-    "pitch_class_histogram": ("pitch class", None),
+    "pitch_class_histogram": ("note name", None),
     "duration_histogram": ("quarter notes", ("0.125", "0.25", "0.5", "1", "2", "4", "8")),
     "onset_histogram": ("quarter notes after the bar line", ("0", "1", "2", "3")),
 }
+T = TypeVar("T")
+Heard = tuple[str, MidiFile, float | None, str]  # name, piece, end of its prompt (s), caption
 
 
 def build_page(record: Mapping, material: PageMaterial, *, progress: Progress) -> str:
     """Return the page of a record as HTML."""
-    samples = choose_samples(material.pieces)
-    sounds, about_sound = play_openings(samples, progress=progress)
+    ours = [_heard(piece) for piece in choose_pieces(material.pieces, lambda piece: piece.midi)]
+    real = choose_pieces(material.held_out, lambda piece: piece[1])
+    theirs: list[Heard] = [(name, midi, None, name) for name, midi in real]
+    sounds, about_sound = play_openings([x[1] for x in (*ours, *theirs)], progress=progress)
+    oggs = iter(sounds)
     kinds = {
-        "curves": lambda: _learning(record),
-        "position": lambda: [_positions(record, part) for part in record["likelihood"]["sets"]],
+        "samples": lambda: [_roll(heard, next(oggs)) for heard in ours],
+        "held_out": lambda: [_roll(heard, next(oggs)) for heard in theirs],
         "distributions": lambda: _distributions(material, record["music"].get("opening_bars")),
         "runs": lambda: _runs(record),
-        "samples": lambda: [_roll(piece, sounds.get(piece.name, b"")) for piece in samples],
+        "curves": lambda: _learning(record),
+        "position": lambda: [_positions(record, part) for part in record["likelihood"]["sets"]],
     }
     pictures = {}
     for done, (name, draw) in enumerate(kinds.items()):
@@ -51,22 +66,82 @@ def build_page(record: Mapping, material: PageMaterial, *, progress: Progress) -
     return render(record, pictures, about_sound=about_sound)
 
 
-def choose_samples(pieces: Sequence[Generated]) -> list[Generated]:
-    """The first pieces that can be read and are not too long to be pictured: nobody has picked."""
-    readable = [
-        piece
-        for piece in pieces
-        if piece.midi is not None
-        and sum(len(track.notes) for track in piece.midi.instruments) <= MAX_PICTURED_NOTES
-    ]
-    return readable[:N_SAMPLES]
+def choose_pieces(pieces: Sequence[T], midi_of: Callable[[T], MidiFile | None]) -> list[T]:
+    """Pieces of about the median length of their set, in their order: nobody has picked.
+
+    Those that cannot be read, and those too long to be pictured, are not among them.
+    """
+    found = []
+    for piece in pieces:
+        midi = midi_of(piece)
+        summary = None if midi is None else summarize(midi)
+        if summary is not None and 0 < summary.n_notes <= MAX_PICTURED_NOTES:
+            found.append((summary.seconds, piece))
+    if not found:
+        return []
+    median = float(np.median([seconds for seconds, _ in found]))
+    by_distance = sorted(range(len(found)), key=lambda i: abs(found[i][0] - median))
+    return [found[i][1] for i in sorted(by_distance[:N_SAMPLES])]
 
 
-def _both(draw: Callable[[Theme], Figure], alt: str, caption: str = "") -> Picture:
-    return Picture(svg_text(draw(LIGHT)), svg_text(draw(DARK)), alt, caption)
+def play_openings(pieces: Sequence[MidiFile], *, progress: Progress) -> tuple[list[bytes], str]:
+    """Return an Ogg file for each piece, and what to say of them.
+
+    It is empty where a piece cannot be played; where nothing can, the words say why.
+    """
+    sounds = [b""] * len(pieces)
+    if not pieces:
+        return sounds, ""
+    try:
+        soundfont = find_soundfont()
+        synthesizer = Synthesizer(soundfont)
+    except UserError as error:
+        return sounds, f"This page has no sound: {error}"
+    for i, midi in enumerate(pieces):
+        with contextlib.suppress(UserError):
+            sound = synthesise(midi, synthesizer, opening_seconds=OPENING_SECONDS)
+            sounds[i] = sound.encode(".ogg", compression_level=COMPRESSION)
+        progress("playing pieces", i + 1, len(pieces))
+    if not any(sounds):
+        return sounds, "This page has no sound: none of these pieces can be played."
+    return sounds, (
+        f"The first {OPENING_SECONDS:.0f} s of each, all played the same way, by FluidSynth with "
+        f"the soundfont {soundfont.name}."
+    )
 
 
-def _learning(record: Mapping) -> list[Picture]:
+def _heard(piece: Generated) -> Heard:
+    begins = piece.record.get("prompt_seconds") if piece.prompted else None
+    ended = {True: ", ends by itself", False: ", cut", None: ""}[piece.ended_by_itself]
+    is_known = isinstance(begins, int | float)
+    return piece.name, piece.midi, begins if is_known else None, f"{piece.name}{ended}"
+
+
+def _roll(heard: Heard, ogg: bytes) -> PagePicture:
+    """The bars of a piece that are heard, and their sound."""
+    name, midi, begins, caption = heard
+    bars, _ = bars_and_beats(midi, last_note_end(midi))
+    n_bars = int(np.searchsorted(bars, TempoMap(midi).to_ticks(OPENING_SECONDS)))
+    return _both(
+        lambda theme: draw_piano_roll(
+            midi,
+            continuation_from_seconds=begins,
+            theme=theme,
+            bars=(0, max(1, min(n_bars, len(bars)))),
+        ),
+        f"Piano roll of {name}",
+        caption,
+        ogg,
+    )
+
+
+def _both(
+    draw: Callable[[Theme], Figure], alt: str, caption: str = "", ogg: bytes = b""
+) -> PagePicture:
+    return PagePicture(svg_text(draw(LIGHT)), svg_text(draw(DARK)), alt, caption, ogg)
+
+
+def _learning(record: Mapping) -> list[PagePicture]:
     curve, likelihood = record["learning_curve"], record["likelihood"]
     if not curve["training"] and not curve["validation"]:
         return []
@@ -88,12 +163,12 @@ def _learning(record: Mapping) -> list[Picture]:
             "Training and validation loss over steps",
             "Loss over training steps, nats per token. Training losses are measured with dropout "
             "and transpositions, where the run has them, so they may lie above validation."
-            + (f" Levels of count models are those of the {own['label']} pieces." if own else ""),
+            + (f" Levels of n-gram models are those of the {own['name']} pieces." if own else ""),
         )
     ]
 
 
-def _positions(record: Mapping, part: Mapping) -> Picture:
+def _positions(record: Mapping, part: Mapping) -> PagePicture:
     forms, length = part["forms"], record["likelihood"]["context_length"]
     curves = [
         Curve("parallel form", *_middles(forms["parallel"])),
@@ -109,63 +184,53 @@ def _positions(record: Mapping, part: Mapping) -> Picture:
             training_length=length,
             theme=theme,
         ),
-        f"Nats per token over the position in {part['label']} pieces",
-        f"{part['label'].capitalize()}: nats per token over the position in whole pieces. To the "
+        f"Nats per token over the position in {part['name']} pieces",
+        f"{part['name'].capitalize()}: nats per token over the position in whole pieces. To the "
         f"right of the line lie positions beyond the {length:,} tokens of a training window; only "
         f"longer pieces reach there, so the curve may also turn with the pieces.",
     )
 
 
-def _distributions(material: PageMaterial, opening_bars: int | None) -> list[Picture]:
-    if not material.generated or not material.real:
-        return []
-    of_openings = ""
-    if opening_bars is not None:
-        of_openings = f" What grows with length is of the first {opening_bars} bars."
-    histograms = [_histogram(name, material) for name in HISTOGRAMS]
-    scalars = [_scalar(name, material) for name in SCALARS]
-    groups = [
-        ([c for c in histograms if c], 3, "Shares of notes, averaged over pieces", ""),
-        ([c for c in scalars if c], 3, "One value for each piece", of_openings),
-    ]
-    return [
-        _both(
-            lambda theme, shown=shown, n=n: draw_distributions(
-                shown, labels=("real", "generated"), n_columns=n, theme=theme
-            ),
-            caption,
-            f"{caption}: real and generated pieces.{more}",
-        )
-        for shown, n, caption, more in groups
-        if shown
-    ]
+def _distributions(material: PageMaterial, opening_bars: int | None) -> list[PagePicture]:
+    grown = f" What grows with length is of the first {opening_bars} bars."
+    groups = (
+        (HISTOGRAMS, "Shares of notes, averaged over pieces", ""),
+        (SCALARS, "One value for each piece", grown if opening_bars is not None else ""),
+    )
+    pictures = []
+    for names, caption, more in groups:
+        panels = [panel for name in names if (panel := _panel(name, material))]
+        if panels:
+            pictures.append(
+                _both(
+                    lambda theme, panels=panels: draw_distributions(
+                        panels, labels=("real", "generated"), theme=theme
+                    ),
+                    caption,
+                    f"{caption}: real and generated pieces.{more}",
+                )
+            )
+    return pictures
 
 
-def _histogram(name: str, material: PageMaterial) -> Comparison | None:
-    real, ours = (_values(name, pieces) for pieces in (material.real, material.generated))
-    if not real or not ours:
+def _panel(name: str, material: PageMaterial) -> Panel | None:
+    """One measure of both sets; None where one of them has no value for it."""
+    sets = [
+        [piece[name] for piece in pieces if piece[name] is not None]
+        for pieces in (material.real, material.generated)
+    ]
+    if not all(sets):
         return None
-    definition = DEFINITIONS[name]
+    measure = MEASURES[name]
+    if measure.kind == "scalar":
+        return Panel(measure.title, *sets, unit=measure.unit)
     unit, named = HISTOGRAMS[name]
-    bins = [label if named is None or label in named else "" for label in definition.bins]
-    means = [[sum(column) / len(column) for column in zip(*x, strict=True)] for x in (real, ours)]
-    return Comparison(definition.title, *means, unit=unit, categories=bins)
+    bins = [label if named is None or label in named else "" for label in measure.bins]
+    means = (np.mean(values, axis=0).tolist() for values in sets)
+    return Panel(measure.title, *means, unit=unit, categories=bins)
 
 
-def _scalar(name: str, material: PageMaterial) -> Comparison | None:
-    real, ours = (_values(name, pieces) for pieces in (material.real, material.generated))
-    if not real or not ours:
-        return None
-    definition = DEFINITIONS[name]
-    return Comparison(definition.title, real, ours, unit=definition.unit)
-
-
-def _values(name: str, pieces: Sequence[Measures]) -> list:
-    values = (getattr(piece, name) for piece in pieces)
-    return [value for value in values if value is not None]
-
-
-def _runs(record: Mapping) -> list[Picture]:
+def _runs(record: Mapping) -> list[PagePicture]:
     pictures = []
     for kind in ("notes", "tokens"):
         part = record["copying"].get(kind)
@@ -191,28 +256,12 @@ def _runs(record: Mapping) -> list[Picture]:
     return pictures
 
 
-def _roll(piece: Generated, ogg: bytes) -> Picture:
-    begins = piece.record.get("prompt_seconds") if piece.prompted else None
-    ended = {True: ", ended by itself", False: ", cut", None: ""}[piece.ended_by_itself]
-    picture = _both(
-        lambda theme: draw_piano_roll(
-            piece.midi,
-            title=piece.name,
-            continuation_from_seconds=begins if isinstance(begins, int | float) else None,
-            theme=theme,
-        ),
-        f"Piano roll of {piece.name}",
-        f"{piece.name}{ended}",
-    )
-    return replace(picture, ogg=ogg)
-
-
 def _levels(part: Mapping, names: Sequence[str]) -> dict[str, float]:
-    """Nats per token of some count models."""
+    """Nats per token of some n-gram models."""
     return {
         e["name"]: e["nats_per_token"]["value"]
         for e in part["models"]
-        if e["kind"] == "counts" and e["name"] in names
+        if e["kind"] == "n-gram" and e["name"] in names
     }
 
 

@@ -8,25 +8,15 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from seqgen.evaluation.findings import IMPROBABLE, MANY_MORE
-from seqgen.evaluation.music import SOURCES
-from seqgen.evaluation.verdict import FEWEST_SURE, LEANING, OVERFITTED, RISE, UNTRAINED_SHARE
+from seqgen.evaluation import verdict
+from seqgen.evaluation.music.definitions import SOURCES
 
-THRESHOLDS = {
-    "untrained": UNTRAINED_SHARE,
-    "overfitted": OVERFITTED,
-    "leaning": LEANING,
-    "rise": RISE,
-    "sure": FEWEST_SURE,
-    "improbable": IMPROBABLE,
-    "many_more": MANY_MORE,
-}
 HERE = Path(__file__).parent
 NOTHING = "—"
 
 
 @dataclass(frozen=True)
-class Picture:
+class PagePicture:
     """A picture for light and one for dark, each the text of an SVG file; `alt` describes it.
 
     `caption` stands below it, and an Ogg file where the picture is one of something that sounds.
@@ -49,13 +39,14 @@ class Picture:
 
 
 def render(
-    record: Mapping, pictures: Mapping[str, Sequence[Picture]], *, about_sound: str = ""
+    record: Mapping, pictures: Mapping[str, Sequence[PagePicture]], *, about_sound: str = ""
 ) -> str:
     """Return the page of an evaluation.
 
     Args:
         record: what `evaluation.json` holds.
-        pictures: by place in the page: "curves", "position", "distributions", "runs", "samples".
+        pictures: by place in the page: "samples", "held_out", "distributions", "runs", "curves",
+            "position".
         about_sound: what plays the samples, or why nothing does.
     """
     style = (HERE / "style.css").read_text()
@@ -70,8 +61,9 @@ def render(
             own=own_entry,
             own_part=own_part,
             sources=SOURCES,
-            chance=_chance,
-            thresholds=THRESHOLDS,
+            has_sound=any(p.ogg for p in (*pictures["samples"], *pictures["held_out"])),
+            scale=_scale(record),
+            thresholds=verdict,
         )
         .lstrip()
     )
@@ -111,6 +103,18 @@ def short(value: float | None) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
+def measured(value: float | None, unit: str) -> str:
+    """A mean of a measure with its unit; shares as percent."""
+    if value is None:
+        return NOTHING
+    kind, _, _ = unit.partition(" ")
+    if kind == "share":
+        return f"{100 * value:.0f}%"
+    if unit == "s":
+        return duration(value)
+    return short(value)
+
+
 def duration(seconds: float) -> str:
     """Seconds as a person says them."""
     if seconds < 90:
@@ -120,8 +124,10 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
-def _chance(record: Mapping) -> float:
-    return record["likelihood"]["chance_nats_per_token"]
+def _scale(record: Mapping) -> float:
+    """How many times as far the longest bar of the measures stands for."""
+    times = [c["times"] or 0.0 for c in record["music"].get("comparisons", ())]
+    return min(verdict.MOST_TIMES, max([1.0, *times]))
 
 
 @cache
@@ -133,6 +139,6 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (number, amount, interval, short, duration)
+    filters = (number, amount, interval, short, measured, duration, verdict.in_words)
     environment.filters |= {function.__name__: function for function in filters}
     return environment

@@ -2,7 +2,8 @@
 
 from small_pieces import piece, repeated
 
-from seqgen.evaluation.music import measure, opening
+from seqgen.evaluation.music.definitions import measure
+from seqgen.evaluation.music.notes import opening
 
 TUNE = repeated([(0, 1, 60), (2, 3, 64)], 6, every=4)  # the second note reaches into the next bar
 
@@ -14,7 +15,7 @@ def test_an_opening_ends_at_its_bar_line():
 
 def test_the_opening_of_a_shorter_piece_is_the_piece():
     assert measure(opening(piece(TUNE), n_bars=100)) == measure(piece(TUNE))
-    assert measure(opening(piece([]), n_bars=3)).n_notes == 0
+    assert measure(opening(piece([]), n_bars=3))["n_notes"] == 0
 
 
 def test_the_given_piece_stays_as_it_is():
@@ -24,5 +25,5 @@ def test_the_given_piece_stays_as_it_is():
 
 
 def test_openings_of_a_piece_measure_what_its_beginning_does():
-    assert measure(opening(piece(TUNE), n_bars=3)).n_bars == 3
-    assert measure(opening(piece(TUNE), n_bars=3)).n_notes == 6
+    assert measure(opening(piece(TUNE), n_bars=3))["n_bars"] == 3
+    assert measure(opening(piece(TUNE), n_bars=3))["n_notes"] == 6

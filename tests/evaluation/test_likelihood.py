@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from seqgen.evaluation import by_position
-from seqgen.evaluation.by_position import nats_by_position
+from seqgen.evaluation import likelihood
+from seqgen.evaluation.likelihood import nats_by_position
 from seqgen.model.loss import token_nats
 from seqgen.model.recurrent_model import RecurrentModel
 
@@ -43,7 +43,7 @@ def test_every_target_counts_once_and_in_its_range(tiny, plain_vocabulary):
 def test_passes_of_any_size_give_the_same(tiny, plain_vocabulary, monkeypatch):
     model, data = tiny(plain_vocabulary), pieces_of(300)
     whole = nats_by_position(model, data, [0])
-    monkeypatch.setattr(by_position, "PASS", 17)
+    monkeypatch.setattr(likelihood, "PASS", 17)
     for a, b in zip(whole, nats_by_position(model, data, [0]), strict=True):
         assert a.nats_per_token == pytest.approx(b.nats_per_token, rel=1e-4)
 

@@ -1,4 +1,4 @@
-"""Count models (interpolated n-grams): the losses that give a neural model's loss a meaning.
+"""N-gram models: the losses that give a neural model's loss a meaning.
 
 An order-n model reads the n-1 ids before a target. With c(u, w) the count of w after context u,
 c(u) their sum over w, T(u) the number of distinct w seen after u, u' the context without its oldest
@@ -12,40 +12,122 @@ smoothing techniques for language modeling", Computer Speech and Language 13(4),
 e_n are fitted on whole training pieces left out of the counts, after Jelinek and Mercer's deleted
 interpolation, 1980: a piece repeats itself, so counts promise more for other pieces than they keep.
 Closed-form discounts cannot know that: on MIDI tokens, modified Kneser-Ney is behind from order 3.
+
+Legend: T positions, F fields.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
+from seqgen.data.shards import Piece, PreparedData
+from seqgen.data.splits import TRAIN
+
+NAMES = {1: "unigram", 2: "bigram", 3: "trigram", 4: "4-gram", 5: "5-gram"}
+MAX_TRAINING_TOKENS = 3_000_000  # counts hardly gain from more, and take memory
 DEVELOPMENT_STRIDE = 10  # every tenth training piece fits the escapes, then joins the counts
 # Nearest to 1 first, so that development pieces that cannot tell keep Witten and Bell's own value.
 ESCAPES = tuple(2.0 ** (power / 2) for power in sorted(range(-12, 25), key=abs))
 
 
+@dataclass(frozen=True)
+class Score:
+    """Likelihood of held-out pieces: nats per target token, and bits per unit without specials."""
+
+    name: str
+    nats_per_token: float
+    bits_per_unit: float
+
+
+def ngram_scores(data: PreparedData, held_out: Sequence[Piece]) -> list[Score]:
+    """Score held-out pieces of a corpus with the n-gram models of its training split."""
+    pieces = [data.read(piece) for piece in held_out]
+    targets = np.concatenate([ids[1:] for ids in pieces])
+    is_material = ~np.isin(targets[:, 0], data.tokenizer.vocabulary.special_ids)
+    units = max(data.tokenizer.units(targets), 1)
+    scores = []
+    for name, curves in ngram_curves(data, pieces).items():
+        nats = np.concatenate(curves).sum(axis=1)
+        bits = float(nats[is_material].sum()) / math.log(2)
+        scores.append(Score(name, float(nats.mean()), bits / units))
+    return scores
+
+
+def ngram_curves(
+    data: PreparedData, pieces: Sequence[np.ndarray], *, max_order: int = max(NAMES)
+) -> dict[str, list[np.ndarray]]:
+    """Score pieces [T, F] with the n-gram models of the training split of `data`.
+
+    A compound token is scored field by field, each field by its own history: weaker than an n-gram
+    model of whole tokens would be if these came back as often as their fields do.
+
+    Returns:
+        By name of the model: for each piece, nats [T - 1, F].
+    """
+    training = training_ids(data)
+    fields = [
+        ngram_losses(
+            (ids[:, f] for ids in training),
+            (ids[:, f] for ids in pieces),
+            vocab_size=size,
+            max_order=max_order,
+        ).nats
+        for f, size in enumerate(data.tokenizer.vocabulary.sizes)
+    ]
+    nats = np.stack(fields, axis=-1)  # [max_order, targets, F]
+    ends = np.cumsum([len(ids) - 1 for ids in pieces])[:-1]
+    return {NAMES[n + 1]: np.split(nats[n], ends) for n in range(max_order)}
+
+
+def training_ids(data: PreparedData) -> list[np.ndarray]:
+    """What n-gram models count: training pieces [T, F] in all variants, up to the limit."""
+    return [data.read(piece, variant=variant) for piece, variant in _chosen(data)]
+
+
+def counted_tokens(data: PreparedData) -> tuple[int, int]:
+    """How many tokens of the training split n-gram models count, and how many it has."""
+    counted = sum(piece.variants[variant][1] for piece, variant in _chosen(data))
+    total = sum(length for piece in data.of_split(TRAIN) for _, length in piece.variants)
+    return counted, total
+
+
+def _chosen(data: PreparedData) -> list[tuple[Piece, int]]:
+    """All pieces as they are, then all of them shifted, and so on, up to the limit.
+
+    In order of their hash: names go by collection and composer, so that the first ones by name
+    would be one part of a corpus.
+    """
+    pieces = sorted(data.of_split(TRAIN), key=lambda piece: piece.file_hash)
+    chosen, n_tokens = [], 0
+    for variant in range(max(len(piece.variants) for piece in pieces)):
+        for piece in pieces:
+            if variant < len(piece.variants):
+                n_tokens += piece.variants[variant][1]
+                if chosen and n_tokens > MAX_TRAINING_TOKENS:
+                    return chosen
+                chosen.append((piece, variant))
+    return chosen
+
+
 @dataclass(frozen=True, eq=False)
-class CountModelLosses:
+class NgramLosses:
     """Losses on the held-out pieces, laid end to end; row n-1 is order n."""
 
     nats: np.ndarray  # [max_order, n_targets], negative log-likelihood of each target
     targets: np.ndarray  # [n_targets], the target ids
     escapes: tuple[float, ...]  # e_1 to e_max_order, fitted on training pieces
 
-    @property
-    def nats_per_token(self) -> np.ndarray:
-        """Mean over all targets for each order, [max_order]."""
-        return self.nats.mean(axis=1)
 
-
-def count_model_losses(
+def ngram_losses(
     train: Iterable[np.ndarray],
     held_out: Iterable[np.ndarray],
     *,
     vocab_size: int,
-    max_order: int = 5,
-) -> CountModelLosses:
+    max_order: int = max(NAMES),
+) -> NgramLosses:
     """Count the training pieces and score the held-out ones with every order up to `max_order`.
 
     Each array is one piece's ids [T]. As for the neural model, the first id of a piece is context
@@ -64,11 +146,11 @@ def count_model_losses(
 
     nats, escapes = [], []
     p_development = p_held_out = np.full(1, 1 / vocab_size)  # p_0, broadcast over the targets
-    windows = np.zeros_like(ids)  # exact rank of the n ids that end at each position; n = 0 here
+    ranks = np.zeros_like(ids)  # number of the n ids that end at each position; n = 0 here
     for _ in range(max_order):
-        contexts = windows[positions - 1]
-        windows = np.unique(np.roll(windows, 1) * (ids.max() + 1) + ids, return_inverse=True)[1]
-        grams = windows[positions]
+        contexts = ranks[positions - 1]
+        ranks = np.unique(np.roll(ranks, 1) * (ids.max() + 1) + ids, return_inverse=True)[1]
+        grams = ranks[positions]
         rehearsal = _look_up(contexts[:n_train], grams[:n_train], n_counted=n_counted)
         escape = _fit_escape(rehearsal, p_development)
         p_development = _interpolate(rehearsal, p_development, escape=escape)
@@ -76,7 +158,7 @@ def count_model_losses(
         p_held_out = _interpolate(counts, p_held_out, escape=escape)
         nats.append(-np.log(p_held_out))
         escapes.append(escape)
-    return CountModelLosses(np.stack(nats), ids[positions[n_train:]], tuple(escapes))
+    return NgramLosses(np.stack(nats), ids[positions[n_train:]], tuple(escapes))
 
 
 class _Counts(NamedTuple):
@@ -117,19 +199,15 @@ def _lay_out(
     """All pieces end to end, and the positions of their targets.
 
     Before each piece stand enough fillers for the longest context of its first target. They are an
-    id of its own, so a context that would reach past the beginning is unseen in every other piece.
+    id of their own, so a context that would reach past the beginning is unseen in every other one.
     """
     n_fillers = max(0, max_order - 2)
-    parts = [
-        part
-        for i, piece in enumerate(pieces)
-        for part in (np.full(n_fillers, vocab_size + i), piece.astype(np.int64))
-    ]
-    starts = np.cumsum([n_fillers + len(piece) for piece in pieces]) - [len(p) for p in pieces]
-    targets = [
-        np.arange(start + 1, start + len(piece))
-        for start, piece in zip(starts, pieces, strict=True)
-    ]
+    parts, targets, start = [], [], 0
+    for i, piece in enumerate(pieces):
+        parts += [np.full(n_fillers, vocab_size + i), piece.astype(np.int64)]
+        start += n_fillers
+        targets.append(np.arange(start + 1, start + len(piece)))
+        start += len(piece)
     return np.concatenate(parts), np.concatenate(targets)
 
 

@@ -1,0 +1,201 @@
+"""A set of pieces against another, measure by measure, and what of it is more than chance.
+
+Legend: m generated pieces, n real pieces, h bins of a histogram.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import numpy as np
+from scipy.stats import wasserstein_distance
+
+from seqgen.data.corpora import Progress
+from seqgen.evaluation.generated import Reread
+from seqgen.evaluation.music.definitions import GROWING, MEASURES, Measure, Value, measure
+from seqgen.evaluation.music.features import Shares
+from seqgen.evaluation.music.notes import opening
+from seqgen.midi import MidiFile
+
+RESAMPLES = 500
+LEVELS = (2.5, 97.5)  # percent: intervals and baselines hold 95% of the resamples
+LEAST_BASELINE = 0.01  # real pieces that are all alike are taken to be so far apart
+USUAL = 0.25  # the quantile of what cut pieces last that openings do: most cut ones reach it
+Measured = dict[str, Value]  # of one piece, by the names in `MEASURES`
+Distance = Callable[[np.ndarray, np.ndarray], float]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One measure over the pieces of a set for which it has a value."""
+
+    n_pieces: int
+    mean: float | Shares | None  # a histogram is averaged bin by bin
+    median: float | None  # None for histograms
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One measure of the generated set against real pieces.
+
+    `distance` is, for numbers, the Wasserstein-1 distance of the two distributions in standard
+    deviations of the real one; for histograms, the total variation of the two mean histograms,
+    which is the share of notes that would have to move. `interval` comes from drawing both sets
+    again (bootstrap over pieces). `baseline` is the low, middle and high distance of real pieces
+    from the other real pieces, as many as were generated or half of them. `times` is the distance
+    over the high end of the baseline, a scale that all measures share. `verdict` is "beyond" when
+    the interval lies above the baseline, else "within". None stands where pieces are too few.
+    """
+
+    name: str
+    generated: Summary
+    real: Summary
+    distance: float | None = None
+    interval: tuple[float, float] | None = None
+    baseline: tuple[float, float, float] | None = None
+    baseline_pieces: int = 0
+    times: float | None = None
+    verdict: Literal["beyond", "within"] | None = None
+
+    def to_json(self) -> dict:
+        """The comparison with what is known of its measure, as JSON has it."""
+        of = MEASURES[self.name]
+        known = ("kind", "aspect", "title", "plain", "unit", "meaning", "source")
+        return {**asdict(self), **{key: getattr(of, key) for key in known}}
+
+
+def measure_sets(
+    generated: Sequence[Reread], real: Sequence[MidiFile], *, progress: Progress
+) -> tuple[list[Measured], list[Measured], int | None]:
+    """Measure what can be read of a generated set, and real pieces.
+
+    Where generated pieces were cut, what grows with length is measured in openings of all pieces,
+    of the number of bars that is returned; cut pieces that are shorter have no value for it.
+    """
+    readable = [piece for piece in generated if piece.midi is not None]
+    ours, theirs = [], []
+    for done, piece in enumerate(readable, start=1):
+        ours.append(measure(piece.midi, ended_by_itself=piece.ended_by_itself))
+        progress("measuring generated pieces", done, len(readable))
+    for done, midi in enumerate(real, start=1):
+        theirs.append(measure(midi))
+        progress("measuring real pieces", done, len(real))
+    # Whole bars of the cut pieces: the last one may be a part of a bar.
+    cut = [m for m in ours if m["ended_by_itself"] is False and m["n_notes"]]
+    whole = [max(m["n_bars"] - 1, 1) for m in cut]
+    if not whole:
+        return ours, theirs, None
+    n_bars = int(np.quantile(whole, USUAL))
+    midis = [piece.midi for piece in readable]
+    ours = [_of_opening(m, midi, n_bars) for m, midi in zip(ours, midis, strict=True)]
+    theirs = [_of_opening(m, midi, n_bars) for m, midi in zip(theirs, real, strict=True)]
+    return ours, theirs, n_bars
+
+
+def _of_opening(measured: Measured, midi: MidiFile, n_bars: int) -> Measured:
+    """The measures of a piece with those of its opening where they grow with length."""
+    if measured["n_bars"] <= n_bars:
+        is_short = measured["ended_by_itself"] is False and measured["n_bars"] < n_bars
+        return measured | dict.fromkeys(GROWING) if is_short else measured
+    of_opening = measure(opening(midi, n_bars=n_bars))
+    return measured | {name: of_opening[name] for name in GROWING}
+
+
+def compare_music(
+    generated: Sequence[Measured],
+    real: Sequence[Measured],
+    *,
+    seed: int,
+    of: str,
+    opening_bars: int | None,
+) -> dict:
+    """The record of all measures, the furthest from real pieces first.
+
+    `of` says which pieces are the real ones; `opening_bars` in how many first bars those were
+    measured that grow with length.
+    """
+    found = [c for c in compare(generated, real, seed=seed) if c.name != "ended_by_itself"]
+    found.sort(key=lambda c: (c.verdict != "beyond", -(c.times or 0.0)))
+    ended = [m["ended_by_itself"] for m in generated if m["ended_by_itself"] is not None]
+    return {
+        "generated_pieces": len(generated),
+        "real_pieces": len(real),
+        "real": of,
+        "opening_bars": opening_bars,
+        "judged": sum(c.verdict is not None for c in found),
+        "beyond": sum(c.verdict == "beyond" for c in found),
+        "ended_by_themselves": sum(ended) / len(ended) if ended else None,
+        "comparisons": [
+            {"in_openings": opening_bars is not None and c.name in GROWING, **c.to_json()}
+            for c in found
+        ],
+    }
+
+
+def compare(
+    generated: Sequence[Measured],
+    real: Sequence[Measured],
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> list[Comparison]:
+    """Compare two sets of pieces in all measures; the same seed gives the same numbers.
+
+    Pieces without a value for a measure are left out of it.
+    """
+    rng = np.random.default_rng(seed)
+    return [_compare(one, generated, real, rng, resamples) for one in MEASURES.values()]
+
+
+def _compare(
+    of: Measure,
+    generated: Sequence[Measured],
+    real: Sequence[Measured],
+    rng: np.random.Generator,
+    resamples: int,
+) -> Comparison:
+    a, b = (_values(of, pieces) for pieces in (generated, real))
+    found = {"name": of.name, "generated": _summary(of, a), "real": _summary(of, b)}
+    if not (len(a) and len(b)):
+        return Comparison(**found)
+    distance = _distance_for(of, a, b)
+    found["distance"] = distance(a, b)
+    if min(len(a), len(b)) > 1:
+        drawn = [distance(rng.choice(a, len(a)), rng.choice(b, len(b))) for _ in range(resamples)]
+        # Drawing again adds noise, by which a distance tends to grow. So the resampled distances
+        # are moved until the one found is their median.
+        low, high = np.percentile(drawn, LEVELS) - np.median(drawn) + found["distance"]
+        found["interval"] = max(0.0, float(low)), float(high)
+    size = min(len(a), len(b) // 2)
+    if size:
+        mixed = (rng.permutation(b) for _ in range(resamples))
+        among = [distance(x[:size], x[size:]) for x in mixed]
+        among = np.percentile(among, (LEVELS[0], 50, LEVELS[1]))
+        found |= {"baseline": tuple(among.tolist()), "baseline_pieces": size}
+        found["times"] = found["distance"] / max(float(among[2]), LEAST_BASELINE)
+        if "interval" in found:
+            found["verdict"] = "beyond" if found["interval"][0] > among[2] else "within"
+    return Comparison(**found)
+
+
+def _values(of: Measure, pieces: Sequence[Measured]) -> np.ndarray:
+    """The values of the pieces that have one, [·] or [·, h]."""
+    return np.array([v for v in (piece[of.name] for piece in pieces) if v is not None], dtype=float)
+
+
+def _summary(of: Measure, values: np.ndarray) -> Summary:
+    if not len(values):
+        return Summary(0, None, None)
+    if of.kind == "histogram":
+        return Summary(len(values), tuple(values.mean(axis=0).tolist()), None)
+    return Summary(len(values), float(values.mean()), float(np.median(values)))
+
+
+def _distance_for(of: Measure, a: np.ndarray, b: np.ndarray) -> Distance:
+    """The distance of a measure, with a scale that stays the same in all resamples."""
+    if of.kind == "histogram":
+        return lambda x, y: float(np.abs(x.mean(axis=0) - y.mean(axis=0)).sum() / 2)
+    # Real pieces that are all alike have no spread: then it is that of both sets together.
+    spreads = [float(values.std()) for values in (b, np.concatenate([a, b]))]
+    scale = next((spread for spread in spreads if spread > 1e-9), 1.0)
+    return lambda x, y: float(wasserstein_distance(x, y)) / scale
