@@ -76,13 +76,13 @@ def test_files_beyond_generous_limits_are_told_and_each_is_parsed_once(tmp_path,
     monkeypatch.setattr(generated, "GENEROUS", limits)
     pieces = read(tmp_path)
     assert [piece.problem for piece in pieces] == [
-        "it has 320 notes, more than 100", "it holds no bytes", None,
+        "it has 320 notes, more than limits.max_notes=100", "it holds no bytes", None,
     ]  # fmt: skip
     monkeypatch.setattr(validity, "open_midi", None)  # it would open them again
     found = check_generated(pieces, progress=nothing)
     assert found["generated"]["usable"] == 1
     reasons = {failed["file"]: failed["reasons"][0] for failed in found["failed"]}
-    assert reasons["long.mid"] == "it has 320 notes, more than 100"
+    assert reasons["long.mid"] == "it has 320 notes, more than limits.max_notes=100"
 
 
 def test_text_is_read_and_what_is_none_is_told(tmp_path, monkeypatch):
