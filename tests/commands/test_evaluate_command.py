@@ -224,7 +224,7 @@ def test_files_and_records_of_others_do_not_stop_the_page(place, tmp_path):
     assert (record["generated"]["unreadable"], record["generated"]["settings"]) == (1, {})
     left_out = {x["file"]: x["reason"] for x in record["copying"]["tokens"]["not_compared"]}
     assert set(left_out) == {"broken.mid", "long.mid"}
-    assert "minutes, more than 60" in left_out["long.mid"]
+    assert "limits.max_minutes" in left_out["long.mid"]
     page = (tmp_path / "[out]/report.html").read_text()
     assert "2 generated pieces could not be compared" in page
     assert "a/夜�.mid" in page
