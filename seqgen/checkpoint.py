@@ -25,7 +25,7 @@ from seqgen.model.sequence_model import SequenceModel
 from seqgen.tokenizers import Tokenizer, load_tokenizer
 from seqgen.vocabulary import Vocabulary
 
-FORMAT = 2  # of run.json and of model folders; raise it when an older one cannot be read any more
+FORMAT = 3  # of run.json and of model folders; raise it when an older one cannot be read any more
 WEIGHTS, RECORD, TOKENIZER = "model.safetensors", "model.json", "tokenizer"
 COPY_AGAIN = "copy the model folder again, or train a new run"
 PREFIX = "model."  # of the model's weights in a checkpoint

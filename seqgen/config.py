@@ -96,7 +96,7 @@ class ModelConfig(Section):
     feature_map: Literal["elu+1", "relu", "dpfp", "hedgehog"] = "elu+1"  # of causal-linear alone
     positions: Literal["none", "sinusoidal", "bars", "learned"] = "none"  # bars: from each bar on
     max_positions: PositiveInt = 4096  # size of the table of learned positions; else unused
-    input_window: Annotated[int, Field(ge=0, le=64)] = 5  # width of the input convolution; 0: none
+    conv_width: Annotated[int, Field(ge=0, le=64)] = 5  # of the short convolution; 0: none
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> "ModelConfig":

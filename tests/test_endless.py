@@ -18,7 +18,7 @@ def piece(length, seed=0):
 
 
 def test_two_sums_hold_the_last_half_window_to_window_and_no_more(tiny, plain_vocabulary):
-    model = tiny(plain_vocabulary, n_layers=1, input_window=0)
+    model = tiny(plain_vocabulary, n_layers=1, conv_width=0)
     tokens = piece(41)
     nats = two_sums(model, tokens, window=16)
     changed = tokens.copy()

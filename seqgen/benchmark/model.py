@@ -194,7 +194,7 @@ class BenchmarkModel:
     def setting(self, command: str = "") -> Setting:
         """Describe this machine and the model."""
         sizes = {name: getattr(self.config, name) for name in SIZES} | {
-            "conv_width": self.config.input_window,
+            "conv_width": self.config.conv_width,
             "vocabulary": list(self.model.vocabulary.sizes),
             "parameters": sum(p.numel() for p in self.model.parameters()),
             "weights": self.weights,

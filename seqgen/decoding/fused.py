@@ -1,7 +1,7 @@
 """The `torch` decoder: plain PyTorch with fused matrices, whose states go on in place.
 
 Legend: L layers, C slots, B rows, F fields, H heads, K key width, V value width, D model width,
-W input window, N_f vocabulary of a field.
+W convolution width, N_f vocabulary of a field.
 """
 
 from dataclasses import dataclass, replace
@@ -83,7 +83,7 @@ class Network:
     """All of a model; see `ModelWeights`."""
 
     tables: tuple[Tensor, ...]
-    window: Linear | None
+    short_convolution: Linear | None
     layers: tuple[Layer, ...]
     norm: Norm
     heads: Linear
@@ -95,7 +95,7 @@ class Network:
         read, activation = read_weights(model), model.config.activation
         return cls(
             tables=read.tables,
-            window=read.window and prepare(read.window, weights),
+            short_convolution=read.short_convolution and prepare(read.short_convolution, weights),
             layers=tuple(Layer.read(layer, weights, activation) for layer in read.layers),
             norm=read.norm,
             heads=prepare(read.heads, weights),
@@ -217,9 +217,9 @@ class TorchPool(SumsPool):
         """Turn tokens [B, F] into the layers' input [B, D], and count them."""
         raw = sum(F.embedding(tokens[:, f], table) for f, table in enumerate(self.network.tables))
         x, rows = raw, active.rows
-        if self.network.window is not None:
+        if self.network.short_convolution is not None:
             context = torch.cat([self.recent[rows], raw.unsqueeze(1)], dim=1)  # [B, W, D]
-            x = raw + self.network.window(context.flatten(1))
+            x = raw + self.network.short_convolution(context.flatten(1))
             self.recent[rows] = context[:, 1:]
         position, origin = self.position[rows].unsqueeze(1), self.origin[rows]
         origins = self._positions.origins(tokens.unsqueeze(1), position, origin)  # [B, 1]

@@ -1,6 +1,6 @@
 """A model's weights as decoders take them: matrices that are multiplied together, stacked.
 
-Legend: D model width, W input window, M outputs of a matrix, K its inputs, N_f vocabulary of a
+Legend: D model width, W convolution width, M outputs of a matrix, K its inputs, N_f vocabulary of a
 field.
 """
 
@@ -46,14 +46,14 @@ class ModelWeights:
 
     Attributes:
         tables: embeddings [N_f, D], one for each field.
-        window: from the last W embeddings, oldest first, side by side; None without a window.
+        short_convolution: of the last W embeddings, oldest first, side by side; None without one.
         layers: from the first to the last.
         norm: after the last layer.
         heads: of all fields, one after the other.
     """
 
     tables: tuple[Tensor, ...]
-    window: Matrix | None
+    short_convolution: Matrix | None
     layers: tuple[LayerWeights, ...]
     norm: Norm
     heads: Matrix
@@ -64,7 +64,8 @@ def read_weights(model: SequenceModel) -> ModelWeights:
     """Take a model's weights, in float32."""
     return ModelWeights(
         tables=tuple(table.weight.float() for table in model.embedding.tables),
-        window=model.input_window and _window(model.input_window.convolution),
+        short_convolution=model.short_convolution
+        and _as_matrix(model.short_convolution.convolution),
         layers=tuple(_layer(layer) for layer in model.stack.layers),
         norm=_norm(model.stack.norm),
         heads=_stacked(*model.heads.heads),
@@ -94,7 +95,7 @@ def _stacked(*linears: nn.Linear) -> Matrix:
     )
 
 
-def _window(convolution: nn.Conv1d) -> Matrix:
+def _as_matrix(convolution: nn.Conv1d) -> Matrix:
     """Turn a convolution [D, D, W] into a matrix [D, W × D]."""
     return Matrix(convolution.weight.transpose(1, 2).flatten(1).float(), convolution.bias.float())
 

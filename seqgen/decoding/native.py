@@ -192,7 +192,7 @@ def _describe(model: SequenceModel, weights: str, window: int | None) -> Tensor:
     c = model.config
     return torch.tensor(
         [
-            *(c.d_model, c.n_layers, c.n_heads, c.d_ff or 4 * c.d_model, c.input_window),
+            *(c.d_model, c.n_layers, c.n_heads, c.d_ff or 4 * c.d_model, c.conv_width),
             *(c.max_positions, window or 0, FORMATS[weights], ACTIVATIONS[c.activation]),
             *(list(FEATURE_MAPS).index(c.feature_map), POSITIONS[c.positions]),
             *(len(model.vocabulary.sizes), *model.vocabulary.sizes),
@@ -210,8 +210,8 @@ def _pack_model(model: SequenceModel, weights: str) -> Tensor:
         blocks.append(frequencies(model.config.d_model))
     if model.config.positions == "bars":
         blocks.append(model.positions.is_anchor)
-    if read.window:
-        blocks += _pack(read.window, weights)
+    if read.short_convolution:
+        blocks += _pack(read.short_convolution, weights)
     for layer in read.layers:
         for matrices, norm in (
             ((layer.qkv, layer.out), layer.attention_norm),

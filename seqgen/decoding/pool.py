@@ -1,7 +1,7 @@
 """Pools: the states of streams, each in a slot, going on in place.
 
-Legend: L layers, C slots, B rows, F fields, H heads, K key width, V value width, W input window,
-D model width, N_f vocabulary of a field.
+Legend: L layers, C slots, B rows, F fields, H heads, K key width, V value width, W convolution
+width, D model width, N_f vocabulary of a field.
 """
 
 from abc import ABC, abstractmethod

@@ -23,7 +23,7 @@ from seqgen.files import write_bytes
 from seqgen.model.state import State
 from seqgen.sampling import SamplerRow, Sampling
 
-FORMAT = 1
+FORMAT = 2
 RECORD, CHECKSUM = "session", "sha256"  # keys of the file's metadata
 SAMPLER = "sampler."  # what names of the sampler's tensors begin with
 

@@ -13,7 +13,7 @@ from seqgen.errors import UserError
 MOST_WINDOW = 512  # targets of a window where a run does not say how long its own were
 # Settings that make a run cost what it costs; two runs that share them had the same budget.
 BUDGET = ("max_steps", "batch_size", "context_length", "accumulate", "carry_state")
-SIZES = ("d_model", "n_layers", "n_heads", "d_ff", "input_window", "positions")
+SIZES = ("d_model", "n_layers", "n_heads", "d_ff", "conv_width", "positions")
 
 
 @dataclass(frozen=True)

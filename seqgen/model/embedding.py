@@ -37,7 +37,7 @@ class FieldHeads(nn.Module):
         return tuple(head(x) for head in self.heads)
 
 
-class InputWindow(nn.Module):
+class ShortConvolution(nn.Module):
     """A causal convolution over the input embeddings, added to them.
 
     Linear attention has no sharp way to look a few tokens back; this gives it one (as the short

@@ -16,7 +16,7 @@ from seqgen.vocabulary import Vocabulary
 class Positions(nn.Module):
     """Adds something for the index of a token; by itself nothing.
 
-    Then order is known from the recurrence and the input window alone.
+    Then order is known from the recurrence and the short convolution alone.
 
     Attributes:
         limit: how many indices there are; None: no end.

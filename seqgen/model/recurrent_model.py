@@ -1,7 +1,7 @@
 """The recurrent form: one position per call, with a state; the weights are the parallel form's own.
 
 Legend: L layers, B rows, T positions, F fields, H heads, K key width, V value width, D model width,
-W input window, N_f vocabulary of a field.
+W convolution width, N_f vocabulary of a field.
 """
 
 from contextlib import nullcontext

@@ -1,6 +1,7 @@
 """The parallel form: all positions at once, used to train and to prefill. It owns every parameter.
 
-Legend: B rows, T positions, F fields, D model width, W input window, N_f vocabulary of a field.
+Legend: B rows, T positions, F fields, D model width, W convolution width, N_f vocabulary of a
+field.
 """
 
 import torch
@@ -12,7 +13,7 @@ from seqgen.attention.operator import choose_kernel
 from seqgen.attention.rows import Rows
 from seqgen.config import ModelConfig
 from seqgen.model.dropout import ByteDropout
-from seqgen.model.embedding import FieldEmbedding, FieldHeads, InputWindow
+from seqgen.model.embedding import FieldEmbedding, FieldHeads, ShortConvolution
 from seqgen.model.positions import build_positions, positions_in_pieces
 from seqgen.model.stack import build_parallel, inner_attentions, run_parallel, stack_arguments
 from seqgen.model.state import State
@@ -20,7 +21,7 @@ from seqgen.vocabulary import Vocabulary
 
 
 class SequenceModel(nn.Module):
-    """embedding → positions → input window → causal stack → one head per field.
+    """embedding → positions → short convolution → causal stack → one head per field.
 
     Attributes:
         recompute: in training, compute what is inside a layer again instead of keeping it.
@@ -33,8 +34,8 @@ class SequenceModel(nn.Module):
         self.recompute = False
         self.embedding = FieldEmbedding(vocabulary.sizes, config.d_model)
         self.positions = build_positions(config, vocabulary)
-        self.input_window = (
-            InputWindow(config.d_model, config.input_window) if config.input_window else None
+        self.short_convolution = (
+            ShortConvolution(config.d_model, config.conv_width) if config.conv_width else None
         )
         self.dropout = ByteDropout(config.dropout)
         self.stack = build_parallel(stack_arguments(config))
@@ -42,8 +43,8 @@ class SequenceModel(nn.Module):
 
     @property
     def n_recent(self) -> int:
-        """Earlier embeddings that the input window sees: W - 1, or 0 without a window."""
-        return max(self.config.input_window - 1, 0)
+        """Earlier embeddings that the short convolution sees: W - 1, or 0 without one."""
+        return max(self.config.conv_width - 1, 0)
 
     def use_kernel(self, kernel: str) -> None:
         """Choose causal linear attention's kernel; ValueError where it cannot run on the device."""
@@ -73,8 +74,8 @@ class SequenceModel(nn.Module):
         if recent is None:
             recent = raw.new_zeros(raw.shape[0], self.n_recent, raw.shape[2])
         x = raw
-        if self.input_window is not None:
-            x = self.input_window(raw, recent, positions if in_pieces else None)
+        if self.short_convolution is not None:
+            x = self.short_convolution(raw, recent, positions if in_pieces else None)
         return self.dropout(self.positions(x, positions - origins)), torch.cat([recent, raw], dim=1)
 
     def run(

@@ -1,9 +1,9 @@
 """What a recurrent model carries from one step to the next: a value.
 
-Its size never grows with causal-linear attention; full attention, the baseline, has a KV cache.
+Its size never grows with causal-linear attention; softmax attention, the baseline, has a KV cache.
 
-Legend: L layers, B rows, H heads, K key width, V value width, C capacity of a cache, W input
-window, D model width.
+Legend: L layers, B rows, H heads, K key width, V value width, C capacity of a cache, W
+convolution width, D model width.
 """
 
 from collections.abc import Callable, Sequence

@@ -2,7 +2,7 @@
 // source of it.
 //
 // Legend: L layers, C slots, B rows, F fields, D model width, H heads, d width of a head, K features of a
-// head, W input window, M rows of a matrix (its outputs), N = sum of the vocabularies of all fields.
+// head, W convolution width, M rows of a matrix (its outputs), N = sum of the vocabularies of all fields.
 
 #pragma once
 
@@ -61,7 +61,7 @@ struct Embedding {
   const float* tables[MAX_FIELDS];  // [field, D]
   const float* positions;           // learned [max_positions, D], or the frequencies of sines [D / 2]
   const bool* is_anchor;            // where the index begins anew, for each id of the first field
-  Linear window;                    // from W embeddings, oldest first, if W > 0
+  Linear convolution;               // from W embeddings, oldest first, if W > 0
 };
 
 // Reads what a model consists of, one block after the other; each begins at a multiple of 64 bytes.

@@ -1,4 +1,4 @@
-// A whole decode step: embedding, input window, all layers, heads and the draw, by a team of threads that
+// A whole decode step: embedding, short convolution, all layers, heads and the draw, by a team of threads that
 // wait for each other between its parts. Included once for each set of instructions, after
 // causal_linear_kernel.h, with SEQGEN_VNNI defined as 0 or 1.
 
@@ -108,7 +108,7 @@ class Worker {
     }
     team_.wait();
     if (s_.W > 0) {
-      multiply(e.window, prepared(wide, width), y, D, Finish::nothing);
+      multiply(e.convolution, prepared(wide, width), y, D, Finish::nothing);
       team_.wait();
     }
     for_my_rows([&](int64_t b) {

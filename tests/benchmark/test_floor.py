@@ -62,7 +62,7 @@ def test_a_working_set_beyond_memory_is_a_row_that_says_so(model, monkeypatch):
 def test_matrices_are_counted_without_embedding_tables(model):
     weights = read_weights(model.model)
     layers = [m for x in weights.layers for m in (x.qkv, x.out, x.up, x.down)]
-    matrices = [*layers, weights.window, weights.heads]
+    matrices = [*layers, weights.short_convolution, weights.heads]
     norms = [n for x in weights.layers for n in (x.attention_norm, x.feed_forward_norm)]
     vectors = sum(m.bias.numel() for m in matrices)
     vectors += sum(2 * n.weight.numel() for n in [*norms, weights.norm])

@@ -58,8 +58,8 @@ SETTINGS = [
 ]
 CHOICES = [
     {"positions": "learned", "max_positions": 64},
-    {"positions": "bars", "input_window": 3},
-    {"feature_map": "hedgehog", "input_window": 0},
+    {"positions": "bars", "conv_width": 3},
+    {"feature_map": "hedgehog", "conv_width": 0},
 ]
 
 

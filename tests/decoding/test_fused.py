@@ -22,8 +22,8 @@ INT8 = pytest.param(
 )
 CHOICES = [
     {},
-    {"feature_map": "relu", "activation": "relu", "input_window": 0},
-    {"feature_map": "dpfp", "input_window": 1, "positions": "sinusoidal"},
+    {"feature_map": "relu", "activation": "relu", "conv_width": 0},
+    {"feature_map": "dpfp", "conv_width": 1, "positions": "sinusoidal"},
     {"feature_map": "hedgehog", "positions": "bars", "n_heads": 2},
     {"positions": "learned", "max_positions": T, "d_ff": 48},
 ]

@@ -23,8 +23,8 @@ pytestmark = pytest.mark.skipif(bool(why_missing()), reason=why_missing())
 
 CHOICES = [
     {},
-    {"feature_map": "relu", "activation": "relu", "input_window": 0},
-    {"feature_map": "dpfp", "input_window": 1, "d_model": 48, "n_heads": 3},
+    {"feature_map": "relu", "activation": "relu", "conv_width": 0},
+    {"feature_map": "dpfp", "conv_width": 1, "d_model": 48, "n_heads": 3},
     {"feature_map": "hedgehog", "positions": "bars"},
     {"positions": "sinusoidal", "d_model": 36, "n_heads": 3, "d_ff": 50},
     {"positions": "learned", "max_positions": 20, "n_layers": 3, "d_model": 160, "n_heads": 2},

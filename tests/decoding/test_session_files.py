@@ -83,7 +83,7 @@ def test_a_whole_file_of_impossible_content_is_refused(decoder, tmp_path):
             Session.load(path, decoder)
 
 
-@pytest.mark.parametrize("record", ["[]", "3", "{}", '{"format": 1}'])
+@pytest.mark.parametrize("record", ["[]", "3", "{}", '{"format": 2}'])
 def test_a_record_that_says_nothing_is_refused(decoder, tmp_path, monkeypatch, record):
     session = session_after(*start(decoder), 5)
     with monkeypatch.context() as patch:

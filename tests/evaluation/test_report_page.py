@@ -62,7 +62,7 @@ def part():
 def record():
     fields = [["family", 12], ["pitch", 20]]
     tokenizer = {"type": "compound", "fingerprint": "f", "unit": "note", "fields": fields}
-    model = dict.fromkeys(("n_layers", "d_model", "n_heads", "input_window", "positions"), 1)
+    model = dict.fromkeys(("n_layers", "d_model", "n_heads", "conv_width", "positions"), 1)
     return {
         "subject": {
             "run": EVIL,

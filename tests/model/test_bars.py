@@ -44,7 +44,7 @@ def test_only_the_first_field_has_anchors(toy_vocabulary):
 
 def test_a_bar_is_the_same_wherever_it_begins(tiny, plain_vocabulary):
     """What precedes an anchor shows in the sums, so look at the stack's input."""
-    model = tiny(plain_vocabulary, positions="bars", input_window=0)
+    model = tiny(plain_vocabulary, positions="bars", conv_width=0)
     tokens = random_tokens(plain_vocabulary, 1, 40)
     tokens[0, 30:] = tokens[0, :10]
     tokens[0, [0, 30]] = 5

@@ -9,14 +9,14 @@ from seqgen.model.recurrent_model import RecurrentModel
 
 CHOICES = [
     {},
-    {"positions": "sinusoidal", "input_window": 3},
+    {"positions": "sinusoidal", "conv_width": 3},
     {"positions": "bars"},
     {"positions": "learned", "max_positions": 64},
-    {"input_window": 0},
-    {"input_window": 1, "feature_map": "dpfp"},
+    {"conv_width": 0},
+    {"conv_width": 1, "feature_map": "dpfp"},
     {"attention": "full", "positions": "sinusoidal"},
 ]
-LENGTHS = (7, 1, 2, 20)  # of the pieces in a row; two of them shorter than the input window
+LENGTHS = (7, 1, 2, 20)  # of the pieces in a row; two of them shorter than the convolution is wide
 
 
 def one_row(tokens):
@@ -86,10 +86,10 @@ def test_the_state_after_a_row_of_pieces_is_that_of_the_last_one(tiny, toy_vocab
     assert after.position.item() == LENGTHS[-1] + 1
 
 
-def test_the_state_of_a_piece_shorter_than_the_window_holds_nothing_of_its_neighbour(
+def test_the_state_of_a_piece_shorter_than_the_convolution_holds_nothing_of_its_neighbour(
     tiny, toy_vocabulary
 ):
-    model = tiny(toy_vocabulary, input_window=5)
+    model = tiny(toy_vocabulary, conv_width=5)
     row = random_tokens(toy_vocabulary, 1, 8)
     starts = torch.zeros(1, 8, dtype=torch.bool)
     starts[0, 6] = True

@@ -11,7 +11,7 @@ from seqgen.model.sequence_model import SequenceModel
 
 B, T = 4, 60
 LENGTHS = torch.tensor([60, 1, 33, 48])
-CHOICES = [{}, {"positions": "bars"}, {"positions": "sinusoidal", "input_window": 1}]
+CHOICES = [{}, {"positions": "bars"}, {"positions": "sinusoidal", "conv_width": 1}]
 
 
 def by_steps(recurrent, tokens, lengths, state=None):

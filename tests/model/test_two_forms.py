@@ -16,12 +16,12 @@ B, T = 3, 40
 TOLERANCE = 2e-5
 
 CHOICES = [
-    {"positions": "sinusoidal", "input_window": 5},
-    {"positions": "learned", "input_window": 5, "max_positions": 128},
-    {"positions": "bars", "input_window": 2},
-    {"positions": "none", "input_window": 2},
-    {"positions": "none", "input_window": 1},
-    {"positions": "sinusoidal", "input_window": 0, "activation": "relu"},
+    {"positions": "sinusoidal", "conv_width": 5},
+    {"positions": "learned", "conv_width": 5, "max_positions": 128},
+    {"positions": "bars", "conv_width": 2},
+    {"positions": "none", "conv_width": 2},
+    {"positions": "none", "conv_width": 1},
+    {"positions": "sinusoidal", "conv_width": 0, "activation": "relu"},
 ]
 DEVICES = [
     "cpu",

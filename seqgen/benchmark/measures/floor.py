@@ -135,7 +135,11 @@ def step_bytes(record: Record, model: BenchmarkModel) -> StepBytes | None:
 
 def matrix_bytes(model: SequenceModel, weights: str) -> int:
     """Return the bytes that each step reads of a model whose matrices are kept in a format."""
-    read = [model.stack, model.heads, *([model.input_window] if model.input_window else [])]
+    read = [
+        model.stack,
+        model.heads,
+        *([model.short_convolution] if model.short_convolution else []),
+    ]
     size = 0
     for parameter in (x for part in read for x in part.parameters()):
         if parameter.dim() == 1:  # biases and norms stay in float32

@@ -1,9 +1,9 @@
-"""The input window is one linear map of the last W embeddings, in float32 where those are."""
+"""The short convolution is one linear map of the last W embeddings, in float32 where those are."""
 
 import pytest
 import torch
 
-from seqgen.model.embedding import InputWindow
+from seqgen.model.embedding import ShortConvolution
 
 B, T, D = 2, 70, 64
 DEVICES = [
@@ -18,11 +18,13 @@ DEVICES = [
 ]
 
 
-def by_formula(window, x, recent):
+def by_formula(convolution, x, recent):
     """y_t = x_t + b + sum over w of A_w c_{t + w}, with c = [recent, x]."""
     context = torch.cat([recent, x], dim=1)
-    weight, bias = window.convolution.weight, window.convolution.bias
-    return sum((context[:, w : w + T] @ weight[:, :, w].T for w in range(window.width)), x + bias)
+    weight, bias = convolution.convolution.weight, convolution.convolution.bias
+    return sum(
+        (context[:, w : w + T] @ weight[:, :, w].T for w in range(convolution.width)), x + bias
+    )
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -30,19 +32,19 @@ def by_formula(window, x, recent):
 @pytest.mark.parametrize("with_positions", [False, True])
 def test_output_and_gradients_are_the_formulas_in_float64(device, width, with_positions):
     """TF32 would be off by some 1e-3."""
-    window = InputWindow(D, width).to(device)
+    convolution = ShortConvolution(D, width).to(device)
     x = torch.randn(B, T, D, device=device, requires_grad=True)
     recent = torch.randn(B, width - 1, D, device=device, requires_grad=True)
     # Far from the beginning of a piece positions change nothing.
     positions = torch.arange(width, width + T, device=device).expand(B, T)
-    inputs = [x, recent, *window.parameters()]
-    out = window(x, recent, positions if with_positions else None)
+    inputs = [x, recent, *convolution.parameters()]
+    out = convolution(x, recent, positions if with_positions else None)
     weight = torch.randn_like(out)
     got = [out, *torch.autograd.grad((out * weight).sum(), inputs)]
-    window = window.double()
+    convolution = convolution.double()
     x, recent = x.double(), recent.double()
-    expected = by_formula(window, x, recent)
-    inputs = [x, recent, *window.parameters()]
+    expected = by_formula(convolution, x, recent)
+    inputs = [x, recent, *convolution.parameters()]
     expected = [expected, *torch.autograd.grad((expected * weight).sum(), inputs)]
     for a, b in zip(got, expected, strict=True):
         assert a.dtype == torch.float32
