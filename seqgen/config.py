@@ -92,7 +92,7 @@ class ModelConfig(Section):
     d_ff: PositiveInt | None = None  # None: 4 × d_model
     dropout: Share = 0.1
     activation: Literal["relu", "gelu"] = "gelu"
-    attention: Literal["causal-linear", "full"] = "causal-linear"  # full: softmax, the baseline
+    attention: Literal["causal-linear", "softmax"] = "causal-linear"  # softmax: the baseline
     feature_map: Literal["elu+1", "relu", "dpfp", "hedgehog"] = "elu+1"  # of causal-linear alone
     positions: Literal["none", "sinusoidal", "bars", "learned"] = "none"  # bars: from each bar on
     max_positions: PositiveInt = 4096  # size of the table of learned positions; else unused

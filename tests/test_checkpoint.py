@@ -67,10 +67,10 @@ def test_the_kind_of_attention_is_stored(saved):
     """The weights of both kinds have the same names and shapes, so nothing else tells them."""
     folder, model = saved
     assert load_model(folder).model.config.attention == "causal-linear"
-    full = {**model.config.model_dump(), "attention": "full"}
-    change_record(folder, model=full)
+    softmax = {**model.config.model_dump(), "attention": "softmax"}
+    change_record(folder, model=softmax)
     loaded = load_model(folder).model
-    assert loaded.config == ModelConfig(**full)
+    assert loaded.config == ModelConfig(**softmax)
     tokens = torch.randint(0, 100, (1, 9, 1))
     with torch.no_grad():
         assert not torch.allclose(loaded(tokens)[0], model.eval()(tokens)[0])

@@ -105,7 +105,7 @@ def test_a_wrong_setting_is_named(override, said):
     [
         ["train.recompute=true", "train.compile=true"],
         ["train.carry_state=true", "model.positions=learned"],
-        ["train.carry_state=true", "model.attention=full"],
+        ["train.carry_state=true", "model.attention=softmax"],
     ],
 )
 def test_settings_that_exclude_each_other_are_refused(overrides):

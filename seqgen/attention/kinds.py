@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from seqgen.attention import full, registered
+from seqgen.attention import registered, softmax
 from seqgen.attention.cache import Slot, empty_cache, open_slot
 from seqgen.attention.fading import SHORTEST, fade
 from seqgen.attention.feature_maps import FEATURE_MAPS
@@ -80,13 +80,13 @@ class CausalLinearKind:
         return hidden, (S, Z)
 
 
-class FullKind:
+class SoftmaxKind:
     """A KV cache: keys [L, B, H, C, K], values [L, B, H, C, V], and slots written [L, B].
 
     Which of its slots count, the positions say; the last part says which are taken (see `cache`).
     """
 
-    attention_type = full.ATTENTION_TYPE
+    attention_type = softmax.ATTENTION_TYPE
     can_fade = False
 
     def arguments(self, feature_map: str, dropout: float) -> dict:
@@ -110,7 +110,7 @@ class FullKind:
         return run([[keys[layer], values[layer], slot] for layer in range(len(keys))]), cache
 
 
-KINDS: dict[str, AttentionKind] = {"causal-linear": CausalLinearKind(), "full": FullKind()}
+KINDS: dict[str, AttentionKind] = {"causal-linear": CausalLinearKind(), "softmax": SoftmaxKind()}
 
 
 def check_window(attention: str, window: int | None) -> None:

@@ -81,7 +81,7 @@ def softmax_loop(
     starts: Tensor | None = None,
     cache: tuple[Tensor, Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-    """Attend by softmax, row by row and position by position. Arguments as in `full`.
+    """Attend by softmax, row by row and position by position. Arguments as in `softmax`.
 
     Returns:
         out [B, T, H, V], zero past a row's length, and each row's keys [H, n, K] and values

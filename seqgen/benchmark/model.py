@@ -27,7 +27,7 @@ from seqgen.model.state import State
 from seqgen.native import has_bfloat16
 from seqgen.vocabulary import Field, Vocabulary
 
-LINEAR, SOFTMAX = "causal-linear", "full"  # as configurations name them
+LINEAR, SOFTMAX = "causal-linear", "softmax"  # as configurations name them
 LIBRARY_LINEAR, LIBRARY_SOFTMAX = "causal-linear", "full"  # as fast_transformers registers them
 SOFTMAX_TYPE = KINDS[SOFTMAX].attention_type  # our own, in training
 PREFIX = 64  # tokens from which states of any position are made

@@ -204,7 +204,7 @@ def _shape(tensor: Tensor, decoder: Decoder) -> tuple[int, ...]:
 
 
 def _is_cache(tensor: Tensor, decoder: Decoder) -> bool:
-    return tensor.dim() == 5 and decoder.config.attention == "full"
+    return tensor.dim() == 5 and decoder.config.attention == "softmax"
 
 
 def _pending(token: list, decoder: Decoder) -> np.ndarray:

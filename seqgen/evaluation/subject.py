@@ -45,7 +45,7 @@ class EvaluatedRun:
     def attention(self) -> str:
         """Which attention it has, in words."""
         kind = self.loaded.model.config.attention
-        return "softmax attention" if kind == "full" else "causal linear attention"
+        return "softmax attention" if kind == "softmax" else "causal linear attention"
 
     @property
     def context_length(self) -> int:
@@ -166,7 +166,7 @@ def check_beside(subject: EvaluatedRun, rival: EvaluatedRun) -> list[str]:
 
 def other_attention(subject: EvaluatedRun) -> str:
     """What a model is called in short that this one is set beside: "softmax" or "linear"."""
-    return "linear" if subject.loaded.model.config.attention == "full" else "softmax"
+    return "linear" if subject.loaded.model.config.attention == "softmax" else "softmax"
 
 
 def train_beside(subject: EvaluatedRun) -> str:
@@ -177,7 +177,7 @@ def train_beside(subject: EvaluatedRun) -> str:
     if subject.config is None:
         return ""
     other = other_attention(subject)
-    attention = {"softmax": "full", "linear": "causal-linear"}[other]
+    attention = {"softmax": "softmax", "linear": "causal-linear"}[other]
     settings = [f"model.attention={attention}", f"run.dir={subject.path}-{other}"]
     if subject.config.train.carry_state:
         settings.append("train.carry_state=false")

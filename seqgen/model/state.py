@@ -21,7 +21,7 @@ class State:
     Attributes:
         attention: tensors [L, B, ...] of the attentions of all layers; of causal-linear ones, the
             sums S [L, B, H, K, V] of key-value products and Z [L, B, H, K] of keys, float32; of
-            full ones, a cache of keys [L, B, H, C, K], values and slots written [L, B].
+            softmax ones, a cache of keys [L, B, H, C, K], values and slots written [L, B].
         recent: the last W - 1 input embeddings [B, W - 1, D], oldest first; zeros before the start.
         position: index of the next token of each row [B], int64.
         origin: position from which each row's index is counted [B], int64: that of its last anchor

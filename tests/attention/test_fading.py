@@ -96,8 +96,8 @@ def test_the_window_without_an_end_is_a_quarter_of_the_context():
 
 def test_what_cannot_fade_has_no_window():
     check_window("causal-linear", 2)
-    check_window("full", None)
-    with pytest.raises(UserError, match=r"a window of 64 positions .* model.attention=full"):
-        check_window("full", 64)
+    check_window("softmax", None)
+    with pytest.raises(UserError, match=r"a window of 64 positions .* model.attention=softmax"):
+        check_window("softmax", 64)
     with pytest.raises(UserError, match="a window of 1 positions is too short: 2 or more"):
         check_window("causal-linear", 1)

@@ -205,7 +205,7 @@ def test_a_configuration_has_nothing_to_stand_beside(tmp_path):
 
 
 def test_a_softmax_model_is_a_peer_and_is_refused(tmp_path):
-    path = tmp_path / "full.yaml"
-    path.write_text("model:\n  attention: full\n")
-    with pytest.raises(UserError, match=r"model\.attention=full"):
+    path = tmp_path / "softmax.yaml"
+    path.write_text("model:\n  attention: softmax\n")
+    with pytest.raises(UserError, match=r"model\.attention=softmax"):
         load_benchmark_model(path)

@@ -93,7 +93,7 @@ def test_windows_are_the_beginnings_of_held_out_pieces(run, data):
 
 
 def test_another_run_stands_beside(run, make_run):
-    softmax = make_run("softmax", attention="full", seed=1)
+    softmax = make_run("softmax", attention="softmax", seed=1)
     model = load_benchmark_model(run, beside=softmax)
     records = measure(model)
     beside = records["beside"]
@@ -109,7 +109,7 @@ def test_another_run_stands_beside(run, make_run):
 
 
 def test_what_else_the_two_runs_differ_in_stands_beside_the_figure(run, make_run):
-    deeper = make_run("deeper", attention="full", n_layers=2)
+    deeper = make_run("deeper", attention="softmax", n_layers=2)
     note = measure(load_benchmark_model(run, beside=deeper))["beside"].note
     assert note.endswith(", model.n_layers is 2, here 1")
 
@@ -122,7 +122,7 @@ def test_the_interval_is_over_pieces_in_pairs():
 
 
 def test_a_rival_whose_positions_end_too_early_is_left_out(run, make_run):
-    short = make_run("short", attention="full", positions="learned", max_positions=16)
+    short = make_run("short", attention="softmax", positions="learned", max_positions=16)
     records = measure(load_benchmark_model(run, beside=short))
     assert records["beside"].note == "left out: short (softmax attention) has 16 learned positions"
     assert records["parallel"].bits_per_token

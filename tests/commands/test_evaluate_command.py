@@ -46,7 +46,7 @@ def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("evaluate")
     write_songs(folder / "songs", 12, bars=4)
     write_songs(folder / "others", 3, bars=4, tempo=80.0)
-    for name, extra in (("a", []), ("a-softmax", ["model.attention=full"])):
+    for name, extra in (("a", []), ("a-softmax", ["model.attention=softmax"])):
         invoke(folder, "train", "data.source=songs", f"run.dir=runs/{name}", *SMALL, *extra)
     return folder
 

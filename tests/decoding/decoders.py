@@ -13,4 +13,4 @@ if not why_missing():
     EXACT.append(NativeDecoder)
     DECODERS += [NativeDecoder, partial(NativeDecoder, weights="w8a8")]
 # Kinds of attention, each with the exact decoders that know it.
-PAIRS = [("full", ReferenceDecoder), *(("causal-linear", build) for build in EXACT)]
+PAIRS = [("softmax", ReferenceDecoder), *(("causal-linear", build) for build in EXACT)]

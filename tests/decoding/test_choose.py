@@ -27,10 +27,10 @@ def test_with_them_it_is_native(tiny, plain_vocabulary):
 
 
 def test_full_attention_has_the_reference_alone(tiny, plain_vocabulary):
-    model = tiny(plain_vocabulary, attention="full")
+    model = tiny(plain_vocabulary, attention="softmax")
     assert build_decoder(model).name == "reference"
     for name in ("torch", "native"):
-        with pytest.raises(UserError, match="full"):
+        with pytest.raises(UserError, match="softmax"):
             build_decoder(model, name)
 
 

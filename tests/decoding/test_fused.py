@@ -261,8 +261,8 @@ def test_the_engine_that_a_process_prefers_stays_so(monkeypatch, weights):
 
 
 def test_what_it_cannot_do_is_refused(tiny, plain_vocabulary, model):
-    with pytest.raises(UserError, match="attention=full has no sums"):
-        TorchDecoder(tiny(plain_vocabulary, attention="full"))
+    with pytest.raises(UserError, match="attention=softmax has no sums"):
+        TorchDecoder(tiny(plain_vocabulary, attention="softmax"))
     with pytest.raises(UserError, match="no int3 weights; it has float32, bf16, int8"):
         TorchDecoder(model, "int3")
     with pytest.raises(UserError, match="weights = int3: must be one of float32, bf16, int8"):

@@ -23,7 +23,7 @@ class TapedDecoder(TorchDecoder):
 
 
 ALL = [
-    ("full", PAIRS[0][1]),
+    ("softmax", PAIRS[0][1]),
     *(("causal-linear", build) for build in (*DECODERS, TapedDecoder)),
     ("causal-linear", partial(TorchDecoder, weights="bf16")),
 ]

@@ -14,7 +14,7 @@ from seqgen.errors import UserError
 
 def other_model(decoder, tiny, *, what):
     model = tiny(
-        decoder.vocabulary, n_layers=1, **({"attention": "full"} if what == "kind" else {})
+        decoder.vocabulary, n_layers=1, **({"attention": "softmax"} if what == "kind" else {})
     )
     model.load_state_dict(decoder.model.state_dict())
     if what == "weights":

@@ -136,7 +136,7 @@ def test_runs_on_other_data_or_tokens_are_refused_and_other_budgets_told():
     assert said == "training reached step 60, here 100"
     with pytest.raises(UserError, match="another tokenizer"):
         check_beside(subject(), subject("runs/b", fingerprint="others"))
-    with pytest.raises(UserError, match=r"other data.*model\.attention=full"):
+    with pytest.raises(UserError, match=r"other data.*model\.attention=softmax"):
         check_beside(subject(), subject("runs/b", content="others"))
 
 
@@ -161,11 +161,11 @@ def test_rivals_of_one_folder_name_are_told_apart():
 
 def test_the_run_of_the_other_attention_is_asked_for_with_all_it_needs(tmp_path):
     said = train_beside(subject(tmp_path / "a", carry_state=True, init_from="runs/old"))
-    assert "model.attention=full" in said
+    assert "model.attention=softmax" in said
     assert f"run.dir={tmp_path / 'a'}-softmax" in said
     assert "train.carry_state=false" in said
     assert "train.init_from=null" in said
-    softmax = subject("runs/s", attention="full")
+    softmax = subject("runs/s", attention="softmax")
     assert "model.attention=causal-linear run.dir=runs/s-linear" in train_beside(softmax)
     assert show_beside(softmax).endswith("runs/s --beside runs/s-linear")
     assert train_beside(subject(known=False)) == ""

@@ -14,7 +14,7 @@ CHOICES = [
     {"positions": "learned", "max_positions": 64},
     {"conv_width": 0},
     {"conv_width": 1, "feature_map": "dpfp"},
-    {"attention": "full", "positions": "sinusoidal"},
+    {"attention": "softmax", "positions": "sinusoidal"},
 ]
 LENGTHS = (7, 1, 2, 20)  # of the pieces in a row; two of them shorter than the convolution is wide
 

@@ -37,7 +37,7 @@ def assert_same(a, b, tolerance=2e-5):
         assert ((x - y).abs() / y.abs().clamp(min=1)).max() < tolerance
 
 
-@pytest.mark.parametrize("choices", [*CHOICES, {"attention": "full"}])
+@pytest.mark.parametrize("choices", [*CHOICES, {"attention": "softmax"}])
 @pytest.mark.parametrize("piece", [1, 7, 59, 60])
 def test_passes_of_any_size_equal_one_pass(tiny, toy_vocabulary, monkeypatch, choices, piece):
     recurrent = RecurrentModel(tiny(toy_vocabulary, **choices))
@@ -107,8 +107,8 @@ def test_a_faded_step_leaves_the_state_it_was_given_alone(tiny, plain_vocabulary
     assert torch.equal(state.Z, before.Z)
 
 
-def test_full_attention_has_no_window(tiny, plain_vocabulary):
-    model = tiny(plain_vocabulary, attention="full")
+def test_softmax_attention_has_no_window(tiny, plain_vocabulary):
+    model = tiny(plain_vocabulary, attention="softmax")
     with pytest.raises(UserError, match="leave the window out"):
         RecurrentModel(model, window=16)
     with pytest.raises(UserError, match="leave the window out"):

@@ -1,4 +1,4 @@
-"""The pair of attentions under which both fast_transformers builders know our softmax attention.
+"""Softmax attention, registered in both of fast_transformers' builders: the parallel and the recurrent form.
 
 It is the baseline of causal linear attention: the same layers and weights, PyTorch's fused kernels,
 and a KV cache in place of the sums. Neither form holds parameters, so weights load as in the
@@ -22,11 +22,11 @@ from seqgen.attention.cache import Slot
 from seqgen.attention.naive import part_numbers
 from seqgen.attention.rows import Rows
 
-ATTENTION_TYPE = "seqgen-full"
+ATTENTION_TYPE = "seqgen-softmax"
 Cache = tuple[Tensor, Tensor, Tensor]  # keys [B, H, C, K], values [B, H, C, V], how many count [B]
 
 
-class FullAttention(nn.Module):
+class SoftmaxAttention(nn.Module):
     """Causal softmax attention over whole rows.
 
     On a CPU, PyTorch has no fused kernel that also drops weights out: a training step at T = 1024
@@ -55,12 +55,12 @@ class FullAttention(nn.Module):
         if rows.keep:
             left = cache_after(keys, values, lengths=rows.valid, starts=rows.starts, cache=cache)
             rows.leave(self.layer, left)
-        return full_attention(
+        return softmax_attention(
             queries, keys, values, starts=rows.starts, cache=cache, dropout=dropout
         )
 
 
-class RecurrentFull(nn.Module):
+class RecurrentSoftmax(nn.Module):
     """Softmax attention of one position over a KV cache, into which it writes."""
 
     def __init__(self, event_dispatcher: str = ""):
@@ -95,7 +95,7 @@ class RecurrentFull(nn.Module):
         return out.squeeze(2).contiguous(), state  # the library takes a view of it
 
 
-def full_attention(
+def softmax_attention(
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -181,6 +181,6 @@ def _visible(q: Tensor, starts: Tensor | None, cache: Cache | None) -> Tensor:
 
 _DISPATCHER = ("event_dispatcher", Optional(EventDispatcherInstance, ""))
 AttentionRegistry.register(
-    ATTENTION_TYPE, FullAttention, [("attention_dropout", Optional(Float, 0.1)), _DISPATCHER]
+    ATTENTION_TYPE, SoftmaxAttention, [("attention_dropout", Optional(Float, 0.1)), _DISPATCHER]
 )
-RecurrentAttentionRegistry.register(ATTENTION_TYPE, RecurrentFull, [_DISPATCHER])
+RecurrentAttentionRegistry.register(ATTENTION_TYPE, RecurrentSoftmax, [_DISPATCHER])

@@ -7,9 +7,14 @@ from fast_transformers.masking import LengthMask, TriangularCausalMask
 from making import random_tokens
 
 from seqgen.attention.cache import FIRST_CAPACITY
-from seqgen.attention.full import ATTENTION_TYPE, FullAttention, cache_after, full_attention
 from seqgen.attention.naive import softmax_loop
 from seqgen.attention.rows import Rows
+from seqgen.attention.softmax import (
+    ATTENTION_TYPE,
+    SoftmaxAttention,
+    cache_after,
+    softmax_attention,
+)
 from seqgen.model.recurrent_model import RecurrentModel
 from seqgen.model.state import State
 
@@ -53,7 +58,7 @@ def everything(attend, options, with_cache, device="cpu"):
 
 
 def fast(q, k, v, *, lengths, starts, cache=None):
-    out = full_attention(q, k, v, starts=starts, cache=cache)
+    out = softmax_attention(q, k, v, starts=starts, cache=cache)
     keys, values, count = cache_after(k, v, lengths=lengths, starts=starts, cache=cache)
     return out, [(keys[b, :, :n], values[b, :, :n]) for b, n in enumerate(count.tolist())]
 
@@ -73,19 +78,19 @@ def test_outputs_gradients_and_cache_are_those_of_the_formula(lengths, starts, w
 
 def test_a_cache_that_was_left_continues_the_rows():
     q, k, v = (normal(B, T, H, K, seed=i) for i in range(3))
-    whole = full_attention(q, k, v)
+    whole = softmax_attention(q, k, v)
     left = cache_after(k[:, :9], v[:, :9])
-    rest = full_attention(q[:, 9:], k[:, 9:], v[:, 9:], cache=left)
+    rest = softmax_attention(q[:, 9:], k[:, 9:], v[:, 9:], cache=left)
     assert torch.allclose(rest, whole[:, 9:], atol=1e-10)
 
 
 def test_what_stands_past_the_valid_part_of_a_cache_does_not_matter():
     q, k, v = (normal(B, T, H, K, seed=i) for i in range(3))
     cache = (normal(B, H, C, K), normal(B, H, C, K), N_VALID)
-    out, left = full_attention(q, k, v, cache=cache), cache_after(k, v, cache=cache)
+    out, left = softmax_attention(q, k, v, cache=cache), cache_after(k, v, cache=cache)
     past = (torch.arange(C) >= N_VALID[:, None])[:, None, :, None]
     other = (*(x.masked_fill(past, 7.0) for x in cache[:2]), N_VALID)
-    assert torch.equal(out, full_attention(q, k, v, cache=other))
+    assert torch.equal(out, softmax_attention(q, k, v, cache=other))
     for b, n in enumerate(left[2].tolist()):
         for x, y in zip(left[:2], cache_after(k, v, cache=other)[:2], strict=True):
             assert torch.equal(x[b, :, :n], y[b, :, :n])
@@ -98,7 +103,7 @@ def attend(layer, x, rows):
 
 def test_weights_drop_out_in_training_alone():
     x, rows = normal(B, T, H, K).float(), Rows(B, T, device=torch.device("cpu"))
-    layer, none = FullAttention(0.5), FullAttention(0.0)
+    layer, none = SoftmaxAttention(0.5), SoftmaxAttention(0.0)
     assert (attend(layer, x, rows) - attend(none, x, rows)).abs().max() > 0.1
     assert torch.equal(attend(layer.eval(), x, rows), attend(none.eval(), x, rows))
     average = sum(attend(layer.train(), x, rows) for _ in range(4000)) / 4000
@@ -108,9 +113,9 @@ def test_weights_drop_out_in_training_alone():
 def test_under_autocast_the_cache_is_in_float32():
     x = normal(B, T, H, K)
     rows = Rows(B, T, device=torch.device("cpu"), keep=True)
-    exact = attend(FullAttention(0.0), x, rows)
+    exact = attend(SoftmaxAttention(0.0), x, rows)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        out = attend(FullAttention(0.0), x.bfloat16(), rows)
+        out = attend(SoftmaxAttention(0.0), x.bfloat16(), rows)
     assert out.dtype == torch.bfloat16
     assert (out - exact).abs().max() < 3e-2
     assert [part.dtype for part in rows.states[0]] == [torch.float32, torch.float32, torch.int64]
@@ -119,7 +124,7 @@ def test_under_autocast_the_cache_is_in_float32():
 def test_a_mask_that_is_not_causal_is_refused():
     x, mask = normal(2, 5, H, K), LengthMask(torch.tensor([5, 5]), max_len=5)
     with pytest.raises(ValueError, match="TriangularCausalMask"):
-        FullAttention()(x, x, x, mask, mask, mask)
+        SoftmaxAttention()(x, x, x, mask, mask, mask)
 
 
 def test_the_stack_is_the_librarys_full_attention_on_the_same_weights():
@@ -151,7 +156,7 @@ def test_the_stack_is_the_librarys_full_attention_on_the_same_weights():
 
 @pytest.fixture
 def recurrent(tiny, plain_vocabulary):
-    return RecurrentModel(tiny(plain_vocabulary, attention="full"))
+    return RecurrentModel(tiny(plain_vocabulary, attention="softmax"))
 
 
 def by_steps(recurrent, tokens, state):
@@ -170,7 +175,7 @@ def capacity(state):
 
 
 def test_the_cache_grows_by_doubling_and_nothing_is_lost(tiny, plain_vocabulary):
-    model = tiny(plain_vocabulary, attention="full")
+    model = tiny(plain_vocabulary, attention="softmax")
     recurrent = RecurrentModel(model)
     tokens = random_tokens(plain_vocabulary, 2, 4 * FIRST_CAPACITY + 1)
     state, logits, capacities = recurrent.initial_state(2), [], []
@@ -251,7 +256,7 @@ def test_bytes_are_those_of_the_whole_capacity(recurrent):
 
 
 def test_the_kernel_of_the_other_attention_changes_nothing(tiny, plain_vocabulary):
-    model = tiny(plain_vocabulary, attention="full")
+    model = tiny(plain_vocabulary, attention="softmax")
     tokens = random_tokens(plain_vocabulary, 2, 10)
     with torch.no_grad():
         before = model(tokens)[0]
@@ -260,7 +265,7 @@ def test_the_kernel_of_the_other_attention_changes_nothing(tiny, plain_vocabular
 
 
 def test_recomputing_draws_the_same_dropout_and_leaves_the_same_cache(tiny, plain_vocabulary):
-    model = tiny(plain_vocabulary, attention="full", dropout=0.3).train()
+    model = tiny(plain_vocabulary, attention="softmax", dropout=0.3).train()
     tokens = random_tokens(plain_vocabulary, 2, 30)
     results = []
     for recompute in (False, True):
