@@ -1,13 +1,13 @@
 """Compares ways to go on beyond the training length, by what they predict of held-out pieces.
 
-    python scripts/endless.py RUN [RUN …] --windows 64 128 256 --output endless.json
+    python scripts/endless.py RUN [RUN …] --decay-after 64 128 256 --output endless.json
 
 scores the same held-out pieces with every run and in every way: the beginning of each piece that is
 at least 8 times as long as the windows that the first run learned from, and one stream of pieces
 end to end, as a stand-in for one that never ends.
 
 - continued: nothing is done; positions, if the model has any, go on or begin anew at each bar.
-- fading w: sums that fade after w positions, as `seqgen.attention.fading` says.
+- decay w: the sums decay from position w on, see `seqgen.attention.decay`.
 - two sums w: sums begun anew every w/2 positions, two of them at a time, of which the older one is
   read: it holds the last w/2 to w positions.
 
@@ -69,7 +69,7 @@ def main() -> None:
     data = prepare(config.data, config.limits, config.tokenizer).data
     trained = config.train.context_length
     pieces, stream = held_out(data, n_tokens=TIMES * trained + 1)
-    ways = all_ways(arguments.windows or [trained])
+    ways = all_ways(arguments.decay_after or [trained])
     console, results = Console(markup=False, emoji=False, highlight=False), {}
     for run in arguments.runs:
         loaded = load_model(run)
@@ -94,11 +94,11 @@ def held_out(data: PreparedData, *, n_tokens: int) -> tuple[list[np.ndarray], np
     return long, stream[material][: STREAM + 1]
 
 
-def all_ways(windows: Sequence[int]) -> dict[str, Way]:
+def all_ways(decays_after: Sequence[int]) -> dict[str, Way]:
     """Name every way and what scores a piece by it."""
-    fading = {f"fading {w}": partial(nats_of, window=w) for w in windows}
-    two_sums = {f"two sums {w}": partial(nats_with_two_sums, window=w) for w in windows}
-    return {"continued": nats_of, **fading, **two_sums}
+    decay = {f"decay {w}": partial(nats_of, decay_after=w) for w in decays_after}
+    two_sums = {f"two sums {w}": partial(nats_with_two_sums, length=w) for w in decays_after}
+    return {"continued": nats_of, **decay, **two_sums}
 
 
 def score(
@@ -129,10 +129,10 @@ def score(
 
 
 @torch.no_grad()
-def nats_with_two_sums(model: SequenceModel, tokens: np.ndarray, *, window: int) -> np.ndarray:
+def nats_with_two_sums(model: SequenceModel, tokens: np.ndarray, *, length: int) -> np.ndarray:
     """Nats of each token [T, F] but the first -> [T - 1], from sums of the last w/2 to w ones."""
     tokens = torch.from_numpy(tokens)[None]
-    half, state, nats = window // 2, None, []
+    half, state, nats = length // 2, None, []
     for start in range(0, tokens.shape[1] - 1, half):
         part = tokens[:, start : start + half + 1]
         hidden, after = model.run(part[:, :-1], state=state, keep_state=True)
@@ -163,7 +163,7 @@ def table(results: dict[str, dict[str, Scores]], *, title: str) -> Table:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
-    parser.add_argument("--windows", nargs="+", type=int, help="default: the training length")
+    parser.add_argument("--decay-after", nargs="+", type=int, help="default: the training length")
     parser.add_argument("--output", type=Path, help="a JSON file")
     return parser.parse_args()
 

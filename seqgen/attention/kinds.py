@@ -11,7 +11,7 @@ from torch import Tensor
 
 from seqgen.attention import registered, softmax
 from seqgen.attention.cache import Slot, empty_cache, open_slot
-from seqgen.attention.fading import SHORTEST, fade
+from seqgen.attention.decay import MIN_DECAY_AFTER, decay_factor
 from seqgen.attention.feature_maps import FEATURE_MAPS
 from seqgen.errors import UserError
 
@@ -23,7 +23,7 @@ class AttentionKind(Protocol):
     """What the model needs to know of a kind of attention."""
 
     attention_type: str  # in both of the library's registries
-    can_fade: bool  # whether what it keeps can fade with a window
+    can_decay: bool  # whether its state can decay
 
     def arguments(self, feature_map: str, dropout: float) -> dict:
         """Return what both builders are given besides the sizes."""
@@ -36,12 +36,12 @@ class AttentionKind(Protocol):
         parts: Parts,
         position: Tensor,
         run: Callable[[LayerStates], Tensor],
-        window: int | None = None,
+        decay_after: int | None = None,
     ) -> tuple[Tensor, Parts]:
-        """Run one step of the recurrent stack on `parts`, which fade first if there is a window.
+        """Run one step of the recurrent stack on `parts`, which decay first from `decay_after` on.
 
-        They may be changed only where nothing shows of it: whatever is run on them again gives what
-        it would have given before.
+        They may be changed only where no one can notice: running on the same parts again gives the
+        same result.
         """
 
 
@@ -49,7 +49,7 @@ class CausalLinearKind:
     """Sums S [L, B, H, K, V] of key-value products and Z [L, B, H, K] of keys, in float32."""
 
     attention_type = registered.ATTENTION_TYPE
-    can_fade = True
+    can_decay = True
 
     def arguments(self, feature_map: str, dropout: float) -> dict:
         """The feature map; nothing drops out, since there are no attention weights."""
@@ -67,14 +67,14 @@ class CausalLinearKind:
         parts: Parts,
         position: Tensor,
         run: Callable[[LayerStates], Tensor],
-        window: int | None = None,
+        decay_after: int | None = None,
     ) -> tuple[Tensor, Parts]:
         """Add to copies: the library adds to its state in place."""
         S, Z = parts
-        if window is None:
+        if decay_after is None:
             S, Z = S.clone(), Z.clone()
         else:
-            gamma = fade(position, window)[:, None, None]  # [B, 1, 1]
+            gamma = decay_factor(position, decay_after)[:, None, None]  # [B, 1, 1]
             S, Z = S * gamma[..., None], Z * gamma
         hidden = run([[S[layer], Z[layer]] for layer in range(len(S))])
         return hidden, (S, Z)
@@ -87,7 +87,7 @@ class SoftmaxKind:
     """
 
     attention_type = softmax.ATTENTION_TYPE
-    can_fade = False
+    can_decay = False
 
     def arguments(self, feature_map: str, dropout: float) -> dict:
         """Attention weights drop out like the rest; there is no feature map."""
@@ -102,7 +102,7 @@ class SoftmaxKind:
         parts: Parts,
         position: Tensor,
         run: Callable[[LayerStates], Tensor],
-        window: int | None = None,
+        decay_after: int | None = None,
     ) -> tuple[Tensor, Parts]:
         """Write in place where nothing has been written, else into a copy."""
         cache, slot = open_slot(parts, position)
@@ -113,18 +113,18 @@ class SoftmaxKind:
 KINDS: dict[str, AttentionKind] = {"causal-linear": CausalLinearKind(), "softmax": SoftmaxKind()}
 
 
-def check_window(attention: str, window: int | None) -> None:
-    """Refuse a window that a kind of attention cannot have.
+def check_decay(attention: str, decay_after: int | None) -> None:
+    """Refuse a decay that a kind of attention does not support.
 
     Raises:
-        UserError: it is too short, or what the attention keeps cannot fade.
+        UserError: `decay_after` is too small, or the state of the attention cannot decay.
     """
-    if window is None:
+    if decay_after is None:
         return
-    if not KINDS[attention].can_fade:
+    if not KINDS[attention].can_decay:
         raise UserError(
-            f"a window of {window} positions needs sums that can fade, and model.attention="
-            f"{attention} keeps every key: leave the window out, or use a causal-linear model"
+            f"decay_after = {decay_after}: model.attention={attention} does not support decay, "
+            f"since it keeps every key: leave it out, or use a causal-linear model"
         )
-    if window < SHORTEST:
-        raise UserError(f"a window of {window} positions is too short: {SHORTEST} or more")
+    if decay_after < MIN_DECAY_AFTER:
+        raise UserError(f"decay_after = {decay_after}: must be {MIN_DECAY_AFTER} or more")

@@ -19,7 +19,7 @@ from fast_transformers.feature_maps.base import ActivationFunctionFeatureMap
 from fast_transformers.recurrent.attention import RecurrentLinearAttention
 from torch import Tensor, nn
 
-from seqgen.attention.fading import fading_attention
+from seqgen.attention.decay import decaying_attention
 from seqgen.attention.feature_maps import FEATURE_MAPS
 from seqgen.attention.operator import causal_linear_attention
 from seqgen.attention.rows import Rows
@@ -52,8 +52,8 @@ class CausalLinear(nn.Module):
         if not attn_mask.lower_triangular:
             raise ValueError("causal linear attention needs a TriangularCausalMask")
         attend = causal_linear_attention
-        if key_lengths.retained is not None:
-            attend = partial(fading_attention, retained=key_lengths.retained)
+        if key_lengths.decay is not None:
+            attend = partial(decaying_attention, decay=key_lengths.decay)
         out, state = attend(
             queries,
             keys,

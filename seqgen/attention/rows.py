@@ -17,8 +17,8 @@ class Rows(BaseMask):
         valid: lengths [B], or None where every position counts.
         starts: booleans [B, T], true where a new piece begins within a row; or None.
         before: positions [B] that the initial state has seen of each row's piece; None without one.
-        retained: what each position retains [B, T] of the initial state, if the sums fade (see
-            `fading`); None: they do not.
+        decay: factors G [B, T] of the initial state at each position (see `attention.decay`); None:
+            the sums do not decay.
         keep: whether states are wanted.
         states: with `keep`, what each layer's attention leaves after the last position, by layer.
     """
@@ -33,14 +33,14 @@ class Rows(BaseMask):
         starts: Tensor | None = None,
         initial: tuple[Tensor, ...] | None = None,
         before: Tensor | None = None,
-        retained: Tensor | None = None,
+        decay: Tensor | None = None,
         keep: bool = False,
     ):
         self._n_rows, self._T, self._device = n_rows, T, device
         self.valid = lengths
         self.starts = starts
         self.before = before
-        self.retained = retained
+        self.decay = decay
         self.keep = keep
         self.states: dict[int, tuple[Tensor, ...]] = {}
         self._initial = initial

@@ -1,4 +1,4 @@
-"""Softmax attention, registered in both of fast_transformers' builders: the parallel and the recurrent form.
+"""Softmax attention, registered for the parallel and the recurrent builder of fast_transformers.
 
 It is the baseline of causal linear attention: the same layers and weights, PyTorch's fused kernels,
 and a KV cache in place of the sums. Neither form holds parameters, so weights load as in the

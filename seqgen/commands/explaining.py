@@ -24,7 +24,7 @@ ROWS, LENGTH = 8, 257  # tokens by which decoders are compared
 TIMED = 50  # steps
 
 
-def explain(loaded: LoadedModel, run: Path, *, decoder: str, window: int | None) -> None:
+def explain(loaded: LoadedModel, run: Path, *, decoder: str, decay_after: int | None) -> None:
     """Print the choice of a decoder, and each of its weights beside the exact parallel form."""
     model = loaded.model
     name, reason = choose_decoder(model) if decoder == AUTO else (decoder, "as asked for")
@@ -63,9 +63,9 @@ def explain(loaded: LoadedModel, run: Path, *, decoder: str, window: int | None)
         )
     console.print(table)
     size = RecurrentModel(model).initial_state(1).nbytes
-    fades = f", sums fade after {window} positions" if window else ""
+    decays = f", sums decay after {decay_after} positions" if decay_after else ""
     console.print(
-        f"state: {size / 2**20:.2f} MiB for each stream{fades}; {torch.get_num_threads()} threads"
+        f"state: {size / 2**20:.2f} MiB for each stream{decays}; {torch.get_num_threads()} threads"
     )
 
 

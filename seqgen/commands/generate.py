@@ -70,7 +70,10 @@ from seqgen.commands import FiniteFloat
 )
 @click.option("--endless", is_flag=True, help="Do not end before --max-tokens; the past decays.")
 @click.option(
-    "--window", type=click.IntRange(2, 2**31), help="Let the past decay after this many positions."
+    "--decay-after",
+    type=click.IntRange(2, 2**31),
+    help="Let older tokens count less and less from this position on [no decay; with --endless, a "
+    "quarter of the training length].",
 )
 @click.option(
     "--decoder",

@@ -13,7 +13,7 @@ import click
 import numpy as np
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from seqgen.attention.fading import window_after
+from seqgen.attention.decay import default_decay_after
 from seqgen.checkpoint import LoadedModel, RunFolder, describe_step, find_run, load_model
 from seqgen.commands.explaining import explain as tell_decoder
 from seqgen.commands.listening import Player, open_player
@@ -48,7 +48,7 @@ def execute(
     seconds: float | None,
     seed: int | None,
     endless: bool,
-    window: int | None,
+    decay_after: int | None,
     free: bool,
     no_png: bool,
     audio: bool,
@@ -72,11 +72,11 @@ def execute(
         player = open_player(ogg=ogg, soundfont=soundfont)
     bias = {tokenizer.vocabulary.eos_id: NEVER} if endless else ()
     sampling = Sampling(**filters, grammar=not free, logit_bias=bias)
-    if endless and window is None:
-        window = window_after(_context_length(loaded, path))
-    built = build_decoder(loaded.model, decoder, weights=weights, window=window)
+    if endless and decay_after is None:
+        decay_after = default_decay_after(_context_length(loaded, path))
+    built = build_decoder(loaded.model, decoder, weights=weights, decay_after=decay_after)
     if explain:
-        tell_decoder(loaded, path, decoder=decoder, window=window)
+        tell_decoder(loaded, path, decoder=decoder, decay_after=decay_after)
     each = read_prompts(prompts, tokenizer, bars=prompt_bars)
     rows = [Row(i, prompt) for i, prompt in enumerate(p for p in each for _ in range(samples))]
     stop = _limit(rows, bars=bars, seconds=seconds)
@@ -89,7 +89,7 @@ def execute(
         "sampling": vars(sampling),
         "decoder": built.name,
         "weights": weights,
-        "window": window,
+        "decay_after": decay_after,
         "max_tokens": max_tokens,
         "max_bars": bars,
         "max_seconds": seconds,
@@ -146,7 +146,7 @@ def _context_length(loaded: LoadedModel, run: Path) -> int:
         return load_config(RunFolder(run).config).train.context_length
     except UserError:
         raise UserError(
-            f"{run} does not record the context length of its training: add --window N to "
+            f"{run} does not record the context length of its training: add --decay-after N to "
             f"--endless (a quarter of that length works well)"
         ) from None
 

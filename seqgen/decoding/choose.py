@@ -24,7 +24,7 @@ def build_decoder(
     decoder: str = AUTO,
     *,
     weights: str = "float32",
-    window: int | None = None,
+    decay_after: int | None = None,
     prefill: str = "float32",
 ) -> Decoder:
     """Make a model ready to generate on the device where it is.
@@ -33,7 +33,7 @@ def build_decoder(
         model: its weights are read now; what it learns later does not show.
         decoder: one of `DECODERS`, or auto: `choose_decoder` says which.
         weights: what matrices are kept in, one of `WEIGHTS`; float32 is exact.
-        window: positions after which the sums fade (`seqgen.attention.fading`); None: never.
+        decay_after: position from which the sums decay (`seqgen.attention.decay`); None: never.
         prefill: what prompts are read in, float32 or bf16.
 
     Raises:
@@ -52,7 +52,7 @@ def build_decoder(
             raise UserError(
                 f"weights = {weights}: the {name} decoder ({reason}) has {', '.join(known)}"
             )
-    return DECODERS[name](model, weights, window=window, prefill=prefill)
+    return DECODERS[name](model, weights, decay_after=decay_after, prefill=prefill)
 
 
 def choose_decoder(model: SequenceModel, weights: str = "float32") -> tuple[str, str]:

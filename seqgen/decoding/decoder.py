@@ -37,7 +37,7 @@ class Decoder(RecurrentModel, ABC):
         model: SequenceModel,
         weights: str = "float32",
         *,
-        window: int | None = None,
+        decay_after: int | None = None,
         prefill: str = "float32",
     ):
         """Take a model; arguments are those of `build_decoder`, and so are the errors."""
@@ -45,7 +45,7 @@ class Decoder(RecurrentModel, ABC):
             raise UserError(
                 f"the {self.name} decoder has no {weights} weights; it has {', '.join(self.knows)}"
             )
-        super().__init__(model, window, prefill=prefill)
+        super().__init__(model, decay_after, prefill=prefill)
         self.model, self.weights = model, weights
 
     @cached_property

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seqgen.attention.fading import fade
+from seqgen.attention.decay import decay_factor
 from seqgen.attention.feature_maps import FEATURE_MAPS
 from seqgen.decoding.decoder import Decoder, Logits
 from seqgen.decoding.linear import WEIGHTS, Linear, prepare
@@ -111,13 +111,13 @@ class Active:
         rows: the same, as a slice where they follow each other and the host may know.
         sums: of each layer, where `rows` is a slice: the rows' S [B H, K, V] and Z [B H, K, 1], in
             their place.
-        left: what is left of the sums before the step [B]; None: all.
+        decay: factors γ of the sums before the step [B]; None: they do not decay.
     """
 
     slots: Tensor
     rows: slice | Tensor
     sums: tuple[tuple[Tensor, Tensor], ...] = ()
-    left: Tensor | None = None
+    decay: Tensor | None = None
 
 
 class TorchPool(SumsPool):
@@ -128,7 +128,7 @@ class TorchPool(SumsPool):
         self.decoder, self.network = decoder, decoder.network
         config = decoder.config
         self.n_heads, self.feature_map = config.n_heads, FEATURE_MAPS[config.feature_map]
-        self.window = decoder.window
+        self.decay_after = decoder.decay_after
         self._positions, self._sizes = decoder.model.positions, decoder.vocabulary.sizes
         # Whether steps may look at values: on a GPU they would wait for it, and no graph records
         # what follows from them.
@@ -173,10 +173,10 @@ class TorchPool(SumsPool):
         qk, v = qkv.split([2 * D, D], dim=1)
         q, k = self.feature_map(qk.view(B, 2, H, -1)).transpose(1, 2).flatten(0, 1).split(1, dim=1)
         S, Z = active.sums[layer] if active.sums else self._gather(layer, active.slots)
-        if active.left is not None:
-            left = active.left[:, None].expand(B, H).reshape(-1, 1, 1)
-            S.mul_(left)
-            Z.mul_(left)
+        if active.decay is not None:
+            gamma = active.decay[:, None].expand(B, H).reshape(-1, 1, 1)
+            S.mul_(gamma)
+            Z.mul_(gamma)
         k = k.transpose(1, 2)  # [B H, K, 1]; q is [B H, 1, K]
         # Both are products of matrices, so that each thread finds its part of S in its own cache.
         S.baddbmm_(k, v.reshape(B * H, 1, -1))
@@ -193,11 +193,11 @@ class TorchPool(SumsPool):
         return S.flatten(0, 1), Z.flatten(0, 1).unsqueeze(2)
 
     def _active(self, slots: Tensor) -> Active:
-        """Tell where the rows are, and what is left of their sums."""
+        """Tell where the rows are, and how their sums decay."""
         active = self._in_place(slots) if self.looks else Active(slots, slots)
-        if self.window is None:
+        if self.decay_after is None:
             return active
-        return replace(active, left=fade(self.position[active.rows], self.window))
+        return replace(active, decay=decay_factor(self.position[active.rows], self.decay_after))
 
     def _in_place(self, slots: Tensor) -> Active:
         """Find slots that follow each other; the same ones as in the last step are kept."""

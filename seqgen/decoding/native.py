@@ -55,7 +55,7 @@ class NativeDecoder(Decoder):
         if reason:
             raise UserError(f"the native decoder cannot be used: {reason}")
         super().__init__(model, weights, **choices)
-        self.shape = _describe(model, weights, self.window)
+        self.shape = _describe(model, weights, self.decay_after)
         self.packed = _pack_model(model, weights)
         # By rows and threads of torch: threads of a step, or 0 for PyTorch's matrices.
         self._choices: dict[tuple[int, int], int] = {}
@@ -150,7 +150,7 @@ class MixedPool(TorchPool):
         )
 
     def _embed(self, tokens: Tensor, active: Active) -> Tensor:
-        self._before = self.position.clone()  # fading depends on it
+        self._before = self.position.clone()  # decay depends on it
         return super()._embed(tokens, active)
 
 
@@ -187,13 +187,13 @@ def why_not(model: SequenceModel, weights: str) -> str:
     return ""
 
 
-def _describe(model: SequenceModel, weights: str, window: int | None) -> Tensor:
+def _describe(model: SequenceModel, weights: str, decay_after: int | None) -> Tensor:
     """Lay out a model's sizes and choices as native/step_library.cpp reads them."""
     c = model.config
     return torch.tensor(
         [
             *(c.d_model, c.n_layers, c.n_heads, c.d_ff or 4 * c.d_model, c.conv_width),
-            *(c.max_positions, window or 0, FORMATS[weights], ACTIVATIONS[c.activation]),
+            *(c.max_positions, decay_after or 0, FORMATS[weights], ACTIVATIONS[c.activation]),
             *(list(FEATURE_MAPS).index(c.feature_map), POSITIONS[c.positions]),
             *(len(model.vocabulary.sizes), *model.vocabulary.sizes),
         ]

@@ -37,14 +37,14 @@ class Session:
         pending: the token [F] that is taken next; the state does not hold it yet.
         sampler: settings, random series and what they look back on.
         fingerprint: of the model (`Decoder.fingerprint`).
-        window: positions after which its sums fade; None: they never do.
+        decay_after: position from which its sums decay; None: they never do.
     """
 
     state: State
     pending: np.ndarray
     sampler: SamplerRow
     fingerprint: str
-    window: int | None = None
+    decay_after: int | None = None
 
     @property
     def position(self) -> int:
@@ -60,14 +60,14 @@ class Session:
         """Raise UserError where a decoder cannot go on exactly."""
         if self.fingerprint != decoder.fingerprint:
             raise UserError("a session of another model: load the model that it was made with")
-        if self.window != decoder.window:
-            windows = self.window, decoder.window
+        if self.decay_after != decoder.decay_after:
             made, has = (
-                "fade never" if w is None else f"fade after {w} positions" for w in windows
+                "never decay" if w is None else f"decay after {w} positions"
+                for w in (self.decay_after, decoder.decay_after)
             )
             raise UserError(
-                f"the session's sums {made} and this decoder's {has}: build the decoder with "
-                f"window={self.window}"
+                f"the sums of the session {made}, those of this decoder {has}: build the decoder "
+                f"with decay_after={self.decay_after}"
             )
 
     def fork(self, n: int) -> list[Session]:
@@ -95,7 +95,7 @@ class Session:
             {
                 "format": FORMAT,
                 "fingerprint": self.fingerprint,
-                "window": self.window,
+                "decay_after": self.decay_after,
                 "pending": self.pending.tolist(),
                 "sampler": plain,
             }
@@ -127,7 +127,7 @@ class Session:
                 pending=_pending(record["pending"], decoder),
                 sampler=_sampler_row(record["sampler"], tensors, decoder),
                 fingerprint=record["fingerprint"],
-                window=record["window"],
+                decay_after=record["decay_after"],
             )
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(

@@ -58,7 +58,7 @@ class Slots:
             pending=self._tokens[slot].copy(),
             sampler=self._sampler.memory(slot),
             fingerprint=self._decoder.fingerprint,
-            window=self._decoder.window,
+            decay_after=self._decoder.decay_after,
         )
 
     def log_likelihood(self, slot: int) -> float:

@@ -49,7 +49,7 @@ class TritonPool(TorchPool):
         kernels.attend[(B * self.n_heads,)](
             qkv,
             active.slots,
-            active.left,
+            active.decay,
             self.S[layer],
             self.Z[layer],
             out,

@@ -114,7 +114,7 @@ def features(x, inside, MAP: tl.constexpr):
 def attend(
     qkv,
     slots,
-    left,
+    decay,
     S,
     Z,
     out,
@@ -126,7 +126,7 @@ def attend(
 ):
     """Add one position to a layer's sums S [C, H, W, W] and Z [C, H, W], and attend: out [B, H W].
 
-    qkv is [B, 3 H W], slots [B], left [B]: what remains of the sums before, None: all. One program
+    qkv is [B, 3 H W], slots [B], decay [B]: factors of the sums before, None: 1. One program
     per (row, head).
     """
     b, h = (tl.program_id(0) // H).to(tl.int64), tl.program_id(0) % H
@@ -137,8 +137,8 @@ def attend(
     q = features(tl.load(mine + i, mask=inside, other=0.0), inside, MAP)
     k = features(tl.load(mine + H * W + i, mask=inside, other=0.0), inside, MAP)
     Z_new = tl.load(Z + at * W + i, mask=inside, other=0.0)
-    if left is not None:
-        gamma = tl.load(left + b)
+    if decay is not None:
+        gamma = tl.load(decay + b)
         Z_new *= gamma
     Z_new += k
     tl.store(Z + at * W + i, Z_new, mask=inside)
@@ -149,7 +149,7 @@ def attend(
         tile = S + at * W * W + i[:, None] * W + j[None, :]
         both = inside[:, None] & (j < W)[None, :]
         S_new = tl.load(tile, mask=both, other=0.0)
-        if left is not None:
+        if decay is not None:
             S_new *= gamma
         S_new += k[:, None] * v[None, :]
         tl.store(tile, S_new, mask=both)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seqgen.attention.fading import longest_pass
+from seqgen.attention.decay import longest_pass
 from seqgen.data.shards import Piece, PreparedData
 from seqgen.model.loss import token_nats
 from seqgen.model.recurrent_model import RecurrentModel
@@ -56,29 +56,35 @@ def score_windows(
 
 @torch.no_grad()
 def score_piece(
-    model: SequenceModel, ids: np.ndarray, *, window: int | None = None, tell: Tell | None = None
+    model: SequenceModel,
+    ids: np.ndarray,
+    *,
+    decay_after: int | None = None,
+    tell: Tell | None = None,
 ) -> np.ndarray:
     """Score a whole piece [T, F] -> nats [T - 1, F], in passes of bounded size.
 
-    Each pass begins with the state of the last. With a `window` the sums fade after so many
-    positions.
+    Each pass begins with the state of the last. From position `decay_after` on the
+    sums decay.
     """
     model.eval()
     tokens = torch.from_numpy(ids).to(next(model.parameters()).device)[None]
-    size = PASS if window is None else min(PASS, longest_pass(window))
+    size = PASS if decay_after is None else min(PASS, longest_pass(decay_after))
     state, nats = None, []
     for start in range(0, len(ids) - 1, size):
         part = tokens[:, start : start + size + 1]
-        hidden, state = model.run(part[:, :-1], state=state, keep_state=True, window=window)
+        hidden, state = model.run(
+            part[:, :-1], state=state, keep_state=True, decay_after=decay_after
+        )
         nats.append(field_nats(model.heads(hidden), part[:, 1:])[0].cpu().numpy())
         if tell is not None:
             tell(part.shape[1] - 1)
     return np.concatenate(nats)
 
 
-def nats_of(model: SequenceModel, ids: np.ndarray, *, window: int | None = None) -> np.ndarray:
+def nats_of(model: SequenceModel, ids: np.ndarray, *, decay_after: int | None = None) -> np.ndarray:
     """Nats of each token of a whole piece, its fields summed -> [T - 1]."""
-    return score_piece(model, ids, window=window).sum(axis=1)
+    return score_piece(model, ids, decay_after=decay_after).sum(axis=1)
 
 
 @torch.no_grad()
@@ -134,15 +140,17 @@ def nats_by_position(
     data: PreparedData,
     pieces: Sequence[Piece],
     *,
-    window: int | None = None,
+    decay_after: int | None = None,
 ) -> list[Range]:
     """Score whole pieces from their beginning, and average over ranges of positions.
 
     Position 0 is that of the second token, predicted from the first. Learned positions end where
-    the table does, and the ranges with them. `window` is as in `score_piece`.
+    the table does, and the ranges with them. `decay_after` is as in `score_piece`.
     """
     limit = model.positions.limit
-    return by_ranges([nats_of(model, data.read(piece)[:limit], window=window) for piece in pieces])
+    return by_ranges(
+        [nats_of(model, data.read(piece)[:limit], decay_after=decay_after) for piece in pieces]
+    )
 
 
 def by_ranges(curves: Sequence[np.ndarray]) -> list[Range]:

@@ -9,8 +9,8 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor, nn
 
-from seqgen.attention.fading import longest_pass
-from seqgen.attention.kinds import KINDS, check_window
+from seqgen.attention.decay import longest_pass
+from seqgen.attention.kinds import KINDS, check_decay
 from seqgen.config import ModelConfig
 from seqgen.errors import UserError
 from seqgen.model.sequence_model import SequenceModel
@@ -31,27 +31,27 @@ class RecurrentModel:
     another precision is copied to it, one in float32 is shared.
 
     Attributes:
-        window: positions after which the sums fade, for streams longer than what was learned from;
-            the formula is in `seqgen.attention.fading`. None: they never do.
+        decay_after: position from which the sums decay (`seqgen.attention.decay`), for streams
+            longer than any in training. None: they never do.
     """
 
     def __init__(
-        self, model: SequenceModel, window: int | None = None, *, prefill: str = "float32"
+        self, model: SequenceModel, decay_after: int | None = None, *, prefill: str = "float32"
     ):
         """Take a model's weights.
 
         Args:
             model: the parallel form.
-            window: as the attribute.
+            decay_after: as the attribute.
             prefill: what prompts are read in, float32 or bf16.
 
         Raises:
-            UserError: no such precision, or the attention cannot have such a window.
+            UserError: no such precision, or the attention does not support such a decay.
         """
         if prefill not in PREFILLS:
             raise UserError(f"prefill = {prefill}: must be one of {', '.join(PREFILLS)}")
-        check_window(model.config.attention, window)
-        self.window = window
+        check_decay(model.config.attention, decay_after)
+        self.decay_after = decay_after
         with torch.device("meta"):
             self._parallel = type(model)(model.config, model.vocabulary)
             self._stack = build_recurrent(stack_arguments(model.config))
@@ -114,7 +114,7 @@ class RecurrentModel:
             state.attention,
             state.position,
             lambda layers: self._stack(x.squeeze(1), layers)[0],
-            self.window,
+            self.decay_after,
         )
         new_state = State(attention, recent[:, 1:], state.position + 1, origins[:, 0])
         return self._parallel.heads(hidden), new_state
@@ -145,8 +145,8 @@ class RecurrentModel:
         if lengths.shape != (B,) or lengths.min() < 1 or lengths.max() > T:
             raise ValueError(f"prompt lengths must be {B} numbers in 1…{T}, got {lengths.tolist()}")
         size = max(PASS_TOKENS // B, 1)
-        if self.window is not None:
-            size = min(size, longest_pass(self.window))
+        if self.decay_after is not None:
+            size = min(size, longest_pass(self.decay_after))
         model, precision = self._parallel, nullcontext()
         if self._rounded is not None:
             model = self._rounded
@@ -157,7 +157,7 @@ class RecurrentModel:
                 part = tokens[:, begin : begin + size]
                 rest = (lengths - begin).clamp(0, part.shape[1])
                 hidden, state = model.run(
-                    part, rest, state=state, keep_state=True, window=self.window
+                    part, rest, state=state, keep_state=True, decay_after=self.decay_after
                 )
                 ends.append(hidden[row, (rest - 1).clamp(min=0)])
             # [B, D], of the pass that each row ends in.

@@ -7,8 +7,8 @@ field.
 import torch
 from torch import Tensor, nn
 
-from seqgen.attention.fading import retained
-from seqgen.attention.kinds import check_window
+from seqgen.attention.decay import decay_products
+from seqgen.attention.kinds import check_decay
 from seqgen.attention.operator import choose_kernel
 from seqgen.attention.rows import Rows
 from seqgen.config import ModelConfig
@@ -65,7 +65,7 @@ class SequenceModel(nn.Module):
 
         Both forms go through here; the recurrent one passes T = 1 and its `recent` embeddings.
         Indices are counted from `origins`, which `positions.origins` finds. With `in_pieces`, rows
-        hold several pieces, and no window reaches beyond position 0.
+        hold several pieces, and the convolution does not reach beyond position 0.
 
         Returns:
             The input [B, T, D], and `recent` followed by the raw embeddings [B, W - 1 + T, D].
@@ -86,7 +86,7 @@ class SequenceModel(nn.Module):
         starts: Tensor | None = None,
         state: State | None = None,
         keep_state: bool = False,
-        window: int | None = None,
+        decay_after: int | None = None,
     ) -> tuple[Tensor, State | None]:
         """Run embedding and stack over rows that may hold several pieces and may go on from others.
 
@@ -96,21 +96,21 @@ class SequenceModel(nn.Module):
             starts: booleans [B, T], true where a new piece begins; None: rows are one piece each.
             state: what came before the rows; None: nothing. It is not changed.
             keep_state: also return the state after each row's last valid position.
-            window: positions after which the sums fade, and rows may be `longest_pass(window)` long
-                (`seqgen.attention.fading`); None: they never do.
+            decay_after: position from which the sums decay (`seqgen.attention.decay`); rows then
+                have at most `longest_pass(decay_after)` positions. None: they never do.
 
         Returns:
             Hidden values [B, T, D], which mean nothing past a row's length, and the state or None.
         """
         B, T, _ = tokens.shape
-        check_window(self.config.attention, window)
+        check_decay(self.config.attention, decay_after)
         positions = torch.arange(T, device=tokens.device)
         if starts is not None or state is not None:
             positions = positions_in_pieces(B, T, starts, state and state.position, tokens.device)
         origins = self.positions.origins(tokens, positions, state and state.origin)
         recent, in_pieces = state and state.recent, starts is not None
         x, embeddings = self.embed(tokens, positions, recent, origins=origins, in_pieces=in_pieces)
-        fades = window is not None and (state is not None or window < T)
+        decays = decay_after is not None and (state is not None or decay_after < T)
         rows = Rows(
             *(B, T),
             device=tokens.device,
@@ -118,7 +118,7 @@ class SequenceModel(nn.Module):
             starts=starts,
             initial=state and state.attention,
             before=state and state.position,
-            retained=retained(positions.expand(B, T), window, lengths) if fades else None,
+            decay=decay_products(positions.expand(B, T), decay_after, lengths) if decays else None,
             keep=keep_state,
         )
         hidden = run_parallel(self.stack, x, rows, recompute=self.recompute and self.training)

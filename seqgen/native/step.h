@@ -23,7 +23,7 @@ enum class Positions { none = 0, sinusoidal = 1, learned = 2, anchored = 3 };
 
 // A model's sizes and choices, as Python lays them out in one tensor of int64 (decoding/native.py).
 struct Shape {
-  int64_t D, L, H, d_ff, W, max_positions, window;
+  int64_t D, L, H, d_ff, W, max_positions, decay_after;
   Format format;
   Activation activation;
   Features features;

@@ -36,8 +36,8 @@ Shape read_shape(const Tensor& numbers) {
   STD_TORCH_CHECK(n > FIXED, "decode_step: the shape is too short");
   const int64_t* at = (const int64_t*)numbers.const_data_ptr();
   Shape s{};
-  s.D = at[0], s.L = at[1], s.H = at[2], s.d_ff = at[3], s.W = at[4], s.max_positions = at[5], s.window = at[6];
-  STD_TORCH_CHECK(s.D > 0 && s.L > 0 && s.H > 0 && s.D % s.H == 0 && s.d_ff > 0 && s.W >= 0 && s.window >= 0,
+  s.D = at[0], s.L = at[1], s.H = at[2], s.d_ff = at[3], s.W = at[4], s.max_positions = at[5], s.decay_after = at[6];
+  STD_TORCH_CHECK(s.D > 0 && s.L > 0 && s.H > 0 && s.D % s.H == 0 && s.d_ff > 0 && s.W >= 0 && s.decay_after >= 0,
                   "decode_step: no model has such sizes");
   STD_TORCH_CHECK(at[7] >= 0 && at[7] < 4 && at[8] >= 0 && at[8] < 2 && at[9] >= 0 && at[9] < 4 && at[10] >= 0 &&
                       at[10] < 4,

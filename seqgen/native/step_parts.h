@@ -78,10 +78,10 @@ inline void map_features(Features map, const float* x, int64_t d, float* to) {
 
 // --- one head of one row --------------------------------------------------------------------------------
 
-// Columns of S = fade S + k vᵀ and of out = Sᵀ q * scale, VECTORS vectors of them; S is [K, V].
-template <int VECTORS, bool FADES>
+// Columns of S = decay S + k vᵀ and of out = Sᵀ q * scale, VECTORS vectors of them; S is [K, V].
+template <int VECTORS, bool DECAYS>
 inline __attribute__((always_inline)) void advance_columns(float* S, int64_t V, int64_t K, const float* q,
-                                                           const float* k, const float* v, float fade, float scale,
+                                                           const float* k, const float* v, float decay, float scale,
                                                            float* out) {
   Floats sums[VECTORS];
   for (int n = 0; n < VECTORS; n++) sums[n] = Floats{};
@@ -89,7 +89,7 @@ inline __attribute__((always_inline)) void advance_columns(float* S, int64_t V, 
     Floats* row = (Floats*)(S + i * V);
     __builtin_prefetch(row + 4 * V / FLOATS, 1);
     for (int n = 0; n < VECTORS; n++) {
-      Floats before = FADES ? fade * row[n] : row[n];
+      Floats before = DECAYS ? decay * row[n] : row[n];
       Floats sum = before + k[i] * *(const Floats*)(v + n * FLOATS);
       row[n] = sum;
       sums[n] += q[i] * sum;
@@ -98,37 +98,37 @@ inline __attribute__((always_inline)) void advance_columns(float* S, int64_t V, 
   for (int n = 0; n < VECTORS; n++) *(Floats*)(out + n * FLOATS) = sums[n] * scale;
 }
 
-template <bool FADES>
-inline void advance_head(float* S, int64_t K, int64_t V, const float* q, const float* k, const float* v, float fade,
+template <bool DECAYS>
+inline void advance_head(float* S, int64_t K, int64_t V, const float* q, const float* k, const float* v, float decay,
                          float scale, float* out) {
   int64_t n = 0;
   for (; n + 8 * FLOATS <= V; n += 8 * FLOATS)
-    advance_columns<8, FADES>(S + n, V, K, q, k, v + n, fade, scale, out + n);
+    advance_columns<8, DECAYS>(S + n, V, K, q, k, v + n, decay, scale, out + n);
   for (; n + 4 * FLOATS <= V; n += 4 * FLOATS)
-    advance_columns<4, FADES>(S + n, V, K, q, k, v + n, fade, scale, out + n);
-  for (; n + FLOATS <= V; n += FLOATS) advance_columns<1, FADES>(S + n, V, K, q, k, v + n, fade, scale, out + n);
+    advance_columns<4, DECAYS>(S + n, V, K, q, k, v + n, decay, scale, out + n);
+  for (; n + FLOATS <= V; n += FLOATS) advance_columns<1, DECAYS>(S + n, V, K, q, k, v + n, decay, scale, out + n);
   for (; n < V; n++) {
     float sum = 0;
     for (int64_t i = 0; i < K; i++) {
       float& s = S[i * V + n];
-      s = (FADES ? fade * s : s) + k[i] * v[n];
+      s = (DECAYS ? decay * s : s) + k[i] * v[n];
       sum += q[i] * s;
     }
     out[n] = sum * scale;
   }
 }
 
-inline void attend(float* S, float* Z, int64_t K, int64_t V, const float* q, const float* k, const float* v, float fade,
+inline void attend(float* S, float* Z, int64_t K, int64_t V, const float* q, const float* k, const float* v, float decay,
                    float* out) {
-  for (int64_t i = 0; i < K; i++) Z[i] = fade * Z[i] + k[i];
+  for (int64_t i = 0; i < K; i++) Z[i] = decay * Z[i] + k[i];
   float normaliser = ATTENTION_EPS;
   int64_t whole = K / FLOATS * FLOATS;
   Floats products{};
   for (int64_t i = 0; i < whole; i += FLOATS) products += *(const Floats*)(q + i) * *(const Floats*)(Z + i);
   normaliser += sum_of(products);
   for (int64_t i = whole; i < K; i++) normaliser += q[i] * Z[i];
-  if (fade == 1.0f) advance_head<false>(S, K, V, q, k, v, fade, 1.0f / normaliser, out);
-  else advance_head<true>(S, K, V, q, k, v, fade, 1.0f / normaliser, out);
+  if (decay == 1.0f) advance_head<false>(S, K, V, q, k, v, decay, 1.0f / normaliser, out);
+  else advance_head<true>(S, K, V, q, k, v, decay, 1.0f / normaliser, out);
 }
 
 inline void exponentials(float* x, int64_t n) {  // of numbers ≤ 0

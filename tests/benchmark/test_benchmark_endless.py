@@ -67,7 +67,7 @@ def test_the_sums_decay_and_eos_is_never_drawn(monkeypatch):
     monkeypatch.setattr(
         endless,
         "build_decoder",
-        lambda *args, **kw: asked.append(kw["window"]) or build(*args, **kw),
+        lambda *args, **kw: asked.append(kw["decay_after"]) or build(*args, **kw),
     )
     with torch.no_grad():  # left to itself it would draw nothing else
         model.model.heads.load_state_dict(
@@ -77,7 +77,7 @@ def test_the_sums_decay_and_eos_is_never_drawn(monkeypatch):
             }
         )
     assert all(record.repeats for record in measure(300, model))
-    assert set(asked) == {endless.DECAY}
+    assert set(asked) == {endless.DECAY_AFTER}
 
 
 def test_without_compiled_operators_the_stream_is_of_plain_torch(monkeypatch):

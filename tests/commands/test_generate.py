@@ -170,7 +170,9 @@ def interrupt(monkeypatch, *, after, signals=(signal.SIGINT,)):
 def test_an_interrupted_piece_ends_at_its_last_whole_note(generate, tmp_path, monkeypatch, number):
     interrupt(monkeypatch, after=40, signals=[number])
     handler = signal.getsignal(signal.SIGINT)
-    code, said = generate("--samples", "2", "--endless", "--window", "8", "--max-tokens", "9999")
+    code, said = generate(
+        "--samples", "2", "--endless", "--decay-after", "8", "--max-tokens", "9999"
+    )
     assert code == 128 + number
     assert signal.getsignal(signal.SIGINT) == handler
     assert "2 files in out" in said
@@ -214,7 +216,15 @@ def test_the_second_interrupt_ends_at_once_and_lists_what_had_ended(
 def test_ctrl_c_writes_what_was_drawn(tmp_path):
     write_model(tmp_path / "run")
     write_song(tmp_path / "song.mid")
-    options = ("--prompt", "song.mid", "--endless", "--window", "8", "--max-tokens", "1000000000")
+    options = (
+        "--prompt",
+        "song.mid",
+        "--endless",
+        "--decay-after",
+        "8",
+        "--max-tokens",
+        "1000000000",
+    )
     process = start(tmp_path, *options)
     while process.poll() is None and not (tmp_path / "out/004.json").exists():
         time.sleep(0.01)

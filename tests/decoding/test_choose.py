@@ -54,7 +54,7 @@ def test_prompts_read_in_bfloat16_leave_nearly_the_same_state(tiny, toy_vocabula
     model = tiny(toy_vocabulary, positions="bars")
     tokens, lengths = random_tokens(toy_vocabulary, 3, 40), torch.tensor([40, 7, 21])
     exact, rounded = (
-        build_decoder(model, "reference", window=9, prefill=prefill).prefill(tokens, lengths)
+        build_decoder(model, "reference", decay_after=9, prefill=prefill).prefill(tokens, lengths)
         for prefill in ("float32", "bf16")
     )
     for ours, theirs in zip(

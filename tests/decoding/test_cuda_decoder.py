@@ -183,10 +183,10 @@ def test_an_engine_draws_the_same_with_several_steps_per_call(tiny, plain_vocabu
     assert tokens(decoder) == tokens(TorchDecoder(model))
 
 
-def test_the_window_of_fading_sums_is_kept(tiny, plain_vocabulary):
+def test_sums_decay_as_with_the_torch_decoder(tiny, plain_vocabulary):
     model = tiny(plain_vocabulary)
     pools = []
-    for decoder in (TorchDecoder(model, window=3), Decoder(model, window=3)):
+    for decoder in (TorchDecoder(model, decay_after=3), Decoder(model, decay_after=3)):
         pools.append(decoder.open(1))
         pools[-1].write(torch.arange(1), decoder.initial_state(1))
     for token in random_tokens(plain_vocabulary, 1, 8)[0]:

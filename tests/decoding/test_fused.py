@@ -92,11 +92,11 @@ def test_every_position_equals_the_reference(lively, vocabulary, choices, slots)
 
 
 @pytest.mark.parametrize("slots", [[0, 1], [2, 0]], ids=["in place", "gathered"])
-def test_sums_fade_as_in_the_reference(model, plain_vocabulary, slots):
+def test_sums_decay_as_in_the_reference(model, plain_vocabulary, slots):
     tokens = random_tokens(plain_vocabulary, 2, T)
-    reference, decoder = (d(model, window=4) for d in (ReferenceDecoder, TorchDecoder))
+    reference, decoder = (d(model, decay_after=4) for d in (ReferenceDecoder, TorchDecoder))
     pools = [reference.open(3), decoder.open(3)]
-    later = states_after(decoder, random_tokens(plain_vocabulary, 1, 3, seed=1))  # fades sooner
+    later = states_after(decoder, random_tokens(plain_vocabulary, 1, 3, seed=1))  # decays sooner
     for pool in pools:
         pool.write(torch.tensor(slots), State.join([decoder.initial_state(1), later]))
     expected, logits = (follow(pool, slots, tokens) for pool in pools)

@@ -46,17 +46,17 @@ def walk(pool, tokens, slots):
     return [torch.stack(x, dim=1) for x in zip(*steps, strict=True)]
 
 
-@pytest.mark.parametrize("window", [None, 5])
+@pytest.mark.parametrize("decay_after", [None, 5])
 @pytest.mark.parametrize("name", ["plain_vocabulary", "toy_vocabulary"])
 @pytest.mark.parametrize(
     "choices", CHOICES, ids=lambda c: "-".join(map(str, c.values())) or "plain"
 )
-def test_every_position_is_the_references(request, tiny, name, choices, window):
+def test_every_position_is_the_references(request, tiny, name, choices, decay_after):
     model = tiny(request.getfixturevalue(name), **choices)
     tokens, slots = random_tokens(model.vocabulary, 3, 12), torch.tensor([4, 0, 2])
     results = []
     for kind in (NativeDecoder, ReferenceDecoder):
-        decoder = kind(model, window=window)
+        decoder = kind(model, decay_after=decay_after)
         _, state = decoder.prefill(tokens[:, :4], torch.tensor([4, 1, 3]))
         pool = decoder.open(5)
         pool.write(slots, state)
@@ -194,7 +194,7 @@ def test_draws_that_were_not_announced_are_refused(tiny, plain_vocabulary):
 
 def test_pytorchs_matrices_with_compiled_attention_compute_the_same(tiny, toy_vocabulary):
     model = tiny(toy_vocabulary, positions="bars")
-    decoder, tokens = NativeDecoder(model, window=4), random_tokens(toy_vocabulary, 3, 9)
+    decoder, tokens = NativeDecoder(model, decay_after=4), random_tokens(toy_vocabulary, 3, 9)
     slots = torch.tensor([5, 1, 2])
     torch.set_num_threads(2)
     ours = walk(MixedPool(decoder, 6), tokens, slots)

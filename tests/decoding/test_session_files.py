@@ -93,14 +93,17 @@ def test_a_record_that_says_nothing_is_refused(decoder, tmp_path, monkeypatch, r
         Session.load(tmp_path / "a.session", decoder)
 
 
-def test_a_session_is_refused_where_its_sums_would_fade_otherwise(tiny, tmp_path, plain_vocabulary):
+def test_a_session_is_refused_by_a_decoder_of_another_decay(tiny, tmp_path, plain_vocabulary):
     model = tiny(plain_vocabulary)
-    session = session_after(*start(ReferenceDecoder(model, window=8)), 3)
+    session = session_after(*start(ReferenceDecoder(model, decay_after=8)), 3)
     session.save(tmp_path / "a.session")
-    assert Session.load(tmp_path / "a.session", ReferenceDecoder(model, window=8)).window == 8
-    for window in (None, 9):
-        other = ReferenceDecoder(model, window=window)
-        with pytest.raises(UserError, match="window=8"):
+    assert (
+        Session.load(tmp_path / "a.session", ReferenceDecoder(model, decay_after=8)).decay_after
+        == 8
+    )
+    for decay_after in (None, 9):
+        other = ReferenceDecoder(model, decay_after=decay_after)
+        with pytest.raises(UserError, match="decay_after=8"):
             Session.load(tmp_path / "a.session", other)
-        with pytest.raises(UserError, match="window=8"):
+        with pytest.raises(UserError, match="decay_after=8"):
             Engine(other).resume(session)

@@ -67,13 +67,13 @@ CHOICES = [
 ]
 
 
-@pytest.mark.parametrize(("choices", "window"), CHOICES, ids=str)
-def test_steps_equal_the_torch_decoders(tiny, toy_vocabulary, choices, window, device):
+@pytest.mark.parametrize(("choices", "decay_after"), CHOICES, ids=str)
+def test_steps_equal_the_torch_decoders(tiny, toy_vocabulary, choices, decay_after, device):
     model = tiny(toy_vocabulary, **choices).to(device)
     for parameter in model.parameters():
         if parameter.dim() == 1:  # so that no norm can be left out or taken for another
             torch.nn.init.normal_(parameter, mean=0.5, std=0.5)
-    decoder = TorchDecoder(model, window=window)
+    decoder = TorchDecoder(model, decay_after=decay_after)
     pools = TorchPool(decoder, 4), TritonPool(decoder, 4)
     tokens = random_tokens(toy_vocabulary, 2, 3).to(device)
     for pool in pools:
@@ -121,7 +121,7 @@ def test_every_launch_compiles_outside_the_interpreter(
     launches = record_launches(monkeypatch, triton_step.kernels, ("multiply", "attend"))
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     model = tiny(plain_vocabulary, d_model=64, n_heads=2, d_ff=64)
-    decoder = TorchDecoder(model, weights, window=8)
+    decoder = TorchDecoder(model, weights, decay_after=8)
     pool, slots = TritonPool(decoder, rows), torch.arange(rows)
     pool.advance(slots, torch.ones(rows, 1, dtype=torch.int64))
     assert len(launches) == 10

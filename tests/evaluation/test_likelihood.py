@@ -53,14 +53,14 @@ def test_learned_positions_end_the_curve(tiny, plain_vocabulary):
     assert nats_by_position(model, pieces_of(300), [0])[-1].stop == 99
 
 
-def test_a_window_scores_as_the_faded_steps_do(tiny, plain_vocabulary):
+def test_passes_with_decay_score_as_the_steps_do(tiny, plain_vocabulary):
     model, data = tiny(plain_vocabulary), pieces_of(100)
-    recurrent, tokens = RecurrentModel(model, window=6), torch.from_numpy(data.read(0))
+    recurrent, tokens = RecurrentModel(model, decay_after=6), torch.from_numpy(data.read(0))
     state, nats = recurrent.initial_state(1), []
     for token, target in pairwise(tokens):
         logits, state = recurrent.step(token[None], state)
         nats.append(token_nats([logits[0][None]], target[None, None]))
-    scored = nats_by_position(model, data, [0], window=6)
+    scored = nats_by_position(model, data, [0], decay_after=6)
     assert scored[0].nats_per_token == pytest.approx(float(torch.cat(nats)[:64].mean()), rel=1e-5)
     assert scored[1].nats_per_token == pytest.approx(float(torch.cat(nats)[64:].mean()), rel=1e-5)
     plain = nats_by_position(model, data, [0])

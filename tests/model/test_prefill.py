@@ -1,4 +1,4 @@
-"""Prompts in passes of bounded memory, with sums that fade or not, give what stepping gives."""
+"""Prompts in passes of bounded memory, with sums that decay or not, give what stepping gives."""
 
 import pytest
 import torch
@@ -67,11 +67,11 @@ def test_no_pass_holds_more_tokens_than_it_may(tiny, plain_vocabulary, monkeypat
 
 
 @pytest.mark.parametrize("choices", CHOICES)
-@pytest.mark.parametrize("window", [3, 16, 100])
-def test_with_a_window_prefill_equals_stepping_from_any_state(
-    tiny, toy_vocabulary, choices, window
+@pytest.mark.parametrize("decay_after", [3, 16, 100])
+def test_with_decay_prefill_equals_stepping_from_any_state(
+    tiny, toy_vocabulary, choices, decay_after
 ):
-    recurrent = RecurrentModel(tiny(toy_vocabulary, **choices), window)
+    recurrent = RecurrentModel(tiny(toy_vocabulary, **choices), decay_after)
     tokens = random_tokens(toy_vocabulary, B, T + 20)
     stepped = by_steps(recurrent, tokens, LENGTHS)
     prefilled = recurrent.prefill(tokens, LENGTHS)
@@ -82,23 +82,23 @@ def test_with_a_window_prefill_equals_stepping_from_any_state(
     assert_same(recurrent.prefill(rest, more, prefilled[1]), goes_on)
 
 
-def test_a_window_changes_nothing_inside_it_and_something_after(tiny, plain_vocabulary):
+def test_decay_changes_nothing_before_its_position_and_something_after(tiny, plain_vocabulary):
     model = tiny(plain_vocabulary)
     tokens = random_tokens(plain_vocabulary, 1, 30)
-    plain, faded = RecurrentModel(model), RecurrentModel(model, window=20)
-    assert (plain.window, faded.window) == (None, 20)
+    plain, decaying = RecurrentModel(model), RecurrentModel(model, decay_after=20)
+    assert (plain.decay_after, decaying.decay_after) == (None, 20)
     state = other = plain.initial_state(1)
     for t in range(30):
         before, other_before = state.clone(), other
         a, state = plain.step(tokens[:, t], state)
-        b, other = faded.step(tokens[:, t], other)
+        b, other = decaying.step(tokens[:, t], other)
         assert torch.equal(a[0], b[0]) == (t < 20)
         assert torch.equal(before.S, plain.initial_state(1).S) == (t == 0)
     assert other_before.S.data_ptr() != other.S.data_ptr()
 
 
-def test_a_faded_step_leaves_the_state_it_was_given_alone(tiny, plain_vocabulary):
-    recurrent = RecurrentModel(tiny(plain_vocabulary), window=4)
+def test_a_decaying_step_leaves_the_state_it_was_given_alone(tiny, plain_vocabulary):
+    recurrent = RecurrentModel(tiny(plain_vocabulary), decay_after=4)
     tokens = random_tokens(plain_vocabulary, 2, 10)
     _, state = recurrent.prefill(tokens[:, :9], torch.tensor([9, 9]))
     before = state.clone()
@@ -107,9 +107,9 @@ def test_a_faded_step_leaves_the_state_it_was_given_alone(tiny, plain_vocabulary
     assert torch.equal(state.Z, before.Z)
 
 
-def test_softmax_attention_has_no_window(tiny, plain_vocabulary):
+def test_softmax_attention_does_not_support_decay(tiny, plain_vocabulary):
     model = tiny(plain_vocabulary, attention="softmax")
-    with pytest.raises(UserError, match="leave the window out"):
-        RecurrentModel(model, window=16)
-    with pytest.raises(UserError, match="leave the window out"):
-        model.run(random_tokens(plain_vocabulary, 1, 5), window=16)
+    with pytest.raises(UserError, match="does not support decay"):
+        RecurrentModel(model, decay_after=16)
+    with pytest.raises(UserError, match="does not support decay"):
+        model.run(random_tokens(plain_vocabulary, 1, 5), decay_after=16)

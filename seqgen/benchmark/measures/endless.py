@@ -21,7 +21,7 @@ from seqgen.decoding.engine import Engine
 from seqgen.errors import UserError
 
 VARIANTS = ("native-w8a8", "cuda-bf16", "torch")  # the first one that is available
-DECAY = 256  # positions after which the sums decay; no step takes longer for another one
+DECAY_AFTER = 256  # position from which the sums decay; steps take as long with any other
 FIRST = 100  # position of the first record; each later one is at 10 times that of the one before
 N_TIMED = 500  # steps behind each record, from its position on
 LONGEST = {True: 6.0, False: 300.0}  # seconds that a stream may take, by quick
@@ -90,4 +90,4 @@ def _fastest(model: BenchmarkModel) -> tuple[str, Decoder]:
 
 def _build(model: BenchmarkModel, variant: str) -> Decoder:
     name, weights = DECODERS[variant]
-    return build_decoder(model.model, name, weights=weights, window=DECAY)
+    return build_decoder(model.model, name, weights=weights, decay_after=DECAY_AFTER)

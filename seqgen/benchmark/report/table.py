@@ -6,7 +6,7 @@ from itertools import zip_longest
 
 from rich.text import Text
 
-from seqgen.benchmark.measures.endless import DECAY
+from seqgen.benchmark.measures.endless import DECAY_AFTER
 from seqgen.benchmark.measures.memory import CACHES, STATE, streams_that_fit
 from seqgen.benchmark.records import Record, Setting, group_by_scene
 from seqgen.benchmark.report.crossover import crossovers
@@ -20,7 +20,7 @@ TITLES = {
     "memory": "memory: what one stream carries, and what training keeps of one row",
     "job": "job: whole pieces, from a prompt of BOS to the last token",
     "likelihood": "likelihood: held-out tokens, by how weights are kept",
-    "endless": f"endless: steps of one stream whose sums decay after {DECAY} positions",
+    "endless": f"endless: steps of one stream whose sums decay after {DECAY_AFTER} positions",
 }
 DEVICE_GB = 24  # of a device, of which one asks how many streams fit
 CROSSOVER_TITLE = "crossover: from where on ours is faster, and how many times as fast it is"
