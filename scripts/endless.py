@@ -136,7 +136,7 @@ def nats_with_two_sums(model: SequenceModel, tokens: np.ndarray, *, length: int)
     for start in range(0, tokens.shape[1] - 1, half):
         part = tokens[:, start : start + half + 1]
         hidden, after = model.run(part[:, :-1], state=state, keep_state=True)
-        nats.append(token_nats(model.heads(hidden), part[:, 1:])[0])
+        nats.append(token_nats(model.lm_head(hidden), part[:, 1:])[0])
         older = state.attention if state else (0, 0)
         newer = tuple(x - y for x, y in zip(after.attention, older, strict=True))
         state = replace(after, attention=newer)

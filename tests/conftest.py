@@ -34,7 +34,7 @@ def tiny():
     def build(vocabulary: Vocabulary, **choices) -> SequenceModel:
         config = ModelConfig(**{"d_model": 32, "n_layers": 2, "n_heads": 4, **choices})
         model = SequenceModel(config, vocabulary).eval()
-        for head in model.heads.heads:
+        for head in model.lm_head.linears:
             torch.nn.init.normal_(head.weight, std=0.3)
         return model
 

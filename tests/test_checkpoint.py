@@ -124,9 +124,9 @@ def test_weights_that_are_not_numbers_are_named(saved):
     folder, model = saved
     tokenizer = build_tokenizer(TokenizerConfig(type="bytes"), LimitsConfig())
     with torch.no_grad():
-        model.heads.heads[0].bias[3] = torch.nan
+        model.lm_head.linears[0].bias[3] = torch.nan
     save_model(folder, model, tokenizer, step=7)
-    with pytest.raises(UserError, match=r"not finite, in heads\.heads\.0\.bias"):
+    with pytest.raises(UserError, match=r"not finite, in lm_head\.linears\.0\.bias"):
         load_model(folder)
 
 
@@ -138,7 +138,7 @@ def test_a_model_that_is_replaced_while_it_is_read_is_read_again(saved, monkeypa
     def replace(*arguments, **options):
         monkeypatch.setattr(checkpoint, "check_files", check)
         with torch.no_grad():
-            model.heads.heads[0].bias += 1
+            model.lm_head.linears[0].bias += 1
         save_model(folder, model, tokenizer, step=8)
         check(*arguments, **options)
 

@@ -47,7 +47,7 @@ def test_every_number_is_finite(key, value):
 
 def test_numbers_inside_a_setting_are_finite():
     with pytest.raises(UserError, match=r"train\.learning_rates.* = inf: .*finite"):
-        load_config(None, ["train.learning_rates={'heads.*': .inf}"])
+        load_config(None, ["train.learning_rates={'lm_head.*': .inf}"])
     with pytest.raises(ValueError, match="finite number"):
         TrainConfig(weight_decay=float("nan"))
 
@@ -63,7 +63,11 @@ def test_arguments_override_the_file(tmp_path):
 def test_what_is_saved_is_read_back(tmp_path):
     config = load_config(
         None,
-        ["train.freeze=['stack.*']", "train.learning_rates={'heads.*': 1e-4}", "train.devices=[0]"],
+        [
+            "train.freeze=['stack.*']",
+            "train.learning_rates={'lm_head.*': 1e-4}",
+            "train.devices=[0]",
+        ],
     )
     save_config(config, tmp_path / "a.yaml")
     assert load_config(tmp_path / "a.yaml") == config

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from seqgen.attention.decay import decaying_attention
 from seqgen.attention.feature_maps import FEATURE_MAPS
 from seqgen.attention.operator import causal_linear_attention
-from seqgen.attention.rows import Rows
+from seqgen.attention.rows import PassRows
 
 ATTENTION_TYPE = "seqgen-causal-linear"
 
@@ -33,7 +33,7 @@ def feature_map_factory(name: str) -> Callable[[int], nn.Module]:
     return ActivationFunctionFeatureMap.factory(FEATURE_MAPS[name])
 
 
-class CausalLinear(nn.Module):
+class ParallelCausalLinear(nn.Module):
     """Causal linear attention over whole rows; sums stay in float32 under autocast.
 
     Attributes:
@@ -47,7 +47,9 @@ class CausalLinear(nn.Module):
         self.kernel = "auto"
         self.layer = 0
 
-    def forward(self, queries, keys, values, attn_mask, query_lengths, key_lengths: Rows) -> Tensor:
+    def forward(
+        self, queries, keys, values, attn_mask, query_lengths, key_lengths: PassRows
+    ) -> Tensor:
         """Attend: queries and keys [B, T, H, K], values [B, T, H, V] -> [B, T, H, V]."""
         if not attn_mask.lower_triangular:
             raise ValueError("causal linear attention needs a TriangularCausalMask")
@@ -73,5 +75,5 @@ _PARAMETERS = [
     ("feature_map", Optional(CallableParameter)),
     ("event_dispatcher", Optional(EventDispatcherInstance, "")),
 ]
-AttentionRegistry.register(ATTENTION_TYPE, CausalLinear, _PARAMETERS)
+AttentionRegistry.register(ATTENTION_TYPE, ParallelCausalLinear, _PARAMETERS)
 RecurrentAttentionRegistry.register(ATTENTION_TYPE, RecurrentLinearAttention, _PARAMETERS)

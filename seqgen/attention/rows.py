@@ -8,7 +8,7 @@ from fast_transformers.masking import BaseMask
 from torch import Tensor
 
 
-class Rows(BaseMask):
+class PassRows(BaseMask):
     """Goes through the library's stack as its length mask, to each layer's attention.
 
     Unlike the library's own it never waits for the device.

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from seqgen.attention.cache import Slot
 from seqgen.attention.naive import part_numbers
-from seqgen.attention.rows import Rows
+from seqgen.attention.rows import PassRows
 
 ATTENTION_TYPE = "seqgen-softmax"
 Cache = tuple[Tensor, Tensor, Tensor]  # keys [B, H, C, K], values [B, H, C, V], how many count [B]
@@ -43,7 +43,9 @@ class SoftmaxAttention(nn.Module):
         self.kernel = "auto"
         self.layer = 0
 
-    def forward(self, queries, keys, values, attn_mask, query_lengths, key_lengths: Rows) -> Tensor:
+    def forward(
+        self, queries, keys, values, attn_mask, query_lengths, key_lengths: PassRows
+    ) -> Tensor:
         """Attend: queries and keys [B, T, H, K], values [B, T, H, V] -> [B, T, H, V]."""
         if not attn_mask.lower_triangular:
             raise ValueError("causal softmax attention needs a TriangularCausalMask")

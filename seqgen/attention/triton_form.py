@@ -43,11 +43,11 @@ def causal_linear(
         q, k, v = q.float(), k.float(), v.float()
     S, Z = (x.float() for x in initial_state) if initial_state is not None else (None, None)
     part = None if starts is None else starts.cumsum(1, dtype=torch.int32)
-    out, S, Z = _CausalLinear.apply(q, k, v, lengths, part, S, Z, eps)
+    out, S, Z = _CausalLinearFunction.apply(q, k, v, lengths, part, S, Z, eps)
     return out.to(out_dtype), (S, Z)
 
 
-class _CausalLinear(torch.autograd.Function):
+class _CausalLinearFunction(torch.autograd.Function):
     """Saves its inputs only: the sums at the borders of chunks are formed again for backward."""
 
     @staticmethod

@@ -177,7 +177,7 @@ class BenchmarkModel:
     def recompute(self, tokens: Tensor) -> tuple[Tensor, ...]:
         """Run softmax attention over tokens [B, T, F], score after the last -> logits [B, N_f]."""
         x, *_ = self.embed(tokens)
-        return self.model.heads(run_parallel(self.softmax_parallel, x)[:, -1])
+        return self.model.lm_head(run_parallel(self.softmax_parallel, x)[:, -1])
 
     def state_at(self, position: int, n_rows: int) -> State:
         """Make a state as large as after `position` tokens: a short one, scaled up."""
@@ -216,7 +216,7 @@ class BenchmarkModel:
 
 
 class LibrarySteps:
-    """Rows that go on by the library's recurrent stack; embedding and heads are the model's.
+    """Rows that go on by the library's recurrent stack; embedding and output head are the model's.
 
     Attributes:
         state: where the rows are; its sums are not used.
@@ -235,7 +235,7 @@ class LibrarySteps:
         x, recent, origins = self._model.embed(tokens.unsqueeze(1), self.state)
         hidden, self.layers = self._model.library_recurrent(x.squeeze(1), self.layers)
         self.state = State((), recent[:, 1:], self.state.position + 1, origins[:, 0])
-        return self._model.model.heads(hidden)
+        return self._model.model.lm_head(hidden)
 
 
 def load_benchmark_model(

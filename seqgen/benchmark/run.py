@@ -18,7 +18,7 @@ from seqgen.benchmark.measures import (
 )
 from seqgen.benchmark.model import BenchmarkModel
 from seqgen.benchmark.records import UNKNOWN, Record, Setting
-from seqgen.benchmark.timing import Clock, Effort
+from seqgen.benchmark.timing import Effort, Timer
 
 MEASURES: dict[str, ModuleType] = {
     "floor": floor,
@@ -125,7 +125,7 @@ def run_benchmark(
     Raises:
         OutputsDiffer: two variants that should compute the same do not.
     """
-    clock = Clock(plan.effort, device=model.device, setting=setting)
+    timer = Timer(plan.effort, device=model.device, setting=setting)
     records: list[Record] = []
 
     @cache
@@ -138,9 +138,9 @@ def run_benchmark(
         places = [(batch, position) for batch in batches for position in plan.positions[name]]
         tell(name, 0, len(places))
         for batch in sorted({min(b, MOST_CHECKED) for b in batches}):
-            _check(model, clock, name, batch=batch, positions=plan.positions[name])
+            _check(model, timer, name, batch=batch, positions=plan.positions[name])
         for done, (batch, position) in enumerate(places, start=1):
-            found = _measure(model, clock, name, batch=batch, position=position)
+            found = _measure(model, timer, name, batch=batch, position=position)
             if any(record.measure == "decode" and record.repeats for record in found):
                 found = floor.with_shares(found, model, floor=machine())
             records += found
@@ -150,21 +150,21 @@ def run_benchmark(
 
 
 def _check(
-    model: BenchmarkModel, clock: Clock, name: str, *, batch: int, positions: Sequence[int]
+    model: BenchmarkModel, timer: Timer, name: str, *, batch: int, positions: Sequence[int]
 ) -> None:
     check = getattr(MEASURES[name], "check", None)
     if check is not None:
         length = min(CHECKED_LENGTH, *positions)
         if model.limit is not None:
             length = min(length, model.limit - 1)
-        check(model, clock, batch=batch, position=length)
+        check(model, timer, batch=batch, position=length)
 
 
 def _measure(
-    model: BenchmarkModel, clock: Clock, name: str, *, batch: int, position: int
+    model: BenchmarkModel, timer: Timer, name: str, *, batch: int, position: int
 ) -> list[Record]:
     if name not in NO_POSITIONS and model.limit is not None and position >= model.limit:
         note = f"left out: the model has {model.limit} learned positions"
         place = {"measure": name, "batch": batch, "position": position}
-        return [clock.untimed("all variants", **place, note=note)]
-    return MEASURES[name].measure(model, clock, batch=batch, position=position)
+        return [timer.untimed("all variants", **place, note=note)]
+    return MEASURES[name].measure(model, timer, batch=batch, position=position)

@@ -124,7 +124,7 @@ class _Timed:
     samples: list[float]
 
 
-class Clock:
+class Timer:
     """Times variants and makes records.
 
     Attributes:

@@ -32,7 +32,7 @@ def explain(loaded: LoadedModel, run: Path, *, decoder: str, decay_after: int | 
     tokens, source = _tokens(loaded, run)
     tokens = tokens.to(next(model.parameters()).device)
     exact = score(model, tokens)
-    known = DECODERS[name].knows
+    known = DECODERS[name].supported_weights
     rows = []
     with progress_bar() as tell:
         for done, weights in enumerate(known):

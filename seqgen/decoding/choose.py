@@ -47,7 +47,7 @@ def build_decoder(
     name = decoder
     if decoder == AUTO:
         name, reason = choose_decoder(model, weights)
-        known = DECODERS[name].knows
+        known = DECODERS[name].supported_weights
         if weights not in known:
             raise UserError(
                 f"weights = {weights}: the {name} decoder ({reason}) has {', '.join(known)}"

@@ -36,7 +36,7 @@ class CudaDecoder(TorchDecoder):
     """
 
     name = "cuda"
-    knows = ("float32", "bf16")
+    supported_weights = ("float32", "bf16")
 
     def __init__(
         self,
@@ -140,7 +140,7 @@ class GraphPool(Pool):
 
     def __init__(self, pool: TorchPool, recorder: Recorder):
         """Record a pool's steps. It must be asked for none by anyone else."""
-        pool.looks = False
+        pool.host_may_read = False
         self._pool, self._recorder = pool, recorder
         self._recordings: OrderedDict[Hashable, Recording | None] = OrderedDict()
         self._sampler: Sampler | None = None  # kept, for its tensors are in the recordings

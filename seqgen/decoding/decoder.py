@@ -1,4 +1,4 @@
-"""The contract of decoders: a model made ready to generate, by whatever means.
+"""The interface of decoders: a model prepared to generate tokens.
 
 Legend: B rows, F fields.
 """
@@ -18,18 +18,20 @@ from seqgen.model.state import State
 
 
 class Decoder(RecurrentModel, ABC):
-    """A recurrent form that opens pools, in which streams go on step by step.
+    """A recurrent form that opens pools, in which streams continue step by step.
 
-    Every decoder is held to the `reference` one: logits after the same tokens, at every position.
+    Every decoder is tested against the `reference` one: the logits after the same tokens
+    must agree at every position.
 
     Attributes:
         name: as in `--decoder`.
-        weights: what the matrices are kept in for steps, as in `--weights`.
-        steps_per_call: steps that `Pool.run` should be asked for at once; 1 but on a GPU.
+        weights: number format of the matrices in decode steps, as in `--weights`.
+        supported_weights: the `weights` that it accepts.
+        steps_per_call: steps that one call of `Pool.run` should make; 1 except on a GPU.
     """
 
     name: str
-    knows: tuple[str, ...] = ("float32",)  # weights that it takes
+    supported_weights: tuple[str, ...] = ("float32",)
     steps_per_call: int = 1
 
     def __init__(
@@ -41,26 +43,28 @@ class Decoder(RecurrentModel, ABC):
         prefill: str = "float32",
     ):
         """Take a model; arguments are those of `build_decoder`, and so are the errors."""
-        if weights not in self.knows:
+        if weights not in self.supported_weights:
+            supported = ", ".join(self.supported_weights)
             raise UserError(
-                f"the {self.name} decoder has no {weights} weights; it has {', '.join(self.knows)}"
+                f"weights = {weights}: the {self.name} decoder does not support them; it supports "
+                f"{supported}"
             )
         super().__init__(model, decay_after, prefill=prefill)
         self.model, self.weights = model, weights
 
     @cached_property
     def fingerprint(self) -> str:
-        """Which model this is: states and sessions go from one decoder of it to another."""
+        """Identifies the model: its decoders can exchange states and sessions."""
         return fingerprint(self.model)
 
     @abstractmethod
     def open(self, n_slots: int) -> Pool:
-        """Make room for the states of `n_slots` streams; nothing is in it yet."""
+        """Return an empty pool for the states of `n_slots` streams."""
 
     def step(self, tokens: Tensor, state: State) -> tuple[Logits, State]:
         """Take tokens [B, F] and a state, which is not changed; return logits and the next state.
 
-        For single steps; whoever makes many of them opens a pool, where states are not copied.
+        For single steps; for many steps open a pool, where states are not copied.
         """
         pool, slots = self.open(state.n_rows), torch.arange(state.n_rows, device=self.device)
         pool.write(slots, state)

@@ -16,7 +16,7 @@ from seqgen.decoding.slots import Slots
 from seqgen.decoding.stream import Beginning, OnToken, Reason, Stop, Stream
 from seqgen.decoding.turns import Turns
 from seqgen.errors import UserError
-from seqgen.sampling import SamplerRow, Sampling
+from seqgen.sampling import SamplerState, Sampling
 
 PLAIN = Sampling()
 
@@ -143,10 +143,10 @@ class Engine:
             number = self._n_submitted if number is None else number
             if seed < 0 or number < 0:
                 raise UserError(f"seed {seed} and number {number}: must be 0 or more")
-            row = SamplerRow.first(vocabulary, sampling, seed=(seed, number), prompt=prompt)
+            sampler = SamplerState.first(vocabulary, sampling, seed=(seed, number), prompt=prompt)
             return self._welcome(
                 Stream(
-                    start=Beginning(self._prompts.get(prompt[:-1]), row),
+                    start=Beginning(self._prompts.get(prompt[:-1]), sampler),
                     pending=prompt[-1],
                     position=len(prompt) - 1,
                     number=number,

@@ -33,7 +33,7 @@ class TorchDecoder(Decoder):
     """
 
     name = "torch"
-    knows = WEIGHTS
+    supported_weights = WEIGHTS
 
     def __init__(self, model: SequenceModel, weights: str = "float32", **choices):
         """Read a model's weights.
@@ -86,7 +86,7 @@ class Network:
     short_convolution: Linear | None
     layers: tuple[Layer, ...]
     norm: Norm
-    heads: Linear
+    lm_head: Linear
 
     @classmethod
     @torch.no_grad()
@@ -98,7 +98,7 @@ class Network:
             short_convolution=read.short_convolution and prepare(read.short_convolution, weights),
             layers=tuple(Layer.read(layer, weights, activation) for layer in read.layers),
             norm=read.norm,
-            heads=prepare(read.heads, weights),
+            lm_head=prepare(read.lm_head, weights),
         )
 
 
@@ -132,7 +132,7 @@ class TorchPool(SumsPool):
         self._positions, self._sizes = decoder.model.positions, decoder.vocabulary.sizes
         # Whether steps may look at values: on a GPU they would wait for it, and no graph records
         # what follows from them.
-        self.looks = self.S.device.type == "cpu"
+        self.host_may_read = self.S.device.type == "cpu"
         self._last = Active(self.position, slice(0))
 
     @torch.no_grad()
@@ -146,7 +146,7 @@ class TorchPool(SumsPool):
             return self.S.new_empty(0, sum(self._sizes)).split(self._sizes, dim=-1)
         active = self._active(slots)
         x = self.run_layers(self._embed(tokens, active), active)
-        return self.network.heads(normalize(x, self.network.norm)).split(self._sizes, dim=-1)
+        return self.network.lm_head(normalize(x, self.network.norm)).split(self._sizes, dim=-1)
 
     def run_layers(self, x: Tensor, active: Active) -> Tensor:
         """Run all layers on x [B, D]."""
@@ -194,7 +194,7 @@ class TorchPool(SumsPool):
 
     def _active(self, slots: Tensor) -> Active:
         """Tell where the rows are, and how their sums decay."""
-        active = self._in_place(slots) if self.looks else Active(slots, slots)
+        active = self._in_place(slots) if self.host_may_read else Active(slots, slots)
         if self.decay_after is None:
             return active
         return replace(active, decay=decay_factor(self.position[active.rows], self.decay_after))
@@ -231,7 +231,7 @@ class TorchPool(SumsPool):
     def _place(self, x: Tensor, index: Tensor) -> Tensor:
         """Add to x [B, D] what stands for index [B]."""
         limit = self._positions.limit
-        if limit is None or self.looks:
+        if limit is None or self.host_may_read:
             return self._positions(x, index)
         return x + self._positions.table(index.clamp(max=limit - 1))
 

@@ -49,14 +49,14 @@ class ModelWeights:
         short_convolution: of the last W embeddings, oldest first, side by side; None without one.
         layers: from the first to the last.
         norm: after the last layer.
-        heads: of all fields, one after the other.
+        lm_head: the output head: of all fields, one after the other.
     """
 
     tables: tuple[Tensor, ...]
     short_convolution: Matrix | None
     layers: tuple[LayerWeights, ...]
     norm: Norm
-    heads: Matrix
+    lm_head: Matrix
 
 
 @torch.no_grad()
@@ -68,7 +68,7 @@ def read_weights(model: SequenceModel) -> ModelWeights:
         and _as_matrix(model.short_convolution.convolution),
         layers=tuple(_layer(layer) for layer in model.stack.layers),
         norm=_norm(model.stack.norm),
-        heads=_stacked(*model.heads.heads),
+        lm_head=_stacked(*model.lm_head.linears),
     )
 
 

@@ -47,7 +47,7 @@ class NativeDecoder(Decoder):
     """
 
     name = "native"
-    knows = tuple(FORMATS)
+    supported_weights = tuple(FORMATS)
 
     def __init__(self, model: SequenceModel, weights: str = "float32", **choices):
         """Pack a model's weights; UserError also where compiled code cannot run it."""
@@ -220,7 +220,7 @@ def _pack_model(model: SequenceModel, weights: str) -> Tensor:
             for matrix in matrices:
                 blocks += _pack(matrix, weights)
             blocks += (norm.weight, norm.bias)
-    blocks += (read.norm.weight, read.norm.bias, *_pack(read.heads, weights))
+    blocks += (read.norm.weight, read.norm.bias, *_pack(read.lm_head, weights))
     sizes = [-(-block.nbytes // LINE) * LINE for block in blocks]
     packed = torch.empty(sum(sizes), dtype=torch.uint8)
     torch.ops.seqgen.prefer_large_pages(packed)

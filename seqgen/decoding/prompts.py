@@ -21,7 +21,7 @@ from seqgen.vocabulary import Vocabulary
 PIECE = 512
 
 
-class Prompt:
+class PromptPrefill:
     """Tokens to be prefilled [T, F], how many of them have been, and the state after those.
 
     Attributes:
@@ -56,19 +56,19 @@ class Prompts:
 
     def __init__(self, decoder: Decoder):
         self._decoder = decoder
-        self._known: WeakValueDictionary[bytes, Prompt] = WeakValueDictionary()
+        self._known: WeakValueDictionary[bytes, PromptPrefill] = WeakValueDictionary()
         self._turns = count()
 
-    def get(self, tokens: np.ndarray) -> Prompt:
+    def get(self, tokens: np.ndarray) -> PromptPrefill:
         """Return the prompt of `tokens` [T, F], one and the same for all who ask; T may be 0."""
         key = tokens.tobytes()
         prompt = self._known.get(key)
         if prompt is None:
             state = None if len(tokens) else self._decoder.initial_state(1)
-            prompt = self._known[key] = Prompt(tokens, state=state, turn=next(self._turns))
+            prompt = self._known[key] = PromptPrefill(tokens, state=state, turn=next(self._turns))
         return prompt
 
-    def prefill(self, prompts: Iterable[Prompt], n_tokens: int) -> None:
+    def prefill(self, prompts: Iterable[PromptPrefill], n_tokens: int) -> None:
         """Take pieces of `prompts` in turns, until `n_tokens` or more of them have been taken."""
         unfinished = {id(prompt): prompt for prompt in prompts if not prompt.is_done}
         while unfinished and n_tokens > 0:
@@ -87,14 +87,14 @@ class Prompts:
         self.prefill([prompt], len(tokens))
         return prompt.state
 
-    def _groups(self, prompts: list[Prompt]) -> list[list[Prompt]]:
+    def _groups(self, prompts: list[PromptPrefill]) -> list[list[PromptPrefill]]:
         """Say which go through a pass together: on a GPU those of one length (but for a quarter).
 
         On a CPU it is one at a time: a row's rounding would change with the shape of its batch.
         """
         if self._decoder.device.type != "cuda":
             return [[prompt] for prompt in prompts]
-        groups: list[list[Prompt]] = []
+        groups: list[list[PromptPrefill]] = []
         for prompt in sorted(prompts, key=lambda p: (p.state is None, len(p.piece)), reverse=True):
             first = groups[-1][0] if groups else None
             alike = first is not None and (first.state is None) == (prompt.state is None)
@@ -104,7 +104,7 @@ class Prompts:
                 groups.append([prompt])
         return groups
 
-    def _take(self, group: Sequence[Prompt]) -> None:
+    def _take(self, group: Sequence[PromptPrefill]) -> None:
         """Run the next pieces of prompts in one pass: all of them their first ones, or none."""
         vocabulary, device = self._decoder.vocabulary, self._decoder.device
         lengths = torch.tensor([len(prompt.piece) for prompt in group])

@@ -21,7 +21,7 @@ from seqgen.decoding.decoder import Decoder
 from seqgen.errors import UserError
 from seqgen.files import write_bytes
 from seqgen.model.state import State
-from seqgen.sampling import SamplerRow, Sampling
+from seqgen.sampling import SamplerState, Sampling
 
 FORMAT = 2
 RECORD, CHECKSUM = "session", "sha256"  # keys of the file's metadata
@@ -42,7 +42,7 @@ class Session:
 
     state: State
     pending: np.ndarray
-    sampler: SamplerRow
+    sampler: SamplerState
     fingerprint: str
     decay_after: int | None = None
 
@@ -125,7 +125,7 @@ class Session:
             session = Session(
                 state=_state(tensors, decoder),
                 pending=_pending(record["pending"], decoder),
-                sampler=_sampler_row(record["sampler"], tensors, decoder),
+                sampler=_sampler_state(record["sampler"], tensors, decoder),
                 fingerprint=record["fingerprint"],
                 decay_after=record["decay_after"],
             )
@@ -214,8 +214,8 @@ def _pending(token: list, decoder: Decoder) -> np.ndarray:
     return np.array(token, dtype=np.int64)
 
 
-def _sampler_row(plain: dict, tensors: Mapping[str, Tensor], decoder: Decoder) -> SamplerRow:
-    """Put a row together again; TypeError or ValueError where something is missing or odd."""
+def _sampler_state(plain: dict, tensors: Mapping[str, Tensor], decoder: Decoder) -> SamplerState:
+    """Rebuild a sampler state; TypeError or ValueError where something is missing or invalid."""
     settings = plain["sampling"]
     settings = Sampling(**{**settings, "logit_bias": tuple(map(tuple, settings["logit_bias"]))})
     seed = tuple(plain["seed"])
@@ -223,7 +223,7 @@ def _sampler_row(plain: dict, tensors: Mapping[str, Tensor], decoder: Decoder) -
         raise ValueError(f"seed {seed} at draw {plain['drawn']} is impossible")
     if not 0 <= plain["previous"] < decoder.vocabulary.sizes[0]:
         raise ValueError(f"previous id {plain['previous']} is not in the vocabulary")
-    kept = {f.name: tensors[SAMPLER + f.name] for f in fields(SamplerRow) if f.name not in plain}
+    kept = {f.name: tensors[SAMPLER + f.name] for f in fields(SamplerState) if f.name not in plain}
     if any(x.shape != (sum(decoder.vocabulary.sizes),) for x in kept.values()):
         raise ValueError("a sampler of another vocabulary")
-    return SamplerRow(**{**plain, "sampling": settings, "seed": seed}, **kept)
+    return SamplerState(**{**plain, "sampling": settings, "seed": seed}, **kept)

@@ -12,7 +12,7 @@ import torch
 from seqgen.decoding.decoder import Decoder
 from seqgen.decoding.session import Session
 from seqgen.model.state import State
-from seqgen.sampling import Sampler, SamplerRow
+from seqgen.sampling import Sampler, SamplerState
 
 
 class Slots:
@@ -37,17 +37,17 @@ class Slots:
         """Return a free slot, which is no longer free: the first one."""
         return heapq.heappop(self._free)
 
-    def write(self, slot: int, state: State, row: SamplerRow, *, pending: np.ndarray) -> None:
+    def write(self, slot: int, state: State, sampler: SamplerState, *, pending: np.ndarray) -> None:
         """Put a stream into a slot; nothing of what was there before remains.
 
         Args:
             slot: one that was taken.
             state: of one row, on any device; it is copied.
-            row: of the sampler.
+            sampler: what its draws depend on.
             pending: the token [F] that is taken next.
         """
         self._pool.write(self._index([slot]), state.to(self._device))
-        self._sampler.restore(slot, row)
+        self._sampler.restore(slot, sampler)
         self._tokens[slot] = pending
         self._batch = None
 
@@ -56,7 +56,7 @@ class Slots:
         return Session(
             state=self._pool.read(self._index([slot])).to("cpu"),
             pending=self._tokens[slot].copy(),
-            sampler=self._sampler.memory(slot),
+            sampler=self._sampler.state(slot),
             fingerprint=self._decoder.fingerprint,
             decay_after=self._decoder.decay_after,
         )

@@ -9,11 +9,11 @@ from typing import Literal
 
 import numpy as np
 
-from seqgen.decoding.prompts import Prompt
+from seqgen.decoding.prompts import PromptPrefill
 from seqgen.decoding.session import Session
 from seqgen.errors import UserError
 from seqgen.model.state import State
-from seqgen.sampling import SamplerRow
+from seqgen.sampling import SamplerState
 
 Reason = Literal["eos", "stop", "length", "cancelled", "error"]
 Stop = Callable[["Stream", np.ndarray], bool]
@@ -24,8 +24,8 @@ OnToken = Callable[["Stream", np.ndarray], None]
 class Beginning:
     """Where a stream begins that no session goes before: after a prompt but for its last token."""
 
-    prompt: Prompt
-    sampler: SamplerRow
+    prompt: PromptPrefill
+    sampler: SamplerState
 
     @property
     def state(self) -> State | None:

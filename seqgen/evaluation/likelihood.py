@@ -76,7 +76,7 @@ def score_piece(
         hidden, state = model.run(
             part[:, :-1], state=state, keep_state=True, decay_after=decay_after
         )
-        nats.append(field_nats(model.heads(hidden), part[:, 1:])[0].cpu().numpy())
+        nats.append(field_nats(model.lm_head(hidden), part[:, 1:])[0].cpu().numpy())
         if tell is not None:
             tell(part.shape[1] - 1)
     return np.concatenate(nats)

@@ -22,19 +22,19 @@ class FieldEmbedding(nn.Module):
         return sum(table(tokens[..., f]) for f, table in enumerate(self.tables))
 
 
-class FieldHeads(nn.Module):
+class OutputHead(nn.Module):
     """Unnormalised scores for the next token, field by field."""
 
     def __init__(self, sizes: Sequence[int], d_model: int):
         super().__init__()
-        self.heads = nn.ModuleList(nn.Linear(d_model, size) for size in sizes)
-        for head in self.heads:
-            nn.init.normal_(head.weight, std=0.02)
-            nn.init.zeros_(head.bias)
+        self.linears = nn.ModuleList(nn.Linear(d_model, size) for size in sizes)
+        for linear in self.linears:
+            nn.init.normal_(linear.weight, std=0.02)
+            nn.init.zeros_(linear.bias)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Score hidden values [..., D] -> one tensor [..., N_f] per field."""
-        return tuple(head(x) for head in self.heads)
+        return tuple(linear(x) for linear in self.linears)
 
 
 class ShortConvolution(nn.Module):

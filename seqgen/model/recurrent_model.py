@@ -117,7 +117,7 @@ class RecurrentModel:
             self.decay_after,
         )
         new_state = State(attention, recent[:, 1:], state.position + 1, origins[:, 0])
-        return self._parallel.heads(hidden), new_state
+        return self._parallel.lm_head(hidden), new_state
 
     @torch.no_grad()
     def prefill(
@@ -162,7 +162,7 @@ class RecurrentModel:
                 ends.append(hidden[row, (rest - 1).clamp(min=0)])
             # [B, D], of the pass that each row ends in.
             last = torch.stack(ends)[(lengths - 1) // size, row]
-            return tuple(scores.float() for scores in model.heads(last)), state
+            return tuple(scores.float() for scores in model.lm_head(last)), state
 
     def _no_logits(self) -> Logits:
         """Logits [0, N_f] of no rows: the library's layers cannot be run on none."""

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from seqgen.attention.decay import decay_products
 from seqgen.attention.kinds import check_decay
 from seqgen.attention.operator import choose_kernel
-from seqgen.attention.rows import Rows
+from seqgen.attention.rows import PassRows
 from seqgen.config import ModelConfig
 from seqgen.model.dropout import ByteDropout
-from seqgen.model.embedding import FieldEmbedding, FieldHeads, ShortConvolution
+from seqgen.model.embedding import FieldEmbedding, OutputHead, ShortConvolution
 from seqgen.model.positions import build_positions, positions_in_pieces
 from seqgen.model.stack import build_parallel, inner_attentions, run_parallel, stack_arguments
 from seqgen.model.state import State
@@ -39,7 +39,7 @@ class SequenceModel(nn.Module):
         )
         self.dropout = ByteDropout(config.dropout)
         self.stack = build_parallel(stack_arguments(config))
-        self.heads = FieldHeads(vocabulary.sizes, config.d_model)
+        self.lm_head = OutputHead(vocabulary.sizes, config.d_model)
 
     @property
     def n_recent(self) -> int:
@@ -111,7 +111,7 @@ class SequenceModel(nn.Module):
         recent, in_pieces = state and state.recent, starts is not None
         x, embeddings = self.embed(tokens, positions, recent, origins=origins, in_pieces=in_pieces)
         decays = decay_after is not None and (state is not None or decay_after < T)
-        rows = Rows(
+        rows = PassRows(
             *(B, T),
             device=tokens.device,
             lengths=lengths,
@@ -130,11 +130,11 @@ class SequenceModel(nn.Module):
         self, tokens: Tensor, lengths: Tensor | None = None, *, starts: Tensor | None = None
     ) -> tuple[Tensor, ...]:
         """Score the next token at every position: as `run`, then logits [B, T, N_f] per field."""
-        return self.heads(self.run(tokens, lengths, starts=starts)[0])
+        return self.lm_head(self.run(tokens, lengths, starts=starts)[0])
 
     def _state_after(
         self,
-        rows: Rows,
+        rows: PassRows,
         embeddings: Tensor,
         positions: Tensor,
         origins: Tensor,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from seqgen.attention.kinds import KINDS
-from seqgen.attention.rows import Rows
+from seqgen.attention.rows import PassRows
 from seqgen.config import ModelConfig
 from seqgen.model.dropout import ByteDropout
 
@@ -69,14 +69,14 @@ def share_weights(parallel: nn.Module, recurrent: nn.Module) -> None:
 
 
 def run_parallel(
-    stack: nn.Module, x: Tensor, rows: Rows | None = None, *, recompute: bool = False
+    stack: nn.Module, x: Tensor, rows: PassRows | None = None, *, recompute: bool = False
 ) -> Tensor:
     """Run the parallel stack causally: x [B, T, D] -> [B, T, D]; without `rows`, all is one piece.
 
     With `recompute`, what is inside a layer is not kept for the backward pass but computed again.
     """
     if rows is None:
-        rows = Rows(*x.shape[:2], device=x.device)
+        rows = PassRows(*x.shape[:2], device=x.device)
     masks = {"attn_mask": causal_mask(x.shape[1], x.device), "length_mask": rows}
     if not recompute or not torch.is_grad_enabled():
         return stack(x, **masks)

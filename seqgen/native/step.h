@@ -71,7 +71,7 @@ class Weights {
   Embedding embedding();
   Layer layer();                              // L times
   Norm norm();                                // the last one
-  Linear linear(int64_t M, int64_t K);        // the heads of all fields side by side
+  Linear linear(int64_t M, int64_t K);        // the output heads of all fields side by side
   int64_t used() const;
 
  private:

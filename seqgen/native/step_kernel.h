@@ -1,4 +1,4 @@
-// A whole decode step: embedding, short convolution, all layers, heads and the draw, by a team of threads that
+// A whole decode step: embedding, short convolution, all layers, output head and the draw, by a team of threads that
 // wait for each other between its parts. Included once for each set of instructions, after
 // causal_linear_kernel.h, with SEQGEN_VNNI defined as 0 or 1.
 
@@ -38,8 +38,8 @@ class Worker {
     for (int64_t layer = 0; layer < s_.L; layer++) run_layer(layer, weights_.layer());
     Norm norm = weights_.norm();
     for_my_rows([&](int64_t b) { normalize(x(b), nullptr, norm, s_.D, x(b)); });
-    Linear heads = weights_.linear(s_.N, s_.D);
-    multiply(heads, prepared(x(0), s_.D), step_.logits, s_.N, Finish::nothing);
+    Linear lm_head = weights_.linear(s_.N, s_.D);
+    multiply(lm_head, prepared(x(0), s_.D), step_.logits, s_.N, Finish::nothing);
     team_.wait();
     if (me_ == 0)
       for (int64_t b = 0; b < step_.B; b++) step_.position[step_.slots[b]]++;

@@ -15,7 +15,6 @@ from seqgen.sampling import filters
 from seqgen.sampling.drawing import draw_ids
 from seqgen.sampling.filters import REMOVED
 from seqgen.sampling.flags import Flags
-from seqgen.sampling.memory import SamplerRow
 from seqgen.sampling.rules import Rules
 from seqgen.sampling.series import BLOCK, RING, Series
 from seqgen.sampling.settings import (
@@ -30,6 +29,7 @@ from seqgen.sampling.settings import (
     TYPICAL_P,
     Sampling,
 )
+from seqgen.sampling.state import SamplerState
 from seqgen.vocabulary import Vocabulary
 
 # Bounds of logits: NaN and what lies below are LOWEST, which is drawn only where nothing else is
@@ -113,25 +113,25 @@ class Sampler:
             UserError: `logit_bias` names an id that the first field does not have.
             ValueError: the prompt is empty.
         """
-        row = SamplerRow.first(self.vocabulary, sampling, seed=seed, prompt=prompt)
-        self.restore(slot, row)
+        state = SamplerState.first(self.vocabulary, sampling, seed=seed, prompt=prompt)
+        self.restore(slot, state)
 
-    def restore(self, slot: int, row: SamplerRow) -> None:
-        """Put a stream as `memory` gave it into a slot, where it goes on with its own series."""
-        sampling = row.sampling
+    def restore(self, slot: int, state: SamplerState) -> None:
+        """Put a stream into a slot with a state from `state`, from which it continues."""
+        sampling = state.sampling
         self._write_bias(slot, sampling)
         self.settings[slot] = torch.from_numpy(sampling.columns())
         self.top_k[slot] = min(sampling.top_k or 0, max(self.vocabulary.sizes))
-        self.seen[slot], self.counts[slot] = row.seen, row.counts
-        self.previous[slot], self.has_unit[slot] = row.previous, row.has_unit
-        self.drawn[slot], self.log_likelihood[slot] = row.drawn, row.log_likelihood
-        self._series.start(slot, row.seed, drawn=row.drawn)
+        self.seen[slot], self.counts[slot] = state.seen, state.counts
+        self.previous[slot], self.has_unit[slot] = state.previous, state.has_unit
+        self.drawn[slot], self.log_likelihood[slot] = state.drawn, state.log_likelihood
+        self._series.start(slot, state.seed, drawn=state.drawn)
         self._samplings[slot] = sampling
         self._ask(slot, Flags.of(sampling, largest_field=max(self.vocabulary.sizes)))
 
-    def memory(self, slot: int) -> SamplerRow:
-        """Copy out all that the sampling of a slot's stream is; later draws do not change it."""
-        return SamplerRow(
+    def state(self, slot: int) -> SamplerState:
+        """Return a copy of the sampler state of a slot; later draws do not change it."""
+        return SamplerState(
             self._samplings[slot],
             seed=self._series.seeds[slot],
             drawn=int(self.drawn[slot]),

@@ -237,7 +237,7 @@ class TrainingModule(LightningModule):
             state=state,
             keep_state=keep_state,
         )
-        logits = self.model.heads(hidden)
+        logits = self.model.lm_head(hidden)
         nats = token_nats(logits, rows.tokens[:, 1:], label_smoothing=label_smoothing)
         return nats * rows.targets, end
 

@@ -8,8 +8,8 @@ from fast_transformers.causal_product import causal_dot_product
 from fast_transformers.masking import LengthMask, TriangularCausalMask
 
 from seqgen.attention.feature_maps import FEATURE_MAPS
-from seqgen.attention.registered import ATTENTION_TYPE, CausalLinear, feature_map_factory
-from seqgen.attention.rows import Rows
+from seqgen.attention.registered import ATTENTION_TYPE, ParallelCausalLinear, feature_map_factory
+from seqgen.attention.rows import PassRows
 
 B, T, H, K = 2, 150, 3, 8
 
@@ -33,9 +33,9 @@ def inputs(device="cpu", seed=0):
 
 
 def attend(q, k, v, *, kernel="auto", lengths=None, device="cpu"):
-    layer = CausalLinear(K, feature_map_factory("elu+1"))
+    layer = ParallelCausalLinear(K, feature_map_factory("elu+1"))
     layer.kernel = kernel
-    rows = Rows(B, T, device=torch.device(device), lengths=lengths)
+    rows = PassRows(B, T, device=torch.device(device), lengths=lengths)
     return layer(q, k, v, TriangularCausalMask(T, device=device), rows, rows)
 
 
@@ -68,7 +68,7 @@ def test_under_autocast_sums_stay_in_float32(kernel):
 
 
 def test_a_mask_that_is_not_causal_is_refused():
-    layer = CausalLinear(K, feature_map_factory("elu+1"))
+    layer = ParallelCausalLinear(K, feature_map_factory("elu+1"))
     full = LengthMask(torch.tensor([T, T]), max_len=T)
     with pytest.raises(ValueError, match="TriangularCausalMask"):
         layer(*inputs(), full, full, full)
@@ -91,7 +91,7 @@ def test_every_feature_map_gives_two_equal_forms(name):
     recurrent = RecurrentEncoderBuilder.from_kwargs(**arguments).get().eval()
     recurrent.load_state_dict(parallel.state_dict(), strict=True)
     x = torch.randn(2, 40, 16)
-    rows = Rows(2, 40, device=x.device, keep=True)
+    rows = PassRows(2, 40, device=x.device, keep=True)
     with torch.no_grad():
         whole = parallel(x, attn_mask=TriangularCausalMask(40), length_mask=rows)
         steps, state = [], None

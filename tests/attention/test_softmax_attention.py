@@ -8,7 +8,7 @@ from making import random_tokens
 
 from seqgen.attention.cache import FIRST_CAPACITY
 from seqgen.attention.naive import softmax_loop
-from seqgen.attention.rows import Rows
+from seqgen.attention.rows import PassRows
 from seqgen.attention.softmax import (
     ATTENTION_TYPE,
     SoftmaxAttention,
@@ -102,7 +102,7 @@ def attend(layer, x, rows):
 
 
 def test_weights_drop_out_in_training_alone():
-    x, rows = normal(B, T, H, K).float(), Rows(B, T, device=torch.device("cpu"))
+    x, rows = normal(B, T, H, K).float(), PassRows(B, T, device=torch.device("cpu"))
     layer, none = SoftmaxAttention(0.5), SoftmaxAttention(0.0)
     assert (attend(layer, x, rows) - attend(none, x, rows)).abs().max() > 0.1
     assert torch.equal(attend(layer.eval(), x, rows), attend(none.eval(), x, rows))
@@ -112,7 +112,7 @@ def test_weights_drop_out_in_training_alone():
 
 def test_under_autocast_the_cache_is_in_float32():
     x = normal(B, T, H, K)
-    rows = Rows(B, T, device=torch.device("cpu"), keep=True)
+    rows = PassRows(B, T, device=torch.device("cpu"), keep=True)
     exact = attend(SoftmaxAttention(0.0), x, rows)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         out = attend(SoftmaxAttention(0.0), x.bfloat16(), rows)
@@ -142,7 +142,7 @@ def test_the_stack_is_the_librarys_full_attention_on_the_same_weights():
         other.load_state_dict(ours.state_dict(), strict=True)
     x, mask, lengths = torch.randn(2, 40, 16), TriangularCausalMask(40), torch.tensor([40, 13])
     with torch.no_grad():
-        rows = Rows(2, 40, device=x.device, lengths=lengths)
+        rows = PassRows(2, 40, device=x.device, lengths=lengths)
         out = ours(x, attn_mask=mask, length_mask=rows)
         whole = others[0](x, attn_mask=mask, length_mask=LengthMask(lengths, max_len=40))
         steps, state = [], None

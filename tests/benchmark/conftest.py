@@ -1,10 +1,10 @@
-"""Models and clocks that several tests of the benchmark share."""
+"""Models and timers that several tests of the benchmark share."""
 
 import pytest
-from tiny_models import TWO_FIELDS, patient_clock, tiny_model
+from tiny_models import TWO_FIELDS, patient_timer, tiny_model
 
 from seqgen.benchmark.model import BenchmarkModel
-from seqgen.benchmark.timing import Clock
+from seqgen.benchmark.timing import Timer
 
 
 @pytest.fixture
@@ -13,6 +13,6 @@ def model() -> BenchmarkModel:
 
 
 @pytest.fixture
-def hurried() -> Clock:
-    """The clock of a quick run."""
-    return patient_clock(measure_seconds=60.0, quick=True)
+def hurried() -> Timer:
+    """The timer of a quick run."""
+    return patient_timer(measure_seconds=60.0, quick=True)

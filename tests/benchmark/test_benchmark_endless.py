@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from tiny_models import patient_clock, tiny_model
+from tiny_models import patient_timer, tiny_model
 
 from seqgen.benchmark.measures import endless
 from seqgen.errors import UserError
 
-CLOCK = patient_clock(quick=True)
+TIMER = patient_timer(quick=True)
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def slow(monkeypatch):
 
 
 def measure(position, model=None):
-    return endless.measure(model or tiny_model(), CLOCK, batch=1, position=position)
+    return endless.measure(model or tiny_model(), TIMER, batch=1, position=position)
 
 
 def test_records_stand_at_powers_of_ten_and_at_the_end():
@@ -70,10 +70,10 @@ def test_the_sums_decay_and_eos_is_never_drawn(monkeypatch):
         lambda *args, **kw: asked.append(kw["decay_after"]) or build(*args, **kw),
     )
     with torch.no_grad():  # left to itself it would draw nothing else
-        model.model.heads.load_state_dict(
+        model.model.lm_head.load_state_dict(
             {
                 name: torch.where(torch.arange(11) == 2, 50.0, 0.0) if x.dim() == 1 else x
-                for name, x in model.model.heads.state_dict().items()
+                for name, x in model.model.lm_head.state_dict().items()
             }
         )
     assert all(record.repeats for record in measure(300, model))

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny_models import patient_clock, tiny_model
+from tiny_models import patient_timer, tiny_model
 
 from seqgen.benchmark import softmax
 from seqgen.benchmark.equality import OutputsDiffer, check_equal
@@ -12,7 +12,7 @@ from seqgen.benchmark.run import Plan, run_benchmark
 from seqgen.benchmark.timing import Effort
 from seqgen.model.sequence_model import SequenceModel
 
-PATIENT = patient_clock()
+PATIENT = patient_timer()
 
 
 @pytest.fixture

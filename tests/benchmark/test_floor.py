@@ -15,7 +15,7 @@ from seqgen.benchmark.measures.floor import (
     with_shares,
 )
 from seqgen.benchmark.records import Record
-from seqgen.benchmark.timing import Clock, Effort
+from seqgen.benchmark.timing import Effort, Timer
 from seqgen.decoding.matrices import read_weights
 
 QUICKEST = Effort(seconds=0.01, max_repeats=3, longest_call=10.0, measure_seconds=60.0)
@@ -39,8 +39,8 @@ def read(size, rate):
 def measured(model, monkeypatch):
     monkeypatch.setattr(floor, "LARGE_BYTES", 2**20)
     monkeypatch.setitem(floor.CALL_BYTES, "cpu", 2**18)
-    clock = Clock(QUICKEST, device=model.device)
-    return {r.variant: r for r in floor.measure(model, clock, batch=1, position=1)}
+    timer = Timer(QUICKEST, device=model.device)
+    return {r.variant: r for r in floor.measure(model, timer, batch=1, position=1)}
 
 
 def test_rates_and_seconds_are_those_of_one_pass(model, measured):
@@ -62,7 +62,7 @@ def test_a_working_set_beyond_memory_is_a_row_that_says_so(model, monkeypatch):
 def test_matrices_are_counted_without_embedding_tables(model):
     weights = read_weights(model.model)
     layers = [m for x in weights.layers for m in (x.qkv, x.out, x.up, x.down)]
-    matrices = [*layers, weights.short_convolution, weights.heads]
+    matrices = [*layers, weights.short_convolution, weights.lm_head]
     norms = [n for x in weights.layers for n in (x.attention_norm, x.feed_forward_norm)]
     vectors = sum(m.bias.numel() for m in matrices)
     vectors += sum(2 * n.weight.numel() for n in [*norms, weights.norm])

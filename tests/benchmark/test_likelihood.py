@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny_models import patient_clock, tiny_model
+from tiny_models import patient_timer, tiny_model
 
 from seqgen.benchmark.measures import likelihood
 from seqgen.benchmark.model import load_benchmark_model
@@ -47,9 +47,9 @@ def run(make_run):
     return make_run("run")
 
 
-def measure(model, *, position=20, clock=None):
-    clock = clock or patient_clock()
-    return {r.variant: r for r in likelihood.measure(model, clock, batch=1, position=position)}
+def measure(model, *, position=20, timer=None):
+    timer = timer or patient_timer()
+    return {r.variant: r for r in likelihood.measure(model, timer, batch=1, position=position)}
 
 
 def test_exact_decoders_cost_what_the_parallel_form_does_and_others_nearly(run):

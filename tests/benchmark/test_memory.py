@@ -1,19 +1,19 @@
 """Bytes of streams, and how many of them fit."""
 
 import pytest
-from tiny_models import TWO_FIELDS, patient_clock, tiny_model
+from tiny_models import TWO_FIELDS, patient_timer, tiny_model
 
 from seqgen.benchmark.measures import memory
 
 GIB = 2**30
 
 
-def sizes(model, clock, **place):
-    return {r.variant: r for r in memory.measure(model, clock, **place)}
+def sizes(model, timer, **place):
+    return {r.variant: r for r in memory.measure(model, timer, **place)}
 
 
 def test_a_cache_in_bfloat16_is_half_as_large():
-    records = sizes(tiny_model(TWO_FIELDS), patient_clock(), batch=3, position=10)
+    records = sizes(tiny_model(TWO_FIELDS), patient_timer(), batch=3, position=10)
     full, half = records["softmax-cache"], records["softmax-cache-bf16"]
     assert full.bytes == 3 * 10 * 2 * 4 * 2 * 16  # rows, tokens, layers, bytes, keys and values
     assert half.bytes * 2 == full.bytes
@@ -22,7 +22,7 @@ def test_a_cache_in_bfloat16_is_half_as_large():
 
 def test_passes_that_take_too_long_are_rows_that_say_so(monkeypatch):
     monkeypatch.setitem(memory.LONGEST_PASS, False, 9)
-    records = sizes(tiny_model(TWO_FIELDS), patient_clock(), batch=1, position=10)
+    records = sizes(tiny_model(TWO_FIELDS), patient_timer(), batch=1, position=10)
     assert (
         records["training-softmax"].note == "left out: no pass over more than 9 positions is made"
     )

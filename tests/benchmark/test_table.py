@@ -8,7 +8,7 @@ from measured import SETTING, record, run
 
 from seqgen.benchmark.records import KEYS, read_records, write_records
 from seqgen.benchmark.report.crossover import crossovers
-from seqgen.benchmark.report.table import DEVICE_GB, Row, markdown, plain, rows_of, tables
+from seqgen.benchmark.report.table import DEVICE_GB, TableRow, markdown, plain, rows_of, tables
 from seqgen.commands.settings import PROJECT
 from seqgen.config import load_config
 
@@ -101,7 +101,7 @@ def test_without_a_comparison_there_is_no_crossover():
 def test_what_is_left_out_is_a_row_with_its_reason():
     note = "left out: would need 9.0 GB, a quarter of the free memory is 5.0 GB"
     headings, rows = rows_of([*run(), record("softmax-recomputed", 64, None, note=note)])
-    assert rows[-1] == Row(["1", "64", "softmax-recomputed"], note)
+    assert rows[-1] == TableRow(["1", "64", "softmax-recomputed"], note)
     assert plain(headings, rows).splitlines()[-1].endswith(f"softmax-recomputed   {note}")
     line = markdown(headings, rows).splitlines()[-1]
     assert line.startswith("| 1 | 64 | softmax-recomputed | - |")

@@ -1,10 +1,10 @@
-"""How calls are repeated, bounded and left out; the clock and the variants are fake ones."""
+"""How calls are repeated, bounded and left out; time and the variants are fake."""
 
 import pytest
 import torch
 
 from seqgen.benchmark import timing
-from seqgen.benchmark.timing import LIBRARY, OUT_OF_MEMORY, Call, Clock, Effort, Variant
+from seqgen.benchmark.timing import LIBRARY, OUT_OF_MEMORY, Call, Effort, Timer, Variant
 
 GB = 10**9
 
@@ -36,61 +36,61 @@ def fake(monkeypatch):
     return fake
 
 
-def clock(**effort):
+def timer(**effort):
     defaults = {"seconds": 1.0, "max_repeats": 10, "longest_call": 8.0, "longest_piece": 40.0}
-    return Clock(Effort(**defaults | effort), device=torch.device("cpu"))
+    return Timer(Effort(**defaults | effort), device=torch.device("cpu"))
 
 
-def records(clock, variants, *, position=10, **options):
+def records(timer, variants, *, position=10, **options):
     place = {"measure": "decode", "batch": 3, "position": position}
-    return clock.time(variants, **place, tokens=6, **options)
+    return timer.time(variants, **place, tokens=6, **options)
 
 
 def test_ratio_and_tokens_come_from_the_medians(fake):
-    slow, fast = records(clock(), [fake.variant(LIBRARY, 0.5), fake.variant("fast", 0.25)])
+    slow, fast = records(timer(), [fake.variant(LIBRARY, 0.5), fake.variant("fast", 0.25)])
     assert (slow.median_seconds, slow.ratio_to_library) == (0.5, 1.0)
     assert (fast.median_seconds, fast.ratio_to_library) == (0.25, 2.0)
     assert (fast.p95_seconds, fast.tokens_per_second, fast.batch) == (0.25, 24.0, 3)
 
 
 def test_no_library_no_ratio(fake):
-    [record] = records(clock(), [fake.variant("alone", 0.5)])
+    [record] = records(timer(), [fake.variant("alone", 0.5)])
     assert record.ratio_to_library is None
 
 
 def test_no_ratio_to_a_library_called_once(fake):
-    library, fast = records(clock(), [fake.variant(LIBRARY, 9.0), fake.variant("fast", 0.5)])
+    library, fast = records(timer(), [fake.variant(LIBRARY, 9.0), fake.variant("fast", 0.5)])
     assert (library.median_seconds, fast.median_seconds) == (9.0, 0.5)
     assert library.ratio_to_library is fast.ratio_to_library is None
 
 
 def test_variants_take_turns_and_slow_ones_fewer(fake):
-    records(clock(), [fake.variant("a", 0.125), fake.variant("b", 0.5)])
+    records(timer(), [fake.variant("a", 0.125), fake.variant("b", 0.5)])
     assert "".join(fake.calls) == "aabb" + "aaaab" * 2
 
 
 def test_a_short_call_is_timed_after_another_of_the_same_variant(fake):
     """Otherwise it would find what the other variants left in the processor's caches."""
     a, b = fake.variant("a", 0.01), fake.variant("b", 0.5)
-    [record, _] = records(clock(max_repeats=2), [a, b])
+    [record, _] = records(timer(max_repeats=2), [a, b])
     assert "".join(fake.calls) == "aabb" + "aab" * 2
     assert record.samples == pytest.approx((0.01, 0.01))
 
 
 def test_whole_pieces_are_written_once_and_count(fake):
     slow, fast = fake.variant(LIBRARY, 30.0), fake.variant("fast", 0.5)
-    library, ours = records(clock(), [slow, fast], whole_pieces=True)
+    library, ours = records(timer(), [slow, fast], whole_pieces=True)
     assert fake.calls == [LIBRARY, "fast", "fast"]
     assert (library.repeats, ours.repeats, ours.ratio_to_library) == (1, 2, 60.0)
 
 
 def test_a_call_is_repeated_at_most_so_often(fake):
-    [record] = records(clock(max_repeats=3), [fake.variant("a", 0.001)])
+    [record] = records(timer(max_repeats=3), [fake.variant("a", 0.001)])
     assert record.repeats == 3
 
 
 def test_a_slow_call_is_repeated_twice_and_a_very_slow_one_not(fake):
-    slow, slowest = records(clock(), [fake.variant("slow", 3.0), fake.variant("slowest", 9.0)])
+    slow, slowest = records(timer(), [fake.variant("slow", 3.0), fake.variant("slowest", 9.0)])
     assert fake.calls == ["slow", "slowest", "slow", "slow"]
     assert (slow.repeats, slowest.repeats) == (2, 1)
 
@@ -98,7 +98,7 @@ def test_a_slow_call_is_repeated_twice_and_a_very_slow_one_not(fake):
 def test_a_call_whose_part_shows_that_it_takes_too_long_is_not_made(fake):
     slow = fake.variant("slow", 23.0, part=6.0, parts=4.0)
     fine = fake.variant("fine", 0.5, part=0.2, parts=4.0)
-    left_out, record = records(clock(), [slow, fine])
+    left_out, record = records(timer(), [slow, fine])
     assert left_out.note == "left out: a call would take about 24 s, the limit is 8 s"
     assert (left_out.median_seconds, left_out.repeats, left_out.samples) == (None, None, ())
     assert record.median_seconds == 0.5
@@ -109,29 +109,29 @@ def test_a_part_that_is_slow_only_the_first_time_says_nothing(fake):
     seconds = iter((7.0, 0.1))
     part = lambda: setattr(fake, "now", fake.now + next(seconds))  # noqa: E731
     run = fake.variant("a", 0.5).open().run
-    [record] = records(clock(), [Variant("a", lambda: Call(run, part=part, parts=4.0))])
+    [record] = records(timer(), [Variant("a", lambda: Call(run, part=part, parts=4.0))])
     assert record.repeats
 
 
 def test_whole_pieces_have_a_limit_of_their_own(fake):
     variants = [fake.variant(f"{n}", 39.0, part=3.0, parts=n) for n in (13.0, 14.0)]
-    a, b = records(clock(), variants, whole_pieces=True)
+    a, b = records(timer(), variants, whole_pieces=True)
     assert a.repeats == 1
     assert b.note == "left out: a call would take about 42 s, the limit is 40 s"
 
 
 def test_no_variant_takes_more_than_its_share_of_time(fake):
     """Whatever a call takes, and whether or not a part foresees it."""
-    effort = clock().effort
+    effort = timer().effort
     for seconds in (0.001, 0.3, 0.9, 1.1, 7.9):
         before = fake.now
-        records(clock(), [fake.variant("a", seconds)])
+        records(timer(), [fake.variant("a", seconds)])
         assert fake.now - before <= 2 * effort.seconds + 3 * min(seconds, effort.longest_call)
 
 
 def test_a_variant_that_needs_more_than_a_quarter_of_the_memory_is_not_opened(fake):
     large = Variant("large", lambda: pytest.fail("opened"), holds=4 * GB, needs=GB)
-    left_out, record = records(clock(), [large, fake.variant("fine", 0.5, holds=3 * GB)])
+    left_out, record = records(timer(), [large, fake.variant("fine", 0.5, holds=3 * GB)])
     expected = "left out: would need 5.0 GB, a quarter of the free memory is 4.0 GB"
     assert left_out.note == expected
     assert record.repeats
@@ -140,7 +140,7 @@ def test_a_variant_that_needs_more_than_a_quarter_of_the_memory_is_not_opened(fa
 def test_all_variants_of_a_place_together_hold_half_of_the_memory(fake):
     holds, needs = {"a": 3 * GB, "c": 4 * GB, "d": 2 * GB}, {"b": 4 * GB, "e": GB}
     found = records(
-        clock(),
+        timer(),
         [fake.variant(n, 0.5, holds=holds.get(n, 0), needs=needs.get(n, 0)) for n in "abcde"],
     )
     assert [r.variant for r in found if r.repeats] == ["a", "b", "c", "e"]
@@ -162,7 +162,7 @@ def test_the_memory_of_a_place_is_free_before_the_next(fake):
         large = Large()
         return Call(lambda _: run(large), prepare=lambda: large)
 
-    records(clock(max_repeats=2), [Variant("large", opened)])
+    records(timer(max_repeats=2), [Variant("large", opened)])
     assert len(freed) == 1
 
 
@@ -175,7 +175,7 @@ def test_memory_that_runs_out_is_a_row_whenever_it_does(fake, calls):
         fake.now += 0.5
 
     hungry = Variant("hungry", lambda: Call(run))
-    record, other = records(clock(), [hungry, fake.variant("fine", 0.5)])
+    record, other = records(timer(), [hungry, fake.variant("fine", 0.5)])
     assert (record.median_seconds, record.note) == (None, OUT_OF_MEMORY)
     assert other.median_seconds == 0.5
 
@@ -184,7 +184,7 @@ def test_memory_that_runs_out_while_a_variant_is_opened_is_a_row(fake):
     def opened():
         raise torch.OutOfMemoryError("no more")
 
-    [record] = records(clock(), [Variant("hungry", opened)])
+    [record] = records(timer(), [Variant("hungry", opened)])
     assert record.note == OUT_OF_MEMORY
 
 
@@ -193,11 +193,11 @@ def test_other_errors_are_not_taken_for_it(fake):
         raise RuntimeError("shapes do not fit")
 
     with pytest.raises(RuntimeError, match="do not fit"):
-        records(clock(), [Variant("wrong", lambda: Call(run))])
+        records(timer(), [Variant("wrong", lambda: Call(run))])
 
 
 def test_places_after_the_time_of_a_measure_are_rows_that_say_so(fake):
-    c = clock(measure_seconds=1.0)
+    c = timer(measure_seconds=1.0)
     [first] = records(c, [fake.variant("a", 0.5)])
     [second] = records(c, [fake.variant("a", 0.5)], position=11)
     assert first.median_seconds == 0.5
@@ -205,7 +205,7 @@ def test_places_after_the_time_of_a_measure_are_rows_that_say_so(fake):
 
 
 def test_a_variant_that_cannot_run_says_why():
-    [record] = records(clock(), [Variant("absent", None, note="not available: no kernel")])
+    [record] = records(timer(), [Variant("absent", None, note="not available: no kernel")])
     assert (record.median_seconds, record.note) == (None, "not available: no kernel")
 
 
@@ -220,6 +220,6 @@ def test_preparing_is_not_timed_and_each_call_gets_its_own(fake):
         given.append(value)
         fake.now += 0.5
 
-    [record] = records(clock(), [Variant("a", lambda: Call(run, prepare))])
+    [record] = records(timer(), [Variant("a", lambda: Call(run, prepare))])
     assert record.median_seconds == 0.5
     assert len(set(map(id, given))) == len(given) == 4

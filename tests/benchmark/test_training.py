@@ -2,15 +2,15 @@
 
 import pytest
 import torch
-from tiny_models import patient_clock
+from tiny_models import patient_timer
 
 from seqgen.benchmark import timing
 from seqgen.benchmark.measures import training
 
 
 def measure(model, *, batch=1, position=9):
-    clock = patient_clock(quick=True)
-    return {r.variant: r for r in training.measure(model, clock, batch=batch, position=position)}
+    timer = patient_timer(quick=True)
+    return {r.variant: r for r in training.measure(model, timer, batch=batch, position=position)}
 
 
 def test_every_timed_step_has_a_peak_and_no_other_row(model):

@@ -3,7 +3,7 @@
 import torch
 
 from seqgen.benchmark.model import BenchmarkModel
-from seqgen.benchmark.timing import Clock, Effort
+from seqgen.benchmark.timing import Effort, Timer
 from seqgen.config import ModelConfig
 from seqgen.model.sequence_model import SequenceModel
 from seqgen.vocabulary import Field, Vocabulary
@@ -17,7 +17,7 @@ def tiny_model(vocabulary=ONE_FIELD, **settings):
     return BenchmarkModel(SequenceModel(config, vocabulary), weights="random weights")
 
 
-def patient_clock(**effort):
-    """A clock that waits for what a quick run leaves out."""
+def patient_timer(**effort):
+    """A timer that waits for what a quick run leaves out."""
     least = {"seconds": 0.01, "max_repeats": 2, "longest_call": 10.0}
-    return Clock(Effort(**least | effort), device=torch.device("cpu"))
+    return Timer(Effort(**least | effort), device=torch.device("cpu"))

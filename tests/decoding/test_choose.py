@@ -39,13 +39,19 @@ def test_full_attention_has_the_reference_alone(tiny, plain_vocabulary):
     [
         ({"decoder": "fast"}, "no decoder fast; known are auto, reference, torch, native, cuda"),
         ({"weights": "int4"}, "weights = int4: known are float32"),
-        ({"decoder": "reference", "weights": "bf16"}, "reference decoder has no bf16 weights"),
-        ({"decoder": "torch", "weights": "w8a8"}, "torch decoder has no w8a8 weights"),
+        (
+            {"decoder": "reference", "weights": "bf16"},
+            "weights = bf16: the reference decoder does not support",
+        ),
+        (
+            {"decoder": "torch", "weights": "w8a8"},
+            "weights = w8a8: the torch decoder does not support",
+        ),
         ({"decoder": "cuda"}, "the model is on cpu"),
         ({"prefill": "int8"}, "prefill = int8: must be one of float32, bf16"),
     ],
 )
-def test_what_cannot_be_had_is_named(tiny, plain_vocabulary, choice, said):
+def test_what_is_not_available_is_named(tiny, plain_vocabulary, choice, said):
     with pytest.raises(UserError, match=said):
         build_decoder(tiny(plain_vocabulary), **choice)
 

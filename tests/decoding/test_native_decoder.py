@@ -161,7 +161,7 @@ def test_draws_are_those_of_the_sampler(request, tiny, name):
 
 def test_senseless_logits_are_drawn_from_without_harm(tiny, plain_vocabulary):
     model = tiny(plain_vocabulary)
-    torch.nn.init.constant_(model.heads.heads[0].weight, float("nan"))
+    torch.nn.init.constant_(model.lm_head.linears[0].weight, float("nan"))
     decoder, sampler = NativeDecoder(model), Sampler(plain_vocabulary, 2)
     for slot, temperature in enumerate((0, 1)):
         settings = Sampling(temperature=temperature, top_p=0.9, typical_p=0.9)

@@ -66,7 +66,7 @@ def test_beams_wide_enough_find_the_likeliest_of_all(tiny, build, fields, gramma
     vocabulary = vocabulary_of(fields, grammar)
     model = tiny(vocabulary, n_layers=1)
     with torch.no_grad():  # EOS is likely, but not from the start
-        model.heads.heads[0].bias[2] += 1.0
+        model.lm_head.linears[0].bias[2] += 1.0
     prompt = prompt_of(vocabulary)
     ways = [way for way in every_way(vocabulary, 3) if grammar is None or is_legal(way)]
     scores = {way: score(model, prompt, np.array(way)) for way in ways}
@@ -83,7 +83,7 @@ def test_few_beams_keep_the_best_at_each_step(tiny, first):
     vocabulary = vocabulary_of(SMALL)
     model, prompt = tiny(vocabulary, n_layers=1), np.array([[1], [first]])
     with torch.no_grad():
-        model.heads.heads[0].bias[2] += 0.5
+        model.lm_head.linears[0].bias[2] += 0.5
 
     def best(ways):
         return sorted(ways, key=lambda way: -score(model, prompt, np.array(way)))[:3]

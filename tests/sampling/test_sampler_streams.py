@@ -123,19 +123,19 @@ def test_a_restored_stream_goes_on_in_any_slot(n):
     first.enter(0, sampling, seed=(8, 1), prompt=bos(v))
     for step in range(n):
         draw(first, random_logits(v, 1, step % 5), [0])
-    row = first.memory(0)
-    seen, counts = row.seen.clone(), row.counts.clone()
+    state = first.state(0)
+    seen, counts = state.seen.clone(), state.counts.clone()
     expected = [draw(first, random_logits(v, 1, step), [0]) for step in range(9)]
-    assert torch.equal(row.seen, seen)
-    assert torch.equal(row.counts, counts)
-    assert row.drawn == n == int(counts.sum())
+    assert torch.equal(state.seen, seen)
+    assert torch.equal(state.counts, counts)
+    assert state.drawn == n == int(counts.sum())
     second = Sampler(v, 3, scored=True)
     for slot in (2, 0):
-        second.restore(slot, row)
+        second.restore(slot, state)
         actual = [draw(second, random_logits(v, 1, step), [slot]) for step in range(9)]
         assert torch.equal(torch.cat(actual), torch.cat(expected))
         assert second.log_likelihood[slot] == first.log_likelihood[0]
-        ours, theirs = second.memory(slot), first.memory(0)
+        ours, theirs = second.state(slot), first.state(0)
         assert (ours.previous, ours.has_unit) == (theirs.previous, theirs.has_unit)
         assert (ours.seed, ours.sampling, ours.drawn) == ((8, 1), sampling, n + 9)
 

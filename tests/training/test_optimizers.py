@@ -32,7 +32,7 @@ def test_each_part_has_its_learning_rate(model):
     rates = {"stack.*": 0.5, "stack.layers.1.*": 0.25}
     groups = parameter_groups(model, learning_rate=1.0, learning_rates=rates, weight_decay=0.1)
     rate = {name: g["lr"] for g in groups for name in names(model, g)}
-    assert rate["heads.heads.0.weight"] == 1.0
+    assert rate["lm_head.linears.0.weight"] == 1.0
     assert rate["stack.layers.0.linear1.weight"] == 0.5
     assert rate["stack.layers.1.linear1.weight"] == 0.25
 

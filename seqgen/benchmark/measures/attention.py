@@ -16,7 +16,7 @@ from seqgen.attention.operator import causal_linear_attention, choose_kernel
 from seqgen.benchmark.equality import BFLOAT16_TOLERANCE, check_equal
 from seqgen.benchmark.model import LIBRARY_LINEAR, BenchmarkModel
 from seqgen.benchmark.records import Record
-from seqgen.benchmark.timing import LIBRARY, Call, Clock, Variant
+from seqgen.benchmark.timing import LIBRARY, Call, Timer, Variant
 from seqgen.model.stack import build_parallel, inner_attentions
 
 KERNELS = ("native", "triton", "chunked")
@@ -28,7 +28,7 @@ NOT_BUILT = "not available: the library's kernel is not built for this device"
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]  # q, k [B, T, H, K], v [B, T, H, V] -> as v
 
 
-def check(model: BenchmarkModel, clock: Clock, *, batch: int, position: int) -> None:
+def check(model: BenchmarkModel, timer: Timer, *, batch: int, position: int) -> None:
     """Compare outputs and gradients with the masked products, linear and softmax, in float64."""
     inputs = _inputs(model, batch, position)
     out_gradient = torch.randn_like(inputs[2])
@@ -45,7 +45,7 @@ def check(model: BenchmarkModel, clock: Clock, *, batch: int, position: int) -> 
         check_equal(f"{name} attention", got, "the masked product", wanted, tolerance=tolerance)
 
 
-def measure(model: BenchmarkModel, clock: Clock, *, batch: int, position: int) -> list[Record]:
+def measure(model: BenchmarkModel, timer: Timer, *, batch: int, position: int) -> list[Record]:
     """Time attention over `position` positions."""
     floats = _inputs(model, batch, position)
     variants = []
@@ -60,7 +60,7 @@ def measure(model: BenchmarkModel, clock: Clock, *, batch: int, position: int) -
                 dtype=str(dtype).removeprefix("torch."),
             )
         )
-    return clock.time(
+    return timer.time(
         variants, measure="attention", batch=batch, position=position, tokens=batch * position
     )
 

@@ -1,9 +1,9 @@
 """One decode step: the decoders against softmax attention, recomputed and cached.
 
-Each call is whole: tokens in, embedding, stack, heads, a draw, tokens out. `position` tokens came
-before the first one that is timed. Decoders and the library go on from there, since their states
-keep their size; a cache is set back to `position` before each call, or written at one and the same
-slot.
+Each call is a complete step, from tokens to tokens: embedding, stack, output head, draw. `position`
+tokens came before the first one that is timed. Decoders and the library continue from there, since
+their states keep their size; a cache is set back to `position` before each call, or written at one
+and the same slot.
 """
 
 from functools import partial
@@ -16,7 +16,7 @@ from seqgen.benchmark.draws import Draws
 from seqgen.benchmark.equality import BFLOAT16_TOLERANCE, check_equal
 from seqgen.benchmark.model import DECODERS, BenchmarkModel, LibrarySteps
 from seqgen.benchmark.records import Record
-from seqgen.benchmark.timing import LIBRARY, Call, Clock, Variant
+from seqgen.benchmark.timing import LIBRARY, Call, Timer, Variant
 from seqgen.model.state import State
 
 # Wide enough for rounding, on any weights; what is laid out wrongly is off by as much as it is.
@@ -24,9 +24,9 @@ REDUCED = {"bf16": BFLOAT16_TOLERANCE, "int8": 0.1, "w8a8": 0.1}
 
 
 @torch.no_grad()
-def check(model: BenchmarkModel, clock: Clock, *, batch: int, position: int) -> None:
+def check(model: BenchmarkModel, timer: Timer, *, batch: int, position: int) -> None:
     """Compare each step after a real prompt with the parallel form at that position."""
-    quick = clock.effort.quick
+    quick = timer.effort.quick
     tokens = model.random_tokens(batch, position + 1)
     check_decoders(model, tokens, quick=quick)
     softmax.check(model, tokens, quick=quick)
@@ -66,9 +66,9 @@ def _check_states(name: str, ours: State, wanted: State, *, tolerance: float | N
 
 
 @torch.no_grad()
-def measure(model: BenchmarkModel, clock: Clock, *, batch: int, position: int) -> list[Record]:
+def measure(model: BenchmarkModel, timer: Timer, *, batch: int, position: int) -> list[Record]:
     """Time one step after `position` tokens, and the draw after it."""
-    quick = clock.effort.quick
+    quick = timer.effort.quick
     draws, last = Draws(model, batch), model.random_tokens(batch, 1)[:, 0]
     state = model.state_at(position, batch)
 
@@ -94,4 +94,4 @@ def measure(model: BenchmarkModel, clock: Clock, *, batch: int, position: int) -
         variants.append(Variant(name, make, **sizes, note=note, dtype=dtype))
     variants += softmax.variants(model, draws, last, state, position=position, quick=quick)
     variants += gpt2.variants(model, draws, last, position=position)
-    return clock.time(variants, measure="decode", batch=batch, position=position, tokens=batch)
+    return timer.time(variants, measure="decode", batch=batch, position=position, tokens=batch)

@@ -14,7 +14,7 @@ import numpy as np
 from seqgen.benchmark.draws import endless_sampling
 from seqgen.benchmark.model import DECODERS, BenchmarkModel
 from seqgen.benchmark.records import Record
-from seqgen.benchmark.timing import Clock
+from seqgen.benchmark.timing import Timer
 from seqgen.decoding.choose import build_decoder
 from seqgen.decoding.decoder import Decoder
 from seqgen.decoding.engine import Engine
@@ -28,12 +28,12 @@ LONGEST = {True: 6.0, False: 300.0}  # seconds that a stream may take, by quick
 PROCESS_SIZE = Path("/proc/self/statm")
 
 
-def measure(model: BenchmarkModel, clock: Clock, *, batch: int, position: int) -> list[Record]:
+def measure(model: BenchmarkModel, timer: Timer, *, batch: int, position: int) -> list[Record]:
     """Time steps of one stream at 100, 1,000, … and `position`, or up to where time allows."""
     place = {"measure": "endless", "batch": batch}
     if model.limit is not None:
         note = f"left out: the model has {model.limit} learned positions, where a stream ends"
-        return [clock.untimed(VARIANTS[0], **place, position=position, note=note)]
+        return [timer.untimed(VARIANTS[0], **place, position=position, note=note)]
     variant, decoder = _fastest(model)
     engine, vocabulary = Engine(decoder, max_streams=1), model.model.vocabulary
     stream = engine.submit(
@@ -57,13 +57,13 @@ def measure(model: BenchmarkModel, clock: Clock, *, batch: int, position: int) -
     for mark in marks(position, n_timed):
         place |= {"position": mark, "dtype": decoder.weights}
         more = (mark + n_timed - stream.position) * float(np.median(seconds))
-        limit = LONGEST[clock.effort.quick]
+        limit = LONGEST[timer.effort.quick]
         if time.perf_counter() - begin + more > limit:
             note = f"left out: would take {more:.0f} s more, the limit of a stream is {limit:.0f} s"
-            return [*records, clock.untimed(variant, **place, note=note)]
+            return [*records, timer.untimed(variant, **place, note=note)]
         go_on(mark - stream.position)
         seconds = go_on(n_timed)
-        records.append(clock.timed(variant, seconds, **place, tokens=batch, bytes=resident_bytes()))
+        records.append(timer.timed(variant, seconds, **place, tokens=batch, bytes=resident_bytes()))
     return records
 
 

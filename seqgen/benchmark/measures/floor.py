@@ -7,11 +7,11 @@ are plain PyTorch on all its threads, and limited by memory. A call reads a smal
 several times over, so that starting it counts for nothing.
 
 A step's floor is what it must read, at the bandwidth of a working set of that size: once per step
-the matrices of all layers, of the heads and of the short convolution in their format (with a scale
-for each output in 8 bits), biases and norms; the state of each row, read and written; and of
-softmax attention with a cache, the keys and values of all earlier tokens. Not counted are rows of
-embedding tables, activations, logits, the draw, and the key and value written: all small beside
-those. A share above 100% says that the weights stayed in a cache better than in this measurement.
+the matrices of all layers, of the output head and of the short convolution in their format (in 8
+bits with a scale for each output), biases and norms; the state of each row, read and written; and
+of softmax attention with a cache, the keys and values of all earlier tokens. Not counted are rows
+of embedding tables, activations, logits, the draw, and the key and value written: all small beside
+those. A share above 100% means that the weights stayed in a cache better than in this measurement.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ from torch import Tensor
 from seqgen.benchmark.model import DECODERS, BenchmarkModel
 from seqgen.benchmark.records import Record
 from seqgen.benchmark.softmax import STATIC
-from seqgen.benchmark.timing import LIBRARY, Call, Clock, Effort, Variant
+from seqgen.benchmark.timing import LIBRARY, Call, Effort, Timer, Variant
 from seqgen.model.sequence_model import SequenceModel
 
 READS = {"read-int8": "int8", "read-bf16": "bf16", "read-float32": "float32", "read-large": ""}
@@ -36,22 +36,22 @@ WEIGHT_BYTES = {"float32": 4, "bf16": 2, "int8": 1, "w8a8": 1}
 CACHE_BYTES = {name: dtype.itemsize for name, (_, dtype, _) in STATIC.items()}
 
 
-def measure(model: BenchmarkModel, clock: Clock, *, batch: int, position: int) -> list[Record]:
+def measure(model: BenchmarkModel, timer: Timer, *, batch: int, position: int) -> list[Record]:
     """Measure reading; `batch` and `position` only say where the records stand."""
     place = {"measure": "floor", "batch": batch, "position": position, "tokens": 0}
     sizes = {
         name: matrix_bytes(model.model, weights) // 4 * 4 if weights else LARGE_BYTES
         for name, weights in READS.items()
     }
-    return [_read(model, clock, name, size, place) for name, size in sizes.items()]
+    return [_read(model, timer, name, size, place) for name, size in sizes.items()]
 
 
 def measure_briefly(model: BenchmarkModel) -> list[Record]:
     """Measure in about a second."""
-    return measure(model, Clock(BRIEF, device=model.device), batch=1, position=1)
+    return measure(model, Timer(BRIEF, device=model.device), batch=1, position=1)
 
 
-def _read(model: BenchmarkModel, clock: Clock, name: str, size: int, place: dict) -> Record:
+def _read(model: BenchmarkModel, timer: Timer, name: str, size: int, place: dict) -> Record:
     """Time the ways of reading `size` bytes, one after the other, and keep the fastest."""
     passes = -(-CALL_BYTES[model.device.type] // size)
 
@@ -61,7 +61,7 @@ def _read(model: BenchmarkModel, clock: Clock, name: str, size: int, place: dict
 
     ways = [torch.sum, torch.amax, *([lambda x: torch.dot(x[0], x[0])] if passes == 1 else [])]
     variants = [Variant(name, partial(opened, way), holds=size) for way in ways]
-    timed = [record for variant in variants for record in clock.time([variant], **place)]
+    timed = [record for variant in variants for record in timer.time([variant], **place)]
     fastest = min(timed, key=lambda r: min(r.samples, default=np.inf))
     if not fastest.samples:
         return fastest
@@ -137,7 +137,7 @@ def matrix_bytes(model: SequenceModel, weights: str) -> int:
     """Return the bytes that each step reads of a model whose matrices are kept in a format."""
     read = [
         model.stack,
-        model.heads,
+        model.lm_head,
         *([model.short_convolution] if model.short_convolution else []),
     ]
     size = 0

@@ -20,7 +20,7 @@ from seqgen.benchmark.draws import Draws, endless_sampling
 from seqgen.benchmark.measures.decode import check_decoders
 from seqgen.benchmark.model import DECODERS, BenchmarkModel, LibrarySteps
 from seqgen.benchmark.records import Record
-from seqgen.benchmark.timing import LIBRARY, Call, Clock, Variant
+from seqgen.benchmark.timing import LIBRARY, Call, Timer, Variant
 from seqgen.decoding import generate
 from seqgen.decoding.choose import choose_decoder
 
@@ -31,11 +31,11 @@ PART = 16  # tokens of a piece that is written first
 
 
 @torch.no_grad()
-def check(model: BenchmarkModel, clock: Clock, *, batch: int, position: int) -> None:
+def check(model: BenchmarkModel, timer: Timer, *, batch: int, position: int) -> None:
     """Compare steps of the library, of the decoders and of a cache that fills up, as in decode."""
     tokens = model.random_tokens(min(batch, CHECKED_ROWS), position + 1)
-    check_decoders(model, tokens, quick=clock.effort.quick)
-    softmax.check(model, tokens, quick=clock.effort.quick)
+    check_decoders(model, tokens, quick=timer.effort.quick)
+    softmax.check(model, tokens, quick=timer.effort.quick)
 
 
 def decoders(model: BenchmarkModel) -> list[str]:
@@ -45,7 +45,7 @@ def decoders(model: BenchmarkModel) -> list[str]:
     return [*dict.fromkeys(exact), *rounded[:1]]
 
 
-def measure(model: BenchmarkModel, clock: Clock, *, batch: int, position: int) -> list[Record]:
+def measure(model: BenchmarkModel, timer: Timer, *, batch: int, position: int) -> list[Record]:
     """Time `batch` pieces of `position` tokens at once, with everything ready."""
     sampling = endless_sampling(model.model.vocabulary)
     bos = model.model.vocabulary.special_token(model.model.vocabulary.bos_id)
@@ -100,7 +100,7 @@ def measure(model: BenchmarkModel, clock: Clock, *, batch: int, position: int) -
         for name, make in (ways | {STATIC: static_cache}).items()
     ]
     place = {"measure": "job", "batch": batch, "position": position}
-    return clock.time(variants, **place, tokens=batch * position, whole_pieces=True)
+    return timer.time(variants, **place, tokens=batch * position, whole_pieces=True)
 
 
 def _call(make: Callable[[], Callable[[int], None]], n_tokens: int) -> Call:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from seqgen.benchmark.model import DECODERS, BenchmarkModel
 from seqgen.benchmark.records import Record
-from seqgen.benchmark.timing import Clock
+from seqgen.benchmark.timing import Timer
 from seqgen.checkpoint import load_model
 from seqgen.decoding.agreement import agree, score
 from seqgen.decoding.decoder import Logits
@@ -27,22 +27,22 @@ RANDOM = "left out: random weights say nothing: name a trained run"
 ABSENT = "left out: the run's held-out data is not here, or has too few pieces of this length"
 
 
-def measure(model: BenchmarkModel, clock: Clock, *, batch: int, position: int) -> list[Record]:
+def measure(model: BenchmarkModel, timer: Timer, *, batch: int, position: int) -> list[Record]:
     """Score the first `position` tokens of held-out pieces, after the token they begin with."""
     place = {"measure": "likelihood", "batch": ROWS, "position": position}
     tokens, note = _tokens(model, position)
     if tokens is None:
-        return [clock.untimed(PARALLEL, **place, note=note)]
+        return [timer.untimed(PARALLEL, **place, note=note)]
     exact = score(model.model, tokens)
     place |= {"targets": token_nats(exact, tokens[:, 1:]).numel()}
-    records = [clock.untimed(PARALLEL, **place, bits_per_token=bits(exact, tokens))]
-    for name in model.decoder_variants(quick=clock.effort.quick):
+    records = [timer.untimed(PARALLEL, **place, bits_per_token=bits(exact, tokens))]
+    for name in model.decoder_variants(quick=timer.effort.quick):
         note = model.why_not(name)
         cost = None if note else agree(model.decoder(name), tokens, exact).bits
         dtype = DECODERS[name][1]
-        records.append(clock.untimed(name, **place, dtype=dtype, bits_per_token=cost, note=note))
+        records.append(timer.untimed(name, **place, dtype=dtype, bits_per_token=cost, note=note))
     if model.beside is not None:
-        records.append(clock.untimed(BESIDE, **place, **_beside(model, tokens, exact)))
+        records.append(timer.untimed(BESIDE, **place, **_beside(model, tokens, exact)))
     return records
 
 

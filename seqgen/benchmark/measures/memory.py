@@ -6,7 +6,7 @@ from seqgen.benchmark.measures.training import OURS, SOFTMAX, WAYS, Trainee
 from seqgen.benchmark.model import BenchmarkModel
 from seqgen.benchmark.peak import kept_bytes
 from seqgen.benchmark.records import Record
-from seqgen.benchmark.timing import LIBRARY, Clock
+from seqgen.benchmark.timing import LIBRARY, Timer
 
 STATE = "recurrent"
 CACHES = {"softmax-cache": torch.float32, "softmax-cache-bf16": torch.bfloat16}
@@ -20,15 +20,15 @@ TRAINING = {
 LONGEST_PASS = {True: 2048, False: 16_384}  # positions, by quick: softmax over more takes minutes
 
 
-def measure(model: BenchmarkModel, clock: Clock, *, batch: int, position: int) -> list[Record]:
+def measure(model: BenchmarkModel, timer: Timer, *, batch: int, position: int) -> list[Record]:
     """Count the bytes of streams after `position` tokens, and of a window of so many targets."""
     place = {"measure": "memory", "batch": batch, "position": position}
     state = model.recurrent.initial_state(batch)  # as large as any other
-    records = [clock.untimed(STATE, **place, bytes=state.nbytes)]
+    records = [timer.untimed(STATE, **place, bytes=state.nbytes)]
     for name, dtype in CACHES.items():
         size = model.cache_bytes(position, batch, itemsize=dtype.itemsize)
-        records.append(clock.untimed(name, **place, dtype=str(dtype)[6:], bytes=size))
-    return [*records, *_training(model, clock, place)]
+        records.append(timer.untimed(name, **place, dtype=str(dtype)[6:], bytes=size))
+    return [*records, *_training(model, timer, place)]
 
 
 def streams_that_fit(memory_bytes: float, *, weight_bytes: int, stream_bytes: int) -> int:
@@ -42,11 +42,11 @@ def streams_that_fit(memory_bytes: float, *, weight_bytes: int, stream_bytes: in
     return max(0, int(memory_bytes - weight_bytes) // stream_bytes)
 
 
-def _training(model: BenchmarkModel, clock: Clock, place: dict) -> list[Record]:
+def _training(model: BenchmarkModel, timer: Timer, place: dict) -> list[Record]:
     """Make a forward pass for each way, which counts what it would keep and keeps nothing."""
     trainee, records = Trainee(model), []
     tokens = model.random_tokens(place["batch"], place["position"])
-    longest = LONGEST_PASS[clock.effort.quick]
+    longest = LONGEST_PASS[timer.effort.quick]
     note = ""
     if place["position"] > longest:
         note = f"left out: no pass over more than {longest} positions is made"
@@ -57,5 +57,5 @@ def _training(model: BenchmarkModel, clock: Clock, place: dict) -> list[Record]:
         trainee.model.recompute = name == RECOMPUTED
         forward = lambda: trainee.forward(tokens, WAYS[OURS])  # noqa: E731
         size = None if note else kept_bytes(forward, trainee.model.parameters())
-        records.append(clock.untimed(name, **place, bytes=size, note=note))
+        records.append(timer.untimed(name, **place, bytes=size, note=note))
     return records

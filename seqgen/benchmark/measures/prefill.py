@@ -12,7 +12,7 @@ from seqgen.benchmark.draws import Draws
 from seqgen.benchmark.equality import BFLOAT16_TOLERANCE, check_equal
 from seqgen.benchmark.model import BenchmarkModel, LibrarySteps
 from seqgen.benchmark.records import Record
-from seqgen.benchmark.timing import LIBRARY, Call, Clock, Variant
+from seqgen.benchmark.timing import LIBRARY, Call, Timer, Variant
 from seqgen.decoding.decoder import Decoder, Logits
 from seqgen.model.recurrent_model import RecurrentModel
 
@@ -22,7 +22,7 @@ PART = 8  # a part reads an eighth of the prompt
 
 
 @torch.no_grad()
-def check(model: BenchmarkModel, clock: Clock, *, batch: int, position: int) -> None:
+def check(model: BenchmarkModel, timer: Timer, *, batch: int, position: int) -> None:
     """Compare logits and sums of the ways on one prompt."""
     tokens = model.random_tokens(batch, position)
     logits, state = _parallel(model.recurrent, tokens)
@@ -42,7 +42,7 @@ def check(model: BenchmarkModel, clock: Clock, *, batch: int, position: int) -> 
 
 
 @torch.no_grad()
-def measure(model: BenchmarkModel, clock: Clock, *, batch: int, position: int) -> list[Record]:
+def measure(model: BenchmarkModel, timer: Timer, *, batch: int, position: int) -> list[Record]:
     """Time reading `position` tokens, to the first one drawn."""
     tokens, draws = model.random_tokens(batch, position), Draws(model, batch)
 
@@ -72,7 +72,7 @@ def measure(model: BenchmarkModel, clock: Clock, *, batch: int, position: int) -
     if model.has_bfloat16:
         read = lambda prompt: _parallel(model.bf16_prefill, prompt)[0]  # noqa: E731
         variants.append(variant(ROUNDED, read, dtype="bf16"))
-    return clock.time(
+    return timer.time(
         variants, measure="prefill", batch=batch, position=position, tokens=batch * position
     )
 

@@ -18,7 +18,7 @@ from seqgen.benchmark.measures.attention import NOT_BUILT
 from seqgen.benchmark.model import LIBRARY_LINEAR, SOFTMAX_TYPE, BenchmarkModel
 from seqgen.benchmark.peak import kept_bytes, peak_bytes
 from seqgen.benchmark.records import Record
-from seqgen.benchmark.timing import LIBRARY, Call, Clock, Variant
+from seqgen.benchmark.timing import LIBRARY, Call, Timer, Variant
 from seqgen.config import TrainConfig
 from seqgen.model.loss import token_nats
 from seqgen.model.sequence_model import SequenceModel
@@ -143,7 +143,7 @@ class _Float32(nn.Module):
 
 
 @torch.no_grad()
-def check(model: BenchmarkModel, clock: Clock, *, batch: int, position: int) -> None:
+def check(model: BenchmarkModel, timer: Timer, *, batch: int, position: int) -> None:
     """Compare logits: with the plainest of our kernels, and of softmax with its recomputation."""
     trainee = Trainee(model)
     trainee.model.eval()
@@ -161,12 +161,12 @@ def check(model: BenchmarkModel, clock: Clock, *, batch: int, position: int) -> 
             check_equal(name, got, "the naive kernel", linear, tolerance=tolerance)
 
 
-def measure(model: BenchmarkModel, clock: Clock, *, batch: int, position: int) -> list[Record]:
+def measure(model: BenchmarkModel, timer: Timer, *, batch: int, position: int) -> list[Record]:
     """Time a step on windows of `position` targets, and find the peak of its memory (`bytes`)."""
     plain, trainees = Trainee(model), {}
     tokens = model.random_tokens(batch, position + 1)
     part = tokens[:, : -(-position // PART) + 1]
-    chosen = ways(model, quick=clock.effort.quick)
+    chosen = ways(model, quick=timer.effort.quick)
 
     def open_step(name: str) -> Call:
         """Warmed up by the part: AdamW makes its moments at the first step."""
@@ -195,7 +195,7 @@ def measure(model: BenchmarkModel, clock: Clock, *, batch: int, position: int) -
         holds = 4 * plain.nbytes if way.compiled else 0
         needs = 0 if note else plain.estimate(tokens, way)
         variants.append(Variant(name, make, holds, needs, note, way.dtype))
-    records = clock.time(
+    records = timer.time(
         variants, measure="training", batch=batch, position=position, tokens=batch * position
     )
     return [

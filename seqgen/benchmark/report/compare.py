@@ -15,7 +15,7 @@ import numpy as np
 
 from seqgen.benchmark.records import Record, read_records
 from seqgen.benchmark.report.page import read_folder
-from seqgen.benchmark.report.table import Row, digits, plain
+from seqgen.benchmark.report.table import TableRow, digits, plain
 from seqgen.benchmark.timing import LIBRARY
 
 FASTER, SLOWER, NOISE, MACHINE, UNKNOWN = (
@@ -64,13 +64,13 @@ class Change:
         return self.gain if self.ratio_gain is None else self.ratio_gain
 
     @property
-    def row(self) -> Row:
+    def row(self) -> TableRow:
         """The row of a table."""
         r, (low, high) = self.before, self.interval or (None, None)
         gains = ["-" if x is None else digits(x) for x in (self.gain, self.ratio_gain)]
         interval = "-" if low is None else f"{low:.2f} {high:.2f}"
         place = [r.measure, r.variant, str(r.batch), str(r.position)]
-        return Row([*place, *gains, interval, self.verdict])
+        return TableRow([*place, *gains, interval, self.verdict])
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from seqgen.benchmark.report.figures import draw_figures, save_figure
 from seqgen.benchmark.report.table import (
     CROSSOVER,
     TITLES,
-    Row,
+    TableRow,
     machine_line,
     markdown,
     rows_of,
@@ -114,7 +114,7 @@ def _section(records: Sequence[Record], folder: Path, *, suffix: str) -> Iterato
         file = f"{measure}-{name}{suffix}.svg"
         save_figure(figure, folder / file)
         yield f"![{measure}: {name}]({file})"
-    if rows := [Row(found.cells) for found in crossovers(records)]:
+    if rows := [TableRow(found.cells) for found in crossovers(records)]:
         yield markdown(list(CROSSOVER), rows)
     yield markdown(*rows_of(records))
     commands: dict[str, set[int]] = {}

@@ -78,14 +78,14 @@ CHOSEN = {
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """Cells under headings, only the first of them where nothing was measured, and a note."""
 
     cells: list[str]
     note: str = ""
 
 
-def rows_of(records: Sequence[Record]) -> tuple[list[str], list[Row]]:
+def rows_of(records: Sequence[Record]) -> tuple[list[str], list[TableRow]]:
     """Return headings and rows of one measure; a column in which nothing stands is left out."""
     columns = {
         name: COLUMNS[name]
@@ -96,7 +96,7 @@ def rows_of(records: Sequence[Record]) -> tuple[list[str], list[Row]]:
     for r in records:
         cells = ["-" if getattr(r, key) is None else show(r) for key, show in columns.values()]
         place = [str(r.batch), str(r.position), r.variant]
-        rows.append(Row(place + (cells if r.has_value else []), r.note))
+        rows.append(TableRow(place + (cells if r.has_value else []), r.note))
     return ["batch", "position", "variant", *columns], rows
 
 
@@ -106,17 +106,17 @@ def tables(records: Sequence[Record]) -> Iterator[Text]:
         for chosen in group_by_scene([r for r in records if r.measure == measure]):
             yield Text(f"\n{TITLES[measure]}\n{setting_line(chosen[0])}", style="bold")
             yield Text(plain(*rows_of(chosen)))
-            if rows := [Row(found.cells) for found in crossovers(chosen)]:
+            if rows := [TableRow(found.cells) for found in crossovers(chosen)]:
                 yield Text(f"\n{CROSSOVER_TITLE}\n{plain(list(CROSSOVER), rows)}")
 
 
-def plain(headings: list[str], rows: Sequence[Row], *, n_left: int = 3) -> str:
+def plain(headings: list[str], rows: Sequence[TableRow], *, n_left: int = 3) -> str:
     """Align cells for a screen; a note stands behind them."""
-    rows = [Row(headings), *rows]
+    rows = [TableRow(headings), *rows]
     columns = zip_longest(*(row.cells for row in rows), fillvalue="")
     widths = [max(map(len, column)) for column in columns]
 
-    def line(row: Row) -> str:
+    def line(row: TableRow) -> str:
         sides = ["<" if i < n_left else ">" for i in range(len(widths))]
         parts = zip(row.cells, sides, widths, strict=False)
         return " ".join([*(f"{x:{side}{width}}" for x, side, width in parts), row.note]).rstrip()
@@ -124,7 +124,7 @@ def plain(headings: list[str], rows: Sequence[Row], *, n_left: int = 3) -> str:
     return "\n".join(map(line, rows))
 
 
-def markdown(headings: list[str], rows: Sequence[Row], *, n_left: int = 3) -> str:
+def markdown(headings: list[str], rows: Sequence[TableRow], *, n_left: int = 3) -> str:
     """Write the same for a page, with a column of notes if there are any."""
     n, has_notes = len(headings), any(row.note for row in rows)
     lines = [headings, [":--" if i < n_left else "--:" for i in range(n)]]

@@ -1,4 +1,4 @@
-"""What a stream's sampling remembers, as a value.
+"""The state of a stream's sampling, as a value.
 
 Legend: T positions, F fields, N ids of all fields side by side.
 """
@@ -15,8 +15,8 @@ from seqgen.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, eq=False)
-class SamplerRow:
-    """All that a stream's sampling is, between two draws; tensors are on the CPU.
+class SamplerState:
+    """What a stream's next draws depend on; tensors are on the CPU.
 
     Attributes:
         sampling: the settings.
@@ -46,8 +46,8 @@ class SamplerRow:
         *,
         seed: Sequence[int],
         prompt: np.ndarray,
-    ) -> "SamplerRow":
-        """Return what there is to remember before the first draw, after a prompt [T, F].
+    ) -> "SamplerState":
+        """Return the state before the first draw, after a prompt [T, F].
 
         Raises:
             ValueError: the prompt is empty; it should hold BOS at least.
