@@ -1,4 +1,4 @@
-"""Attention written as its formulas: slow, and what others are tested against.
+"""Attention written as its formulas: slow; the other implementations are tested against it.
 
 Legend: B rows, T positions, H heads, K key width, V value width, C capacity of a cache.
 
@@ -88,7 +88,7 @@ def softmax_loop(
         [H, n, V] of the piece in which it ends.
     """
     B, T, H, K = k.shape
-    out, left = v.new_zeros(v.shape), []
+    out, states = v.new_zeros(v.shape), []
     for b in range(B):
         keys, values = k.new_zeros(H, 0, K), v.new_zeros(H, 0, v.shape[-1])
         if cache is not None:
@@ -100,12 +100,12 @@ def softmax_loop(
             values = torch.cat([values, v[b, t, :, None]], dim=1)
             weights = (torch.einsum("hk,hsk->hs", q[b, t], keys) * K**-0.5).softmax(-1)
             out[b, t] = torch.einsum("hs,hsv->hv", weights, values)
-        left.append((keys, values))
-    return out, left
+        states.append((keys, values))
+    return out, states
 
 
 def mask_keys(k: Tensor, lengths: Tensor | None) -> Tensor:
-    """Zero the keys [B, T, H, K] at and after each row's length [B], so that pads add nothing."""
+    """Zero the keys [B, T, H, K] at and after each row's length [B], so that pads add 0."""
     if lengths is None:
         return k
     valid = torch.arange(k.shape[1], device=k.device) < lengths[:, None]
@@ -113,7 +113,7 @@ def mask_keys(k: Tensor, lengths: Tensor | None) -> Tensor:
 
 
 def part_numbers(starts: Tensor | None, B: int, T: int, *, device: torch.device) -> Tensor:
-    """Number the parts of each row [B, T]: 0 before the first start, which goes on from a state."""
+    """Number the parts of each row [B, T]: 0 before the first start (continuing a state)."""
     if starts is None:
         return torch.zeros(B, T, dtype=torch.long, device=device)
     return starts.long().cumsum(1)

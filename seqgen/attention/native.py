@@ -1,6 +1,6 @@
 """Causal linear attention by the compiled operator: one pass over the sequence, nothing stored.
 
-The operator is registered with shapes and gradients: torch.compile and torch.export pass through.
+The operator is registered with shapes and gradients, so torch.compile and torch.export support it.
 Legend: B rows, T positions, H heads, K key width, V value width.
 """
 
@@ -27,7 +27,7 @@ def native(
 ) -> tuple[Tensor, AttentionState]:
     """Attend as `chunked` does; all of q, k, v in one of `DTYPES`, on a CPU.
 
-    `feature_map` names the map to apply to q and k on the way: elu+1, or None for none.
+    `feature_map` names the map that the operator applies to q and k: elu+1, or None for none.
 
     Raises:
         RuntimeError: the operators were not built.

@@ -1,4 +1,4 @@
-"""One operator for causal linear attention, in implementations that mean the same.
+"""One operator for causal linear attention, in several implementations with the same result.
 
 Legend: B rows, T positions, H heads, K key width, V value width.
 """
@@ -44,14 +44,14 @@ def causal_linear_attention(
             features; None: zeros.
         eps: added to the normaliser.
         feature_map: applied to q and k first; None: they are features already, none negative.
-        kernel: one of `KERNELS`; auto takes the fastest that is here for the device and dtype.
+        kernel: one of `KERNELS`; auto picks the fastest one available for the device and dtype.
 
     Returns:
         out [B, T, H, V] in the dtype of `v`, and the sums after the last position. Sums are kept in
         float32, in float64 for float64 inputs. Differentiable in q, k, v and the initial state.
 
     Raises:
-        ValueError: shapes or dtypes do not fit, or the kernel is unknown or not here.
+        ValueError: shapes or dtypes do not match, or the kernel is unknown or not available.
     """
     _check(q, k, v, lengths, starts, initial_state, feature_map)
     chosen = choose_kernel(kernel, q.device, v.dtype)
@@ -70,22 +70,22 @@ def causal_linear_attention(
             options["feature_map"] = name
         elif feature_map is not None:
             q, k, v = feature_map(q.to(work)), feature_map(k.to(work)), v.to(work)
-        if not _takes(chosen, dtype):
+        if not _supports(chosen, dtype):
             q, k, v = q.to(work), k.to(work), v.to(work)
         out, state = _IMPLEMENTATIONS[chosen](q, k, v, **options)
     return out.to(dtype), state
 
 
-def _takes(kernel: str, dtype: torch.dtype) -> bool:
-    """Whether an implementation takes inputs of a dtype and keeps its own sums in float32."""
+def _supports(kernel: str, dtype: torch.dtype) -> bool:
+    """Whether an implementation accepts inputs of a dtype and keeps its sums in float32."""
     return kernel in ("chunked", "triton") or (kernel == "native" and dtype in NATIVE_DTYPES)
 
 
 def choose_kernel(kernel: str, device: torch.device, dtype: torch.dtype = torch.float32) -> str:
-    """Resolve `auto`, and refuse what cannot run.
+    """Resolve `auto`, and refuse a kernel that cannot run.
 
     Raises:
-        ValueError: unknown, or not here, saying why.
+        ValueError: unknown, or not available, with the reason.
     """
     if kernel not in KERNELS:
         raise ValueError(f"unknown attention kernel {kernel!r}; known are {', '.join(KERNELS)}")
@@ -101,7 +101,7 @@ def choose_kernel(kernel: str, device: torch.device, dtype: torch.dtype = torch.
 
 
 def describe_kernel(kernel: str, device: torch.device, dtype: torch.dtype = torch.float32) -> str:
-    """Say in a few words what `kernel` stands for on a device, and why it is nothing faster."""
+    """Say in a few words what `kernel` stands for on a device, and why it is not a faster one."""
     chosen = choose_kernel(kernel, device, dtype)
     if chosen == "native":
         return f"native (C++, {instructions()})"
@@ -122,12 +122,12 @@ def _why_not_triton(device: str, dtype: torch.dtype) -> str:
     if device != "cuda":
         return f"Triton's kernels run on a GPU, not on {device}"
     if dtype == torch.float64:
-        return "Triton's kernels take no float64"
+        return "Triton's kernels do not support float64"
     return "" if HAS_TRITON else "triton is not installed"
 
 
 def _triton(*inputs: Tensor, **options: object) -> tuple[Tensor, AttentionState]:
-    from seqgen.attention.triton_form import causal_linear  # where there is no GPU, often no Triton
+    from seqgen.attention.triton_form import causal_linear  # may not be installed without a GPU
 
     return causal_linear(*inputs, **options)
 
@@ -149,7 +149,7 @@ def _check(
     state: AttentionState | None,
     feature_map: FeatureMap | None,
 ) -> None:
-    """Refuse what does not fit; implementations rely on it."""
+    """Check shapes and dtypes; implementations rely on it."""
     B, T, H, K = q.shape
     V = v.shape[-1]
     if not K or not V or not q.is_floating_point() or not q.dtype == k.dtype == v.dtype:

@@ -1,4 +1,4 @@
-"""The pair of attentions under which both fast_transformers builders know our causal-linear.
+"""Causal linear attention, registered for both builders of fast_transformers.
 
 Parallel: our operator. Recurrent: the library's own step. Neither holds parameters, so weights
 load as in the library.
@@ -66,7 +66,7 @@ class ParallelCausalLinear(nn.Module):
             feature_map=self.feature_map.activation_function,
             kernel=self.kernel,
         )
-        key_lengths.leave(self.layer, state)
+        key_lengths.store_state(self.layer, state)
         return out.contiguous()  # the library takes a view of it
 
 

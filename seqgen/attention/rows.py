@@ -1,4 +1,4 @@
-"""What the attentions of one parallel pass are told about its rows, and what they leave behind.
+"""Information about the rows of one parallel pass, and the states that its attentions return.
 
 Legend: L layers, B rows, T positions, H heads, K key width, V value width.
 """
@@ -9,9 +9,9 @@ from torch import Tensor
 
 
 class PassRows(BaseMask):
-    """Goes through the library's stack as its length mask, to each layer's attention.
+    """Passed to each layer's attention as the library's length mask.
 
-    Unlike the library's own it never waits for the device.
+    Unlike the library's own mask it never synchronizes with the device.
 
     Attributes:
         valid: lengths [B], or None where every position counts.
@@ -20,7 +20,7 @@ class PassRows(BaseMask):
         decay: factors G [B, T] of the initial state at each position (see `attention.decay`); None:
             the sums do not decay.
         keep: whether states are wanted.
-        states: with `keep`, what each layer's attention leaves after the last position, by layer.
+        states: with `keep`, the state of each layer's attention after the last position, by layer.
     """
 
     def __init__(
@@ -66,11 +66,11 @@ class PassRows(BaseMask):
         """What came before the rows, for one layer; None: nothing."""
         return None if self._initial is None else tuple(x[layer] for x in self._initial)
 
-    def leave(self, layer: int, state: tuple[Tensor, ...]) -> None:
-        """Keep a layer's state after the rows, if it is wanted."""
+    def store_state(self, layer: int, state: tuple[Tensor, ...]) -> None:
+        """Store a layer's state after the last position, if states are wanted."""
         if self.keep:
             self.states[layer] = state
 
     def stacked_states(self) -> tuple[Tensor, ...]:
-        """What all layers left: one tensor [L, B, ...] for each part of a state."""
+        """The states of all layers: one tensor [L, B, ...] for each part of a state."""
         return tuple(torch.stack(part) for part in zip(*self.states.values(), strict=True))

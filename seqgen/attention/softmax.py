@@ -23,7 +23,9 @@ from seqgen.attention.naive import part_numbers
 from seqgen.attention.rows import PassRows
 
 ATTENTION_TYPE = "seqgen-softmax"
-Cache = tuple[Tensor, Tensor, Tensor]  # keys [B, H, C, K], values [B, H, C, V], how many count [B]
+Cache = tuple[
+    Tensor, Tensor, Tensor
+]  # keys [B, H, C, K], values [B, H, C, V], how many are valid [B]
 
 
 class SoftmaxAttention(nn.Module):
@@ -33,7 +35,7 @@ class SoftmaxAttention(nn.Module):
     takes three times as long with dropout as without. Compare speeds without it, or on a GPU.
 
     Attributes:
-        kernel: for causal linear attention alone; PyTorch chooses one for this.
+        kernel: used by causal linear attention only; here PyTorch chooses one.
         layer: index of the layer, by which states are told apart.
     """
 
@@ -55,8 +57,8 @@ class SoftmaxAttention(nn.Module):
             cache = (*earlier[:2], rows.before)
         dropout = self.dropout if self.training else 0.0
         if rows.keep:
-            left = cache_after(keys, values, lengths=rows.valid, starts=rows.starts, cache=cache)
-            rows.leave(self.layer, left)
+            state = cache_after(keys, values, lengths=rows.valid, starts=rows.starts, cache=cache)
+            rows.store_state(self.layer, state)
         return softmax_attention(
             queries, keys, values, starts=rows.starts, cache=cache, dropout=dropout
         )
@@ -82,7 +84,7 @@ class RecurrentSoftmax(nn.Module):
             query, key: of this position [B, H, K].
             value: likewise [B, H, V].
             state: keys [B, H, C, K], values [B, H, C, V], and the `Slot` of this position.
-            memory: a name of the state that the library gave up.
+            memory: a deprecated name of the library for the state.
 
         Returns:
             Values [B, H, V], and the same list.
@@ -170,7 +172,7 @@ def cache_after(
 
 
 def _visible(q: Tensor, starts: Tensor | None, cache: Cache | None) -> Tensor:
-    """Say what each position sees of the cache and of its row: booleans [B, 1, T, C + T]."""
+    """Return what each position sees of the cache and its row: booleans [B, 1, T, C + T]."""
     B, T = q.shape[:2]
     part = part_numbers(starts, B, T, device=q.device)
     seen = (part[:, :, None] == part[:, None, :]).tril()

@@ -27,8 +27,8 @@ def causal_linear(
     """Attend to all earlier positions and the present one. Shapes and meaning as in `chunked`.
 
     Inputs are float32, bfloat16 or float16, on a CUDA device (or on any under Triton's
-    interpreter); all sums, their gradients and the returned state are float32. The caller sees to
-    it that shapes fit each other, as `causal_linear_attention` does.
+    interpreter); all sums, their gradients and the returned state are float32. The caller
+    checks that shapes match, as `causal_linear_attention` does.
 
     Raises:
         ValueError: another dtype, or a device without Triton.
@@ -48,7 +48,7 @@ def causal_linear(
 
 
 class _CausalLinearFunction(torch.autograd.Function):
-    """Saves its inputs only: the sums at the borders of chunks are formed again for backward."""
+    """Saves only its inputs: the sums at chunk borders are computed again in the backward pass."""
 
     @staticmethod
     def forward(ctx, q, k, v, lengths, part, S, Z, eps):

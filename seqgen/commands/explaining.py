@@ -1,4 +1,4 @@
-"""`generate --explain`: which decoder it is and why, what it costs, and what it gains.
+"""`generate --explain`: the chosen decoder and the reason, and its loss and time per weight format.
 
 Legend: B rows, T positions, F fields.
 """
@@ -20,14 +20,14 @@ from seqgen.decoding.held_out import held_out
 from seqgen.errors import UserError
 from seqgen.model.recurrent_model import RecurrentModel
 
-ROWS, LENGTH = 8, 257  # tokens by which decoders are compared
+ROWS, LENGTH = 8, 257  # of the tokens on which decoders are compared
 TIMED = 50  # steps
 
 
 def explain(loaded: LoadedModel, run: Path, *, decoder: str, decay_after: int | None) -> None:
-    """Print the choice of a decoder, and each of its weights beside the exact parallel form."""
+    """Print the chosen decoder, and compare each of its weight formats with the parallel form."""
     model = loaded.model
-    name, reason = choose_decoder(model) if decoder == AUTO else (decoder, "as asked for")
+    name, reason = choose_decoder(model) if decoder == AUTO else (decoder, "chosen by --decoder")
     console.print(f"decoder {name}: {reason}", highlight=False)
     tokens, source = _tokens(loaded, run)
     tokens = tokens.to(next(model.parameters()).device)
@@ -48,7 +48,7 @@ def explain(loaded: LoadedModel, run: Path, *, decoder: str, decay_after: int | 
         tell("comparing", len(known), len(known))
     bits = rows[0][1].exact_bits
     table = Table(
-        title=f"Beside the parallel form in float32, {bits:.4f} bits per token; "
+        title=f"Compared with the parallel form in float32: {bits:.4f} bits per token; "
         f"{rows[0][1].targets:,} tokens of {source}"
     )
     for column in ("weights", "bits per token", "difference", "same top id", "ms per step"):
@@ -70,7 +70,7 @@ def explain(loaded: LoadedModel, run: Path, *, decoder: str, decay_after: int | 
 
 
 def _tokens(loaded: LoadedModel, run: Path) -> tuple[torch.Tensor, str]:
-    """Find windows [B, T, F] that the model has not learned from, or let it write some."""
+    """Return held-out tokens [B, T, F], or else tokens that the model generates."""
     limit = loaded.model.positions.limit
     length = min(LENGTH, limit or LENGTH)
     tokens = held_out(run, loaded.tokenizer.fingerprint(), rows=ROWS, length=length)
@@ -84,7 +84,7 @@ def _tokens(loaded: LoadedModel, run: Path) -> tuple[torch.Tensor, str]:
         for row, token in zip(step.rows, step.tokens, strict=True):
             rows[row].append(token)
     shortest = min(len(row) for row in rows)
-    return torch.from_numpy(np.stack([row[:shortest] for row in rows])), "what it writes itself"
+    return torch.from_numpy(np.stack([row[:shortest] for row in rows])), "its own samples"
 
 
 def _step_seconds(decoder: Decoder) -> float:

@@ -1,4 +1,4 @@
-"""What a decoder's rounding costs: its predictions beside the parallel form's, on the same tokens.
+"""The cost of a decoder's rounding: its predictions against the parallel form's on the same tokens.
 
 Legend: B rows, T positions, F fields, N_f vocabulary of a field.
 """
@@ -16,7 +16,7 @@ from seqgen.model.sequence_model import SequenceModel
 
 @dataclass(frozen=True)
 class Agreement:
-    """How a decoder predicts what the parallel form in float32 does.
+    """How closely a decoder agrees with the parallel form in float32.
 
     Attributes:
         bits: per token, of the decoder.
@@ -39,7 +39,7 @@ def score(model: SequenceModel, tokens: Tensor) -> Logits:
 
 @torch.no_grad()
 def agree(decoder: Decoder, tokens: Tensor, exact: Logits) -> Agreement:
-    """Step a decoder through tokens [B, T, F] and compare; `exact` is what `score` gave."""
+    """Step a decoder through tokens [B, T, F] and compare with `exact`, the result of `score`."""
     B, T, _ = tokens.shape
     pool, slots = decoder.open(B), torch.arange(B, device=tokens.device)
     pool.write(slots, decoder.initial_state(B))

@@ -1,4 +1,4 @@
-"""The choice of a decoder: by name, or the fastest proven one that is here."""
+"""The choice of a decoder: by name, or the fastest tested one that is available."""
 
 from seqgen.decoding.cuda import CudaDecoder
 from seqgen.decoding.decoder import Decoder
@@ -16,7 +16,7 @@ DECODERS: dict[str, type[Decoder]] = {
     "cuda": CudaDecoder,
 }
 AUTO = "auto"
-WEIGHTS = tuple(FORMATS)  # of which each decoder knows some
+WEIGHTS = tuple(FORMATS)  # each decoder supports some of them
 
 
 def build_decoder(
@@ -27,17 +27,17 @@ def build_decoder(
     decay_after: int | None = None,
     prefill: str = "float32",
 ) -> Decoder:
-    """Make a model ready to generate on the device where it is.
+    """Prepare a model to generate on the device where it is.
 
     Args:
-        model: its weights are read now; what it learns later does not show.
+        model: its weights are read now; later training does not change the decoder.
         decoder: one of `DECODERS`, or auto: `choose_decoder` says which.
-        weights: what matrices are kept in, one of `WEIGHTS`; float32 is exact.
+        weights: number format of the matrices, one of `WEIGHTS`; float32 is exact.
         decay_after: position from which the sums decay (`seqgen.attention.decay`); None: never.
-        prefill: what prompts are read in, float32 or bf16.
+        prefill: number format of the prefill, float32 or bf16.
 
     Raises:
-        UserError: no such decoder, or not for this model, these weights or this device.
+        UserError: there is no such decoder, or it does not support the model, weights or device.
     """
     if decoder != AUTO and decoder not in DECODERS:
         known = ", ".join((AUTO, *DECODERS))
@@ -50,15 +50,15 @@ def build_decoder(
         known = DECODERS[name].supported_weights
         if weights not in known:
             raise UserError(
-                f"weights = {weights}: the {name} decoder ({reason}) has {', '.join(known)}"
+                f"weights = {weights}: the {name} decoder ({reason}) supports {', '.join(known)}"
             )
     return DECODERS[name](model, weights, decay_after=decay_after, prefill=prefill)
 
 
 def choose_decoder(model: SequenceModel, weights: str = "float32") -> tuple[str, str]:
-    """Return the fastest proven decoder for a model where it is, and why it is that one."""
+    """Return the fastest tested decoder for a model on its device, and the reason."""
     if model.config.attention != "causal-linear":
-        return "reference", f"model.attention={model.config.attention} has no other"
+        return "reference", f"model.attention={model.config.attention} has no other decoder"
     if next(model.parameters()).device.type == "cuda":
         return "torch", "--decoder cuda uses CUDA graphs and is not chosen automatically yet"
     reason = why_not_native(model, weights)

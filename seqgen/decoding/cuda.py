@@ -27,12 +27,12 @@ Work = Callable[[], Any]  # returns tensors
 
 
 class CudaDecoder(TorchDecoder):
-    """Steps of the torch decoder, by Triton's kernels where they can, as CUDA graphs.
+    """Steps of the torch decoder as CUDA graphs, with Triton's kernels where possible.
 
-    Weights are float32 or bf16; all that stands between matrices, and the sums, are float32.
+    Weights are float32 or bf16; activations and sums are float32.
 
     Attributes:
-        steps_per_call: steps that `Pool.run` should be asked for at once.
+        steps_per_call: steps that one call of `Pool.run` should make.
     """
 
     name = "cuda"
@@ -65,7 +65,7 @@ class CudaDecoder(TorchDecoder):
 
 
 def step_pool(decoder: TorchDecoder, n_slots: int) -> TorchPool:
-    """Open a pool that steps by Triton's kernels, or by plain torch where they are not there."""
+    """Open a pool that steps with Triton's kernels, or with torch where they are not available."""
     if HAS_TRITON:
         # Where there is no GPU, there is often no Triton.
         from seqgen.decoding.triton_step import TritonPool, why_not
@@ -76,22 +76,22 @@ def step_pool(decoder: TorchDecoder, n_slots: int) -> TorchPool:
 
 
 class Recorder(Protocol):
-    """Records work on tensors, to be done again without the host that once asked for it."""
+    """Records work on tensors, so that it can be replayed without the host."""
 
     def warm_up(self, work: Work) -> Any:
-        """Do it, together with all that is only done the first time."""
+        """Run the work, including what is done only the first time."""
 
     def record(self, work: Work) -> tuple[Callable[[], None], Any]:
-        """Record it without doing it.
+        """Record the work without running it.
 
         Returns:
-            A function that does it on the tensors as they then are, and what `work` returned: the
-            tensors that hold its results afterwards.
+            A function that runs it on the current values of the tensors, and what `work` returned:
+            the tensors that then hold its results.
         """
 
 
 class CudaRecorder:
-    """Records CUDA graphs, which share their memory: results are to be read before another runs."""
+    """Records CUDA graphs, which share their memory: read results before another graph runs."""
 
     def __init__(self, device: torch.device):
         self._device = device
@@ -99,7 +99,7 @@ class CudaRecorder:
         self._memory = torch.cuda.graph_pool_handle()
 
     def warm_up(self, work: Work) -> Any:
-        """Do it on the stream that records: libraries keep workspaces for each."""
+        """Run the work on the recording stream: libraries keep a workspace for each stream."""
         current = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(current)
         with torch.cuda.stream(self._stream):
@@ -121,8 +121,8 @@ class Recording:
 
     Attributes:
         slots, tokens: [B] and [B, F].
-        replay: does it.
-        results: what it gives.
+        replay: runs it.
+        results: tensors that hold its results.
     """
 
     slots: Tensor
@@ -132,18 +132,18 @@ class Recording:
 
 
 class GraphPool(Pool):
-    """Steps of another pool, recorded at the second time that the same is asked for.
+    """Steps of another pool, recorded when the same kind of call is made a second time.
 
-    The first time they are done as they are, which is the warm-up too. What is the same: the number
-    of rows and of steps, and what the draws have to do. Which slots they are does not matter.
+    The first such call runs directly, as the warm-up. Calls are of the same kind if they have the
+    same numbers of rows and steps and the same sampling operations, in whatever slots.
     """
 
     def __init__(self, pool: TorchPool, recorder: Recorder):
-        """Record a pool's steps. It must be asked for none by anyone else."""
+        """Record the steps of `pool`, which nothing else may use."""
         pool.host_may_read = False
         self._pool, self._recorder = pool, recorder
         self._recordings: OrderedDict[Hashable, Recording | None] = OrderedDict()
-        self._sampler: Sampler | None = None  # kept, for its tensors are in the recordings
+        self._sampler: Sampler | None = None  # kept, since recordings use its tensors
 
     def write(self, slots: Tensor, state: State) -> None:
         """Put the rows of `state` into slots [B]."""
@@ -174,7 +174,7 @@ class GraphPool(Pool):
     def _do(
         self, key: Hashable, work: Callable[[Tensor, Tensor], Any], slots: Tensor, tokens: Tensor
     ) -> Any:
-        """Do `work` on slots [B] and tokens [B, F]; the third time on, by replay alone."""
+        """Do `work` on slots [B] and tokens [B, F]; from the third call on by replay."""
         if not len(slots):  # no kernel would be launched, and a graph must hold one
             return work(slots, tokens)
         if key not in self._recordings:

@@ -1,4 +1,4 @@
-"""The engine: streams that join and leave at any step, all of them going on in one pool.
+"""The engine: streams that join and leave at any step, all in one pool.
 
 Legend: T positions, F fields.
 """
@@ -22,14 +22,14 @@ PLAIN = Sampling()
 
 
 class EngineFull(UserError):
-    """There is no room to wait in: let the engine step, or come back later."""
+    """The queue is full: call `step`, or try again later."""
 
 
 class Engine:
     """Runs streams of one model together (continuous batching), first come, first served.
 
-    What a stream draws depends on its prompt, its settings and its seed, not on who runs beside it
-    (as far as `Pool` says: a draw within rounding of an edge may fall to its other side).
+    What a stream draws depends on its prompt, its settings and its seed, not on other streams
+    (except for rounding, as `Pool` says: a draw at the edge between two ids may fall on either).
     Nothing in it is random or reads a clock.
 
     Any thread may call any method: calls are carried out one at a time, in the order in which they
@@ -64,7 +64,7 @@ class Engine:
             max_prompt_tokens: how long a prompt may be.
             max_waiting_tokens: how many tokens the prompts of those who wait may have together.
             prefill_tokens: about how many tokens of prompts are taken between two decode steps.
-            steps_per_call: decode steps in one `step`; None: as the decoder likes it.
+            steps_per_call: decode steps in one `step`; None: the decoder's default.
             scored: sum the log-likelihood of each stream; then steps are single.
 
         Raises:
@@ -127,13 +127,13 @@ class Engine:
             prompt: ids [T, F], T ≥ 1 (BOS at least).
             sampling: settings of the draws.
             max_tokens: the most tokens to draw; None: no end, and the stream keeps no tokens.
-            stop, on_token, keep: a rule that ends the stream, who is told of its tokens, and
-                whether its session can be had after its end, as `Stream` says.
+            stop, on_token, keep: a rule that ends the stream, a function called with its tokens,
+                and whether its session can be read after its end, as `Stream` says.
             seed, number: of the draws; None: as many as have been submitted before. Streams of one
                 seed, number and prompt draw the same, so give all numbers or none.
 
         Raises:
-            UserError: the prompt is none, or too long, or a setting is impossible.
+            UserError: the prompt is empty, invalid or too long, or a setting is invalid.
             EngineFull: too many are waiting.
         """
         vocabulary = self.decoder.vocabulary
@@ -144,7 +144,7 @@ class Engine:
             if seed < 0 or number < 0:
                 raise UserError(f"seed {seed} and number {number}: must be 0 or more")
             sampler = SamplerState.first(vocabulary, sampling, seed=(seed, number), prompt=prompt)
-            return self._welcome(
+            return self._add(
                 Stream(
                     start=Beginning(self._prompts.get(prompt[:-1]), sampler),
                     pending=prompt[-1],
@@ -181,7 +181,7 @@ class Engine:
             check_sampling(sampling, self.decoder.vocabulary)
             session = replace(session, sampler=replace(session.sampler, sampling=sampling))
         with self._turns:
-            return self._welcome(
+            return self._add(
                 Stream(
                     start=session,
                     pending=session.pending,
@@ -262,14 +262,14 @@ class Engine:
             self._check_border(stream)
             stream.check_mark(session)
             if stream.finished is not None:
-                self._line_up(stream)
+                self._enqueue(stream)
             is_running = stream.slot is not None and stream.start is None
             stream.go_back(session)
             if is_running:
                 self._start(stream)
 
-    def _welcome(self, stream: Stream) -> Stream:
-        """Let a new stream wait, if it can end well here."""
+    def _add(self, stream: Stream) -> Stream:
+        """Queue a new stream, if the engine can run it to its end."""
         if stream.max_tokens is not None and stream.max_tokens < 1:
             raise UserError(f"max_tokens = {stream.max_tokens}: must be 1 or more")
         check_positions(self.decoder.max_positions, stream.position + 1, stream.max_tokens)
@@ -278,23 +278,22 @@ class Engine:
                 f"keep=True needs single steps, and this engine makes {self._steps_per_call} at "
                 f"once: build it with steps_per_call=1"
             )
-        self._line_up(stream)
+        self._enqueue(stream)
         self._streams.add(stream)
         self._n_submitted += 1
         return stream
 
-    def _line_up(self, stream: Stream) -> None:
-        """Let a stream wait for a slot, if there is room."""
+    def _enqueue(self, stream: Stream) -> None:
+        """Queue a stream for a slot, if there is room."""
         n_tokens = len(stream.prompt)
         if n_tokens > self._max_prompt_tokens:
             raise UserError(
-                f"a prompt of {n_tokens} tokens: at most {self._max_prompt_tokens} are taken; "
+                f"a prompt of {n_tokens} tokens: at most {self._max_prompt_tokens} are accepted; "
                 f"shorten it"
             )
         if len(self._waiting) >= self._max_waiting:
             raise EngineFull(
-                f"{len(self._waiting)} streams are waiting, which is as many as may: try again "
-                f"later"
+                f"{len(self._waiting)} streams are waiting, the most allowed: try again later"
             )
         if self._waiting and self._waiting_tokens + n_tokens > self._max_waiting_tokens:
             raise EngineFull(
@@ -320,7 +319,7 @@ class Engine:
                 self._start(stream)
 
     def _start(self, stream: Stream) -> None:
-        """Write what a stream goes on from into its slot."""
+        """Write the state from which a stream continues into its slot."""
         start = stream.start
         self._slots.write(stream.slot, start.state, start.sampler, pending=stream.pending)
         stream.start = None
@@ -341,7 +340,7 @@ class Engine:
             self._n_ahead = 0
 
     def _hand_out(self, streams: list[Stream], tokens: np.ndarray) -> None:
-        """Give streams [B] what they have drawn [B, F]; who has ended in this call gets no more."""
+        """Give streams [B] their drawn tokens [B, F]; those that ended in this call get no more."""
         given = []
         for stream, row in zip(streams, tokens, strict=True):
             if stream.finished is None:
@@ -365,7 +364,7 @@ class Engine:
         return stream.finished
 
     def _tell(self, stream: Stream, token: np.ndarray) -> None:
-        """Ask a stream's rule whether it ends with `token` [F], and call back."""
+        """Call a stream's `stop` and `on_token` with `token` [F]."""
         try:
             if stream.finished is None and stream.stop is not None and stream.stop(stream, token):
                 if stream.finished is not None or stream.pending is not token:
@@ -373,7 +372,7 @@ class Engine:
                 self._finish(stream, "stop")
             if stream.on_token is not None:
                 stream.on_token(stream, token)
-        except Exception as error:  # of whatever kind: it is this stream's, and others go on
+        except Exception as error:  # of any kind: it ends this stream only
             stream.error = error
             self._finish(stream, "error")
 

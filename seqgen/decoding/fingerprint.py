@@ -1,4 +1,4 @@
-"""Which model a state belongs to, in 64 letters."""
+"""Identifies the model that a state belongs to."""
 
 import hashlib
 import json

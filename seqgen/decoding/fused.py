@@ -1,4 +1,4 @@
-"""The `torch` decoder: plain PyTorch with fused matrices, whose states go on in place.
+"""The `torch` decoder: plain PyTorch with fused matrices and states that are updated in place.
 
 Legend: L layers, C slots, B rows, F fields, H heads, K key width, V value width, D model width,
 W convolution width, N_f vocabulary of a field.
@@ -23,13 +23,13 @@ EPS = 1e-6  # of the library's recurrent attention
 
 
 class TorchDecoder(Decoder):
-    """Steps of plain tensor operations, for causal-linear attention; works where torch does.
+    """Steps of plain tensor operations, for causal-linear attention; on any device.
 
-    Weights are read once: what the model learns later does not show. Activations between matrices
-    and sums are float32 always.
+    Weights are read once: later training does not change the decoder. Activations and sums are
+    always float32.
 
     Attributes:
-        network: matrices as the decoder multiplies by them.
+        network: the prepared matrices.
     """
 
     name = "torch"
@@ -39,13 +39,13 @@ class TorchDecoder(Decoder):
         """Read a model's weights.
 
         Raises:
-            UserError: the model's attention has no sums, or `weights` are not to be had here.
+            UserError: the model's attention has no sums, or `weights` are not available here.
         """
         super().__init__(model, weights, **choices)
         if model.config.attention != "causal-linear":
             raise UserError(
-                f"decoder {self.name}: model.attention={model.config.attention} has no sums to go "
-                f"on from, use the decoder reference"
+                f"decoder {self.name}: model.attention={model.config.attention} has no sums: "
+                f"use the decoder reference"
             )
         self.network = Network.read(model, weights)
 
@@ -56,7 +56,7 @@ class TorchDecoder(Decoder):
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer; see `LayerWeights`. `up` activates what it gives."""
+    """One layer; see `LayerWeights`. `up` includes the activation."""
 
     qkv: Linear
     out: Linear
@@ -67,7 +67,7 @@ class Layer:
 
     @classmethod
     def read(cls, layer: LayerWeights, weights: str, activation: str) -> "Layer":
-        """Make a layer's matrices ready."""
+        """Prepare a layer's matrices."""
         return cls(
             qkv=prepare(layer.qkv, weights),
             out=prepare(layer.out, weights),
@@ -91,7 +91,7 @@ class Network:
     @classmethod
     @torch.no_grad()
     def read(cls, model: SequenceModel, weights: str) -> "Network":
-        """Read a model and make its matrices ready."""
+        """Read a model and prepare its matrices."""
         read, activation = read_weights(model), model.config.activation
         return cls(
             tables=read.tables,
@@ -108,7 +108,7 @@ class Active:
 
     Attributes:
         slots: of each row [B].
-        rows: the same, as a slice where they follow each other and the host may know.
+        rows: the same, as a slice where they are consecutive and the host may read them.
         sums: of each layer, where `rows` is a slice: the rows' S [B H, K, V] and Z [B H, K, 1], in
             their place.
         decay: factors γ of the sums before the step [B]; None: they do not decay.
@@ -121,7 +121,7 @@ class Active:
 
 
 class TorchPool(SumsPool):
-    """States that are changed in place: slots that follow each other without a copy."""
+    """States that are changed in place: consecutive slots without a copy."""
 
     def __init__(self, decoder: TorchDecoder, n_slots: int):
         super().__init__(decoder.initial_state(n_slots))
@@ -130,8 +130,8 @@ class TorchPool(SumsPool):
         self.n_heads, self.feature_map = config.n_heads, FEATURE_MAPS[config.feature_map]
         self.decay_after = decoder.decay_after
         self._positions, self._sizes = decoder.model.positions, decoder.vocabulary.sizes
-        # Whether steps may look at values: on a GPU they would wait for it, and no graph records
-        # what follows from them.
+        # Whether steps may read values on the host: on a GPU that would synchronize, and a CUDA
+        # graph cannot record it.
         self.host_may_read = self.S.device.type == "cpu"
         self._last = Active(self.position, slice(0))
 
@@ -139,8 +139,8 @@ class TorchPool(SumsPool):
     def advance(self, slots: Tensor, tokens: Tensor) -> Logits:
         """Give the streams in slots [B] their next tokens [B, F]; return logits [B, N_f] by field.
 
-        On a CPU, ValueError for positions beyond the learned ones. A GPU would have to be waited
-        for, so there the caller sees to it, and others get the last one.
+        On a CPU, ValueError for positions beyond the learned ones. On a GPU the check would
+        synchronize, so the caller must check; positions beyond get the last one.
         """
         if not len(slots):
             return self.S.new_empty(0, sum(self._sizes)).split(self._sizes, dim=-1)
@@ -193,14 +193,14 @@ class TorchPool(SumsPool):
         return S.flatten(0, 1), Z.flatten(0, 1).unsqueeze(2)
 
     def _active(self, slots: Tensor) -> Active:
-        """Tell where the rows are, and how their sums decay."""
+        """Return the rows and the decay of their sums."""
         active = self._in_place(slots) if self.host_may_read else Active(slots, slots)
         if self.decay_after is None:
             return active
         return replace(active, decay=decay_factor(self.position[active.rows], self.decay_after))
 
     def _in_place(self, slots: Tensor) -> Active:
-        """Find slots that follow each other; the same ones as in the last step are kept."""
+        """Find consecutive slots; those of the last step are reused."""
         listed = slots.tolist()
         first, end = listed[0], listed[0] + len(listed)
         if listed != list(range(first, end)):
@@ -214,7 +214,7 @@ class TorchPool(SumsPool):
         return self._last
 
     def _embed(self, tokens: Tensor, active: Active) -> Tensor:
-        """Turn tokens [B, F] into the layers' input [B, D], and count them."""
+        """Turn tokens [B, F] into the layers' input [B, D], and advance positions."""
         raw = sum(F.embedding(tokens[:, f], table) for f, table in enumerate(self.network.tables))
         x, rows = raw, active.rows
         if self.network.short_convolution is not None:
@@ -229,7 +229,7 @@ class TorchPool(SumsPool):
         return x
 
     def _place(self, x: Tensor, index: Tensor) -> Tensor:
-        """Add to x [B, D] what stands for index [B]."""
+        """Add the position encoding of index [B] to x [B, D]."""
         limit = self._positions.limit
         if limit is None or self.host_may_read:
             return self._positions(x, index)

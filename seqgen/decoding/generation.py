@@ -15,7 +15,7 @@ from seqgen.errors import UserError
 from seqgen.sampling import Sampling
 
 MAX_STREAMS = 1024  # rows in one decode step
-PREFILL_TOKENS = 65_536  # nobody waits for tokens while prompts are taken, as in a server
+PREFILL_TOKENS = 65_536  # large: unlike in a server, nobody waits for tokens meanwhile
 
 RowStop = Callable[[int, np.ndarray], bool]
 
@@ -60,7 +60,7 @@ def generate(
         ValueError: there are more or fewer settings than rows.
     """
     if not prompts:
-        raise UserError("nothing to generate: give at least one prompt (BOS alone will do)")
+        raise UserError("nothing to generate: give at least one prompt (BOS alone is enough)")
     n_tokens = sum(len(prompt) for prompt in prompts)
     engine = Engine(
         decoder,

@@ -1,4 +1,4 @@
-"""Tokens that a trained run has not learned from, to ask decoders about.
+"""Held-out tokens of a trained run, on which decoders are compared.
 
 Legend: B rows, T positions, F fields.
 """
@@ -19,12 +19,12 @@ def held_out(run: Path, tokenizer: str, *, rows: int, length: int) -> Tensor | N
     """Read the beginnings of held-out pieces, ids [B, T, F].
 
     Args:
-        run: a run folder; the prepared data that it names need not be here any more.
+        run: a run folder; the prepared data that it names may be missing.
         tokenizer: fingerprint of the run's; data of another one is not taken.
         rows, length: how many pieces B, and tokens T of each.
 
     Returns:
-        None where the data is not here, or has too few pieces of that length.
+        None where the data is missing, or has too few pieces of that length.
     """
     try:
         data = PreparedData(Path(read_run(RunFolder(run))["data"]))

@@ -1,7 +1,7 @@
-"""Matrices made ready to be multiplied again and again, in float32, 16 bits or 8.
+"""Matrices prepared for repeated multiplication, in float32, 16 bits or 8.
 
-The operators of oneDNN and FBGEMM are private to PyTorch, which does not document what they may be
-given. Here they get weights [M, K] with M, K ≥ 1, and rows [B, K] in float32 with B ≥ 0 and any
+The operators of oneDNN and FBGEMM are private to PyTorch, which does not document what they
+accept. Here they get weights [M, K] with M, K ≥ 1, and rows [B, K] in float32 with B ≥ 0 and any
 strides: `prepare` checks the weights, `_check_rows` the rows of each call.
 
 Legend: B rows, M outputs of a matrix, K its inputs.
@@ -33,7 +33,7 @@ Linear = Callable[[Tensor], Tensor]  # float32 [B, K] -> float32 [B, M]
 
 @dataclass(frozen=True)
 class Plain:
-    """A matrix as it is: weight [M, K] and bias [M], in one dtype."""
+    """An unpacked matrix: weight [M, K] and bias [M], in one dtype."""
 
     weight: Tensor
     bias: Tensor
@@ -45,7 +45,7 @@ class Plain:
 
 @dataclass(frozen=True)
 class Activated:
-    """What follows a matrix, where it is no part of the product."""
+    """A matrix followed by an activation that is not part of the product."""
 
     multiply: Linear
     activation: Callable[[Tensor], Tensor]
@@ -56,11 +56,11 @@ class Activated:
 
 
 def prepare(matrix: Matrix, weights: str, *, activation: str = "none") -> Linear:
-    """Make y = activation(A x + b) ready on the matrix's device: a function of x [B, K].
+    """Prepare y = activation(A x + b) on the matrix's device: a function of x [B, K].
 
     All are float32 outside; the activation is none, relu or gelu.
 
-    What is fastest differs between processors, so the way is chosen by what this one has:
+    What is fastest differs between processors, so the choice depends on what this one supports:
 
     - "float32": as it says; packed on a CPU, where a row's result is then the same to the last bit
       whatever the other rows are, and how many.
@@ -186,14 +186,14 @@ def _int8(matrix: Matrix) -> Linear:
 
 
 def _check_rows(x: Tensor, K: int) -> None:
-    """Refuse what is not float32 [B, K]: a private operator may not check it before it reads."""
+    """Refuse all but float32 [B, K]: a private operator may not check before it reads memory."""
     if x.dtype != torch.float32 or x.dim() != 2 or x.shape[1] != K:
         raise ValueError(f"rows of {x.dtype} {list(x.shape)}: must be torch.float32 [B, {K}]")
 
 
 @contextmanager
 def _fbgemm() -> Iterator[None]:
-    """Have matrices packed for FBGEMM, whatever the process prefers."""
+    """Pack matrices for FBGEMM, whichever engine is set."""
     before = torch.backends.quantized.engine
     torch.backends.quantized.engine = "fbgemm"
     try:

@@ -28,11 +28,11 @@ FORMATS = {"float32": 0, "bf16": 1, "int8": 2, "w8a8": 3}
 ACTIVATIONS = {"relu": 0, "gelu": 1}
 POSITIONS = {"none": 0, "sinusoidal": 1, "learned": 2, "bars": 3}
 MAX_FIELDS, MAX_FEATURES = 32, 1024  # of a token, and of a head
-PANEL, STRIPE = 64, 16  # to which outputs are padded, and how many lie side by side
+PANEL, STRIPE = 64, 16  # outputs are padded to whole panels and stored in stripes
 NOTHING = torch.empty(0)
-MEASURED = 0.03  # seconds of steps, for each way of making them
+MEASURED = 0.03  # seconds of steps, to measure each implementation
 MOST = 64  # rows in such steps
-MANY = 8  # rows from which PyTorch's matrices are considered
+MANY = 8  # rows from which PyTorch's matrices are tried
 CLEARLY = 0.7  # share of the time that they must take at most
 LINE = 64  # bytes to which each block of the weights is padded
 
@@ -41,7 +41,7 @@ class NativeDecoder(Decoder):
     """Weights packed for the CPU's vectors; states and activations in float32.
 
     How a pool computes is measured when it is opened: with how many threads, and, in pools of many
-    streams with float32 or bf16 weights, whether the matrices are much better left to PyTorch. In
+    streams with float32 or bf16 weights, whether PyTorch multiplies the matrices much faster. In
     all other pools a row's logits are the same to the last bit whatever rows are beside it, and
     however many threads compute them.
     """
@@ -50,7 +50,7 @@ class NativeDecoder(Decoder):
     supported_weights = tuple(FORMATS)
 
     def __init__(self, model: SequenceModel, weights: str = "float32", **choices):
-        """Pack a model's weights; UserError also where compiled code cannot run it."""
+        """Pack a model's weights; UserError also where compiled code does not support it."""
         reason = why_not(model, weights)
         if reason:
             raise UserError(f"the native decoder cannot be used: {reason}")
@@ -62,7 +62,7 @@ class NativeDecoder(Decoder):
 
     @cached_property
     def network(self) -> Network:
-        """The matrices as PyTorch multiplies by them."""
+        """The matrices prepared for PyTorch."""
         return Network.read(self.model, self.weights)
 
     def open(self, n_slots: int) -> SumsPool:
@@ -88,7 +88,7 @@ class NativeDecoder(Decoder):
         return best
 
     def _seconds(self, pool: SumsPool) -> float:
-        """Measure a step of all slots of a pool, which is spoiled by it."""
+        """Time a step of all slots of a pool; its states are overwritten."""
         slots = torch.arange(len(pool.position))
         tokens = torch.zeros(len(slots), len(self.vocabulary.sizes), dtype=torch.long)
         seconds, begin = [], time.perf_counter()
@@ -138,9 +138,9 @@ class NativePool(SumsPool):
 
 
 class MixedPool(TorchPool):
-    """PyTorch's matrices with compiled attention: for many rows on processors that it knows better.
+    """PyTorch's matrices with compiled attention: for many rows where those are faster.
 
-    What surrounds a row may then change its logits by rounding errors.
+    Other rows may then change a row's logits by rounding errors.
     """
 
     def attend(self, layer: int, qkv: Tensor, active: Active) -> Tensor:
@@ -155,7 +155,7 @@ class MixedPool(TorchPool):
 
 
 def _sampling(sampler: Sampler) -> list[Tensor]:
-    """Name a sampler's tensors, in the order of native/step_library.cpp."""
+    """List a sampler's tensors, in the order of native/step_library.cpp."""
     s = sampler
     return [
         *(s.settings, s.top_k, s.seen, s.counts, NOTHING if s.bias is None else s.bias),
@@ -166,24 +166,24 @@ def _sampling(sampler: Sampler) -> list[Tensor]:
 
 
 def why_not(model: SequenceModel, weights: str) -> str:
-    """Say why a model cannot be decoded by compiled code; an empty string where it can."""
+    """Return why compiled code cannot decode a model; an empty string where it can."""
     config = model.config
     if why_missing():
         return why_missing()
     if next(model.parameters()).device.type != "cpu":
         return "it is for CPUs"
     if config.attention != "causal-linear":
-        return f"it does not know model.attention={config.attention}"
+        return f"it does not support model.attention={config.attention}"
     if config.positions not in POSITIONS:
-        return f"it does not know model.positions={config.positions}"
+        return f"it does not support model.positions={config.positions}"
     n_fields = len(model.vocabulary.sizes)
     if n_fields > MAX_FIELDS:
-        return f"it knows tokens of up to {MAX_FIELDS} fields, not {n_fields}"
+        return f"it supports tokens of up to {MAX_FIELDS} fields, not {n_fields}"
     width = FEATURE_MAPS[config.feature_map].width(config.d_model // config.n_heads)
     if width > MAX_FEATURES:
-        return f"it knows heads of up to {MAX_FEATURES} features, not {width}"
+        return f"it supports heads of up to {MAX_FEATURES} features, not {width}"
     if weights not in FORMATS:
-        return f"it has no {weights} weights, but {', '.join(FORMATS)}"
+        return f"it does not support {weights} weights, only {', '.join(FORMATS)}"
     return ""
 
 
@@ -232,7 +232,7 @@ def _pack_model(model: SequenceModel, weights: str) -> Tensor:
 
 
 def _pack(matrix: Matrix, weights: str) -> list[Tensor]:
-    """Pack a matrix [M, K] in stripes; what belongs to it follows.
+    """Pack a matrix [M, K] in stripes, followed by its scales and bias.
 
     The numbers are [M / STRIPE, K, STRIPE], of w8a8 [M / STRIPE, K / 4, STRIPE, 4].
     """

@@ -1,4 +1,4 @@
-"""Pools: the states of streams, each in a slot, going on in place.
+"""Pools: the states of streams, each in a slot, updated in place.
 
 Legend: L layers, C slots, B rows, F fields, H heads, K key width, V value width, W convolution
 width, D model width, N_f vocabulary of a field.
@@ -17,13 +17,13 @@ class Pool(ABC):
     """Room for the states of C streams. Slots [B] are int64 on the decoder's device, all different.
 
     What is in a slot depends on what was written to it and on its tokens, not on other slots: to
-    the last bit in native pools (but where they leave matrices to PyTorch), elsewhere up to the
+    the last bit in native pools (unless PyTorch multiplies their matrices), elsewhere up to the
     rounding of products with other numbers of rows, some 1e-6 of the logits.
     """
 
     @abstractmethod
     def write(self, slots: Tensor, state: State) -> None:
-        """Put the rows of `state` into slots [B]; nothing of what was there before remains."""
+        """Put the rows of `state` into slots [B]; replacing what was there."""
 
     @abstractmethod
     def read(self, slots: Tensor) -> State:
@@ -42,7 +42,7 @@ class Pool(ABC):
         Args:
             slots: [B], of the pool and of the sampler alike.
             tokens: what the streams take first [B, F].
-            sampler: draws, and remembers what it has drawn.
+            sampler: draws, and keeps the history of the draws.
             n_steps: how many steps.
 
         Returns:

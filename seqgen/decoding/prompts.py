@@ -1,4 +1,4 @@
-"""Prompts on their way into states: piece by piece and in turns, equal ones once.
+"""The prefill of waiting prompts: piece by piece and in turns, equal prompts only once.
 
 Legend: B rows, T positions, F fields.
 """
@@ -16,13 +16,13 @@ from seqgen.model.state import State
 from seqgen.sampling import Sampling
 from seqgen.vocabulary import Vocabulary
 
-# Positions of one prompt in one parallel pass. Prompts are cut at its multiples whatever runs
-# beside them, so that rounding does not depend on it.
+# Positions of one prompt in one parallel pass. Prompts are always cut at its
+# multiples, so that rounding does not depend on other streams.
 PIECE = 512
 
 
 class PromptPrefill:
-    """Tokens to be prefilled [T, F], how many of them have been, and the state after those.
+    """The prefill of one prompt: its tokens [T, F], how many are done, and the state after those.
 
     Attributes:
         state: of one row; None before the first piece.
@@ -37,7 +37,7 @@ class PromptPrefill:
 
     @property
     def piece(self) -> np.ndarray:
-        """What the next pass takes; empty when all is done."""
+        """The tokens of the next pass; empty when all are done."""
         return self.tokens[self.taken : self.taken + PIECE]
 
     @property
@@ -46,13 +46,13 @@ class PromptPrefill:
         return self.taken == len(self.tokens)
 
     def advance(self, state: State, *, turn: int) -> None:
-        """Note that the piece has been taken, with `state` after it."""
+        """Record that the piece is done, with `state` after it."""
         self.taken += len(self.piece)
         self.state, self.turn = state, turn
 
 
 class Prompts:
-    """Prefills the prompts of those who wait; a state lives as long as someone holds its prompt."""
+    """Prefills the prompts of waiting streams; a state is kept while its prompt is referenced."""
 
     def __init__(self, decoder: Decoder):
         self._decoder = decoder
@@ -88,7 +88,7 @@ class Prompts:
         return prompt.state
 
     def _groups(self, prompts: list[PromptPrefill]) -> list[list[PromptPrefill]]:
-        """Say which go through a pass together: on a GPU those of one length (but for a quarter).
+        """Group prompts that share a pass: on a GPU those of one length (but for a quarter).
 
         On a CPU it is one at a time: a row's rounding would change with the shape of its batch.
         """
@@ -119,10 +119,10 @@ class Prompts:
 
 
 def checked_prompt(prompt: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
-    """Return a copy of the prompt as int64 [T, F]; UserError where it is none."""
+    """Return a copy of the prompt as int64 [T, F]; UserError where it is invalid."""
     prompt = np.asarray(prompt)
     if len(prompt) == 0:
-        raise UserError("a prompt holds no token: begin it with BOS")
+        raise UserError("a prompt has no tokens: begin it with BOS")
     sizes = vocabulary.sizes
     if prompt.shape[1:] != (len(sizes),) or not np.issubdtype(prompt.dtype, np.integer):
         raise UserError(
@@ -139,7 +139,7 @@ def checked_prompt(prompt: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
 def check_positions(limit: int | None, n_tokens: int, max_tokens: int | None) -> None:
     """Raise UserError where a prompt of `n_tokens` and new tokens exceed `limit` positions."""
     if limit is not None and (max_tokens is None or n_tokens + max_tokens - 1 > limit):
-        new = "endlessly many" if max_tokens is None else max_tokens
+        new = "unlimited" if max_tokens is None else max_tokens
         raise UserError(
             f"a prompt of {n_tokens} tokens and {new} new ones exceed the {limit} positions "
             f"this model has learned: shorten the prompt or lower max_tokens"
@@ -147,7 +147,7 @@ def check_positions(limit: int | None, n_tokens: int, max_tokens: int | None) ->
 
 
 def check_sampling(sampling: Sampling, vocabulary: Vocabulary) -> None:
-    """Refuse settings that this vocabulary cannot have."""
+    """Raise UserError for settings that do not fit this vocabulary."""
     for i, _ in sampling.logit_bias:
         if i >= vocabulary.sizes[0]:
             raise UserError(

@@ -1,4 +1,4 @@
-"""The decoder that others are held to: the library's RecurrentEncoder, unchanged."""
+"""The decoder that all others are tested against: the library's RecurrentEncoder, unchanged."""
 
 from torch import Tensor
 
@@ -21,7 +21,7 @@ class ReferenceDecoder(Decoder):
 
 
 class ReferencePool(Pool):
-    """One state per slot. Those that go on together stay joined until others join or leave."""
+    """One state per slot. Those that step together stay joined until streams join or leave."""
 
     def __init__(self, model: RecurrentModel, n_slots: int):
         self._model = model

@@ -1,4 +1,4 @@
-"""The better of many continuations: small users of what states allow.
+"""Best-of-n sampling and beam search.
 
 Legend: B beams, F fields, N_f vocabulary of a field.
 """
@@ -52,7 +52,7 @@ def best_of(
     seed: int = 0,
     max_streams: int = 64,
 ) -> list[Candidate]:
-    """Draw n continuations and return them, the likeliest per token first.
+    """Draw n continuations and return them, the most likely per token first.
 
     Args:
         decoder: of the model.
@@ -74,14 +74,14 @@ def best_of(
         max_waiting_tokens=n * n_tokens,  # they share one prompt
         scored=True,
     )
-    wishes = {"max_tokens": max_tokens, "stop": stop}
+    limits = {"max_tokens": max_tokens, "stop": stop}
     before = 0.0
     if isinstance(start, Session):
         before = start.sampler.log_likelihood
-        streams = [engine.resume(s, sampling=sampling, **wishes) for s in start.fork(n)]
+        streams = [engine.resume(s, sampling=sampling, **limits) for s in start.fork(n)]
     else:
-        wishes["sampling"] = PLAIN if sampling is None else sampling
-        streams = [engine.submit(start, seed=seed, number=i, **wishes) for i in range(n)]
+        limits["sampling"] = PLAIN if sampling is None else sampling
+        streams = [engine.submit(start, seed=seed, number=i, **limits) for i in range(n)]
     engine.run()
     for stream in streams:
         if stream.error is not None:
@@ -101,21 +101,21 @@ def beam_search(
     max_tokens: int = 1024,
     grammar: bool = True,
 ) -> list[Candidate]:
-    """Look for the likeliest continuations: at each step, keep the `n_beams` best so far.
+    """Search for the most likely continuations: at each step, keep the `n_beams` best so far.
 
-    Without bound on beams, the first candidate is the likeliest continuation there is of up to
-    `max_tokens` tokens that ends with EOS or has `max_tokens`. (Graves 2012, "Sequence transduction
+    With unlimited beams, the first candidate is the most likely continuation of all that end with
+    EOS within `max_tokens` tokens or have `max_tokens`. (Graves 2012, "Sequence transduction
     with recurrent neural networks", section 2.5.)
 
     Args:
         decoder: of the model.
         prompt: ids [T, F], T ≥ 1 (BOS at least).
-        n_beams: how many ways are followed, and the most that are returned.
+        n_beams: how many continuations are followed, and the most that are returned.
         max_tokens: the longest continuation.
-        grammar: follow only ways that the vocabulary's grammar allows.
+        grammar: follow only continuations that the vocabulary's grammar allows.
 
     Returns:
-        Candidates, the likeliest first.
+        Candidates, the most likely first.
     """
     for name, value in (("n_beams", n_beams), ("max_tokens", max_tokens)):
         if value < 1:
@@ -144,15 +144,15 @@ def beam_search(
             break  # scores only fall
         pool.write(slots[: len(beams)], pool.read(live).rows(parents))
     found = [(*pair, True) for pair in ended]
-    found += [(float(score), way, False) for score, way in zip(scores, beams, strict=True)]
-    found.sort(key=lambda way: -way[0])
+    found += [(float(score), beam, False) for score, beam in zip(scores, beams, strict=True)]
+    found.sort(key=lambda beam: -beam[0])
     return [
         Candidate(tokens[len(prompt) :], score, ended) for score, tokens, ended in found[:n_beams]
     ]
 
 
 def _allowed(beams: np.ndarray, vocabulary: Vocabulary, *, grammar: bool) -> Tensor:
-    """Say which ids of the first field may follow beams [B, T, F]: booleans [B, N_0]."""
+    """Return which ids of the first field may follow beams [B, T, F]: booleans [B, N_0]."""
     if vocabulary.grammar is None or not grammar:
         vocabulary = replace(vocabulary, grammar=None)
         has_unit = np.ones(len(beams), dtype=bool)
@@ -168,7 +168,7 @@ def _extend(
     vocabulary: Vocabulary,
     n: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Find the n best ways to go on by a token that is not EOS, field by field.
+    """Find the n best extensions by a token that is not EOS, field by field.
 
     Nothing is lost: fields are independent given the past, so the n best tokens begin with the n
     best beginnings.
@@ -181,7 +181,7 @@ def _extend(
         n: how many.
 
     Returns:
-        Which beams they go on from [n], their tokens [n, F] and log-likelihoods [n]; fewer where
+        The beams that they extend [n], their tokens [n, F] and log-likelihoods [n]; fewer where
         there are no more.
     """
     parents = torch.arange(len(scores))
@@ -191,8 +191,8 @@ def _extend(
         if f == 0:
             share.masked_fill_(~allowed, -torch.inf)
         share[:, list(vocabulary.special_ids)] = -torch.inf
-        ways = scores[:, None] + share[parents]
-        scores, best = ways.flatten().topk(min(n, ways.numel()))
+        extended = scores[:, None] + share[parents]
+        scores, best = extended.flatten().topk(min(n, extended.numel()))
         rows, ids = best // share.shape[1], best % share.shape[1]
         parents, tokens = parents[rows], torch.cat([tokens[rows], ids[:, None]], dim=1)
     possible = scores > -torch.inf

@@ -1,4 +1,4 @@
-"""Sessions: all that a stream is, as a value and as one small file.
+"""Sessions: the complete state of a stream, as a value and as one small file.
 
 Legend: L layers, H heads, F fields.
 """
@@ -30,12 +30,12 @@ SAMPLER = "sampler."  # what names of the sampler's tensors begin with
 
 @dataclass(frozen=True)
 class Session:
-    """What a stream was between two steps. It is never changed: streams go on from copies.
+    """What a stream was between two steps. It is never changed: streams continue from copies.
 
     Attributes:
         state: of one row, on the CPU.
         pending: the token [F] that is taken next; the state does not hold it yet.
-        sampler: settings, random series and what they look back on.
+        sampler: settings, random series and history of the draws.
         fingerprint: of the model (`Decoder.fingerprint`).
         decay_after: position from which its sums decay; None: they never do.
     """
@@ -57,7 +57,7 @@ class Session:
         return self.sampler.drawn
 
     def check(self, decoder: Decoder) -> None:
-        """Raise UserError where a decoder cannot go on exactly."""
+        """Raise UserError where a decoder cannot continue it exactly."""
         if self.fingerprint != decoder.fingerprint:
             raise UserError("a session of another model: load the model that it was made with")
         if self.decay_after != decoder.decay_after:
@@ -86,7 +86,7 @@ class Session:
         return replace(self, state=self.state.clone(), pending=self.pending.copy(), sampler=sampler)
 
     def save(self, path: Path | str) -> None:
-        """Write a safetensors file: the whole new one, or none, and then the older one is left."""
+        """Write a safetensors file atomically: on failure, an older file is kept."""
         tensors, plain = self._tensors(), {}
         for name, value in vars(self.sampler).items():
             if not isinstance(value, Tensor):
@@ -108,14 +108,14 @@ class Session:
         """Read what `save` wrote, on whatever decoder of the same model.
 
         Raises:
-            UserError: no such file, no session, damaged, or a session of another model.
+            UserError: no such file, not a session, damaged, or a session of another model.
         """
         path = Path(path)
         record, tensors = _read(path)
         if record.get("format") != FORMAT:
             raise UserError(
-                f"{path} has session format {record.get('format')}, this version reads {FORMAT}: "
-                f"begin anew from a prompt"
+                f"{path} was saved by another version of seqgen (session format "
+                f"{record.get('format')}, this one reads {FORMAT}): start again from a prompt"
             )
         if record.get("fingerprint") != decoder.fingerprint:
             raise UserError(
@@ -131,7 +131,7 @@ class Session:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(
-                f"{path} does not hold what a session does ({error}): begin anew from a prompt"
+                f"{path} is not a valid session ({error}): start again from a prompt"
             ) from None
         session.check(decoder)
         return session
@@ -157,17 +157,18 @@ def _read(path: Path) -> tuple[dict, dict[str, Tensor]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             # Before they are copied: that makes any byte but 0 of a boolean a 1.
             if metadata[CHECKSUM] != _checksum(metadata[RECORD], tensors):
-                raise ValueError("its checksum is another one")
+                raise ValueError("its checksum does not match")
             tensors = {name: tensor.clone() for name, tensor in tensors.items()}
         record = json.loads(metadata[RECORD])
         if not isinstance(record, dict):
-            raise ValueError("its record is no object")
+            raise ValueError("its record is not an object")
         return record, tensors
     except OSError as error:
         raise UserError(f"cannot read the session {path}: {error}") from None
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(
-            f"{path} is damaged or no session ({error}): copy it again, or begin anew from a prompt"
+            f"{path} is damaged or not a session ({error}): copy it again, or start again from a "
+            f"prompt"
         ) from None
 
 
@@ -189,7 +190,7 @@ def _state(tensors: Mapping[str, Tensor], decoder: Decoder) -> State:
     state = State(attention, **rest)
     rooms = [x.shape[3] for x in attention if _is_cache(x, decoder)]
     if not 0 <= state.position[0] <= min([*rooms, decoder.max_positions or torch.inf, torch.inf]):
-        raise ValueError(f"position {int(state.position[0])} is impossible")
+        raise ValueError(f"position {int(state.position[0])} is not possible")
     if not 0 <= state.origin[0] <= state.position[0] or (
         state.origin[0] and decoder.config.positions != "bars"
     ):

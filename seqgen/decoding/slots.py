@@ -1,4 +1,4 @@
-"""The slots of streams that run: a pool and a sampler side by side.
+"""The slots of running streams: a pool and a sampler.
 
 Legend: C slots, B rows, F fields.
 """
@@ -34,7 +34,7 @@ class Slots:
         return len(self._free)
 
     def take(self) -> int:
-        """Return a free slot, which is no longer free: the first one."""
+        """Reserve the first free slot and return it."""
         return heapq.heappop(self._free)
 
     def write(self, slot: int, state: State, sampler: SamplerState, *, pending: np.ndarray) -> None:
@@ -52,7 +52,7 @@ class Slots:
         self._batch = None
 
     def read(self, slot: int) -> Session:
-        """Copy out all that the stream in a slot is."""
+        """Return a copy of the complete state of a slot's stream."""
         return Session(
             state=self._pool.read(self._index([slot])).to("cpu"),
             pending=self._tokens[slot].copy(),
@@ -62,11 +62,11 @@ class Slots:
         )
 
     def log_likelihood(self, slot: int) -> float:
-        """Of all that the stream in a slot has drawn, in nats."""
+        """Of all tokens that a slot's stream has drawn, in nats."""
         return float(self._sampler.log_likelihood[slot])
 
     def leave(self, slot: int) -> None:
-        """Let go of a slot that was taken."""
+        """Free a slot that was taken."""
         self._sampler.leave(slot)
         heapq.heappush(self._free, slot)
         self._batch = None

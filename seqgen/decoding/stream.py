@@ -1,4 +1,4 @@
-"""One stream of an engine: what was asked for, and what has come of it so far.
+"""One stream of an engine: its request, and its tokens so far.
 
 Legend: T positions, F fields.
 """
@@ -22,7 +22,7 @@ OnToken = Callable[["Stream", np.ndarray], None]
 
 @dataclass(frozen=True)
 class Beginning:
-    """Where a stream begins that no session goes before: after a prompt but for its last token."""
+    """The start of a new stream: after its prompt, except for the last token."""
 
     prompt: PromptPrefill
     sampler: SamplerState
@@ -84,7 +84,7 @@ class Stream:
     def check_mark(self, session: Session) -> None:
         """Raise UserError unless `session` may be one of this stream's own."""
         n_tokens = self.n_tokens - (self.position - session.position)
-        known = None  # what was pending then, if that was kept
+        known = None  # the pending token then, if it is known
         if n_tokens == self.n_tokens:
             known = self.pending
         elif n_tokens == 0 and len(self.prompt):
@@ -94,12 +94,12 @@ class Stream:
         is_other = known is not None and not np.array_equal(known, session.pending)
         if not 0 <= n_tokens <= self.n_tokens or is_other:
             raise UserError(
-                f"the session is no mark of stream {self.number} since it began: resume it as a "
-                f"stream of its own"
+                f"the session is not a mark of stream {self.number} since it began: resume it as a "
+                f"separate stream"
             )
 
     def go_back(self, session: Session) -> None:
-        """Be what it was at a mark. For the engine."""
+        """Return to a mark. For the engine."""
         self.n_tokens -= self.position - session.position
         del self.tokens[self.n_tokens :]
         self.start, self.pending, self.position = session, session.pending, session.position

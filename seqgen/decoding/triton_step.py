@@ -12,18 +12,18 @@ from seqgen.decoding.fused import Active, TorchDecoder, TorchPool, normalize
 from seqgen.decoding.linear import Plain
 from seqgen.decoding.matrices import Norm
 
-MAPS = ("elu+1", "relu")  # feature maps that take each number for itself
+MAPS = ("elu+1", "relu")  # feature maps that apply to each number separately
 
 
 def why_not(decoder: TorchDecoder) -> str:
-    """Say why the kernels cannot make a decoder's steps; an empty string where they can."""
+    """Return why the kernels cannot run a decoder's steps; an empty string where they can."""
     feature_map = decoder.config.feature_map
     if feature_map not in MAPS:
-        return f"model.feature_map={feature_map} is none of {', '.join(MAPS)}"
+        return f"model.feature_map={feature_map} is not one of {', '.join(MAPS)}"
     if decoder.device.type != "cuda" and not triton.knobs.runtime.interpret:
         return f"Triton's kernels run on a GPU, not on {decoder.device}"
     if not isinstance(decoder.network.layers[0].qkv, Plain):
-        return f"weights={decoder.weights} are packed in another way"
+        return f"weights={decoder.weights} are packed in a format that the kernels do not read"
     return ""
 
 

@@ -29,7 +29,7 @@ class ByteDropout(nn.Module):
         """Zero elements of x [...] with probability p and scale the others by 1 / (1 - p)."""
         if not self.training or self.threshold == 0:
             return x
-        if x.device.type != "cpu" or torch.compiler.is_compiling():  # which knows no random words
+        if x.device.type != "cpu" or torch.compiler.is_compiling():  # which cannot draw bytes
             return F.dropout(x, self.p)
         words = torch.empty(-(-x.numel() // 8), dtype=torch.int64)
         words.random_(-(2**63), None)

@@ -1,4 +1,4 @@
-"""What a prediction costs, in nats.
+"""The loss of each token, in nats.
 
 Legend: B rows, T positions, F fields, N_f vocabulary of a field.
 """

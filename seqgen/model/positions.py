@@ -1,4 +1,4 @@
-"""Where a token stands, by explicit index: never inferred from the length of what is passed in.
+"""Positions of tokens by explicit index, never inferred from the length of the input.
 
 Legend: B rows, T positions, F fields, D model width.
 """
@@ -14,9 +14,9 @@ from seqgen.vocabulary import Vocabulary
 
 
 class Positions(nn.Module):
-    """Adds something for the index of a token; by itself nothing.
+    """Base class, and `model.positions=none`: nothing is added for the index of a token.
 
-    Then order is known from the recurrence and the short convolution alone.
+    Order is then known only from the recurrence and the short convolution.
 
     Attributes:
         limit: how many indices there are; None: no end.
@@ -25,12 +25,12 @@ class Positions(nn.Module):
     limit: int | None = None
 
     def origins(self, tokens: Tensor, positions: Tensor, before: Tensor | None = None) -> Tensor:
-        """Say at which position the index of each token begins: 0, unless it begins anew.
+        """Return the position from which the index of each token is counted: 0 unless it restarts.
 
         Args:
             tokens: ids [B, T, F].
             positions: of the tokens in their pieces, [B, T] or [T].
-            before: where the index began that row b's first token goes on with [B]; None: 0.
+            before: the origin that each row continues with [B]; None: 0.
 
         Returns:
             What is to be subtracted from `positions`, of their shape or [B, T].
@@ -102,7 +102,7 @@ def positions_in_pieces(
         B, T: rows and positions.
         starts: booleans [B, T], true where a piece begins; None: nowhere.
         first: index [B] of a row's first position, if it goes on from before; None: 0.
-        device: where the indices shall be.
+        device: of the result.
     """
     index = torch.arange(T, device=device).expand(B, T)
     origin = torch.zeros(B, 1, dtype=torch.long, device=device)

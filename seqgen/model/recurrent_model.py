@@ -43,7 +43,7 @@ class RecurrentModel:
         Args:
             model: the parallel form.
             decay_after: as the attribute.
-            prefill: what prompts are read in, float32 or bf16.
+            prefill: number format of the prefill, float32 or bf16.
 
         Raises:
             UserError: no such precision, or the attention does not support such a decay.
@@ -57,7 +57,7 @@ class RecurrentModel:
             self._stack = build_recurrent(stack_arguments(model.config))
         weights = {name: value.float() for name, value in model.state_dict().items()}
         self._parallel.load_state_dict(weights, strict=True, assign=True)
-        self._parallel.to(next(model.parameters()).device)  # what is no weight
+        self._parallel.to(next(model.parameters()).device)  # buffers too
         share_weights(self._parallel.stack, self._stack)
         self._parallel.eval()
         self._stack.eval()
@@ -71,7 +71,7 @@ class RecurrentModel:
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """What the model knows of tokens."""
+        """The model's vocabulary."""
         return self._parallel.vocabulary
 
     @property
@@ -183,4 +183,4 @@ def _in_bfloat16(model: SequenceModel) -> SequenceModel:
     with torch.device("meta"):
         copy = type(model)(model.config, model.vocabulary)
     copy.load_state_dict(model.state_dict() | rounded, strict=True, assign=True)
-    return copy.to(next(model.parameters()).device).eval()  # what is no weight moves too
+    return copy.to(next(model.parameters()).device).eval()  # buffers too moves too

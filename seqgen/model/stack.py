@@ -1,4 +1,4 @@
-"""Both Transformer stacks, built by fast_transformers from one dictionary, on one storage.
+"""Both Transformer stacks, built by fast_transformers from one dictionary, sharing their weights.
 
 The library loads any pair of stacks whose parameter names agree, right or wrong, so each stack
 remembers the dictionary it was built from and joining compares them.

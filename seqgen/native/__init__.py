@@ -1,7 +1,7 @@
-"""The compiled operators: loaded on import, or a reason why they are not there.
+"""The compiled operators: loaded on import, or a reason why they are not available.
 
-They are registered with PyTorch by library.cpp. Where they were not built, all that they do is done
-in plain torch.
+They are registered with PyTorch by library.cpp. Where they were not built, plain torch
+does the same.
 """
 
 import os
@@ -10,14 +10,14 @@ from pathlib import Path
 import torch
 
 LIBRARY = "_library*.so"
-CPUS = ("avx512_vnni", "avx512", "avx2", "baseline")  # as SEQGEN_CPU may ask for
+CPUS = ("avx512_vnni", "avx512", "avx2", "baseline")  # values of SEQGEN_CPU
 INTERFACE = 2  # as in library.cpp; a library that was built from other sources has another
 
 
 def _load() -> str:
-    asked = os.environ.get("SEQGEN_CPU", "")
-    if asked and asked not in CPUS:
-        return f"SEQGEN_CPU={asked} is not known: it may be {', '.join(CPUS)}"
+    wanted = os.environ.get("SEQGEN_CPU", "")
+    if wanted and wanted not in CPUS:
+        return f"SEQGEN_CPU={wanted} is unknown: must be one of {', '.join(CPUS)}"
     found = sorted(Path(__file__).parent.glob(LIBRARY))
     if not found:
         return "the C++ operators were not built (make install builds them where there is a g++)"

@@ -3,8 +3,8 @@
 Legend: N vocabulary; `...` leading dimensions, rows and fields. Logits are [..., N] and a removed
 id has -inf. Parameters are tensors [..., 1] that broadcast against them: rows have settings of
 their own. A neutral value returns a row bit by bit, so that rows with and without a filter can
-stand in one batch. Where a filter keeps the first ids of some order, ids tied with the last of
-them stay too: what is kept depends on no order of equal ones.
+stand in one batch. Ids tied with the last one that a filter keeps are kept
+too, so the result does not depend on the order of ties.
 """
 
 import torch
@@ -67,7 +67,7 @@ def keep_min_p(logits: Tensor, min_p: Tensor) -> Tensor:
 
 
 def keep_typical(logits: Tensor, p: Tensor) -> Tensor:
-    """Keep the ids whose surprise is nearest to the expected one, until they reach p; 1: all.
+    """Keep the ids closest to the expected surprise, up to probability mass p; 1: all.
 
     Locally typical sampling (Meister et al. 2022, section 3): surprise is -log p(id), and its
     expectation the entropy.

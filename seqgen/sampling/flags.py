@@ -1,4 +1,4 @@
-"""Which operations settings ask for."""
+"""The sampling operations that settings need."""
 
 from typing import NamedTuple
 
@@ -28,7 +28,7 @@ class Flags(NamedTuple):
 
     @classmethod
     def of(cls, sampling: Sampling, *, largest_field: int) -> "Flags":
-        """Tell what one stream's settings ask for."""
+        """Return the operations that one stream's settings need."""
         random, k = sampling.temperature > 0, sampling.top_k or 0
         return cls(
             greedy=int(not random),

@@ -1,4 +1,4 @@
-"""Which ids may be drawn, as tensors to look rows up in.
+"""Which ids may be drawn, as lookup tables.
 
 Legend: F fields, N ids of all fields side by side, N0 ids of the first field, G groups of ids.
 """
@@ -18,7 +18,7 @@ class Rules:
 
     Attributes:
         allowed: [G + 1, 2, N] bool: what may follow an id of each group, before and after the first
-            whole unit. Groups count from 1: entry 0 is for streams that are free of the grammar.
+            whole unit. Groups count from 1: entry 0 is for streams without the grammar.
         last_group: group in which each id of the first field ends, 1 to G [N0], int64.
         completes_unit: whether each id of the first field completes a unit [N0], bool.
     """

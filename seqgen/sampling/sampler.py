@@ -1,4 +1,4 @@
-"""Draws for streams in slots, each with settings, memory and random numbers of its own.
+"""Sampling for streams in slots, each with its own settings, history and random numbers.
 
 Legend: C slots, B rows, F fields, N_f vocabulary of a field, M the largest of them, N ids of all
 fields side by side, N0 ids of the first field.
@@ -41,14 +41,14 @@ class Sampler:
     """Draws tokens for the streams in C slots.
 
     What a stream draws depends on its logits, settings, prompt and seed: not on its slot, on other
-    streams, or on how steps are grouped. The tensors, all on `device`, are open to implementations
-    that draw elsewhere than in `draw`; whoever does updates them as `draw` would.
+    streams, or on how steps are grouped. Other implementations of the draw may
+    use the tensors, all on `device`, and must update them as `draw` does.
 
     Attributes:
-        flags: what the streams ask for.
+        flags: operations that the streams need.
         settings: [C, 7] float32, columns as numbered in `seqgen.sampling.settings`.
         top_k: [C] int64, at most M; 0: all ids.
-        bias: what is added to logits [C, N] float32, or None as long as no stream has asked for it.
+        bias: what is added to logits [C, N] float32, or None until a stream uses it.
         seen: ids of the prompt and of what was drawn [C, N] bool.
         counts: how often each id was drawn [C, N] int32.
         previous: first field of the last token [C] int64.
@@ -84,7 +84,7 @@ class Sampler:
         self._series = Series(n_slots, len(sizes), device=device)
         self.numbers = self._series.numbers
         self._samplings: dict[int, Sampling] = {}
-        self._asked = np.zeros((n_slots, len(Flags._fields)), dtype=np.int64)  # by each slot
+        self._slot_flags = np.zeros((n_slots, len(Flags._fields)), dtype=np.int64)  # of each slot
         self.flags = Flags(*[0] * len(Flags._fields))
         self._prepared_rows = self._prepared_steps = 0
         starts = np.cumsum([0, *sizes[:-1]])  # of the fields, side by side
@@ -127,7 +127,7 @@ class Sampler:
         self.drawn[slot], self.log_likelihood[slot] = state.drawn, state.log_likelihood
         self._series.start(slot, state.seed, drawn=state.drawn)
         self._samplings[slot] = sampling
-        self._ask(slot, Flags.of(sampling, largest_field=max(self.vocabulary.sizes)))
+        self._set_flags(slot, Flags.of(sampling, largest_field=max(self.vocabulary.sizes)))
 
     def state(self, slot: int) -> SamplerState:
         """Return a copy of the sampler state of a slot; later draws do not change it."""
@@ -143,12 +143,12 @@ class Sampler:
         )
 
     def leave(self, slot: int) -> None:
-        """Forget what the stream in a slot asks for, so that others no longer pay for it."""
+        """Remove a slot's stream, so that its operations are no longer run for others."""
         self._samplings.pop(slot, None)
-        self._ask(slot, 0)
+        self._set_flags(slot, 0)
 
     def prepare(self, slots: Sequence[int], n_steps: int = 1) -> None:
-        """Announce that these slots make exactly `n_steps` draws next: their numbers are got ready.
+        """Prepare random numbers for exactly `n_steps` draws of these slots, the next ones.
 
         Raises:
             ValueError: a slot has no stream, or there are more steps than numbers kept ahead.
@@ -161,24 +161,24 @@ class Sampler:
         self._prepared_rows, self._prepared_steps = len(slots), n_steps
 
     def take(self, n_rows: int, n_steps: int = 1) -> None:
-        """Use up what `prepare` has announced; whoever draws elsewhere than in `draw` calls it.
+        """Consume prepared draws; implementations that replace `draw` call this.
 
         Raises:
-            ValueError: not so much was announced, so that there might be no numbers for it.
+            ValueError: fewer draws were prepared, or of another number of rows.
         """
         if self._prepared_steps < n_steps or self._prepared_rows != n_rows:
             raise ValueError(
                 f"a draw of {n_rows} rows was not prepared "
-                f"({self._prepared_steps} of {self._prepared_rows} rows were left)"
+                f"(prepared: {self._prepared_steps} draws of {self._prepared_rows} rows)"
             )
         self._prepared_steps -= n_steps
 
     def draw(self, logits: Sequence[Tensor], slots: Tensor) -> Tensor:
-        """Draw the next token of each row. Waits for no device and reads nothing back from it.
+        """Draw the next token of each row, without synchronizing with the device.
 
-        Penalties, bias, what is never allowed, temperature, top-k, top-p, min-p and typical follow
-        each other in this order, each on what the ones before have left. An id whose logit is NaN
-        or -inf is drawn only where nothing else is allowed; then all such are alike.
+        Penalties, bias, grammar, temperature, top-k, top-p, min-p and typical are applied in this
+        order, each to the result of the one before. An id whose logit is NaN
+        or -inf is drawn only where nothing else is allowed; then all such ids are equally likely.
 
         Args:
             logits: one tensor [B, N_f] per field; not changed.
@@ -188,62 +188,62 @@ class Sampler:
             ids [B, F], int64.
 
         Raises:
-            ValueError: `prepare` has not announced this draw of B rows.
+            ValueError: this draw of B rows was not prepared.
         """
         self.take(len(slots))
         raw = self._by_field(torch.cat(tuple(logits), dim=-1).detach().float())  # [B, F, M]
-        asked = self.settings.index_select(0, slots)[..., None, None]  # [B, 7, 1, 1]
-        scores = self._weigh(raw, asked, slots).clamp(LOWEST, HIGHEST).nan_to_num(LOWEST)
-        scores = scores.masked_fill(self._rule_out(asked, slots), REMOVED)
-        tokens = self._choose(scores, asked, slots)
+        settings = self.settings.index_select(0, slots)[..., None, None]  # [B, 7, 1, 1]
+        scores = self._penalize(raw, settings, slots).clamp(LOWEST, HIGHEST).nan_to_num(LOWEST)
+        scores = scores.masked_fill(self._find_forbidden(settings, slots), REMOVED)
+        tokens = self._choose(scores, settings, slots)
         eos = self.vocabulary.eos_id  # a special token is so in every field
         tokens = tokens.masked_fill(tokens[:, :1] == eos, eos)
         if self.scored:
             self._score(raw, tokens, slots)
-        self._note(tokens, slots)
+        self._record(tokens, slots)
         return tokens
 
     def _by_field(self, values: Tensor) -> Tensor:
         """Lay values [B, N] out as [B, F, M]; where a field has no such id there is any other's."""
         return values.index_select(1, self._layout).view(-1, *self._room.shape)
 
-    def _weigh(self, logits: Tensor, asked: Tensor, slots: Tensor) -> Tensor:
+    def _penalize(self, logits: Tensor, settings: Tensor, slots: Tensor) -> Tensor:
         """Apply penalties and bias to logits [B, F, M]."""
         if self.flags.repetition:
             seen = self._by_field(self.seen.index_select(0, slots))
-            penalty = asked.select(1, REPETITION_PENALTY)
+            penalty = settings.select(1, REPETITION_PENALTY)
             logits = filters.penalize_repetition(logits, seen, penalty)
         if self.flags.frequency:
             counts = self._by_field(self.counts.index_select(0, slots))
-            penalty = asked.select(1, FREQUENCY_PENALTY)
+            penalty = settings.select(1, FREQUENCY_PENALTY)
             logits = filters.penalize_frequency(logits, counts, penalty)
         if self.flags.bias:
             logits = logits + self._by_field(self.bias.index_select(0, slots))
         return logits
 
-    def _rule_out(self, asked: Tensor, slots: Tensor) -> Tensor:
+    def _find_forbidden(self, settings: Tensor, slots: Tensor) -> Tensor:
         """Look up what may not follow, booleans [B, F, M]."""
         group = self.rules.last_group.index_select(0, self.previous.index_select(0, slots))
-        group = group * asked[:, GRAMMAR, 0, 0].long()  # without the grammar: entry 0
+        group = group * settings[:, GRAMMAR, 0, 0].long()  # without the grammar: entry 0
         return self._forbidden[group, self.has_unit.index_select(0, slots).long()]
 
-    def _choose(self, scores: Tensor, asked: Tensor, slots: Tensor) -> Tensor:
+    def _choose(self, scores: Tensor, settings: Tensor, slots: Tensor) -> Tensor:
         """Choose ids [B, F] by scores [B, F, M] and settings [B, 7, 1, 1]."""
-        flags, temperature = self.flags, asked.select(1, TEMPERATURE)
+        flags, temperature = self.flags, settings.select(1, TEMPERATURE)
         if not flags.random:
             return scores.argmax(-1)
-        left = filters.apply_temperature(scores, temperature.clamp_min(SMALL))
+        kept = filters.apply_temperature(scores, temperature.clamp_min(SMALL))
         top_k = self.top_k.index_select(0, slots).view(-1, 1, 1)
         if flags.top_p:
-            left = filters.keep_top_k_and_p(left, top_k, asked.select(1, TOP_P))
+            kept = filters.keep_top_k_and_p(kept, top_k, settings.select(1, TOP_P))
         elif flags.top_k:
-            left = filters.keep_top_k(left, top_k, largest=flags.top_k)
+            kept = filters.keep_top_k(kept, top_k, largest=flags.top_k)
         if flags.min_p:
-            left = filters.keep_min_p(left, asked.select(1, MIN_P))
+            kept = filters.keep_min_p(kept, settings.select(1, MIN_P))
         if flags.typical:
-            left = filters.keep_typical(left, asked.select(1, TYPICAL_P))
+            kept = filters.keep_typical(kept, settings.select(1, TYPICAL_P))
         numbers = self.numbers[slots, self.drawn.index_select(0, slots) % RING]  # [B, F]
-        drawn = draw_ids(left, numbers)
+        drawn = draw_ids(kept, numbers)
         if flags.greedy:
             return torch.where(temperature[:, 0] == 0, scores.argmax(-1), drawn)
         return drawn
@@ -254,7 +254,7 @@ class Sampler:
         scores = shares.gather(-1, tokens.unsqueeze(-1)).sum((1, 2))
         self.log_likelihood.index_add_(0, slots, scores)
 
-    def _note(self, tokens: Tensor, slots: Tensor) -> None:
+    def _record(self, tokens: Tensor, slots: Tensor) -> None:
         """Remember tokens [B, F]. Slots differ, so that each entry is written once."""
         width = self.seen.shape[1]
         places = ((slots * width).unsqueeze(-1) + self._starts + tokens).view(-1)
@@ -282,6 +282,6 @@ class Sampler:
                 row[i] = added
             self.bias[slot] = row
 
-    def _ask(self, slot: int, flags: Flags | int) -> None:
-        self._asked[slot] = flags
-        self.flags = Flags(*self._asked.max(axis=0).tolist())
+    def _set_flags(self, slot: int, flags: Flags | int) -> None:
+        self._slot_flags[slot] = flags
+        self.flags = Flags(*self._slot_flags.max(axis=0).tolist())

@@ -34,13 +34,13 @@ class Series:
         self._n_blocks = [0] * n_slots  # made so far
 
     def start(self, slot: int, seed: Sequence[int], *, drawn: int = 0) -> None:
-        """Put another stream into a slot, which has made `drawn` draws."""
+        """Start the series of another stream in a slot, after its first `drawn` draws."""
         self.seeds[slot] = tuple(int(part) for part in seed)
         self._drawn[slot] = drawn
         self._n_blocks[slot] = drawn // BLOCK
 
     def prepare(self, slots: Sequence[int], n_steps: int) -> None:
-        """Have the numbers of the next `n_steps` draws (up to BLOCK) of slots on the device."""
+        """Copy the numbers of the next `n_steps` draws (up to BLOCK) of slots to the device."""
         for slot in slots:
             self._drawn[slot] += n_steps
             while self._n_blocks[slot] * BLOCK < self._drawn[slot]:
@@ -51,6 +51,6 @@ class Series:
         rng = np.random.default_rng([*self.seeds[slot], block])
         numbers = torch.from_numpy(rng.random((BLOCK, self.numbers.shape[-1])))
         if self.numbers.is_cuda:
-            numbers = numbers.pin_memory()  # or the host would wait for what the device has to do
+            numbers = numbers.pin_memory()  # otherwise the host would wait for the device
         first = block * BLOCK % RING
         self.numbers[slot, first : first + BLOCK].copy_(numbers, non_blocking=True)

@@ -1,4 +1,4 @@
-"""The settings of one stream's sampling, and the numbers that stand for them beside others'."""
+"""The sampling settings of one stream, and their encoding as a row of numbers."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from seqgen.errors import UserError
 SMALL, LARGE = 1e-6, 1e6
 
 TEMPERATURE, TOP_P, MIN_P, TYPICAL_P, REPETITION_PENALTY, FREQUENCY_PENALTY, GRAMMAR = range(7)
-NEUTRAL = np.array([1, 1, 0, 1, 1, 0, 1], dtype=np.float32)  # these columns where nothing is asked
+NEUTRAL = np.array([1, 1, 0, 1, 1, 0, 1], dtype=np.float32)  # settings that change nothing
 
 _OPTIONAL = ("top_k", "top_p", "min_p", "typical_p")
 _ACCEPTED: tuple[tuple[str, Callable[[Real], bool], str], ...] = (
@@ -35,13 +35,13 @@ class Sampling:
     """How the ids of one stream are drawn from logits.
 
     Attributes:
-        temperature: 0 means greedy: the most likely id that penalties, bias and grammar leave.
+        temperature: 0 means greedy: the most likely id after penalties, bias and grammar.
         top_k: keep the k most likely ids; None: all.
-        top_p: keep the nucleus of this probability; None: all.
+        top_p: keep the most likely ids, up to this probability mass; None: all.
         min_p: keep ids at least this share as likely as the most likely; None: all.
         repetition_penalty: weakens ids of the prompt and of what was drawn; 1 for none.
         grammar: allow only ids that the vocabulary's grammar allows.
-        typical_p: keep the ids nearest to the expected surprise, of this probability; None: all.
+        typical_p: keep the ids closest to the expected surprise, up to this probability; None: all.
         frequency_penalty: taken off an id's logit for each time it was drawn; 0 for none.
         logit_bias: pairs of an id of the first field and what is added to its logit; a mapping is
             turned into pairs, in order of the ids.

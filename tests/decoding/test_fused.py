@@ -263,7 +263,9 @@ def test_the_engine_that_a_process_prefers_stays_so(monkeypatch, weights):
 def test_what_it_cannot_do_is_refused(tiny, plain_vocabulary, model):
     with pytest.raises(UserError, match="attention=softmax has no sums"):
         TorchDecoder(tiny(plain_vocabulary, attention="softmax"))
-    with pytest.raises(UserError, match="no int3 weights; it has float32, bf16, int8"):
+    with pytest.raises(
+        UserError, match="the torch decoder does not support them; it supports float32, bf16"
+    ):
         TorchDecoder(model, "int3")
     with pytest.raises(UserError, match="weights = int3: must be one of float32, bf16, int8"):
         prepare(Matrix(torch.randn(6, 8), torch.randn(6)), "int3")

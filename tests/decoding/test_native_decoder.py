@@ -250,7 +250,7 @@ def test_impossible_steps_are_refused_and_change_nothing(tiny, plain_vocabulary)
 def test_models_and_weights_that_it_does_not_know_are_refused(tiny, plain_vocabulary):
     with pytest.raises(UserError, match="attention=softmax"):
         NativeDecoder(tiny(plain_vocabulary, attention="softmax"))
-    with pytest.raises(UserError, match="no int4 weights"):
+    with pytest.raises(UserError, match="does not support int4 weights"):
         NativeDecoder(tiny(plain_vocabulary), "int4")
     with pytest.raises(UserError, match="up to 1024 features, not 1040"):
         NativeDecoder(tiny(plain_vocabulary, d_model=520, n_heads=1, feature_map="dpfp"))

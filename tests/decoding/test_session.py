@@ -163,14 +163,14 @@ def test_marks_of_other_streams_are_refused(decoder):
     late = session_after(engine, stream, 9)
     mark = session_after(elsewhere, other, 6)
     assert not np.array_equal(mark.pending, stream.tokens[5])
-    with pytest.raises(UserError, match="no mark of stream"):
+    with pytest.raises(UserError, match="not a mark of stream"):
         engine.rewind(stream, mark)
-    with pytest.raises(UserError, match="no mark of stream"):
+    with pytest.raises(UserError, match="not a mark of stream"):
         elsewhere.rewind(other, late)
     third = Engine(decoder)
     resumed = third.resume(late, max_tokens=5)
     third.step()
-    with pytest.raises(UserError, match="no mark of stream"):
+    with pytest.raises(UserError, match="not a mark of stream"):
         third.rewind(resumed, session_after(*start(decoder), 3))
 
 

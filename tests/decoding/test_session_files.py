@@ -48,14 +48,18 @@ def test_a_damaged_file_is_refused(decoder, tmp_path):
         damaged.append(bytes(flipped))
     for wrong in damaged:
         path.write_bytes(wrong)
-        with pytest.raises(UserError, match=r"a\.session is damaged or no session"):
+        with pytest.raises(UserError, match=r"a\.session is damaged or not a session"):
             Session.load(path, decoder)
 
 
 def test_foreign_and_missing_files_are_refused(decoder, tmp_path):
     save_file(decoder.model.state_dict(), tmp_path / "weights")
     (tmp_path / "text").write_text("a song")
-    for name, said in (("weights", "no session"), ("text", "no session"), ("none", "cannot read")):
+    for name, said in (
+        ("weights", "not a session"),
+        ("text", "not a session"),
+        ("none", "cannot read"),
+    ):
         with pytest.raises(UserError, match=f"{name}.*{said}|{said}.*{name}"):
             Session.load(tmp_path / name, decoder)
     with pytest.raises(UserError, match="cannot read"):

@@ -18,7 +18,7 @@ from seqgen.sampling import Sampling
 N_THREADS, N_STREAMS = 4, 10  # streams of each thread, at least
 RACES = (
     "has not begun",
-    "no mark of stream",
+    "not a mark of stream",
     "ended with EOS",
 )  # what another thread may have caused
 
