@@ -1,1 +1,1 @@
-"""What the two forms cost, measured: steps, prompts, attention, training, memory, jobs, bits."""
+"""Measures the cost of the two forms: steps, prompts, attention, training, memory, jobs, bits."""

@@ -1,4 +1,4 @@
-"""What all variants of a place do with their logits: the same draw.
+"""The draw that follows the logits of every variant at one batch size and position.
 
 Legend: B rows, F fields, N_f vocabulary of a field.
 """

@@ -1,4 +1,4 @@
-"""Two ways of computing the same must agree before either is timed."""
+"""Checks that two variants compute the same, before either is timed."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ from torch import Tensor
 
 from seqgen.errors import UserError
 
-# Float32 throughout; on a GPU the input convolution may run in TF32.
+# Float32 throughout; on a GPU the short convolution may run in TF32.
 TOLERANCES = {"cpu": 1e-4, "cuda": 5e-3}
 BFLOAT16_TOLERANCE = 2e-2  # inputs are rounded to 8 bits, and so are results
 

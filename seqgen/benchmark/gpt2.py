@@ -25,14 +25,14 @@ from seqgen.decoding.cuda import CudaRecorder
 NAME = "gpt2-static"
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 INSTALL = ".venv/bin/python -m pip install -c constraints.txt transformers"
-NEEDED = (5, 23)  # older ones were not tried, and 4 calls its static cache otherwise
-ALIGNMENT = 16  # slots, as fused kernels want of a mask; fewer than that are left over
+NEEDED = (5, 23)  # older ones are untested, and version 4 has another name for the static cache
+ALIGNMENT = 16  # slots: fused kernels need masks of such widths; fewer than that stay unused
 USUAL = 0.1  # what slots are filled with
 WARM_UP = 3
 
 
 def why_not() -> str:
-    """Say why it is not available here, or nothing."""
+    """Return why it is not available here, or an empty string."""
     if importlib.util.find_spec("transformers") is None:
         return f"not available: transformers is not installed ({INSTALL})"
     version = importlib.metadata.version("transformers")
@@ -43,14 +43,14 @@ def why_not() -> str:
 
 
 def name_of(dtype: str) -> str:
-    """Name a variant as it stands in the records."""
+    """Return a variant's name in the records."""
     return NAME if dtype == "float32" else f"{NAME}-{dtype}"
 
 
 def variants(model: BenchmarkModel, draws: Draws, last: Tensor, *, position: int) -> list[Variant]:
     """Make variants of one step after `position` tokens, with tokens `last` [B, F] and a draw.
 
-    GPT-2 knows no fields: it reads the first one's ids, and its one vocabulary, as large as all of
+    GPT-2 has no fields: it reads the first one's ids, and its one vocabulary, as large as all of
     them together, costs what their heads cost.
     """
     if note := why_not():
@@ -71,7 +71,7 @@ def variants(model: BenchmarkModel, draws: Draws, last: Tensor, *, position: int
 
 
 def check_all(model: BenchmarkModel, *, batch: int, position: int) -> None:
-    """Check all that is timed here; its weights are its own, so that nothing else compares.
+    """Check all that is timed here; it has its own weights, so other variants cannot check it.
 
     Raises:
         OutputsDiffer: a step is not what a pass over all positions gives.
@@ -82,7 +82,7 @@ def check_all(model: BenchmarkModel, *, batch: int, position: int) -> None:
 
 @torch.no_grad()
 def check(model: BenchmarkModel, dtype: str, *, batch: int, position: int) -> None:
-    """Compare the very step that is timed, after a real prompt, with a pass without a cache."""
+    """Compare the step that is timed, after a real prompt, with a pass without a cache."""
     tokens = model.random_tokens(batch, position + 1)[..., 0]  # [B, T]
     steps = Gpt2Steps(model, batch, position=position, dtype=dtype)
     steps.tokens.copy_(tokens[:, -1:])
@@ -110,7 +110,7 @@ class Gpt2Steps:
     Attributes:
         network: GPT-2.
         cache: its StaticCache; keys and values [B, H, C, K] by layer.
-        tokens: the ids that a step goes on with, [B, 1].
+        tokens: the ids that a step takes, [B, 1].
     """
 
     def __init__(self, model: BenchmarkModel, batch: int, *, position: int, dtype: str = "float32"):
@@ -128,7 +128,7 @@ class Gpt2Steps:
         self.rewind()
 
     def rewind(self) -> None:
-        """Go back to `position`: what was written there counts for nothing, and stays."""
+        """Return to `position`; later slots keep their values and are masked."""
         self._count(self.position)
         self._at.fill_(self.position)
         self._mask[..., self.position :] = float("-inf")
@@ -192,7 +192,7 @@ def _dtypes(model: BenchmarkModel) -> list[str]:
 
 
 def _library() -> ModuleType:
-    """Import transformers, which is no part of an installation, and make it keep quiet."""
+    """Import transformers, which is not installed by default, and silence its output."""
     library = importlib.import_module("transformers")
     library.utils.logging.set_verbosity_error()
     library.utils.logging.disable_progress_bar()

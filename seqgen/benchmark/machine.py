@@ -1,4 +1,4 @@
-"""The machine that measures: its processor, its free memory, the versions of what runs on it."""
+"""The machine of a measurement: processor, free memory, and versions of the packages."""
 
 import importlib.metadata
 import os
@@ -18,7 +18,7 @@ UNKNOWN_BYTES = 4 * 2**30  # assumed to be free where the system does not say
 
 
 def device_name(device: torch.device) -> str:
-    """Name a device: "cpu", or the GPU as its driver calls it."""
+    """Return a device's name: "cpu", or the GPU's name from its driver."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 

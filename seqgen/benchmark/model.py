@@ -32,7 +32,7 @@ LIBRARY_LINEAR, LIBRARY_SOFTMAX = "causal-linear", "full"  # as fast_transformer
 SOFTMAX_TYPE = KINDS[SOFTMAX].attention_type  # our own, in training
 PREFIX = 64  # tokens from which states of any position are made
 
-# By variant: a decoder and what it keeps matrices in.
+# By variant: a decoder and the number format of its matrices.
 DECODERS = {
     "recurrent": ("reference", "float32"),
     "torch": ("torch", "float32"),
@@ -54,9 +54,9 @@ class BenchmarkModel:
     """A model with its decoders, and the library's stacks; all compute with the same weights.
 
     Attributes:
-        weights: where they are from, in words.
+        weights: their source, in words.
         run: the folder that they are from; None: they are random.
-        beside: another run of the same data, whose likelihood is set beside this one's.
+        beside: another run of the same data, whose likelihood is compared.
         decoders: those of `DECODERS` that were built so far.
     """
 
@@ -78,7 +78,7 @@ class BenchmarkModel:
         self._random = torch.Generator().manual_seed(0)
 
     def decoder(self, variant: str) -> Decoder:
-        """Return a decoder, built when it is first asked for.
+        """Return a decoder, built when it is first needed.
 
         Raises:
             UserError: it is not available for this model or device.
@@ -89,7 +89,7 @@ class BenchmarkModel:
         return self.decoders[variant]
 
     def why_not(self, variant: str) -> str:
-        """Say why a decoder is not available here, or nothing."""
+        """Return why a decoder is not available here, or an empty string."""
         try:
             self.decoder(variant)
         except UserError as error:
@@ -129,7 +129,7 @@ class BenchmarkModel:
         with torch.device("meta"):
             twin = SequenceModel(config, self.model.vocabulary)
         twin.load_state_dict(self.model.state_dict(), strict=True, assign=True)
-        return RecurrentModel(twin.to(self.device))  # what is no weight moves too
+        return RecurrentModel(twin.to(self.device))  # buffers move too
 
     @cached_property
     def has_library_kernel(self) -> bool:
@@ -216,7 +216,7 @@ class BenchmarkModel:
 
 
 class LibrarySteps:
-    """Rows that go on by the library's recurrent stack; embedding and output head are the model's.
+    """Rows that step with the library's recurrent stack; embedding and output head are the model's.
 
     Attributes:
         state: where the rows are; its sums are not used.
@@ -246,16 +246,16 @@ def load_benchmark_model(
     Args:
         target: the run folder, or the configuration.
         device: where to compute.
-        beside: another run, of softmax attention say, whose likelihood is set beside this one's.
+        beside: another run, for example of softmax attention, whose likelihood is compared.
 
     Raises:
-        UserError: nothing there, or not readable, or the two runs cannot be compared.
+        UserError: missing or not readable, or the two runs cannot be compared.
     """
     if beside is not None:
         if target.is_file():
             raise UserError(
-                f"--beside sets the likelihood of two trained runs side by side, and {target} is "
-                f"a configuration: name a RUN, as in `benchmark runs/mine --beside {beside}`"
+                f"--beside compares the likelihood of two trained runs, and {target} is a "
+                f"configuration: name a RUN, as in `benchmark runs/mine --beside {beside}`"
             )
         check_beside(open_subject(target), open_subject(beside))
     if target.is_dir():

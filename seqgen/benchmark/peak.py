@@ -1,4 +1,4 @@
-"""How much memory a computation holds: at its peak, and for its backward pass."""
+"""The memory of a computation: at its peak, and kept for the backward pass."""
 
 import os
 import sys
@@ -18,7 +18,7 @@ def peak_bytes(run: Run, device: torch.device) -> int:
     """Run, and return the most bytes that its tensors had at once, beyond what was there before.
 
     It is exact: on a GPU the allocator's own peak, on a CPU the sum over all that its allocator
-    gave and took back. What libraries allocate without PyTorch is not seen.
+    gave and took back. Memory that libraries allocate without PyTorch is not counted.
     """
     if device.type == "cuda":
         torch.cuda.synchronize(device)

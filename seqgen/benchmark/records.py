@@ -11,7 +11,7 @@ from seqgen.files import json_ready, write_bytes
 
 @dataclass(frozen=True)
 class Setting:
-    """What a number was measured on.
+    """The setting of a measurement.
 
     Attributes:
         device: "cpu" or the GPU's name.
@@ -35,10 +35,10 @@ UNKNOWN = Setting()
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """What one variant took at one batch size and position; None where a value has no meaning.
+    """The result of one variant at one batch size and position; None where a value has no meaning.
 
     Attributes:
-        measure, variant: what was measured, and which way of computing it.
+        measure, variant: what was measured, and by which implementation.
         dtype: of what is computed with; of the weights in decode, endless and job.
         batch: rows computed together.
         position: tokens in the context (decode, prefill, memory, endless), in the window
@@ -84,7 +84,7 @@ class Record:
 
     @property
     def place(self) -> tuple[str, str, str, int, int]:
-        """What makes it the same measurement in another run."""
+        """What identifies the same measurement in another run."""
         return self.measure, self.variant, self.dtype, self.batch, self.position
 
     @property
@@ -95,7 +95,7 @@ class Record:
 
     @property
     def scene(self) -> str:
-        """What times depend on besides the place: device, machine, model and threads."""
+        """What times depend on besides batch and position: device, machine, model and threads."""
         s = self.setting
         parts = (s.device, dict(s.hardware), dict(s.sizes), self.threads)
         return json.dumps(parts, sort_keys=True)

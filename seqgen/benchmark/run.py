@@ -31,7 +31,7 @@ MEASURES: dict[str, ModuleType] = {
     "likelihood": likelihood,
     "endless": endless,
 }
-BATCHED = ("decode", "prefill", "attention", "training", "job")  # the others are about one row
+BATCHED = ("decode", "prefill", "attention", "training", "job")  # the others measure one row
 NO_POSITIONS = ("floor", "attention", "endless")  # where none are embedded, or it says so itself
 MOST_CHECKED = 64  # rows; more of them are computed in the same way
 CHECKED_LENGTH = 48  # where outputs are compared: long enough to matter, and quick
@@ -130,7 +130,7 @@ def run_benchmark(
 
     @cache
     def machine() -> list[Record]:
-        """The machine's floor, which is measured in any case, if only briefly."""
+        """The machine's floor, which is always measured, if only briefly."""
         return [r for r in records if r.measure == "floor"] or floor.measure_briefly(model)
 
     for name in [name for name in MEASURES if not only or name in only]:

@@ -1,4 +1,4 @@
-"""Softmax attention in decoding: with a static KV cache, or all recomputed at each step.
+"""Softmax attention in decoding: with a static KV cache, or recomputed at each step.
 
 The static cache is the peer that counts: the torch decoder's own matrices, embedding and code, of
 which only the attention differs, so that what is timed beside it is the price of the cache alone.
@@ -31,7 +31,7 @@ STATIC = {
     "softmax-preallocated-int8": ("torch-int8", torch.float32, 0.1),
 }
 RECOMPUTED = "softmax-recomputed"
-USUAL = 0.1  # what slots are filled with: as fast as any other normal number
+USUAL = 0.1  # fills the slots: as fast as any other normal number
 PART = 4  # of recomputing: a part goes over a fourth of the positions
 
 
@@ -45,7 +45,7 @@ class StaticCachePool(TorchPool):
     Attributes:
         keys, values: [L, B, H, C, K], in the dtype of the cache.
         at: the slot of the next step.
-        grows: whether a step moves on to the next slot; if not, it is made in one place for ever.
+        grows: whether a step moves on to the next slot; if not, each step writes the same slot.
     """
 
     def __init__(

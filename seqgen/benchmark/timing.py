@@ -1,4 +1,4 @@
-"""Timing variants of one thing in one run, round by round, so that a busy moment hits them all.
+"""Times variants of the same work in turns, so that a busy moment affects all of them.
 
 What a variant may take is decided here and nowhere else:
 
@@ -8,7 +8,7 @@ What a variant may take is decided here and nowhere else:
   made twice after the first one; one that takes longer than `longest_call` is not repeated, and if
   a part of its work shows this beforehand, it is not made at all.
 
-What is left out is a record without a value whose note gives the reason.
+A variant that is left out has a record without a value, whose note gives the reason.
 """
 
 import gc
@@ -33,14 +33,14 @@ OUT_OF_MEMORY = "left out: ran out of memory"
 
 @dataclass(frozen=True)
 class Call:
-    """A variant made ready to be timed.
+    """A variant that is ready to be timed.
 
     Attributes:
         run: the timed call, given what `prepare` returned.
         prepare: makes the input of one call, outside the timed part.
-        part: a smaller part of the same work, called before `run` to foresee how long that takes;
+        part: a smaller part of the same work, called before `run` to estimate its time;
             None: a call is known to be short.
-        parts: how many times as much work the whole call is.
+        parts: how many times as much work the whole call does.
     """
 
     run: Callable[[Any], object]
@@ -51,15 +51,15 @@ class Call:
 
 @dataclass(frozen=True)
 class Variant:
-    """One way of computing something.
+    """One implementation of the measured work.
 
     Attributes:
-        name: as it stands in the records.
+        name: as in the records.
         open: makes it ready; None: it cannot run here.
         holds: bytes that it keeps while its place is measured, estimated.
         needs: bytes that it allocates during a call besides, estimated.
         note: where `open` is None, the reason.
-        dtype: of what is computed with.
+        dtype: of the computation.
     """
 
     name: str
@@ -116,7 +116,7 @@ class MemoryBudget:
 
 @dataclass
 class _Timed:
-    """A variant in work: its call, the repeats to make, and the seconds of those that were made."""
+    """A variant being timed: its call, how many repeats to make, and the seconds of those made."""
 
     call: Call
     repeats: int
@@ -222,14 +222,14 @@ class Timer:
         )
 
     def _late(self, measure: str) -> str:
-        """Say so if the time for this measure is used up."""
+        """Return a note if the time for this measure is used up."""
         now = time.perf_counter()
         if now - self._began.setdefault(measure, now) <= self.effort.measure_seconds:
             return ""
         return f"left out: the {self.effort.measure_seconds:.0f} s for {measure} are over"
 
     def _guarded(self, work: Callable[..., str | None], *arguments: object) -> str:
-        """Do it, and say so if memory runs out."""
+        """Run `work`; return a note if memory runs out."""
         try:
             return work(*arguments) or ""
         except Exception as error:
@@ -240,7 +240,7 @@ class Timer:
         return OUT_OF_MEMORY
 
     def _begin(self, variant: Variant, timed: dict[str, _Timed], whole_pieces: bool) -> str:
-        """Open a variant and warm it up; say so if a call would take too long."""
+        """Open a variant and warm it up; return a note if a call would take too long."""
         effort, call = self.effort, variant.open()
         longest = effort.longest_piece if whole_pieces else effort.longest_call
         if call.part is not None:
@@ -281,7 +281,7 @@ class Timer:
             torch.cuda.synchronize(self._device)
 
     def _free(self) -> None:
-        """Give back memory: gigabytes may hang on objects that refer to each other."""
+        """Free memory: objects that refer to each other may hold gigabytes."""
         gc.collect()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()

@@ -95,7 +95,7 @@ def _ways(model: BenchmarkModel) -> dict[str, Attend | None]:
         except ValueError:
             continue
         ways[kernel] = _ours(model, kernel)
-        if kernel != "chunked":  # which is what there is without a compiled one
+        if kernel != "chunked":  # the fallback without a compiled kernel
             ways[kernel + BFLOAT16] = _ours(model, kernel)
     ways[SDPA] = _sdpa
     if model.has_bfloat16:

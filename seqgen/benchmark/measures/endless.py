@@ -1,6 +1,6 @@
-"""One stream that goes on and on: what a step takes, and what the process holds, far from BOS.
+"""An endless stream: the time of a step and the memory of the process, far from BOS.
 
-The stream is an engine's, with sums that decay, and draws at every step; nothing of it is made up.
+The stream is an engine's, with sums that decay, and draws at every step.
 """
 
 import os

@@ -24,7 +24,7 @@ from seqgen.benchmark.timing import LIBRARY, Call, Timer, Variant
 from seqgen.decoding import generate
 from seqgen.decoding.choose import choose_decoder
 
-ROUNDED = ("native-w8a8", "cuda-bf16", "torch-int8", "torch-bf16")  # the first one that is here
+ROUNDED = ("native-w8a8", "cuda-bf16", "torch-int8", "torch-bf16")  # the first one available
 STATIC = "softmax-preallocated"  # whose cache fills up here
 CHECKED_ROWS = 8
 PART = 16  # tokens of a piece that is written first
@@ -65,7 +65,7 @@ def measure(model: BenchmarkModel, timer: Timer, *, batch: int, position: int) -
         return write
 
     def decoder(name: str) -> Callable[[int], None]:
-        """A decoder behind an engine, as `generate` uses it."""
+        """A decoder in an engine, as `generate` uses it."""
         built, prompts = model.decoder(name), [bos[None]] * batch
 
         def write(n_tokens: int) -> None:

@@ -1,4 +1,4 @@
-"""What speed costs in likelihood: bits per token on held-out pieces, by each decoder.
+"""The likelihood that speed costs: bits per token of each decoder on held-out pieces.
 
 Decoders step through the same tokens as the parallel form scores at once. A softmax run of the same
 data and tokenizer may stand beside them, scored in its own parallel form.
@@ -23,8 +23,8 @@ from seqgen.model.loss import token_nats
 
 PARALLEL, BESIDE = "parallel", "beside"
 ROWS = 8  # pieces, whatever the batches of the plan
-RANDOM = "left out: random weights say nothing: name a trained run"
-ABSENT = "left out: the run's held-out data is not here, or has too few pieces of this length"
+RANDOM = "left out: random weights have no meaningful likelihood: name a trained run"
+ABSENT = "left out: the run's held-out data is missing, or has too few pieces of this length"
 
 
 def measure(model: BenchmarkModel, timer: Timer, *, batch: int, position: int) -> list[Record]:
@@ -52,7 +52,7 @@ def bits(logits: Logits, tokens: Tensor) -> float:
 
 
 def _tokens(model: BenchmarkModel, position: int) -> tuple[Tensor | None, str]:
-    """Find held-out tokens [B, position + 1, F], or say why there are none."""
+    """Find held-out tokens [B, position + 1, F], or return why there are none."""
     if model.run is None:
         return None, RANDOM
     tokenizer = load_model(model.run).tokenizer.fingerprint()
@@ -61,7 +61,7 @@ def _tokens(model: BenchmarkModel, position: int) -> tuple[Tensor | None, str]:
 
 
 def _beside(model: BenchmarkModel, tokens: Tensor, exact: Logits) -> dict:
-    """Score the tokens with another run's model; the note says whose they are, and how sure."""
+    """Score the tokens with another run's model; the note names the run and the standard error."""
     rival = open_subject(model.beside, device=str(tokens.device))
     theirs_model, name = rival.loaded.model, f"{rival.name} ({rival.attention})"
     limit = theirs_model.positions.limit
@@ -77,7 +77,7 @@ def _beside(model: BenchmarkModel, tokens: Tensor, exact: Logits) -> dict:
 
 
 def _gap(nats: Tensor) -> str:
-    """Say what more tokens cost, from differences [B, T - 1]: pieces are drawn again in pairs."""
+    """Describe the extra cost, from differences [B, T - 1]: pieces are drawn again in pairs."""
     gap = mean_of(nats.sum(dim=1).tolist(), [nats.shape[1]] * len(nats)).scaled(1 / log(2))
     words = f"{gap.value:+.4f} bits"
     return words if gap.low is None else f"{words} (95%: {gap.low:+.4f} to {gap.high:+.4f})"

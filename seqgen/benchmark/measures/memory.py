@@ -1,4 +1,4 @@
-"""What a stream carries from step to step, and what a training step keeps for its backward pass."""
+"""The memory of a stream between steps, and what a training step keeps for its backward pass."""
 
 import torch
 
@@ -43,7 +43,7 @@ def streams_that_fit(memory_bytes: float, *, weight_bytes: int, stream_bytes: in
 
 
 def _training(model: BenchmarkModel, timer: Timer, place: dict) -> list[Record]:
-    """Make a forward pass for each way, which counts what it would keep and keeps nothing."""
+    """Count what each training variant would keep for its backward pass, without keeping it."""
     trainee, records = Trainee(model), []
     tokens = model.random_tokens(place["batch"], place["position"])
     longest = LONGEST_PASS[timer.effort.quick]

@@ -23,7 +23,7 @@ PART = 8  # a part reads an eighth of the prompt
 
 @torch.no_grad()
 def check(model: BenchmarkModel, timer: Timer, *, batch: int, position: int) -> None:
-    """Compare logits and sums of the ways on one prompt."""
+    """Compare logits and sums of the variants on one prompt."""
     tokens = model.random_tokens(batch, position)
     logits, state = _parallel(model.recurrent, tokens)
     library = _library(model, batch)

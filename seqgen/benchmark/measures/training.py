@@ -60,7 +60,7 @@ PLAIN = Way(OURS, kernel="naive")
 
 
 def ways(model: BenchmarkModel, *, quick: bool) -> dict[str, Way]:
-    """List the ways that the device runs; compiling takes too long for a quick run."""
+    """List the variants that the device can run; compiling takes too long for a quick run."""
     return {
         name: way
         for name, way in WAYS.items()
@@ -108,7 +108,7 @@ class Trainee:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that stay from step to step: parameters and the optimizer's moments."""
+        """Bytes kept between steps: parameters and the optimizer's moments."""
         moments = (x for state in self.optimizer.state.values() for x in state.values())
         held = (*self.model.parameters(), *self.model.buffers(), *moments)
         return sum(x.nbytes for x in held if isinstance(x, Tensor))
@@ -191,7 +191,7 @@ def measure(model: BenchmarkModel, timer: Timer, *, batch: int, position: int) -
     for name, way in chosen.items():
         note = NOT_BUILT if way.attention == LIBRARY and not model.has_library_kernel else ""
         make = None if note else partial(open_step, name)
-        # A compiled way has a model, gradients and moments of its own.
+        # A compiled variant has a model, gradients and moments of its own.
         holds = 4 * plain.nbytes if way.compiled else 0
         needs = 0 if note else plain.estimate(tokens, way)
         variants.append(Variant(name, make, holds, needs, note, way.dtype))

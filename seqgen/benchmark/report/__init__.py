@@ -1,1 +1,1 @@
-"""What records say: tables, figures, pages, comparisons."""
+"""Reports of records: tables, figures, pages, comparisons."""

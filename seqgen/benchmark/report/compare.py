@@ -60,7 +60,7 @@ class Change:
 
     @property
     def judged(self) -> float | None:
-        """What the verdict is about."""
+        """The measurement that is compared."""
         return self.gain if self.ratio_gain is None else self.ratio_gain
 
     @property
@@ -75,7 +75,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Bounds:
-    """The least gain or loss that counts, as a share (0.05 is 5%): of ratios, and of times alone.
+    """The least gain or loss that counts as a share (0.05 is 5%): of ratios, and of times alone.
 
     Attributes:
         drift: by which factor the library's times moved between the runs, up or down, in the median
@@ -101,7 +101,7 @@ class Bounds:
 
 
 class Resampler:
-    """Medians of records drawn again; the same ones each time a record is asked for."""
+    """Medians of records drawn again; the same ones each time for one record."""
 
     def __init__(self, records: Sequence[Record], *, seed: int):
         self._random = np.random.default_rng(seed)
@@ -236,7 +236,7 @@ def _change(
 
 
 def judge(gain: float | None, interval: tuple[float, float] | None, *, floor: float) -> str:
-    """Say whether all of the interval, or without one the gain, lies beyond the floor."""
+    """Return whether all of the interval, or without one the gain, lies beyond the floor."""
     if gain is None:
         return UNKNOWN
     low, high = interval or (gain, gain)

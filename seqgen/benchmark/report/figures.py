@@ -74,7 +74,7 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 
 def chosen_variants(records: Sequence[Record]) -> list[str]:
-    """Choose what a figure shows: of decode steps a few lines, and no tangle.
+    """Choose what a figure shows: of decode steps only a few lines.
 
     There these are the library, the plainest decoder and the fastest of ours, and of softmax
     attention the fair peer, recomputing, and the fastest.

@@ -105,7 +105,7 @@ def narrowed(command: str, measure: str) -> str:
 
 
 def _section(records: Sequence[Record], folder: Path, *, suffix: str) -> Iterator[str]:
-    """Yield what stands on the page about one measure of one model."""
+    """Yield the page's section about one measure of one model."""
     measure, setting = records[0].measure, records[0].setting
     yield f"## {TITLES[measure]}"
     versions = ", ".join(f"{name} {version}" for name, version in setting.versions.items())

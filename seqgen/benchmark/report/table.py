@@ -17,13 +17,13 @@ TITLES = {
     "prefill": "prefill: reading a prompt, up to the first token",
     "attention": "attention: one layer, forward and backward",
     "training": "training: one step (forward, loss, backward, AdamW), no dropout",
-    "memory": "memory: what one stream carries, and what training keeps of one row",
+    "memory": "memory: of one stream, and kept by training for one row",
     "job": "job: whole pieces, from a prompt of BOS to the last token",
-    "likelihood": "likelihood: held-out tokens, by how weights are kept",
+    "likelihood": "likelihood: held-out tokens, by number format of the weights",
     "endless": f"endless: steps of one stream whose sums decay after {DECAY_AFTER} positions",
 }
-DEVICE_GB = 24  # of a device, of which one asks how many streams fit
-CROSSOVER_TITLE = "crossover: from where on ours is faster, and how many times as fast it is"
+DEVICE_GB = 24  # of a device, to say how many streams fit
+CROSSOVER_TITLE = "crossover: the position from which ours is faster, and by what factor"
 CROSSOVER = ("batch", "ours", "softmax", "equal at", "first ratio", "last ratio")
 
 
@@ -37,7 +37,7 @@ def seconds(value: float) -> str:
 
 
 def digits(value: float) -> str:
-    """Write as many digits as tell something."""
+    """Write significant digits only."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.2f}" if value >= 0.1 else f"{value:.1g}"
 
 
@@ -47,7 +47,7 @@ def megabytes(n_bytes: int) -> str:
 
 
 def _streams(record: Record) -> str:
-    """Say how many streams fit into a device, beside weights in float32."""
+    """Return how many streams fit into a device, beside weights in float32."""
     sizes = record.setting.sizes
     if record.variant not in (STATE, *CACHES) or not sizes:
         return "-"
@@ -86,7 +86,7 @@ class TableRow:
 
 
 def rows_of(records: Sequence[Record]) -> tuple[list[str], list[TableRow]]:
-    """Return headings and rows of one measure; a column in which nothing stands is left out."""
+    """Return headings and rows of one measure; empty columns are left out."""
     columns = {
         name: COLUMNS[name]
         for name in CHOSEN.get(records[0].measure, TIMES)
@@ -137,7 +137,7 @@ def markdown(headings: list[str], rows: Sequence[TableRow], *, n_left: int = 3) 
 
 
 def setting_line(record: Record) -> str:
-    """Say in one line what was measured where: sizes, weights, device, threads, torch."""
+    """Describe the setting in one line: sizes, weights, device, threads, torch."""
     setting, n = record.setting, record.threads
     threads = f"{n} thread{'s' * (n != 1)}"
     if not setting.sizes:
