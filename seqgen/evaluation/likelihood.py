@@ -64,8 +64,8 @@ def score_piece(
 ) -> np.ndarray:
     """Score a whole piece [T, F] -> nats [T - 1, F], in passes of bounded size.
 
-    Each pass begins with the state of the last. From position `decay_after` on the
-    sums decay.
+    Each pass begins with the state of the last. From position `decay_after`
+    on the sums decay.
     """
     model.eval()
     tokens = torch.from_numpy(ids).to(next(model.parameters()).device)[None]
