@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import math
 import platform
 import shlex
 import sys
@@ -15,10 +14,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from seqgen.api.prompts import read_prompts
+from seqgen.api.settings import RUNS, pick_device
 from seqgen.checkpoint import describe_step, find_run, read_metrics
 from seqgen.commands.outputs import OutputFolder, Row
-from seqgen.commands.prompts import read_prompts
-from seqgen.commands.settings import console, pick_device, progress_bar, say
+from seqgen.commands.settings import console, progress_bar, say
 from seqgen.data.corpora import Progress
 from seqgen.decoding import build_decoder, generate
 from seqgen.errors import UserError
@@ -30,7 +30,6 @@ from seqgen.evaluation.subject import EvaluatedRun, check_beside, name_apart, op
 from seqgen.files import check_folder, json_ready, locked, write_bytes, write_json
 from seqgen.sampling import Sampling
 
-RUNS = Path("runs")
 RECORD, PAGE, DRAWN = "evaluation.json", "report.html", "generated"
 LOCK = ".report.lock"  # held while a report is written
 PACKAGES = (

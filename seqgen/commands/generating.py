@@ -5,28 +5,24 @@ import signal
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import contextmanager
-from copy import copy
-from math import inf
 from pathlib import Path
 
 import click
-import numpy as np
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from seqgen.api.prompts import read_prompts, stop_after
+from seqgen.api.settings import RUNS, pick_device
 from seqgen.attention.fading import window_after
 from seqgen.checkpoint import LoadedModel, RunFolder, describe_step, find_run, load_model
 from seqgen.commands.explaining import explain as tell_decoder
 from seqgen.commands.listening import Player, open_player
 from seqgen.commands.outputs import OutputFolder, Row
-from seqgen.commands.prompts import read_prompts
-from seqgen.commands.settings import console, pick_device, say
+from seqgen.commands.settings import console, say
 from seqgen.config import load_config
 from seqgen.decoding import Step, build_decoder, generate
-from seqgen.decoding.generation import RowStop
 from seqgen.errors import UserError
 from seqgen.sampling import Sampling
 
-RUNS = Path("runs")
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 NEVER = -1e6  # added to the logit of what is not to be drawn
 
@@ -79,7 +75,7 @@ def execute(
         tell_decoder(loaded, path, decoder=decoder, window=window)
     each = read_prompts(prompts, tokenizer, bars=prompt_bars)
     rows = [Row(i, prompt) for i, prompt in enumerate(p for p in each for _ in range(samples))]
-    stop = _limit(rows, bars=bars, seconds=seconds)
+    stop = stop_after([row.prompt for row in rows], bars=bars, seconds=seconds)
     seed = secrets.randbelow(2**31) if seed is None else seed
     facts = {
         "run": str(path),
@@ -149,23 +145,6 @@ def _context_length(loaded: LoadedModel, run: Path) -> int:
             f"{run} does not record the context length of its training: add --window N to "
             f"--endless (a quarter of that length works well)"
         ) from None
-
-
-def _limit(rows: Sequence[Row], *, bars: int | None, seconds: float | None) -> RowStop | None:
-    """Return what stops a row after so many new bars or seconds of music; None without a limit."""
-    if bars is None and seconds is None:
-        return None
-    clocks = [copy(row.prompt.clock) for row in rows]
-    if None in clocks:
-        raise UserError("--bars and --seconds are for music; this run's tokens have no time")
-    last_bars = [clock.bars + (inf if bars is None else bars) for clock in clocks]
-    ends = [clock.seconds + (inf if seconds is None else seconds) for clock in clocks]
-
-    def stop(row: int, token: np.ndarray) -> bool:
-        clocks[row].feed(token)
-        return clocks[row].bars > last_bars[row] or clocks[row].seconds >= ends[row]
-
-    return stop
 
 
 class _Stopping:

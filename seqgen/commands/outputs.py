@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from seqgen.api.prompts import Prompt
 from seqgen.commands.listening import Player, play_all
-from seqgen.commands.prompts import Prompt
 from seqgen.commands.settings import say
 from seqgen.commands.targets import fail_on
 from seqgen.errors import FileRejected, UserError

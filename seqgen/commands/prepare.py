@@ -15,7 +15,7 @@ def prepare(arguments: tuple[str, ...], data: str | None) -> None:
     python cli.py prepare --data FOLDER
     python cli.py prepare configs/pop909.yaml data.source=FOLDER
     """
-    from seqgen.commands.settings import read_config
+    from seqgen.api.settings import read_config
 
     extra = [f"data.source={data}"] if data else []
     config, _, _ = read_config([*arguments, *extra])

@@ -19,14 +19,8 @@ def train(arguments: tuple[str, ...], resume: bool, device: str | None) -> None:
     python cli.py train configs/pop909.yaml data.source=FOLDER train.max_steps=2000
     python cli.py train --resume run.dir=runs/mine
     """
-    from seqgen.commands.settings import (
-        console,
-        describe_settings,
-        device_settings,
-        read_config,
-        read_resumed,
-        say,
-    )
+    from seqgen.api.settings import describe_settings, read_config, read_resumed
+    from seqgen.commands.settings import console, device_settings, say
 
     # A mistake is told before anything heavy is loaded.
     read = read_resumed if resume else read_config
@@ -34,12 +28,12 @@ def train(arguments: tuple[str, ...], resume: bool, device: str | None) -> None:
     if settings.config.train.devices not in (1, "auto"):
         # Processes that share cores must not spin while they wait; torch reads this when loaded.
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    from seqgen.commands.runs import begin
+    from seqgen.api.runs import begin
     from seqgen.commands.training import execute
 
     is_main = int(os.environ.get("LOCAL_RANK", "0")) == 0
     console.quiet = not is_main
-    with begin(settings, resume=resume) as job:
+    with begin(settings, resume=resume, tell=say) as job:
         say(f"configuration: {job.run.config}" if resume else describe_settings(settings))
         outcome = execute(job, show_progress=is_main and sys.stderr.isatty())
     if outcome.stopped:

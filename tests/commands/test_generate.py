@@ -17,9 +17,9 @@ import click
 import pytest
 from making import write_model, write_song
 
+from seqgen.api.prompts import read_prompts
 from seqgen.commands import COMMANDS, FiniteFloat, generating
 from seqgen.commands.outputs import OutputFolder, Row
-from seqgen.commands.prompts import read_prompts
 from seqgen.config import LimitsConfig, TokenizerConfig
 from seqgen.decoding import generation
 from seqgen.midi import open_midi

@@ -7,15 +7,9 @@ import pytest
 from making import write_songs
 from rich.table import Table
 
+from seqgen.api.settings import CONFIGS, describe_settings, read_config
 from seqgen.commands import main
-from seqgen.commands.settings import (
-    CONFIGS,
-    console,
-    describe_settings,
-    progress_bar,
-    read_config,
-    say,
-)
+from seqgen.commands.settings import console, progress_bar, say
 from seqgen.config import TokenizerConfig
 
 NAMES = ("Songs [live]", "x [/y]", "[bold]", ":smile:")

@@ -1,14 +1,17 @@
-"""Prompt files as token ids.
+"""Prompt files as token ids, and limits of what follows them.
 
 Legend: T positions, F fields.
 """
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 import numpy as np
 
+from seqgen.decoding.generation import RowStop
 from seqgen.errors import FileRejected, UserError
 from seqgen.tokenizers import Clock, Tokenizer
 
@@ -40,7 +43,7 @@ def read_prompts(files: Sequence[str], tokenizer: Tokenizer, *, bars: int | None
         UserError: a file cannot be used or is too long, or `bars` makes no sense here.
     """
     if bars is not None and not files:
-        raise UserError("--prompt-bars needs a --prompt FILE")
+        raise UserError("--prompt-bars needs a prompt file: --prompt FILE")
     if bars is not None and tokenizer.clock() is None:
         raise UserError("--prompt-bars is for music; this run's tokens have no bars")
     if not files:
@@ -81,3 +84,26 @@ def _framed(
         for token in ids:
             clock.feed(token)
     return Prompt(file, np.stack([bos, *ids]), tempo, clock)
+
+
+def stop_after(
+    prompts: Sequence[Prompt], *, bars: int | None, seconds: float | None
+) -> RowStop | None:
+    """Return what stops a row after so many new bars or seconds of music; None without a limit.
+
+    Raises:
+        UserError: there is a limit, and tokens have no time.
+    """
+    if bars is None and seconds is None:
+        return None
+    clocks = [copy(prompt.clock) for prompt in prompts]
+    if None in clocks:
+        raise UserError("--bars and --seconds are for music; this run's tokens have no time")
+    last_bars = [clock.bars + (inf if bars is None else bars) for clock in clocks]
+    ends = [clock.seconds + (inf if seconds is None else seconds) for clock in clocks]
+
+    def stop(row: int, token: np.ndarray) -> bool:
+        clocks[row].feed(token)
+        return clocks[row].bars > last_bars[row] or clocks[row].seconds >= ends[row]
+
+    return stop

@@ -3,13 +3,13 @@
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
+from seqgen.api.settings import RUNS, Settings
 from seqgen.checkpoint import LoadedModel, RunFolder, load_model, read_run
-from seqgen.commands.settings import RUNS, Settings, say
 from seqgen.config import Config, load_config, override_keys, save_config
 from seqgen.errors import UserError
 from seqgen.files import TEMPORARY, atomic_path, locked, sweep, write_bytes
@@ -38,10 +38,12 @@ FREE_KEYS = frozenset(
 # What a run leaves before its first checkpoint. The record comes first and goes last.
 BEGINNINGS = ("config.yaml", "metrics.jsonl", "tensorboard", "checkpoints", "samples", "run.json")
 
+Tell = Callable[[str], None]  # receives a line of text
+
 
 @dataclass(frozen=True)
 class Job:
-    """A training command, resolved."""
+    """A training run, resolved."""
 
     run: RunFolder
     config: Config
@@ -50,10 +52,11 @@ class Job:
 
 
 @contextlib.contextmanager
-def begin(settings: Settings, *, resume: bool) -> Iterator[Job]:
-    """Resolve a training command, and hold its run folder for the length of the block.
+def begin(settings: Settings, *, resume: bool, tell: Tell = lambda line: None) -> Iterator[Job]:
+    """Resolve settings to a training job, and hold its run folder for the length of the block.
 
-    If the block fails before a step is logged, the folder is left as it was before.
+    `tell` receives what a user should know. If the block fails before a step is logged, the folder
+    is left as it was before.
 
     Raises:
         UserError: the run exists and is not to be resumed, or the reverse; another process trains
@@ -69,13 +72,13 @@ def begin(settings: Settings, *, resume: bool) -> Iterator[Job]:
         config = load_config(run.config)
         yield Job(run, config, resume, None if resume else _start(config))
     elif resume:
-        with _held_again(RunFolder(path.parent)) as run:
+        with _held_again(RunFolder(path.parent), tell) as run:
             yield Job(run, _placed(_resumed(run, config), run), resume, None)
     else:
         start = _start(config)
         if start is not None:
             config = _adopt(settings, start)
-        with _new_folder(config.run.dir, path.stem) as run:
+        with _new_folder(config.run.dir, path.stem, tell) as run:
             yield Job(run, _placed(config, run), resume, start)
 
 
@@ -102,7 +105,7 @@ def _placed(config: Config, run: RunFolder) -> Config:
 
 
 @contextlib.contextmanager
-def _new_folder(given: str | None, name: str) -> Iterator[RunFolder]:
+def _new_folder(given: str | None, name: str, tell: Tell) -> Iterator[RunFolder]:
     """Make and hold the folder of a new run; remove it again if nothing came of it."""
     if given is None:
         path, made = _make_numbered(name)
@@ -112,8 +115,8 @@ def _new_folder(given: str | None, name: str) -> Iterator[RunFolder]:
     run = RunFolder(path)
     try:
         _check_is_ours(run)
-        with _held(run):
-            _begin_anew(run)
+        with _held(run, tell):
+            _begin_anew(run, tell)
             try:
                 yield run
             except BaseException:
@@ -155,7 +158,7 @@ def _check_is_ours(run: RunFolder) -> None:
         read_run(run)
 
 
-def _begin_anew(run: RunFolder) -> None:
+def _begin_anew(run: RunFolder, tell: Tell) -> None:
     """Clear what is left of a run that ended before its first checkpoint; refuse any other run."""
     content = _content(run)
     if run.last.exists():
@@ -168,7 +171,7 @@ def _begin_anew(run: RunFolder) -> None:
             f"another run.dir, or delete the folder"
         )
     if content:
-        say(f"{run.path} holds a run that ended before its first checkpoint: it begins anew")
+        tell(f"{run.path} holds a run that ended before its first checkpoint: it begins anew")
     _clear(run)
 
 
@@ -182,9 +185,9 @@ def _clear(run: RunFolder) -> None:
 
 
 @contextlib.contextmanager
-def _held_again(run: RunFolder) -> Iterator[RunFolder]:
+def _held_again(run: RunFolder, tell: Tell) -> Iterator[RunFolder]:
     """Hold the folder of a run that goes on; without a new checkpoint its configuration stays."""
-    with _held(run):
+    with _held(run, tell):
         config, checkpoint = run.config.read_bytes(), _identity(run.last)
         try:
             yield run
@@ -199,7 +202,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 @contextlib.contextmanager
-def _held(run: RunFolder) -> Iterator[None]:
+def _held(run: RunFolder, tell: Tell) -> Iterator[None]:
     def refuse(holder: str) -> None:
         raise UserError(
             f"{holder} is training in {run.path}: wait until it has ended, stop it, or choose "
@@ -208,7 +211,7 @@ def _held(run: RunFolder) -> Iterator[None]:
 
     with locked(run.lock, if_held=refuse) as is_held:
         if not is_held:
-            say(
+            tell(
                 f"the file system of {run.path} has no locks: do not train there a second time "
                 f"before this has ended"
             )

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from seqgen.api.runs import begin, fixed_settings, write_config
+from seqgen.api.settings import read_config, read_resumed
 from seqgen.checkpoint import FORMAT
-from seqgen.commands.runs import begin, fixed_settings, write_config
-from seqgen.commands.settings import read_config, read_resumed
 from seqgen.errors import UserError
 from seqgen.files import TEMPORARY, write_record
 
@@ -41,7 +41,7 @@ def write_checkpoint(job):
 
 def hold(*arguments, resume=False):
     """Begin a training command, as a context manager."""
-    return begin((read_resumed if resume else read_config)(arguments), resume=resume)
+    return begin((read_resumed if resume else read_config)(arguments), resume=resume, tell=print)
 
 
 def attempt(*arguments, work=(), error=None, resume=False):
