@@ -117,12 +117,6 @@ def test_reports_written_at_once_are_all_kept_with_their_own_page(tmp_path):
     assert len(list(folder.iterdir())) == 2 * n
 
 
-def test_a_record_is_json_also_where_a_likelihood_is_no_number(tmp_path):
-    evaluating._write_report(tmp_path, {"nats": [1.5, float("nan"), float("inf")]}, None)
-    record = json.loads((tmp_path / "evaluation.json").read_text(), parse_constant=pytest.fail)
-    assert record == {"nats": [1.5, None, None]}
-
-
 def test_a_folder_of_generated_files_is_reserved_before_anything_is_in_it(tmp_path):
     with ThreadPoolExecutor(8) as pool:
         made = pool.map(lambda _: evaluating._new_folder(tmp_path / "out", "made"), range(8))
