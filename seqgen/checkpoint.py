@@ -3,7 +3,7 @@
 runs/<name>/config.yaml        the resolved configuration
 runs/<name>/run.json           settings that stay, versions, data
 runs/<name>/metrics.jsonl      one line per logged step
-runs/<name>/validation.json    the final loss beside those of count models
+runs/<name>/validation.json    the final loss beside those of n-gram models
 runs/<name>/lock               while training: which process does
 runs/<name>/checkpoints/       last.ckpt and best.ckpt: weights, optimizer, everything to resume
 runs/<name>/model/             model.safetensors, model.json, tokenizer/: everything to generate

@@ -141,7 +141,7 @@ class TrainConfig(Section):
     checkpoint_every: PositiveInt = 100
     log_every: PositiveInt = 10
     sample_tokens: Annotated[int, Field(ge=0)] = 256  # of the piece drawn at validation; 0: none
-    count_models: bool = True  # print n-gram losses on the same split at the end
+    ngram_models: bool = True  # print n-gram losses on the same split at the end
     init_from: str | None = None  # run whose weights, tokenizer and model sizes to start from
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"] = "auto"
     devices: PositiveInt | list[int] | str = "auto"

@@ -28,7 +28,7 @@ FREE_KEYS = frozenset(
         "log_every",
         "early_stopping",
         "sample_tokens",
-        "count_models",
+        "ngram_models",
         "accelerator",
         "devices",
         "strategy",

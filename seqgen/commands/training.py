@@ -169,7 +169,7 @@ def _tell_scores(job: Job, data: PreparedData, outcome: Outcome, loaded: LoadedM
         return
     pieces = held_out_pieces(data, VALIDATION, max_targets=job.config.train.validation_tokens)
     scores = [Score("this model", outcome.best_loss, outcome.best_bits_per_unit)]
-    if job.config.train.count_models and data.index["n_fields"] == 1:
+    if job.config.train.ngram_models and data.index["n_fields"] == 1:
         with console.status("counting n-grams"):
             scores = [*ngram_scores(data, pieces), *scores]
     unit = data.tokenizer.unit

@@ -120,7 +120,7 @@ def test_a_killed_run_resumes_to_the_same_curve(place):
     process.kill()
     process.communicate()
     assert len(losses(folder / "runs/k")) < 40, "the run ended before it could be killed"
-    run(folder, "train", "--resume", "run.dir=runs/k", "train.count_models=false")
+    run(folder, "train", "--resume", "run.dir=runs/k", "train.ngram_models=false")
     assert losses(folder / "runs/k") == losses(folder / "runs/a")
 
 
@@ -153,7 +153,7 @@ def test_two_processes_give_the_loss_of_one(place):
         "data.source=songs",
         "train.max_steps=4",
         "model.dropout=0.0",
-        "train.count_models=false",
+        "train.ngram_models=false",
         *SMALL,
     ]
     run(folder, "train", *settings, "run.dir=runs/one")

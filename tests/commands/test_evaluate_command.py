@@ -30,7 +30,7 @@ SMALL = [
     "train.log_every=1",
     "train.sample_tokens=0",
     "train.warmup_steps=2",
-    "train.count_models=false",
+    "train.ngram_models=false",
 ]
 FEW = ["--samples", "3", "--max-tokens", "80", "--device", "cpu"]
 
