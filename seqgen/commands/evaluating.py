@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import math
 import platform
 import shlex
 import sys

@@ -75,14 +75,14 @@ class StreamBatches:
         lanes = (turn * self._batch_size + np.arange(self._batch_size)) * self._lane_length
         stream = lanes[:, None] + np.arange(first, stop)  # places in the stream [B, T + 1]
         pieces = np.searchsorted(begins, stream, side="right") - 1
-        starts = begins[pieces] == stream
+        boundaries = begins[pieces] == stream
         continues = place > 0
         if not continues:
-            starts[:, 0] = True
+            boundaries[:, 0] = True
         return Batch(
             tokens=self._data.take(stream + shifts[pieces]),
             lengths=np.full(self._batch_size, stop - first - 1),
-            starts=starts,
+            boundaries=boundaries,
             sources=tuple(join_files(self._pieces, order[row[0] : row[-1] + 1]) for row in pieces),
             continues=continues,
             turn=turn,
@@ -116,5 +116,5 @@ def held_out_streams(
         for cut in range(0, lengths[0] - 1, context_length):
             n = int((lengths > cut + 1).sum())  # those with a token to predict
             batch = one_window_each(data, group[:n], cut, context_length=context_length)
-            batch.starts[:, 0] = cut == 0
+            batch.boundaries[:, 0] = cut == 0
             yield replace(batch, continues=cut > 0)

@@ -35,8 +35,7 @@ class Rows(NamedTuple):
     Attributes:
         tokens: ids [B, T + 1, F].
         lengths: positions of each row that are followed by another [B].
-        starts: booleans [B, T], true where a new piece begins that must not see what came before;
-            None: nowhere.
+        boundaries: booleans [B, T], true where a segment begins; None: nowhere.
         targets: booleans [B, T], true where the next token is to be predicted.
         n_targets: how many of them are true.
         continues: whether each row goes on where the same row of the turn's last step ended.
@@ -49,7 +48,7 @@ class Rows(NamedTuple):
 
     tokens: Tensor
     lengths: Tensor
-    starts: Tensor | None
+    boundaries: Tensor | None
     targets: Tensor
     n_targets: int
     continues: bool
@@ -159,13 +158,13 @@ class FeedModule(LightningDataModule):
 def _rows(batch: Batch, rows: slice, *, weight: float, waited: float) -> Rows:
     lengths = batch.lengths[rows]
     T = lengths.max()
-    starts, targets = batch.starts[rows, :T], batch.targets[rows, :T]
-    # A start that opens a row is none, unless a state came before it.
-    inner = starts if batch.continues else starts[:, 1:]
+    boundaries, targets = batch.boundaries[rows, :T], batch.targets[rows, :T]
+    # The boundary at the start of a row matters only if a state came before it.
+    inner = boundaries if batch.continues else boundaries[:, 1:]
     return Rows(
         tokens=torch.from_numpy(batch.tokens[rows, : T + 1]),
         lengths=torch.from_numpy(lengths),
-        starts=torch.from_numpy(starts) if inner.any() else None,
+        boundaries=torch.from_numpy(boundaries) if inner.any() else None,
         targets=torch.from_numpy(targets),
         n_targets=int(targets.sum()),
         continues=batch.continues,

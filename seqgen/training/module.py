@@ -233,7 +233,7 @@ class TrainingModule(LightningModule):
         hidden, end = self.model.run(
             rows.tokens[:, :-1],
             rows.lengths,
-            starts=rows.starts,
+            boundaries=rows.boundaries,
             state=state,
             keep_state=keep_state,
         )

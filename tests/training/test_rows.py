@@ -31,8 +31,8 @@ def test_packing_learns_from_all_targets_in_fewer_rows(run_steps, prepared):
         run_steps("packed", context_length=600, max_steps=2)
         run_steps("apart", context_length=600, max_steps=2, packing=False)
     packed, apart = seen[0], seen[-1]
-    assert packed.starts[:, 1:].any()
-    assert not apart.starts[:, 1:].any()
+    assert packed.boundaries[:, 1:].any()
+    assert not apart.boundaries[:, 1:].any()
     assert packed.targets.sum() > apart.targets.sum()
 
 
