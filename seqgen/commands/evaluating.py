@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from seqgen.checkpoint import describe_step, find_run, read_metrics
-from seqgen.commands.outputs import OutputFolder, Row
+from seqgen.commands.outputs import OutputFolder, Sample
 from seqgen.commands.prompts import read_prompts
 from seqgen.commands.settings import console, pick_device, progress_bar, say
 from seqgen.data.corpora import Progress
@@ -104,7 +104,7 @@ def _draw(
     loaded = subject.loaded
     place = _new_folder(folder, DRAWN)
     prompt = read_prompts((), loaded.tokenizer, bars=None)[0]
-    rows = [Row(i, prompt) for i in range(n)]
+    samples = [Sample(i, prompt) for i in range(n)]
     decoder = build_decoder(loaded.model)
     limit = decoder.max_positions
     max_tokens = max_tokens if limit is None else min(max_tokens, limit - len(prompt.ids))
@@ -123,15 +123,15 @@ def _draw(
     drawn, finished, begin = 0, 0, time.perf_counter()
     progress("drawing pieces", 0, n)
     with OutputFolder(place, loaded.tokenizer, facts=facts, pictures=False) as written:
-        written.reserve(rows)
+        written.reserve(samples)
         for step in steps:
             drawn += len(step.rows)
             for row, token in zip(step.rows, step.tokens, strict=True):
-                rows[row].tokens.append(np.asarray(token))
+                samples[row].tokens.append(np.asarray(token))
             for row in step.finished:
-                rows[row].seconds = time.perf_counter() - begin
-                rows[row].tokens_per_second = drawn / max(rows[row].seconds, 1e-9)
-                written.write(rows[row], ended=row in step.ended)
+                samples[row].seconds = time.perf_counter() - begin
+                samples[row].tokens_per_second = drawn / max(samples[row].seconds, 1e-9)
+                written.write(samples[row], ended=row in step.ended)
                 finished += 1
                 progress("drawing pieces", finished, n)
     return place, tuple(written.failed)

@@ -52,7 +52,12 @@ from seqgen.commands import FiniteFloat
     "--prompt-bars", type=click.IntRange(1), help="Use only this many first bars of a prompt."
 )
 @click.option(
-    "--samples", type=click.IntRange(1), default=4, show_default=True, help="Samples per prompt."
+    "--samples",
+    "n_samples",
+    type=click.IntRange(1),
+    default=4,
+    show_default=True,
+    help="Samples per prompt.",
 )
 @click.option(
     "--max-tokens",

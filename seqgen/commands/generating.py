@@ -17,7 +17,7 @@ from seqgen.attention.fading import window_after
 from seqgen.checkpoint import LoadedModel, RunFolder, describe_step, find_run, load_model
 from seqgen.commands.explaining import explain as tell_decoder
 from seqgen.commands.listening import Player, open_player
-from seqgen.commands.outputs import OutputFolder, Row
+from seqgen.commands.outputs import OutputFolder, Sample
 from seqgen.commands.prompts import read_prompts
 from seqgen.commands.settings import console, pick_device, say
 from seqgen.config import load_config
@@ -42,7 +42,7 @@ def execute(
     explain: bool,
     prompts: Sequence[str],
     prompt_bars: int | None,
-    samples: int,
+    n_samples: int,
     max_tokens: int,
     bars: int | None,
     seconds: float | None,
@@ -78,8 +78,8 @@ def execute(
     if explain:
         tell_decoder(loaded, path, decoder=decoder, window=window)
     each = read_prompts(prompts, tokenizer, bars=prompt_bars)
-    rows = [Row(i, prompt) for i, prompt in enumerate(p for p in each for _ in range(samples))]
-    stop = _limit(rows, bars=bars, seconds=seconds)
+    samples = [Sample(i, p) for i, p in enumerate(p for p in each for _ in range(n_samples))]
+    stop = _limit(samples, bars=bars, seconds=seconds)
     seed = secrets.randbelow(2**31) if seed is None else seed
     facts = {
         "run": str(path),
@@ -97,7 +97,7 @@ def execute(
     say(f"{path} ({describe_step(path, loaded)}), seed {seed}")
     steps = generate(
         built,
-        [row.prompt.ids for row in rows],
+        [sample.prompt.ids for sample in samples],
         sampling=sampling,
         max_tokens=max_tokens,
         stop=stop,
@@ -105,12 +105,12 @@ def execute(
     )
     place = Path(output) if output else Path("generated") / path.resolve().name
     folder = OutputFolder(place, tokenizer, facts=facts, pictures=not no_png)
-    _write(steps, rows, folder, player, max_tokens=max_tokens)
+    _write(steps, samples, folder, player, max_tokens=max_tokens)
 
 
 def _write(
     steps: Iterable[Step],
-    rows: Sequence[Row],
+    samples: Sequence[Sample],
     folder: OutputFolder,
     player: Player | None,
     *,
@@ -118,21 +118,21 @@ def _write(
 ) -> None:
     """Write all samples and list them; end with an error or an exit code where some are missing."""
     with _Stopping() as stopping, folder:
-        folder.reserve(rows)
+        folder.reserve(samples)
         try:
-            unfinished = _draw(steps, rows, folder, stopping, max_tokens=max_tokens)
+            unfinished = _draw(steps, samples, folder, stopping, max_tokens=max_tokens)
         finally:
             folder.tell()  # also what was written before an error
     if player is not None:
         folder.play(player)
-    n_missing = len(rows) - len(folder.written)
+    n_missing = len(samples) - len(folder.written)
     if unfinished:
         if n_missing:
-            say(f"{n_missing} of {len(rows)} samples were not written: nothing whole is in them")
+            say(f"{n_missing} of {len(samples)} samples were not written: nothing whole is in them")
         raise click.exceptions.Exit(128 + stopping.signal)  # as a shell reports a signal
     if n_missing:
         raise UserError(
-            f"{n_missing} of {len(rows)} samples were not written ({folder.failed[0]}): "
+            f"{n_missing} of {len(samples)} samples were not written ({folder.failed[0]}): "
             f"allow more --max-tokens, or try another --temperature"
         )
 
@@ -151,11 +151,11 @@ def _context_length(loaded: LoadedModel, run: Path) -> int:
         ) from None
 
 
-def _limit(rows: Sequence[Row], *, bars: int | None, seconds: float | None) -> RowStop | None:
+def _limit(samples: Sequence[Sample], *, bars: int | None, seconds: float | None) -> RowStop | None:
     """Return what stops a row after so many new bars or seconds of music; None without a limit."""
     if bars is None and seconds is None:
         return None
-    clocks = [copy(row.prompt.clock) for row in rows]
+    clocks = [copy(sample.prompt.clock) for sample in samples]
     if None in clocks:
         raise UserError("--bars and --seconds are for music; this run's tokens have no time")
     last_bars = [clock.bars + (inf if bars is None else bars) for clock in clocks]
@@ -193,57 +193,57 @@ class _Stopping:
 
 def _draw(
     steps: Iterable[Step],
-    rows: Sequence[Row],
+    samples: Sequence[Sample],
     folder: OutputFolder,
     stopping: _Stopping,
     *,
     max_tokens: int,
-) -> list[Row]:
+) -> list[Sample]:
     """Draw and write samples; where that is stopped, write the others as far as they have come.
 
     Returns the samples that were stopped.
     """
-    unfinished = {row.index: row for row in rows}
-    with _bar(len(rows), max_tokens) as advance:
+    unfinished = {sample.index: sample for sample in samples}
+    with _bar(len(samples), max_tokens) as advance:
         drawn, seconds, begin = 0, 0.0, time.perf_counter()
         for step in steps:
             drawn += len(step.rows)
             seconds += time.perf_counter() - begin
             for row, token in zip(step.rows, step.tokens, strict=True):
-                rows[row].tokens.append(token)
+                samples[row].tokens.append(token)
             for i in step.finished:
-                row = unfinished.pop(i)
-                row.seconds, row.tokens_per_second = seconds, drawn / seconds
-                folder.write(row, ended=i in step.ended)
-                folder.picture(row)
+                sample = unfinished.pop(i)
+                sample.seconds, sample.tokens_per_second = seconds, drawn / seconds
+                folder.write(sample, ended=i in step.ended)
+                folder.picture(sample)
             advance(len(step.rows), drawn / seconds, len(step.finished))
             if stopping.signal is not None:
                 break
             begin = time.perf_counter()  # writing files is not decoding
         if unfinished:
             say("stopping: writing what was generated; press Ctrl-C again to stop at once")
-        for row in unfinished.values():
-            if row.tokens:
-                row.seconds, row.tokens_per_second = seconds, drawn / seconds
-                folder.write(row, ended=False, interrupted=True)
-        for row in unfinished.values():  # last, since it takes longest
-            folder.picture(row)
+        for sample in unfinished.values():
+            if sample.tokens:
+                sample.seconds, sample.tokens_per_second = seconds, drawn / seconds
+                folder.write(sample, ended=False, interrupted=True)
+        for sample in unfinished.values():  # last, since it takes longest
+            folder.picture(sample)
     return list(unfinished.values())
 
 
 @contextmanager
-def _bar(n_rows: int, max_tokens: int):
+def _bar(n_samples: int, max_tokens: int):
     """Show tokens drawn, decode tokens/s over all rows, and samples finished."""
     bar = Progress(
         TextColumn("generating"),
         BarColumn(),
-        TextColumn("{task.fields[finished]} of {task.fields[n_rows]} finished"),
+        TextColumn("{task.fields[finished]} of {task.fields[n_samples]} finished"),
         TextColumn("{task.fields[rate]:,.0f} tokens/s"),
         TimeElapsedColumn(),
         console=console,
         transient=True,
     )
-    task = bar.add_task("", total=n_rows * max_tokens, finished=0, n_rows=n_rows, rate=0.0)
+    task = bar.add_task("", total=n_samples * max_tokens, finished=0, n_samples=n_samples, rate=0.0)
     finished = 0
 
     def advance(tokens: int, rate: float, newly_finished: int) -> None:

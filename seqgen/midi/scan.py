@@ -26,7 +26,7 @@ BLANK = 0x7F
 
 
 @dataclass(frozen=True)
-class _Counts:
+class _TrackCounts:
     events: int
     notes: int
     ticks: int
@@ -94,7 +94,7 @@ def _find_track(content: bytearray, position: int, number: int) -> tuple[int, in
     raise Refusal("unreadable", f"it is cut off at track {number}")
 
 
-def _scan_track(content: bytearray, position: int, end: int, limits: LimitsConfig) -> _Counts:
+def _scan_track(content: bytearray, position: int, end: int, limits: LimitsConfig) -> _TrackCounts:
     """Walk through one track; raises `IndexError` when an event reaches past the whole file."""
     n_events = n_notes = ticks = 0
     status = None  # the status byte that stays valid for events without one of their own
@@ -129,7 +129,7 @@ def _scan_track(content: bytearray, position: int, end: int, limits: LimitsConfi
         position += n_data_bytes
     if position > end:
         raise Refusal("unreadable", "holds an event that runs past the end of the track")
-    return _Counts(n_events, n_notes, ticks)
+    return _TrackCounts(n_events, n_notes, ticks)
 
 
 def _count_note(
@@ -185,7 +185,7 @@ def _read_number(content: bytearray, position: int) -> tuple[int, int]:
     raise Refusal("unreadable", "holds a number longer than four bytes")
 
 
-def _check_counts(counts: list[_Counts], limits: LimitsConfig) -> None:
+def _check_counts(counts: list[_TrackCounts], limits: LimitsConfig) -> None:
     for found, unit in (
         (sum(track.events for track in counts), "events"),
         (sum(track.notes for track in counts), "notes"),

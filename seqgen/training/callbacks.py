@@ -10,7 +10,7 @@ from pytorch_lightning.callbacks import Checkpoint, RichProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch.utils.tensorboard import SummaryWriter
 
-from seqgen.training.feed import Rows
+from seqgen.training.data_module import MicroBatch
 from seqgen.training.metrics import JsonLinesLogger
 from seqgen.training.module import TrainingModule
 
@@ -35,7 +35,12 @@ class LogSteps(Callback):
     """Logs each finished step; the first callback, so that a checkpoint comes after the log."""
 
     def on_train_batch_end(
-        self, trainer: Trainer, module: TrainingModule, outputs: object, rows: Rows, index: int
+        self,
+        trainer: Trainer,
+        module: TrainingModule,
+        outputs: object,
+        batch: MicroBatch,
+        index: int,
     ) -> None:
         """Lightning would ask the module itself only after all callbacks."""
         module.log_step(index)

@@ -30,7 +30,7 @@ from seqgen.training.callbacks import (
     StepBar,
     StopOnSignal,
 )
-from seqgen.training.feed import FeedModule
+from seqgen.training.data_module import TrainingDataModule
 from seqgen.training.metrics import JsonLinesLogger
 from seqgen.training.module import TrainingModule
 from seqgen.training.saving import AtomicCheckpointIO
@@ -108,15 +108,17 @@ def train(
     board = TensorBoardLogger(run.path, name="", version="tensorboard", purge_step=purge)
     trainer = _build_trainer(run, config, callbacks, [metrics, board], show_progress=show_progress)
     _warn_of_slow_bfloat16(trainer, config, tell)
-    feed = FeedModule(data, config, seed=seed)
+    data_module = TrainingDataModule(data, config, seed=seed)
     with stopper:
         try:
-            trainer.fit(module, feed, ckpt_path=run.last if resume else None, weights_only=True)
+            trainer.fit(
+                module, data_module, ckpt_path=run.last if resume else None, weights_only=True
+            )
         except SystemExit as ended:  # Lightning's way to end at Ctrl-C
             raise KeyboardInterrupt if ended.code == 1 else ended from None
     if not stopper.requested:
         if held_out and keeper.validated_step != trainer.global_step:
-            trainer.validate(module, feed, verbose=False)
+            trainer.validate(module, data_module, verbose=False)
         trainer.save_checkpoint(run.last)
     if trainer.is_global_zero and not (held_out and run.model.exists()):  # no best to keep
         save_best(module, keeper.best)
