@@ -1,4 +1,4 @@
-"""The work of `seqgen generate`: load, prompt, generate with a progress bar, write and check."""
+"""The work of `seqgen generate`: load, read prompts, generate, write and check."""
 
 import secrets
 import signal
@@ -28,7 +28,7 @@ from seqgen.sampling import Sampling
 
 RUNS = Path("runs")
 STOPPING = (signal.SIGINT, signal.SIGTERM)
-NEVER = -1e6  # added to the logit of what is not to be drawn
+NEVER = -1e6  # added to the logit of a token that must not be drawn
 
 
 def execute(
@@ -66,9 +66,7 @@ def execute(
     player = None
     if audio or ogg:
         if tokenizer.suffix != ".mid":
-            raise UserError(
-                f"--audio and --ogg are for music: {path} writes text, which has no sound"
-            )
+            raise UserError(f"--audio and --ogg are for music: {path} generates text")
         player = open_player(ogg=ogg, soundfont=soundfont)
     bias = {tokenizer.vocabulary.eos_id: NEVER} if endless else ()
     sampling = Sampling(**filters, grammar=not free, logit_bias=bias)
@@ -128,7 +126,10 @@ def _write(
     n_missing = len(samples) - len(folder.written)
     if unfinished:
         if n_missing:
-            say(f"{n_missing} of {len(samples)} samples were not written: nothing whole is in them")
+            say(
+                f"{n_missing} of {len(samples)} samples were not written: "
+                f"they hold no complete note or character"
+            )
         raise click.exceptions.Exit(128 + stopping.signal)  # as a shell reports a signal
     if n_missing:
         raise UserError(
@@ -152,12 +153,12 @@ def _context_length(loaded: LoadedModel, run: Path) -> int:
 
 
 def _limit(samples: Sequence[Sample], *, bars: int | None, seconds: float | None) -> RowStop | None:
-    """Return what stops a row after so many new bars or seconds of music; None without a limit."""
+    """Return a function that stops a row at its limit of bars or seconds; None without a limit."""
     if bars is None and seconds is None:
         return None
     clocks = [copy(sample.prompt.clock) for sample in samples]
     if None in clocks:
-        raise UserError("--bars and --seconds are for music; this run's tokens have no time")
+        raise UserError("--bars and --seconds are for music; this run generates text")
     last_bars = [clock.bars + (inf if bars is None else bars) for clock in clocks]
     ends = [clock.seconds + (inf if seconds is None else seconds) for clock in clocks]
 
@@ -169,7 +170,7 @@ def _limit(samples: Sequence[Sample], *, bars: int | None, seconds: float | None
 
 
 class _Stopping:
-    """Takes note of the first Ctrl-C or SIGTERM; the second one ends the command at once.
+    """Records the first Ctrl-C or SIGTERM; the second one ends the command at once.
 
     Attributes:
         signal: the number of the first one; None before.
@@ -199,7 +200,7 @@ def _draw(
     *,
     max_tokens: int,
 ) -> list[Sample]:
-    """Draw and write samples; where that is stopped, write the others as far as they have come.
+    """Generate and write samples; if stopped, also write the unfinished ones.
 
     Returns the samples that were stopped.
     """

@@ -1,4 +1,4 @@
-"""Generated files: written under new names, read back, with a record and a picture each.
+"""Generated files: written under new names, checked, each with a record and a picture.
 
 Legend: F fields.
 """
@@ -40,7 +40,7 @@ class OutputFolder:
     """Writes samples as 001.mid, 001.json, 001.png …, under numbers that no other process uses.
 
     A number is reserved by creating its record, which says what is known before the sample is
-    drawn. Leaving the context gives back the numbers of samples that were not written.
+    drawn. Leaving the context frees the numbers of samples that were not written.
     """
 
     def __init__(self, path: Path, tokenizer: Tokenizer, *, facts: dict, pictures: bool):
@@ -76,7 +76,7 @@ class OutputFolder:
             write_json(self._reserved[sample.index], self._record(sample))
 
     def write(self, sample: Sample, *, ended: bool, interrupted: bool = False) -> None:
-        """Write a sample and its record, both or neither; one without content is `failed`.
+        """Write a sample and its record, both or neither; one without content goes to `failed`.
 
         `ended`: with EOS; `interrupted`: by the user, before EOS and any limit.
         """
@@ -132,7 +132,7 @@ class OutputFolder:
         fail_on(failures, len(paths))
 
     def _check(self, path: Path) -> dict:
-        """Read a written file back with other code than wrote it."""
+        """Read a written file back, with other code than the code that wrote it."""
         if self._tokenizer.suffix != ".mid":
             return {"bytes": path.stat().st_size}
         summary = summarize(open_midi(path, ANY_SIZE))

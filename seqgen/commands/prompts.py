@@ -17,7 +17,7 @@ MAX_PROMPT_TOKENS = 32_768
 
 @dataclass(frozen=True)
 class Prompt:
-    """What a sample begins with: BOS, and the tokens of a file if there is one.
+    """The beginning of a sample: BOS, and the tokens of a file if one is given.
 
     Attributes:
         file: the file, or None.
@@ -42,7 +42,7 @@ def read_prompts(files: Sequence[str], tokenizer: Tokenizer, *, bars: int | None
     if bars is not None and not files:
         raise UserError("--prompt-bars needs a --prompt FILE")
     if bars is not None and tokenizer.clock() is None:
-        raise UserError("--prompt-bars is for music; this run's tokens have no bars")
+        raise UserError("--prompt-bars is for music; this run generates text")
     if not files:
         return [_framed(None, (), None, tokenizer)]
     return [_read(Path(file), tokenizer, bars) for file in files]
@@ -74,7 +74,7 @@ def _first_bars(ids: np.ndarray, clock: Clock, bars: int) -> np.ndarray:
 def _framed(
     file: str | None, ids: Sequence[np.ndarray], tempo: float | None, tokenizer: Tokenizer
 ) -> Prompt:
-    """Put BOS before the tokens of a file, and let a clock go through them."""
+    """Put BOS before the tokens of a file, and advance a clock over them."""
     bos = tokenizer.vocabulary.special_token(tokenizer.vocabulary.bos_id)
     clock = tokenizer.clock(tempo=tempo)
     if clock is not None:

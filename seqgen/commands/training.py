@@ -1,4 +1,4 @@
-"""A training command carried out: data, training, and what the loss means."""
+"""The work of `seqgen train`: prepare data, train, compare the loss with n-gram models."""
 
 import os
 import platform
@@ -39,7 +39,7 @@ PACKAGES = ("torch", "pytorch-fast-transformers", "pytorch-lightning", "miditok"
 
 
 def execute(job: Job, *, show_progress: bool) -> Outcome:
-    """Prepare, train, and print what came of it."""
+    """Prepare data, train, and print the results."""
     data = _open_data(job)
     if "LOCAL_RANK" not in os.environ:
         if not job.resume:
@@ -75,10 +75,10 @@ def execute(job: Job, *, show_progress: bool) -> Outcome:
 
 
 def _tell_stopped(run: Path, outcome: Outcome, loaded: LoadedModel) -> None:
-    """Say how to go on, and which model there is to generate with until then."""
+    """Say how to resume, and which model can generate until then."""
     resume, generate = ["train", "--resume", f"run.dir={run}"], ["generate", str(run)]
     said = describe_step(run, loaded)
-    say(f"stopped at step {outcome.step:,}; go on with: python cli.py {shlex.join(resume)}")
+    say(f"stopped at step {outcome.step:,}; resume with: python cli.py {shlex.join(resume)}")
     say(f"until then, generate with: python cli.py {shlex.join(generate)} ({said})")
 
 
@@ -89,13 +89,13 @@ def _tell_schedule(job: Job) -> None:
     if job.resume and train.schedule in FALLING and len(train.schedule_ends) > 1:
         end = train.schedule_ends[-2]
         say(
-            f"  (to go on at a constant rate after step {end:,} instead: "
+            f"  (to continue at a constant rate after step {end:,} instead: "
             f"train.schedule_steps={end} train.final_learning_rate=0.1, a tenth of the peak)"
         )
 
 
 def _open_data(job: Job) -> PreparedData:
-    """Prepare the data of a new run; find that of an old one, and make sure that it is the same."""
+    """Prepare the data of a new run; for a resumed run, check that the data are the same."""
     if not job.resume:
         return prepare_and_report(job.config, job.start and job.start.tokenizer)
     record = read_run(job.run)
@@ -106,14 +106,14 @@ def _open_data(job: Job) -> PreparedData:
         data = prepare_and_report(job.config, start and load_model(Path(start)).tokenizer)
     if data.index["content"] != record["data_content"]:
         raise UserError(
-            f"the data in {data.folder} is no longer what {job.run.path} was trained on: bring the "
-            f"old files back, or begin a new run with train.init_from={job.run.path}"
+            f"the data in {data.folder} is no longer what {job.run.path} was trained on: "
+            f"restore the old files, or begin a new run with train.init_from={job.run.path}"
         )
     return data
 
 
 def _record(job: Job, data: PreparedData) -> None:
-    """Write what a reader of the run needs to make it again."""
+    """Write what is needed to reproduce the run."""
     revision = subprocess.run(
         ["git", "rev-parse", "HEAD"], cwd=PROJECT, capture_output=True, text=True, check=False
     )
@@ -133,7 +133,7 @@ def _record(job: Job, data: PreparedData) -> None:
 
 
 def _sample_drawer(job: Job, data: PreparedData):
-    """Return what draws a piece at validation, keeps it, and pictures it where it is music."""
+    """Return a function that generates and saves a piece at validation, and pictures MIDI."""
     n_tokens = job.config.train.sample_tokens
     if n_tokens == 0:
         return None
@@ -163,7 +163,7 @@ def _sample_drawer(job: Job, data: PreparedData):
 
 
 def _tell_scores(job: Job, data: PreparedData, outcome: Outcome, loaded: LoadedModel) -> None:
-    """Print the model's loss beside n-gram models on the same pieces, and keep both."""
+    """Print and save the loss of the model and of n-gram models on the same pieces."""
     if not data.of_split(VALIDATION):
         say("no piece was held out, so there is no validation loss")
         return

@@ -23,8 +23,8 @@ class Batch:
         boundaries: where a segment begins, the part of a window that lies in this row [B, T + 1];
             never at padding.
         sources: the file each row comes from, or its files joined by commas.
-        continues: whether each row goes on from the last token of the same row of the batch before
-            it in the same turn.
+        continues: whether each row continues the same row of the previous batch of the same turn,
+            from its last token on.
         turn: number of the turn, where batches take turns; see `StreamBatches`.
     """
 
@@ -43,10 +43,10 @@ class Batch:
 
 
 class TrainingBatches:
-    """An endless series of batches, epoch after epoch, each piece cut anew in each epoch.
+    """An endless series of batches, epoch after epoch, with new cuts of each piece in each epoch.
 
     A row is one window of up to context_length + 1 tokens. If `packed`, windows of short pieces
-    share rows; which ones do is settled once, so every epoch has as many rows.
+    share rows; which ones is decided once, so that every epoch has the same number of rows.
     """
 
     def __init__(

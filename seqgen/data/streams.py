@@ -25,8 +25,8 @@ class StreamBatches:
 
     Batches that follow one another hold other pieces, as if they were shuffled; with one turn, a
     few pieces would be all that a model sees for many steps. The last token of a row is the first
-    of the same row in the turn's next batch. The first batches of an epoch begin anew, in the
-    middle of pieces too, and the last ones may be shorter.
+    of the same row in the turn's next batch. The first batches of an epoch start without a
+    state, also in the middle of pieces, and the last ones may be shorter.
 
     Attributes:
         n_turns: how many turns there are; batch k continues batch k - n_turns.
@@ -62,7 +62,7 @@ class StreamBatches:
 
     @property
     def batches_per_epoch(self) -> int:
-        """Batches that go through every piece once, but for what is left out at the end."""
+        """Batches that go through every piece once, except for what is left out at the end."""
         return self.n_turns * -(-(self._lane_length - 1) // self._context)
 
     def batch(self, k: int) -> Batch:
@@ -104,7 +104,7 @@ class StreamBatches:
 def held_out_streams(
     data: PreparedData, pieces: Sequence[Piece], *, batch_size: int, context_length: int
 ) -> Iterator[Batch]:
-    """Yield whole pieces, window after window, so that each row goes on from the batch before.
+    """Yield whole pieces, window after window: each row continues that of the previous batch.
 
     Every token of `pieces` but their first is a target exactly once. Pieces that end leave, and
     they are the last rows: the rows of a batch are the first ones of the batch before.

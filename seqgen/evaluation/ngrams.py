@@ -1,4 +1,4 @@
-"""N-gram models: the losses that give a neural model's loss a meaning.
+"""N-gram models: the baseline that the loss of a neural model is compared with.
 
 An order-n model reads the n-1 ids before a target. With c(u, w) the count of w after context u,
 c(u) their sum over w, T(u) the number of distinct w seen after u, u' the context without its oldest

@@ -38,7 +38,7 @@ class MicroBatch(NamedTuple):
         boundaries: booleans [B, T], true where a segment begins; None: nowhere.
         targets: booleans [B, T], true where the next token is to be predicted.
         n_targets: how many of them are true.
-        continues: whether each row goes on where the same row of the turn's last step ended.
+        continues: whether each row continues the same row of the previous step of its turn.
         turn: which group of open pieces the step belongs to; see `StreamBatches`.
         weight: what a sum over these rows' targets is multiplied by, so that the mean over
             processes and micro-batches is the mean over all targets of the step.
@@ -106,7 +106,7 @@ class HeldOutDataset(IterableDataset):
 
 
 class Share(NamedTuple):
-    """Which of how many processes this is."""
+    """The rank of this process, and the number of processes."""
 
     rank: int
     of: int
@@ -132,10 +132,10 @@ class TrainingDataModule(LightningDataModule):
         """The micro-batches from the trainer's current step on."""
         share, n_micro_batches = self._this_process(), self._config.accumulate
         if self._config.carry_state and share.of > 1:
-            raise UserError("train.carry_state keeps its state on one device: set train.devices=1")
+            raise UserError("train.carry_state supports one device only: set train.devices=1")
         if self._config.batch_size % (share.of * n_micro_batches):
             raise UserError(
-                f"train.batch_size={self._config.batch_size} must divide by "
+                f"train.batch_size={self._config.batch_size} must be a multiple of "
                 f"devices * train.accumulate = {share.of} * {n_micro_batches}"
             )
         dataset = TrainingDataset(

@@ -1,4 +1,4 @@
-"""The training step, as it reads in the formula: forward, loss, log.
+"""The Lightning module: forward pass, loss, log.
 
 Legend: B rows, T targets of a window, F fields.
 """
@@ -79,7 +79,7 @@ class TrainingModule(LightningModule):
         self._held_out += torch.tensor([float(x) for x in sums], dtype=torch.float64)
 
     def on_validation_epoch_start(self) -> None:
-        """Begin the sums anew."""
+        """Reset the sums."""
         self._held_out = torch.zeros(4, dtype=torch.float64)
         self._held_out_state = None
 
@@ -119,14 +119,14 @@ class TrainingModule(LightningModule):
             raise UserError(self._diverged("loss or its gradient"))
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
-        """Keep the carried states, so that a resumed run goes on from them."""
+        """Save the carried states for a resumed run."""
         checkpoint["carried"] = {
             place: (state.attention, state.recent, state.position, state.origin)
             for place, state in self._carried.items()
         }
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
-        """Take the carried states back."""
+        """Restore the carried states."""
         for place, tensors in checkpoint.get("carried", {}).items():
             self._carried[place] = State(*tensors)
 
@@ -139,7 +139,9 @@ class TrainingModule(LightningModule):
                 self.model.use_kernel(self._kernel)
                 said = describe_kernel(self._kernel, self.device, self.dtype)
             except ValueError as error:
-                raise UserError(f"{error}; attention.kernel=auto takes what is here") from None
+                raise UserError(
+                    f"{error}; attention.kernel=auto chooses one that is available"
+                ) from None
             if self.trainer.is_global_zero:
                 self._tell(f"attention kernel: {said}")
         self.model.recompute = self._config.recompute
@@ -147,7 +149,7 @@ class TrainingModule(LightningModule):
             self.model.stack.compile()
 
     def on_train_start(self) -> None:
-        """Start the clock; bring a resumed state to where the model is, and to its schedule."""
+        """Start the clock; move restored states to the model's device, and set the schedule."""
         for place, state in self._carried.items():
             self._carried[place] = state.to(self.device)
         # A checkpoint holds the next step's learning rate by the schedule that it was saved with.

@@ -44,7 +44,7 @@ class Outcome:
         step: optimizer steps taken in all.
         best_loss: lowest validation loss, nats per token; infinite where nothing was held out.
         best_bits_per_unit: at the same validation, bits per unit of the tokenizer (note, byte).
-        stopped: whether a signal ended it before its time.
+        stopped: whether a signal ended it early.
         is_main: whether this is the process that writes and reports.
     """
 
@@ -78,10 +78,10 @@ def train(
         config: how to train.
         seed: of weights, batches and dropout.
         kernel: which attention kernel to use, as in `causal_linear_attention`.
-        resume: go on from the run's last checkpoint, as if it had never stopped.
-        start: whose weights a new run starts from, with the same tokenizer; `train.init_from`.
+        resume: continue exactly from the run's last checkpoint.
+        start: model whose weights and tokenizer a new run starts from (`train.init_from`).
         draw_sample: makes a picture of a generated piece at each validation.
-        tell: receives a line of text now and then.
+        tell: receives messages, one line each.
         show_progress: draw a progress bar.
 
     Raises:
@@ -134,7 +134,7 @@ def train(
 def _return_to_checkpoint(run: RunFolder, metrics: JsonLinesLogger) -> int:
     """Drop metrics that the last checkpoint does not cover; return its step."""
     best = run.last.with_name("best.ckpt")
-    way_out = f"copy {best} over it if that one is whole, or begin a new run"
+    way_out = f"copy {best} over it if that one is undamaged, or begin a new run"
     checkpoint = read_checkpoint(run.last, way_out=way_out)
     metrics.cut(checkpoint[METRICS_BYTES])
     return checkpoint["global_step"]
@@ -234,7 +234,7 @@ def _warn_of_slow_bfloat16(
 
 
 def _quiet() -> None:
-    """Keep Lightning's hints about this machine out of the user's way."""
+    """Silence hints of Lightning that do not help here."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     for message in (
         ".*does not have many workers.*",

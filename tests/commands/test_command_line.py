@@ -135,7 +135,7 @@ def test_an_interrupted_run_stops_after_the_step_and_resumes(place):
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, out + err
-    assert "go on with: python cli.py train --resume run.dir=runs/i" in out
+    assert "resume with: python cli.py train --resume run.dir=runs/i" in out
     reached = len(losses(folder / "runs/i"))
     assert "until then, generate with: python cli.py generate runs/i (step " in out
     generated, _ = run(

@@ -83,7 +83,7 @@ def test_lanes_joined_are_whole_pieces_one_after_another(data, epoch):
 
 
 @pytest.mark.parametrize("epoch", range(5))
-def test_starts_are_the_beginnings_of_pieces_and_of_lanes(data, epoch):
+def test_boundaries_are_the_beginnings_of_pieces_and_of_lanes(data, epoch):
     batches = epoch_of(streams(data), epoch)
     expected = np.zeros(LANES * LANE_LENGTH, dtype=bool)
     expected[beginnings_of(data, stream_of(batches))] = True
