@@ -140,9 +140,7 @@ class TrainConfig(Section):
     early_stopping: PositiveInt | None = None  # stop after this many validations without progress
     checkpoint_every: PositiveInt = 100
     log_every: PositiveInt = 10
-    sample_tokens: Annotated[int, Field(ge=0)] = (
-        256  # length of the piece generated at validation; 0: none
-    )
+    sample_tokens: Annotated[int, Field(ge=0)] = 256  # of the sample at validation; 0: no sample
     ngram_models: bool = True  # print n-gram losses on the same split at the end
     init_from: str | None = None  # run folder whose weights, tokenizer and sizes to start from
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"] = "auto"

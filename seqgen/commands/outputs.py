@@ -48,10 +48,8 @@ class OutputFolder:
         self._tokenizer = tokenizer
         self._facts = facts
         self._pictures = pictures and tokenizer.suffix == ".mid"
-        self._reserved: dict[int, Path] = {}  # records, by index of the sample
-        self.written: dict[
-            int, tuple[Path, str]
-        ] = {}  # files and what is in them, by index of the sample
+        self._reserved: dict[int, Path] = {}  # records, by index
+        self.written: dict[int, tuple[Path, str]] = {}  # files and their content, by index
         self.failed: list[str] = []
 
     def __enter__(self) -> "OutputFolder":

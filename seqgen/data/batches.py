@@ -20,8 +20,8 @@ class Batch:
     Attributes:
         tokens: ids [B, T + 1, F], padded at the end; row b holds lengths[b] + 1 true ones.
         lengths: positions of each row that are followed by a true token [B].
-        boundaries: where a segment begins, the part of a window that lies in this row [B, T + 1];
-            never at padding.
+        boundaries: where a segment begins, which is the first token of a window in its row
+            [B, T + 1]; never at padding.
         sources: the file each row comes from, or its files joined by commas.
         continues: whether each row continues the same row of the previous batch of the same turn,
             from its last token on.
