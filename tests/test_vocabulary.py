@@ -84,12 +84,6 @@ def test_a_grammar_of_another_size_is_refused(vocabulary):
         Vocabulary((Field("t", 9),), bos_id=1, eos_id=2, pad_id=0, grammar=vocabulary.grammar)
 
 
-def test_json_from_before_there_were_anchors_has_none(vocabulary):
-    value = vocabulary.to_json()
-    del value["anchors"]
-    assert Vocabulary.from_json(value) == vocabulary
-
-
 @pytest.mark.parametrize("anchor", [-1, 7])
 def test_anchors_that_are_no_ids_are_refused(anchor):
     with pytest.raises(ValueError, match=rf"anchors \[{anchor}\] are no ids"):

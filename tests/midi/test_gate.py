@@ -76,7 +76,7 @@ def test_opened_notes_are_those_miditoolkit_reads():
         (b"RIFF\x00\x00\x00\x00RMIDdata" + midi_file(NOTE + END), "unsupported", "RIFF"),
         (midi_file(NOTE + END, file_format=2), "unsupported", "format 2"),
         (midi_file(NOTE + END, division=0xE728), "unsupported", "SMPTE"),
-        (midi_file(NOTE + END, division=0), "unreadable", "no ticks"),
+        (midi_file(NOTE + END, division=0), "unreadable", "0 ticks"),
         (midi_file(NOTE + END)[:-6], "unreadable", "cut off at track 1"),
         (midi_file(NOTE + END, n_tracks=2), "unreadable", "cut off at track 2"),
         (midi_file(NOTE + END, n_tracks=0xFFFF), "over-limit", "65535 tracks"),
@@ -187,7 +187,7 @@ def test_paths_that_cannot_be_read_are_rejected(tmp_path):
     for path, reason in (
         (missing, "no such file"),
         (tmp_path, "not a file"),
-        (null, "cannot be the name"),
+        (null, "not a valid file name"),
         (tmp_path / ("a" * 5000), "too long"),
     ):
         error = rejection(path)
