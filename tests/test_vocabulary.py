@@ -80,7 +80,7 @@ def test_impossible_vocabularies_are_refused(fields, special):
 
 
 def test_a_grammar_of_another_size_is_refused(vocabulary):
-    with pytest.raises(ValueError, match="grammar knows 7"):
+    with pytest.raises(ValueError, match="grammar has 7"):
         Vocabulary((Field("t", 9),), bos_id=1, eos_id=2, pad_id=0, grammar=vocabulary.grammar)
 
 

@@ -50,7 +50,7 @@ class Scores:
 
 
 def open_data(job: Job, prepare: Prepare) -> PreparedData:
-    """Prepare the data of a new run; find that of an old one, and make sure that it is the same."""
+    """Prepare the data of a new run; for a resumed run, check that the data are the same."""
     if not job.resume:
         return prepare(job.config, job.start and job.start.tokenizer)
     record = read_run(job.run)
@@ -61,8 +61,8 @@ def open_data(job: Job, prepare: Prepare) -> PreparedData:
         data = prepare(job.config, start and load_model(Path(start)).tokenizer)
     if data.index["content"] != record["data_content"]:
         raise UserError(
-            f"the data in {data.folder} is no longer what {job.run.path} was trained on: bring the "
-            f"old files back, or begin a new run with train.init_from={job.run.path}"
+            f"the data in {data.folder} is no longer what {job.run.path} was trained on: "
+            f"restore the old files, or begin a new run with train.init_from={job.run.path}"
         )
     return data
 
@@ -101,7 +101,7 @@ def score_job(
         return None
     pieces = held_out_pieces(data, VALIDATION, max_targets=job.config.train.validation_tokens)
     scores = [Score("this model", outcome.best_loss, outcome.best_bits_per_unit)]
-    if job.config.train.count_models and data.index["n_fields"] == 1:
+    if job.config.train.ngram_models and data.index["n_fields"] == 1:
         scores = [*ngram_scores(data, pieces), *scores]
     ranges = nats_by_position(loaded.model.to(device), data, pieces)
     write_record(
@@ -119,7 +119,7 @@ def score_job(
 
 
 def _record(job: Job, data: PreparedData) -> None:
-    """Write what a reader of the run needs to make it again."""
+    """Write what is needed to reproduce the run."""
     revision = subprocess.run(
         ["git", "rev-parse", "HEAD"], cwd=PROJECT, capture_output=True, text=True, check=False
     )
@@ -139,7 +139,7 @@ def _record(job: Job, data: PreparedData) -> None:
 
 
 def _sample_drawer(job: Job, data: PreparedData):
-    """Return what draws a piece at validation, keeps it, and pictures it where it is music."""
+    """Return a function that generates and saves a piece at validation, and pictures MIDI."""
     n_tokens = job.config.train.sample_tokens
     if n_tokens == 0:
         return None

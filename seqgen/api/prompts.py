@@ -20,7 +20,7 @@ MAX_PROMPT_TOKENS = 32_768
 
 @dataclass(frozen=True)
 class Prompt:
-    """What a sample begins with: BOS, and the tokens of a file if there is one.
+    """The beginning of a sample: BOS, and the tokens of a file if one is given.
 
     Attributes:
         file: the file, or None.
@@ -45,7 +45,7 @@ def read_prompts(files: Sequence[str], tokenizer: Tokenizer, *, bars: int | None
     if bars is not None and not files:
         raise UserError("--prompt-bars needs a prompt file: --prompt FILE")
     if bars is not None and tokenizer.clock() is None:
-        raise UserError("--prompt-bars is for music; this run's tokens have no bars")
+        raise UserError("--prompt-bars is for music; this run generates text")
     if not files:
         return [_framed(None, (), None, tokenizer)]
     return [_read(Path(file), tokenizer, bars) for file in files]
@@ -77,7 +77,7 @@ def _first_bars(ids: np.ndarray, clock: Clock, bars: int) -> np.ndarray:
 def _framed(
     file: str | None, ids: Sequence[np.ndarray], tempo: float | None, tokenizer: Tokenizer
 ) -> Prompt:
-    """Put BOS before the tokens of a file, and let a clock go through them."""
+    """Put BOS before the tokens of a file, and advance a clock over them."""
     bos = tokenizer.vocabulary.special_token(tokenizer.vocabulary.bos_id)
     clock = tokenizer.clock(tempo=tempo)
     if clock is not None:
@@ -89,7 +89,7 @@ def _framed(
 def stop_after(
     prompts: Sequence[Prompt], *, bars: int | None, seconds: float | None
 ) -> RowStop | None:
-    """Return what stops a row after so many new bars or seconds of music; None without a limit.
+    """Return a function that stops a row at its limit of bars or seconds; None without a limit.
 
     Raises:
         UserError: there is a limit, and tokens have no time.
@@ -98,7 +98,7 @@ def stop_after(
         return None
     clocks = [copy(prompt.clock) for prompt in prompts]
     if None in clocks:
-        raise UserError("--bars and --seconds are for music; this run's tokens have no time")
+        raise UserError("--bars and --seconds are for music; this run generates text")
     last_bars = [clock.bars + (inf if bars is None else bars) for clock in clocks]
     ends = [clock.seconds + (inf if seconds is None else seconds) for clock in clocks]
 

@@ -1,4 +1,4 @@
-"""The run folder of a training command: which one, how configured, and held while it trains."""
+"""The run folder of a training command: which one, its configuration, and its lock."""
 
 import contextlib
 import os
@@ -28,7 +28,7 @@ FREE_KEYS = frozenset(
         "log_every",
         "early_stopping",
         "sample_tokens",
-        "count_models",
+        "ngram_models",
         "accelerator",
         "devices",
         "strategy",
@@ -53,7 +53,7 @@ class Job:
 
 @contextlib.contextmanager
 def begin(settings: Settings, *, resume: bool, tell: Tell = lambda line: None) -> Iterator[Job]:
-    """Resolve settings to a training job, and hold its run folder for the length of the block.
+    """Resolve settings to a training job, and keep its run folder locked during the block.
 
     `tell` receives what a user should know. If the block fails before a step is logged, the folder
     is left as it was before.
@@ -106,7 +106,7 @@ def _placed(config: Config, run: RunFolder) -> Config:
 
 @contextlib.contextmanager
 def _new_folder(given: str | None, name: str, tell: Tell) -> Iterator[RunFolder]:
-    """Make and hold the folder of a new run; remove it again if nothing came of it."""
+    """Create and lock the folder of a new run; remove it again if training fails before a step."""
     if given is None:
         path, made = _make_numbered(name)
     else:
@@ -116,7 +116,7 @@ def _new_folder(given: str | None, name: str, tell: Tell) -> Iterator[RunFolder]
     try:
         _check_is_ours(run)
         with _held(run, tell):
-            _begin_anew(run, tell)
+            _clear_unstarted(run, tell)
             try:
                 yield run
             except BaseException:
@@ -158,12 +158,12 @@ def _check_is_ours(run: RunFolder) -> None:
         read_run(run)
 
 
-def _begin_anew(run: RunFolder, tell: Tell) -> None:
-    """Clear what is left of a run that ended before its first checkpoint; refuse any other run."""
+def _clear_unstarted(run: RunFolder, tell: Tell) -> None:
+    """Clear the files of a run that ended before its first checkpoint; refuse any other run."""
     content = _content(run)
     if run.last.exists():
         raise UserError(
-            f"{run.path} exists: add --resume to go on with it, or choose another run.dir"
+            f"{run.path} exists: add --resume to continue it, or choose another run.dir"
         )
     if not content <= set(BEGINNINGS) or any(run.checkpoints.glob("*")):
         raise UserError(
@@ -171,7 +171,10 @@ def _begin_anew(run: RunFolder, tell: Tell) -> None:
             f"another run.dir, or delete the folder"
         )
     if content:
-        tell(f"{run.path} holds a run that ended before its first checkpoint: it begins anew")
+        tell(
+            f"{run.path} holds a run that ended before its first checkpoint: "
+            f"it starts again from step 0"
+        )
     _clear(run)
 
 
@@ -186,7 +189,7 @@ def _clear(run: RunFolder) -> None:
 
 @contextlib.contextmanager
 def _held_again(run: RunFolder, tell: Tell) -> Iterator[RunFolder]:
-    """Hold the folder of a run that goes on; without a new checkpoint its configuration stays."""
+    """Lock the folder of a resumed run; without a new checkpoint its configuration is restored."""
     with _held(run, tell):
         config, checkpoint = run.config.read_bytes(), _identity(run.last)
         try:
@@ -212,8 +215,8 @@ def _held(run: RunFolder, tell: Tell) -> Iterator[None]:
     with locked(run.lock, if_held=refuse) as is_held:
         if not is_held:
             tell(
-                f"the file system of {run.path} has no locks: do not train there a second time "
-                f"before this has ended"
+                f"the file system of {run.path} does not support locks: do not start another "
+                f"training there before this one has ended"
             )
         sweep(run.path)
         yield
@@ -223,7 +226,8 @@ def _resumed(run: RunFolder, config: Config) -> Config:
     made_with = read_run(run)["settings"]
     if not run.last.exists():
         raise UserError(
-            f"nothing to resume: {run.path} has no checkpoint yet; without --resume it begins anew"
+            f"nothing to resume: {run.path} has no checkpoint yet; "
+            f"without --resume it starts again from step 0"
         )
     for key, value in fixed_settings(config).items():
         if value != made_with.get(key):

@@ -35,7 +35,7 @@ def read_config(arguments: Sequence[str]) -> Settings:
 
 
 def read_resumed(arguments: Sequence[str]) -> Settings:
-    """Resolve the arguments of `train --resume` to the configuration that the run goes on with.
+    """Resolve the arguments of `train --resume` to the configuration of the resumed run.
 
     The run is that of `run.dir`, or the newest one named after the configuration file, if one is
     given, or the newest of all.
@@ -86,7 +86,7 @@ def _existing(place: str | None, name: str | None) -> Path:
     found = [path for path in RUNS.glob("*/config.yaml") if called.fullmatch(path.parent.name)]
     if not found:
         runs = "run" if name is None else f"run named {name}"
-        raise UserError(f"nothing to resume: no {runs} in {RUNS}/; name one by run.dir=…")
+        raise UserError(f"nothing to resume: no {runs} in {RUNS}/; choose one with run.dir=FOLDER")
     return max(found, key=lambda path: path.stat().st_mtime).parent
 
 
@@ -113,7 +113,7 @@ def describe_settings(settings: Settings) -> str:
         replaced = start and section in ("model", "tokenizer")
         if own and not replaced:
             lines.append(f"  {section}: {', '.join(own)}")
-    beyond = "; beyond the defaults of seqgen/config.py it sets" if lines else ""
+    beyond = "; it changes these defaults of seqgen/config.py:" if lines else ""
     if start:
         lines.append(f"  model and tokenizer: those of {start}")
     return "\n".join([f"configuration: {settings.name}{beyond}", *lines])

@@ -29,7 +29,7 @@ def device_settings(device: str | None) -> list[str]:
 
 @contextlib.contextmanager
 def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
-    """Give a function that shows how much of a named task is done."""
+    """Yield a function that shows how much of a named task is done."""
     bar = Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),

@@ -22,7 +22,7 @@ from seqgen.training.trainer import Outcome
 
 
 def execute(job: Job, *, show_progress: bool) -> Outcome:
-    """Prepare, train, and print what came of it."""
+    """Prepare data, train, and print the results."""
     data = open_data(job, prepare_and_report)
     say(f"run folder: {job.run.path}")
     _tell_schedule(job)
@@ -46,10 +46,10 @@ def execute(job: Job, *, show_progress: bool) -> Outcome:
 
 
 def _tell_stopped(run: Path, outcome: Outcome, loaded: LoadedModel) -> None:
-    """Say how to go on, and which model there is to generate with until then."""
+    """Say how to resume, and which model can generate until then."""
     resume, generate = ["train", "--resume", f"run.dir={run}"], ["generate", str(run)]
     said = describe_step(run, loaded)
-    say(f"stopped at step {outcome.step:,}; go on with: python cli.py {shlex.join(resume)}")
+    say(f"stopped at step {outcome.step:,}; resume with: python cli.py {shlex.join(resume)}")
     say(f"until then, generate with: python cli.py {shlex.join(generate)} ({said})")
 
 
@@ -60,7 +60,7 @@ def _tell_schedule(job: Job) -> None:
     if job.resume and train.schedule in FALLING and len(train.schedule_ends) > 1:
         end = train.schedule_ends[-2]
         say(
-            f"  (to go on at a constant rate after step {end:,} instead: "
+            f"  (to continue at a constant rate after step {end:,} instead: "
             f"train.schedule_steps={end} train.final_learning_rate=0.1, a tenth of the peak)"
         )
 

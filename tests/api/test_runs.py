@@ -150,7 +150,9 @@ def test_what_a_kill_left_before_the_first_step_is_no_obstacle(tmp_path):
 def test_a_run_that_ended_before_its_first_checkpoint_begins_anew(capsys):
     with pytest.raises(Failed):
         attempt("run.dir=a", work=[write_beginnings, write_metrics], error=Failed)
-    with pytest.raises(UserError, match="no checkpoint yet; without --resume it begins anew"):
+    with pytest.raises(
+        UserError, match="no checkpoint yet; without --resume it starts again from step 0"
+    ):
         attempt("run.dir=a", resume=True)
     with hold("run.dir=a") as job:
         assert [path.name for path in job.run.path.iterdir()] == ["lock"]

@@ -30,7 +30,7 @@ SMALL = [
     "train.log_every=1",
     "train.sample_tokens=0",
     "train.warmup_steps=2",
-    "train.count_models=false",
+    "train.ngram_models=false",
 ]
 FEW = ["--samples", "3", "--max-tokens", "80", "--device", "cpu"]
 
@@ -155,7 +155,7 @@ def test_other_files_are_a_set_of_their_own_and_known_ones_are_told(place, plain
         (["runs/a", "--generated", "nowhere"], "no such folder"),
         (["runs/a", "--generated", "runs/a/model"], "holds no .mid or .midi file"),
         (["runs/a", "--beside", "runs/other"], "another tokenizer"),
-        (["runs/a", "--beside", "runs/a/model"], "this run is there already"),
+        (["runs/a", "--beside", "runs/a/model"], "this run is given twice"),
         (["runs/a", "-o", "songs/song-00.mid"], "is a file, and not a folder"),
     ],
 )

@@ -34,7 +34,7 @@ SETTINGS = [
     "train.log_every=1",
     "train.warmup_steps=2",
     "train.sample_tokens=0",
-    "train.count_models=false",
+    "train.ngram_models=false",
 ]
 KILLS = 4
 
