@@ -1,6 +1,6 @@
-# The doors of this project. Each one but help and clean installs .venv first, when that is needed.
+# All targets but help and clean install .venv first if needed.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint bench clean
+.PHONY: help install demo test lint bench soak clean
 
 python := .venv/bin/python
 
@@ -9,10 +9,11 @@ help:
 	@echo "make test     run the tests"
 	@echo "make lint     check style and formatting"
 	@echo "make bench    run the quick benchmark, and compare with the record of this machine"
-	@echo "make install  make .venv and install everything (the other doors do it when needed)"
+	@echo "make soak     run random trials for MINUTES=5 minutes: damaged files, kills, threads"
+	@echo "make install  make .venv and install everything (the other targets do it if needed)"
 	@echo "make clean    remove .venv and caches; runs, prepared data and generated files stay"
 	@echo
-	@echo "PYTHON=python3.12 make install  chooses another Python for a new .venv"
+	@echo "PYTHON=python3.12 make install   uses another Python for a new .venv"
 
 install:
 	@bash scripts/install.sh
@@ -22,16 +23,16 @@ demo: install
 	$(python) cli.py generate --temperature 0.9 --samples 4 -o generated/demo
 	@echo "The trained model is the newest folder in runs; the samples are in generated/demo."
 
-# What only tests need: Triton (large; a GPU build of torch brings the one that fits), and what measures,
-# sound and the benchmark are compared with.
-# Tests run side by side, one thread each: threads that wait for work would take it from the others.
+# Packages that only tests need: Triton (large; GPU builds of torch install a matching one), and the
+# libraries that measures and the benchmark are compared with.
+# Tests run in parallel processes with one thread each: more threads would compete for the cores.
 test: install
 	@$(python) -c 'import triton' 2>/dev/null || $(python) -m pip install --quiet triton==3.9.0 || \
 		echo "triton could not be installed: its tests are skipped"
 	@$(python) -c 'from importlib.util import find_spec as find; \
-		raise SystemExit(not (find("muspy") and find("soundfile") and find("transformers")))' || \
-		$(python) -m pip install --quiet -c constraints.txt muspy soundfile transformers || \
-		echo "muspy, soundfile or transformers could not be installed: their tests are skipped"
+		raise SystemExit(not (find("muspy") and find("transformers")))' || \
+		$(python) -m pip install --quiet -c constraints.txt muspy transformers || \
+		echo "muspy or transformers could not be installed: their tests are skipped"
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(python) -m pytest -n auto --dist worksteal
 
 lint: install
@@ -40,6 +41,9 @@ lint: install
 
 bench: install
 	$(python) cli.py benchmark --quick --guard
+
+soak: install
+	$(python) scripts/soak.py --minutes $(or $(MINUTES),5)
 
 clean:
 	rm -rf .venv build dist *.egg-info seqgen/native/*.so .pytest_cache .ruff_cache

@@ -31,7 +31,7 @@ VOICES = 4
 def main() -> None:
     arguments = _arguments()
     if arguments.folder.exists():
-        raise UserError(f"{arguments.folder} is there already; name another folder")
+        raise UserError(f"{arguments.folder} already exists; choose another folder")
     shares = DataConfig()
     corpus = open_corpus("chorales", frozenset({".mid"}), cache=arguments.prepared / "corpora")
     with atomic_folder(arguments.folder) as folder:

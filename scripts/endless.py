@@ -1,4 +1,4 @@
-"""Compares ways to go on beyond the training length, by what they predict of held-out pieces.
+"""Compares methods to continue beyond the training length by their loss on held-out pieces.
 
     python scripts/endless.py RUN [RUN …] --decay-after 64 128 256 --output endless.json
 
@@ -6,10 +6,10 @@ scores the same held-out pieces with every run and in every way: the beginning o
 at least 8 times as long as the windows that the first run learned from, and one stream of pieces
 end to end, as a stand-in for one that never ends.
 
-- continued: nothing is done; positions, if the model has any, go on or begin anew at each bar.
+- continued: no method; positions, if the model has any, continue or restart at each bar.
 - decay w: the sums decay from position w on, see `seqgen.attention.decay`.
-- two sums w: sums begun anew every w/2 positions, two of them at a time, of which the older one is
-  read: it holds the last w/2 to w positions.
+- two sums w: two sums at a time, one reset every w/2 positions; the older one is read, which holds
+  the last w/2 to w positions.
 
 Bits per token are printed, and nats written as JSON. The last column compares each way with the
 run's `continued` beyond the training length: the mean over pieces, and its standard error.
@@ -84,7 +84,7 @@ def main() -> None:
 
 
 def held_out(data: PreparedData, *, n_tokens: int) -> tuple[list[np.ndarray], np.ndarray]:
-    """Read the first `n_tokens` of each held-out piece that has so many, and pieces end to end."""
+    """Read the first `n_tokens` of each held-out piece that is as long, and pieces end to end."""
     pieces = [data.read(piece) for piece in data.of_split(VALIDATION)]
     long = [piece[:n_tokens] for piece in pieces if len(piece) >= n_tokens]
     if not long:

@@ -1,10 +1,10 @@
-"""What a run leaves on disk: the run folder to resume, and its model folder to use.
+"""The files of a run: the run folder to resume from, and the model folder to generate with.
 
 runs/<name>/config.yaml        the resolved configuration
-runs/<name>/run.json           settings that stay, versions, data
+runs/<name>/run.json           settings that cannot change, versions, data
 runs/<name>/metrics.jsonl      one line per logged step
-runs/<name>/validation.json    the final loss beside those of count models
-runs/<name>/lock               while training: which process does
+runs/<name>/validation.json    the final loss beside those of n-gram models
+runs/<name>/lock               during training: the process that trains
 runs/<name>/checkpoints/       last.ckpt and best.ckpt: weights, optimizer, everything to resume
 runs/<name>/model/             model.safetensors, model.json, tokenizer/: everything to generate
 """
@@ -25,7 +25,7 @@ from seqgen.model.sequence_model import SequenceModel
 from seqgen.tokenizers import Tokenizer, load_tokenizer
 from seqgen.vocabulary import Vocabulary
 
-FORMAT = 3  # of run.json and of model folders; raise it when an older one cannot be read any more
+FORMAT = 3  # of run.json and of model folders; increase it when older ones can no longer be read
 WEIGHTS, RECORD, TOKENIZER = "model.safetensors", "model.json", "tokenizer"
 COPY_AGAIN = "copy the model folder again, or train a new run"
 PREFIX = "model."  # of the model's weights in a checkpoint
@@ -43,7 +43,7 @@ class LoadedModel:
 
 
 class RunFolder:
-    """Names of what lies in a run folder."""
+    """The paths of the files in a run folder."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -60,7 +60,7 @@ class RunFolder:
 def save_model(
     folder: Path, model: SequenceModel, tokenizer: Tokenizer, *, step: int, **facts: object
 ) -> None:
-    """Write a model folder, whole or not at all; `facts` are kept in its record."""
+    """Write a model folder atomically; `facts` are added to its record."""
     weights = {
         name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
     }
@@ -101,7 +101,7 @@ def load_model(
     except UserError:
         if _read_record(folder) == record:
             raise
-    return load_model(folder, device=device)  # training has just put a better model there
+    return load_model(folder, device=device)  # training has just written a better model
 
 
 def _load(folder: Path, record: dict, device: str | torch.device) -> LoadedModel:
@@ -118,7 +118,9 @@ def _load(folder: Path, record: dict, device: str | torch.device) -> LoadedModel
         model.load_state_dict(load_file(folder / WEIGHTS), strict=True)
     except (OSError, SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
         first = str(error).splitlines()[0]
-        raise UserError(f"{folder} does not hold the model that {RECORD} says: {first}") from None
+        raise UserError(
+            f"{folder} does not hold the model that {RECORD} describes: {first}"
+        ) from None
     _check_finite(model, folder / WEIGHTS)
     return LoadedModel(model.to(device).eval(), tokenizer, record["step"], record)
 
@@ -150,7 +152,7 @@ def read_checkpoint(path: Path, *, way_out: str) -> dict:
 
 
 def describe_step(run: Path, loaded: LoadedModel) -> str:
-    """Say of which step a run's model is, and whether training has gone further."""
+    """Say from which step a run's model is, and whether training continued after it."""
     if loaded.checkpoint == "last":
         return f"step {loaded.step:,}, the last"
     last = _last_step(RunFolder(Path(run)))
@@ -173,7 +175,9 @@ def _load_last(run: Path, device: str | torch.device) -> LoadedModel:
     try:
         loaded.model.load_state_dict(weights, strict=True)
     except RuntimeError:
-        raise UserError(f"{path} is of another model than {run}: use --checkpoint best") from None
+        raise UserError(
+            f"{path} belongs to another model than {run}: use --checkpoint best"
+        ) from None
     _check_finite(loaded.model, path)
     step = checkpoint["global_step"]
     record = {**loaded.record, "step": step, "loss": None}
@@ -198,7 +202,7 @@ def _last_step(folder: RunFolder) -> int | None:
 
 
 def read_metrics(path: Path) -> list[dict]:
-    """Read the lines of a metrics file; a last line that a kill cut short is left out.
+    """Read the lines of a metrics file; an incomplete last line, left by a kill, is ignored.
 
     Raises:
         UserError: the file cannot be read, or another line is damaged.
@@ -227,7 +231,8 @@ def find_run(base: Path) -> Path:
     models = list(base.glob(f"*/model/{RECORD}"))
     if not models:
         raise UserError(
-            f"no trained model in {base}/: train one first (python cli.py train), or name a run"
+            f"no trained model in {base}/: train one first (python cli.py train), "
+            f"or give the path of a run"
         )
     return max(models, key=lambda path: path.stat().st_mtime).parents[1]
 

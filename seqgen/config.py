@@ -25,14 +25,14 @@ class Section(BaseModel):
 
 
 class RunConfig(Section):
-    """Where a run lives and what makes it repeatable."""
+    """The folder of a run, and its random seed."""
 
     dir: str | None = None  # run folder; None: runs/<name of the config file>
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
 
 class DataConfig(Section):
-    """What is learned from, and how it is cut."""
+    """The files to learn from, their splits and their augmentation."""
 
     source: str = "chorales"  # a corpus in datasets/, a folder, or one file
     prepared_dir: str = "prepared"  # prepared data goes to <prepared_dir>/<source>-<tokenizer>
@@ -50,21 +50,21 @@ class DataConfig(Section):
 
 
 class LimitsConfig(Section):
-    """What an incoming file may be at most; anything beyond is skipped and listed."""
+    """Limits for each source file; files beyond them are skipped and listed."""
 
     max_file_bytes: PositiveInt = 5_000_000
     max_tracks: PositiveInt = 500
-    max_events: PositiveInt = 500_000  # the reader keeps about 300 bytes for each
+    max_events: PositiveInt = 500_000  # the reader needs about 300 bytes for each
     max_notes: PositiveInt = 100_000
     min_notes: PositiveInt = 1
     max_minutes: PositiveFloat = 60.0
     max_ticks: PositiveInt = 20_000_000  # tools that map ticks to seconds allocate 8 bytes for each
-    max_notes_on_one_key: PositiveInt = 256  # at the same time; what takes them apart is quadratic
+    max_notes_on_one_key: PositiveInt = 256  # at the same time; reading them takes quadratic time
     max_read_seconds: PositiveInt = 300  # of processor time to prepare one file
-    max_memory_bytes: PositiveInt = 2_000_000_000  # to prepare one file; only Linux keeps to it
+    max_memory_bytes: PositiveInt = 2_000_000_000  # to prepare one file; enforced on Linux only
 
     def named(self, name: str) -> str:
-        """Spell a limit as it is set: "limits.max_notes=100000"."""
+        """Return a limit as it is written on the command line: "limits.max_notes=100000"."""
         return f"limits.{name}={getattr(self, name)}"
 
 
@@ -84,7 +84,7 @@ class TokenizerConfig(Section):
 
 
 class ModelConfig(Section):
-    """Everything that two forms of a model must share to compute the same."""
+    """Everything that both forms of a model must share to compute the same."""
 
     d_model: PositiveInt = 128
     n_layers: PositiveInt = 4
@@ -101,7 +101,7 @@ class ModelConfig(Section):
     @model_validator(mode="after")
     def _heads_divide_width(self) -> "ModelConfig":
         if self.d_model % self.n_heads:
-            raise ValueError(f"d_model {self.d_model} must divide by n_heads {self.n_heads}")
+            raise ValueError(f"d_model {self.d_model} must be a multiple of n_heads {self.n_heads}")
         if self.positions in ("sinusoidal", "bars") and self.d_model % 2:
             raise ValueError(
                 f"model.positions={self.positions} needs an even d_model, got {self.d_model}"
@@ -110,7 +110,7 @@ class ModelConfig(Section):
 
 
 class AttentionConfig(Section):
-    """How attention is computed in the parallel form: what it computes is the same with each."""
+    """The kernel of attention in the parallel form; the results are the same with each."""
 
     kernel: Literal["auto", "naive", "chunked", "native", "triton"] = "auto"
 
@@ -119,11 +119,11 @@ class TrainConfig(Section):
     """How the weights are learned."""
 
     max_steps: PositiveInt = 1000
-    batch_size: PositiveInt = 8  # rows per step, over all devices and accumulated parts
-    accumulate: PositiveInt = 1  # parts into which the rows of a step are cut
+    batch_size: PositiveInt = 8  # rows per step, over all devices and micro-batches
+    accumulate: PositiveInt = 1  # micro-batches per step (gradient accumulation)
     context_length: Annotated[int, Field(ge=2)] = 512  # T: targets in one training window
-    packing: bool = True  # short pieces share rows; none of them sees another
-    carry_state: bool = False  # windows follow each other, each from the state before; all packed
+    packing: bool = True  # short pieces share rows as separate segments
+    carry_state: bool = False  # consecutive windows of a piece, each from the state of the last
     learning_rate: PositiveFloat = 1e-3
     learning_rates: dict[str, Annotated[float, Field(ge=0)]] = {}  # by pattern of parameter name
     freeze: list[str] = []  # patterns of parameter names that do not learn
@@ -137,18 +137,18 @@ class TrainConfig(Section):
     label_smoothing: Share = 0.0
     validate_every: PositiveInt = 100
     validation_tokens: PositiveInt = 200_000  # at most this many targets per validation
-    early_stopping: PositiveInt | None = None  # stop after so many validations without a better one
+    early_stopping: PositiveInt | None = None  # stop after this many validations without progress
     checkpoint_every: PositiveInt = 100
     log_every: PositiveInt = 10
-    sample_tokens: Annotated[int, Field(ge=0)] = 256  # of the piece drawn at validation; 0: none
-    count_models: bool = True  # print n-gram losses on the same split at the end
-    init_from: str | None = None  # run whose weights, tokenizer and model sizes to start from
+    sample_tokens: Annotated[int, Field(ge=0)] = 256  # of the sample at validation; 0: no sample
+    ngram_models: bool = True  # print n-gram losses on the same split at the end
+    init_from: str | None = None  # run folder whose weights, tokenizer and sizes to start from
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"] = "auto"
     devices: PositiveInt | list[int] | str = "auto"
     strategy: str = "auto"
     precision: str = "32-true"
     recompute: bool = False  # compute activations again in the backward pass: less memory, slower
-    compile: bool = False  # torch.compile the stack: half a minute at first; no gain on CPUs
+    compile: bool = False  # torch.compile the stack: half a minute at the start; no gain on CPUs
 
     @property
     def schedule_ends(self) -> list[int]:
@@ -177,7 +177,7 @@ class TrainConfig(Section):
 
 
 class Config(Section):
-    """One run, whole."""
+    """The configuration of one run."""
 
     run: RunConfig = RunConfig()
     data: DataConfig = DataConfig()
@@ -246,7 +246,7 @@ def override_keys(overrides: Sequence[str]) -> set[str]:
 
 
 def beyond_defaults(config: Config) -> dict[str, dict]:
-    """Return what a configuration sets beyond the defaults, by section and key."""
+    """Return the settings of a configuration that differ from the defaults, by section and key."""
     values, defaults = config.model_dump(), Config().model_dump()
     changed = {
         section: {key: value for key, value in keys.items() if value != defaults[section][key]}

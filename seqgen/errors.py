@@ -2,7 +2,7 @@
 
 
 class UserError(ValueError):
-    """Something the user can mend: the message names the thing and the way out in one sentence.
+    """Something the user can correct: the message names the problem and a solution in one sentence.
 
     The commands print it without a traceback and exit with code 1.
     """
@@ -11,12 +11,12 @@ class UserError(ValueError):
 class FileRejected(UserError):
     """An incoming file that cannot be used; reads as one sentence naming the file and the reason.
 
-    `kind` is "unreadable" (cannot be parsed or opened), "empty" (holds too little), "absurd"
-    (beyond the limits) or "unsupported" (a valid file of a sort that is not handled).
+    `kind` is "unreadable" (cannot be parsed or opened), "empty" (holds too little), "over-limit"
+    (beyond the limits) or "unsupported" (a valid file of a kind that is not supported).
     """
 
     def __init__(self, kind: str, name: str, reason: str) -> None:
-        # The three arguments stay in `args`, so that the error survives the way between processes.
+        # The three arguments stay in `args`, so that the error can be sent between processes.
         super().__init__(kind, name, reason)
         self.kind = kind
         self.name = name

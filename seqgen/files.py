@@ -1,4 +1,4 @@
-"""Files of our own: written whole or not at all, checked when read, locked by who writes them."""
+"""Files of seqgen: written atomically, verified when read, locked by their writer."""
 
 import contextlib
 import errno
@@ -17,8 +17,8 @@ from typing import TextIO
 
 from seqgen.errors import UserError
 
-TEMPORARY = ".seqgen-"  # how the names of temporary folders begin
-LOCK = "seqgen.lock"  # in a temporary folder: held as long as its writer lives
+TEMPORARY = ".seqgen-"  # prefix of temporary folders
+LOCK = "seqgen.lock"  # in a temporary folder: held as long as its writer runs
 
 
 @contextlib.contextmanager
@@ -38,7 +38,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def reserve(path: Path) -> bool:
-    """Create an empty file; return False where the name is taken, also by another process."""
+    """Create an empty file; return False if the name is already taken, also by another process."""
     try:
         Path(path).open("x").close()
     except FileExistsError:
@@ -62,7 +62,7 @@ def write_json(path: Path, value: object) -> None:
 
 
 def read_json(path: Path, *, way_out: str) -> dict:
-    """Read a JSON object from a file of ours.
+    """Read a JSON object from a file that seqgen wrote.
 
     Raises:
         UserError: the file cannot be read or is damaged; the message ends in `way_out`.
@@ -112,7 +112,7 @@ def check_files(folder: Path, expected: Mapping[str, str], *, way_out: str) -> N
     """Compare files with their `checksums`.
 
     Raises:
-        UserError: a file cannot be read or is another one; the message ends in `way_out`.
+        UserError: a file cannot be read or its content differs; the message ends in `way_out`.
     """
     for name, checksum in expected.items():
         path = folder / name
@@ -152,7 +152,7 @@ def json_ready(value: object) -> object:
 
 
 def check_folder(folder: Path) -> None:
-    """Raise the OSError that writing into a folder would raise; nothing is left behind."""
+    """Raise the OSError that writing into a folder would raise; leaves no file or folder."""
     folder = Path(folder)
     missing = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
@@ -190,11 +190,11 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def locked(path: Path, *, if_held: Callable[[str], None]) -> Iterator[bool]:
-    """Hold an advisory lock on the file `path`, which is there and names this process meanwhile.
+    """Hold an advisory lock on the file `path`, which names the process and is removed at the end.
 
-    The operating system gives the lock back when the process ends, however it ends. Where another
-    process holds it, `if_held` is told which ("process 12 on host"); then the lock is waited for.
-    Yields whether the lock is held: some file systems have no locks.
+    The operating system releases the lock when the process ends, also when it is killed. If another
+    process holds it, `if_held` is called with its name ("process 12 on host"), then waits for it.
+    Yields whether the lock is held: some file systems do not support locks.
     """
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -215,7 +215,7 @@ def locked(path: Path, *, if_held: Callable[[str], None]) -> Iterator[bool]:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what writers that were killed have left below a folder; living ones lose nothing."""
+    """Remove temporary folders of killed writers below a folder, but not those of running ones."""
 
     def leave(holder: str) -> None:
         raise BlockingIOError(holder)
@@ -228,7 +228,7 @@ def sweep(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _temporary_folder(parent: Path) -> Iterator[Path]:
-    """Yield a new folder, removed at the end; its lock tells `sweep` that its writer lives."""
+    """Yield a new folder, removed at the end; its lock tells `sweep` that its writer still runs."""
     parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=parent, prefix=TEMPORARY))
     try:

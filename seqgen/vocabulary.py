@@ -1,4 +1,4 @@
-"""What the model may know of tokens: fields and their sizes, special ids, and which ids may follow.
+"""What the model knows about tokens: fields and sizes, special ids, and which ids may follow.
 
 Legend: B rows, F fields of one token, N vocabulary of a field, G groups of ids (token types).
 """
@@ -59,8 +59,8 @@ class Vocabulary:
     A special token carries its id in every field; the first one decides.
 
     Attributes:
-        anchors: ids of the first field at which positions may begin anew (`model.positions=bars`);
-            empty where there are none.
+        anchors: ids of the first field from which `model.positions=bars` counts positions; may be
+            empty.
     """
 
     fields: tuple[Field, ...]
@@ -81,7 +81,7 @@ class Vocabulary:
                 raise ValueError(f"field {field.name!r} of size {field.size} lacks ids {special}")
         if self.grammar is not None and len(self.grammar.first) != self.fields[0].size:
             raise ValueError(
-                f"the grammar knows {len(self.grammar.first)} ids, "
+                f"the grammar has {len(self.grammar.first)} ids, "
                 f"field {self.fields[0].name!r} has {self.fields[0].size}"
             )
         outside = [i for i in self.anchors if not 0 <= i < self.fields[0].size]
@@ -98,7 +98,7 @@ class Vocabulary:
 
     @property
     def special_ids(self) -> tuple[int, int, int]:
-        """The ids of the tokens that stand for no material: bos, eos, pad."""
+        """The ids of the special tokens: bos, eos, pad."""
         return (self.bos_id, self.eos_id, self.pad_id)
 
     def special_token(self, special_id: int) -> np.ndarray:

@@ -11,6 +11,7 @@ FLOORS = [
     {"midi", "tokenizers", "attention", "model", "sampling"},
     {"data", "checkpoint", "rendering"},
     {"training", "decoding", "evaluation", "export"},
+    {"api"},
     {"benchmark", "serving"},
     {"commands"},
 ]

@@ -85,7 +85,7 @@ def test_what_is_saved_is_read_back(tmp_path):
         ("tokenizer.use_programs=yes", "'yes': input should be a valid boolean (true or false)"),
         ("train.early_stopping=None", "valid integer, or null"),
         ("train.freeze=stack", "train.freeze = 'stack'"),
-        ("model.n_heads=3", "d_model 128 must divide by n_heads 3"),
+        ("model.n_heads=3", "d_model 128 must be a multiple of n_heads 3"),
         ("data.validation=0.9", None),
         ("train.max_steps", "not of the form section.key=value"),
         ("max_steps=3", "not of the form section.key=value"),

@@ -12,7 +12,7 @@ from torch import Tensor
 from seqgen.attention.naive import AttentionState, mask_keys
 
 CHUNK = 64
-SEGMENT = 2**19  # numbers in a tensor; larger ones are slower to allocate than to fill
+BLOCK_SIZE = 2**19  # elements per tensor; larger tensors are slower to allocate than to fill
 
 
 def chunked(
@@ -21,7 +21,7 @@ def chunked(
     v: Tensor,
     *,
     lengths: Tensor | None = None,
-    starts: Tensor | None = None,
+    boundaries: Tensor | None = None,
     initial_state: AttentionState | None = None,
     eps: float = 1e-6,
     chunk: int = CHUNK,
@@ -34,8 +34,8 @@ def chunked(
         q, k: queries and keys [B, T, H, K], already positive (feature map applied).
         v: values [B, T, H, V].
         lengths: valid positions of each row [B]; later keys add nothing. None: all.
-        starts: booleans [B, T], true where the sums begin anew from zero: no position sees across.
-            None: nowhere.
+        boundaries: booleans [B, T], true where a segment begins: the sums are reset to zero, and no
+            position sees an earlier segment. None: nowhere.
         initial_state: sums (S [B, H, K, V], Z [B, H, K]) of what came before; None: zeros.
         eps: added to the normaliser.
         chunk: positions C that are handled as one product.
@@ -48,30 +48,30 @@ def chunked(
     work = torch.promote_types(v.dtype, torch.float32)
     inputs = q.to(work), mask_keys(k.to(work), lengths), v.to(work)
     state = tuple(x.to(work) for x in initial_state) if initial_state else None
-    length = _segment_length(q, v, chunk)
-    segments = zip(*(x.split(length, dim=1) for x in inputs), strict=True)
-    begins = repeat(None) if starts is None else starts.split(length, dim=1)
+    length = _block_length(q, v, chunk)
+    blocks = zip(*(x.split(length, dim=1) for x in inputs), strict=True)
+    inner = repeat(None) if boundaries is None else boundaries.split(length, dim=1)
     outputs = []
-    for segment, starts_within in zip(segments, begins, strict=False):
-        out, state = _attend(*segment, starts_within, state, eps=eps, chunk=chunk)
+    for block, boundaries_within in zip(blocks, inner, strict=False):
+        out, state = _attend(*block, boundaries_within, state, eps=eps, chunk=chunk)
         outputs.append(out)
     out = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
     return out.to(out_dtype), state
 
 
-def _segment_length(q: Tensor, v: Tensor, chunk: int) -> int:
+def _block_length(q: Tensor, v: Tensor, chunk: int) -> int:
     """Positions to handle at once: all of them, but on a CPU no more than fit its caches."""
     B, T, H, V = v.shape
     if q.device.type != "cpu":
         return max(T, 1)
-    return max(SEGMENT // max(B * H * max(q.shape[-1], V), 1) // chunk, 1) * chunk
+    return max(BLOCK_SIZE // max(B * H * max(q.shape[-1], V), 1) // chunk, 1) * chunk
 
 
 def _attend(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    starts: Tensor | None,
+    boundaries: Tensor | None,
     initial_state: AttentionState | None,
     *,
     eps: float,
@@ -81,12 +81,12 @@ def _attend(
     q, k, v = (_cut(x, chunk).transpose(2, 3) for x in (q, k, v))  # each [B, N, H, C, ·]
     scores = (q @ k.transpose(-1, -2)).tril()  # [B, N, H, C, C]
     keys, queries, goes_on = k, q, None
-    if starts is not None:
-        part = _cut(starts.long(), chunk).cumsum(2)[:, :, None]  # [B, N, 1, C]
-        scores = scores * (part[..., :, None] == part[..., None, :])
-        keys = k * (part == part[..., -1:]).unsqueeze(-1)  # those that outlive the chunk
-        queries = q * (part == 0).unsqueeze(-1)  # those that see what came before it
-        goes_on = (part[..., -1] == 0).unsqueeze(-1)  # [B, N, 1, 1]: the chunk has no start
+    if boundaries is not None:
+        segment = _cut(boundaries.long(), chunk).cumsum(2)[:, :, None]  # [B, N, 1, C]
+        scores = scores * (segment[..., :, None] == segment[..., None, :])
+        keys = k * (segment == segment[..., -1:]).unsqueeze(-1)  # those that outlive the chunk
+        queries = q * (segment == 0).unsqueeze(-1)  # those that see what came before it
+        goes_on = (segment[..., -1] == 0).unsqueeze(-1)  # [B, N, 1, 1]: no boundary in the chunk
     S0, Z0 = initial_state or (None, None)
     S, S_last = _running_sums(keys.transpose(-1, -2) @ v, S0, goes_on)  # [B, N, H, K, V]
     Z, Z_last = _running_sums(keys.sum(-2).unsqueeze(-1), _column(Z0), goes_on)  # [B, N, H, K, 1]

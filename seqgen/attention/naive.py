@@ -23,7 +23,7 @@ def masked_product(
     v: Tensor,
     *,
     lengths: Tensor | None = None,
-    starts: Tensor | None = None,
+    boundaries: Tensor | None = None,
     initial_state: AttentionState | None = None,
     eps: float = 1e-6,
 ) -> tuple[Tensor, AttentionState]:
@@ -31,16 +31,16 @@ def masked_product(
     k = mask_keys(k, lengths)
     B, T, H, K = k.shape
     S0, Z0 = initial_state or (k.new_zeros(B, H, K, v.shape[-1]), k.new_zeros(B, H, K))
-    part = part_numbers(starts, B, T, device=k.device)  # parts of a row do not see each other
+    segment = segment_ids(boundaries, B, T, device=k.device)
     scores = torch.einsum("bthk,bshk->bhts", q, k).tril()
-    scores = scores * (part[:, None, :, None] == part[:, None, None, :])
+    scores = scores * (segment[:, None, :, None] == segment[:, None, None, :])
     out = torch.einsum("bhts,bshv->bthv", scores, v)
     norm = scores.sum(-1).transpose(1, 2)
-    first = (part == 0)[:, :, None]
+    first = (segment == 0)[:, :, None]
     out = out + first[..., None] * torch.einsum("bthk,bhkv->bthv", q, S0)
     norm = norm + first * torch.einsum("bthk,bhk->bth", q, Z0)
-    last = part == part[:, -1:]
-    k, goes_on = k * last[:, :, None, None], (part[:, -1:] == 0).all(1)[:, None, None]
+    last = segment == segment[:, -1:]
+    k, goes_on = k * last[:, :, None, None], (segment[:, -1:] == 0).all(1)[:, None, None]
     S = S0 * goes_on[..., None] + torch.einsum("bthk,bthv->bhkv", k, v)
     return out / (norm + eps).unsqueeze(-1), (S, Z0 * goes_on + k.sum(1))
 
@@ -51,7 +51,7 @@ def position_loop(
     v: Tensor,
     *,
     lengths: Tensor | None = None,
-    starts: Tensor | None = None,
+    boundaries: Tensor | None = None,
     initial_state: AttentionState | None = None,
     eps: float = 1e-6,
 ) -> tuple[Tensor, AttentionState]:
@@ -61,9 +61,9 @@ def position_loop(
     S, Z = initial_state or (k.new_zeros(B, H, K, v.shape[-1]), k.new_zeros(B, H, K))
     outputs = []
     for t in range(T):
-        if starts is not None:
-            begins = starts[:, t, None, None]
-            S, Z = S.masked_fill(begins[..., None], 0), Z.masked_fill(begins, 0)
+        if boundaries is not None:
+            resets = boundaries[:, t, None, None]
+            S, Z = S.masked_fill(resets[..., None], 0), Z.masked_fill(resets, 0)
         S = S + torch.einsum("bhk,bhv->bhkv", k[:, t], v[:, t])
         Z = Z + k[:, t]
         norm = torch.einsum("bhk,bhk->bh", q[:, t], Z).unsqueeze(-1)
@@ -78,14 +78,14 @@ def softmax_loop(
     v: Tensor,
     *,
     lengths: Tensor | None = None,
-    starts: Tensor | None = None,
+    boundaries: Tensor | None = None,
     cache: tuple[Tensor, Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
     """Attend by softmax, row by row and position by position. Arguments as in `softmax`.
 
     Returns:
         out [B, T, H, V], zero past a row's length, and each row's keys [H, n, K] and values
-        [H, n, V] of the piece in which it ends.
+        [H, n, V] of the segment in which it ends.
     """
     B, T, H, K = k.shape
     out, states = v.new_zeros(v.shape), []
@@ -94,7 +94,7 @@ def softmax_loop(
         if cache is not None:
             keys, values = (x[b, :, : int(cache[2][b])] for x in cache[:2])
         for t in range(T if lengths is None else int(lengths[b])):
-            if starts is not None and starts[b, t]:
+            if boundaries is not None and boundaries[b, t]:
                 keys, values = keys[:, :0], values[:, :0]
             keys = torch.cat([keys, k[b, t, :, None]], dim=1)
             values = torch.cat([values, v[b, t, :, None]], dim=1)
@@ -112,8 +112,8 @@ def mask_keys(k: Tensor, lengths: Tensor | None) -> Tensor:
     return k.masked_fill(~valid[:, :, None, None], 0)
 
 
-def part_numbers(starts: Tensor | None, B: int, T: int, *, device: torch.device) -> Tensor:
+def segment_ids(boundaries: Tensor | None, B: int, T: int, *, device: torch.device) -> Tensor:
     """Number the parts of each row [B, T]: 0 before the first start (continuing a state)."""
-    if starts is None:
+    if boundaries is None:
         return torch.zeros(B, T, dtype=torch.long, device=device)
-    return starts.long().cumsum(1)
+    return boundaries.long().cumsum(1)

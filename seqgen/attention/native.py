@@ -20,7 +20,7 @@ def native(
     v: Tensor,
     *,
     lengths: Tensor | None = None,
-    starts: Tensor | None = None,
+    boundaries: Tensor | None = None,
     initial_state: AttentionState | None = None,
     eps: float = 1e-6,
     feature_map: str | None = None,
@@ -36,7 +36,7 @@ def native(
         raise RuntimeError(why_missing())
     S, Z = initial_state or (None, None)
     out, S, Z = torch.ops.seqgen.causal_linear(
-        q, k, v, lengths, starts, S, Z, eps, FUSED_MAPS[feature_map]
+        q, k, v, lengths, boundaries, S, Z, eps, FUSED_MAPS[feature_map]
     )
     return out, (S, Z)
 
@@ -45,7 +45,7 @@ def _state_dtype(x: Tensor) -> torch.dtype:
     return torch.promote_types(x.dtype, torch.float32)
 
 
-def _shapes(q, k, v, lengths, starts, S, Z, eps, feature_map) -> tuple[Tensor, Tensor, Tensor]:
+def _shapes(q, k, v, lengths, boundaries, S, Z, eps, feature_map) -> tuple[Tensor, Tensor, Tensor]:
     B, T, H, K = q.shape
     V = v.shape[-1]
     dtype = _state_dtype(q)
@@ -68,14 +68,14 @@ def _keep_inputs(ctx, inputs: tuple, output: tuple) -> None:
 
 
 def _backward(ctx, out_gradient, S_gradient, Z_gradient) -> tuple[Tensor | None, ...]:
-    q, k, v, lengths, starts, S, Z = ctx.saved_tensors
+    q, k, v, lengths, boundaries, S, Z = ctx.saved_tensors
     if out_gradient is None:
         out_gradient = torch.zeros_like(v)
     dq, dk, dv, dS, dZ = torch.ops.seqgen.causal_linear_backward(
         out_gradient,
         S_gradient,
         Z_gradient,
-        *(q, k, v, lengths, starts, S, Z),
+        *(q, k, v, lengths, boundaries, S, Z),
         ctx.eps,
         ctx.feature_map,
     )

@@ -26,7 +26,7 @@ def causal_linear_attention(
     v: Tensor,
     *,
     lengths: Tensor | None = None,
-    starts: Tensor | None = None,
+    boundaries: Tensor | None = None,
     initial_state: AttentionState | None = None,
     eps: float = 1e-6,
     feature_map: FeatureMap | None = None,
@@ -38,8 +38,8 @@ def causal_linear_attention(
         q, k: queries and keys [B, T, H, K] in one floating dtype, of any strides.
         v: values [B, T, H, V], likewise.
         lengths: valid positions of each row [B], 0 included; later keys add nothing. None: all.
-        starts: booleans [B, T], true where the sums begin anew from zero, so that pieces which
-            share a row do not see each other. None: nowhere.
+        boundaries: booleans [B, T], true where a segment begins: sums are reset to zero, so that
+            the segments of a row do not see each other. None: nowhere.
         initial_state: sums (S [B, H, K, V], Z [B, H, K]) of what came before, K being the width of
             features; None: zeros.
         eps: added to the normaliser.
@@ -53,11 +53,11 @@ def causal_linear_attention(
     Raises:
         ValueError: shapes or dtypes do not match, or the kernel is unknown or not available.
     """
-    _check(q, k, v, lengths, starts, initial_state, feature_map)
+    _check(q, k, v, lengths, boundaries, initial_state, feature_map)
     chosen = choose_kernel(kernel, q.device, v.dtype)
     options = {
         "lengths": None if lengths is None else lengths.long(),
-        "starts": None if starts is None else starts.bool(),
+        "boundaries": None if boundaries is None else boundaries.bool(),
         "eps": eps,
     }
     work = torch.promote_types(v.dtype, torch.float32)
@@ -145,7 +145,7 @@ def _check(
     k: Tensor,
     v: Tensor,
     lengths: Tensor | None,
-    starts: Tensor | None,
+    boundaries: Tensor | None,
     state: AttentionState | None,
     feature_map: FeatureMap | None,
 ) -> None:
@@ -160,8 +160,8 @@ def _check(
     wanted = {"k": (k, (B, T, H, K)), "v": (v, (B, T, H, V))}
     if lengths is not None:
         wanted["lengths"] = (lengths, (B,))
-    if starts is not None:
-        wanted["starts"] = (starts, (B, T))
+    if boundaries is not None:
+        wanted["boundaries"] = (boundaries, (B, T))
     if state is not None:
         n = K if feature_map is None else feature_map.width(K)
         wanted |= {"initial S": (state[0], (B, H, n, V)), "initial Z": (state[1], (B, H, n))}

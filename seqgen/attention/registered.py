@@ -61,7 +61,7 @@ class ParallelCausalLinear(nn.Module):
             keys,
             values,
             lengths=key_lengths.valid,
-            starts=key_lengths.starts,
+            boundaries=key_lengths.boundaries,
             initial_state=key_lengths.initial_state(self.layer),
             feature_map=self.feature_map.activation_function,
             kernel=self.kernel,

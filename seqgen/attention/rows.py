@@ -15,8 +15,8 @@ class PassRows(BaseMask):
 
     Attributes:
         valid: lengths [B], or None where every position counts.
-        starts: booleans [B, T], true where a new piece begins within a row; or None.
-        before: positions [B] that the initial state has seen of each row's piece; None without one.
+        boundaries: booleans [B, T], true where a segment begins; None: nowhere.
+        before: positions [B] that the initial state has seen of each row's segment, or None.
         decay: factors G [B, T] of the initial state at each position (see `attention.decay`); None:
             the sums do not decay.
         keep: whether states are wanted.
@@ -30,7 +30,7 @@ class PassRows(BaseMask):
         *,
         device: torch.device,
         lengths: Tensor | None = None,
-        starts: Tensor | None = None,
+        boundaries: Tensor | None = None,
         initial: tuple[Tensor, ...] | None = None,
         before: Tensor | None = None,
         decay: Tensor | None = None,
@@ -38,7 +38,7 @@ class PassRows(BaseMask):
     ):
         self._n_rows, self._T, self._device = n_rows, T, device
         self.valid = lengths
-        self.starts = starts
+        self.boundaries = boundaries
         self.before = before
         self.decay = decay
         self.keep = keep

@@ -19,13 +19,11 @@ from fast_transformers.attention_registry import (
 from torch import Tensor, nn
 
 from seqgen.attention.cache import Slot
-from seqgen.attention.naive import part_numbers
+from seqgen.attention.naive import segment_ids
 from seqgen.attention.rows import PassRows
 
 ATTENTION_TYPE = "seqgen-softmax"
-Cache = tuple[
-    Tensor, Tensor, Tensor
-]  # keys [B, H, C, K], values [B, H, C, V], how many are valid [B]
+Cache = tuple[Tensor, Tensor, Tensor]  # keys [B, H, C, K], values [B, H, C, V], how many [B]
 
 
 class SoftmaxAttention(nn.Module):
@@ -57,10 +55,12 @@ class SoftmaxAttention(nn.Module):
             cache = (*earlier[:2], rows.before)
         dropout = self.dropout if self.training else 0.0
         if rows.keep:
-            state = cache_after(keys, values, lengths=rows.valid, starts=rows.starts, cache=cache)
+            state = cache_after(
+                keys, values, lengths=rows.valid, boundaries=rows.boundaries, cache=cache
+            )
             rows.store_state(self.layer, state)
         return softmax_attention(
-            queries, keys, values, starts=rows.starts, cache=cache, dropout=dropout
+            queries, keys, values, boundaries=rows.boundaries, cache=cache, dropout=dropout
         )
 
 
@@ -104,25 +104,25 @@ def softmax_attention(
     k: Tensor,
     v: Tensor,
     *,
-    starts: Tensor | None = None,
+    boundaries: Tensor | None = None,
     cache: Cache | None = None,
     dropout: float = 0.0,
 ) -> Tensor:
-    """Attend to all earlier positions of the same piece and the present one (Vaswani et al. 2017).
+    """Attend to the positions of the same segment up to the present one (Vaswani et al. 2017).
 
     A right-padded row needs no lengths: what follows changes none of its outputs.
 
     Args:
         q, k: queries and keys [B, T, H, K].
         v: values [B, T, H, V].
-        starts: booleans [B, T], true where a new piece begins within a row. None: nowhere.
+        boundaries: booleans [B, T], true where a segment begins. None: nowhere.
         cache: keys and values of what came before the rows. None: nothing.
         dropout: probability with which an attention weight is dropped.
 
     Returns:
         [B, T, H, V], contiguous.
     """
-    mask = None if starts is None and cache is None else _visible(q, starts, cache)
+    mask = None if boundaries is None and cache is None else _visible(q, boundaries, cache)
     q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # [B, H, T, ...]
     if cache is not None:
         k = torch.cat([cache[0].to(k.dtype), k], dim=2)
@@ -138,24 +138,24 @@ def cache_after(
     v: Tensor,
     *,
     lengths: Tensor | None = None,
-    starts: Tensor | None = None,
+    boundaries: Tensor | None = None,
     cache: Cache | None = None,
 ) -> Cache:
-    """Gather the keys and values of the piece in which each row ends; arguments as above.
+    """Gather the keys and values of the segment in which each row ends; arguments as above.
 
     `lengths` [B] are the valid positions of each row; None: all.
 
     Returns:
-        A cache in float32 (float64 for float64), as long as the longest piece in it.
+        A cache in float32 (float64 for float64), as long as the longest segment in it.
     """
     B, T = k.shape[:2]
     device = k.device
-    part = part_numbers(starts, B, T, device=device)
+    segment = segment_ids(boundaries, B, T, device=device)
     if lengths is None:
         lengths = torch.full((B,), T, device=device)
     row = torch.arange(B, device=device)
-    last = part[row, (lengths - 1).clamp(min=0)].masked_fill(lengths == 0, 0)
-    first = (part < last[:, None]).sum(1)  # index of the last piece's first position in the row
+    last = segment[row, (lengths - 1).clamp(min=0)].masked_fill(lengths == 0, 0)
+    first = (segment < last[:, None]).sum(1)  # where in the row its last segment begins
     before = torch.zeros_like(lengths)
     if cache is not None:
         keys, values, n_valid = cache
@@ -171,15 +171,15 @@ def cache_after(
     return keys.transpose(1, 2).contiguous(), values.transpose(1, 2).contiguous(), count
 
 
-def _visible(q: Tensor, starts: Tensor | None, cache: Cache | None) -> Tensor:
+def _visible(q: Tensor, boundaries: Tensor | None, cache: Cache | None) -> Tensor:
     """Return what each position sees of the cache and its row: booleans [B, 1, T, C + T]."""
     B, T = q.shape[:2]
-    part = part_numbers(starts, B, T, device=q.device)
-    seen = (part[:, :, None] == part[:, None, :]).tril()
+    segment = segment_ids(boundaries, B, T, device=q.device)
+    seen = (segment[:, :, None] == segment[:, None, :]).tril()
     if cache is not None:
         keys, _, n_valid = cache
         valid = torch.arange(keys.shape[2], device=q.device) < n_valid[:, None]  # [B, C]
-        seen = torch.cat([(part == 0)[:, :, None] & valid[:, None, :], seen], dim=2)
+        seen = torch.cat([(segment == 0)[:, :, None] & valid[:, None, :], seen], dim=2)
     return seen.unsqueeze(1)
 
 

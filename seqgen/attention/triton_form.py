@@ -20,7 +20,7 @@ def causal_linear(
     v: Tensor,
     *,
     lengths: Tensor | None = None,
-    starts: Tensor | None = None,
+    boundaries: Tensor | None = None,
     initial_state: AttentionState | None = None,
     eps: float = 1e-6,
 ) -> tuple[Tensor, AttentionState]:
@@ -42,8 +42,8 @@ def causal_linear(
     if not q.dtype == k.dtype == v.dtype:
         q, k, v = q.float(), k.float(), v.float()
     S, Z = (x.float() for x in initial_state) if initial_state is not None else (None, None)
-    part = None if starts is None else starts.cumsum(1, dtype=torch.int32)
-    out, S, Z = _CausalLinearFunction.apply(q, k, v, lengths, part, S, Z, eps)
+    segment = None if boundaries is None else boundaries.cumsum(1, dtype=torch.int32)
+    out, S, Z = _CausalLinearFunction.apply(q, k, v, lengths, segment, S, Z, eps)
     return out.to(out_dtype), (S, Z)
 
 
@@ -51,33 +51,33 @@ class _CausalLinearFunction(torch.autograd.Function):
     """Saves only its inputs: the sums at chunk borders are computed again in the backward pass."""
 
     @staticmethod
-    def forward(ctx, q, k, v, lengths, part, S, Z, eps):
-        q, k, v, lengths, part, S, Z = (
-            x if x is None else x.contiguous() for x in (q, k, v, lengths, part, S, Z)
+    def forward(ctx, q, k, v, lengths, segment, S, Z, eps):
+        q, k, v, lengths, segment, S, Z = (
+            x if x is None else x.contiguous() for x in (q, k, v, lengths, segment, S, Z)
         )
-        ctx.save_for_backward(q, k, v, lengths, part, S, Z)
+        ctx.save_for_backward(q, k, v, lengths, segment, S, Z)
         ctx.set_materialize_grads(False)
         ctx.eps = eps
         with torch.cuda.device_of(q):
-            S_border, Z_border, S, Z = _sum_chunks(k, v, (S, Z), part, lengths=lengths)
+            S_border, Z_border, S, Z = _sum_chunks(k, v, (S, Z), segment, lengths=lengths)
             out = torch.empty_like(v)
-            _per_chunk(kernels.attend, q, k, v, lengths, part, S_border, Z_border, out, eps)
+            _per_chunk(kernels.attend, q, k, v, lengths, segment, S_border, Z_border, out, eps)
         return out, S, Z
 
     @staticmethod
     @once_differentiable
     def backward(ctx, dout, dS, dZ):
-        q, k, v, lengths, part, S, Z = ctx.saved_tensors
+        q, k, v, lengths, segment, S, Z = ctx.saved_tensors
         dout = torch.zeros_like(v) if dout is None else dout.contiguous()
         dS, dZ = (x if x is None else x.contiguous() for x in (dS, dZ))
         dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
         B, T, H, _ = q.shape
         norms = q.new_empty(2, B, H, T, dtype=torch.float32)  # 1 / norm, gradient of norm
         with torch.cuda.device_of(q):
-            given = (q, k, v, dout, lengths, part)
-            sums = _sum_chunks(k, v, (S, Z), part, lengths=lengths)[:2]
+            given = (q, k, v, dout, lengths, segment)
+            sums = _sum_chunks(k, v, (S, Z), segment, lengths=lengths)[:2]
             _per_chunk(kernels.query_gradients, *given, *sums, dq, *norms, ctx.eps)
-            *sums, dS, dZ = _sum_chunks(q, dout, (dS, dZ), part, norms=norms)
+            *sums, dS, dZ = _sum_chunks(q, dout, (dS, dZ), segment, norms=norms)
             _per_chunk(kernels.key_value_gradients, *given, *norms, *sums, dk, dv)
         return dq, dk, dv, None, None, None if S is None else dS, None if Z is None else dZ, None
 
@@ -86,7 +86,7 @@ def _sum_chunks(
     x: Tensor,
     y: Tensor,
     first: tuple[Tensor | None, Tensor | None],
-    part: Tensor | None,
+    segment: Tensor | None,
     *,
     lengths: Tensor | None = None,
     norms: Tensor | None = None,
@@ -106,7 +106,7 @@ def _sum_chunks(
         x,
         y,
         lengths,
-        part,
+        segment,
         *((None, None) if norms is None else norms),
         *first,
         S_border,

@@ -4,7 +4,7 @@ on its own.
 Legend: B rows, T positions, H heads, K key width, V value width, N chunks of C positions; BK and BV
 are block widths. All tensors are contiguous: q, k [B, T, H, K]; v, out [B, T, H, V]; S, R
 [B, H, N, K, V]; Z, r [B, H, N, K]; inv_norm, dnorm [B, H, T]. The latter six are float32.
-lengths [B]; part [B, T] numbers the parts of each row that do not see each other. None: one part.
+lengths [B]; segment [B, T] holds segment ids, increasing along each row. None: one segment.
 """
 
 import triton
@@ -16,7 +16,7 @@ from seqgen.attention.triton_tiles import (
     load_rows,
     load_sum,
     my_chunk,
-    my_parts,
+    segments_of_chunk,
     store_rows,
     valid,
 )
@@ -27,7 +27,7 @@ def sum_chunks(
     x,  # keys; from the end, queries
     y,  # values; from the end, gradients of the output
     lengths,
-    part,
+    segment,
     inv_norm,
     dnorm,
     S_first,
@@ -48,7 +48,7 @@ def sum_chunks(
 ):
     """Walk the chunks and store the sums before each: S of x yᵀ and Z of x.
 
-    From the end, S sums x yᵀ / norm and Z sums dnorm x. The sums are zeroed where the part changes.
+    From the end, S sums x yᵀ / norm and Z sums dnorm x. Sums are reset where the segment changes.
     One program per (row and head, key block, value block).
     """
     bh = tl.program_id(0).to(tl.int64)
@@ -72,8 +72,8 @@ def sum_chunks(
         if tl.program_id(2) == 0:
             tl.store(Z_border + (bh * N + n) * K + i, Z, mask=i < K)
         counts = n * C + c < stop
-        if part is not None:
-            here, before, end = my_parts(part, b, n * C, T, c, C)
+        if segment is not None:
+            here, before, end = segments_of_chunk(segment, b, n * C, T, c, C)
             counts = counts & (here == (before if FROM_END else end))
             S = tl.where(before == end, S, 0.0)  # no rounding error, no NaN is left behind
             Z = tl.where(before == end, Z, 0.0)
@@ -99,7 +99,7 @@ def attend(
     k,
     v,
     lengths,
-    part,
+    segment,
     S_border,
     Z_border,
     out,
@@ -120,8 +120,8 @@ def attend(
     exists, counts = start + c < T, start + c < stop
     past = c[:, None] >= c[None, :]  # [t, s]
     sees_before = None  # [t]: the chunk's first sums
-    if part is not None:
-        here, before, _ = my_parts(part, b, start, T, c, C)
+    if segment is not None:
+        here, before, _ = segments_of_chunk(segment, b, start, T, c, C)
         past = past & (here[:, None] == here[None, :])
         sees_before = here == before
     q_n = load_rows(q, b, h, start, exists, T, H, K, c, i)
@@ -144,7 +144,7 @@ def query_gradients(
     v,
     dout,
     lengths,
-    part,
+    segment,
     S_border,
     Z_border,
     dq,
@@ -170,8 +170,8 @@ def query_gradients(
     exists, counts = start + c < T, start + c < stop
     past = c[:, None] >= c[None, :]  # [t, s]
     sees_before = None  # [t]: the chunk's first sums
-    if part is not None:
-        here, before, _ = my_parts(part, b, start, T, c, C)
+    if segment is not None:
+        here, before, _ = segments_of_chunk(segment, b, start, T, c, C)
         past = past & (here[:, None] == here[None, :])
         sees_before = here == before
     q_n = load_rows(q, b, h, start, exists, T, H, K, c, i)
@@ -206,7 +206,7 @@ def key_value_gradients(
     v,
     dout,
     lengths,
-    part,
+    segment,
     inv_norm,
     dnorm,
     R_border,
@@ -232,8 +232,8 @@ def key_value_gradients(
     exists, counts = start + c < T, start + c < stop
     future = c[:, None] <= c[None, :]  # [s, t]
     lasts = None  # [s]: into the sums after the chunk
-    if part is not None:
-        here, _, end = my_parts(part, b, start, T, c, C)
+    if segment is not None:
+        here, _, end = segments_of_chunk(segment, b, start, T, c, C)
         future = future & (here[:, None] == here[None, :])
         lasts = here == end
     q_n = load_rows(q, b, h, start, exists, T, H, K, c, i)

@@ -75,9 +75,9 @@ def my_chunk(lengths, T, H, C: tl.constexpr):
 
 
 @triton.jit
-def my_parts(part, b, start, T, c, C: tl.constexpr):
-    """Give the parts [C] of a chunk's positions, the part before the chunk and that at its end."""
-    first = part + b.to(tl.int64) * T + start
+def segments_of_chunk(segment, b, start, T, c, C: tl.constexpr):
+    """Give the segment ids [C] of a chunk's positions, the one before it and its last one."""
+    first = segment + b.to(tl.int64) * T + start
     here = tl.load(first + c, mask=start + c < T, other=-1)
     before = tl.load(first - 1, mask=start > 0, other=0)
     return here, before, tl.load(first + tl.minimum(C, T - start) - 1)

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from seqgen.errors import UserError
-from seqgen.files import json_ready, write_bytes
+from seqgen.files import write_bytes
 
 
 @dataclass(frozen=True)
@@ -122,9 +122,7 @@ def group_by_scene(records: Sequence[Record]) -> list[list[Record]]:
 
 def write_records(path: Path, records: Sequence[Record]) -> None:
     """Write records as a JSON list, a line for each, atomically."""
-    lines = ",\n".join(
-        json.dumps(json_ready(record.to_json()), allow_nan=False) for record in records
-    )
+    lines = ",\n".join(json.dumps(record.to_json(), allow_nan=False) for record in records)
     write_bytes(Path(path), f"[\n{lines}\n]\n".encode())
 
 

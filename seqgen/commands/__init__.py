@@ -36,7 +36,7 @@ class LazyGroup(click.Group):
     """Finds a command in the module of its name, so that nothing heavy is loaded for `--help`."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """All commands, in the order in which they are used."""
+        """Return all commands in the order of use."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:

@@ -25,41 +25,56 @@ def refuse_mixture(context: click.Context) -> None:
 @click.command()
 @click.argument("target", required=False, metavar="[RUN|CONFIG]", type=ANY)
 @click.option(
-    "--only", multiple=True, type=click.Choice(MEASURES), help="Measure only this; repeatable."
+    "--only",
+    multiple=True,
+    type=click.Choice(MEASURES),
+    help="Measure only this. Repeatable. By default everything.",
 )
 @click.option(
-    "--quick", is_flag=True, help="Few places and repeats; at most about a minute for each measure."
+    "--quick",
+    is_flag=True,
+    help="Few settings and repeats; about a minute for each measure at most.",
 )
 @click.option(
     "--full",
     is_flag=True,
     help="Up to position 65,536 and batch 1,024, without a limit of time; takes hours.",
 )
-@click.option("--batch", multiple=True, type=click.IntRange(min=1), help="Batch size; repeatable.")
+@click.option(
+    "--batch", multiple=True, type=click.IntRange(min=1), help="Batch size to measure. Repeatable."
+)
 @click.option(
     "--position",
     multiple=True,
     type=click.IntRange(min=1),
-    help="Tokens before a step, or in a window or piece; repeatable.",
+    help="Number of tokens before the step, or in the window or piece, to measure. Repeatable.",
 )
-@click.option("--threads", type=click.IntRange(min=1), help="Number of CPU threads.")
-@click.option("--device", help="cpu, cuda or cuda:1; a GPU if there is one and this is omitted.")
-@click.option("--beside", type=FOLDER, help="A softmax run whose likelihood is measured too.")
-@click.option("--json", "json_path", type=FILE, help="Also write one record per number to a file.")
-@click.option("--page", type=FOLDER, help="Also write records, figures and a page to a folder.")
-@click.option("--redraw", type=FOLDER, help="Measure nothing; draw the page of a folder again.")
+@click.option(
+    "--threads", type=click.IntRange(min=1), help="Number of CPU threads. By default that of torch."
+)
+@click.option(
+    "--device", help="Device to compute on: cpu, cuda or cuda:1. By default a GPU if there is one."
+)
+@click.option(
+    "--beside", type=FOLDER, help="Run with softmax attention to compare the likelihood with."
+)
+@click.option("--json", "json_path", type=FILE, help="Also write all measurements to this file.")
+@click.option(
+    "--page", type=FOLDER, help="Also write measurements, figures and a page to this folder."
+)
+@click.option("--redraw", type=FOLDER, help="Measure nothing; draw the page in this folder again.")
 @click.option(
     "--compare",
     nargs=2,
     type=ANY,
-    help="Measure nothing; show what changed between two JSON files or pages.",
+    help="Measure nothing; show what changed between two JSON files or folders of --page.",
 )
 @click.option(
     "--guard",
     is_flag=True,
-    help="Compare ratios with this machine's committed record; exit code 1 if they became worse.",
+    help="Compare with the committed record of this machine; exit code 1 if a ratio became worse.",
 )
-@click.option("--against", type=FILE, help="The record that --guard compares with.")
+@click.option("--against", type=FILE, help="Compare with this record instead; implies --guard.")
 @click.pass_context
 def benchmark(
     context: click.Context,

@@ -9,6 +9,7 @@ import click
 import torch
 from rich.text import Text
 
+from seqgen.api.settings import PROJECT, pick_device
 from seqgen.benchmark.model import BenchmarkModel, load_benchmark_model
 from seqgen.benchmark.records import Record, write_records
 from seqgen.benchmark.report.compare import compare_files
@@ -16,7 +17,7 @@ from seqgen.benchmark.report.guard import find_committed, guard
 from seqgen.benchmark.report.page import draw_page, records_in, update_records
 from seqgen.benchmark.report.table import tables
 from seqgen.benchmark.run import Plan, run_benchmark
-from seqgen.commands.settings import PROJECT, console, pick_device, progress_bar, say
+from seqgen.commands.settings import console, progress_bar, say
 from seqgen.errors import UserError
 
 REFERENCE = PROJECT / "configs" / "reference-12x512.yaml"

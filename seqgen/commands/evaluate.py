@@ -1,4 +1,4 @@
-"""`seqgen evaluate`: does a run write music like its data, or copies, and how well it predicts."""
+"""`seqgen evaluate`: is a run's output like its data, is it copied, what does it predict."""
 
 import os
 
@@ -15,7 +15,7 @@ import click
 @click.option(
     "--generated", metavar="DIR", help="Judge the files in this folder instead of generating some."
 )
-@click.option("--beside", multiple=True, metavar="RUN", help="Compare with this run; repeatable.")
+@click.option("--beside", multiple=True, metavar="RUN", help="Compare with this run. Repeatable.")
 @click.option(
     "--samples",
     type=click.IntRange(2),
@@ -28,14 +28,14 @@ import click
     type=click.IntRange(1),
     default=2048,
     show_default=True,
-    help="Length of a generated piece at most, in tokens.",
+    help="Maximum length of a generated piece in tokens.",
 )
 @click.option(
     "--targets",
     type=click.IntRange(1),
     default=200_000,
     show_default=True,
-    help="Number of tokens to score in each set of pieces at most.",
+    help="Maximum number of tokens to score in each set of pieces.",
 )
 @click.option(
     "--seed",

@@ -1,8 +1,7 @@
-"""An evaluation command carried out: find the pieces, score, draw a set, write record and page."""
+"""The work of `seqgen evaluate`: find the pieces, score them, generate others, write the report."""
 
 import contextlib
 import itertools
-import math
 import platform
 import shlex
 import sys
@@ -15,10 +14,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from seqgen.api.prompts import read_prompts
+from seqgen.api.settings import RUNS, pick_device
 from seqgen.checkpoint import describe_step, find_run, read_metrics
-from seqgen.commands.outputs import OutputFolder, Row
-from seqgen.commands.prompts import read_prompts
-from seqgen.commands.settings import console, pick_device, progress_bar, say
+from seqgen.commands.outputs import OutputFolder, Sample
+from seqgen.commands.settings import console, progress_bar, say
 from seqgen.data.corpora import Progress
 from seqgen.decoding import build_decoder, generate
 from seqgen.errors import UserError
@@ -30,7 +30,6 @@ from seqgen.evaluation.subject import EvaluatedRun, check_beside, name_apart, op
 from seqgen.files import check_folder, json_ready, locked, write_bytes, write_json
 from seqgen.sampling import Sampling
 
-RUNS = Path("runs")
 RECORD, PAGE, DRAWN = "evaluation.json", "report.html", "generated"
 LOCK = ".report.lock"  # held while a report is written
 PACKAGES = (
@@ -98,14 +97,14 @@ def execute(
 def _draw(
     subject: EvaluatedRun, folder: Path, n: int, max_tokens: int, *, seed: int, progress: Progress
 ) -> tuple[Path, tuple[str, ...]]:
-    """Draw a set of pieces with default sampling into a new folder beside the report.
+    """Generate pieces with default sampling into a new folder beside the report.
 
-    Returns the folder, and why some were not written: no whole note is in them.
+    Returns the folder, and why some were not written: they hold no complete note.
     """
     loaded = subject.loaded
     place = _new_folder(folder, DRAWN)
     prompt = read_prompts((), loaded.tokenizer, bars=None)[0]
-    rows = [Row(i, prompt) for i in range(n)]
+    samples = [Sample(i, prompt) for i in range(n)]
     decoder = build_decoder(loaded.model)
     limit = decoder.max_positions
     max_tokens = max_tokens if limit is None else min(max_tokens, limit - len(prompt.ids))
@@ -122,24 +121,24 @@ def _draw(
         decoder, [prompt.ids] * n, sampling=Sampling(), max_tokens=max_tokens, seed=seed
     )
     drawn, finished, begin = 0, 0, time.perf_counter()
-    progress("drawing pieces", 0, n)
+    progress("generating pieces", 0, n)
     with OutputFolder(place, loaded.tokenizer, facts=facts, pictures=False) as written:
-        written.reserve(rows)
+        written.reserve(samples)
         for step in steps:
             drawn += len(step.rows)
             for row, token in zip(step.rows, step.tokens, strict=True):
-                rows[row].tokens.append(np.asarray(token))
+                samples[row].tokens.append(np.asarray(token))
             for row in step.finished:
-                rows[row].seconds = time.perf_counter() - begin
-                rows[row].tokens_per_second = drawn / max(rows[row].seconds, 1e-9)
-                written.write(rows[row], ended=row in step.ended)
+                samples[row].seconds = time.perf_counter() - begin
+                samples[row].tokens_per_second = drawn / max(samples[row].seconds, 1e-9)
+                written.write(samples[row], ended=row in step.ended)
                 finished += 1
-                progress("drawing pieces", finished, n)
+                progress("generating pieces", finished, n)
     return place, tuple(written.failed)
 
 
 def _open_beside(subject: EvaluatedRun, paths: Sequence[str], device: str) -> list[EvaluatedRun]:
-    """Load the runs beside it; one that is not comparable is refused before anything takes time."""
+    """Load the runs to compare with; refuse one that is not comparable before the long work."""
     rivals = [open_subject(Path(path), device=device) for path in paths]
     for rival in rivals:
         check_beside(subject, rival)
@@ -147,7 +146,7 @@ def _open_beside(subject: EvaluatedRun, paths: Sequence[str], device: str) -> li
 
 
 def _report_folder(subject: EvaluatedRun, output: str | None) -> Path:
-    """Where the report goes; a model folder alone is no place for it: a new model replaces it."""
+    """Return the folder of the report; not a model folder, since a new model would replace it."""
     if output is not None:
         folder = Path(output)
         if folder.exists() and not folder.is_dir():
@@ -155,8 +154,8 @@ def _report_folder(subject: EvaluatedRun, output: str | None) -> Path:
         return folder
     if not (subject.path / "model").is_dir():
         raise UserError(
-            f"{subject.path} is a model folder without its run: name a folder for the report by "
-            f"-o DIR"
+            f"{subject.path} is a model folder without its run: choose a folder for the report "
+            f"with -o DIR"
         )
     return subject.path / "evaluation"
 
@@ -167,7 +166,7 @@ def _metrics(subject: EvaluatedRun) -> list[dict]:
 
 
 def _made(seed: int, device: str, seconds: float) -> dict:
-    """How a report came to be, so that it can be made again."""
+    """Return what is needed to reproduce a report."""
     return {
         "command": shlex.join(["python", "cli.py", *sys.argv[1:]]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

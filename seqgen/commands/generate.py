@@ -1,4 +1,4 @@
-"""`seqgen generate`: a trained run writes new files, from nothing or from prompts."""
+"""`seqgen generate`: write new files with a trained run, from scratch or from prompts."""
 
 import click
 
@@ -14,56 +14,75 @@ from seqgen.commands import FiniteFloat
     show_default=True,
     help="Sampling temperature; 0 picks the most likely token.",
 )
-@click.option("--top-k", type=int, help="Sample from the k most likely tokens only.")
+@click.option(
+    "--top-k", type=int, help="Sample from the k most likely tokens only. By default from all."
+)
 @click.option(
     "--top-p",
     type=FiniteFloat(),
-    help="Nucleus sampling: keep the most likely tokens up to this probability mass.",
+    help="Nucleus sampling: keep the most likely tokens up to this probability mass, 0 to 1.",
 )
 @click.option(
     "--min-p",
     type=FiniteFloat(),
-    help="Keep tokens at least this fraction as likely as the most likely one.",
+    help="Keep tokens whose probability is at least this fraction, 0 to 1, of the highest one.",
 )
 @click.option(
     "--typical-p",
     type=FiniteFloat(),
     help="Locally typical sampling: keep the tokens closest to the expected surprise, up to this "
-    "probability mass.",
+    "probability mass, 0 to 1.",
 )
 @click.option(
     "--repetition-penalty",
     type=FiniteFloat(),
     default=1.0,
     show_default=True,
-    help="Make tokens that occurred before less likely; 1 changes nothing.",
+    help="Values above 1 make tokens that occurred before less likely; 1 changes nothing.",
 )
 @click.option(
     "--frequency-penalty",
     type=FiniteFloat(),
     default=0.0,
     show_default=True,
-    help="Subtract this from a token's logit for each time it was generated.",
+    help="Subtract this from the logit of a token for each time it was generated.",
 )
 @click.option(
-    "--prompt", "prompts", multiple=True, metavar="FILE", help="Continue this file; repeatable."
+    "--prompt",
+    "prompts",
+    multiple=True,
+    metavar="FILE",
+    help="Continue this file. Repeatable. By default samples start from scratch.",
 )
 @click.option(
-    "--prompt-bars", type=click.IntRange(1), help="Use only this many first bars of a prompt."
+    "--prompt-bars",
+    type=click.IntRange(1),
+    help="Use only this many bars of each prompt, from its start. By default all.",
 )
 @click.option(
-    "--samples", type=click.IntRange(1), default=4, show_default=True, help="Samples per prompt."
+    "--samples",
+    "n_samples",
+    type=click.IntRange(1),
+    default=4,
+    show_default=True,
+    help="Number of samples per prompt.",
 )
 @click.option(
     "--max-tokens",
     type=click.IntRange(1),
     default=2048,
     show_default=True,
-    help="The most new tokens of a sample.",
+    help="Maximum number of new tokens per sample.",
 )
-@click.option("--bars", type=click.IntRange(1), help="Stop after this many new bars.")
 @click.option(
-    "--seconds", type=FiniteFloat(above=0), help="Stop after this many seconds of new music."
+    "--bars",
+    type=click.IntRange(1),
+    help="Stop a sample after this many new bars. By default no limit.",
+)
+@click.option(
+    "--seconds",
+    type=FiniteFloat(above=0),
+    help="Stop a sample after this many seconds of new music. By default no limit.",
 )
 @click.option(
     "--seed", type=click.IntRange(0), help="Random seed; chosen at random and recorded if omitted."
@@ -80,28 +99,33 @@ from seqgen.commands import FiniteFloat
     type=click.Choice(("auto", "reference", "torch", "native", "cuda")),
     default="auto",
     show_default=True,
-    help="Implementation of the decode steps.",
+    help="Implementation of the decode steps; auto picks the fastest that is available.",
 )
 @click.option(
     "--weights",
     type=click.Choice(("float32", "bf16", "int8", "w8a8")),
     default="float32",
     show_default=True,
-    help="Number format of the weights; fewer bits are faster.",
+    help="Number format of the weights; fewer bits are faster and less exact.",
 )
 @click.option(
     "--explain",
     is_flag=True,
-    help="First compare the decoder and its weight formats: loss and time.",
+    help="First print a comparison of the decoder's weight formats: loss and time per step.",
 )
 @click.option(
-    "--free", is_flag=True, help="Allow tokens in any order, without the grammar of the tokenizer."
+    "--free",
+    is_flag=True,
+    help="Allow tokens in any order, also where the grammar of the tokenizer forbids it.",
 )
 @click.option("--no-png", is_flag=True, help="Do not write piano-roll pictures.")
 @click.option("--audio", is_flag=True, help="Write a WAV file beside each MIDI file.")
 @click.option("--ogg", is_flag=True, help="Write an Ogg file beside each MIDI file.")
 @click.option(
-    "--soundfont", metavar="FILE", help="SF2 or SF3 [$SEQGEN_SOUNDFONT, or the system's]."
+    "--soundfont",
+    metavar="FILE",
+    help="Soundfont for --audio and --ogg, SF2 or SF3. By default $SEQGEN_SOUNDFONT, or one "
+    "installed on the system.",
 )
 @click.option(
     "--checkpoint",
@@ -110,10 +134,14 @@ from seqgen.commands import FiniteFloat
     show_default=True,
     help="Use the model with the best validation loss, or the newest.",
 )
-@click.option("--device", help="cpu, cuda or cuda:1 [cuda if available].")
-@click.option("-o", "--output", metavar="DIR", help="Folder for the files [generated/<run>].")
+@click.option(
+    "--device", help="Device to compute on: cpu, cuda or cuda:1. By default a GPU if there is one."
+)
+@click.option(
+    "-o", "--output", metavar="DIR", help="Folder for the files. By default generated/RUN."
+)
 def generate(run: str | None, output: str | None, device: str | None, **options) -> None:
-    """Generate with a trained RUN (a run folder); the newest one if not given.
+    """Generate with a trained RUN (a run folder); by default the newest one.
 
     \b
     python cli.py generate --temperature 0.9

@@ -1,34 +1,30 @@
-"""The work of `seqgen generate`: load, prompt, generate with a progress bar, write and check."""
+"""The work of `seqgen generate`: load, read prompts, generate, write and check."""
 
 import secrets
 import signal
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import contextmanager
-from copy import copy
-from math import inf
 from pathlib import Path
 
 import click
-import numpy as np
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from seqgen.api.prompts import read_prompts, stop_after
+from seqgen.api.settings import RUNS, pick_device
 from seqgen.attention.decay import default_decay_after
 from seqgen.checkpoint import LoadedModel, RunFolder, describe_step, find_run, load_model
 from seqgen.commands.explaining import explain as tell_decoder
 from seqgen.commands.listening import Player, open_player
-from seqgen.commands.outputs import OutputFolder, Row
-from seqgen.commands.prompts import read_prompts
-from seqgen.commands.settings import console, pick_device, say
+from seqgen.commands.outputs import OutputFolder, Sample
+from seqgen.commands.settings import console, say
 from seqgen.config import load_config
 from seqgen.decoding import Step, build_decoder, generate
-from seqgen.decoding.generation import RowStop
 from seqgen.errors import UserError
 from seqgen.sampling import Sampling
 
-RUNS = Path("runs")
 STOPPING = (signal.SIGINT, signal.SIGTERM)
-NEVER = -1e6  # added to the logit of what is not to be drawn
+NEVER = -1e6  # added to the logit of a token that must not be drawn
 
 
 def execute(
@@ -42,7 +38,7 @@ def execute(
     explain: bool,
     prompts: Sequence[str],
     prompt_bars: int | None,
-    samples: int,
+    n_samples: int,
     max_tokens: int,
     bars: int | None,
     seconds: float | None,
@@ -66,9 +62,7 @@ def execute(
     player = None
     if audio or ogg:
         if tokenizer.suffix != ".mid":
-            raise UserError(
-                f"--audio and --ogg are for music: {path} writes text, which has no sound"
-            )
+            raise UserError(f"--audio and --ogg are for music: {path} generates text")
         player = open_player(ogg=ogg, soundfont=soundfont)
     bias = {tokenizer.vocabulary.eos_id: NEVER} if endless else ()
     sampling = Sampling(**filters, grammar=not free, logit_bias=bias)
@@ -78,8 +72,8 @@ def execute(
     if explain:
         tell_decoder(loaded, path, decoder=decoder, decay_after=decay_after)
     each = read_prompts(prompts, tokenizer, bars=prompt_bars)
-    rows = [Row(i, prompt) for i, prompt in enumerate(p for p in each for _ in range(samples))]
-    stop = _limit(rows, bars=bars, seconds=seconds)
+    samples = [Sample(i, p) for i, p in enumerate(p for p in each for _ in range(n_samples))]
+    stop = stop_after([sample.prompt for sample in samples], bars=bars, seconds=seconds)
     seed = secrets.randbelow(2**31) if seed is None else seed
     facts = {
         "run": str(path),
@@ -97,7 +91,7 @@ def execute(
     say(f"{path} ({describe_step(path, loaded)}), seed {seed}")
     steps = generate(
         built,
-        [row.prompt.ids for row in rows],
+        [sample.prompt.ids for sample in samples],
         sampling=sampling,
         max_tokens=max_tokens,
         stop=stop,
@@ -105,12 +99,12 @@ def execute(
     )
     place = Path(output) if output else Path("generated") / path.resolve().name
     folder = OutputFolder(place, tokenizer, facts=facts, pictures=not no_png)
-    _write(steps, rows, folder, player, max_tokens=max_tokens)
+    _write(steps, samples, folder, player, max_tokens=max_tokens)
 
 
 def _write(
     steps: Iterable[Step],
-    rows: Sequence[Row],
+    samples: Sequence[Sample],
     folder: OutputFolder,
     player: Player | None,
     *,
@@ -118,21 +112,24 @@ def _write(
 ) -> None:
     """Write all samples and list them; end with an error or an exit code where some are missing."""
     with _Stopping() as stopping, folder:
-        folder.reserve(rows)
+        folder.reserve(samples)
         try:
-            unfinished = _draw(steps, rows, folder, stopping, max_tokens=max_tokens)
+            unfinished = _draw(steps, samples, folder, stopping, max_tokens=max_tokens)
         finally:
             folder.tell()  # also what was written before an error
     if player is not None:
         folder.play(player)
-    n_missing = len(rows) - len(folder.written)
+    n_missing = len(samples) - len(folder.written)
     if unfinished:
         if n_missing:
-            say(f"{n_missing} of {len(rows)} samples were not written: nothing whole is in them")
+            say(
+                f"{n_missing} of {len(samples)} samples were not written: "
+                f"they hold no complete note or character"
+            )
         raise click.exceptions.Exit(128 + stopping.signal)  # as a shell reports a signal
     if n_missing:
         raise UserError(
-            f"{n_missing} of {len(rows)} samples were not written ({folder.failed[0]}): "
+            f"{n_missing} of {len(samples)} samples were not written ({folder.failed[0]}): "
             f"allow more --max-tokens, or try another --temperature"
         )
 
@@ -151,25 +148,8 @@ def _context_length(loaded: LoadedModel, run: Path) -> int:
         ) from None
 
 
-def _limit(rows: Sequence[Row], *, bars: int | None, seconds: float | None) -> RowStop | None:
-    """Return what stops a row after so many new bars or seconds of music; None without a limit."""
-    if bars is None and seconds is None:
-        return None
-    clocks = [copy(row.prompt.clock) for row in rows]
-    if None in clocks:
-        raise UserError("--bars and --seconds are for music; this run's tokens have no time")
-    last_bars = [clock.bars + (inf if bars is None else bars) for clock in clocks]
-    ends = [clock.seconds + (inf if seconds is None else seconds) for clock in clocks]
-
-    def stop(row: int, token: np.ndarray) -> bool:
-        clocks[row].feed(token)
-        return clocks[row].bars > last_bars[row] or clocks[row].seconds >= ends[row]
-
-    return stop
-
-
 class _Stopping:
-    """Takes note of the first Ctrl-C or SIGTERM; the second one ends the command at once.
+    """Records the first Ctrl-C or SIGTERM; the second one ends the command at once.
 
     Attributes:
         signal: the number of the first one; None before.
@@ -193,57 +173,57 @@ class _Stopping:
 
 def _draw(
     steps: Iterable[Step],
-    rows: Sequence[Row],
+    samples: Sequence[Sample],
     folder: OutputFolder,
     stopping: _Stopping,
     *,
     max_tokens: int,
-) -> list[Row]:
-    """Draw and write samples; where that is stopped, write the others as far as they have come.
+) -> list[Sample]:
+    """Generate and write samples; if stopped, also write the unfinished ones.
 
     Returns the samples that were stopped.
     """
-    unfinished = {row.index: row for row in rows}
-    with _bar(len(rows), max_tokens) as advance:
+    unfinished = {sample.index: sample for sample in samples}
+    with _bar(len(samples), max_tokens) as advance:
         drawn, seconds, begin = 0, 0.0, time.perf_counter()
         for step in steps:
             drawn += len(step.rows)
             seconds += time.perf_counter() - begin
             for row, token in zip(step.rows, step.tokens, strict=True):
-                rows[row].tokens.append(token)
+                samples[row].tokens.append(token)
             for i in step.finished:
-                row = unfinished.pop(i)
-                row.seconds, row.tokens_per_second = seconds, drawn / seconds
-                folder.write(row, ended=i in step.ended)
-                folder.picture(row)
+                sample = unfinished.pop(i)
+                sample.seconds, sample.tokens_per_second = seconds, drawn / seconds
+                folder.write(sample, ended=i in step.ended)
+                folder.picture(sample)
             advance(len(step.rows), drawn / seconds, len(step.finished))
             if stopping.signal is not None:
                 break
             begin = time.perf_counter()  # writing files is not decoding
         if unfinished:
             say("stopping: writing what was generated; press Ctrl-C again to stop at once")
-        for row in unfinished.values():
-            if row.tokens:
-                row.seconds, row.tokens_per_second = seconds, drawn / seconds
-                folder.write(row, ended=False, interrupted=True)
-        for row in unfinished.values():  # last, since it takes longest
-            folder.picture(row)
+        for sample in unfinished.values():
+            if sample.tokens:
+                sample.seconds, sample.tokens_per_second = seconds, drawn / seconds
+                folder.write(sample, ended=False, interrupted=True)
+        for sample in unfinished.values():  # last, since it takes longest
+            folder.picture(sample)
     return list(unfinished.values())
 
 
 @contextmanager
-def _bar(n_rows: int, max_tokens: int):
+def _bar(n_samples: int, max_tokens: int):
     """Show tokens drawn, decode tokens/s over all rows, and samples finished."""
     bar = Progress(
         TextColumn("generating"),
         BarColumn(),
-        TextColumn("{task.fields[finished]} of {task.fields[n_rows]} finished"),
+        TextColumn("{task.fields[finished]} of {task.fields[n_samples]} finished"),
         TextColumn("{task.fields[rate]:,.0f} tokens/s"),
         TimeElapsedColumn(),
         console=console,
         transient=True,
     )
-    task = bar.add_task("", total=n_rows * max_tokens, finished=0, n_rows=n_rows, rate=0.0)
+    task = bar.add_task("", total=n_samples * max_tokens, finished=0, n_samples=n_samples, rate=0.0)
     finished = 0
 
     def advance(tokens: int, rate: float, newly_finished: int) -> None:

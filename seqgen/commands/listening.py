@@ -19,7 +19,7 @@ from seqgen.rendering.sound.synthesis import FORMATS, MAX_MINUTES, Sound, synthe
 from seqgen.rendering.sound.synthesizer import Synthesizer, Tell
 
 LIMITS = LimitsConfig(max_minutes=10**5)  # `max_minutes` of the player decides
-AS_ASKED = 0.5  # LU from the target that need no explanation
+AS_ASKED = 0.5  # a difference from the target in LU that is not reported
 
 
 class Player:
@@ -40,7 +40,7 @@ class Player:
         try:
             return synthesise(midi, self._synthesizer, tell=tell, max_minutes=self._max_minutes)
         except UserError as error:
-            raise FileRejected("absurd", str(path), str(error)) from None
+            raise FileRejected("over-limit", str(path), str(error)) from None
 
 
 def execute(
@@ -52,7 +52,7 @@ def execute(
     max_minutes: float,
     force: bool,
 ) -> None:
-    """Play all that can be played."""
+    """Write the sound of every file that can be played."""
     paths = [Path(file) for file in files]
     suffix = ".ogg" if ogg else ".wav"
     targets = Targets(paths, output, suffixes=tuple(FORMATS), suffix=suffix, force=force)
@@ -72,9 +72,9 @@ def play_all(
     target_of: Callable[[Path], Path],
     writing: Callable[[Path], AbstractContextManager[Path]] = atomic_path,
 ) -> list[str]:
-    """Play files one after the other with a progress bar; return what went wrong, by file.
+    """Play files one after the other with a progress bar; return the error of each that failed.
 
-    `writing` gives the path to write a target by.
+    `writing` yields the temporary path that a target is written to.
     """
     failures = []
     say(f"playing with the soundfont {player.soundfont}")
@@ -100,7 +100,7 @@ def describe(sound: Sound) -> str:
     peak = 20 * math.log10(sound.true_peak)
     words = f"{sound.seconds:.1f} s, {sound.lufs:.1f} LUFS, true peak {peak:.1f} dBFS"
     if abs(sound.lufs - TARGET) > AS_ASKED:
-        words += f" (softer than {TARGET:.0f} LUFS, since its peaks would clip)"
+        words += f" (softer than {TARGET:.0f} LUFS, because its peaks would clip)"
     return words
 
 

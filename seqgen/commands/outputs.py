@@ -1,4 +1,4 @@
-"""Generated files: written under new names, read back, with a record and a picture each.
+"""Generated files: written under new names, checked, each with a record and a picture.
 
 Legend: F fields.
 """
@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from seqgen.api.prompts import Prompt
 from seqgen.commands.listening import Player, play_all
-from seqgen.commands.prompts import Prompt
 from seqgen.commands.settings import say
 from seqgen.commands.targets import fail_on
 from seqgen.errors import FileRejected, UserError
@@ -21,14 +21,14 @@ from seqgen.tokenizers import Tokenizer
 
 
 @dataclass
-class Row:
+class Sample:
     """One sample while it grows: its prompt, and the tokens [F] drawn so far."""
 
     index: int
     prompt: Prompt
     tokens: list[np.ndarray] = field(default_factory=list)
-    seconds: float = 0.0  # from the start of decoding to this row's end
-    tokens_per_second: float = 0.0  # over all rows until then
+    seconds: float = 0.0  # from the start of decoding to this sample's end
+    tokens_per_second: float = 0.0  # over all samples until then
 
     @property
     def prompt_seconds(self) -> float | None:
@@ -40,7 +40,7 @@ class OutputFolder:
     """Writes samples as 001.mid, 001.json, 001.png …, under numbers that no other process uses.
 
     A number is reserved by creating its record, which says what is known before the sample is
-    drawn. Leaving the context gives back the numbers of samples that were not written.
+    drawn. Leaving the context frees the numbers of samples that were not written.
     """
 
     def __init__(self, path: Path, tokenizer: Tokenizer, *, facts: dict, pictures: bool):
@@ -48,8 +48,8 @@ class OutputFolder:
         self._tokenizer = tokenizer
         self._facts = facts
         self._pictures = pictures and tokenizer.suffix == ".mid"
-        self._reserved: dict[int, Path] = {}  # records, by row
-        self.written: dict[int, tuple[Path, str]] = {}  # files and what is in them, by row
+        self._reserved: dict[int, Path] = {}  # records, by index
+        self.written: dict[int, tuple[Path, str]] = {}  # files and their content, by index
         self.failed: list[str] = []
 
     def __enter__(self) -> "OutputFolder":
@@ -60,57 +60,57 @@ class OutputFolder:
             record.with_suffix(self._tokenizer.suffix).unlink(missing_ok=True)
             record.unlink(missing_ok=True)
 
-    def reserve(self, rows: Sequence[Row]) -> None:
+    def reserve(self, samples: Sequence[Sample]) -> None:
         """Reserve a number for each sample, above all that are in the folder."""
         if self._path.exists() and not self._path.is_dir():
             raise UserError(f"{self._path} is a file: name a folder for the samples with -o")
         self._path.mkdir(parents=True, exist_ok=True)
         taken = [int(path.stem) for path in self._path.iterdir() if path.stem.isdecimal()]
         number = max(taken, default=0) + 1
-        for row in rows:
+        for sample in samples:
             while not reserve(self._path / f"{number:03d}.json"):
                 number += 1
-            self._reserved[row.index] = self._path / f"{number:03d}.json"
-            write_json(self._reserved[row.index], self._record(row))
+            self._reserved[sample.index] = self._path / f"{number:03d}.json"
+            write_json(self._reserved[sample.index], self._record(sample))
 
-    def write(self, row: Row, *, ended: bool, interrupted: bool = False) -> None:
-        """Write a sample and its record, both or neither; one without content is `failed`.
+    def write(self, sample: Sample, *, ended: bool, interrupted: bool = False) -> None:
+        """Write a sample and its record, both or neither; one without content goes to `failed`.
 
         `ended`: with EOS; `interrupted`: by the user, before EOS and any limit.
         """
-        record = self._reserved[row.index]
+        record = self._reserved[sample.index]
         path = record.with_suffix(self._tokenizer.suffix)
-        ids = np.concatenate([row.prompt.ids, np.stack(row.tokens)])
+        ids = np.concatenate([sample.prompt.ids, np.stack(sample.tokens)])
         try:
             with atomic_path(path) as new_file, atomic_path(record) as new_record:
-                self._tokenizer.decode(ids, new_file, tempo=row.prompt.tempo)
+                self._tokenizer.decode(ids, new_file, tempo=sample.prompt.tempo)
                 content = self._check(new_file)
                 outcome = {
                     "file": path.name,
-                    "tokens": len(row.tokens),
+                    "tokens": len(sample.tokens),
                     "ended_by_itself": ended,
                     "interrupted": interrupted,
-                    "seconds": round(row.seconds, 3),
-                    "decode_tokens_per_second": round(row.tokens_per_second, 1),
+                    "seconds": round(sample.seconds, 3),
+                    "decode_tokens_per_second": round(sample.tokens_per_second, 1),
                 }
-                write_json(new_record, self._record(row) | outcome | content)
+                write_json(new_record, self._record(sample) | outcome | content)
         except FileRejected as rejected:
-            self.failed.append(f"sample {row.index + 1}: {rejected.reason}")
+            self.failed.append(f"sample {sample.index + 1}: {rejected.reason}")
             return
-        del self._reserved[row.index]
+        del self._reserved[sample.index]
         end = "" if ended else " (interrupted)" if interrupted else " (cut)"
-        description = f"{len(row.tokens)} tokens, {_describe(content)}{end}"
-        self.written[row.index] = (path, description)
+        description = f"{len(sample.tokens)} tokens, {_describe(content)}{end}"
+        self.written[sample.index] = (path, description)
 
-    def picture(self, row: Row) -> None:
+    def picture(self, sample: Sample) -> None:
         """Draw a sample as a piano roll beside it, if it was written."""
-        if self._pictures and row.index in self.written:
-            path, _ = self.written[row.index]
+        if self._pictures and sample.index in self.written:
+            path, _ = self.written[sample.index]
             save_piano_roll(
                 open_midi(path, ANY_SIZE),
                 path.with_suffix(".png"),
                 title=f"{path.stem}, seed {self._facts['seed']}",
-                continuation_from_seconds=row.prompt_seconds if row.prompt.file else None,
+                continuation_from_seconds=sample.prompt_seconds if sample.prompt.file else None,
             )
 
     def tell(self) -> None:
@@ -130,20 +130,20 @@ class OutputFolder:
         fail_on(failures, len(paths))
 
     def _check(self, path: Path) -> dict:
-        """Read a written file back with other code than wrote it."""
+        """Read a written file back, with other code than the code that wrote it."""
         if self._tokenizer.suffix != ".mid":
             return {"bytes": path.stat().st_size}
         summary = summarize(open_midi(path, ANY_SIZE))
         return {"notes": summary.n_notes, "music_seconds": round(summary.seconds, 3)}
 
-    def _record(self, row: Row) -> dict:
+    def _record(self, sample: Sample) -> dict:
         """Return what is known of a sample before it is drawn."""
         return {
             **self._facts,
-            "row": row.index,
-            "prompt": row.prompt.file,
-            "prompt_tokens": len(row.prompt.ids),
-            "prompt_seconds": row.prompt_seconds,
+            "row": sample.index,
+            "prompt": sample.prompt.file,
+            "prompt_tokens": len(sample.prompt.ids),
+            "prompt_seconds": sample.prompt_seconds,
         }
 
 

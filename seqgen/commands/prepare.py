@@ -1,4 +1,4 @@
-"""`seqgen prepare`: source files to prepared data, with a report of what was turned away."""
+"""`seqgen prepare`: source files to prepared data, with a report of the refused files."""
 
 import click
 
@@ -7,15 +7,17 @@ SHOWN = 5  # refused files that are named on screen
 
 @click.command()
 @click.argument("arguments", nargs=-1, metavar="[CONFIG] [KEY=VALUE]...")
-@click.option("--data", help="Folder, file or corpus name; short for data.source=….")
+@click.option("--data", help="Folder, file or corpus name; the same as data.source=DATA.")
 def prepare(arguments: tuple[str, ...], data: str | None) -> None:
-    """Read, check and tokenize a corpus. Training does this by itself where it is needed.
+    """Read, check and tokenize a corpus. Training does this by itself if needed.
+
+    CONFIG and KEY=VALUE are those of `train`.
 
     \b
     python cli.py prepare --data FOLDER
     python cli.py prepare configs/pop909.yaml data.source=FOLDER
     """
-    from seqgen.commands.settings import read_config
+    from seqgen.api.settings import read_config
 
     extra = [f"data.source={data}"] if data else []
     config, _, _ = read_config([*arguments, *extra])
@@ -23,7 +25,7 @@ def prepare(arguments: tuple[str, ...], data: str | None) -> None:
 
 
 def prepare_and_report(config, tokenizer=None):
-    """Prepare data for a configuration, print what came of it, and return the data."""
+    """Prepare data for a configuration, print a report, and return the data."""
     from seqgen.commands.settings import progress_bar, say
     from seqgen.data.prepare import prepare as make
     from seqgen.data.shards import REPORT

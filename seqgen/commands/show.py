@@ -5,11 +5,13 @@ import click
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE.mid|RUN...")
-@click.option("-o", "--output", metavar="PATH", help="OUT.png, OUT.svg or a folder [beside FILE].")
+@click.option(
+    "-o", "--output", metavar="PATH", help="OUT.png, OUT.svg or a folder. By default beside FILE."
+)
 @click.option("--svg", is_flag=True, help="Write SVG instead of PNG; OUT.svg implies it.")
-@click.option("--dark", is_flag=True, help="Use the dark theme.")
-@click.option("--from-bar", type=click.IntRange(1), help="Start at this bar.")
-@click.option("--bars", type=click.IntRange(1), help="Show this many bars.")
+@click.option("--dark", is_flag=True, help="Use the dark theme. By default the light one.")
+@click.option("--from-bar", type=click.IntRange(1), help="First bar to show. By default 1.")
+@click.option("--bars", type=click.IntRange(1), help="Number of bars to show. By default all.")
 @click.option("--force", is_flag=True, help="Overwrite existing pictures.")
 def show(files: tuple[str, ...], output: str | None, **options) -> None:
     """Draw MIDI files as piano rolls, and run folders as loss curves.

@@ -19,7 +19,7 @@ from seqgen.rendering.piano_roll import draw_piano_roll
 from seqgen.rendering.theme import DARK, LIGHT, Theme
 
 LIMITS = LimitsConfig(max_minutes=24 * 60)  # a picture is as large for an endless piece as for any
-LOSSES = "losses"  # the picture of a run folder, which may be drawn anew
+LOSSES = "losses"  # the picture of a run folder; may be overwritten
 
 
 def execute(
@@ -32,7 +32,7 @@ def execute(
     bars: int | None,
     force: bool,
 ) -> None:
-    """Draw all that can be drawn."""
+    """Draw every file and run that can be drawn."""
     paths = [Path(file) for file in files]
     suffix = ".svg" if svg else ".png"
     targets = Targets(paths, output, suffixes=FORMATS, suffix=suffix, force=force)
@@ -59,7 +59,7 @@ def execute(
 
 def _piano_roll(path: Path, theme: Theme, *, from_bar: int | None, bars: int | None) -> Figure:
     if path.suffix.lower() in FORMATS:
-        raise UserError(f"{path} is a picture, not a MIDI file; -o names the picture to write")
+        raise UserError(f"{path} is a picture, not a MIDI file; use -o for the picture to write")
     midi = open_midi(path, LIMITS)
     first = (from_bar or 1) - 1
     return draw_piano_roll(

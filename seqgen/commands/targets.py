@@ -1,4 +1,4 @@
-"""Where a command puts what it makes of each of several files, and what it does not overwrite."""
+"""Names of output files: one for each input file; existing files are not overwritten."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ from seqgen.files import atomic_path, reserve
 
 
 class Targets:
-    """Names for what is made of files: beside each, in a folder, or the one name given."""
+    """Output names for input files: beside each, in a folder, or one given name."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class Targets:
             return
         if self._output.suffix.lower() in suffixes:
             if len(files) > 1:
-                raise UserError(f"-o {output} is one file, for {len(files)} of them name a folder")
+                raise UserError(f"-o {output} is one file: choose a folder for {len(files)} files")
             self._named = self._output
         elif self._output.suffix:
             raise UserError(f"-o {output} should end in {' or '.join(suffixes)}, or be a folder")
@@ -51,7 +51,7 @@ class Targets:
         path = folder / f"{stem}{self._suffix}"
         other = self._given.setdefault(path, file)
         if other != file:
-            raise UserError(f"{file} would overwrite {path}, which was made of {other}")
+            raise UserError(f"{file} would overwrite {path}, which was made from {other}")
         if path.exists() and not self._force:
             raise UserError(_exists(path))
         return path
@@ -70,7 +70,7 @@ class Targets:
 
 
 def _exists(path: Path) -> str:
-    return f"{path} exists: name another with -o, or overwrite it with --force"
+    return f"{path} exists: choose another name with -o, or overwrite it with --force"
 
 
 def fail_on(failures: Sequence[str], n_files: int) -> None:

@@ -1,4 +1,4 @@
-"""`seqgen train`: from files to a run folder, with a table of what the loss means at the end."""
+"""`seqgen train`: from files to a run folder, with a table of losses at the end."""
 
 import os
 import sys
@@ -8,10 +8,19 @@ import click
 
 @click.command()
 @click.argument("arguments", nargs=-1, metavar="[CONFIG] [KEY=VALUE]...")
-@click.option("--resume", is_flag=True, help="Continue a run exactly: run.dir, or the newest.")
-@click.option("--device", help="cpu, cuda or cuda:1 [cuda if available].")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Resume a stopped run exactly: the one in run.dir, or the newest.",
+)
+@click.option(
+    "--device", help="Device to compute on: cpu, cuda or cuda:1. By default a GPU if there is one."
+)
 def train(arguments: tuple[str, ...], resume: bool, device: str | None) -> None:
-    """Train a model. Without CONFIG: configs/quickstart.yaml, or configs/midi.yaml for other data.
+    """Train a model with the settings in CONFIG, a YAML file.
+
+    Without CONFIG: configs/quickstart.yaml, or configs/midi.yaml if data.source is given (text.yaml
+    for tokenizer.type=bytes). KEY=VALUE replaces a setting of the file.
 
     \b
     python cli.py train
@@ -19,27 +28,21 @@ def train(arguments: tuple[str, ...], resume: bool, device: str | None) -> None:
     python cli.py train configs/pop909.yaml data.source=FOLDER train.max_steps=2000
     python cli.py train --resume run.dir=runs/mine
     """
-    from seqgen.commands.settings import (
-        console,
-        describe_settings,
-        device_settings,
-        read_config,
-        read_resumed,
-        say,
-    )
+    from seqgen.api.settings import describe_settings, read_config, read_resumed
+    from seqgen.commands.settings import console, device_settings, say
 
-    # A mistake is told before anything heavy is loaded.
+    # Mistakes are reported before anything heavy is loaded.
     read = read_resumed if resume else read_config
     settings = read((*arguments, *device_settings(device)))
     if settings.config.train.devices not in (1, "auto"):
         # Processes that share cores must not spin while they wait; torch reads this when loaded.
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    from seqgen.commands.runs import begin
+    from seqgen.api.runs import begin
     from seqgen.commands.training import execute
 
     is_main = int(os.environ.get("LOCAL_RANK", "0")) == 0
     console.quiet = not is_main
-    with begin(settings, resume=resume) as job:
+    with begin(settings, resume=resume, tell=say) as job:
         say(f"configuration: {job.run.config}" if resume else describe_settings(settings))
         outcome = execute(job, show_progress=is_main and sys.stderr.isatty())
     if outcome.stopped:

@@ -20,16 +20,17 @@ class Batch:
     Attributes:
         tokens: ids [B, T + 1, F], padded at the end; row b holds lengths[b] + 1 true ones.
         lengths: positions of each row that are followed by a true token [B].
-        starts: where a token is the first of its window in this row [B, T + 1]; never at padding.
+        boundaries: where a segment begins, which is the first token of a window in its row
+            [B, T + 1]; never at padding.
         sources: the file each row comes from, or its files joined by commas.
-        continues: whether each row goes on from the last token of the same row of the batch before
-            it in the same turn.
+        continues: whether each row continues the same row of the previous batch of the same turn,
+            from its last token on.
         turn: number of the turn, where batches take turns; see `StreamBatches`.
     """
 
     tokens: np.ndarray
     lengths: np.ndarray
-    starts: np.ndarray
+    boundaries: np.ndarray
     sources: tuple[str, ...]
     continues: bool = False
     turn: int = 0
@@ -37,15 +38,15 @@ class Batch:
     @property
     def targets(self) -> np.ndarray:
         """Which positions are followed by a token of their own window [B, T]."""
-        followed = np.arange(self.starts.shape[1] - 1) < self.lengths[:, None]
-        return followed & ~self.starts[:, 1:]
+        followed = np.arange(self.boundaries.shape[1] - 1) < self.lengths[:, None]
+        return followed & ~self.boundaries[:, 1:]
 
 
 class TrainingBatches:
-    """An endless series of batches, epoch after epoch, each piece cut anew in each epoch.
+    """An endless series of batches, epoch after epoch, with new cuts of each piece in each epoch.
 
     A row is one window of up to context_length + 1 tokens. If `packed`, windows of short pieces
-    share rows; which ones do is settled once, so every epoch has as many rows.
+    share rows; which ones is decided once, so that every epoch has the same number of rows.
     """
 
     def __init__(
@@ -96,14 +97,14 @@ class TrainingBatches:
         """Return batch k, counted from 0."""
         numbers = range(k * self._batch_size, (k + 1) * self._batch_size)
         windows, offsets, sizes = zip(*map(self._row, numbers), strict=True)
-        tokens, lengths, starts = lay_out(
+        tokens, lengths, boundaries = lay_out(
             self._data,
             np.concatenate(offsets),
             np.concatenate(sizes),
             rows=np.repeat(np.arange(self._batch_size), [len(row) for row in windows]),
         )
         sources = tuple(join_files(self._pieces, self._piece_of[row]) for row in windows)
-        return Batch(tokens, lengths, starts, sources)
+        return Batch(tokens, lengths, boundaries, sources)
 
     def _row(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the windows of a row, where each is in the token array and how long; all [·]."""
@@ -147,8 +148,8 @@ def held_out_batches(
         for start in range(0, piece.variants[0][1] - 1, context_length)
     ]
     for i in range(0, len(cuts), batch_size):
-        rows, starts = zip(*cuts[i : i + batch_size], strict=True)
-        yield one_window_each(data, rows, np.array(starts), context_length=context_length)
+        rows, offsets = zip(*cuts[i : i + batch_size], strict=True)
+        yield one_window_each(data, rows, np.array(offsets), context_length=context_length)
 
 
 def one_window_each(
@@ -223,7 +224,7 @@ def lay_out(
     rows[w]; all three are [W], and `rows` ascends from 0 without gaps.
 
     Returns:
-        tokens [B, T + 1, F], lengths [B] and starts [B, T + 1], as in `Batch`.
+        tokens [B, T + 1, F], lengths [B] and boundaries [B, T + 1], as in `Batch`.
     """
     before = np.cumsum(sizes) - sizes  # tokens of earlier windows, of all rows
     total = int(sizes.sum())
@@ -234,6 +235,6 @@ def lay_out(
     held = np.arange(row_sizes.max()) < row_sizes[:, None]  # [B, T + 1], true in order of `found`
     pad_id = data.tokenizer.vocabulary.pad_id
     tokens = np.full((*held.shape, found.shape[1]), pad_id, dtype=np.int64)
-    starts = np.zeros(held.shape, dtype=bool)
-    tokens[held], starts[held] = found, first
-    return tokens, row_sizes - 1, starts
+    boundaries = np.zeros(held.shape, dtype=bool)
+    tokens[held], boundaries[held] = found, first
+    return tokens, row_sizes - 1, boundaries

@@ -34,7 +34,7 @@ class Unfit(ValueError):
 
 
 def start_worker() -> None:
-    """Import music21 without a word, and keep the collector off what it brought."""
+    """Import music21 silently, and exclude its objects from garbage collection."""
     warnings.simplefilter("ignore")
     with contextlib.redirect_stderr(io.StringIO()):  # it names the optional packages it misses
         import music21  # noqa: F401

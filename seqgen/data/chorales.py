@@ -52,8 +52,8 @@ def build_chorales(
 ) -> Path:
     """Make sure that `folder` holds the chorales, one MIDI file each and a manifest; return it.
 
-    A finished folder of this format and music21 version is left alone, anything less is written
-    anew. `only` names works, such as "bwv66.6"; the default is all of them. `progress` is called
+    A finished folder of this format and music21 version is kept, any other is written again.
+    `only` names works, such as "bwv66.6"; the default is all of them. `progress` is called
     with the scores read and their number. The manifest counts what was written and lists what was
     left out and why. Raises `UserError` where music21 is missing or `folder` holds other files.
     """
@@ -115,7 +115,7 @@ def _write(
 
 
 def _ignore(done: int, total: int) -> None:
-    """Take a report of progress that nobody asked for."""
+    """Ignore a progress report."""
 
 
 def chorale_midi(chorale: Chorale) -> bytes:
@@ -133,7 +133,7 @@ def chorale_midi(chorale: Chorale) -> bytes:
 def _find_scores(only: Collection[str] | None) -> list[Path]:
     """Return music21's Bach scores in MusicXML, sorted by name.
 
-    The few in Humdrum's format are there as MusicXML too, and carry narrower terms.
+    The few in Humdrum's format also exist as MusicXML, and have a more restrictive licence.
     """
     package = importlib.util.find_spec("music21")
     if package is None or package.origin is None:
@@ -151,7 +151,7 @@ def _find_scores(only: Collection[str] | None) -> list[Path]:
 
 def _is_finished(folder: Path, wanted: dict[str, object]) -> bool:
     try:
-        manifest = read_json(folder / MANIFEST, way_out="it is made anew")
+        manifest = read_json(folder / MANIFEST, way_out="it is built again")
     except UserError:
         return False
     if any(manifest.get(key) != wanted[key] for key in wanted):

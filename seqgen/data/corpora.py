@@ -34,7 +34,7 @@ class Corpus:
     """A named list of source files.
 
     Attributes:
-        passed_over: names of what else is there, by kind: a suffix, or one of `PLURALS`.
+        passed_over: names of ignored files and folders, by kind: a suffix, or one of `PLURALS`.
     """
 
     name: str
@@ -141,7 +141,7 @@ def _walk(folder: Path) -> tuple[list[Path], dict[str, list[str]]]:
     """Find all files below a folder, in order of name, and by kind what is passed over.
 
     Links are followed when all else is found, so that every file has its own name if it has one
-    in the folder; what was found before is not entered again, so that no link leads in circles.
+    in the folder; folders found before are not entered again, so that links form no endless loop.
     """
     files, passed_over = [], defaultdict(list)
     known = set()  # files and folders by device and number

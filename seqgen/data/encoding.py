@@ -1,7 +1,7 @@
-"""Tokenizing files in reader processes: a file that kills its reader is a value, not an error.
+"""Tokenizing files in reader processes: a file that crashes its reader is refused like others.
 
-Each reader has a pipe of its own and reads one file at a time, so that it is known which file a
-reader died on, and nothing that readers share can be left locked.
+Each reader has its own pipe and reads one file at a time, so that it is known which file crashed
+it, and readers share no locks.
 """
 
 import contextlib
@@ -43,7 +43,7 @@ def encode_files(
     workers: int,
     progress: Progress | None,
 ) -> Iterator[tuple[Path, Encoded | FileRejected]]:
-    """Yield each file with its tokens, or with why it was turned away, in the order given.
+    """Yield each file with its tokens, or with the reason why it was refused, in the given order.
 
     `load` is called in each reader, and so can be pickled.
     """
@@ -145,8 +145,8 @@ class _Reader:
             raise RuntimeError(f"a process that reads files did not start ({how})")
         if code == -signal.SIGXCPU:
             limit = self._limits.named("max_read_seconds")
-            return FileRejected("absurd", "a file", f"reading it takes longer than {limit}")
-        return FileRejected("unreadable", "a file", f"the reader died on it ({how})")
+            return FileRejected("over-limit", "a file", f"reading it takes longer than {limit}")
+        return FileRejected("unreadable", "a file", f"the process that read it crashed ({how})")
 
 
 # MidiTok imports torch where it can, for classes that no reader needs; that takes seconds.
@@ -182,9 +182,9 @@ def _encode(tokenizer: Tokenizer, job: Job, limits: LimitsConfig) -> Encoded | F
         return rejected
     except MemoryError:
         reason = f"reading it takes more memory than {limits.named('max_memory_bytes')}"
-        return FileRejected("absurd", str(path), reason)
+        return FileRejected("over-limit", str(path), reason)
     except Exception as error:  # whatever a library makes of a file, the others are read
-        reason = f"the reader failed on it ({type(error).__name__}: {error})"
+        reason = f"reading it failed ({type(error).__name__}: {error})"
         return FileRejected("unreadable", str(path), reason)
 
 

@@ -39,7 +39,7 @@ SMALL = 24  # training files up to which any other may have to become one
 
 @dataclass(frozen=True)
 class Preparation:
-    """Prepared data, and whether it had to be made."""
+    """Prepared data, and whether they were made by this call."""
 
     data: PreparedData
     built: bool
@@ -53,11 +53,11 @@ def prepare(
     tokenizer: Tokenizer | None = None,
     progress: Progress | None = None,
 ) -> Preparation:
-    """Make prepared data for a source, or find it made.
+    """Prepare the data of a source, unless that was done before.
 
     Args:
         config: source, splits and augmentation.
-        limits: what a file may be at most.
+        limits: limits for each file.
         tokenizer_config: builds the tokenizer, unless one is given.
         tokenizer: a finished tokenizer (fine-tuning uses the run's own).
         progress: told what is being done, how many of it, of how many.
@@ -117,7 +117,7 @@ def _build(
     fingerprint: str,
     progress: Progress | None,
 ) -> None:
-    """Write prepared data, whole or not at all; `n_merged`: the vocabulary with merged tokens."""
+    """Write prepared data atomically; `n_merged`: vocabulary size with merged tokens."""
     hashes = {file: content_hash(_read(file, limits)) for file in corpus.files}
     shares = {"validation": config.validation, "test": config.test}
     with atomic_folder(folder) as temporary:

@@ -56,7 +56,7 @@ class PreparedData:
         if not path.is_file() or path.stat().st_size != expected:
             raise UserError(
                 f"prepared data in {folder} is damaged ({TOKENS} should hold {expected} bytes): "
-                f"{_anew(folder)}"
+                f"{_way_out(folder)}"
             )
 
     @cached_property
@@ -78,7 +78,7 @@ class PreparedData:
             for name, checksum in self.index["files"].items()
             if name.partition("/")[0] == part
         }
-        check_files(self.folder, expected, way_out=_anew(self.folder))
+        check_files(self.folder, expected, way_out=_way_out(self.folder))
 
     def of_split(self, split: str) -> list[Piece]:
         """The pieces of one split, in order of file name."""
@@ -125,7 +125,7 @@ class VariantTable:
 
 
 class TokenWriter:
-    """Appends pieces to a token array that is being made."""
+    """Appends pieces to a token array that is being written."""
 
     def __init__(self, path: Path, *, max_id: int):
         self.dtype = np.dtype(np.uint16 if max_id < 2**16 else np.uint32)
@@ -159,10 +159,10 @@ def read_index(folder: Path) -> dict:
     path = folder / INDEX
     if not path.exists():
         raise UserError(f"no prepared data in {folder}")
-    return read_record(path, format=FORMAT, way_out=_anew(folder))
+    return read_record(path, format=FORMAT, way_out=_way_out(folder))
 
 
-def _anew(folder: Path) -> str:
+def _way_out(folder: Path) -> str:
     return f"delete {folder} to prepare it again"
 
 

@@ -25,8 +25,8 @@ class StreamBatches:
 
     Batches that follow one another hold other pieces, as if they were shuffled; with one turn, a
     few pieces would be all that a model sees for many steps. The last token of a row is the first
-    of the same row in the turn's next batch. The first batches of an epoch begin anew, in the
-    middle of pieces too, and the last ones may be shorter.
+    of the same row in the turn's next batch. The first batches of an epoch start without a
+    state, also in the middle of pieces, and the last ones may be shorter.
 
     Attributes:
         n_turns: how many turns there are; batch k continues batch k - n_turns.
@@ -62,7 +62,7 @@ class StreamBatches:
 
     @property
     def batches_per_epoch(self) -> int:
-        """Batches that go through every piece once, but for what is left out at the end."""
+        """Batches that go through every piece once, except for what is left out at the end."""
         return self.n_turns * -(-(self._lane_length - 1) // self._context)
 
     def batch(self, k: int) -> Batch:
@@ -75,14 +75,14 @@ class StreamBatches:
         lanes = (turn * self._batch_size + np.arange(self._batch_size)) * self._lane_length
         stream = lanes[:, None] + np.arange(first, stop)  # places in the stream [B, T + 1]
         pieces = np.searchsorted(begins, stream, side="right") - 1
-        starts = begins[pieces] == stream
+        boundaries = begins[pieces] == stream
         continues = place > 0
         if not continues:
-            starts[:, 0] = True
+            boundaries[:, 0] = True
         return Batch(
             tokens=self._data.take(stream + shifts[pieces]),
             lengths=np.full(self._batch_size, stop - first - 1),
-            starts=starts,
+            boundaries=boundaries,
             sources=tuple(join_files(self._pieces, order[row[0] : row[-1] + 1]) for row in pieces),
             continues=continues,
             turn=turn,
@@ -104,7 +104,7 @@ class StreamBatches:
 def held_out_streams(
     data: PreparedData, pieces: Sequence[Piece], *, batch_size: int, context_length: int
 ) -> Iterator[Batch]:
-    """Yield whole pieces, window after window, so that each row goes on from the batch before.
+    """Yield whole pieces, window after window: each row continues that of the previous batch.
 
     Every token of `pieces` but their first is a target exactly once. Pieces that end leave, and
     they are the last rows: the rows of a batch are the first ones of the batch before.
@@ -116,5 +116,5 @@ def held_out_streams(
         for cut in range(0, lengths[0] - 1, context_length):
             n = int((lengths > cut + 1).sum())  # those with a token to predict
             batch = one_window_each(data, group[:n], cut, context_length=context_length)
-            batch.starts[:, 0] = cut == 0
+            batch.boundaries[:, 0] = cut == 0
             yield replace(batch, continues=cut > 0)

@@ -1,4 +1,4 @@
-"""A whole evaluation: what is computed, in which order, and the record that comes of it."""
+"""A whole evaluation: what is computed, in which order, and its record."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

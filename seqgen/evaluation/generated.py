@@ -24,8 +24,8 @@ MAX_RECORD_BYTES = 1_000_000
 # What a record may say, as it was written with the file; anything else is somebody else's.
 NUMBERS = ("step", "seed", "max_tokens", "prompt_tokens", "prompt_seconds")
 WORDS = ("run", "decoder", "weights", "prompt")
-NO_END = "it continues a prompt, and no record says where that ends"
-EMPTY = "no note follows its prompt"
+NO_END = "it continues a prompt, but its record does not say where the prompt ends"
+EMPTY = "no note follows the prompt"
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def _read_text(path: Path) -> str:
     except OSError as error:
         raise FileRejected("unreadable", str(path), str(error.strerror)) from None
     if len(content) > limit:
-        raise FileRejected("absurd", str(path), f"it is larger than {limit} bytes")
+        raise FileRejected("over-limit", str(path), f"it is larger than {limit} bytes")
     try:
         return content.decode()
     except UnicodeDecodeError:

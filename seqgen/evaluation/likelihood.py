@@ -1,7 +1,7 @@
-"""What each token of each piece costs a model, in nats: in windows, whole, and step by step.
+"""The loss of each token of each piece in nats: in windows, whole, and step by step.
 
 Three ways to score the same targets, and their names:
-  windows    each window of the training length begins anew, as in training
+  windows    each window of the training length from an empty state, as in training
   parallel   whole pieces, all positions at once
   recurrent  whole pieces, one position per step, as in generation; equal to `parallel`
 
@@ -21,7 +21,7 @@ from seqgen.model.loss import token_nats
 from seqgen.model.recurrent_model import RecurrentModel
 from seqgen.model.sequence_model import SequenceModel
 
-PASS = 2048  # positions of one pass over a whole piece; the state goes on from one to the next
+PASS = 2048  # positions of one pass over a whole piece; the state is passed from one to the next
 STEPPED_ROWS = 32  # pieces that are stepped through side by side
 WINDOW_TOKENS = 8192  # rows × positions of one pass over windows
 FIRST_RANGE = 64  # positions; each range after it is as long as all before it

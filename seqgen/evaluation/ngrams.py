@@ -1,4 +1,4 @@
-"""N-gram models: the losses that give a neural model's loss a meaning.
+"""N-gram models: the baseline that the loss of a neural model is compared with.
 
 An order-n model reads the n-1 ids before a target. With c(u, w) the count of w after context u,
 c(u) their sum over w, T(u) the number of distinct w seen after u, u' the context without its oldest
@@ -161,7 +161,7 @@ def ngram_losses(
     return NgramLosses(np.stack(nats), ids[positions[n_train:]], tuple(escapes))
 
 
-class _Counts(NamedTuple):
+class _NgramCounts(NamedTuple):
     """What the counted targets say about each scored target w in its context u; all [n_scored]."""
 
     gram: np.ndarray  # c(u, w)
@@ -169,7 +169,7 @@ class _Counts(NamedTuple):
     distinct: np.ndarray  # T(u)
 
 
-def _look_up(contexts: np.ndarray, grams: np.ndarray, *, n_counted: int) -> _Counts:
+def _look_up(contexts: np.ndarray, grams: np.ndarray, *, n_counted: int) -> _NgramCounts:
     """Count the first `n_counted` targets and look the others up; ranks are [n_targets]."""
     seen, seen_grams = contexts[:n_counted], grams[:n_counted]
     of_gram = np.bincount(seen_grams, minlength=grams.max() + 1)
@@ -178,16 +178,16 @@ def _look_up(contexts: np.ndarray, grams: np.ndarray, *, n_counted: int) -> _Cou
     context_of_gram[seen_grams] = seen
     distinct = np.bincount(context_of_gram[of_gram > 0], minlength=len(of_context))
     scored = contexts[n_counted:]
-    return _Counts(of_gram[grams[n_counted:]], of_context[scored], distinct[scored])
+    return _NgramCounts(of_gram[grams[n_counted:]], of_context[scored], distinct[scored])
 
 
-def _interpolate(counts: _Counts, lower: np.ndarray, *, escape: float) -> np.ndarray:
+def _interpolate(counts: _NgramCounts, lower: np.ndarray, *, escape: float) -> np.ndarray:
     """p_n of the scored targets from `lower`, their p_{n-1}; equal where the context is unseen."""
     escaped = escape * counts.distinct + (counts.context == 0)
     return (counts.gram + escaped * lower) / (counts.context + escaped)
 
 
-def _fit_escape(counts: _Counts, lower: np.ndarray) -> float:
+def _fit_escape(counts: _NgramCounts, lower: np.ndarray) -> float:
     """The escape under which the scored targets are most likely."""
     likelihoods = [np.log(_interpolate(counts, lower, escape=e)).sum() for e in ESCAPES]
     return ESCAPES[int(np.argmax(likelihoods))]

@@ -78,8 +78,8 @@ class Sets:
     """The pieces of an evaluation.
 
     Attributes:
-        training: some of those learned from; None where they are gone.
-        held_out: others, the set that the verdict is about first.
+        training: some of those learned from; None where they no longer exist.
+        held_out: held-out pieces: the set that the verdict is mainly about.
     """
 
     training: PieceSet | None
@@ -108,7 +108,7 @@ def choose_sets(
     """
     data = data_of(run)
     if source is None and isinstance(data, str):
-        raise UserError(f"{data}: bring it back, or name other files by --data FOLDER")
+        raise UserError(f"{data}: restore it, or choose other files with --data FOLDER")
     prepared, held_out, training = isinstance(data, PreparedData), [], None
     if source is not None:
         hashes = {piece.file_hash for piece in data.of_split(TRAIN)} if prepared else set()
@@ -123,7 +123,7 @@ def choose_sets(
         held_out += [pieces for pieces in splits if pieces.items]
     if not held_out:
         raise UserError(
-            f"{run.path} has no validation or test piece: name other files by --data FOLDER"
+            f"{run.path} has no validation or test piece: choose other files with --data FOLDER"
         )
     if prepared:
         at_most = max(len(held_out[0].items), FEWEST_TRAINING)
@@ -207,7 +207,7 @@ def _hashes(corpus: Corpus, progress: Progress) -> tuple[dict[Path, str], list[t
             hashes[file] = _hash(file)
         except OSError as error:
             rejected.append((corpus.label(file), error.strerror or type(error).__name__))
-        progress("looking through files", done, len(corpus.files))
+        progress("hashing files", done, len(corpus.files))
     return hashes, rejected
 
 

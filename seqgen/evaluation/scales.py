@@ -1,4 +1,4 @@
-"""The scales of a likelihood, each with a name of its own, and how sure a mean over pieces is.
+"""Units of likelihood, and confidence intervals of means over pieces.
 
 Nats per token are a tokenizer's own and are never compared with those of another one. Bits per
 note, per second and per byte divide the bits of what a piece holds (its special tokens left out of

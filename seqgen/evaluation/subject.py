@@ -102,12 +102,12 @@ def name_apart(subject: EvaluatedRun, rivals: Sequence[EvaluatedRun]) -> list[Ev
     """Name rivals by their paths where folders of one name would be taken for each other.
 
     Raises:
-        UserError: a run is there twice.
+        UserError: a run is given twice.
     """
     places = [run.path.resolve() for run in (subject, *rivals)]
     for place, rival in zip(places[1:], rivals, strict=True):
         if places.count(place) > 1:
-            raise UserError(f"--beside {rival.path}: this run is there already")
+            raise UserError(f"--beside {rival.path}: this run is given twice")
     names = [run.name for run in (subject, *rivals)]
     return [
         replace(rival, title=str(rival.path)) if names.count(rival.name) > 1 else rival
@@ -130,7 +130,7 @@ def data_of(subject: EvaluatedRun) -> PreparedData | str:
 
 
 def check_beside(subject: EvaluatedRun, rival: EvaluatedRun) -> list[str]:
-    """Refuse a run that cannot stand beside another; list in what the two differ, or may differ.
+    """Refuse a run that cannot be compared with another; list in what they differ, or may differ.
 
     Raises:
         UserError: another tokenizer or other data, so that figures would not be comparable.

@@ -26,7 +26,7 @@ CHECKS = ("miditoolkit", "symusic", "has_notes", "bars_complete")
 
 @dataclass(frozen=True)
 class Validity:
-    """What holds for a file, and why the rest does not, in words.
+    """The results of the checks of a file, and the reasons of those that failed.
 
     Bars are complete when each change of time signature falls on a bar line of the one before, and
     at most one beat of the last bar is silent at its end: that much a piece with an upbeat leaves.
@@ -75,9 +75,9 @@ def check_real(pieces: Sequence[np.ndarray], tokenizer: Tokenizer, *, progress: 
 
 
 def check_file(path: Path, read: MidiFile | FileRejected | None = None) -> Validity:
-    """Judge a file; whatever it holds, and if it is not there, the answer is a `Validity`.
+    """Check a file; never raises, whatever the file holds and also if it does not exist.
 
-    `read` is what the gate has made of it, where that is known. symusic is asked about files that
+    `read` is what the gate has made of it, where that is known. symusic checks only files that
     have passed the gate only: some damaged ones bring down the whole process in it.
     """
     if read is None:
@@ -93,8 +93,8 @@ def check_file(path: Path, read: MidiFile | FileRejected | None = None) -> Valid
 
 
 def _check_rejected(path: Path, rejected: FileRejected) -> Validity:
-    """Judge a file that the gate has refused; it may still be one that merely holds too little."""
-    refused = Validity(reasons=(rejected.reason, "symusic was not asked"))
+    """Check a file that the gate has refused; it may be valid and only hold too little."""
+    refused = Validity(reasons=(rejected.reason, "not checked with symusic"))
     if rejected.kind != "empty":
         return refused
     try:
@@ -107,7 +107,7 @@ def _check_rejected(path: Path, rejected: FileRejected) -> Validity:
 
 
 def _ask_symusic(path: Path) -> str | None:
-    """What symusic says against a file, if anything."""
+    """Return why symusic cannot read a file, or None."""
     try:
         symusic.Score(path)
     except SYMUSIC_ERRORS as error:
@@ -116,7 +116,7 @@ def _ask_symusic(path: Path) -> str | None:
 
 
 def _faults_of_bars(midi: MidiFile) -> list[str]:
-    """Where bars are incomplete, in words."""
+    """Describe where bars are incomplete."""
     faults = []
     end = last_note_end(midi)
     changes = [change for change in midi.time_signature_changes if change.time < end]

@@ -1,4 +1,4 @@
-"""What the figures mean, in plain sentences: tables of rules, and every threshold they rest on.
+"""What the figures mean, in plain sentences: tables of rules, and all their thresholds.
 
 A model is compared with what needs no learning: all tokens equally likely, how often each is (a
 unigram), which follows which (a bigram), and the best n-gram model. What it gains on the pieces it

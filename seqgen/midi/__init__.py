@@ -1,6 +1,6 @@
-"""MIDI files on their way in and out: checked, repaired, measured, written.
+"""Reading and writing MIDI files: checked, repaired, measured.
 
-The containers are miditoolkit's; other rooms take them from here.
+The data classes are those of miditoolkit; other packages import them from here.
 """
 
 from miditoolkit import Instrument, MidiFile, Note, TempoChange, TimeSignature

@@ -1,4 +1,4 @@
-"""The gate that every incoming MIDI file passes: what comes out is sound, bounded and repaired."""
+"""The gate for every incoming MIDI file: its result is valid, within limits and repaired."""
 
 import io
 from pathlib import Path
@@ -64,18 +64,18 @@ def _read(path: Path, limits: LimitsConfig) -> bytes:
         reason = error.strerror or type(error).__name__
         raise Refusal("unreadable", f"{reason[:1].lower()}{reason[1:]}") from None
     except ValueError:  # a null character
-        raise Refusal("unreadable", "its name cannot be the name of a file") from None
+        raise Refusal("unreadable", "it is not a valid file name") from None
     raise Refusal("unreadable", "it is not a file")
 
 
 def _parse(content: bytes, limits: LimitsConfig) -> MidiFile:
     if len(content) > limits.max_file_bytes:
-        raise Refusal("absurd", f"it is larger than {limits.named('max_file_bytes')}")
+        raise Refusal("over-limit", f"it is larger than {limits.named('max_file_bytes')}")
     content = scan(content, limits)
     try:
         midi = MidiFile(file=io.BytesIO(content))
     except READER_ERRORS as error:
-        raise Refusal("unreadable", f"an event in it makes no sense ({error})") from None
+        raise Refusal("unreadable", f"it holds an invalid event ({error})") from None
     _check_size(midi, limits)  # before everything is copied
     midi = repair(midi)
     _check_size(midi, limits)
@@ -92,7 +92,7 @@ def _check_size(midi: MidiFile, limits: LimitsConfig) -> None:
     n_tracks = len(midi.instruments)
     if n_tracks > limits.max_tracks:
         limit = limits.named("max_tracks")
-        raise Refusal("absurd", f"it has {n_tracks} instruments, more than {limit}")
+        raise Refusal("over-limit", f"it has {n_tracks} instruments, more than {limit}")
     n_events = 1 + sum(  # the end of the first track; name, program and end of the others
         3 + 2 * len(track.notes) + len(track.control_changes) + len(track.pitch_bends)
         for track in midi.instruments
@@ -101,7 +101,7 @@ def _check_size(midi: MidiFile, limits: LimitsConfig) -> None:
     n_events += len(midi.key_signature_changes) + len(midi.lyrics) + len(midi.markers)
     if n_events > limits.max_events:
         raise Refusal(
-            "absurd",
+            "over-limit",
             f"it would have {n_events} events with one track for each instrument, more than "
             f"{limits.named('max_events')}",
         )
@@ -110,20 +110,22 @@ def _check_size(midi: MidiFile, limits: LimitsConfig) -> None:
 def _check_music(midi: MidiFile, limits: LimitsConfig) -> None:
     n_notes = sum(len(track.notes) for track in midi.instruments)
     if n_notes == 0:
-        raise Refusal("empty", "it has no note that sounds")
+        raise Refusal("empty", "it has no note of any length")
     if n_notes < limits.min_notes:
         raise Refusal("empty", f"it has {n_notes} notes, fewer than {limits.named('min_notes')}")
     if midi.max_tick > limits.max_ticks:
         limit = limits.named("max_ticks")
-        raise Refusal("absurd", f"it has {midi.max_tick} ticks, more than {limit}")
+        raise Refusal("over-limit", f"it has {midi.max_tick} ticks, more than {limit}")
     minutes = TempoMap(midi).to_seconds(last_note_end(midi)) / 60
     if minutes > limits.max_minutes:
         limit = limits.named("max_minutes")
-        raise Refusal("absurd", f"it lasts {minutes:.1f} minutes, more than {limit}")
+        raise Refusal("over-limit", f"it lasts {minutes:.1f} minutes, more than {limit}")
     n_held = _most_on_one_key(midi)
     if n_held > limits.max_notes_on_one_key:
         limit = limits.named("max_notes_on_one_key")
-        raise Refusal("absurd", f"it holds {n_held} notes on one key at once, more than {limit}")
+        raise Refusal(
+            "over-limit", f"it holds {n_held} notes on one key at once, more than {limit}"
+        )
 
 
 def _most_on_one_key(midi: MidiFile) -> int:

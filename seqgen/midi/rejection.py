@@ -1,12 +1,12 @@
-"""Why a MIDI file is turned away."""
+"""Why a MIDI file is refused."""
 
 from typing import Literal
 
-RejectionKind = Literal["unreadable", "empty", "absurd", "unsupported"]
+RejectionKind = Literal["unreadable", "empty", "over-limit", "unsupported"]
 
 
 class Refusal(ValueError):
-    """Why a file is turned away, before its name is known; does not leave `seqgen.midi`."""
+    """Why a file is refused, before its name is known; used inside `seqgen.midi` only."""
 
     def __init__(self, kind: RejectionKind, reason: str) -> None:
         super().__init__(kind, reason)

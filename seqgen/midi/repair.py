@@ -1,4 +1,4 @@
-"""Mends what can be mended in a MIDI file without guessing at the music: sound notes stay as is."""
+"""Repairs what can be repaired in a MIDI file without guessing; valid notes are not changed."""
 
 import math
 

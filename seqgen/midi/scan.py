@@ -1,7 +1,7 @@
 """One pass over the raw bytes of a MIDI file, before mido builds an object for every event.
 
-A small damaged file can keep the reading libraries busy for hours (a number that never ends, or
-thousands of unreleased notes on one key), and one bad key signature makes them give up on a whole
+A small damaged file can keep the reading libraries busy for hours (a number without an end, or
+thousands of unreleased notes on one key), and one invalid key signature makes them reject a whole
 piece. So the structure is checked first and events that carry no music are blanked.
 """
 
@@ -26,7 +26,7 @@ BLANK = 0x7F
 
 
 @dataclass(frozen=True)
-class _Counts:
+class _TrackCounts:
     events: int
     notes: int
     ticks: int
@@ -41,7 +41,7 @@ def scan(content: bytes, limits: LimitsConfig) -> bytes:
     n_tracks, division = _read_header(content)
     if n_tracks > limits.max_tracks + 1:  # one may hold tempo and meter alone
         limit = limits.named("max_tracks")
-        raise Refusal("absurd", f"it has {n_tracks} tracks, more than {limit}")
+        raise Refusal("over-limit", f"it has {n_tracks} tracks, more than {limit}")
     content = bytearray(content)
     position = CHUNK_HEADER_BYTES + int.from_bytes(content[4:8])
     tracks = []
@@ -68,16 +68,16 @@ def _read_header(content: bytes) -> tuple[int, int]:
     if content[:4] == b"RIFF":
         raise Refusal("unsupported", "it is a MIDI file inside a RIFF container; save it as .mid")
     if content[:4] != b"MThd":
-        raise Refusal("unreadable", "it does not begin as a MIDI file does")
+        raise Refusal("unreadable", "it is not a MIDI file (it does not begin with MThd)")
     if len(content) < HEADER_BYTES or int.from_bytes(content[4:8]) < 6:
         raise Refusal("unreadable", "its header is cut off")
     file_format, n_tracks, division = (int.from_bytes(content[i : i + 2]) for i in (8, 10, 12))
     if file_format > 1:
         raise Refusal("unsupported", f"it has MIDI format {file_format}; only 0 and 1 are read")
     if division & 0x8000:
-        raise Refusal("unsupported", "it counts time in film frames (SMPTE), not in beats")
+        raise Refusal("unsupported", "it measures time in film frames (SMPTE), not in beats")
     if division == 0:
-        raise Refusal("unreadable", "its header says that a beat has no ticks")
+        raise Refusal("unreadable", "its header says that a beat has 0 ticks")
     return n_tracks, division
 
 
@@ -94,7 +94,7 @@ def _find_track(content: bytearray, position: int, number: int) -> tuple[int, in
     raise Refusal("unreadable", f"it is cut off at track {number}")
 
 
-def _scan_track(content: bytearray, position: int, end: int, limits: LimitsConfig) -> _Counts:
+def _scan_track(content: bytearray, position: int, end: int, limits: LimitsConfig) -> _TrackCounts:
     """Walk through one track; raises `IndexError` when an event reaches past the whole file."""
     n_events = n_notes = ticks = 0
     status = None  # the status byte that stays valid for events without one of their own
@@ -119,17 +119,17 @@ def _scan_track(content: bytearray, position: int, end: int, limits: LimitsConfi
             status = byte
             position += 1
         if status not in N_DATA_BYTES:
-            raise Refusal("unreadable", "holds an event of no known type")
+            raise Refusal("unreadable", "holds an event of an unknown type")
         n_data_bytes = N_DATA_BYTES[status]
         for i in range(position, position + n_data_bytes):
             if content[i] > 127:
-                raise Refusal("unreadable", "is damaged: a value that must be below 128 is not")
+                raise Refusal("unreadable", "is damaged: a value that must be below 128 is larger")
         if status < 0xA0:
             n_notes += _count_note(held, status, content[position], content[position + 1], limits)
         position += n_data_bytes
     if position > end:
         raise Refusal("unreadable", "holds an event that runs past the end of the track")
-    return _Counts(n_events, n_notes, ticks)
+    return _TrackCounts(n_events, n_notes, ticks)
 
 
 def _count_note(
@@ -146,7 +146,7 @@ def _count_note(
         return 1
     if n_held > limits.max_notes_on_one_key:
         limit = limits.named("max_notes_on_one_key")
-        raise Refusal("absurd", f"holds {n_held} notes on one key at once, more than {limit}")
+        raise Refusal("over-limit", f"holds {n_held} notes on one key at once, more than {limit}")
     if n_held > 0:
         held[key] = n_held - 1
     return 0
@@ -185,7 +185,7 @@ def _read_number(content: bytearray, position: int) -> tuple[int, int]:
     raise Refusal("unreadable", "holds a number longer than four bytes")
 
 
-def _check_counts(counts: list[_Counts], limits: LimitsConfig) -> None:
+def _check_counts(counts: list[_TrackCounts], limits: LimitsConfig) -> None:
     for found, unit in (
         (sum(track.events for track in counts), "events"),
         (sum(track.notes for track in counts), "notes"),
@@ -193,6 +193,6 @@ def _check_counts(counts: list[_Counts], limits: LimitsConfig) -> None:
     ):
         if found > getattr(limits, f"max_{unit}"):
             limit = limits.named(f"max_{unit}")
-            raise Refusal("absurd", f"it has {found} {unit}, more than {limit}")
+            raise Refusal("over-limit", f"it has {found} {unit}, more than {limit}")
     if sum(track.notes for track in counts) == 0:
         raise Refusal("empty", "it has no notes")

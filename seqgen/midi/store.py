@@ -1,4 +1,4 @@
-"""How a MIDI file becomes bytes again."""
+"""Writing MIDI files as bytes."""
 
 import io
 

@@ -52,7 +52,7 @@ class ShortConvolution(nn.Module):
     def forward(self, x: Tensor, recent: Tensor, positions: Tensor | None = None) -> Tensor:
         """Mix x [B, T, D] after `recent` [B, W - 1, D] -> [B, T, D]; one position is T = 1.
 
-        With `positions` [B, T], what lies before position 0 of a piece counts as zero.
+        With `positions` [B, T], what lies before position 0 of a segment counts as zero.
         """
         context = torch.cat([recent, x], dim=1)  # [B, W - 1 + T, D]
         if positions is None and x.device.type == "cpu":

@@ -29,7 +29,7 @@ class Positions(nn.Module):
 
         Args:
             tokens: ids [B, T, F].
-            positions: of the tokens in their pieces, [B, T] or [T].
+            positions: of the tokens in their segments, [B, T] or [T].
             before: the origin that each row continues with [B]; None: 0.
 
         Returns:
@@ -54,8 +54,8 @@ class SinusoidalPositions(Positions):
 class AnchoredPositions(SinusoidalPositions):
     """Sines and cosines of the index since the last anchor, which has 0 itself.
 
-    Before the first anchor of a piece the index is that from its beginning. As long as anchors keep
-    coming, no index is new, however long the piece.
+    Before the first anchor of a segment the index is counted from its beginning. As long as anchors
+    keep coming, no index is new, however long the sequence.
 
     Attributes:
         is_anchor: booleans, for each id of the first field.
@@ -69,7 +69,7 @@ class AnchoredPositions(SinusoidalPositions):
         self.register_buffer("is_anchor", is_anchor, persistent=False)
 
     def origins(self, tokens: Tensor, positions: Tensor, before: Tensor | None = None) -> Tensor:
-        """Return the position of the last anchor [B, T], or 0 in pieces without one so far."""
+        """Return the position of the last anchor [B, T], or 0 in segments without one so far."""
         begins = self.is_anchor[tokens[..., 0]] | (positions == 0)
         place = torch.arange(begins.shape[1], device=tokens.device)
         last = torch.where(begins, place, -1).cummax(1).values  # -1: in an earlier row
@@ -93,14 +93,14 @@ class LearnedPositions(Positions):
         return x + self.table(index)
 
 
-def positions_in_pieces(
-    B: int, T: int, starts: Tensor | None, first: Tensor | None, device: torch.device
+def positions_in_segments(
+    B: int, T: int, boundaries: Tensor | None, first: Tensor | None, device: torch.device
 ) -> Tensor:
-    """Index each position of rows [B, T] from the start of its piece.
+    """Index each position of rows [B, T] from the start of its segment.
 
     Args:
         B, T: rows and positions.
-        starts: booleans [B, T], true where a piece begins; None: nowhere.
+        boundaries: booleans [B, T], true where a segment begins; None: nowhere.
         first: index [B] of a row's first position, if it goes on from before; None: 0.
         device: of the result.
     """
@@ -108,10 +108,10 @@ def positions_in_pieces(
     origin = torch.zeros(B, 1, dtype=torch.long, device=device)
     if first is not None:
         origin = origin - first[:, None]
-    if starts is None:
+    if boundaries is None:
         return index - origin
-    # A start's own index is above every origin before it.
-    return index - torch.where(starts, index, origin).cummax(1).values
+    # A boundary's own index is above every origin before it.
+    return index - torch.where(boundaries, index, origin).cummax(1).values
 
 
 def frequencies(d_model: int, *, device: torch.device | None = None) -> Tensor:

@@ -14,7 +14,7 @@ from seqgen.attention.rows import PassRows
 from seqgen.config import ModelConfig
 from seqgen.model.dropout import ByteDropout
 from seqgen.model.embedding import FieldEmbedding, OutputHead, ShortConvolution
-from seqgen.model.positions import build_positions, positions_in_pieces
+from seqgen.model.positions import build_positions, positions_in_segments
 from seqgen.model.stack import build_parallel, inner_attentions, run_parallel, stack_arguments
 from seqgen.model.state import State
 from seqgen.vocabulary import Vocabulary
@@ -59,13 +59,13 @@ class SequenceModel(nn.Module):
         recent: Tensor | None = None,
         *,
         origins: Tensor | int = 0,
-        in_pieces: bool = False,
+        in_segments: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """Turn tokens [B, T, F] at positions [B, T] or [T] into the stack's input.
 
         Both forms go through here; the recurrent one passes T = 1 and its `recent` embeddings.
-        Indices are counted from `origins`, which `positions.origins` finds. With `in_pieces`, rows
-        hold several pieces, and the convolution does not reach beyond position 0.
+        Indices are counted from `origins`, which `positions.origins` finds. With `in_segments`, rows
+        hold several segments, and the convolution does not reach beyond position 0.
 
         Returns:
             The input [B, T, D], and `recent` followed by the raw embeddings [B, W - 1 + T, D].
@@ -75,7 +75,7 @@ class SequenceModel(nn.Module):
             recent = raw.new_zeros(raw.shape[0], self.n_recent, raw.shape[2])
         x = raw
         if self.short_convolution is not None:
-            x = self.short_convolution(raw, recent, positions if in_pieces else None)
+            x = self.short_convolution(raw, recent, positions if in_segments else None)
         return self.dropout(self.positions(x, positions - origins)), torch.cat([recent, raw], dim=1)
 
     def run(
@@ -83,17 +83,17 @@ class SequenceModel(nn.Module):
         tokens: Tensor,
         lengths: Tensor | None = None,
         *,
-        starts: Tensor | None = None,
+        boundaries: Tensor | None = None,
         state: State | None = None,
         keep_state: bool = False,
         decay_after: int | None = None,
     ) -> tuple[Tensor, State | None]:
-        """Run embedding and stack over rows that may hold several pieces and may go on from others.
+        """Run embedding and stack over rows that may hold several segments and may continue others.
 
         Args:
             tokens: ids [B, T, F].
             lengths: valid positions of each row [B]; None: all of them.
-            starts: booleans [B, T], true where a new piece begins; None: rows are one piece each.
+            boundaries: booleans [B, T], true where a segment begins; None: nowhere.
             state: what came before the rows; None: nothing. It is not changed.
             keep_state: also return the state after each row's last valid position.
             decay_after: position from which the sums decay (`seqgen.attention.decay`); rows then
@@ -105,17 +105,20 @@ class SequenceModel(nn.Module):
         B, T, _ = tokens.shape
         check_decay(self.config.attention, decay_after)
         positions = torch.arange(T, device=tokens.device)
-        if starts is not None or state is not None:
-            positions = positions_in_pieces(B, T, starts, state and state.position, tokens.device)
+        if boundaries is not None or state is not None:
+            before = state and state.position
+            positions = positions_in_segments(B, T, boundaries, before, tokens.device)
         origins = self.positions.origins(tokens, positions, state and state.origin)
-        recent, in_pieces = state and state.recent, starts is not None
-        x, embeddings = self.embed(tokens, positions, recent, origins=origins, in_pieces=in_pieces)
+        recent, in_segments = state and state.recent, boundaries is not None
+        x, embeddings = self.embed(
+            tokens, positions, recent, origins=origins, in_segments=in_segments
+        )
         decays = decay_after is not None and (state is not None or decay_after < T)
         rows = PassRows(
             *(B, T),
             device=tokens.device,
             lengths=lengths,
-            starts=starts,
+            boundaries=boundaries,
             initial=state and state.attention,
             before=state and state.position,
             decay=decay_products(positions.expand(B, T), decay_after, lengths) if decays else None,
@@ -127,10 +130,10 @@ class SequenceModel(nn.Module):
         return hidden, self._state_after(rows, embeddings, positions, origins, state)
 
     def forward(
-        self, tokens: Tensor, lengths: Tensor | None = None, *, starts: Tensor | None = None
+        self, tokens: Tensor, lengths: Tensor | None = None, *, boundaries: Tensor | None = None
     ) -> tuple[Tensor, ...]:
         """Score the next token at every position: as `run`, then logits [B, T, N_f] per field."""
-        return self.lm_head(self.run(tokens, lengths, starts=starts)[0])
+        return self.lm_head(self.run(tokens, lengths, boundaries=boundaries)[0])
 
     def _state_after(
         self,
@@ -143,7 +146,7 @@ class SequenceModel(nn.Module):
         """Gather the state after the last valid position of each row; empty rows stay at `before`.
 
         Row b's last W - 1 embeddings [B, W - 1, D] begin at index length_b of [recent, embeddings];
-        those from before the piece that the row ends in count as zeros.
+        those from before the segment that the row ends in count as zeros.
         """
         lengths = rows.lengths
         last = (lengths - 1).clamp(min=0)[:, None]

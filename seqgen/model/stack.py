@@ -71,7 +71,7 @@ def share_weights(parallel: nn.Module, recurrent: nn.Module) -> None:
 def run_parallel(
     stack: nn.Module, x: Tensor, rows: PassRows | None = None, *, recompute: bool = False
 ) -> Tensor:
-    """Run the parallel stack causally: x [B, T, D] -> [B, T, D]; without `rows`, all is one piece.
+    """Run the parallel stack causally: x [B, T, D] -> [B, T, D]; no `rows`: one segment each.
 
     With `recompute`, what is inside a layer is not kept for the backward pass but computed again.
     """

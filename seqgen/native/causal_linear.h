@@ -26,7 +26,7 @@ struct Problem {
   double eps;
   Sequence q, k, v;
   const int64_t* lengths;                  // [B], or null: every position counts
-  const bool* starts;                      // [B, T], where the state is zero again; null: nowhere
+  const bool* boundaries;                  // [B, T], true where a segment begins; null: nowhere
   const void *initial_S, *initial_Z;       // both null: zeros
   Sequence out;                            // forward: result; unused in backward
   void *S, *Z;                             // forward: results

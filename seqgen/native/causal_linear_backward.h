@@ -44,14 +44,14 @@ class Backward {
     for (int64_t t0 = 0, t1; t0 < p_.T; t0 = t1) {
       t1 = chunk_end(p_, b, t0);
       begins_[n_chunks++] = t0;
-      if (begins_anew(p_, b, t0)) clear(ST, V), clear(Z, 1);
+      if (is_boundary(p_, b, t0)) clear(ST, V), clear(Z, 1);
       query_gradients(b, h, t0, t1, length);
     }
     copy_in(p_.S_gradient, R, head, p_.K, p_.V);
     copy_in(p_.Z_gradient, r, head, 1, p_.K);
     for (int64_t t1 = p_.T; n_chunks--; t1 = begins_[n_chunks]) {
       key_and_value_gradients(b, h, begins_[n_chunks], t1, length);
-      if (begins_anew(p_, b, begins_[n_chunks])) clear(R, K), clear(r, 1);
+      if (is_boundary(p_, b, begins_[n_chunks])) clear(R, K), clear(r, 1);
     }
     copy_out(R, p_.initial_S_gradient, head, p_.K, p_.V);
     copy_out(r, p_.initial_Z_gradient, head, 1, p_.K);

@@ -18,7 +18,7 @@ void forward(const Problem& p, int64_t begin, int64_t end) {
     copy_in(p.initial_Z, Z, head, 1, p.K);
     for (int64_t t0 = 0, t1; t0 < p.T; t0 = t1) {
       t1 = chunk_end(p, b, t0);
-      if (begins_anew(p, b, t0)) clear(S, K), clear(Z, 1);
+      if (is_boundary(p, b, t0)) clear(S, K), clear(Z, 1);
       const int64_t valid = t1 < length ? t1 : length;
       load<map>(q_line, t0, t1, p.K, q, CHUNK);
       load<map>(k_line, t0, valid, p.K, k, CHUNK);

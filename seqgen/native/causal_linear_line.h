@@ -77,12 +77,12 @@ inline int64_t valid_length(const Problem& p, int64_t b) {
   return p.lengths[b] < 0 ? 0 : p.lengths[b] > p.T ? p.T : p.lengths[b];
 }
 
-inline bool begins_anew(const Problem& p, int64_t b, int64_t t) { return p.starts && p.starts[b * p.T + t]; }
+inline bool is_boundary(const Problem& p, int64_t b, int64_t t) { return p.boundaries && p.boundaries[b * p.T + t]; }
 
-// Where the chunk from t on ends: after CHUNK positions, or before the next start.
+// Where the chunk from t on ends: after CHUNK positions, or before the next boundary.
 inline int64_t chunk_end(const Problem& p, int64_t b, int64_t t) {
   int64_t last = t + CHUNK < p.T ? t + CHUNK : p.T, end = t + 1;
-  while (end < last && !begins_anew(p, b, end)) end++;
+  while (end < last && !is_boundary(p, b, end)) end++;
   return end;
 }
 

@@ -59,7 +59,7 @@ void check_state(const OptionalTensor& S, const OptionalTensor& Z, const Problem
 
 // What both directions are given. The tensors must outlive the problem.
 Problem problem(const Tensor& q, const Tensor& k, const Tensor& v, const OptionalTensor& lengths,
-                const OptionalTensor& starts, const OptionalTensor& S, const OptionalTensor& Z, double eps,
+                const OptionalTensor& boundaries, const OptionalTensor& S, const OptionalTensor& Z, double eps,
                 int64_t feature_map) {
   Problem p{};
   p.B = q.size(0), p.T = q.size(1), p.H = q.size(2), p.K = q.size(3), p.V = v.size(3);
@@ -70,7 +70,7 @@ Problem problem(const Tensor& q, const Tensor& k, const Tensor& v, const Optiona
   check(k, "k", type, {p.B, p.T, p.H, p.K});
   check(v, "v", type, {p.B, p.T, p.H, p.V});
   if (lengths) check(*lengths, "lengths", ScalarType::Long, {p.B});
-  if (starts) check(*starts, "starts", ScalarType::Bool, {p.B, p.T});
+  if (boundaries) check(*boundaries, "boundaries", ScalarType::Bool, {p.B, p.T});
   check_state(S, Z, p, state_type(q));
   STD_TORCH_CHECK(feature_map == 0 || feature_map == 1, "causal_linear: no such feature map");
   p.dtype = type == ScalarType::Float ? Dtype::float32 : type == ScalarType::Double ? Dtype::float64 : Dtype::bfloat16;
@@ -78,7 +78,7 @@ Problem problem(const Tensor& q, const Tensor& k, const Tensor& v, const Optiona
   p.eps = eps;
   p.q = sequence(q), p.k = sequence(k), p.v = sequence(v);
   p.lengths = (const int64_t*)data(lengths);
-  p.starts = (const bool*)data(starts);
+  p.boundaries = (const bool*)data(boundaries);
   p.initial_S = data(S), p.initial_Z = data(Z);
   return p;
 }
@@ -88,11 +88,11 @@ void run(Run part, const Problem& p) {
 }
 
 std::tuple<Tensor, Tensor, Tensor> causal_linear(Tensor q, Tensor k, Tensor v, OptionalTensor lengths,
-                                                 OptionalTensor starts, OptionalTensor S, OptionalTensor Z, double eps,
-                                                 int64_t feature_map) {
+                                                 OptionalTensor boundaries, OptionalTensor S, OptionalTensor Z,
+                                                 double eps, int64_t feature_map) {
   q = readable(q), k = readable(k), v = readable(v);
-  lengths = readable(lengths), starts = readable(starts), S = readable(S), Z = readable(Z);
-  Problem p = problem(q, k, v, lengths, starts, S, Z, eps, feature_map);
+  lengths = readable(lengths), boundaries = readable(boundaries), S = readable(S), Z = readable(Z);
+  Problem p = problem(q, k, v, lengths, boundaries, S, Z, eps, feature_map);
   Tensor out = torch::stable::new_empty(v, {p.B, p.T, p.H, p.V});
   Tensor S_end = torch::stable::new_empty(v, {p.B, p.H, p.K, p.V}, state_type(q));
   Tensor Z_end = torch::stable::new_empty(v, {p.B, p.H, p.K}, state_type(q));
@@ -103,11 +103,12 @@ std::tuple<Tensor, Tensor, Tensor> causal_linear(Tensor q, Tensor k, Tensor v, O
 
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> causal_linear_backward(
     Tensor out_gradient, OptionalTensor S_gradient, OptionalTensor Z_gradient, Tensor q, Tensor k, Tensor v,
-    OptionalTensor lengths, OptionalTensor starts, OptionalTensor S, OptionalTensor Z, double eps, int64_t feature_map) {
+    OptionalTensor lengths, OptionalTensor boundaries, OptionalTensor S, OptionalTensor Z, double eps,
+    int64_t feature_map) {
   q = readable(q), k = readable(k), v = readable(v);
-  lengths = readable(lengths), starts = readable(starts), S = readable(S), Z = readable(Z);
+  lengths = readable(lengths), boundaries = readable(boundaries), S = readable(S), Z = readable(Z);
   out_gradient = readable(out_gradient), S_gradient = readable(S_gradient), Z_gradient = readable(Z_gradient);
-  Problem p = problem(q, k, v, lengths, starts, S, Z, eps, feature_map);
+  Problem p = problem(q, k, v, lengths, boundaries, S, Z, eps, feature_map);
   check(out_gradient, "the gradient of out", v.scalar_type(), {p.B, p.T, p.H, p.V});
   if (S_gradient) check(*S_gradient, "the gradient of S", state_type(q), {p.B, p.H, p.K, p.V});
   if (Z_gradient) check(*Z_gradient, "the gradient of Z", state_type(q), {p.B, p.H, p.K});
@@ -129,11 +130,11 @@ STABLE_TORCH_LIBRARY(seqgen, m) {
   m.def("interface() -> int");
   m.def("instructions() -> str");
   m.def(
-      "causal_linear(Tensor q, Tensor k, Tensor v, Tensor? lengths, Tensor? starts, Tensor? S, Tensor? Z, float eps,"
+      "causal_linear(Tensor q, Tensor k, Tensor v, Tensor? lengths, Tensor? boundaries, Tensor? S, Tensor? Z, float eps,"
       " int feature_map) -> (Tensor, Tensor, Tensor)");
   m.def(
       "causal_linear_backward(Tensor out_gradient, Tensor? S_gradient, Tensor? Z_gradient, Tensor q, Tensor k,"
-      " Tensor v, Tensor? lengths, Tensor? starts, Tensor? S, Tensor? Z, float eps, int feature_map)"
+      " Tensor v, Tensor? lengths, Tensor? boundaries, Tensor? S, Tensor? Z, float eps, int feature_map)"
       " -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
 }
 

@@ -38,7 +38,9 @@ def load_tokenizer(folder: Path, limits: LimitsConfig | None = None) -> Tokenize
     Raises:
         UserError: the folder holds no tokenizer, or a damaged one.
     """
-    record = read_json(folder / "tokenizer.json", way_out="copy the folder again, or make it anew")
+    record = read_json(
+        folder / "tokenizer.json", way_out="copy the folder again, or train a new run"
+    )
     try:
         limits = limits or LimitsConfig.model_validate(record["limits"])
         if record["type"] == "bytes":

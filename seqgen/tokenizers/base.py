@@ -1,4 +1,4 @@
-"""The border between files and ids, crossed both ways; nothing beyond it knows a pitch or a byte.
+"""The tokenizer interface: files to ids and back; no other package knows pitches or bytes.
 
 Legend: T positions, F fields.
 """
@@ -16,7 +16,7 @@ from seqgen.vocabulary import Vocabulary
 
 @dataclass(frozen=True)
 class Shift:
-    """A change that leaves a piece a piece: semitones up or down, velocity up or down."""
+    """A data augmentation of a piece: semitones up or down, velocity up or down."""
 
     transpose: int = 0
     velocity: int = 0

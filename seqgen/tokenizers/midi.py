@@ -1,4 +1,4 @@
-"""MIDI through MidiTok 3: the only file that knows it. Files come in through the gate alone.
+"""MIDI tokens by MidiTok 3, used in this file only. Files are read through the gate.
 
 Legend: T positions.
 """
@@ -287,7 +287,7 @@ def _longest(config: TokenizerConfig) -> str:
 
 
 def _miditok_config(config: TokenizerConfig) -> miditok.TokenizerConfig:
-    """Spell every choice out, so that a new MidiTok default changes nothing."""
+    """Set every option explicitly, so that a new default of MidiTok changes nothing."""
     extra = {}
     if config.type == "midilike":  # notes never switched off end after this long
         extra["max_duration"] = _longest(config)

@@ -1,4 +1,4 @@
-"""Text as UTF-8 bytes: 256 ids, and proof that the model knows no music.
+"""Text as UTF-8 bytes: 256 ids; shows that the model depends on nothing musical.
 
 Legend: T positions.
 """
@@ -88,7 +88,7 @@ class ByteTokenizer:
             raise FileRejected("unreadable", str(path), f"{error.strerror}") from None
         if len(content) > limit:
             reason = f"it is larger than {self._limits.named('max_file_bytes')}"
-            raise FileRejected("absurd", str(path), reason)
+            raise FileRejected("over-limit", str(path), reason)
         try:
             content.decode("utf-8")
         except UnicodeDecodeError as error:

@@ -1,4 +1,4 @@
-"""What only we know to do during training: keep the best model, draw a sample, stop on request."""
+"""Callbacks of the trainer: keep the best model, generate a sample, stop on a signal."""
 
 import signal
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from pytorch_lightning.callbacks import Checkpoint, RichProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch.utils.tensorboard import SummaryWriter
 
-from seqgen.training.feed import Rows
+from seqgen.training.data_module import MicroBatch
 from seqgen.training.metrics import JsonLinesLogger
 from seqgen.training.module import TrainingModule
 
@@ -35,14 +35,19 @@ class LogSteps(Callback):
     """Logs each finished step; the first callback, so that a checkpoint comes after the log."""
 
     def on_train_batch_end(
-        self, trainer: Trainer, module: TrainingModule, outputs: object, rows: Rows, index: int
+        self,
+        trainer: Trainer,
+        module: TrainingModule,
+        outputs: object,
+        batch: MicroBatch,
+        index: int,
     ) -> None:
-        """Lightning would ask the module itself only after all callbacks."""
+        """Log here, since Lightning calls the hook of the module after those of all callbacks."""
         module.log_step(index)
 
 
 class KeepBestModel(Callback):
-    """Calls `save` whenever a validation is the best so far; remembers it over a resume."""
+    """Calls `save` whenever a validation is the best so far; a checkpoint keeps the best value."""
 
     def __init__(
         self,
@@ -59,7 +64,7 @@ class KeepBestModel(Callback):
         self.validated_step = -1
 
     def on_validation_end(self, trainer: Trainer, module: TrainingModule) -> None:
-        """Compare, save, and say where training stands."""
+        """Compare with the best so far, save, and report the validation loss."""
         loss = float(trainer.callback_metrics["validation_loss"])
         self.validated_step = trainer.global_step
         bits = float(trainer.callback_metrics["validation_bits_per_unit"])
@@ -94,7 +99,7 @@ class SaveLast(Checkpoint):
 
     So a resumed run neither repeats nor misses a validation, and never begins inside an accumulated
     step. It holds the state of all other callbacks, so it must be the last of the `Checkpoint`s,
-    which Lightning puts last. Each checkpoint says how long the metrics file is that it goes with.
+    which Lightning puts last. Each checkpoint holds the length of the metrics file at that step.
     """
 
     def __init__(
@@ -110,21 +115,21 @@ class SaveLast(Checkpoint):
         return bool(self._validate_every) and trainer.global_step % self._validate_every == 0
 
     def on_train_batch_end(self, trainer: Trainer, *_: object) -> None:
-        """Save each so many whole steps."""
+        """Save every `every` steps, once a step is complete."""
         whole = not trainer.fit_loop._should_accumulate()
         due = trainer.global_step % self._every == 0 and not self.validation_is_due(trainer)
         if whole and due:
             trainer.save_checkpoint(self._path)
 
     def on_validation_end(self, trainer: Trainer, module: TrainingModule) -> None:
-        """Save what the validation changed: the best so far, the patience left."""
+        """Save what the validation changed: the best loss, and the patience of early stopping."""
         if trainer.state.fn == "fit":
             trainer.save_checkpoint(self._path)
 
     def on_save_checkpoint(
         self, trainer: Trainer, module: TrainingModule, checkpoint: dict
     ) -> None:
-        """Keep how much is logged."""
+        """Save the length of the metrics file."""
         checkpoint[METRICS_BYTES] = self._metrics.n_bytes
 
 
@@ -157,9 +162,9 @@ class Pictures(Callback):
 
 
 class StopOnSignal(Callback):
-    """Ends training after the step at hand when told to (Ctrl-C, SIGTERM), with a checkpoint.
+    """Ends training after the current step on Ctrl-C or SIGTERM, with a checkpoint.
 
-    A second Ctrl-C ends at once; then the run goes on from its last checkpoint.
+    A second Ctrl-C ends at once; then the run can be resumed from its last checkpoint.
     """
 
     def __init__(self, tell: Callable[[str], None], saver: SaveLast, path: Path):
@@ -195,7 +200,7 @@ class StopOnSignal(Callback):
     def _request(self, number: int, _: object) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         self.requested = True
-        self._tell("stopping after this step; once more stops at once")
+        self._tell("stopping after this step; press Ctrl-C again to stop at once")
 
 
 def _board(trainer: Trainer) -> SummaryWriter | None:

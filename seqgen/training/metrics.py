@@ -1,4 +1,4 @@
-"""Metrics as a file of JSON lines; after a kill and a resume, those of a run never interrupted."""
+"""Metrics as a file of JSON lines; a resumed run has the same lines as an uninterrupted one."""
 
 import json
 import math
@@ -28,7 +28,7 @@ class JsonLinesLogger(Logger):
 
     @property
     def n_bytes(self) -> int:
-        """How long the file is; a checkpoint keeps it."""
+        """Length of the file, which checkpoints record."""
         return self._path.stat().st_size if self._path.exists() else 0
 
     @rank_zero_only

@@ -1,4 +1,4 @@
-"""The training step, as it reads in the formula: forward, loss, log.
+"""The Lightning module: forward pass, loss, log.
 
 Legend: B rows, T targets of a window, F fields.
 """
@@ -19,7 +19,7 @@ from seqgen.errors import UserError
 from seqgen.model.loss import token_nats
 from seqgen.model.sequence_model import SequenceModel
 from seqgen.model.state import State
-from seqgen.training.feed import Rows
+from seqgen.training.data_module import MicroBatch
 from seqgen.training.optimizers import build_optimizer
 from seqgen.training.schedules import schedule_of
 
@@ -48,38 +48,38 @@ class TrainingModule(LightningModule):
         self._gradient_norm = torch.zeros(())
         self._learning_rate = 0.0
         self._sources: tuple[str, ...] = ()  # files of the step at hand
-        self._carried: dict[tuple[int, int], State] = {}  # by turn and part of the step
+        self._carried: dict[tuple[int, int], State] = {}  # by turn and micro-batch
         self._restart_clock()
 
-    def training_step(self, rows: Rows, batch_index: int) -> Tensor:
-        """Return the loss of these rows, in nats per target, weighted as a part of the step."""
-        part = batch_index % self._config.accumulate
-        nats = self._training_nats(rows, part)
-        loss = nats.sum() * rows.weight
-        self._sources = (*self._sources, *rows.sources)
+    def training_step(self, batch: MicroBatch, batch_index: int) -> Tensor:
+        """Return the loss of a micro-batch in nats per target, weighted as a part of its step."""
+        micro_batch = batch_index % self._config.accumulate
+        nats = self._training_nats(batch, micro_batch)
+        loss = nats.sum() * batch.weight
+        self._sources = (*self._sources, *batch.sources)
         if self._config.precision.startswith("16") and not torch.isfinite(loss):
             raise UserError(self._diverged("loss"))
         self._step_loss = self._step_loss + loss.detach() / self._config.accumulate
-        self._tokens_since += rows.n_targets
-        self._waited_since += rows.waited
+        self._tokens_since += batch.n_targets
+        self._waited_since += batch.waited
         return loss
 
-    def validation_step(self, rows: Rows, batch_index: int) -> None:
+    def validation_step(self, batch: MicroBatch, batch_index: int) -> None:
         """Add up nats, targets and units of held-out rows."""
         carry = self._config.carry_state
-        state = self._held_out_state if rows.continues else None
+        state = self._held_out_state if batch.continues else None
         if state is not None:
-            state = state.rows(range(len(rows.lengths)))  # pieces that ended have left
-        nats, self._held_out_state = self._nats(rows, state=state, keep_state=carry)
-        targets = rows.tokens[:, 1:]
+            state = state.rows(range(len(batch.lengths)))  # pieces that ended have left
+        nats, self._held_out_state = self._nats(batch, state=state, keep_state=carry)
+        targets = batch.tokens[:, 1:]
         special = torch.tensor(self.model.vocabulary.special_ids, device=targets.device)
         material = ~torch.isin(targets[..., 0], special)
-        units = self._count_units(targets[rows.targets].cpu().numpy())
-        sums = (nats.sum(), rows.n_targets, (nats * material).sum(), units)
+        units = self._count_units(targets[batch.targets].cpu().numpy())
+        sums = (nats.sum(), batch.n_targets, (nats * material).sum(), units)
         self._held_out += torch.tensor([float(x) for x in sums], dtype=torch.float64)
 
     def on_validation_epoch_start(self) -> None:
-        """Begin the sums anew."""
+        """Reset the sums."""
         self._held_out = torch.zeros(4, dtype=torch.float64)
         self._held_out_state = None
 
@@ -119,14 +119,14 @@ class TrainingModule(LightningModule):
             raise UserError(self._diverged("loss or its gradient"))
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
-        """Keep the carried states, so that a resumed run goes on from them."""
+        """Save the carried states for a resumed run."""
         checkpoint["carried"] = {
             place: (state.attention, state.recent, state.position, state.origin)
             for place, state in self._carried.items()
         }
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
-        """Take the carried states back."""
+        """Restore the carried states."""
         for place, tensors in checkpoint.get("carried", {}).items():
             self._carried[place] = State(*tensors)
 
@@ -139,7 +139,9 @@ class TrainingModule(LightningModule):
                 self.model.use_kernel(self._kernel)
                 said = describe_kernel(self._kernel, self.device, self.dtype)
             except ValueError as error:
-                raise UserError(f"{error}; attention.kernel=auto takes what is here") from None
+                raise UserError(
+                    f"{error}; attention.kernel=auto chooses one that is available"
+                ) from None
             if self.trainer.is_global_zero:
                 self._tell(f"attention kernel: {said}")
         self.model.recompute = self._config.recompute
@@ -147,7 +149,7 @@ class TrainingModule(LightningModule):
             self.model.stack.compile()
 
     def on_train_start(self) -> None:
-        """Start the clock; bring a resumed state to where the model is, and to its schedule."""
+        """Start the clock; move restored states to the model's device, and set the schedule."""
         for place, state in self._carried.items():
             self._carried[place] = state.to(self.device)
         # A checkpoint holds the next step's learning rate by the schedule that it was saved with.
@@ -157,10 +159,10 @@ class TrainingModule(LightningModule):
             group["lr"] = peak * share
         self._restart_clock()
 
-    def on_train_batch_start(self, rows: Rows, batch_index: int) -> None:
-        """Make a step's randomness (dropout) a function of seed, step, part and process alone."""
-        part = batch_index % self._config.accumulate
-        place = (self._seed, self.global_step, part, self.global_rank)
+    def on_train_batch_start(self, batch: MicroBatch, batch_index: int) -> None:
+        """Make randomness (dropout) a function of seed, step, micro-batch and process alone."""
+        micro_batch = batch_index % self._config.accumulate
+        place = (self._seed, self.global_step, micro_batch, self.global_rank)
         torch.manual_seed(zlib.crc32(repr(place).encode()))
 
     def log_step(self, batch_index: int) -> None:
@@ -210,20 +212,20 @@ class TrainingModule(LightningModule):
         for logger in self.loggers:
             logger.log_metrics(metrics, step=self.global_step)
 
-    def _training_nats(self, rows: Rows, part: int) -> Tensor:
-        """Nats per target [B, T] of one part of a step, from the state carried to it, if any."""
-        place = (rows.turn, part)
-        state = self._carried.get(place) if rows.continues else None
+    def _training_nats(self, batch: MicroBatch, micro_batch: int) -> Tensor:
+        """Return nats per target [B, T] of a micro-batch, from the state carried to it, if any."""
+        place = (batch.turn, micro_batch)
+        state = self._carried.get(place) if batch.continues else None
         carry = self._config.carry_state
         smoothing = self._config.label_smoothing
-        nats, end = self._nats(rows, state=state, keep_state=carry, label_smoothing=smoothing)
+        nats, end = self._nats(batch, state=state, keep_state=carry, label_smoothing=smoothing)
         if carry:
             self._carried[place] = end.detach()  # what came before is not learned from again
         return nats
 
     def _nats(
         self,
-        rows: Rows,
+        batch: MicroBatch,
         *,
         state: State | None = None,
         keep_state: bool = False,
@@ -231,15 +233,15 @@ class TrainingModule(LightningModule):
     ) -> tuple[Tensor, State | None]:
         """Nats [B, T], zero where a row has no target, and the state after the rows if wanted."""
         hidden, end = self.model.run(
-            rows.tokens[:, :-1],
-            rows.lengths,
-            starts=rows.starts,
+            batch.tokens[:, :-1],
+            batch.lengths,
+            boundaries=batch.boundaries,
             state=state,
             keep_state=keep_state,
         )
         logits = self.model.lm_head(hidden)
-        nats = token_nats(logits, rows.tokens[:, 1:], label_smoothing=label_smoothing)
-        return nats * rows.targets, end
+        nats = token_nats(logits, batch.tokens[:, 1:], label_smoothing=label_smoothing)
+        return nats * batch.targets, end
 
     def _diverged(self, what: str) -> str:
         files = ", ".join(sorted(set(self._sources))[:8])

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there, whatever happens while they are written."""
+"""Checkpoints are written atomically: complete or not at all."""
 
 import io
 from pathlib import Path

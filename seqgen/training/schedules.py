@@ -62,9 +62,9 @@ def describe_schedule(config: TrainConfig) -> str:
         return f"{said}{then}falling with the square root of the step"
     first, *later = config.schedule_ends
     parts = [f"{said}{then}falling to {final:g} at step {first:,} ({config.schedule})"]
-    parts += [f"the same again until step {end:,}" for end in later]
+    parts += [f"repeated until step {end:,}" for end in later]
     if config.schedule_ends[-1] < config.max_steps:
-        parts.append(f"{final:g} from there on")
+        parts.append(f"{final:g} after that")
     if config.schedule_ends[-1] > config.max_steps:
         share = schedule_of(config)(config.max_steps)
         parts.append(f"stopped at step {config.max_steps:,}, at {peak * share:.2g}")

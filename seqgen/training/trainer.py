@@ -30,7 +30,7 @@ from seqgen.training.callbacks import (
     StepBar,
     StopOnSignal,
 )
-from seqgen.training.feed import FeedModule
+from seqgen.training.data_module import TrainingDataModule
 from seqgen.training.metrics import JsonLinesLogger
 from seqgen.training.module import TrainingModule
 from seqgen.training.saving import AtomicCheckpointIO
@@ -44,7 +44,7 @@ class Outcome:
         step: optimizer steps taken in all.
         best_loss: lowest validation loss, nats per token; infinite where nothing was held out.
         best_bits_per_unit: at the same validation, bits per unit of the tokenizer (note, byte).
-        stopped: whether a signal ended it before its time.
+        stopped: whether a signal ended it early.
         is_main: whether this is the process that writes and reports.
     """
 
@@ -78,10 +78,10 @@ def train(
         config: how to train.
         seed: of weights, batches and dropout.
         kernel: which attention kernel to use, as in `causal_linear_attention`.
-        resume: go on from the run's last checkpoint, as if it had never stopped.
-        start: whose weights a new run starts from, with the same tokenizer; `train.init_from`.
+        resume: continue exactly from the run's last checkpoint.
+        start: model whose weights and tokenizer a new run starts from (`train.init_from`).
         draw_sample: makes a picture of a generated piece at each validation.
-        tell: receives a line of text now and then.
+        tell: receives messages, one line each.
         show_progress: draw a progress bar.
 
     Raises:
@@ -108,15 +108,17 @@ def train(
     board = TensorBoardLogger(run.path, name="", version="tensorboard", purge_step=purge)
     trainer = _build_trainer(run, config, callbacks, [metrics, board], show_progress=show_progress)
     _warn_of_slow_bfloat16(trainer, config, tell)
-    feed = FeedModule(data, config, seed=seed)
+    data_module = TrainingDataModule(data, config, seed=seed)
     with stopper:
         try:
-            trainer.fit(module, feed, ckpt_path=run.last if resume else None, weights_only=True)
+            trainer.fit(
+                module, data_module, ckpt_path=run.last if resume else None, weights_only=True
+            )
         except SystemExit as ended:  # Lightning's way to end at Ctrl-C
             raise KeyboardInterrupt if ended.code == 1 else ended from None
     if not stopper.requested:
         if held_out and keeper.validated_step != trainer.global_step:
-            trainer.validate(module, feed, verbose=False)
+            trainer.validate(module, data_module, verbose=False)
         trainer.save_checkpoint(run.last)
     if trainer.is_global_zero and not (held_out and run.model.exists()):  # no best to keep
         save_best(module, keeper.best)
@@ -132,7 +134,7 @@ def train(
 def _return_to_checkpoint(run: RunFolder, metrics: JsonLinesLogger) -> int:
     """Drop metrics that the last checkpoint does not cover; return its step."""
     best = run.last.with_name("best.ckpt")
-    way_out = f"copy {best} over it if that one is whole, or begin a new run"
+    way_out = f"copy {best} over it if that one is undamaged, or begin a new run"
     checkpoint = read_checkpoint(run.last, way_out=way_out)
     metrics.cut(checkpoint[METRICS_BYTES])
     return checkpoint["global_step"]
@@ -232,7 +234,7 @@ def _warn_of_slow_bfloat16(
 
 
 def _quiet() -> None:
-    """Keep Lightning's hints about this machine out of the user's way."""
+    """Silence hints of Lightning that do not help here."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     for message in (
         ".*does not have many workers.*",

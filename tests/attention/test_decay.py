@@ -19,7 +19,7 @@ B, H, K, V = 3, 2, 5, 4
 ELU = FEATURE_MAPS["elu+1"]
 
 
-def by_loop(q, k, v, *, positions, decay_after, state, starts, lengths):
+def by_loop(q, k, v, *, positions, decay_after, state, boundaries, lengths):
     """The formula, position by position, in float64."""
     S, Z = (x.double() for x in state)
     q, k, v = ELU(q.double()), ELU(k.double()), v.double()
@@ -28,7 +28,7 @@ def by_loop(q, k, v, *, positions, decay_after, state, starts, lengths):
         here = (t < lengths).double()[:, None, None]
         gamma = torch.where(positions[:, t] >= decay_after, 1 - 1 / decay_after, 1.0)[:, None, None]
         gamma = torch.where(here > 0, gamma, 1.0)
-        gamma = gamma * ~starts[:, t, None, None]
+        gamma = gamma * ~boundaries[:, t, None, None]
         S = gamma[..., None] * S + here[..., None] * k[:, t, :, :, None] * v[:, t, :, None]
         Z = gamma * Z + here * k[:, t]
         norm = (q[:, t] * Z).sum(-1, keepdim=True) + 1e-6
@@ -42,8 +42,8 @@ def test_a_pass_equals_the_formula(kernel, decay_after):
     T = min(longest_pass(decay_after), 150)
     q, k, v = torch.randn(B, T, H, K), torch.randn(B, T, H, K), torch.randn(B, T, H, V)
     state = torch.rand(B, H, K, V) * 50, torch.rand(B, H, K) * 50
-    starts = torch.zeros(B, T, dtype=torch.bool)
-    starts[2, T // 3] = True
+    boundaries = torch.zeros(B, T, dtype=torch.bool)
+    boundaries[2, T // 3] = True
     first = torch.tensor([0, 3 * decay_after, decay_after - 2])
     positions = torch.arange(T) + first[:, None]
     positions[2, T // 3 :] = torch.arange(T - T // 3)
@@ -51,7 +51,7 @@ def test_a_pass_equals_the_formula(kernel, decay_after):
     wanted, end = by_loop(
         *(q, k, v),
         **{"positions": positions, "decay_after": decay_after, "state": state},
-        **{"starts": starts, "lengths": lengths},
+        **{"boundaries": boundaries, "lengths": lengths},
     )
     try:
         got, last = decaying_attention(
@@ -59,7 +59,7 @@ def test_a_pass_equals_the_formula(kernel, decay_after):
             decay=decay_products(positions, decay_after, lengths),
             feature_map=ELU,
             lengths=lengths,
-            starts=starts,
+            boundaries=boundaries,
             initial_state=state,
             kernel=kernel,
         )

@@ -17,7 +17,7 @@ needs_native = pytest.mark.skipif(bool(why_missing()), reason=why_missing() or "
         ({"k": (2, 9, 2, 4)}, "k has shape"),
         ({"v": (2, 10, 3, 4)}, "v has shape"),
         ({"lengths": (3,)}, "lengths has shape"),
-        ({"starts": (2, 9)}, "starts has shape"),
+        ({"boundaries": (2, 9)}, "boundaries has shape"),
         ({"initial_state": None}, "initial S has shape"),
     ],
 )

@@ -19,7 +19,7 @@ def arguments(**options):
         torch.randn(2, 40, 2, 8, generator=generator).abs().requires_grad_() for _ in range(3)
     )
     state = torch.rand(2, 2, 8, 8), torch.rand(2, 2, 8)
-    return q, k, v, options.get("lengths"), options.get("starts"), *state, 1e-6, 0
+    return q, k, v, options.get("lengths"), options.get("boundaries"), *state, 1e-6, 0
 
 
 def test_the_operator_is_registered_as_torch_wants_it():
@@ -27,7 +27,7 @@ def test_the_operator_is_registered_as_torch_wants_it():
     native(*arguments()[:3])
     torch.library.opcheck(
         torch.ops.seqgen.causal_linear.default,
-        arguments(lengths=torch.tensor([40, 7]), starts=torch.rand(2, 40) < 0.1),
+        arguments(lengths=torch.tensor([40, 7]), boundaries=torch.rand(2, 40) < 0.1),
     )
 
 

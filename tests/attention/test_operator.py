@@ -36,7 +36,7 @@ def draw(shape, seed=0, *, scale=1.0):
     return [*inputs, *state], [normal(B, T, H, V), normal(B, H, K, V), normal(B, H, K)]
 
 
-def lengths_and_starts(shape, seed=0):
+def lengths_and_boundaries(shape, seed=0):
     B, T, *_ = shape
     generator = torch.Generator().manual_seed(seed)
     lengths = torch.randint(0, T + 1, (B,), generator=generator)
@@ -64,11 +64,11 @@ def assert_close(got, wanted, tolerance):
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("with_starts", [False, True])
-def test_the_two_references_are_the_same_formula(shape, with_starts):
+@pytest.mark.parametrize("with_boundaries", [False, True])
+def test_the_two_references_are_the_same_formula(shape, with_boundaries):
     inputs, weights = draw(shape)
-    lengths, starts = lengths_and_starts(shape)
-    options = {"lengths": lengths, "starts": starts if with_starts else None}
+    lengths, boundaries = lengths_and_boundaries(shape)
+    options = {"lengths": lengths, "boundaries": boundaries if with_boundaries else None}
     assert_close(
         everything(masked_product, inputs, weights, **options),
         everything(position_loop, inputs, weights, **options),
@@ -77,14 +77,14 @@ def test_the_two_references_are_the_same_formula(shape, with_starts):
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("with_starts", [False, True])
+@pytest.mark.parametrize("with_boundaries", [False, True])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 2e-5)])
 @pytest.mark.parametrize("kernel", FAST)
-def test_fast_kernels_equal_the_reference(kernel, dtype, tolerance, with_starts, shape):
+def test_fast_kernels_equal_the_reference(kernel, dtype, tolerance, with_boundaries, shape):
     for seed in range(3):
         inputs, weights = draw(shape, seed)
-        lengths, starts = lengths_and_starts(shape, seed)
-        options = {"lengths": lengths, "starts": starts if with_starts else None}
+        lengths, boundaries = lengths_and_boundaries(shape, seed)
+        options = {"lengths": lengths, "boundaries": boundaries if with_boundaries else None}
         wanted = everything(position_loop, inputs, weights, **options)
         inputs = [x.to(dtype) for x in inputs]
         got = everything(causal_linear_attention, inputs, weights, kernel=kernel, **options)
@@ -194,9 +194,9 @@ def test_gradcheck(kernel, name):
         torch.randn(2, 5, 1, 4, generator=generator, dtype=torch.float64, requires_grad=True)
         for _ in range(3)
     )
-    lengths, starts = torch.tensor([5, 3]), torch.zeros(2, 5, dtype=torch.bool)
-    starts[0, 2] = True
-    options = {"lengths": lengths, "starts": starts, "feature_map": FEATURE_MAPS[name]}
+    lengths, boundaries = torch.tensor([5, 3]), torch.zeros(2, 5, dtype=torch.bool)
+    boundaries[0, 2] = True
+    options = {"lengths": lengths, "boundaries": boundaries, "feature_map": FEATURE_MAPS[name]}
 
     def attend(q, k, v):
         out, state = causal_linear_attention(q, k, v, kernel=kernel, **options)
@@ -209,10 +209,10 @@ def test_gradcheck(kernel, name):
 def test_what_follows_a_start_is_the_piece_alone(kernel):
     inputs, _ = draw((1, 90, 2, 8, 8))
     q, k, v, S, Z = inputs
-    starts = torch.zeros(1, 90, dtype=torch.bool)
-    starts[0, 40] = True
+    boundaries = torch.zeros(1, 90, dtype=torch.bool)
+    boundaries[0, 40] = True
     whole, (S_end, _) = causal_linear_attention(
-        q, k, v, starts=starts, initial_state=(S, Z), kernel=kernel
+        q, k, v, boundaries=boundaries, initial_state=(S, Z), kernel=kernel
     )
     alone, (S_alone, _) = causal_linear_attention(q[:, 40:], k[:, 40:], v[:, 40:], kernel=kernel)
     assert (whole[:, 40:] - alone).abs().max() < 1e-12
@@ -274,14 +274,14 @@ def test_no_autocast_inside(kernel):
     assert torch.equal(plain, inside)
 
 
-def test_segments_of_any_size_are_the_same(monkeypatch):
+def test_blocks_of_any_size_are_the_same(monkeypatch):
     shape = (2, 150, 3, 8, 5)
     inputs, weights = draw(shape)
-    lengths, starts = lengths_and_starts(shape)
-    options = {"lengths": lengths, "starts": starts}
+    lengths, boundaries = lengths_and_boundaries(shape)
+    options = {"lengths": lengths, "boundaries": boundaries}
     wanted = everything(position_loop, inputs, weights, **options)
     for numbers in (1, 70 * 2 * 3 * 8, 2**30):
-        monkeypatch.setattr("seqgen.attention.chunked.SEGMENT", numbers)
+        monkeypatch.setattr("seqgen.attention.chunked.BLOCK_SIZE", numbers)
         assert_close(everything(chunked, inputs, weights, **options), wanted, 1e-10)
 
 

@@ -57,18 +57,20 @@ def everything(attend, options, with_cache, device="cpu"):
     return [x.detach().cpu() for x in (*results, *gradients)]
 
 
-def fast(q, k, v, *, lengths, starts, cache=None):
-    out = softmax_attention(q, k, v, starts=starts, cache=cache)
-    keys, values, count = cache_after(k, v, lengths=lengths, starts=starts, cache=cache)
+def fast(q, k, v, *, lengths, boundaries, cache=None):
+    out = softmax_attention(q, k, v, boundaries=boundaries, cache=cache)
+    keys, values, count = cache_after(k, v, lengths=lengths, boundaries=boundaries, cache=cache)
     return out, [(keys[b, :, :n], values[b, :, :n]) for b, n in enumerate(count.tolist())]
 
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("with_cache", [False, True])
-@pytest.mark.parametrize("starts", [None, WITHIN], ids=["one piece", "pieces"])
+@pytest.mark.parametrize("boundaries", [None, WITHIN], ids=["one segment", "segments"])
 @pytest.mark.parametrize("lengths", [torch.full((B,), T), LENGTHS], ids=["full", "padded"])
-def test_outputs_gradients_and_cache_are_those_of_the_formula(lengths, starts, with_cache, device):
-    options = {"lengths": lengths, "starts": starts}
+def test_outputs_gradients_and_cache_are_those_of_the_formula(
+    lengths, boundaries, with_cache, device
+):
+    options = {"lengths": lengths, "boundaries": boundaries}
     wanted = everything(softmax_loop, options, with_cache)
     got = everything(fast, options, with_cache, device)
     for a, b in zip(got, wanted, strict=True):

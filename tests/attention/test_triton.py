@@ -27,11 +27,11 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("device", [DEVICE])
 
 
-def starts_at(T, *positions, device):
+def boundaries_at(T, *positions, device):
     """Booleans [1, T], true at the positions."""
-    starts = torch.zeros(1, T, dtype=torch.bool)
-    starts[:, list(positions)] = True
-    return starts.to(device)
+    boundaries = torch.zeros(1, T, dtype=torch.bool)
+    boundaries[:, list(positions)] = True
+    return boundaries.to(device)
 
 
 SHAPES = {
@@ -90,9 +90,9 @@ def test_strides_do_not_matter(device):
 
     rows = {
         "lengths": torch.tensor([40, 17], device=device),
-        "starts": starts_at(40, 5, 33, device=device).expand(2, 40).clone(),
+        "boundaries": boundaries_at(40, 5, 33, device=device).expand(2, 40).clone(),
     }
-    rows["starts"][1] = False
+    rows["boundaries"][1] = False
     plain = run(causal_linear, inputs, weights, **rows)
     inputs, weights = ([strided(x) for x in tensors] for tensors in (inputs, weights))
     rows = {name: strided(x) for name, x in rows.items()}
@@ -168,9 +168,9 @@ def test_values_of_another_dtype_keep_it(device):
 )
 def test_drawn_starts_equal_the_loop(share, K, with_state, device):
     generator = torch.Generator().manual_seed(0)
-    starts = (torch.rand(3, 75, generator=generator) < share).to(device)
+    boundaries = (torch.rand(3, 75, generator=generator) < share).to(device)
     lengths = torch.tensor([75, 38, 0], device=device)
-    options = {"starts": starts, "lengths": lengths, "with_state": with_state}
+    options = {"boundaries": boundaries, "lengths": lengths, "with_state": with_state}
     data = draw(3, 75, 1, K, 4, device=device)
     agree(exact(*data, **options), run(causal_linear, *data, **options))
 
@@ -180,8 +180,8 @@ def test_drawn_starts_equal_the_loop(share, K, with_state, device):
 )
 def test_starts_at_the_borders_of_chunks_equal_the_loop(at, device):
     data = draw(1, 70, 1, 5, 4, device=device)
-    starts = starts_at(70, *at, device=device)
-    agree(exact(*data, starts=starts), run(causal_linear, *data, starts=starts))
+    boundaries = boundaries_at(70, *at, device=device)
+    agree(exact(*data, boundaries=boundaries), run(causal_linear, *data, boundaries=boundaries))
 
 
 @pytest.mark.parametrize("filler", [1e15, float("nan")])
@@ -209,8 +209,8 @@ def test_a_piece_equals_itself_alone_whatever_the_other_holds(filled, clean, fil
         x[:, list(filled)] = filler
     if not first:
         inputs[3:] = [torch.full_like(x, filler) for x in inputs[3:]]
-    starts = starts_at(100, 45, device=device)
-    whole = run(causal_linear, inputs, weights, starts=starts, used=used)
+    boundaries = boundaries_at(100, 45, device=device)
+    whole = run(causal_linear, inputs, weights, boundaries=boundaries, used=used)
     for n in (0, 3, 4, 5):  # out, dq, dk, dv
         at = [t - (piece.start or 0) for t in clean]
         agree([alone[n][:, at]], [whole[n][:, list(clean)]])
@@ -222,8 +222,10 @@ def test_a_start_at_the_first_position_forgets_the_state(device):
     inputs, weights = draw(1, 40, 1, 5, 4, device=device)
     fresh = run(causal_linear, inputs, weights, with_state=False)
     inputs[3:] = [torch.full_like(x, float("nan")) for x in inputs[3:]]
-    *got, dS, dZ = run(causal_linear, inputs, weights, starts=starts_at(40, 0, device=device))
-    # Without starts it is another compiled kernel, whose sums may be rounded in another order.
+    *got, dS, dZ = run(
+        causal_linear, inputs, weights, boundaries=boundaries_at(40, 0, device=device)
+    )
+    # Without boundaries it is another compiled kernel, whose sums may be rounded in another order.
     agree(fresh, got, atol=1e-6)
     assert not dS.any()
     assert not dZ.any()
@@ -231,8 +233,8 @@ def test_a_start_at_the_first_position_forgets_the_state(device):
 
 def test_gradients_of_the_last_sums_reach_the_last_part_only(device):
     data = draw(1, 80, 1, 5, 4, device=device)
-    starts = starts_at(80, 20, 45, device=device)
-    *_, dq, dk, dv, dS, dZ = run(causal_linear, *data, starts=starts, used=(1, 2))
+    boundaries = boundaries_at(80, 20, 45, device=device)
+    *_, dq, dk, dv, dS, dZ = run(causal_linear, *data, boundaries=boundaries, used=(1, 2))
     for unreached in (dq, dk[:, :45], dv[:, :45], dS, dZ):
         assert not unreached.any()
     assert dk[:, 45:].all()
@@ -243,8 +245,8 @@ def test_the_operator_hands_starts_on(device, monkeypatch):
     monkeypatch.setattr(operator, "_why_not_triton", lambda *_: "")
     attend = partial(operator.causal_linear_attention, kernel="triton")
     data = draw(1, 40, 1, 5, 4, device=device)
-    starts = starts_at(40, 7, device=device)
-    agree(exact(*data, starts=starts), run(attend, *data, starts=starts))
+    boundaries = boundaries_at(40, 7, device=device)
+    agree(exact(*data, boundaries=boundaries), run(attend, *data, boundaries=boundaries))
 
 
 def test_every_property_holds_in_the_interpreter():

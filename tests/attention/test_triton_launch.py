@@ -22,9 +22,9 @@ KERNELS = ("sum_chunks", "attend", "query_gradients", "key_value_gradients")
     [(torch.float32, "ieee", False), (torch.bfloat16, "tf32x3", True)],
     ids=["float32", "bfloat16"],
 )
-@pytest.mark.parametrize("with_starts", [False, True], ids=["one part", "starts"])
+@pytest.mark.parametrize("with_boundaries", [False, True], ids=["one segment", "boundaries"])
 def test_every_launch_compiles_outside_the_interpreter(
-    with_starts, dtype, precision, resumed, tmp_path, monkeypatch
+    with_boundaries, dtype, precision, resumed, tmp_path, monkeypatch
 ):
     launches = record_launches(monkeypatch, triton_form.kernels, KERNELS)
     monkeypatch.setattr(triton_form, "_precision", lambda x: precision)
@@ -32,12 +32,12 @@ def test_every_launch_compiles_outside_the_interpreter(
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     data = draw(1, 40, 2, 16, 16, device="cpu", dtype=dtype)
     lengths = torch.tensor([30]) if resumed else None
-    starts = torch.zeros(1, 40, dtype=torch.bool) if with_starts else None
-    run(causal_linear, *data, with_state=resumed, lengths=lengths, starts=starts)
+    boundaries = torch.zeros(1, 40, dtype=torch.bool) if with_boundaries else None
+    run(causal_linear, *data, with_state=resumed, lengths=lengths, boundaries=boundaries)
     assert {kernel.__name__ for kernel, _, _ in launches} == set(KERNELS)
     for kernel, args, kwargs in launches:
-        part = args[kernel.arg_names.index("part")]
-        assert (part is not None) == with_starts
+        segment = args[kernel.arg_names.index("segment")]
+        assert (segment is not None) == with_boundaries
         assert compile_launch(kernel, args, kwargs).asm["cubin"]
 
 

@@ -8,12 +8,12 @@ import pytest
 from click.testing import CliRunner
 from measured import run as measured
 
+from seqgen.api.settings import PROJECT
 from seqgen.benchmark import run
 from seqgen.benchmark.records import read_records, write_records
 from seqgen.benchmark.timing import Effort
 from seqgen.commands import benchmarking
 from seqgen.commands.benchmark import MEASURES, benchmark
-from seqgen.commands.settings import PROJECT
 from seqgen.errors import UserError
 
 

@@ -121,7 +121,7 @@ def test_a_killed_run_resumes_to_the_same_curve(place):
     process.kill()
     process.communicate()
     assert len(losses(folder / "runs/k")) < 40, "the run ended before it could be killed"
-    run(folder, "train", "--resume", "run.dir=runs/k", "train.count_models=false")
+    run(folder, "train", "--resume", "run.dir=runs/k", "train.ngram_models=false")
     assert losses(folder / "runs/k") == losses(folder / "runs/a")
 
 
@@ -136,7 +136,7 @@ def test_an_interrupted_run_stops_after_the_step_and_resumes(place):
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, out + err
-    assert "go on with: python cli.py train --resume run.dir=runs/i" in out
+    assert "resume with: python cli.py train --resume run.dir=runs/i" in out
     reached = len(losses(folder / "runs/i"))
     assert "until then, generate with: python cli.py generate runs/i (step " in out
     generated, _ = run(
@@ -154,7 +154,7 @@ def test_two_processes_give_the_loss_of_one(place):
         "data.source=songs",
         "train.max_steps=4",
         "model.dropout=0.0",
-        "train.count_models=false",
+        "train.ngram_models=false",
         *SMALL,
     ]
     run(folder, "train", *settings, "run.dir=runs/one")
@@ -224,7 +224,7 @@ def test_cuda_trains_and_generates(place, precision):
         (["generate", "--prompt", "none.mid"], "prompt none.mid: no such file", 1),
         (["generate", "--prompt", "songs/broken.mid"], "prompt songs/broken.mid", 1),
         (["generate", "--prompt-bars", "3"], "needs a --prompt", 1),
-        (["generate", "--device", "cuda:99"], "--device cuda:99 does not work here", 1),
+        (["generate", "--device", "cuda:99"], "device cuda:99 does not work here", 1),
         (["sing"], "No such command", 2),
     ],
 )  # fmt: skip

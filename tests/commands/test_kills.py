@@ -12,7 +12,7 @@ import torch
 from curves import curve
 from making import write_songs
 
-import seqgen.commands.training  # noqa: F401  # once, here, and not in each process
+import seqgen.api.jobs  # noqa: F401  # once, here, and not in each process
 from seqgen.checkpoint import RunFolder, load_model, read_checkpoint
 from seqgen.commands import main
 from seqgen.files import TEMPORARY
@@ -34,7 +34,7 @@ SETTINGS = [
     "train.log_every=1",
     "train.warmup_steps=2",
     "train.sample_tokens=0",
-    "train.count_models=false",
+    "train.ngram_models=false",
 ]
 KILLS = 4
 

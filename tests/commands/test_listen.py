@@ -145,7 +145,7 @@ def test_a_run_that_writes_text_has_no_sound(command, tmp_path):
     write_model(tmp_path / "run", type="bytes")
     code, said = command("generate", "run", "--audio", "-o", "out")
     assert (code, said.count("\n")) == (1, 1)
-    assert "run writes text, which has no sound" in said
+    assert "--audio and --ogg are for music: run generates text" in said
     assert not (tmp_path / "out").exists()
 
 

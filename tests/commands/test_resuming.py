@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from seqgen.api.runs import begin, fixed_settings
+from seqgen.api.settings import read_resumed
 from seqgen.checkpoint import FORMAT, RunFolder
-from seqgen.commands.runs import begin, fixed_settings
-from seqgen.commands.settings import read_resumed
 from seqgen.config import Config, load_config, save_config
 from seqgen.errors import UserError
 from seqgen.files import write_record

@@ -7,15 +7,9 @@ import pytest
 from making import write_songs
 from rich.table import Table
 
+from seqgen.api.settings import CONFIGS, describe_settings, read_config
 from seqgen.commands import main
-from seqgen.commands.settings import (
-    CONFIGS,
-    console,
-    describe_settings,
-    progress_bar,
-    read_config,
-    say,
-)
+from seqgen.commands.settings import console, progress_bar, say
 from seqgen.config import TokenizerConfig
 
 NAMES = ("Songs [live]", "x [/y]", "[bold]", ":smile:")
@@ -100,7 +94,7 @@ def test_what_a_file_sets_beyond_the_defaults_is_said(tmp_path):
         "train: {max_steps: 5, batch_size: 8, init_from: null}\n"
     )
     assert describe_settings(read_config([str(path), "train.max_steps=7"])).splitlines() == [
-        f"configuration: {path}; beyond the defaults of seqgen/config.py it sets",
+        f"configuration: {path}; it changes these defaults of seqgen/config.py:",
         "  tokenizer: use_tempos true, tempo 84.0",
         "  model: d_model 64",
     ]

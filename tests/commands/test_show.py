@@ -96,7 +96,7 @@ def test_two_files_of_one_name_do_not_overwrite_each_other(command, tmp_path):
     write_song(tmp_path / "more/song.mid", seed=2)
     code, said = command("show", "song.mid", "more/song.mid", "-o", "pictures", "--force")
     assert code == 1
-    assert "more/song.mid would overwrite pictures/song.png, which was made of song.mid" in said
+    assert "more/song.mid would overwrite pictures/song.png, which was made from song.mid" in said
 
 
 def test_a_run_is_its_loss_curves_and_is_drawn_anew(command, tmp_path):

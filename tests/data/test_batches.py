@@ -52,23 +52,23 @@ def batches(data, *, seed=0, context_length=32, batch_size=4, packed=False):
 
 
 def rows_of_epoch(b, epoch=0):
-    """Yield the rows of an epoch, of batches of one row: true ids, their starts, source."""
+    """Yield the rows of an epoch, of batches of one row: true ids, their boundaries, source."""
     for k in range(epoch * b.rows_per_epoch, (epoch + 1) * b.rows_per_epoch):
         batch = b.batch(k)
-        yield batch.tokens[0, :, 0], batch.starts[0], batch.sources[0]
+        yield batch.tokens[0, :, 0], batch.boundaries[0], batch.sources[0]
 
 
 def windows_of_epoch(b, epoch):
     """The windows of an epoch, taken apart where they start."""
     return sorted(
         tuple(window)
-        for ids, starts, _ in rows_of_epoch(b, epoch)
-        for window in np.split(ids, np.flatnonzero(starts)[1:])
+        for ids, boundaries, _ in rows_of_epoch(b, epoch)
+        for window in np.split(ids, np.flatnonzero(boundaries)[1:])
     )
 
 
 def assert_same(a, b):
-    for name in ("tokens", "lengths", "starts", "targets"):
+    for name in ("tokens", "lengths", "boundaries", "targets"):
         assert np.array_equal(getattr(a, name), getattr(b, name)), name
     assert a.sources == b.sources
 
@@ -128,7 +128,7 @@ def test_a_piece_shorter_than_the_window_is_one_row(data):
 def test_a_window_alone_in_its_row_starts_it_and_all_else_are_targets(data):
     for batch in (batches(data).batch(0), batches(data, context_length=10_000).batch(0)):
         places = np.arange(batch.tokens.shape[1])
-        assert np.array_equal(batch.starts, np.tile(places == 0, (4, 1)))
+        assert np.array_equal(batch.boundaries, np.tile(places == 0, (4, 1)))
         assert np.array_equal(batch.targets, places[:-1] < batch.lengths[:, None])
         assert not batch.continues
 
@@ -154,14 +154,14 @@ def test_packing_changes_nothing_where_no_piece_is_short(made_data):
 def test_packed_rows_have_room_for_their_windows_and_full_windows_stand_alone(made_data):
     b = batches(made_data(LENGTHS), batch_size=1, packed=True)
     for epoch in range(5):
-        for ids, starts, source in rows_of_epoch(b, epoch):
+        for ids, boundaries, source in rows_of_epoch(b, epoch):
             assert len(ids) <= 33
-            assert starts[0]
-            assert starts.sum() == len(source.split(", "))
+            assert boundaries[0]
+            assert boundaries.sum() == len(source.split(", "))
             if source in ("piece-4", "piece-7"):
-                assert starts.sum() == 1
+                assert boundaries.sum() == 1
             else:
-                assert starts.sum() > 1
+                assert boundaries.sum() > 1
 
 
 def test_rows_of_an_epoch_are_shuffled_anew(made_data):
@@ -179,7 +179,7 @@ def test_packed_targets_are_the_tokens_that_do_not_start_a_window(made_data):
         ids = batch.tokens[b, : batch.lengths[b] + 1, 0]
         expected = [i for i in range(len(ids) - 1) if ids[i + 1] == ids[i] + 1]
         assert np.flatnonzero(batch.targets[b]).tolist() == expected
-        assert not batch.starts[b, len(ids) :].any()
+        assert not batch.boundaries[b, len(ids) :].any()
 
 
 @pytest.mark.parametrize(("low", "high"), [(1, 8), (2, 64), (20, 40), (33, 64), (64, 65)])
@@ -198,8 +198,8 @@ def test_a_window_goes_to_the_fullest_row_that_holds_it():
 def test_held_out_rows_are_one_window_each(data):
     pieces = held_out_pieces(data, VALIDATION, max_targets=10**9)
     for batch in held_out_batches(data, pieces, batch_size=3, context_length=20):
-        assert batch.starts[:, 0].all()
-        assert batch.starts.sum() == len(batch.tokens)
+        assert batch.boundaries[:, 0].all()
+        assert batch.boundaries.sum() == len(batch.tokens)
         assert batch.targets.sum() == batch.lengths.sum()
 
 

@@ -33,15 +33,15 @@ def encode(folder, names, *, workers=1, load=Obedient):
 @pytest.mark.parametrize(
     ("name", "kind", "reason"),
     [
-        ("SIGKILL", "unreadable", "the reader died on it (SIGKILL)"),
-        ("SIGSEGV", "unreadable", "the reader died on it (SIGSEGV)"),
-        ("exit", "unreadable", "the reader died on it (exit status 3)"),
-        ("computes", "absurd", "reading it takes longer than limits.max_read_seconds=1"),
-        ("fails", "unreadable", "the reader failed on it (KeyError: 'Pitch_128')"),
+        ("SIGKILL", "unreadable", "the process that read it crashed (SIGKILL)"),
+        ("SIGSEGV", "unreadable", "the process that read it crashed (SIGSEGV)"),
+        ("exit", "unreadable", "the process that read it crashed (exit status 3)"),
+        ("computes", "over-limit", "reading it takes longer than limits.max_read_seconds=1"),
+        ("fails", "unreadable", "reading it failed (KeyError: 'Pitch_128')"),
         ("refused", "empty", "it has no notes"),
         pytest.param(
             "allocates",
-            "absurd",
+            "over-limit",
             "reading it takes more memory than limits.max_memory_bytes=500000000",
             marks=pytest.mark.skipif(sys.platform != "linux", reason="not limited elsewhere"),
         ),
@@ -64,7 +64,7 @@ def test_each_other_file_is_read_once_and_results_keep_their_order(tmp_path, mon
             assert result == name
             assert (tmp_path / f"{name}.read").read_text() == "read\n"
         else:
-            assert result.reason == "the reader died on it (SIGKILL)"
+            assert result.reason == "the process that read it crashed (SIGKILL)"
 
 
 def test_a_reader_that_cannot_start_is_an_error_and_not_the_files_fault(tmp_path):

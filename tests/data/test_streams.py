@@ -69,7 +69,7 @@ def test_a_batch_is_a_pure_function_of_seed_and_number(data):
         first.batch(k)
     for k in [25, 0, 3, 25]:
         a, b = first.batch(k), second.batch(k)
-        for name in ("tokens", "lengths", "starts"):
+        for name in ("tokens", "lengths", "boundaries"):
             assert np.array_equal(getattr(a, name), getattr(b, name))
         assert (a.sources, a.continues) == (b.sources, b.continues)
     assert not np.array_equal(streams(data, seed=1).batch(3).tokens, first.batch(3).tokens)
@@ -83,12 +83,12 @@ def test_lanes_joined_are_whole_pieces_one_after_another(data, epoch):
 
 
 @pytest.mark.parametrize("epoch", range(5))
-def test_starts_are_the_beginnings_of_pieces_and_of_lanes(data, epoch):
+def test_boundaries_are_the_beginnings_of_pieces_and_of_lanes(data, epoch):
     batches = epoch_of(streams(data), epoch)
     expected = np.zeros(LANES * LANE_LENGTH, dtype=bool)
     expected[beginnings_of(data, stream_of(batches))] = True
     expected[::LANE_LENGTH] = True
-    assert np.array_equal(lanes_of(batches, "starts").reshape(-1), expected)
+    assert np.array_equal(lanes_of(batches, "boundaries").reshape(-1), expected)
 
 
 @pytest.mark.parametrize("epoch", range(5))
@@ -109,10 +109,10 @@ def test_rows_continue_those_of_the_batch_before(data):
         assert batch.continues == (k % BATCHES > 0)
         if batch.continues:
             assert np.array_equal(batch.tokens[:, 0], before.tokens[:, -1])
-            assert np.array_equal(batch.starts[:, 0], before.starts[:, -1])
-            begun_at_the_seam += batch.starts[:, 0].sum()
+            assert np.array_equal(batch.boundaries[:, 0], before.boundaries[:, -1])
+            begun_at_the_seam += batch.boundaries[:, 0].sum()
         else:
-            assert batch.starts[:, 0].all()
+            assert batch.boundaries[:, 0].all()
     assert 0 < begun_at_the_seam < 20 * BATCHES
 
 
@@ -184,7 +184,7 @@ def test_turns_together_are_the_lanes_of_one_large_batch(data, context_length):
         assert [part.turn for part in parts] == [0, 1, 2]
         assert {part.continues for part in parts} == {whole.continues}
         assert np.array_equal(whole.tokens, np.concatenate([part.tokens for part in parts]))
-        assert np.array_equal(whole.starts, np.concatenate([part.starts for part in parts]))
+        assert np.array_equal(whole.boundaries, np.concatenate([part.boundaries for part in parts]))
 
 
 def test_a_small_corpus_has_fewer_turns(data):
@@ -195,7 +195,7 @@ def test_a_small_corpus_has_fewer_turns(data):
 def test_held_out_streams_go_on_row_by_row_and_hold_every_target_once(data):
     seen, before = [], None
     for batch in held_out_streams(data, data.pieces, batch_size=4, context_length=CONTEXT):
-        assert batch.starts.sum() == (0 if batch.continues else len(batch.tokens))
+        assert batch.boundaries.sum() == (0 if batch.continues else len(batch.tokens))
         if batch.continues:
             n = len(batch.tokens)
             assert batch.sources == before.sources[:n]

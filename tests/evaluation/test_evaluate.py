@@ -82,7 +82,7 @@ def test_files_that_cannot_be_read_are_skipped_with_the_reason(prepared, tmp_pat
     pieces = folder_set(str(tmp_path / "others"), prepared.tokenizer, **choices)
     assert [item.name for item in pieces.items].count("song-01.mid") == 0
     assert pieces.skipped == (("song-01.mid", "No such file or directory"),)
-    assert told[0] == "looking through files"
+    assert told[0] == "hashing files"
     monkeypatch.setattr(piece_sets, "MOST_BYTES", size - 1)
     with pytest.raises(UserError, match=r"none of 2 files.*larger than"):
         folder_set(str(tmp_path / "others"), prepared.tokenizer, **choices)

@@ -63,9 +63,9 @@ def test_a_file_without_notes_is_read_and_says_so(tmp_path):
     ("content", "reason"),
     [
         (b"", "it holds no bytes"),
-        (b"once upon a time", "it does not begin as a MIDI file does"),
+        (b"once upon a time", "it is not a MIDI file (it does not begin with MThd)"),
         (b"MThd\x00\x00\x00\x06\x00", "its header is cut off"),
-        (bytes(range(256)), "it does not begin as a MIDI file does"),
+        (bytes(range(256)), "it is not a MIDI file (it does not begin with MThd)"),
         (
             b"MThd\x00\x00\x00\x06\x00\x01\x00\x01\x01\xe0MTrk\x00\x00\xff\xff",
             "it is cut off at track 1",
@@ -76,7 +76,7 @@ def test_what_is_no_midi_file_is_told_in_words(tmp_path, content, reason):
     path = tmp_path / "piece.mid"
     path.write_bytes(content)
     found = check_file(path)
-    assert found == Validity(reasons=(reason, "symusic was not asked"))
+    assert found == Validity(reasons=(reason, "not checked with symusic"))
 
 
 def test_files_that_are_not_there_are_told_in_words(tmp_path):

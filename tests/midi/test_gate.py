@@ -76,20 +76,20 @@ def test_opened_notes_are_those_miditoolkit_reads():
         (b"RIFF\x00\x00\x00\x00RMIDdata" + midi_file(NOTE + END), "unsupported", "RIFF"),
         (midi_file(NOTE + END, file_format=2), "unsupported", "format 2"),
         (midi_file(NOTE + END, division=0xE728), "unsupported", "SMPTE"),
-        (midi_file(NOTE + END, division=0), "unreadable", "no ticks"),
+        (midi_file(NOTE + END, division=0), "unreadable", "0 ticks"),
         (midi_file(NOTE + END)[:-6], "unreadable", "cut off at track 1"),
         (midi_file(NOTE + END, n_tracks=2), "unreadable", "cut off at track 2"),
-        (midi_file(NOTE + END, n_tracks=0xFFFF), "absurd", "65535 tracks"),
+        (midi_file(NOTE + END, n_tracks=0xFFFF), "over-limit", "65535 tracks"),
         (midi_file(NOTE + b"\x00\x90\x3c"), "unreadable", "cut off in track 1"),
         (midi_file(NOTE + b"\x00\x90", NOTE + END), "unreadable", "past the end"),
         (midi_file(b"\x00\x90\xbc\x40" + END), "unreadable", "below 128"),
-        (midi_file(b"\x00\x3c\x40" + END), "unreadable", "no known type"),
-        (midi_file(NOTE + b"\x00\xf0\x02\xaa\xf7" + END), "unreadable", "makes no sense"),
+        (midi_file(b"\x00\x3c\x40" + END), "unreadable", "unknown type"),
+        (midi_file(NOTE + b"\x00\xf0\x02\xaa\xf7" + END), "unreadable", "invalid event"),
         (midi_file(NOTE + b"\xff" * 1000), "unreadable", "longer than four bytes"),
         (midi_file(), "empty", "no notes"),
         (midi_file(b"", END), "empty", "no notes"),
-        (midi_file(b"\x00\x90\x3c\x40" + END), "empty", "no note that sounds"),
-        (midi_file(b"\x00\x90\x3c\x40\x00\x80\x3c\x00" + END), "empty", "no note that sounds"),
+        (midi_file(b"\x00\x90\x3c\x40" + END), "empty", "no note of any length"),
+        (midi_file(b"\x00\x90\x3c\x40\x00\x80\x3c\x00" + END), "empty", "no note of any length"),
     ],
 )
 def test_faulty_bytes_are_rejected_with_their_reason(content, kind, reason):
@@ -101,16 +101,16 @@ def test_faulty_bytes_are_rejected_with_their_reason(content, kind, reason):
 @pytest.mark.parametrize(
     ("limits", "kind", "reason"),
     [
-        (LimitsConfig(max_file_bytes=100), "absurd", "larger than limits.max_file_bytes=100"),
-        (LimitsConfig(max_tracks=2), "absurd", "4 tracks, more than limits.max_tracks=2"),
-        (LimitsConfig(max_events=50), "absurd", "events, more than limits.max_events=50"),
-        (LimitsConfig(max_notes=120), "absurd", "121 notes, more than limits.max_notes=120"),
+        (LimitsConfig(max_file_bytes=100), "over-limit", "larger than limits.max_file_bytes=100"),
+        (LimitsConfig(max_tracks=2), "over-limit", "4 tracks, more than limits.max_tracks=2"),
+        (LimitsConfig(max_events=50), "over-limit", "events, more than limits.max_events=50"),
+        (LimitsConfig(max_notes=120), "over-limit", "121 notes, more than limits.max_notes=120"),
         (LimitsConfig(min_notes=122), "empty", "121 notes, fewer than limits.min_notes=122"),
-        (LimitsConfig(max_minutes=0.25), "absurd", "0.5 minutes, more than limits.max_minutes"),
-        (LimitsConfig(max_ticks=14_000), "absurd", "ticks, more than limits.max_ticks=14000"),
+        (LimitsConfig(max_minutes=0.25), "over-limit", "0.5 minutes, more than limits.max_minutes"),
+        (LimitsConfig(max_ticks=14_000), "over-limit", "ticks, more than limits.max_ticks=14000"),
         (
             LimitsConfig(max_notes_on_one_key=1),
-            "absurd",
+            "over-limit",
             "2 notes on one key at once, more than limits.max_notes_on_one_key=1",
         ),
     ],
@@ -187,7 +187,7 @@ def test_paths_that_cannot_be_read_are_rejected(tmp_path):
     for path, reason in (
         (missing, "no such file"),
         (tmp_path, "not a file"),
-        (null, "cannot be the name"),
+        (null, "not a valid file name"),
         (tmp_path / ("a" * 5000), "too long"),
     ):
         error = rejection(path)
@@ -208,7 +208,7 @@ def test_rejection_is_for_the_user_names_the_file_and_survives_pickling():
     with pytest.raises(FileRejected) as caught:
         open_midi(b"no music", name="upload 7")
     copied = pickle.loads(pickle.dumps(caught.value))
-    assert str(copied) == "cannot use upload 7: it does not begin as a MIDI file does"
+    assert str(copied) == "cannot use upload 7: it is not a MIDI file (it does not begin with MThd)"
     assert copied.kind == "unreadable"
 
 

@@ -31,7 +31,7 @@ def test_half_a_character_at_the_end_is_left_out(tmp_path, tokenizer):
 
 @pytest.mark.parametrize(
     ("content", "kind"),
-    [(b"", "empty"), (b" \n", "empty"), (b"\xff\xfe", "unsupported"), (b"x" * 1001, "absurd")],
+    [(b"", "empty"), (b" \n", "empty"), (b"\xff\xfe", "unsupported"), (b"x" * 1001, "over-limit")],
 )
 def test_unusable_files_are_refused(tmp_path, tokenizer, content, kind):
     (tmp_path / "a.txt").write_bytes(content)

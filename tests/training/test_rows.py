@@ -27,12 +27,12 @@ def test_packing_learns_from_all_targets_in_fewer_rows(run_steps, prepared):
             return seen[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("seqgen.training.feed.TrainingBatches", Watching)
+        patch.setattr("seqgen.training.data_module.TrainingBatches", Watching)
         run_steps("packed", context_length=600, max_steps=2)
         run_steps("apart", context_length=600, max_steps=2, packing=False)
     packed, apart = seen[0], seen[-1]
-    assert packed.starts[:, 1:].any()
-    assert not apart.starts[:, 1:].any()
+    assert packed.boundaries[:, 1:].any()
+    assert not apart.boundaries[:, 1:].any()
     assert packed.targets.sum() > apart.targets.sum()
 
 

@@ -63,10 +63,10 @@ def test_by_default_the_schedule_ends_where_training_ends(max_steps):
         ({}, "up to 0.001 in 50 steps, then falling to 0 at step 1,000 (cosine)"),
         ({"schedule": "constant", "warmup_steps": 0}, "learning rate: 0.001, constant"),
         ({"schedule": "inverse-sqrt"}, "falling with the square root of the step"),
-        ({"schedule_steps": [500, 1000]}, "at step 500 (cosine), the same again until step 1,000"),
+        ({"schedule_steps": [500, 1000]}, "at step 500 (cosine), repeated until step 1,000"),
         (
             {"schedule_steps": 500, "final_learning_rate": 0.1},
-            "falling to 0.0001 at step 500 (cosine), 0.0001 from there on",
+            "falling to 0.0001 at step 500 (cosine), 0.0001 after that",
         ),
         ({"schedule_steps": 1950, "schedule": "linear"}, "stopped at step 1,000, at 0.0005"),
     ],

@@ -267,7 +267,7 @@ def test_a_failed_checkpoint_leaves_the_one_before(tmp_path, monkeypatch):
 def test_impossible_devices_are_named(run_steps):
     with pytest.raises(UserError, match="precision=64-tru"):
         run_steps("a", precision="64-tru")
-    with pytest.raises(UserError, match=r"train\.batch_size=4 must divide"):
+    with pytest.raises(UserError, match=r"train\.batch_size=4 must be a multiple"):
         run_steps("b", accumulate=3)
 
 

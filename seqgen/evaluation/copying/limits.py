@@ -1,4 +1,4 @@
-"""Beyond what a piece is a copy: more than real pieces share that nobody copied.
+"""The limits above which a piece counts as a copy, derived from what real pieces share.
 
 Legend: n notes, R runs.
 """
@@ -36,7 +36,7 @@ class Likeness:
 
 
 def find_likeness(training: Sequence[Material], piece: Material, runs: Runs) -> Likeness | None:
-    """Lay the likeliest training pieces under a piece and count the notes that both have.
+    """Align the most similar training pieces with a piece and count the notes that both have.
 
     A shared run says where a training piece has to lie. The places that most fresh notes of the
     runs agree on are tried. None where pieces have no notes or no run in common.

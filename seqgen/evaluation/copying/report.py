@@ -227,7 +227,7 @@ def _passage(piece: Material, start: int, length: int) -> Passage:
 
 
 def _reasons(missing: Sequence[Reread]) -> list[dict]:
-    return [{"file": p.name, "reason": p.reason or "it holds no whole note"} for p in missing]
+    return [{"file": p.name, "reason": p.reason or "it holds no complete note"} for p in missing]
 
 
 def _within(pieces: Sequence[Piece], most: int) -> list[tuple[Piece, int]]:

@@ -1,4 +1,4 @@
-"""A set of pieces against another, measure by measure, and what of it is more than chance.
+"""Compares two sets of pieces, measure by measure, and which differences are more than chance.
 
 Legend: m generated pieces, n real pieces, h bins of a histogram.
 """

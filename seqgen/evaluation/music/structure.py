@@ -1,4 +1,4 @@
-"""What comes back in a piece: bars alike at a distance, bars heard before, cycles run in a circle.
+"""Repetition in a piece: similar bars at a distance, bars heard before, repeated cycles.
 
 Legend: n notes, b bars, q quarter notes.
 """

@@ -67,7 +67,7 @@ def build_page(record: Mapping, material: PageMaterial, *, progress: Progress) -
 
 
 def choose_pieces(pieces: Sequence[T], midi_of: Callable[[T], MidiFile | None]) -> list[T]:
-    """Pieces of about the median length of their set, in their order: nobody has picked.
+    """Choose pieces of about the median length of their set, in the order of the set.
 
     Those that cannot be read, and those too long to be pictured, are not among them.
     """
@@ -103,7 +103,7 @@ def play_openings(pieces: Sequence[MidiFile], *, progress: Progress) -> tuple[li
             sounds[i] = sound.encode(".ogg", compression_level=COMPRESSION)
         progress("playing pieces", i + 1, len(pieces))
     if not any(sounds):
-        return sounds, "This page has no sound: none of these pieces can be played."
+        return sounds, "This page has no sound: none of these pieces could be played."
     return sounds, (
         f"The first {OPENING_SECONDS:.0f} s of each, all played the same way, by FluidSynth with "
         f"the soundfont {soundfont.name}."

@@ -1,4 +1,4 @@
-"""From a record and its pictures to HTML. All text is escaped; nothing points outside the file."""
+"""From a record and its pictures to HTML. All text is escaped; nothing is loaded from elsewhere."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -97,7 +97,7 @@ def interval(value: Mapping | None, digits: int = 3) -> str:
 
 
 def short(value: float | None) -> str:
-    """A number of whatever size, three digits of it."""
+    """Format a number with three significant digits."""
     if value is None:
         return NOTHING
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
@@ -116,7 +116,7 @@ def measured(value: float | None, unit: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them."""
+    """Format seconds in the unit that suits them."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 5400:

@@ -1,15 +1,15 @@
-"""The run folder of a training command: which one, how configured, and held while it trains."""
+"""The run folder of a training command: which one, its configuration, and its lock."""
 
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
+from seqgen.api.settings import RUNS, Settings
 from seqgen.checkpoint import LoadedModel, RunFolder, load_model, read_run
-from seqgen.commands.settings import RUNS, Settings, say
 from seqgen.config import Config, load_config, override_keys, save_config
 from seqgen.errors import UserError
 from seqgen.files import TEMPORARY, atomic_path, locked, sweep, write_bytes
@@ -28,7 +28,7 @@ FREE_KEYS = frozenset(
         "log_every",
         "early_stopping",
         "sample_tokens",
-        "count_models",
+        "ngram_models",
         "accelerator",
         "devices",
         "strategy",
@@ -38,10 +38,12 @@ FREE_KEYS = frozenset(
 # What a run leaves before its first checkpoint. The record comes first and goes last.
 BEGINNINGS = ("config.yaml", "metrics.jsonl", "tensorboard", "checkpoints", "samples", "run.json")
 
+Tell = Callable[[str], None]  # receives a line of text
+
 
 @dataclass(frozen=True)
 class Job:
-    """A training command, resolved."""
+    """A training run, resolved."""
 
     run: RunFolder
     config: Config
@@ -50,10 +52,11 @@ class Job:
 
 
 @contextlib.contextmanager
-def begin(settings: Settings, *, resume: bool) -> Iterator[Job]:
-    """Resolve a training command, and hold its run folder for the length of the block.
+def begin(settings: Settings, *, resume: bool, tell: Tell = lambda line: None) -> Iterator[Job]:
+    """Resolve settings to a training job, and keep its run folder locked during the block.
 
-    If the block fails before a step is logged, the folder is left as it was before.
+    `tell` receives what a user should know. If the block fails before a step is logged, the folder
+    is left as it was before.
 
     Raises:
         UserError: the run exists and is not to be resumed, or the reverse; another process trains
@@ -69,13 +72,13 @@ def begin(settings: Settings, *, resume: bool) -> Iterator[Job]:
         config = load_config(run.config)
         yield Job(run, config, resume, None if resume else _start(config))
     elif resume:
-        with _held_again(RunFolder(path.parent)) as run:
+        with _held_again(RunFolder(path.parent), tell) as run:
             yield Job(run, _placed(_resumed(run, config), run), resume, None)
     else:
         start = _start(config)
         if start is not None:
             config = _adopt(settings, start)
-        with _new_folder(config.run.dir, path.stem) as run:
+        with _new_folder(config.run.dir, path.stem, tell) as run:
             yield Job(run, _placed(config, run), resume, start)
 
 
@@ -102,8 +105,8 @@ def _placed(config: Config, run: RunFolder) -> Config:
 
 
 @contextlib.contextmanager
-def _new_folder(given: str | None, name: str) -> Iterator[RunFolder]:
-    """Make and hold the folder of a new run; remove it again if nothing came of it."""
+def _new_folder(given: str | None, name: str, tell: Tell) -> Iterator[RunFolder]:
+    """Create and lock the folder of a new run; remove it again if training fails before a step."""
     if given is None:
         path, made = _make_numbered(name)
     else:
@@ -112,8 +115,8 @@ def _new_folder(given: str | None, name: str) -> Iterator[RunFolder]:
     run = RunFolder(path)
     try:
         _check_is_ours(run)
-        with _held(run):
-            _begin_anew(run)
+        with _held(run, tell):
+            _clear_unstarted(run, tell)
             try:
                 yield run
             except BaseException:
@@ -155,12 +158,12 @@ def _check_is_ours(run: RunFolder) -> None:
         read_run(run)
 
 
-def _begin_anew(run: RunFolder) -> None:
-    """Clear what is left of a run that ended before its first checkpoint; refuse any other run."""
+def _clear_unstarted(run: RunFolder, tell: Tell) -> None:
+    """Clear the files of a run that ended before its first checkpoint; refuse any other run."""
     content = _content(run)
     if run.last.exists():
         raise UserError(
-            f"{run.path} exists: add --resume to go on with it, or choose another run.dir"
+            f"{run.path} exists: add --resume to continue it, or choose another run.dir"
         )
     if not content <= set(BEGINNINGS) or any(run.checkpoints.glob("*")):
         raise UserError(
@@ -168,7 +171,10 @@ def _begin_anew(run: RunFolder) -> None:
             f"another run.dir, or delete the folder"
         )
     if content:
-        say(f"{run.path} holds a run that ended before its first checkpoint: it begins anew")
+        tell(
+            f"{run.path} holds a run that ended before its first checkpoint: "
+            f"it starts again from step 0"
+        )
     _clear(run)
 
 
@@ -182,9 +188,9 @@ def _clear(run: RunFolder) -> None:
 
 
 @contextlib.contextmanager
-def _held_again(run: RunFolder) -> Iterator[RunFolder]:
-    """Hold the folder of a run that goes on; without a new checkpoint its configuration stays."""
-    with _held(run):
+def _held_again(run: RunFolder, tell: Tell) -> Iterator[RunFolder]:
+    """Lock the folder of a resumed run; without a new checkpoint its configuration is restored."""
+    with _held(run, tell):
         config, checkpoint = run.config.read_bytes(), _identity(run.last)
         try:
             yield run
@@ -199,7 +205,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 @contextlib.contextmanager
-def _held(run: RunFolder) -> Iterator[None]:
+def _held(run: RunFolder, tell: Tell) -> Iterator[None]:
     def refuse(holder: str) -> None:
         raise UserError(
             f"{holder} is training in {run.path}: wait until it has ended, stop it, or choose "
@@ -208,9 +214,9 @@ def _held(run: RunFolder) -> Iterator[None]:
 
     with locked(run.lock, if_held=refuse) as is_held:
         if not is_held:
-            say(
-                f"the file system of {run.path} has no locks: do not train there a second time "
-                f"before this has ended"
+            tell(
+                f"the file system of {run.path} does not support locks: do not start another "
+                f"training there before this one has ended"
             )
         sweep(run.path)
         yield
@@ -220,7 +226,8 @@ def _resumed(run: RunFolder, config: Config) -> Config:
     made_with = read_run(run)["settings"]
     if not run.last.exists():
         raise UserError(
-            f"nothing to resume: {run.path} has no checkpoint yet; without --resume it begins anew"
+            f"nothing to resume: {run.path} has no checkpoint yet; "
+            f"without --resume it starts again from step 0"
         )
     for key, value in fixed_settings(config).items():
         if value != made_with.get(key):

@@ -1,10 +1,10 @@
-"""Pieces that share a row, and pieces cut into rows, are what each piece is alone."""
+"""Segments that share a row, and sequences cut into rows, give the same as each sequence alone."""
 
 import pytest
 import torch
 from making import random_tokens
 
-from seqgen.model.positions import positions_in_pieces
+from seqgen.model.positions import positions_in_segments
 from seqgen.model.recurrent_model import RecurrentModel
 
 CHOICES = [
@@ -22,9 +22,9 @@ LENGTHS = (7, 1, 2, 20)  # of the pieces in a row; two of them shorter than the 
 def one_row(tokens):
     """Lay rows of `LENGTHS` tokens end to end; return them and where each begins."""
     pieces = [row[:n] for row, n in zip(tokens, LENGTHS, strict=True)]
-    starts = torch.zeros(1, sum(LENGTHS), dtype=torch.bool)
-    starts[0, torch.tensor([0, *LENGTHS[:-1]]).cumsum(0)] = True
-    return torch.cat(pieces)[None], starts
+    boundaries = torch.zeros(1, sum(LENGTHS), dtype=torch.bool)
+    boundaries[0, torch.tensor([0, *LENGTHS[:-1]]).cumsum(0)] = True
+    return torch.cat(pieces)[None], boundaries
 
 
 def gradients(model, logits):
@@ -36,7 +36,7 @@ def gradients(model, logits):
 def test_pieces_in_one_row_do_not_see_each_other(tiny, toy_vocabulary, choices):
     model = tiny(toy_vocabulary, **choices)
     tokens = random_tokens(toy_vocabulary, len(LENGTHS), max(LENGTHS))
-    together = model(one_row(tokens)[0], starts=one_row(tokens)[1])
+    together = model(one_row(tokens)[0], boundaries=one_row(tokens)[1])
     alone = [model(row[None, :n]) for row, n in zip(tokens, LENGTHS, strict=True)]
     joined = [torch.cat(field, dim=1) for field in zip(*alone, strict=True)]
     for a, b in zip(together, joined, strict=True):
@@ -48,9 +48,9 @@ def test_pieces_in_one_row_do_not_see_each_other(tiny, toy_vocabulary, choices):
 def test_without_starts_they_would(tiny, toy_vocabulary):
     """So that the test above can fail."""
     model = tiny(toy_vocabulary)
-    row, starts = one_row(random_tokens(toy_vocabulary, len(LENGTHS), max(LENGTHS)))
+    row, boundaries = one_row(random_tokens(toy_vocabulary, len(LENGTHS), max(LENGTHS)))
     with torch.no_grad():
-        apart, mixed = model(row, starts=starts)[0], model(row)[0]
+        apart, mixed = model(row, boundaries=boundaries)[0], model(row)[0]
     assert (apart - mixed)[0, LENGTHS[0] :].abs().max() > 0.01
     assert (apart - mixed)[0, : LENGTHS[0]].abs().max() < 1e-5
 
@@ -59,11 +59,13 @@ def test_without_starts_they_would(tiny, toy_vocabulary):
 @pytest.mark.parametrize("cut", [1, 3, 8, 10, 29])
 def test_a_row_cut_in_two_goes_on_from_the_state(tiny, toy_vocabulary, choices, cut):
     model = tiny(toy_vocabulary, **choices)
-    row, starts = one_row(random_tokens(toy_vocabulary, len(LENGTHS), max(LENGTHS)))
+    row, boundaries = one_row(random_tokens(toy_vocabulary, len(LENGTHS), max(LENGTHS)))
     with torch.no_grad():
-        whole, end = model.run(row, starts=starts, keep_state=True)
-        first, state = model.run(row[:, :cut], starts=starts[:, :cut], keep_state=True)
-        rest, last = model.run(row[:, cut:], starts=starts[:, cut:], state=state, keep_state=True)
+        whole, end = model.run(row, boundaries=boundaries, keep_state=True)
+        first, state = model.run(row[:, :cut], boundaries=boundaries[:, :cut], keep_state=True)
+        rest, last = model.run(
+            row[:, cut:], boundaries=boundaries[:, cut:], state=state, keep_state=True
+        )
     assert (torch.cat([first, rest], dim=1) - whole).abs().max() < 2e-5
     assert torch.equal(last.position, end.position)
     assert torch.equal(last.origin, end.origin)
@@ -75,9 +77,9 @@ def test_a_row_cut_in_two_goes_on_from_the_state(tiny, toy_vocabulary, choices, 
 def test_the_state_after_a_row_of_pieces_is_that_of_the_last_one(tiny, toy_vocabulary):
     model = tiny(toy_vocabulary)
     tokens = random_tokens(toy_vocabulary, len(LENGTHS), max(LENGTHS))
-    row, starts = one_row(tokens)
+    row, boundaries = one_row(tokens)
     with torch.no_grad():
-        _, state = model.run(row, starts=starts, keep_state=True)
+        _, state = model.run(row, boundaries=boundaries, keep_state=True)
         logits, after = RecurrentModel(model).step(row[:, 5], state)
     last = torch.cat([tokens[-1:, : LENGTHS[-1]], row[:, 5:6]], dim=1)
     with torch.no_grad():
@@ -91,10 +93,10 @@ def test_the_state_of_a_piece_shorter_than_the_convolution_holds_nothing_of_its_
 ):
     model = tiny(toy_vocabulary, conv_width=5)
     row = random_tokens(toy_vocabulary, 1, 8)
-    starts = torch.zeros(1, 8, dtype=torch.bool)
-    starts[0, 6] = True
+    boundaries = torch.zeros(1, 8, dtype=torch.bool)
+    boundaries[0, 6] = True
     with torch.no_grad():
-        _, mixed = model.run(row, starts=starts, keep_state=True)
+        _, mixed = model.run(row, boundaries=boundaries, keep_state=True)
         _, alone = model.run(row[:, 6:], keep_state=True)
     assert torch.equal(mixed.recent, alone.recent)
 
@@ -128,12 +130,21 @@ def test_an_empty_row_leaves_the_state_where_it_was(tiny, toy_vocabulary):
 
 
 def test_positions_count_from_each_start():
-    starts = torch.tensor([[False, False, True, False], [True, True, False, False]])
+    boundaries = torch.tensor([[False, False, True, False], [True, True, False, False]])
     first = torch.tensor([10, 7])
     cpu = torch.device("cpu")
-    assert positions_in_pieces(2, 4, starts, first, cpu).tolist() == [[10, 11, 0, 1], [0, 0, 1, 2]]
-    assert positions_in_pieces(2, 4, starts, None, cpu).tolist() == [[0, 1, 0, 1], [0, 0, 1, 2]]
-    assert positions_in_pieces(2, 4, None, first, cpu).tolist() == [[10, 11, 12, 13], [7, 8, 9, 10]]
+    assert positions_in_segments(2, 4, boundaries, first, cpu).tolist() == [
+        [10, 11, 0, 1],
+        [0, 0, 1, 2],
+    ]
+    assert positions_in_segments(2, 4, boundaries, None, cpu).tolist() == [
+        [0, 1, 0, 1],
+        [0, 0, 1, 2],
+    ]
+    assert positions_in_segments(2, 4, None, first, cpu).tolist() == [
+        [10, 11, 12, 13],
+        [7, 8, 9, 10],
+    ]
 
 
 def bytes_kept(model, tokens):
@@ -182,12 +193,14 @@ def test_the_model_is_the_same_with_every_kernel(tiny, plain_vocabulary, kernel)
 def test_a_compiled_stack_is_one_graph_and_computes_the_same(tiny, plain_vocabulary):
     """Our attention does not break the graph, as the library's kernel would."""
     model = tiny(plain_vocabulary, dropout=0.2)
-    row, starts = one_row(random_tokens(plain_vocabulary, len(LENGTHS), max(LENGTHS)))
+    row, boundaries = one_row(random_tokens(plain_vocabulary, len(LENGTHS), max(LENGTHS)))
     with torch.no_grad():
-        wanted = model(row, starts=starts)[0]
+        wanted = model(row, boundaries=boundaries)[0]
     model.stack.compile(backend="aot_eager", fullgraph=True)
-    assert torch.isfinite(model.train()(row, starts=starts)[0]).all()  # dropout does not break it
+    assert torch.isfinite(
+        model.train()(row, boundaries=boundaries)[0]
+    ).all()  # dropout does not break it
     model.eval()
-    got = model(row, starts=starts)
+    got = model(row, boundaries=boundaries)
     assert (got[0] - wanted).abs().max() < 1e-5
     assert all(torch.isfinite(g).all() for g in gradients(model, got))

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from seqgen.api.runs import begin, fixed_settings, write_config
+from seqgen.api.settings import read_config, read_resumed
 from seqgen.checkpoint import FORMAT
-from seqgen.commands.runs import begin, fixed_settings, write_config
-from seqgen.commands.settings import read_config, read_resumed
 from seqgen.errors import UserError
 from seqgen.files import TEMPORARY, write_record
 
@@ -41,7 +41,7 @@ def write_checkpoint(job):
 
 def hold(*arguments, resume=False):
     """Begin a training command, as a context manager."""
-    return begin((read_resumed if resume else read_config)(arguments), resume=resume)
+    return begin((read_resumed if resume else read_config)(arguments), resume=resume, tell=print)
 
 
 def attempt(*arguments, work=(), error=None, resume=False):
@@ -150,7 +150,9 @@ def test_what_a_kill_left_before_the_first_step_is_no_obstacle(tmp_path):
 def test_a_run_that_ended_before_its_first_checkpoint_begins_anew(capsys):
     with pytest.raises(Failed):
         attempt("run.dir=a", work=[write_beginnings, write_metrics], error=Failed)
-    with pytest.raises(UserError, match="no checkpoint yet; without --resume it begins anew"):
+    with pytest.raises(
+        UserError, match="no checkpoint yet; without --resume it starts again from step 0"
+    ):
         attempt("run.dir=a", resume=True)
     with hold("run.dir=a") as job:
         assert [path.name for path in job.run.path.iterdir()] == ["lock"]

@@ -1,4 +1,4 @@
-"""From pure batches to what each process trains on: its rows of each step, in parts.
+"""The data module: gives each process its rows of each step, in micro-batches.
 
 Legend: B rows, T targets of a window, F fields.
 """
@@ -29,27 +29,26 @@ from seqgen.errors import UserError
 Batches = TrainingBatches | StreamBatches
 
 
-class Rows(NamedTuple):
-    """Some rows of a step's batch.
+class MicroBatch(NamedTuple):
+    """The rows of a step's batch that one process computes in one pass.
 
     Attributes:
         tokens: ids [B, T + 1, F].
         lengths: positions of each row that are followed by another [B].
-        starts: booleans [B, T], true where a new piece begins that must not see what came before;
-            None: nowhere.
+        boundaries: booleans [B, T], true where a segment begins; None: nowhere.
         targets: booleans [B, T], true where the next token is to be predicted.
         n_targets: how many of them are true.
-        continues: whether each row goes on where the same row of the turn's last step ended.
-        turn: number of the turn, where steps take turns.
+        continues: whether each row continues the same row of the previous step of its turn.
+        turn: which group of open pieces the step belongs to; see `StreamBatches`.
         weight: what a sum over these rows' targets is multiplied by, so that the mean over
-            processes and parts is the mean over all targets of the step.
+            processes and micro-batches is the mean over all targets of the step.
         sources: the files of each row.
-        waited: seconds until the step's batch was there.
+        waited: seconds that were spent waiting for the step's batch.
     """
 
     tokens: Tensor
     lengths: Tensor
-    starts: Tensor | None
+    boundaries: Tensor | None
     targets: Tensor
     n_targets: int
     continues: bool
@@ -59,18 +58,18 @@ class Rows(NamedTuple):
     waited: float
 
 
-class TrainingFeed(IterableDataset):
-    """Endless parts of steps, from a given step on: each the rows of one process."""
+class TrainingDataset(IterableDataset):
+    """The endless micro-batches of one process, from a given step on."""
 
-    def __init__(self, batches: Batches, *, first_step: int, n_parts: int, share: "Share"):
+    def __init__(self, batches: Batches, *, first_step: int, n_micro_batches: int, share: "Share"):
         super().__init__()
         self._batches = batches
         self._first_step = first_step
-        self._n_parts = n_parts
+        self._n_micro_batches = n_micro_batches
         self._share = share
 
-    def __iter__(self) -> Iterator[Rows]:
-        shares = self._n_parts * self._share.of
+    def __iter__(self) -> Iterator[MicroBatch]:
+        shares = self._n_micro_batches * self._share.of
         with ThreadPoolExecutor(max_workers=1) as ahead:  # makes a batch while a step is computed
             coming = ahead.submit(self._batches.batch, self._first_step)
             for step in count(self._first_step + 1):
@@ -79,12 +78,12 @@ class TrainingFeed(IterableDataset):
                 waited = time.perf_counter() - begin
                 coming = ahead.submit(self._batches.batch, step)
                 weight = shares / max(batch.targets.sum(), 1)
-                for part in range(self._n_parts):
-                    rows = slice(part * self._share.of + self._share.rank, None, shares)
-                    yield _rows(batch, rows, weight=weight, waited=0.0 if part else waited)
+                for i in range(self._n_micro_batches):
+                    rows = slice(i * self._share.of + self._share.rank, None, shares)
+                    yield _micro_batch(batch, rows, weight=weight, waited=0.0 if i else waited)
 
 
-class HeldOutFeed(IterableDataset):
+class HeldOutDataset(IterableDataset):
     """The held-out windows of one process."""
 
     def __init__(self, data: PreparedData, config: TrainConfig, *, share: "Share"):
@@ -94,7 +93,7 @@ class HeldOutFeed(IterableDataset):
         self._share = share
         self._pieces = held_out_pieces(data, VALIDATION, max_targets=config.validation_tokens)
 
-    def __iter__(self) -> Iterator[Rows]:
+    def __iter__(self) -> Iterator[MicroBatch]:
         batches = (held_out_streams if self._config.carry_state else held_out_batches)(
             self._data,
             self._pieces,
@@ -103,18 +102,18 @@ class HeldOutFeed(IterableDataset):
         )
         for i, batch in enumerate(batches):
             if i % self._share.of == self._share.rank:
-                yield _rows(batch, slice(None), weight=1.0, waited=0.0)
+                yield _micro_batch(batch, slice(None), weight=1.0, waited=0.0)
 
 
 class Share(NamedTuple):
-    """Which of how many processes this is."""
+    """The rank of this process, and the number of processes."""
 
     rank: int
     of: int
 
 
-class FeedModule(LightningDataModule):
-    """Gives the trainer its loaders; after a resume they begin at the step reached."""
+class TrainingDataModule(LightningDataModule):
+    """Gives the trainer its dataloaders; after a resume they begin at the step reached."""
 
     def __init__(self, data: PreparedData, config: TrainConfig, *, seed: int):
         super().__init__()
@@ -130,42 +129,45 @@ class FeedModule(LightningDataModule):
             )
 
     def train_dataloader(self) -> DataLoader:
-        """Parts of steps, from the trainer's step on."""
-        share, n_parts = self._this_process(), self._config.accumulate
+        """The micro-batches from the trainer's current step on."""
+        share, n_micro_batches = self._this_process(), self._config.accumulate
         if self._config.carry_state and share.of > 1:
-            raise UserError("train.carry_state keeps its state on one device: set train.devices=1")
-        if self._config.batch_size % (share.of * n_parts):
+            raise UserError("train.carry_state supports one device only: set train.devices=1")
+        if self._config.batch_size % (share.of * n_micro_batches):
             raise UserError(
-                f"train.batch_size={self._config.batch_size} must divide by "
-                f"devices * train.accumulate = {share.of} * {n_parts}"
+                f"train.batch_size={self._config.batch_size} must be a multiple of "
+                f"devices * train.accumulate = {share.of} * {n_micro_batches}"
             )
-        feed = TrainingFeed(
-            self._batches, first_step=self.trainer.global_step, n_parts=n_parts, share=share
+        dataset = TrainingDataset(
+            self._batches,
+            first_step=self.trainer.global_step,
+            n_micro_batches=n_micro_batches,
+            share=share,
         )
-        return DataLoader(feed, batch_size=None)
+        return DataLoader(dataset, batch_size=None)
 
     def val_dataloader(self) -> DataLoader | list:
         """All held-out windows; none where no piece is held out."""
         if not self._data.of_split(VALIDATION):
             return []
         return DataLoader(
-            HeldOutFeed(self._data, self._config, share=self._this_process()), batch_size=None
+            HeldOutDataset(self._data, self._config, share=self._this_process()), batch_size=None
         )
 
     def _this_process(self) -> Share:
         return Share(self.trainer.global_rank, self.trainer.world_size)
 
 
-def _rows(batch: Batch, rows: slice, *, weight: float, waited: float) -> Rows:
+def _micro_batch(batch: Batch, rows: slice, *, weight: float, waited: float) -> MicroBatch:
     lengths = batch.lengths[rows]
     T = lengths.max()
-    starts, targets = batch.starts[rows, :T], batch.targets[rows, :T]
-    # A start that opens a row is none, unless a state came before it.
-    inner = starts if batch.continues else starts[:, 1:]
-    return Rows(
+    boundaries, targets = batch.boundaries[rows, :T], batch.targets[rows, :T]
+    # The boundary at the start of a row matters only if a state came before it.
+    inner = boundaries if batch.continues else boundaries[:, 1:]
+    return MicroBatch(
         tokens=torch.from_numpy(batch.tokens[rows, : T + 1]),
         lengths=torch.from_numpy(lengths),
-        starts=torch.from_numpy(starts) if inner.any() else None,
+        boundaries=torch.from_numpy(boundaries) if inner.any() else None,
         targets=torch.from_numpy(targets),
         n_targets=int(targets.sum()),
         continues=batch.continues,

@@ -1,14 +1,17 @@
-"""Prompt files as token ids.
+"""Prompt files as token ids, and limits of what follows them.
 
 Legend: T positions, F fields.
 """
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 import numpy as np
 
+from seqgen.decoding.generation import RowStop
 from seqgen.errors import FileRejected, UserError
 from seqgen.tokenizers import Clock, Tokenizer
 
@@ -17,7 +20,7 @@ MAX_PROMPT_TOKENS = 32_768
 
 @dataclass(frozen=True)
 class Prompt:
-    """What a sample begins with: BOS, and the tokens of a file if there is one.
+    """The beginning of a sample: BOS, and the tokens of a file if one is given.
 
     Attributes:
         file: the file, or None.
@@ -40,9 +43,9 @@ def read_prompts(files: Sequence[str], tokenizer: Tokenizer, *, bars: int | None
         UserError: a file cannot be used or is too long, or `bars` makes no sense here.
     """
     if bars is not None and not files:
-        raise UserError("--prompt-bars needs a --prompt FILE")
+        raise UserError("--prompt-bars needs a prompt file: --prompt FILE")
     if bars is not None and tokenizer.clock() is None:
-        raise UserError("--prompt-bars is for music; this run's tokens have no bars")
+        raise UserError("--prompt-bars is for music; this run generates text")
     if not files:
         return [_framed(None, (), None, tokenizer)]
     return [_read(Path(file), tokenizer, bars) for file in files]
@@ -74,10 +77,33 @@ def _first_bars(ids: np.ndarray, clock: Clock, bars: int) -> np.ndarray:
 def _framed(
     file: str | None, ids: Sequence[np.ndarray], tempo: float | None, tokenizer: Tokenizer
 ) -> Prompt:
-    """Put BOS before the tokens of a file, and let a clock go through them."""
+    """Put BOS before the tokens of a file, and advance a clock over them."""
     bos = tokenizer.vocabulary.special_token(tokenizer.vocabulary.bos_id)
     clock = tokenizer.clock(tempo=tempo)
     if clock is not None:
         for token in ids:
             clock.feed(token)
     return Prompt(file, np.stack([bos, *ids]), tempo, clock)
+
+
+def stop_after(
+    prompts: Sequence[Prompt], *, bars: int | None, seconds: float | None
+) -> RowStop | None:
+    """Return a function that stops a row at its limit of bars or seconds; None without a limit.
+
+    Raises:
+        UserError: there is a limit, and tokens have no time.
+    """
+    if bars is None and seconds is None:
+        return None
+    clocks = [copy(prompt.clock) for prompt in prompts]
+    if None in clocks:
+        raise UserError("--bars and --seconds are for music; this run generates text")
+    last_bars = [clock.bars + (inf if bars is None else bars) for clock in clocks]
+    ends = [clock.seconds + (inf if seconds is None else seconds) for clock in clocks]
+
+    def stop(row: int, token: np.ndarray) -> bool:
+        clocks[row].feed(token)
+        return clocks[row].bars > last_bars[row] or clocks[row].seconds >= ends[row]
+
+    return stop

@@ -1,0 +1,168 @@
+"""A training job carried out: prepare data, train, and score the model on held-out pieces."""
+
+import os
+import platform
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from seqgen.api.runs import Job, Tell, fixed_settings, write_config
+from seqgen.api.settings import PROJECT
+from seqgen.checkpoint import FORMAT, LoadedModel, load_model, read_run
+from seqgen.config import Config
+from seqgen.data.batches import held_out_pieces
+from seqgen.data.shards import PreparedData
+from seqgen.data.splits import VALIDATION
+from seqgen.decoding import build_decoder, generate
+from seqgen.errors import FileRejected, UserError
+from seqgen.evaluation.likelihood import Range, nats_by_position
+from seqgen.evaluation.ngrams import Score, ngram_scores
+from seqgen.files import atomic_path, json_ready, write_record
+from seqgen.midi import open_midi
+from seqgen.rendering.piano_roll import piano_roll_image
+from seqgen.sampling import Sampling
+from seqgen.tokenizers import Tokenizer
+from seqgen.training.module import TrainingModule
+from seqgen.training.trainer import Outcome, train
+
+PACKAGES = ("torch", "pytorch-fast-transformers", "pytorch-lightning", "miditok", "numpy")
+Prepare = Callable[[Config, Tokenizer | None], PreparedData]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a run reaches on held-out pieces.
+
+    Attributes:
+        n_pieces: how many pieces are held out.
+        models: n-gram models and this model, on the same pieces.
+        by_position: of this model, in whole pieces.
+    """
+
+    n_pieces: int
+    models: list[Score]
+    by_position: list[Range]
+
+
+def open_data(job: Job, prepare: Prepare) -> PreparedData:
+    """Prepare the data of a new run; for a resumed run, check that the data are the same."""
+    if not job.resume:
+        return prepare(job.config, job.start and job.start.tokenizer)
+    record = read_run(job.run)
+    if Path(record["data"]).is_dir():
+        data = PreparedData(Path(record["data"]))
+    else:
+        start = job.config.train.init_from
+        data = prepare(job.config, start and load_model(Path(start)).tokenizer)
+    if data.index["content"] != record["data_content"]:
+        raise UserError(
+            f"the data in {data.folder} is no longer what {job.run.path} was trained on: "
+            f"restore the old files, or begin a new run with train.init_from={job.run.path}"
+        )
+    return data
+
+
+def train_job(
+    job: Job, data: PreparedData, *, tell: Tell = lambda line: None, show_progress: bool = False
+) -> Outcome:
+    """Train; a new run is recorded first."""
+    if "LOCAL_RANK" not in os.environ:
+        if not job.resume:
+            _record(job, data)
+        write_config(job)
+    return train(
+        job.run,
+        data,
+        job.config.model,
+        job.config.train,
+        seed=job.config.run.seed,
+        kernel=job.config.attention.kernel,
+        resume=job.resume,
+        start=job.start,
+        draw_sample=_sample_drawer(job, data),
+        tell=tell,
+        show_progress=show_progress,
+    )
+
+
+def score_job(
+    job: Job, data: PreparedData, outcome: Outcome, loaded: LoadedModel, *, device: str
+) -> Scores | None:
+    """Score a trained model beside n-gram models, and keep the result in the run folder.
+
+    Returns None where no piece is held out.
+    """
+    if not data.of_split(VALIDATION):
+        return None
+    pieces = held_out_pieces(data, VALIDATION, max_targets=job.config.train.validation_tokens)
+    scores = [Score("this model", outcome.best_loss, outcome.best_bits_per_unit)]
+    if job.config.train.ngram_models and data.index["n_fields"] == 1:
+        scores = [*ngram_scores(data, pieces), *scores]
+    ranges = nats_by_position(loaded.model.to(device), data, pieces)
+    write_record(
+        job.run.validation,
+        {
+            "step": outcome.step,
+            "unit": data.tokenizer.unit,
+            "tokenizer": job.config.tokenizer.type,
+            "scores": json_ready([vars(score) for score in scores]),
+            "by_position": json_ready([vars(part) for part in ranges]),
+        },
+        format=FORMAT,
+    )
+    return Scores(len(pieces), scores, ranges)
+
+
+def _record(job: Job, data: PreparedData) -> None:
+    """Write what is needed to reproduce the run."""
+    revision = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=PROJECT, capture_output=True, text=True, check=False
+    )
+    write_record(
+        job.run.record,
+        {
+            "revision": revision.stdout.strip() or None,
+            "versions": {"python": platform.python_version()}
+            | {name: version(name) for name in PACKAGES},
+            "threads": torch.get_num_threads(),
+            "data": str(data.folder.resolve()),
+            "data_content": data.index["content"],
+            "settings": fixed_settings(job.config),
+        },
+        format=FORMAT,
+    )
+
+
+def _sample_drawer(job: Job, data: PreparedData):
+    """Return a function that generates and saves a piece at validation, and pictures MIDI."""
+    n_tokens = job.config.train.sample_tokens
+    if n_tokens == 0:
+        return None
+
+    def draw(module: TrainingModule) -> np.ndarray | None:
+        vocabulary = data.tokenizer.vocabulary
+        prompt = vocabulary.special_token(vocabulary.bos_id)[None]
+        steps = generate(
+            build_decoder(module.model),
+            [prompt],
+            sampling=Sampling(temperature=0.9),
+            max_tokens=n_tokens,
+            seed=job.config.run.seed,
+        )
+        ids = np.concatenate([step.tokens for step in steps])
+        path = job.run.path / "samples" / f"step-{module.global_step:06d}{data.tokenizer.suffix}"
+        with atomic_path(path) as temporary:
+            data.tokenizer.decode(ids, temporary)
+        if data.tokenizer.suffix != ".mid":
+            return None
+        try:
+            return piano_roll_image(open_midi(path))
+        except FileRejected:  # an early model may draw no whole note
+            return None
+
+    return draw

@@ -1,0 +1,138 @@
+"""A trained model as Python programs use it: load it, generate, save the pieces.
+
+Legend: T positions, F fields.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from seqgen.api.prompts import Prompt, read_prompts, stop_after
+from seqgen.api.settings import RUNS, pick_device
+from seqgen.checkpoint import find_run, load_model
+from seqgen.decoding import Decoder, build_decoder, generate
+from seqgen.errors import UserError
+from seqgen.model.sequence_model import SequenceModel
+from seqgen.sampling import Sampling
+from seqgen.tokenizers import Tokenizer
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One generated sequence: a prompt and its continuation.
+
+    Attributes:
+        prompt: what it begins with.
+        tokens: the continuation [T, F].
+        ended: whether the model ended it, and not a limit.
+    """
+
+    prompt: Prompt
+    tokens: np.ndarray
+    ended: bool
+    tokenizer: Tokenizer = field(repr=False)
+
+    def save(self, path: str | Path) -> Path:
+        """Write prompt and continuation as a file, atomically; return its path.
+
+        Raises:
+            UserError: the file exists.
+        """
+        path = Path(path)
+        if path.exists():
+            raise UserError(f"{path} exists: choose another name, or delete it")
+        ids = np.concatenate([self.prompt.ids, self.tokens])
+        self.tokenizer.decode(ids, path, tempo=self.prompt.tempo)
+        return path
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained model, ready to generate.
+
+    Attributes:
+        path: the run or model folder it was loaded from.
+        step: of the training, whose weights these are.
+        model: the parallel form, which owns the weights.
+        decoder: what computes decode steps; `Engine(decoder)` runs many streams at once.
+        tokenizer: files to ids and back.
+    """
+
+    path: Path
+    step: int
+    model: SequenceModel
+    decoder: Decoder
+    tokenizer: Tokenizer
+
+    def generate(
+        self,
+        prompt: str | Path | None = None,
+        *,
+        prompt_bars: int | None = None,
+        samples: int = 1,
+        max_tokens: int = 2048,
+        bars: int | None = None,
+        seconds: float | None = None,
+        seed: int = 0,
+        **sampling: object,
+    ) -> list[Piece]:
+        """Generate pieces; the same seed gives the same pieces.
+
+        Args:
+            prompt: a file to continue; None: begin from nothing.
+            prompt_bars: use only so many first bars of the prompt.
+            samples: how many pieces.
+            max_tokens: the most new tokens of each.
+            bars, seconds: stop after so many new bars, or seconds of new music.
+            seed: of the draws.
+            sampling: `temperature`, `top_k` and the other fields of `Sampling`.
+
+        Raises:
+            UserError: the prompt cannot be used, or a setting is impossible.
+        """
+        files = [] if prompt is None else [str(prompt)]
+        prompts = read_prompts(files, self.tokenizer, bars=prompt_bars) * samples
+        tokens: list[list[np.ndarray]] = [[] for _ in prompts]
+        ended: set[int] = set()
+        for step in generate(
+            self.decoder,
+            [prompt.ids for prompt in prompts],
+            sampling=Sampling(**sampling),
+            max_tokens=max_tokens,
+            stop=stop_after(prompts, bars=bars, seconds=seconds),
+            seed=seed,
+        ):
+            ended.update(step.ended)
+            for row, token in zip(step.rows, step.tokens, strict=True):
+                tokens[row].append(token)
+        return [
+            Piece(prompt, np.stack(tokens[row]), row in ended, self.tokenizer)
+            for row, prompt in enumerate(prompts)
+        ]
+
+
+def load(
+    run: str | Path | None = None,
+    *,
+    checkpoint: str = "best",
+    device: str | None = None,
+    decoder: str = "auto",
+    weights: str = "float32",
+) -> Model:
+    """Load a trained model.
+
+    Args:
+        run: a run or model folder; None: the newest run in runs/.
+        checkpoint: "best" by validation loss, or "last".
+        device: "cpu", "cuda" or "cuda:1"; None: a GPU if there is one.
+        decoder: "auto", "reference", "torch", "native" or "cuda".
+        weights: "float32", "bf16", "int8" or "w8a8", as far as the decoder supports them.
+
+    Raises:
+        UserError: there is no such run, it is damaged, or the decoder cannot run it.
+    """
+    path = find_run(RUNS) if run is None else Path(run)
+    loaded = load_model(path, device=pick_device(device), checkpoint=checkpoint)
+    built = build_decoder(loaded.model, decoder, weights=weights)
+    return Model(path, loaded.step, loaded.model, built, loaded.tokenizer)
