@@ -64,8 +64,8 @@ class SequenceModel(nn.Module):
         """Turn tokens [B, T, F] at positions [B, T] or [T] into the stack's input.
 
         Both forms go through here; the recurrent one passes T = 1 and its `recent` embeddings.
-        Indices are counted from `origins`, which `positions.origins` finds. With `in_segments`, rows
-        hold several segments, and the convolution does not reach beyond position 0.
+        Indices are counted from `origins`, which `positions.origins` finds. With `in_segments`,
+        rows hold several segments, and the convolution does not reach beyond position 0.
 
         Returns:
             The input [B, T, D], and `recent` followed by the raw embeddings [B, W - 1 + T, D].
