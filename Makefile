@@ -1,13 +1,14 @@
 # All targets but help and clean install .venv first if needed.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint bench soak clean
+.PHONY: help install demo test lint coverage bench soak clean
 
 python := .venv/bin/python
 
 help:
 	@echo "make demo     train the quickstart model and generate four samples from it"
 	@echo "make test     run the tests"
-	@echo "make lint     check style and formatting"
+	@echo "make lint     check style, formatting and types"
+	@echo "make coverage run the tests, and list the lines that none of them reaches"
 	@echo "make bench    run the quick benchmark, and compare with the record of this machine"
 	@echo "make soak     run random trials for MINUTES=5 minutes: damaged files, kills, threads"
 	@echo "make install  make .venv and install everything (the other targets do it if needed)"
@@ -38,6 +39,11 @@ test: install
 lint: install
 	$(python) -m ruff check
 	$(python) -m ruff format --check
+	$(python) -m mypy
+
+coverage: install
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(python) -m pytest -n auto --dist worksteal \
+		--cov=seqgen --cov-report=term-missing:skip-covered
 
 bench: install
 	$(python) cli.py benchmark --quick --guard
@@ -46,5 +52,5 @@ soak: install
 	$(python) scripts/soak.py --minutes $(or $(MINUTES),5)
 
 clean:
-	rm -rf .venv build dist *.egg-info seqgen/native/*.so .pytest_cache .ruff_cache
+	rm -rf .venv build dist *.egg-info seqgen/native/*.so .pytest_cache .ruff_cache .mypy_cache .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -44,9 +44,11 @@ setup(
     name="seqgen",
     version="0.1.0",
     description="Train a causal-linear Transformer on sequences, generate with it as an RNN",
+    license="MIT",
     python_requires=">=3.11",
     packages=find_packages(include=["seqgen", "seqgen.*"]),
     package_data={
+        "seqgen": ["py.typed"],
         "seqgen.native": ["*.cpp", "*.h"],
         "seqgen.evaluation.page": ["*.j2", "*.css"],
     },
@@ -73,7 +75,14 @@ setup(
     extras_require={
         "benchmark": ["transformers>=5.23,<6"],
         "chorales": ["music21>=10.0"],
-        "dev": ["pytest>=9.0", "pytest-xdist>=3.8", "ruff>=0.17"],
+        "dev": [
+            "mypy>=2.4",
+            "pytest>=9.0",
+            "pytest-cov>=6.0",
+            "pytest-xdist>=3.8",
+            "ruff>=0.17",
+            "types-PyYAML>=6.0",
+        ],
         "gpu": ["triton>=3.5"],
         "sound": ["pyfluidsynth>=1.4", "pyloudnorm>=0.2", "soundfile>=0.13"],
         "test": ["muspy==0.5.0"],
