@@ -155,7 +155,7 @@ def test_rivals_of_one_folder_name_are_told_apart():
     names = [rival.name for rival in name_apart(subject("runs/a"), rivals)]
     assert names == ["x/b", "y/b", "c"]
     assert [r.name for r in name_apart(subject("x/a"), [subject("y/a")])] == ["y/a"]
-    with pytest.raises(UserError, match="there already"):
+    with pytest.raises(UserError, match="is given twice"):
         name_apart(subject("runs/a"), [subject("runs/b"), subject("runs/../runs/b")])
 
 
