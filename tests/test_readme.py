@@ -1,4 +1,4 @@
-"""What the README shows in Python runs as it stands."""
+"""What the README and the guide to Python show runs as it stands."""
 
 import re
 from pathlib import Path
@@ -7,32 +7,58 @@ import pytest
 import torch
 from making import write_song
 
+import seqgen
 from seqgen.checkpoint import save_model
 from seqgen.config import LimitsConfig, ModelConfig, TokenizerConfig
 from seqgen.midi import open_midi
 from seqgen.model.sequence_model import SequenceModel
 from seqgen.tokenizers import build_tokenizer
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+PROJECT = Path(__file__).parents[1]
+PAGES = [
+    "README.md",
+    "CONTRIBUTING.md",
+    *(f"docs/{path.name}" for path in PROJECT.glob("docs/*.md")),
+]
 
 
-def test_the_python_examples_run(tmp_path, monkeypatch):
+def programs(page):
+    """The Python programs of a page, compiled."""
+    text = (PROJECT / page).read_text()
+    return [
+        compile(code, page, "exec")
+        for code in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    ]
+
+
+@pytest.fixture(autouse=True)
+def _run(tmp_path, monkeypatch):
+    """A small untrained run and a song in an empty folder."""
     monkeypatch.chdir(tmp_path)
     write_song(tmp_path / "song.mid")
     torch.manual_seed(0)
     tokenizer = build_tokenizer(TokenizerConfig(), LimitsConfig())
     model = SequenceModel(ModelConfig(d_model=16, n_layers=1), tokenizer.vocabulary)
-    save_model(tmp_path / "runs/quickstart/model", model, tokenizer, step=1)
-    generating, streaming = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    assert len(generating.splitlines()) <= 20
-    names = {}
-    exec(compile(generating, "README.md", "exec"), names)
-    assert open_midi(tmp_path / "continued.mid").instruments
-    exec(compile(streaming, "README.md", "exec"), names)
+    save_model(tmp_path / "runs/mine/model", model, tokenizer, step=1)
+
+
+def test_the_readme_program_runs(tmp_path):
+    (program,) = programs("README.md")
+    exec(program, {})
+    assert all(open_midi(tmp_path / f"continued-{i}.mid").instruments for i in range(4))
+
+
+def test_the_programs_about_streams_run(tmp_path):
+    _, *streams = programs("docs/python.md")  # the first one trains, as in test_examples.py
+    names = {"seqgen": seqgen, "model": seqgen.load("runs/mine")}
+    for program in streams:
+        exec(program, names)
     assert all(variant.finished for variant in names["variants"])
     assert (tmp_path / "idea.session").stat().st_size < 2**20
 
 
-@pytest.mark.parametrize("name", sorted(set(re.findall(r"\]\(([\w./-]+)\)", README))))
-def test_every_linked_file_exists(name):
-    assert (Path(__file__).parents[1] / name).exists()
+@pytest.mark.parametrize("page", PAGES)
+def test_every_linked_file_exists(page):
+    folder = (PROJECT / page).parent
+    for name in re.findall(r"\]\(([\w./-]+)\)", (PROJECT / page).read_text()):
+        assert (folder / name).exists(), name
