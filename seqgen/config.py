@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal, cast, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -315,7 +315,8 @@ def _annotation(location: Sequence) -> object:
     """Return the type of the key at (section, name, …); None where there is no such key."""
     if len(location) < 2 or location[0] not in Config.model_fields:
         return None
-    field = Config.model_fields[location[0]].annotation.model_fields.get(location[1])
+    section = cast(type[BaseModel], Config.model_fields[location[0]].annotation)
+    field = section.model_fields.get(location[1])
     return None if field is None else field.annotation
 
 
@@ -340,5 +341,5 @@ def _explain(problem: dict) -> str:
 def _known_keys(location: tuple) -> list[str]:
     section: type[BaseModel] = Config
     for part in location:
-        section = section.model_fields[part].annotation
+        section = cast(type[BaseModel], section.model_fields[part].annotation)
     return list(section.model_fields)

@@ -13,7 +13,7 @@ import socket
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from seqgen.errors import UserError
 
@@ -138,7 +138,7 @@ def readable(text: str) -> str:
     return re.sub("[\ud800-\udfff]", "\N{REPLACEMENT CHARACTER}", text)
 
 
-def json_ready(value: object) -> object:
+def json_ready(value: object) -> Any:
     """Return a value as strict JSON holds it: text `readable`, None for NaN and infinity."""
     if isinstance(value, str):
         return readable(value)

@@ -52,13 +52,13 @@ class Scores:
 def open_data(job: Job, prepare: Prepare) -> PreparedData:
     """Prepare the data of a new run; for a resumed run, check that the data are the same."""
     if not job.resume:
-        return prepare(job.config, job.start and job.start.tokenizer)
+        return prepare(job.config, job.start.tokenizer if job.start else None)
     record = read_run(job.run)
     if Path(record["data"]).is_dir():
         data = PreparedData(Path(record["data"]))
     else:
         start = job.config.train.init_from
-        data = prepare(job.config, start and load_model(Path(start)).tokenizer)
+        data = prepare(job.config, load_model(Path(start)).tokenizer if start else None)
     if data.index["content"] != record["data_content"]:
         raise UserError(
             f"the data in {data.folder} is no longer what {job.run.path} was trained on: "

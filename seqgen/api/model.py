@@ -5,6 +5,7 @@ Legend: T positions, F fields.
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -75,7 +76,7 @@ class Model:
         bars: int | None = None,
         seconds: float | None = None,
         seed: int = 0,
-        **sampling: object,
+        **sampling: Any,
     ) -> list[Piece]:
         """Generate pieces; the same seed gives the same pieces.
 

@@ -8,6 +8,7 @@ from copy import copy
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -57,7 +58,7 @@ def _read(path: Path, tokenizer: Tokenizer, bars: int | None) -> Prompt:
     except FileRejected as rejected:
         raise UserError(f"prompt {rejected.name}: {rejected.reason}") from None
     if bars is not None:
-        ids = _first_bars(ids, tokenizer.clock(), bars)
+        ids = _first_bars(ids, cast(Clock, tokenizer.clock()), bars)  # `read_prompts` checks
     if len(ids) > MAX_PROMPT_TOKENS:
         raise UserError(
             f"the prompt {path} has {len(ids):,} tokens, more than {MAX_PROMPT_TOKENS:,}: "
@@ -75,7 +76,7 @@ def _first_bars(ids: np.ndarray, clock: Clock, bars: int) -> np.ndarray:
 
 
 def _framed(
-    file: str | None, ids: Sequence[np.ndarray], tempo: float | None, tokenizer: Tokenizer
+    file: str | None, ids: np.ndarray | tuple[()], tempo: float | None, tokenizer: Tokenizer
 ) -> Prompt:
     """Put BOS before the tokens of a file, and advance a clock over them."""
     bos = tokenizer.vocabulary.special_token(tokenizer.vocabulary.bos_id)
@@ -96,8 +97,8 @@ def stop_after(
     """
     if bars is None and seconds is None:
         return None
-    clocks = [copy(prompt.clock) for prompt in prompts]
-    if None in clocks:
+    clocks = [copy(prompt.clock) for prompt in prompts if prompt.clock is not None]
+    if len(clocks) < len(prompts):
         raise UserError("--bars and --seconds are for music; this run generates text")
     last_bars = [clock.bars + (inf if bars is None else bars) for clock in clocks]
     ends = [clock.seconds + (inf if seconds is None else seconds) for clock in clocks]

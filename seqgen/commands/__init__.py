@@ -6,6 +6,7 @@ import math
 import signal
 import sys
 import traceback
+from typing import Any
 
 import click
 
@@ -21,7 +22,7 @@ class FiniteFloat(click.types.FloatParamType):
         self._above = above
 
     def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
         """Return the number; a usage error where it is not finite, or not above the bound."""
         number = super().convert(value, param, ctx)

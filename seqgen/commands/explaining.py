@@ -33,7 +33,7 @@ def explain(loaded: LoadedModel, run: Path, *, decoder: str, decay_after: int | 
     tokens = tokens.to(next(model.parameters()).device)
     exact = score(model, tokens)
     known = DECODERS[name].supported_weights
-    rows = []
+    rows: list[tuple] = []
     with progress_bar() as tell:
         for done, weights in enumerate(known):
             tell("comparing", done, len(known))

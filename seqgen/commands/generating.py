@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -50,7 +51,7 @@ def execute(
     audio: bool,
     ogg: bool,
     soundfont: str | None,
-    **filters: float | None,
+    **filters: Any,
 ) -> None:
     """Generate files per prompt and write each as soon as it is finished.
 
@@ -64,7 +65,7 @@ def execute(
         if tokenizer.suffix != ".mid":
             raise UserError(f"--audio and --ogg are for music: {path} generates text")
         player = open_player(ogg=ogg, soundfont=soundfont)
-    bias = {tokenizer.vocabulary.eos_id: NEVER} if endless else ()
+    bias = ((tokenizer.vocabulary.eos_id, NEVER),) if endless else ()
     sampling = Sampling(**filters, grammar=not free, logit_bias=bias)
     if endless and decay_after is None:
         decay_after = default_decay_after(_context_length(loaded, path))
@@ -120,7 +121,7 @@ def _write(
     if player is not None:
         folder.play(player)
     n_missing = len(samples) - len(folder.written)
-    if unfinished:
+    if unfinished and stopping.signal is not None:
         if n_missing:
             say(
                 f"{n_missing} of {len(samples)} samples were not written: "

@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -38,6 +39,7 @@ def execute(
     targets = Targets(paths, output, suffixes=FORMATS, suffix=suffix, force=force)
     theme = DARK if dark else LIGHT
     failures = []
+    writing: Callable[[Path], AbstractContextManager[Path]]
     for path in paths:
         try:
             if path.is_dir() and not output:
@@ -97,7 +99,8 @@ def _losses(run: Path, theme: Theme) -> Figure:
     ):
         points = [(line["step"], line[key]) for line in lines if line.get(key) is not None]
         if points:
-            curves.append(Curve(label, *zip(*points, strict=True), role))
+            steps, losses = zip(*points, strict=True)
+            curves.append(Curve(label, steps, losses, role))
     validation = [curve for curve in curves if curve.role == "model"]
     best = None
     if validation:
@@ -121,5 +124,5 @@ def _ngram_models(run: Path) -> dict[str, float]:
         for score in record["scores"]
         if score["name"] != "this model"
     }
-    best = min(found, key=found.get, default=None)
+    best = min(found, key=found.__getitem__, default=None)
     return {name: nats for name, nats in found.items() if name in (next(iter(found)), best)}

@@ -9,7 +9,7 @@ import io
 import warnings
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 if TYPE_CHECKING:
     from music21.stream import Part, Score
@@ -109,7 +109,7 @@ def _parse(path: Path) -> "Score":
         text = converter.ArchiveManager(path).getData()
     else:
         text = path.read_text(encoding="utf-8")
-    return converter.parseData(text, format="musicxml")
+    return cast("Score", converter.parseData(text, format="musicxml"))
 
 
 def _chorale(score: "Score") -> Chorale:
@@ -124,7 +124,7 @@ def _chorale(score: "Score") -> Chorale:
 
 def _four_voices(score: "Score") -> list["Part"]:
     """Return the parts of a four-part score, or those that are sung where instruments join in."""
-    sung = {voice: [] for voice in VOICES}
+    sung: dict[str, list[Part]] = {voice: [] for voice in VOICES}
     for part in score.parts:
         words = (part.partName or "").split()
         if words and words[0] in sung:

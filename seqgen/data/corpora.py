@@ -5,6 +5,7 @@ import stat
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import yaml
@@ -95,7 +96,7 @@ def _from_dataset(
     if record["importer"] == "music21-chorales":
         if ".mid" not in suffixes:
             raise UserError(f"the corpus {name} is MIDI; choose a MIDI tokenizer, or other data")
-        tell = progress and (lambda done, total: progress("writing chorales", done, total))
+        tell = progress and partial(progress, "writing chorales")
         folder = build_chorales(cache / name, progress=tell)
     else:
         folder = described.parent / record["folder"]
@@ -145,7 +146,8 @@ def _walk(folder: Path) -> tuple[list[Path], dict[str, list[str]]]:
     """
     files, passed_over = [], defaultdict(list)
     known = set()  # files and folders by device and number
-    pending, links = [folder], []
+    pending = [folder]
+    links: list[Path] = []
     while pending or links:
         is_link = not pending
         path = links.pop() if is_link else pending.pop()

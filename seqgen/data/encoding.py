@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -59,7 +60,8 @@ def _read(
     jobs: Sequence[Job], load: Callable[[], Tokenizer], limits: LimitsConfig, *, n_readers: int
 ) -> Iterator[Encoded | FileRejected]:
     readers = [_Reader(load, limits) for _ in range(n_readers)]
-    results, n_given = {}, 0
+    results: dict[int, Encoded | FileRejected] = {}
+    n_given = 0
     try:
         for wanted in range(len(jobs)):
             while wanted not in results:
@@ -67,12 +69,17 @@ def _read(
                     if reader.is_idle and n_given < min(len(jobs), wanted + AHEAD):
                         reader.give(n_given, jobs[n_given])
                         n_given += 1
-                for reader in wait([reader for reader in readers if not reader.is_idle]):
+                for reader in _wait([reader for reader in readers if not reader.is_idle]):
                     results.update(reader.take())
             yield results.pop(wanted)
     finally:
         for reader in readers:
             reader.stop()
+
+
+def _wait(readers: list["_Reader"]) -> list["_Reader"]:
+    """Return those that have a message; `wait` takes whatever has a `fileno`."""
+    return cast(list[_Reader], wait(cast(list[Connection], readers)))
 
 
 class _Reader:
@@ -85,6 +92,7 @@ class _Reader:
         self._load = load
         self._limits = limits
         self._process: subprocess.Popen | None = None
+        self._pipe: Connection  # of the process
         self._number: int | None = None  # of the file that is being read
 
     @property
@@ -113,7 +121,7 @@ class _Reader:
         if result is None:
             self._is_ready = True
             return {}
-        number, self._number = self._number, None
+        number, self._number = cast(int, self._number), None
         return {number: result}
 
     def stop(self) -> None:
@@ -139,7 +147,7 @@ class _Reader:
             self._pipe.send((self._load, self._limits))
 
     def _death(self) -> FileRejected:
-        code = self._process.wait()
+        code = cast(subprocess.Popen, self._process).wait()
         how = f"exit status {code}" if code >= 0 else signal.Signals(-code).name
         if not self._is_ready:
             raise RuntimeError(f"a process that reads files did not start ({how})")

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from seqgen.data.corpora import Progress
 from seqgen.data.shards import PreparedData
@@ -114,7 +115,7 @@ def judge_generated(
     tokenizer = run.loaded.tokenizer
     is_music = tokenizer.suffix == ".mid"
     as_tokens = reread(pieces, tokenizer, progress=progress)
-    parts = {"samples": [_sample(piece) for piece in pieces]}
+    parts: dict[str, Any] = {"samples": [_sample(piece) for piece in pieces]}
     material = PageMaterial(tuple(pieces))
     if is_music:
         items = [item for of_set in sets.asked_for for item in of_set.items]
@@ -225,8 +226,10 @@ def _describe_generated(request: Request, pieces: Sequence[Generated]) -> dict:
         "settings": shared,
         "unreadable": sum(piece.rejected is not None for piece in pieces),
         "text_samples": [
-            {"file": piece.name, "text": readable(piece.text[:TEXT_CHARACTERS])}
-            for piece in [piece for piece in pieces if piece.text is not None][:TEXT_SAMPLES]
+            {"file": name, "text": readable(text[:TEXT_CHARACTERS])}
+            for name, text in [(p.name, p.text) for p in pieces if p.text is not None][
+                :TEXT_SAMPLES
+            ]
         ],
     }
 

@@ -101,7 +101,8 @@ def _chosen(data: PreparedData) -> list[tuple[Piece, int]]:
     would be one part of a corpus.
     """
     pieces = sorted(data.of_split(TRAIN), key=lambda piece: piece.file_hash)
-    chosen, n_tokens = [], 0
+    chosen: list[tuple[Piece, int]] = []
+    n_tokens = 0
     for variant in range(max(len(piece.variants) for piece in pieces)):
         for piece in pieces:
             if variant < len(piece.variants):

@@ -109,25 +109,35 @@ def choose_sets(
     data = data_of(run)
     if source is None and isinstance(data, str):
         raise UserError(f"{data}: restore it, or choose other files with --data FOLDER")
-    prepared, held_out, training = isinstance(data, PreparedData), [], None
+    prepared = data if isinstance(data, PreparedData) else None
+    held_out, training = [], None
     if source is not None:
-        hashes = {piece.file_hash for piece in data.of_split(TRAIN)} if prepared else set()
-        choices = {"max_targets": max_targets, "known": hashes, "progress": progress}
-        cache = Path("prepared") / "corpora"
-        held_out.append(folder_set(source, run.loaded.tokenizer, cache=cache, **choices))
-    if prepared:
+        hashes = {piece.file_hash for piece in prepared.of_split(TRAIN)} if prepared else set()
+        held_out.append(
+            folder_set(
+                source,
+                run.loaded.tokenizer,
+                cache=Path("prepared") / "corpora",
+                max_targets=max_targets,
+                known=hashes,
+                progress=progress,
+            )
+        )
+    if prepared is not None:
         # Beside other files, the run's own held-out pieces tell over-fitting from another kind of
         # music.
         names = (VALIDATION, TEST) if source is None else (VALIDATION,)
-        splits = [split_set(data, name, name=name, max_targets=max_targets) for name in names]
+        splits = [split_set(prepared, name, name=name, max_targets=max_targets) for name in names]
         held_out += [pieces for pieces in splits if pieces.items]
     if not held_out:
         raise UserError(
             f"{run.path} has no validation or test piece: choose other files with --data FOLDER"
         )
-    if prepared:
+    if prepared is not None:
         at_most = max(len(held_out[0].items), FEWEST_TRAINING)
-        training = split_set(data, TRAIN, name=TRAINING, max_targets=max_targets, at_most=at_most)
+        training = split_set(
+            prepared, TRAIN, name=TRAINING, max_targets=max_targets, at_most=at_most
+        )
     return Sets(training, tuple(held_out))
 
 
@@ -142,7 +152,7 @@ def split_set(
     whole = {piece.variants[0][0]: piece.variants[0][1] for piece in available}
     chosen = held_out_pieces(data, split, max_targets=max_targets)[:at_most]
     root = Path(data.index["source"])
-    items = []
+    items: list[Item] = []
     for piece in chosen:
         is_whole = whole[piece.variants[0][0]] == piece.variants[0][1]
         if items and not is_whole:
@@ -169,7 +179,8 @@ def folder_set(
     corpus = open_corpus(source, tokenizer.suffixes, cache=cache, option="--data ")
     vocabulary = tokenizer.vocabulary
     bos, eos = (vocabulary.special_token(i)[None] for i in (vocabulary.bos_id, vocabulary.eos_id))
-    items, n_known, room = [], 0, max_targets
+    items: list[Item] = []
+    n_known, room = 0, max_targets
     hashes, skipped = _hashes(corpus, progress)
     for done, file in enumerate(sorted(hashes, key=hashes.__getitem__), start=1):
         progress("reading files", done, len(hashes))
@@ -218,13 +229,15 @@ def count_items(
 
     They differ where tokens leave something out: drums, notes that fall together on the grid.
     """
-    in_files, in_tokens = [], []
+    in_files: list[Amount | None] = []
+    in_tokens: list[Amount] = []
     for done, item in enumerate(items, start=1):
         in_tokens.append(count_tokens(item.ids, tokenizer))
         if tokenizer.suffix != ".mid":
             in_files.append(in_tokens[-1])
         else:
-            in_files.append(item.path and count_midi(open_midi(item.path, ANY_SIZE)))
+            path = item.path
+            in_files.append(None if path is None else count_midi(open_midi(path, ANY_SIZE)))
         progress(f"counting {tokenizer.unit}s", done, len(items))
     return in_files, in_tokens
 

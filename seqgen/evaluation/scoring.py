@@ -53,7 +53,9 @@ class CountedSet:
     @property
     def amounts(self) -> list[Amount]:
         """What pieces hold in their files, if all are there, else in their tokens."""
-        return list(self.in_files if self.has_files else self.in_tokens)
+        if self.has_files:
+            return [amount for amount in self.in_files if amount is not None]
+        return list(self.in_tokens)
 
     @property
     def ids(self) -> list[np.ndarray]:
@@ -100,7 +102,8 @@ def evaluate_likelihood(
         curves, entries = score_model(run, counted, kind=OWN, progress=progress)
         training, training_curves = {**counted.describe(), "models": entries}, curves["windows"]
     counted_sets = [_counted(run, pieces, progress) for pieces in sets.held_out]
-    ngrams, n_counted = [{} for _ in counted_sets], None
+    ngrams: list[dict[str, Curves]] = [{} for _ in counted_sets]
+    n_counted = None
     if isinstance(data, PreparedData):
         ngrams = _count_ngrams(data, counted_sets, progress)
         n_counted = dict(zip(("tokens", "of"), counted_tokens(data), strict=True))

@@ -178,7 +178,8 @@ def judge_likelihood(likelihood: dict, curve: dict | None, *, near: int = 0, of:
     own = next((part for part in parts if part["is_split"]), None)
     level = _level(own or parts[0], likelihood)
     fit = _fit(own or parts[0], likelihood, near=near, of=of)
-    course, forms = _course(curve, likelihood), []
+    course = _course(curve, likelihood)
+    forms: list[str] = []
     sentences = [level, fit, *course]
     has_learned = not level.title.startswith(("Untrained", "Has not learned"))
     for part in parts:

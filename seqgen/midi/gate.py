@@ -44,12 +44,12 @@ def open_midi(
 
     `name` is how messages call the file; by default its path, or "the MIDI data" for bytes.
     """
-    is_path = isinstance(path_or_bytes, str | Path)
     if name is None:
-        name = str(path_or_bytes) if is_path else "the MIDI data"
+        name = str(path_or_bytes) if isinstance(path_or_bytes, str | Path) else "the MIDI data"
     try:
-        content = _read(Path(path_or_bytes), limits) if is_path else bytes(path_or_bytes)
-        return _parse(content, limits)
+        if isinstance(path_or_bytes, str | Path):
+            path_or_bytes = _read(Path(path_or_bytes), limits)
+        return _parse(bytes(path_or_bytes), limits)
     except Refusal as refusal:
         raise FileRejected(refusal.kind, name, refusal.reason) from None
 

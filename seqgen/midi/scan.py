@@ -42,19 +42,19 @@ def scan(content: bytes, limits: LimitsConfig) -> bytes:
     if n_tracks > limits.max_tracks + 1:  # one may hold tempo and meter alone
         limit = limits.named("max_tracks")
         raise Refusal("over-limit", f"it has {n_tracks} tracks, more than {limit}")
-    content = bytearray(content)
-    position = CHUNK_HEADER_BYTES + int.from_bytes(content[4:8])
+    cleaned = bytearray(content)
+    position = CHUNK_HEADER_BYTES + int.from_bytes(cleaned[4:8])
     tracks = []
     for number in range(1, n_tracks + 1):
-        start, end = _find_track(content, position, number)
+        start, end = _find_track(cleaned, position, number)
         try:
-            counts = _scan_track(content, start, end, limits)
+            counts = _scan_track(cleaned, start, end, limits)
         except IndexError:
             raise Refusal("unreadable", f"it is cut off in track {number}") from None
         except Refusal as refusal:
             raise Refusal(refusal.kind, f"track {number} {refusal.reason}") from None
         if end > start:  # miditoolkit fails on a track without any event
-            tracks.append((counts, content[start - CHUNK_HEADER_BYTES : end]))
+            tracks.append((counts, cleaned[start - CHUNK_HEADER_BYTES : end]))
         position = end
     _check_counts([counts for counts, _ in tracks], limits)
     header = b"MThd" + b"".join(n.to_bytes(2) for n in (0, 6, 1, len(tracks), division))

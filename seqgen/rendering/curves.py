@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -38,7 +39,7 @@ def draw_loss_curves(
     curves: Sequence[Curve],
     *,
     references: Mapping[str, float] | None = None,
-    best_step: int | None = None,
+    best_step: float | None = None,
     unit: str = "nats per token",
     title: str = "",
     theme: Theme = LIGHT,
@@ -107,7 +108,7 @@ def _draw(axes: Axes, curve: Curve, place: int, theme: Theme, *, with_points: bo
         kept = np.linspace(0, len(x) - 1, MAX_POINTS).round().astype(int)
         x, y = x[kept], y[kept]
     is_short = with_points or len(x) < 3
-    looks = {
+    looks: dict[str, dict[str, Any]] = {
         "model": {"color": theme.generated, "marker": "o" if is_short else None, "zorder": 3},
         "training": {"color": theme.training, "linewidth": 1.6, "zorder": 2},
         "recurrent": {
@@ -124,8 +125,9 @@ def _draw(axes: Axes, curve: Curve, place: int, theme: Theme, *, with_points: bo
             "color": theme.tracks[(2 + place) % len(theme.tracks)],
             "marker": "^" if is_short else None,
         },
-    }[curve.role]
-    axes.plot(x, y, **{"label": drawable(curve.label), "linewidth": 1.8, "markersize": 4} | looks)
+    }
+    usual: dict[str, Any] = {"label": drawable(curve.label), "linewidth": 1.8, "markersize": 4}
+    axes.plot(x, y, **usual | looks[curve.role])
 
 
 def _finite(curve: Curve) -> tuple[np.ndarray, np.ndarray]:
@@ -167,7 +169,7 @@ def _draw_references(axes: Axes, references: Mapping[str, float], theme: Theme) 
         )
 
 
-def _mark_best(axes: Axes, curves: Sequence[Curve], step: int, theme: Theme) -> None:
+def _mark_best(axes: Axes, curves: Sequence[Curve], step: float, theme: Theme) -> None:
     """Ring the value of the first model curve at its best step."""
     for curve in curves:
         if curve.role != "model" or step not in list(curve.x):
@@ -210,9 +212,9 @@ def _fit(axes: Axes, curves: Sequence[Curve], references: Mapping[str, float]) -
     for curve in curves:
         _, y = _finite(curve)
         values.append(y[len(y) // 20 :] if curve.role == "training" else y)
-    values = np.concatenate(values)
-    if len(values):
-        low, high = values.min(), values.max()
+    shown = np.concatenate(values)
+    if len(shown):
+        low, high = shown.min(), shown.max()
         margin = 0.07 * (high - low) or 0.5
         axes.set_ylim(low - 1.6 * margin, high + margin)
 

@@ -52,7 +52,7 @@ def draw_distributions(
         if panel.categories is None:
             _draw_histograms(axes, panel, theme)
         else:
-            _draw_shares(axes, panel, theme)
+            _draw_shares(axes, panel, panel.categories, theme)
         _name(axes, panel, theme)
     for axes in places[len(panels) :]:
         axes.set_axis_off()
@@ -134,14 +134,13 @@ def _bins(values: np.ndarray) -> np.ndarray:
     return np.linspace(low, high, n + 1)
 
 
-def _draw_shares(axes: Axes, panel: Panel, theme: Theme) -> None:
+def _draw_shares(axes: Axes, panel: Panel, categories: Sequence[str], theme: Theme) -> None:
     for name, values in (("data", panel.data), ("generated", panel.generated)):
-        if len(values) != len(panel.categories):
+        if len(values) != len(categories):
             raise ValueError(
-                f"{panel.title}: {len(values)} shares of {name} for "
-                f"{len(panel.categories)} categories"
+                f"{panel.title}: {len(values)} shares of {name} for {len(categories)} categories"
             )
-    n = len(panel.categories)
+    n = len(categories)
     edges = np.arange(n + 1) - 0.5
     if n <= 2 * MAX_TICKS:  # bars with room between them
         place = np.arange(n)
@@ -154,7 +153,7 @@ def _draw_shares(axes: Axes, panel: Panel, theme: Theme) -> None:
         axes.stairs(panel.data, edges, fill=True, color=theme.data, alpha=0.55, linewidth=0)
         axes.stairs(panel.generated, edges, color=theme.generated, linewidth=1.4)
     step = math.ceil(n / MAX_TICKS)
-    axes.set_xticks(range(0, n, step), panel.categories[::step])
+    axes.set_xticks(range(0, n, step), categories[::step])
     axes.set_xlim(-0.7, n - 0.3)
     axes.set_ylabel("share")
 

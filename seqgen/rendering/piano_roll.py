@@ -7,9 +7,11 @@ import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
@@ -93,8 +95,9 @@ def piano_roll_image(midi: MidiFile, *, title: str = "") -> np.ndarray:
     """Return the picture of `draw_piano_roll` as bytes of red, green and blue, shape [H, W, 3]."""
     figure = draw_piano_roll(midi, title=title)
     figure.set_dpi(IMAGE_DPI)
-    figure.canvas.draw()
-    return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
+    canvas = cast(FigureCanvasAgg, figure.canvas)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def _part(
@@ -143,16 +146,20 @@ def _rule_time(
     axes: Axes, numbers: range, bars: np.ndarray, rules: np.ndarray, theme: Theme
 ) -> None:
     """Number the bars, all of them or every second, fourth, ...; draw a faint line at `rules`."""
-    width = axes.figure.get_figwidth()
+    width = _figure(axes).get_figwidth()
     step = _round_step(len(bars) / (width * 2.2))
     names = [str(number) for number in numbers[::step]]
-    axes.xaxis.set_major_locator(FixedLocator(bars[::step]))
+    axes.xaxis.set_major_locator(FixedLocator(bars[::step].tolist()))
     axes.xaxis.set_major_formatter(FixedFormatter([f"bar {names[0]}", *names[1:]]))
     axes.xaxis.grid(True, which="major", color=theme.rule, linewidth=0.7)
     if len(rules) <= width * 20:
-        axes.xaxis.set_minor_locator(FixedLocator(rules))
+        axes.xaxis.set_minor_locator(FixedLocator(rules.tolist()))
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.xaxis.grid(True, which="minor", color=theme.faint_rule, linewidth=0.5)
+
+
+def _figure(axes: Axes) -> Figure:
+    return cast(Figure, axes.figure)  # not a subfigure
 
 
 def _round_step(least: float) -> int:
@@ -181,7 +188,7 @@ def _shade_prompt(axes: Axes, boundary: float, span: tuple[float, float], theme:
         ("continuation", "left", 5, end - boundary),
     ]
     for name, alignment, offset, n_ticks in regions:
-        if n_ticks / (end - begin) * axes.figure.get_figwidth() < MIN_REGION_INCHES:
+        if n_ticks / (end - begin) * _figure(axes).get_figwidth() < MIN_REGION_INCHES:
             continue
         axes.annotate(
             name,
@@ -211,7 +218,7 @@ def _draw_tracks(
         axes.add_collection(rectangles, autolim=False)
     if len(tracks) > 1:
         _add_track_legend(
-            axes.figure, [track_label(track) for track in tracks], track_colors, theme
+            _figure(axes), [track_label(track) for track in tracks], track_colors, theme
         )
 
 
@@ -253,7 +260,13 @@ def _note_rectangles(notes: list, color: str, *, with_outlines: bool) -> PolyCol
     rgb = np.array(to_rgb(color))
     faces = np.column_stack([np.tile(rgb, (len(notes), 1)), opacity])
     outline = rgb * 0.6 if with_outlines else rgb  # between short notes it would be all one sees
-    return PolyCollection(corners, facecolors=faces, edgecolors=[outline], linewidths=0.4, zorder=2)
+    return PolyCollection(
+        cast(Sequence[np.ndarray], corners),
+        facecolors=faces,
+        edgecolors=[outline],
+        linewidths=0.4,
+        zorder=2,
+    )
 
 
 def _assign_colors(are_drums: list[bool], theme: Theme) -> list[str]:

@@ -2,6 +2,7 @@
 
 import functools
 from dataclasses import dataclass
+from typing import Literal
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -74,7 +75,7 @@ def themed_figure(width: float, height: float, theme: Theme) -> Figure:
     return figure
 
 
-def dress(axes: Axes, theme: Theme, *, grid: str | None = "y") -> None:
+def dress(axes: Axes, theme: Theme, *, grid: Literal["x", "y"] | None = "y") -> None:
     """Give axes the theme's colours: no box, no ticks, a faint grid along `grid`."""
     axes.set_facecolor(theme.background)
     axes.tick_params(which="both", length=0, labelsize=8, labelcolor=theme.text)

@@ -224,7 +224,8 @@ class MidiTokenizer:
 
     def _bars(self, ids: np.ndarray) -> list[list[int]]:
         """Cut plain ids [T, 1] where bars begin."""
-        clock, n_bars, bars = self.clock(), 0, [[]]
+        clock, n_bars = self.clock(), 0
+        bars: list[list[int]] = [[]]
         for token in ids:
             clock.feed(token)
             if clock.bars > n_bars:
@@ -268,7 +269,7 @@ def _shifted(score: symusic.Score, shift: Shift) -> symusic.Score:
 def _thin(score: symusic.Score) -> None:
     """Leave out notes on a key that already sounds as often as the gate accepts."""
     sounding: dict[int, list[int]] = defaultdict(list)  # by pitch: a heap of the notes' ends
-    kept = [[] for _ in score.tracks]
+    kept: list[list[symusic.Note]] = [[] for _ in score.tracks]
     notes = [(n.start, i, n) for i, track in enumerate(score.tracks) for n in track.notes]
     for start, i, note in sorted(notes, key=lambda entry: entry[:2]):
         ends = sounding[note.pitch]

@@ -3,8 +3,10 @@
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import numpy as np
+import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint, RichProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
@@ -37,13 +39,13 @@ class LogSteps(Callback):
     def on_train_batch_end(
         self,
         trainer: Trainer,
-        module: TrainingModule,
+        module: LightningModule,
         outputs: object,
         batch: MicroBatch,
         index: int,
     ) -> None:
         """Log here, since Lightning calls the hook of the module after those of all callbacks."""
-        module.log_step(index)
+        cast(TrainingModule, module).log_step(index)
 
 
 class KeepBestModel(Callback):
@@ -63,7 +65,7 @@ class KeepBestModel(Callback):
         self.best_bits_per_unit = float("inf")
         self.validated_step = -1
 
-    def on_validation_end(self, trainer: Trainer, module: TrainingModule) -> None:
+    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Compare with the best so far, save, and report the validation loss."""
         loss = float(trainer.callback_metrics["validation_loss"])
         self.validated_step = trainer.global_step
@@ -77,7 +79,7 @@ class KeepBestModel(Callback):
                 f"{bits:.3f} bits/{self._unit}{' (best)' if better else ''}"
             )
             if better:
-                self._save(module, loss)
+                self._save(cast(TrainingModule, module), loss)
 
     def state_dict(self) -> dict:
         """Kept in checkpoints."""
@@ -112,7 +114,7 @@ class SaveLast(Checkpoint):
 
     def validation_is_due(self, trainer: Trainer) -> bool:
         """Whether the step just taken is followed by a validation."""
-        return bool(self._validate_every) and trainer.global_step % self._validate_every == 0
+        return bool(self._validate_every and trainer.global_step % self._validate_every == 0)
 
     def on_train_batch_end(self, trainer: Trainer, *_: object) -> None:
         """Save every `every` steps, once a step is complete."""
@@ -121,13 +123,13 @@ class SaveLast(Checkpoint):
         if whole and due:
             trainer.save_checkpoint(self._path)
 
-    def on_validation_end(self, trainer: Trainer, module: TrainingModule) -> None:
+    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Save what the validation changed: the best loss, and the patience of early stopping."""
         if trainer.state.fn == "fit":
             trainer.save_checkpoint(self._path)
 
     def on_save_checkpoint(
-        self, trainer: Trainer, module: TrainingModule, checkpoint: dict
+        self, trainer: Trainer, module: LightningModule, checkpoint: dict
     ) -> None:
         """Save the length of the metrics file."""
         checkpoint[METRICS_BYTES] = self._metrics.n_bytes
@@ -140,24 +142,29 @@ class Pictures(Callback):
         self._draw_sample = draw_sample
         self._token_names = token_names
 
-    def on_validation_end(self, trainer: Trainer, module: TrainingModule) -> None:
+    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Write to TensorBoard."""
         board = _board(trainer)
         if board is None:
             return
+        module = cast(TrainingModule, module)
         for name, parameter in module.model.named_parameters():
             board.add_histogram(name, parameter.detach().float().cpu(), trainer.global_step)
         image = self._draw_sample(module) if self._draw_sample else None
         if image is not None:
             board.add_image("sample", image, trainer.global_step, dataformats="HWC")
 
-    def on_train_end(self, trainer: Trainer, module: TrainingModule) -> None:
+    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Write the token embeddings of the first field with their names."""
         board = _board(trainer)
         if board is not None:
-            table = module.model.embedding.tables[0].weight.detach().float().cpu()
+            model = cast(TrainingModule, module).model
+            table = cast(torch.nn.Embedding, model.embedding.tables[0]).weight.detach()
             board.add_embedding(
-                table, metadata=self._token_names, global_step=trainer.global_step, tag="tokens"
+                table.float().cpu(),
+                metadata=self._token_names,
+                global_step=trainer.global_step,
+                tag="tokens",
             )
 
 
@@ -182,7 +189,7 @@ class StopOnSignal(Callback):
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
 
-    def on_train_start(self, trainer: Trainer, module: TrainingModule) -> None:
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Take over from Lightning's handlers, which leave at once."""
         for number in STOPPING:
             signal.signal(number, self._request)

@@ -10,7 +10,7 @@ from itertools import count
 from typing import NamedTuple
 
 import torch
-from pytorch_lightning import LightningDataModule
+from pytorch_lightning import LightningDataModule, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -114,6 +114,8 @@ class Share(NamedTuple):
 
 class TrainingDataModule(LightningDataModule):
     """Gives the trainer its dataloaders; after a resume they begin at the step reached."""
+
+    trainer: Trainer  # set by Lightning before it asks for dataloaders
 
     def __init__(self, data: PreparedData, config: TrainConfig, *, seed: int):
         super().__init__()

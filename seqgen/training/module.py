@@ -7,10 +7,12 @@ import math
 import time
 import zlib
 from collections.abc import Callable
+from typing import cast
 
 import numpy as np
 import torch
 from pytorch_lightning import LightningModule
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from seqgen.attention.operator import describe_kernel
@@ -49,6 +51,7 @@ class TrainingModule(LightningModule):
         self._learning_rate = 0.0
         self._sources: tuple[str, ...] = ()  # files of the step at hand
         self._carried: dict[tuple[int, int], State] = {}  # by turn and micro-batch
+        self._held_out_state: State | None = None
         self._restart_clock()
 
     def training_step(self, batch: MicroBatch, batch_index: int) -> Tensor:
@@ -98,7 +101,7 @@ class TrainingModule(LightningModule):
         self.write_metrics(metrics)
         self._restart_clock()
 
-    def configure_optimizers(self) -> dict:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW, and the schedule by step."""
         optimizer = build_optimizer(self.model, self._config)
         schedule = schedule_of(self._config)
@@ -108,7 +111,9 @@ class TrainingModule(LightningModule):
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
 
-    def configure_gradient_clipping(self, optimizer, **_: object) -> None:
+    def configure_gradient_clipping(
+        self, optimizer: torch.optim.Optimizer, *_: object, **__: object
+    ) -> None:
         """Clip by the norm over all parameters, and keep it and the learning rate for the log."""
         self._learning_rate = optimizer.param_groups[0]["lr"]
         limit = self._config.grad_clip or math.inf
@@ -137,7 +142,7 @@ class TrainingModule(LightningModule):
         if self.model.config.attention == "causal-linear":
             try:
                 self.model.use_kernel(self._kernel)
-                said = describe_kernel(self._kernel, self.device, self.dtype)
+                said = describe_kernel(self._kernel, self.device, cast(torch.dtype, self.dtype))
             except ValueError as error:
                 raise UserError(
                     f"{error}; attention.kernel=auto chooses one that is available"
@@ -153,7 +158,7 @@ class TrainingModule(LightningModule):
         for place, state in self._carried.items():
             self._carried[place] = state.to(self.device)
         # A checkpoint holds the next step's learning rate by the schedule that it was saved with.
-        scheduler = self.lr_schedulers()
+        scheduler = cast(torch.optim.lr_scheduler.LambdaLR, self.lr_schedulers())
         share = schedule_of(self._config)(scheduler.last_epoch)
         for group, peak in zip(scheduler.optimizer.param_groups, scheduler.base_lrs, strict=True):
             group["lr"] = peak * share
@@ -219,7 +224,7 @@ class TrainingModule(LightningModule):
         carry = self._config.carry_state
         smoothing = self._config.label_smoothing
         nats, end = self._nats(batch, state=state, keep_state=carry, label_smoothing=smoothing)
-        if carry:
+        if end is not None:
             self._carried[place] = end.detach()  # what came before is not learned from again
         return nats
 

@@ -6,9 +6,10 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, cast
 
 import torch
-from pytorch_lightning import Trainer
+from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
@@ -174,14 +175,14 @@ def _build_model(
 
 def _library_callbacks(
     run: RunFolder, config: TrainConfig, *, held_out: bool, show_progress: bool
-) -> list:
+) -> list[Callback]:
     best = ModelCheckpoint(
         dirpath=run.checkpoints,
         filename="best",
         monitor="validation_loss",
         enable_version_counter=False,
     )
-    callbacks = [best] if held_out else []
+    callbacks: list[Callback] = [best] if held_out else []
     if held_out and config.early_stopping is not None:
         callbacks.append(EarlyStopping("validation_loss", patience=config.early_stopping))
     return [*callbacks, StepBar(leave=True)] if show_progress else callbacks
@@ -200,7 +201,7 @@ def _build_trainer(
             accelerator=config.accelerator,
             devices=config.devices,
             strategy=config.strategy,
-            precision=config.precision,
+            precision=cast(Any, config.precision),  # Lightning checks what it is
             max_steps=config.max_steps,
             accumulate_grad_batches=config.accumulate,
             val_check_interval=config.validate_every * config.accumulate,

@@ -204,7 +204,9 @@ def _judge(
         source = training[int(runs.pieces[best])]
         there = _passage(source, int(runs.training_starts[best]), length)
     exceeded = limits.exceeded(runs, likeness)
-    is_alike = likeness is not None and "run" not in exceeded and "likeness" in exceeded
+    closest = None if there is None else there.name
+    if likeness is not None and "run" not in exceeded and "likeness" in exceeded:
+        closest = likeness.name
     return PieceCopy(
         name=piece.name,
         n_units=piece.n_units,
@@ -216,7 +218,7 @@ def _judge(
         likeness=likeness,
         exceeded=exceeded,
         is_copy=bool(exceeded),
-        closest=likeness.name if is_alike else there and there.name,
+        closest=closest,
     )
 
 

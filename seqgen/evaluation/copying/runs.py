@@ -90,7 +90,7 @@ def longest_matches(text: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
     before = _nearest(order, np.append(0, shared[:-1]), n)
     after = _nearest(order[::-1], shared[::-1], n)
     is_before = before[0] >= after[0]
-    return tuple(np.where(is_before, x, y) for x, y in zip(before, after, strict=True))
+    return np.where(is_before, before[0], after[0]), np.where(is_before, before[1], after[1])
 
 
 def _nearest(order: np.ndarray, shared: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:

@@ -5,14 +5,14 @@ Legend: m generated pieces, n real pieces, h bins of a histogram.
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from scipy.stats import wasserstein_distance
 
 from seqgen.data.corpora import Progress
 from seqgen.evaluation.generated import Reread
-from seqgen.evaluation.music.definitions import GROWING, MEASURES, Measure, Value, measure
+from seqgen.evaluation.music.definitions import GROWING, MEASURES, Measure, measure
 from seqgen.evaluation.music.features import Shares
 from seqgen.evaluation.music.notes import opening
 from seqgen.midi import MidiFile
@@ -21,7 +21,7 @@ RESAMPLES = 500
 LEVELS = (2.5, 97.5)  # percent: intervals and baselines hold 95% of the resamples
 LEAST_BASELINE = 0.01  # real pieces that are all alike are taken to be so far apart
 USUAL = 0.25  # the quantile of what cut pieces last that openings do: most cut ones reach it
-Measured = dict[str, Value]  # of one piece, by the names in `MEASURES`
+Measured = dict[str, Any]  # a `Value` of one piece for each name in `MEASURES`
 Distance = Callable[[np.ndarray, np.ndarray], float]
 
 
@@ -73,7 +73,8 @@ def measure_sets(
     of the number of bars that is returned; cut pieces that are shorter have no value for it.
     """
     readable = [piece for piece in generated if piece.midi is not None]
-    ours, theirs = [], []
+    ours: list[Measured] = []
+    theirs: list[Measured] = []
     for done, piece in enumerate(readable, start=1):
         ours.append(measure(piece.midi, ended_by_itself=piece.ended_by_itself))
         progress("measuring generated pieces", done, len(readable))
@@ -155,7 +156,7 @@ def _compare(
     resamples: int,
 ) -> Comparison:
     a, b = (_values(of, pieces) for pieces in (generated, real))
-    found = {"name": of.name, "generated": _summary(of, a), "real": _summary(of, b)}
+    found: dict[str, Any] = {"name": of.name, "generated": _summary(of, a), "real": _summary(of, b)}
     if not (len(a) and len(b)):
         return Comparison(**found)
     distance = _distance_for(of, a, b)
@@ -170,11 +171,11 @@ def _compare(
     if size:
         mixed = (rng.permutation(b) for _ in range(resamples))
         among = [distance(x[:size], x[size:]) for x in mixed]
-        among = np.percentile(among, (LEVELS[0], 50, LEVELS[1]))
-        found |= {"baseline": tuple(among.tolist()), "baseline_pieces": size}
-        found["times"] = found["distance"] / max(float(among[2]), LEAST_BASELINE)
+        levels = np.percentile(among, (LEVELS[0], 50, LEVELS[1]))
+        found |= {"baseline": tuple(levels.tolist()), "baseline_pieces": size}
+        found["times"] = found["distance"] / max(float(levels[2]), LEAST_BASELINE)
         if "interval" in found:
-            found["verdict"] = "beyond" if found["interval"][0] > among[2] else "within"
+            found["verdict"] = "beyond" if found["interval"][0] > levels[2] else "within"
     return Comparison(**found)
 
 

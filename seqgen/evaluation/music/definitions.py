@@ -94,9 +94,12 @@ def measure(midi: MidiFile, *, ended_by_itself: bool | None = None) -> dict[str,
     return values | {"ended_by_itself": ended_by_itself}
 
 
+_Row = tuple[
+    str, str | None, str, str, str, str, str, Callable[[Notes], Value], *tuple[tuple[str, ...], ...]
+]
 # fmt: off
 # Name, aspect, title, plain words, unit, meaning, source, how it is computed; bins of histograms.
-_TABLE = (
+_TABLE: tuple[_Row, ...] = (
     ("n_notes", "length", "number of notes", "how many notes a piece has", "notes",
      "notes of all tracks, drums too", OURS, lambda notes: len(notes.starts)),
     ("n_bars", "length", "number of bars", "how many bars a piece has", "bars",

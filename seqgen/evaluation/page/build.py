@@ -2,7 +2,8 @@
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from functools import partial
+from typing import Protocol, TypeVar
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -135,10 +136,13 @@ def _roll(heard: Heard, ogg: bytes) -> PagePicture:
     )
 
 
-def _both(
-    draw: Callable[[Theme], Figure], alt: str, caption: str = "", ogg: bytes = b""
-) -> PagePicture:
-    return PagePicture(svg_text(draw(LIGHT)), svg_text(draw(DARK)), alt, caption, ogg)
+class _Draw(Protocol):
+    def __call__(self, *, theme: Theme) -> Figure: ...
+
+
+def _both(draw: _Draw, alt: str, caption: str = "", ogg: bytes = b"") -> PagePicture:
+    light, dark = svg_text(draw(theme=LIGHT)), svg_text(draw(theme=DARK))
+    return PagePicture(light, dark, alt, caption, ogg)
 
 
 def _learning(record: Mapping) -> list[PagePicture]:
@@ -201,33 +205,26 @@ def _distributions(material: PageMaterial, opening_bars: int | None) -> list[Pag
     for names, caption, more in groups:
         panels = [panel for name in names if (panel := _panel(name, material))]
         if panels:
-            pictures.append(
-                _both(
-                    lambda theme, panels=panels: draw_distributions(
-                        panels, labels=("real", "generated"), theme=theme
-                    ),
-                    caption,
-                    f"{caption}: real and generated pieces.{more}",
-                )
-            )
+            draw = partial(draw_distributions, panels, labels=("real", "generated"))
+            pictures.append(_both(draw, caption, f"{caption}: real and generated pieces.{more}"))
     return pictures
 
 
 def _panel(name: str, material: PageMaterial) -> Panel | None:
     """One measure of both sets; None where one of them has no value for it."""
-    sets = [
+    real, generated = (
         [piece[name] for piece in pieces if piece[name] is not None]
         for pieces in (material.real, material.generated)
-    ]
-    if not all(sets):
+    )
+    if not (real and generated):
         return None
     measure = MEASURES[name]
     if measure.kind == "scalar":
-        return Panel(measure.title, *sets, unit=measure.unit)
+        return Panel(measure.title, real, generated, unit=measure.unit)
     unit, named = HISTOGRAMS[name]
     bins = [label if named is None or label in named else "" for label in measure.bins]
-    means = (np.mean(values, axis=0).tolist() for values in sets)
-    return Panel(measure.title, *means, unit=unit, categories=bins)
+    means = [np.mean(values, axis=0).tolist() for values in (real, generated)]
+    return Panel(measure.title, means[0], means[1], unit=unit, categories=bins)
 
 
 def _runs(record: Mapping) -> list[PagePicture]:
@@ -237,16 +234,17 @@ def _runs(record: Mapping) -> list[PagePicture]:
         if part is None or not part["generated"]["pieces"]:
             continue
         ours, theirs = (part[x]["pieces"] for x in ("generated", "held_out"))
+        draw = partial(
+            draw_runs,
+            [max(p["fresh"], 1) for p in ours],
+            [max(p["fresh"], 1) for p in theirs],
+            unit=f"fresh {kind}",
+            limit=part["limits"]["run"],
+            names=[p["name"] for p in ours],
+        )
         pictures.append(
             _both(
-                lambda theme, ours=ours, theirs=theirs, kind=kind, part=part: draw_runs(
-                    [max(p["fresh"], 1) for p in ours],
-                    [max(p["fresh"], 1) for p in theirs],
-                    unit=f"fresh {kind}",
-                    limit=part["limits"]["run"],
-                    names=[p["name"] for p in ours],
-                    theme=theme,
-                ),
+                draw,
                 f"Longest run of {kind} that each piece shares with the training set",
                 f"Longest run of {kind} that each piece shares with a training piece, counted in "
                 f"fresh {kind}: without what the run repeats of itself. Beyond the line a piece is "
