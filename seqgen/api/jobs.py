@@ -27,6 +27,7 @@ from seqgen.midi import open_midi
 from seqgen.rendering.piano_roll import piano_roll_image
 from seqgen.sampling import Sampling
 from seqgen.tokenizers import Tokenizer
+from seqgen.training.callbacks import DrawSample
 from seqgen.training.module import TrainingModule
 from seqgen.training.trainer import Outcome, train
 
@@ -138,7 +139,7 @@ def _record(job: Job, data: PreparedData) -> None:
     )
 
 
-def _sample_drawer(job: Job, data: PreparedData):
+def _sample_drawer(job: Job, data: PreparedData) -> DrawSample | None:
     """Return a function that generates and saves a piece at validation, and pictures MIDI."""
     n_tokens = job.config.train.sample_tokens
     if n_tokens == 0:

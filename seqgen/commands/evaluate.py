@@ -1,6 +1,7 @@
 """`seqgen evaluate`: is a run's output like its data, is it copied, what does it predict."""
 
 import os
+from typing import Any
 
 import click
 
@@ -57,7 +58,7 @@ import click
 @click.option(
     "-o", "--output", metavar="DIR", help="Folder for the report. By default RUN/evaluation."
 )
-def evaluate(run: str | None, **options) -> None:
+def evaluate(run: str | None, **options: Any) -> None:
     """Evaluate a trained RUN (a run folder); by default the newest one.
 
     Writes evaluation.json and report.html, a single page that can be sent to others as it is. An

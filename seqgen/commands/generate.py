@@ -1,5 +1,7 @@
 """`seqgen generate`: write new files with a trained run, from scratch or from prompts."""
 
+from typing import Any
+
 import click
 
 from seqgen.commands import FiniteFloat
@@ -140,7 +142,7 @@ from seqgen.commands import FiniteFloat
 @click.option(
     "-o", "--output", metavar="DIR", help="Folder for the files. By default generated/RUN."
 )
-def generate(run: str | None, output: str | None, device: str | None, **options) -> None:
+def generate(run: str | None, output: str | None, device: str | None, **options: Any) -> None:
     """Generate with a trained RUN (a run folder); by default the newest one.
 
     \b

@@ -3,7 +3,7 @@
 import secrets
 import signal
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -213,7 +213,7 @@ def _draw(
 
 
 @contextmanager
-def _bar(n_samples: int, max_tokens: int):
+def _bar(n_samples: int, max_tokens: int) -> Iterator[Callable[[int, float, int], None]]:
     """Show tokens drawn, decode tokens/s over all rows, and samples finished."""
     bar = Progress(
         TextColumn("generating"),

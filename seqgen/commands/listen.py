@@ -1,5 +1,7 @@
 """`seqgen listen`: turns MIDI files into sound files."""
 
+from typing import Any
+
 import click
 
 from seqgen.commands import FiniteFloat
@@ -25,7 +27,7 @@ from seqgen.commands import FiniteFloat
     help="Refuse pieces that last longer than this many minutes.",
 )
 @click.option("--force", is_flag=True, help="Overwrite existing sound files.")
-def listen(files: tuple[str, ...], output: str | None, **options) -> None:
+def listen(files: tuple[str, ...], output: str | None, **options: Any) -> None:
     """Turn MIDI files into WAV or Ogg files, all at the same loudness (-18 LUFS).
 
     \b

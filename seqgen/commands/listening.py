@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from seqgen.commands.settings import console, say
 from seqgen.commands.targets import Targets, fail_on
@@ -109,5 +109,5 @@ def _bar() -> Progress:
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
-def _telling(bar: Progress, task) -> Tell:
+def _telling(bar: Progress, task: TaskID) -> Tell:
     return lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,6 +1,13 @@
 """`seqgen prepare`: source files to prepared data, with a report of the refused files."""
 
+from typing import TYPE_CHECKING
+
 import click
+
+if TYPE_CHECKING:
+    from seqgen.config import Config
+    from seqgen.data.shards import PreparedData
+    from seqgen.tokenizers import Tokenizer
 
 SHOWN = 5  # refused files that are named on screen
 
@@ -24,7 +31,7 @@ def prepare(arguments: tuple[str, ...], data: str | None) -> None:
     prepare_and_report(config)
 
 
-def prepare_and_report(config, tokenizer=None):
+def prepare_and_report(config: "Config", tokenizer: "Tokenizer | None" = None) -> "PreparedData":
     """Prepare data for a configuration, print a report, and return the data."""
     from seqgen.commands.settings import progress_bar, say
     from seqgen.data.prepare import prepare as make

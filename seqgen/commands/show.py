@@ -1,5 +1,7 @@
 """`seqgen show`: MIDI files as piano rolls, and runs as loss curves."""
 
+from typing import Any
+
 import click
 
 
@@ -13,7 +15,7 @@ import click
 @click.option("--from-bar", type=click.IntRange(1), help="First bar to show. By default 1.")
 @click.option("--bars", type=click.IntRange(1), help="Number of bars to show. By default all.")
 @click.option("--force", is_flag=True, help="Overwrite existing pictures.")
-def show(files: tuple[str, ...], output: str | None, **options) -> None:
+def show(files: tuple[str, ...], output: str | None, **options: Any) -> None:
     """Draw MIDI files as piano rolls, and run folders as loss curves.
 
     \b

@@ -84,7 +84,9 @@ class PreparedData:
         """The pieces of one split, in order of file name."""
         return [piece for piece in self.pieces if piece.split == split]
 
-    def read(self, piece: Piece, *, variant: int = 0, start: int = 0, stop: int | None = None):
+    def read(
+        self, piece: Piece, *, variant: int = 0, start: int = 0, stop: int | None = None
+    ) -> np.ndarray:
         """Return tokens start … stop of a piece's variant, an int64 array [·, F]."""
         offset, length = piece.variants[variant]
         stop = length if stop is None else min(stop, length)

@@ -217,6 +217,7 @@ def _describe_generated(request: Request, pieces: Sequence[Generated]) -> dict:
         for key in ("run", "step", "seed", "sampling", "decoder", "weights", "max_tokens")
         if key in first and all(piece.record.get(key) == first[key] for piece in pieces)
     }
+    texts = [(piece.name, piece.text) for piece in pieces if piece.text is not None]
     return {
         "folder": str(request.generated),
         "files": len(pieces),
@@ -227,9 +228,7 @@ def _describe_generated(request: Request, pieces: Sequence[Generated]) -> dict:
         "unreadable": sum(piece.rejected is not None for piece in pieces),
         "text_samples": [
             {"file": name, "text": readable(text[:TEXT_CHARACTERS])}
-            for name, text in [(p.name, p.text) for p in pieces if p.text is not None][
-                :TEXT_SAMPLES
-            ]
+            for name, text in texts[:TEXT_SAMPLES]
         ],
     }
 

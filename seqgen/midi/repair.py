@@ -1,6 +1,7 @@
 """Repairs what can be repaired in a MIDI file without guessing; valid notes are not changed."""
 
 import math
+from collections.abc import Iterable
 
 from miditoolkit import (
     ControlChange,
@@ -119,7 +120,7 @@ def _instrument(track: Instrument) -> Instrument:
     )
 
 
-def _by_time(events) -> list:
+def _by_time(events: Iterable) -> list:
     return sorted(events, key=lambda event: event.time)
 
 

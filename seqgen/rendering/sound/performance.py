@@ -1,5 +1,6 @@
 """A piece as the messages that a synthesizer gets, timed in seconds: notes, controls, bends."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -58,7 +59,7 @@ def performance_of(midi: MidiFile) -> Performance:
     return Performance(tuple(midi.instruments), tuple(events), seconds)
 
 
-def _notes(part: int, track: Instrument, to_seconds) -> list[Event]:
+def _notes(part: int, track: Instrument, to_seconds: Callable[[float], float]) -> list[Event]:
     """Return notes switched on and off.
 
     A key is on or off. Where notes overlap on one, the earlier note ends where the later one
@@ -76,7 +77,7 @@ def _notes(part: int, track: Instrument, to_seconds) -> list[Event]:
     return events
 
 
-def _controls(part: int, track: Instrument, to_seconds) -> list[Event]:
+def _controls(part: int, track: Instrument, to_seconds: Callable[[float], float]) -> list[Event]:
     return [
         Event(to_seconds(change.time), part, "control", change.number, change.value)
         for change in track.control_changes

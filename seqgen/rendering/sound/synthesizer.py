@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from ctypes import c_int, c_void_p
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -106,7 +107,7 @@ class Synthesizer:
         return samples
 
     @contextlib.contextmanager
-    def _synth(self) -> Iterator:
+    def _synth(self) -> Iterator[Any]:
         """Give a `Synth` of pyfluidsynth with the soundfont.
 
         Each piece has a new one, since a reset leaves something behind: the phase of the chorus
@@ -121,7 +122,7 @@ class Synthesizer:
         finally:
             synth.delete()
 
-    def _fill(self, samples: np.ndarray, synth) -> None:
+    def _fill(self, samples: np.ndarray, synth: Any) -> None:
         """Write what sounds into samples [n, 2], which are contiguous."""
         for start in range(0, len(samples), BLOCK):
             block = samples[start : start + BLOCK]
