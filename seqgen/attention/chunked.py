@@ -3,6 +3,7 @@
 Legend: B rows, T positions, H heads, K key width, V value width, N chunks of C positions.
 """
 
+from collections.abc import Iterable
 from itertools import repeat
 
 import torch
@@ -46,14 +47,20 @@ def chunked(
     """
     out_dtype = v.dtype
     work = torch.promote_types(v.dtype, torch.float32)
-    inputs = q.to(work), mask_keys(k.to(work), lengths), v.to(work)
-    state = tuple(x.to(work) for x in initial_state) if initial_state else None
     length = _block_length(q, v, chunk)
-    blocks = zip(*(x.split(length, dim=1) for x in inputs), strict=True)
-    inner = repeat(None) if boundaries is None else boundaries.split(length, dim=1)
+    q, k, v = q.to(work), mask_keys(k.to(work), lengths), v.to(work)
+    if initial_state is None:
+        B, _, H, K = k.shape
+        state = k.new_zeros(B, H, K, v.shape[-1]), k.new_zeros(B, H, K)
+    else:
+        state = initial_state[0].to(work), initial_state[1].to(work)
+    blocks = zip(*(x.split(length, dim=1) for x in (q, k, v)), strict=True)
+    inner: Iterable[Tensor | None] = repeat(None)
+    if boundaries is not None:
+        inner = boundaries.split(length, dim=1)
     outputs = []
-    for block, boundaries_within in zip(blocks, inner, strict=False):
-        out, state = _attend(*block, boundaries_within, state, eps=eps, chunk=chunk)
+    for (q, k, v), boundaries_within in zip(blocks, inner, strict=False):
+        out, state = _attend(q, k, v, boundaries_within, state, eps=eps, chunk=chunk)
         outputs.append(out)
     out = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
     return out.to(out_dtype), state
@@ -72,7 +79,7 @@ def _attend(
     k: Tensor,
     v: Tensor,
     boundaries: Tensor | None,
-    initial_state: AttentionState | None,
+    initial_state: AttentionState,
     *,
     eps: float,
     chunk: int,
@@ -87,27 +94,23 @@ def _attend(
         keys = k * (segment == segment[..., -1:]).unsqueeze(-1)  # those that outlive the chunk
         queries = q * (segment == 0).unsqueeze(-1)  # those that see what came before it
         goes_on = (segment[..., -1] == 0).unsqueeze(-1)  # [B, N, 1, 1]: no boundary in the chunk
-    S0, Z0 = initial_state or (None, None)
+    S0, Z0 = initial_state
     S, S_last = _running_sums(keys.transpose(-1, -2) @ v, S0, goes_on)  # [B, N, H, K, V]
-    Z, Z_last = _running_sums(keys.sum(-2).unsqueeze(-1), _column(Z0), goes_on)  # [B, N, H, K, 1]
+    Z, Z_last = _running_sums(keys.sum(-2)[..., None], Z0[..., None], goes_on)  # [B, N, H, K, 1]
     out = scores @ v + queries @ S  # [B, N, H, C, V]
     norm = scores.sum(-1, keepdim=True) + queries @ Z
     out = (out / (norm + eps)).transpose(2, 3).reshape(B, q.shape[1] * chunk, H, V)[:, :T]
     return out, (S_last, Z_last.squeeze(-1))
 
 
-def _running_sums(
-    chunks: Tensor, before: Tensor | None, goes_on: Tensor | None
-) -> tuple[Tensor, Tensor]:
+def _running_sums(chunks: Tensor, before: Tensor, goes_on: Tensor | None) -> tuple[Tensor, Tensor]:
     """Sum chunks [B, N, H, K, ·] after `before` [B, H, K, ·]; forget where `goes_on` is false.
 
     Returns the sums before each chunk [B, N, H, K, ·] and after the last [B, H, K, ·].
     """
-    if before is None:
-        before = chunks.new_zeros(chunks.shape[:1] + chunks.shape[2:])
     if goes_on is None:
-        sums = torch.cat([before.unsqueeze(1), chunks], dim=1).cumsum(1)
-        return sums[:, :-1], sums[:, -1]
+        all_sums = torch.cat([before.unsqueeze(1), chunks], dim=1).cumsum(1)
+        return all_sums[:, :-1], all_sums[:, -1]
     sums = [before]  # by a loop: what is forgotten must leave no rounding error behind
     for added, kept in zip(chunks.unbind(1), goes_on.unbind(1), strict=True):
         sums.append(sums[-1].masked_fill(~kept.unsqueeze(-1), 0) + added)
@@ -119,7 +122,3 @@ def _cut(x: Tensor, chunk: int) -> Tensor:
     pad = -x.shape[1] % chunk
     x = F.pad(x, (0, 0) * (x.ndim - 2) + (0, pad))
     return x.unflatten(1, (x.shape[1] // chunk, chunk))
-
-
-def _column(Z: Tensor | None) -> Tensor | None:
-    return None if Z is None else Z.unsqueeze(-1)

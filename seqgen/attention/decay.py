@@ -21,6 +21,8 @@ length of a pass, so that length is bounded.
 Legend: B rows, T positions, H heads, K key width, V value width.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -70,7 +72,7 @@ def longest_pass(decay_after: int) -> int:
 
 
 def decaying_attention(
-    q: Tensor, k: Tensor, v: Tensor, *, decay: Tensor, feature_map: FeatureMap, **options: object
+    q: Tensor, k: Tensor, v: Tensor, *, decay: Tensor, feature_map: FeatureMap, **options: Any
 ) -> tuple[Tensor, AttentionState]:
     """Attend as `causal_linear_attention`, whose options these are, with sums that decay.
 

@@ -16,7 +16,8 @@ from seqgen.attention.feature_maps import FEATURE_MAPS
 from seqgen.errors import UserError
 
 Parts = tuple[Tensor, ...]  # of all layers, each [L, B, ...]
-LayerStates = list[list[Tensor | Slot]]  # of each layer, as its recurrent attention takes them
+LayerState = list[Tensor] | tuple[Tensor, Tensor, Slot]
+LayerStates = list[LayerState]  # of each layer, as its recurrent attention takes them
 
 
 class AttentionKind(Protocol):
@@ -107,7 +108,7 @@ class SoftmaxKind:
         """Write in place where nothing has been written, else into a copy."""
         cache, slot = open_slot(parts, position)
         keys, values, _ = cache
-        return run([[keys[layer], values[layer], slot] for layer in range(len(keys))]), cache
+        return run([(keys[layer], values[layer], slot) for layer in range(len(keys))]), cache
 
 
 KINDS: dict[str, AttentionKind] = {"causal-linear": CausalLinearKind(), "softmax": SoftmaxKind()}

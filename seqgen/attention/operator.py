@@ -5,6 +5,7 @@ Legend: B rows, T positions, H heads, K key width, V value width.
 
 from collections.abc import Callable
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -55,7 +56,7 @@ def causal_linear_attention(
     """
     _check(q, k, v, lengths, boundaries, initial_state, feature_map)
     chosen = choose_kernel(kernel, q.device, v.dtype)
-    options = {
+    options: dict[str, Any] = {
         "lengths": None if lengths is None else lengths.long(),
         "boundaries": None if boundaries is None else boundaries.bool(),
         "eps": eps,
@@ -126,7 +127,7 @@ def _why_not_triton(device: str, dtype: torch.dtype) -> str:
     return "" if HAS_TRITON else "triton is not installed"
 
 
-def _triton(*inputs: Tensor, **options: object) -> tuple[Tensor, AttentionState]:
+def _triton(*inputs: Tensor, **options: Any) -> tuple[Tensor, AttentionState]:
     from seqgen.attention.triton_form import causal_linear  # may not be installed without a GPU
 
     return causal_linear(*inputs, **options)
@@ -157,7 +158,10 @@ def _check(
             f"q, k and v should have one floating dtype and heads of some width; they have "
             f"{q.dtype}, {k.dtype} and {v.dtype}, and widths {K} and {V}"
         )
-    wanted = {"k": (k, (B, T, H, K)), "v": (v, (B, T, H, V))}
+    wanted: dict[str, tuple[Tensor, tuple[int, ...]]] = {
+        "k": (k, (B, T, H, K)),
+        "v": (v, (B, T, H, V)),
+    }
     if lengths is not None:
         wanted["lengths"] = (lengths, (B,))
     if boundaries is not None:

@@ -56,13 +56,14 @@ class ParallelCausalLinear(nn.Module):
         attend = causal_linear_attention
         if key_lengths.decay is not None:
             attend = partial(decaying_attention, decay=key_lengths.decay)
+        initial = key_lengths.initial_state(self.layer)
         out, state = attend(
             queries,
             keys,
             values,
             lengths=key_lengths.valid,
             boundaries=key_lengths.boundaries,
-            initial_state=key_lengths.initial_state(self.layer),
+            initial_state=None if initial is None else (initial[0], initial[1]),
             feature_map=self.feature_map.activation_function,
             kernel=self.kernel,
         )

@@ -49,10 +49,12 @@ class SoftmaxAttention(nn.Module):
         """Attend: queries and keys [B, T, H, K], values [B, T, H, V] -> [B, T, H, V]."""
         if not attn_mask.lower_triangular:
             raise ValueError("causal softmax attention needs a TriangularCausalMask")
-        rows, cache = key_lengths, None
+        rows = key_lengths
+        cache: Cache | None = None
         earlier = rows.initial_state(self.layer)
         if earlier is not None:
-            cache = (*earlier[:2], rows.before)
+            assert rows.before is not None  # given together with the initial state
+            cache = earlier[0], earlier[1], rows.before
         dropout = self.dropout if self.training else 0.0
         if rows.keep:
             state = cache_after(
@@ -75,9 +77,9 @@ class RecurrentSoftmax(nn.Module):
         query: Tensor,
         key: Tensor,
         value: Tensor,
-        state: list[Tensor | Slot],
+        state: tuple[Tensor, Tensor, Slot],
         memory: None = None,
-    ) -> tuple[Tensor, list[Tensor | Slot]]:
+    ) -> tuple[Tensor, tuple[Tensor, Tensor, Slot]]:
         """Attend to a row's earlier positions and this one.
 
         Args:
@@ -87,7 +89,7 @@ class RecurrentSoftmax(nn.Module):
             memory: a deprecated name of the library for the state.
 
         Returns:
-            Values [B, H, V], and the same list.
+            Values [B, H, V], and the same state.
         """
         keys, values, slot = state
         slot.write(keys, key)

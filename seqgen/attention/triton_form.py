@@ -77,8 +77,8 @@ class _CausalLinearFunction(torch.autograd.Function):
             given = (q, k, v, dout, lengths, segment)
             sums = _sum_chunks(k, v, (S, Z), segment, lengths=lengths)[:2]
             _per_chunk(kernels.query_gradients, *given, *sums, dq, *norms, ctx.eps)
-            *sums, dS, dZ = _sum_chunks(q, dout, (dS, dZ), segment, norms=norms)
-            _per_chunk(kernels.key_value_gradients, *given, *norms, *sums, dk, dv)
+            *later, dS, dZ = _sum_chunks(q, dout, (dS, dZ), segment, norms=norms)
+            _per_chunk(kernels.key_value_gradients, *given, *norms, *later, dk, dv)
         return dq, dk, dv, None, None, None if S is None else dS, None if Z is None else dZ, None
 
 

@@ -50,7 +50,9 @@ def hardware() -> dict[str, object]:
         facts.setdefault(name.strip(), value.strip())
     flags = facts.get("flags", "").split()
     total = next((line.split()[1] for line in _lines(MEMORY_INFO)), "0")
-    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count())
+    cores = (
+        os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    )
     return {
         "processor": facts.get("model name") or platform.processor() or platform.machine(),
         "cores": len(cores),

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import accumulate
+from typing import NoReturn
 
 import torch
 from torch import Tensor
@@ -54,7 +55,10 @@ def kept_bytes(forward: Run, parameters: Iterable[Tensor]) -> int:
             seen[storage._cdata] = StorageWeakRef(storage)
             total += storage.nbytes()
 
-    with torch.autograd.graph.saved_tensors_hooks(count, lambda _: None):
+    def give_back(_: None) -> NoReturn:
+        raise RuntimeError("what a forward pass keeps was only counted: there is no backward pass")
+
+    with torch.autograd.graph.saved_tensors_hooks(count, give_back):
         forward()
     return total
 

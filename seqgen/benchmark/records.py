@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from seqgen.errors import UserError
 from seqgen.files import write_bytes
@@ -23,9 +24,9 @@ class Setting:
     """
 
     device: str = ""
-    hardware: Mapping[str, object] = field(default_factory=dict)
+    hardware: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
-    sizes: Mapping[str, object] = field(default_factory=dict)
+    sizes: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     command: str = ""
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from types import ModuleType
+from typing import Any
 
 from seqgen.benchmark.measures import (
     attention,
@@ -165,6 +166,6 @@ def _measure(
 ) -> list[Record]:
     if name not in NO_POSITIONS and model.limit is not None and position >= model.limit:
         note = f"left out: the model has {model.limit} learned positions"
-        place = {"measure": name, "batch": batch, "position": position}
+        place: dict[str, Any] = {"measure": name, "batch": batch, "position": position}
         return [timer.untimed("all variants", **place, note=note)]
     return MEASURES[name].measure(model, timer, batch=batch, position=position)

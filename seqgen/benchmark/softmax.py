@@ -8,6 +8,7 @@ head, D model width.
 """
 
 from functools import partial
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -65,7 +66,7 @@ class StaticCachePool(TorchPool):
             grows: see above.
         """
         super().__init__(decoder, n_rows)
-        self.S = self.Z = None  # the cache stands in their place
+        del self.S, self.Z  # the cache stands in their place
         c = decoder.model.config
         shape = (c.n_layers, n_rows, c.n_heads, capacity, c.d_model // c.n_heads)
         self.keys, self.values = (
@@ -111,6 +112,11 @@ def at_its_best(pool: StaticCachePool) -> Pool:
     return GraphPool(pool, CudaRecorder(device)) if device.type == "cuda" else pool
 
 
+def decoder(model: BenchmarkModel, matrices: str) -> TorchDecoder:
+    """Return the decoder whose matrices a static cache has: all in `STATIC` are torch's."""
+    return cast("TorchDecoder", model.decoder(matrices))
+
+
 def static_names(model: BenchmarkModel, *, quick: bool) -> list[str]:
     """List the static caches to measure: those whose matrices and dtype run here."""
     decoders = model.decoder_variants(quick=quick)
@@ -131,7 +137,7 @@ def check(model: BenchmarkModel, tokens: Tensor, *, quick: bool) -> None:
     whole, slots = model.recompute(tokens), torch.arange(B, device=model.device)
     for name in static_names(model, quick=quick):
         matrices, dtype, tolerance = STATIC[name]
-        pool = StaticCachePool(model.decoder(matrices), n_rows=B, capacity=T, dtype=dtype)
+        pool = StaticCachePool(decoder(model, matrices), n_rows=B, capacity=T, dtype=dtype)
         for token in prompt:
             pool.advance(slots, token)
         pool.grows = False
@@ -149,7 +155,7 @@ def variants(
     def open_static(name: str) -> Call:
         matrices, dtype, _ = STATIC[name]
         pool = StaticCachePool(
-            model.decoder(matrices), n_rows=B, capacity=position + 1, dtype=dtype, grows=False
+            decoder(model, matrices), n_rows=B, capacity=position + 1, dtype=dtype, grows=False
         )
         return call_of_pool(model, at_its_best(pool), draws, last, state)
 

@@ -162,7 +162,7 @@ class Timer:
         # A single call that was not warmed up is no measure for the others.
         counts = whole_pieces or len(samples.get(LIBRARY, ())) > 1
         library = float(np.median(samples[LIBRARY])) if LIBRARY in samples and counts else None
-        place = {"measure": measure, "batch": batch, "position": position}
+        place: dict[str, Any] = {"measure": measure, "batch": batch, "position": position}
         return [
             self.timed(
                 v.name, samples[v.name], **place, dtype=v.dtype, tokens=tokens, library=library
@@ -199,7 +199,7 @@ class Timer:
         *,
         tokens: int,
         library: float | None = None,
-        **values: object,
+        **values: Any,
     ) -> Record:
         """Return the record of calls that took so many seconds, each for so many tokens."""
         median = float(np.median(seconds))
@@ -214,7 +214,7 @@ class Timer:
             samples=tuple(seconds),
         )
 
-    def untimed(self, variant: str, *, dtype: str = "float32", **values: object) -> Record:
+    def untimed(self, variant: str, *, dtype: str = "float32", **values: Any) -> Record:
         """Return a record without times: of bytes, or of what was left out and why (`note`)."""
         threads = torch.get_num_threads()
         return Record(
@@ -241,11 +241,13 @@ class Timer:
 
     def _begin(self, variant: Variant, timed: dict[str, _Timed], whole_pieces: bool) -> str:
         """Open a variant and warm it up; return a note if a call would take too long."""
+        assert variant.open is not None  # else its note says why
         effort, call = self.effort, variant.open()
         longest = effort.longest_piece if whole_pieces else effort.longest_call
-        if call.part is not None:
-            part = Call(lambda _: call.part())
-            foreseen = call.parts * min(self._once(part), self._once(part))
+        part = call.part
+        if part is not None:
+            short = Call(lambda _: part())
+            foreseen = call.parts * min(self._once(short), self._once(short))
             if foreseen > longest:
                 return (
                     f"left out: a call would take about {foreseen:.3g} s, "

@@ -47,10 +47,10 @@ def build_decoder(
     name = decoder
     if decoder == AUTO:
         name, reason = choose_decoder(model, weights)
-        known = DECODERS[name].supported_weights
-        if weights not in known:
+        if weights not in DECODERS[name].supported_weights:
+            supported = ", ".join(DECODERS[name].supported_weights)
             raise UserError(
-                f"weights = {weights}: the {name} decoder ({reason}) supports {', '.join(known)}"
+                f"weights = {weights}: the {name} decoder ({reason}) supports {supported}"
             )
     return DECODERS[name](model, weights, decay_after=decay_after, prefill=prefill)
 

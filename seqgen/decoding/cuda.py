@@ -182,11 +182,12 @@ class GraphPool(Pool):
             if len(self._recordings) > MAX_GRAPHS:
                 self._recordings.popitem(last=False)
             return self._recorder.warm_up(lambda: work(slots, tokens))
-        if self._recordings[key] is None:
-            mine = slots.clone(), tokens.clone()
-            self._recordings[key] = Recording(*mine, *self._recorder.record(lambda: work(*mine)))
-        self._recordings.move_to_end(key)
         recording = self._recordings[key]
+        if recording is None:
+            mine = slots.clone(), tokens.clone()
+            recording = Recording(*mine, *self._recorder.record(lambda: work(*mine)))
+            self._recordings[key] = recording
+        self._recordings.move_to_end(key)
         recording.slots.copy_(slots)
         recording.tokens.copy_(tokens)
         recording.replay()

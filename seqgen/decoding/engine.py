@@ -263,10 +263,10 @@ class Engine:
             stream.check_mark(session)
             if stream.finished is not None:
                 self._enqueue(stream)
-            is_running = stream.slot is not None and stream.start is None
+            slot = stream.slot if stream.start is None else None  # where it runs already
             stream.go_back(session)
-            if is_running:
-                self._start(stream)
+            if slot is not None:
+                self._start(slot, session)
 
     def _add(self, stream: Stream) -> Stream:
         """Queue a new stream, if the engine can run it to its end."""
@@ -310,18 +310,17 @@ class Engine:
             self._waiting_tokens -= len(stream.prompt)
             stream.slot = self._slots.take()
             self._running[stream.slot] = stream
-        joining = [stream for stream in self._running.values() if stream.start is not None]
-        starts = [stream.start for stream in joining]
-        prompts = [start.prompt for start in starts if isinstance(start, Beginning)]
+        starts = [(slot, s.start) for slot, s in self._running.items() if s.start is not None]
+        prompts = [start.prompt for _, start in starts if isinstance(start, Beginning)]
         self._prompts.prefill(prompts, self._prefill_tokens)
-        for stream, start in zip(joining, starts, strict=True):
+        for slot, start in starts:
             if isinstance(start, Session) or start.prompt.is_done:
-                self._start(stream)
+                self._start(slot, start)
 
-    def _start(self, stream: Stream) -> None:
-        """Write the state from which a stream continues into its slot."""
-        start = stream.start
-        self._slots.write(stream.slot, start.state, start.sampler, pending=stream.pending)
+    def _start(self, slot: int, start: Beginning | Session) -> None:
+        """Write the state from which the stream in a slot continues into it."""
+        stream = self._running[slot]
+        self._slots.write(slot, start.state, start.sampler, pending=stream.pending)
         stream.start = None
 
     def _decode(self) -> None:

@@ -5,6 +5,8 @@ W convolution width, N_f vocabulary of a field.
 """
 
 from dataclasses import dataclass, replace
+from functools import reduce
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -12,12 +14,16 @@ from torch import Tensor
 
 from seqgen.attention.decay import decay_factor
 from seqgen.attention.feature_maps import FEATURE_MAPS
+from seqgen.config import ModelConfig
 from seqgen.decoding.decoder import Decoder, Logits
 from seqgen.decoding.linear import WEIGHTS, Linear, prepare
 from seqgen.decoding.matrices import LayerWeights, Norm, read_weights
-from seqgen.decoding.pool import SumsPool
+from seqgen.decoding.pool import Pool, SumsPool
 from seqgen.errors import UserError
+from seqgen.model.positions import LearnedPositions
 from seqgen.model.sequence_model import SequenceModel
+from seqgen.model.state import State
+from seqgen.vocabulary import Vocabulary
 
 EPS = 1e-6  # of the library's recurrent attention
 
@@ -49,7 +55,7 @@ class TorchDecoder(Decoder):
             )
         self.network = Network.read(model, weights)
 
-    def open(self, n_slots: int) -> "TorchPool":
+    def open(self, n_slots: int) -> Pool:
         """Make room for the states of `n_slots` streams."""
         return TorchPool(self, n_slots)
 
@@ -93,9 +99,10 @@ class Network:
     def read(cls, model: SequenceModel, weights: str) -> "Network":
         """Read a model and prepare its matrices."""
         read, activation = read_weights(model), model.config.activation
+        convolution = read.short_convolution
         return cls(
             tables=read.tables,
-            short_convolution=read.short_convolution and prepare(read.short_convolution, weights),
+            short_convolution=prepare(convolution, weights) if convolution else None,
             layers=tuple(Layer.read(layer, weights, activation) for layer in read.layers),
             norm=read.norm,
             lm_head=prepare(read.lm_head, weights),
@@ -120,10 +127,31 @@ class Active:
     decay: Tensor | None = None
 
 
+class NetworkDecoder(Protocol):
+    """What `TorchPool` needs of a decoder: the model, and its matrices prepared for PyTorch."""
+
+    model: SequenceModel
+    decay_after: int | None
+
+    @property
+    def config(self) -> ModelConfig: ...
+
+    @property
+    def vocabulary(self) -> Vocabulary: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def network(self) -> Network: ...
+
+    def initial_state(self, n_rows: int) -> State: ...
+
+
 class TorchPool(SumsPool):
     """States that are changed in place: consecutive slots without a copy."""
 
-    def __init__(self, decoder: TorchDecoder, n_slots: int):
+    def __init__(self, decoder: NetworkDecoder, n_slots: int):
         super().__init__(decoder.initial_state(n_slots))
         self.decoder, self.network = decoder, decoder.network
         config = decoder.config
@@ -215,7 +243,8 @@ class TorchPool(SumsPool):
 
     def _embed(self, tokens: Tensor, active: Active) -> Tensor:
         """Turn tokens [B, F] into the layers' input [B, D], and advance positions."""
-        raw = sum(F.embedding(tokens[:, f], table) for f, table in enumerate(self.network.tables))
+        tables = enumerate(self.network.tables)
+        raw = reduce(torch.add, (F.embedding(tokens[:, f], table) for f, table in tables))
         x, rows = raw, active.rows
         if self.network.short_convolution is not None:
             context = torch.cat([self.recent[rows], raw.unsqueeze(1)], dim=1)  # [B, W, D]
@@ -230,10 +259,10 @@ class TorchPool(SumsPool):
 
     def _place(self, x: Tensor, index: Tensor) -> Tensor:
         """Add the position encoding of index [B] to x [B, D]."""
-        limit = self._positions.limit
-        if limit is None or self.host_may_read:
-            return self._positions(x, index)
-        return x + self._positions.table(index.clamp(max=limit - 1))
+        positions = self._positions
+        if self.host_may_read or not isinstance(positions, LearnedPositions):
+            return positions(x, index)
+        return x + positions.table(index.clamp(max=positions.limit - 1))
 
 
 def normalize(x: Tensor, norm: Norm) -> Tensor:

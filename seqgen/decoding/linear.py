@@ -20,13 +20,13 @@ from torch import Tensor
 from seqgen.decoding.matrices import Matrix
 from seqgen.errors import UserError
 
-WEIGHTS = ("float32", "bf16", "int8")
+WEIGHTS: tuple[str, ...] = ("float32", "bf16", "int8")
 LEVELS = 63  # of activations beside int8 weights, on either side of 0
 PACKED_FOR = 16  # rows; packed for 1, a matrix takes twice as long for 2, and not less for 1
 TINY = torch.finfo(torch.float32).tiny
 HALF = torch.finfo(torch.float16).max
 
-ACTIVATIONS = {"relu": F.relu, "gelu": F.gelu}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu}
 
 Linear = Callable[[Tensor], Tensor]  # float32 [B, K] -> float32 [B, M]
 

@@ -5,6 +5,7 @@ field.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -62,17 +63,18 @@ class ModelWeights:
 @torch.no_grad()
 def read_weights(model: SequenceModel) -> ModelWeights:
     """Take a model's weights, in float32."""
+    convolution = model.short_convolution
     return ModelWeights(
-        tables=tuple(table.weight.float() for table in model.embedding.tables),
-        short_convolution=model.short_convolution
-        and _as_matrix(model.short_convolution.convolution),
+        tables=tuple(table.get_parameter("weight").float() for table in model.embedding.tables),
+        short_convolution=_as_matrix(convolution.convolution) if convolution else None,
         layers=tuple(_layer(layer) for layer in model.stack.layers),
         norm=_norm(model.stack.norm),
         lm_head=_stacked(*model.lm_head.linears),
     )
 
 
-def _layer(layer: nn.Module) -> LayerWeights:
+def _layer(layer: Any) -> LayerWeights:
+    """Take the weights of a layer of the library's stack."""
     attention = layer.attention
     return LayerWeights(
         qkv=_stacked(
@@ -97,7 +99,10 @@ def _stacked(*linears: nn.Linear) -> Matrix:
 
 def _as_matrix(convolution: nn.Conv1d) -> Matrix:
     """Turn a convolution [D, D, W] into a matrix [D, W × D]."""
-    return Matrix(convolution.weight.transpose(1, 2).flatten(1).float(), convolution.bias.float())
+    return Matrix(
+        convolution.weight.transpose(1, 2).flatten(1).float(),
+        convolution.get_parameter("bias").float(),
+    )
 
 
 def _norm(norm: nn.LayerNorm) -> Norm:

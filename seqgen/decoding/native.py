@@ -18,7 +18,7 @@ from seqgen.decoding.linear import quantize_rows
 from seqgen.decoding.matrices import Matrix, read_weights
 from seqgen.decoding.pool import SumsPool
 from seqgen.errors import UserError
-from seqgen.model.positions import frequencies
+from seqgen.model.positions import AnchoredPositions, LearnedPositions, frequencies
 from seqgen.model.sequence_model import SequenceModel
 from seqgen.native import why_missing
 from seqgen.sampling import Sampler
@@ -80,7 +80,7 @@ class NativeDecoder(Decoder):
         if len(counts) == 1 and rows < MANY:
             return most
         seconds = {n: self._seconds(NativePool(self, rows, threads=n)) for n in counts}
-        best = min(seconds, key=seconds.get)
+        best = min(seconds, key=lambda n: seconds[n])
         if rows >= MANY and self.weights in ("float32", "bf16"):
             mixed = self._seconds(MixedPool(self, rows))
             if mixed < CLEARLY * seconds[best]:
@@ -91,7 +91,8 @@ class NativeDecoder(Decoder):
         """Time a step of all slots of a pool; its states are overwritten."""
         slots = torch.arange(len(pool.position))
         tokens = torch.zeros(len(slots), len(self.vocabulary.sizes), dtype=torch.long)
-        seconds, begin = [], time.perf_counter()
+        seconds: list[float] = []
+        begin = time.perf_counter()
         while len(seconds) < 3 or time.perf_counter() < begin + MEASURED:
             pool.position.zero_()  # learned ones end
             start = time.perf_counter()
@@ -142,6 +143,8 @@ class MixedPool(TorchPool):
 
     Other rows may then change a row's logits by rounding errors.
     """
+
+    decoder: NativeDecoder
 
     def attend(self, layer: int, qkv: Tensor, active: Active) -> Tensor:
         """Add the present position to a layer's sums, and attend: [B, 3 D] -> [B, D]."""
@@ -204,11 +207,11 @@ def _pack_model(model: SequenceModel, weights: str) -> Tensor:
     """Put all weights into one tensor of bytes, in the order of native/step.cpp."""
     read = read_weights(model)
     blocks = list(read.tables)
-    if model.config.positions == "learned":
+    if isinstance(model.positions, LearnedPositions):
         blocks.append(model.positions.table.weight.float())
     elif model.config.positions != "none":
         blocks.append(frequencies(model.config.d_model))
-    if model.config.positions == "bars":
+    if isinstance(model.positions, AnchoredPositions):
         blocks.append(model.positions.is_anchor)
     if read.short_convolution:
         blocks += _pack(read.short_convolution, weights)

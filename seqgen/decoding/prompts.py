@@ -45,6 +45,12 @@ class PromptPrefill:
         """Whether the state holds all tokens."""
         return self.taken == len(self.tokens)
 
+    @property
+    def final_state(self) -> State:
+        """The state after all tokens, when all are done."""
+        assert self.state is not None
+        return self.state
+
     def advance(self, state: State, *, turn: int) -> None:
         """Record that the piece is done, with `state` after it."""
         self.taken += len(self.piece)
@@ -85,7 +91,7 @@ class Prompts:
         """Return the state after `tokens` [T, F] at once."""
         prompt = self.get(tokens)
         self.prefill([prompt], len(tokens))
-        return prompt.state
+        return prompt.final_state
 
     def _groups(self, prompts: list[PromptPrefill]) -> list[list[PromptPrefill]]:
         """Group prompts that share a pass: on a GPU those of one length (but for a quarter).
@@ -97,8 +103,11 @@ class Prompts:
         groups: list[list[PromptPrefill]] = []
         for prompt in sorted(prompts, key=lambda p: (p.state is None, len(p.piece)), reverse=True):
             first = groups[-1][0] if groups else None
-            alike = first is not None and (first.state is None) == (prompt.state is None)
-            if alike and 4 * len(prompt.piece) >= 3 * len(first.piece):
+            if (
+                first is not None
+                and (first.state is None) == (prompt.state is None)
+                and 4 * len(prompt.piece) >= 3 * len(first.piece)
+            ):
                 groups[-1].append(prompt)
             else:
                 groups.append([prompt])
@@ -112,7 +121,8 @@ class Prompts:
         tokens = torch.full(shape, vocabulary.pad_id, dtype=torch.long)
         for row, prompt in zip(tokens, group, strict=True):
             row[: len(prompt.piece)] = torch.from_numpy(prompt.piece)
-        before = None if group[0].state is None else State.join([p.state for p in group])
+        states = [prompt.state for prompt in group if prompt.state is not None]
+        before = State.join(states) if states else None
         _, after = self._decoder.prefill(tokens.to(device), lengths.to(device), before)
         for row, prompt in enumerate(group):
             prompt.advance(after.rows([row]), turn=next(self._turns))

@@ -5,6 +5,7 @@ Legend: B beams, F fields, N_f vocabulary of a field.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -74,7 +75,7 @@ def best_of(
         max_waiting_tokens=n * n_tokens,  # they share one prompt
         scored=True,
     )
-    limits = {"max_tokens": max_tokens, "stop": stop}
+    limits: dict[str, Any] = {"max_tokens": max_tokens, "stop": stop}
     before = 0.0
     if isinstance(start, Session):
         before = start.sampler.log_likelihood
@@ -83,13 +84,13 @@ def best_of(
         limits["sampling"] = PLAIN if sampling is None else sampling
         streams = [engine.submit(start, seed=seed, number=i, **limits) for i in range(n)]
     engine.run()
+    candidates = []
     for stream in streams:
         if stream.error is not None:
             raise stream.error
-    candidates = [
-        Candidate(np.stack(s.tokens), s.log_likelihood - before, s.finished == "eos")
-        for s in streams
-    ]
+        assert stream.log_likelihood is not None  # the engine is scored
+        drawn = stream.log_likelihood - before
+        candidates.append(Candidate(np.stack(stream.tokens), drawn, stream.finished == "eos"))
     return sorted(candidates, key=lambda candidate: -candidate.per_token)
 
 

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -81,7 +82,9 @@ class Session:
         return [self._child((*self.sampler.seed, self.n_drawn, i)) for i in range(n)]
 
     def _child(self, seed: tuple[int, ...]) -> Session:
-        tensors = {f: x.clone() for f, x in vars(self.sampler).items() if isinstance(x, Tensor)}
+        tensors: dict[str, Any] = {
+            f: x.clone() for f, x in vars(self.sampler).items() if isinstance(x, Tensor)
+        }
         sampler = replace(self.sampler, seed=seed, **tensors)
         return replace(self, state=self.state.clone(), pending=self.pending.copy(), sampler=sampler)
 
@@ -145,7 +148,7 @@ def _checksum(record: str, tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256(record.encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.numpy())
+        digest.update(tensor.numpy().data)
     return digest.hexdigest()
 
 
@@ -224,7 +227,9 @@ def _sampler_state(plain: dict, tensors: Mapping[str, Tensor], decoder: Decoder)
         raise ValueError(f"seed {seed} at draw {plain['drawn']} is impossible")
     if not 0 <= plain["previous"] < decoder.vocabulary.sizes[0]:
         raise ValueError(f"previous id {plain['previous']} is not in the vocabulary")
-    kept = {f.name: tensors[SAMPLER + f.name] for f in fields(SamplerState) if f.name not in plain}
+    kept: dict[str, Any] = {
+        f.name: tensors[SAMPLER + f.name] for f in fields(SamplerState) if f.name not in plain
+    }
     if any(x.shape != (sum(decoder.vocabulary.sizes),) for x in kept.values()):
         raise ValueError("a sampler of another vocabulary")
     return SamplerState(**{**plain, "sampling": settings, "seed": seed}, **kept)

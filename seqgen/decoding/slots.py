@@ -85,9 +85,9 @@ class Slots:
         self._sampler.prepare(slots, n_steps)
         drawn = self._pool.run(index, tokens, self._sampler, n_steps)
         self._batch = slots, index, drawn[-1]
-        drawn = drawn.cpu().numpy()
-        self._tokens[slots] = drawn[-1]
-        return drawn
+        ids = drawn.cpu().numpy()
+        self._tokens[slots] = ids[-1]
+        return ids
 
     def _index(self, slots: list[int]) -> torch.Tensor:
         return torch.tensor(slots, device=self._device)

@@ -28,9 +28,9 @@ class Beginning:
     sampler: SamplerState
 
     @property
-    def state(self) -> State | None:
-        """The state after the prompt, as far as it has been prefilled."""
-        return self.prompt.state
+    def state(self) -> State:
+        """The state after the prompt, which has been prefilled."""
+        return self.prompt.final_state
 
 
 @dataclass(eq=False)

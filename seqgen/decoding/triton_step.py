@@ -3,13 +3,15 @@
 Legend: B rows, D model width, M outputs of a matrix, K its inputs.
 """
 
+from typing import cast
+
 import torch
 import triton
 from torch import Tensor
 
 from seqgen.decoding import triton_step_kernels as kernels
 from seqgen.decoding.fused import Active, TorchDecoder, TorchPool, normalize
-from seqgen.decoding.linear import Plain
+from seqgen.decoding.linear import Activated, Linear, Plain
 from seqgen.decoding.matrices import Norm
 
 MAPS = ("elu+1", "relu")  # feature maps that apply to each number separately
@@ -32,14 +34,16 @@ class TritonPool(TorchPool):
 
     def run_layers(self, x: Tensor, active: Active) -> Tensor:
         """Run all layers on x [B, D]; a layer's last norm is taken by the next one."""
-        activation, norm = self.decoder.config.activation, None
+        activation = self.decoder.config.activation
+        norm: Norm | None = None
         for i, layer in enumerate(self.network.layers):
-            x, qkv = multiply(x, layer.qkv, norm=norm)
-            _, x = multiply(self.attend(i, qkv, active), layer.out, residual=x)
-            x, h = multiply(x, layer.up.multiply, norm=layer.attention_norm, activation=activation)
-            _, x = multiply(h, layer.down, residual=x)
+            up = _plain(cast("Activated", layer.up).multiply)
+            x, qkv = multiply(x, _plain(layer.qkv), norm=norm)
+            _, x = multiply(self.attend(i, qkv, active), _plain(layer.out), residual=x)
+            x, h = multiply(x, up, norm=layer.attention_norm, activation=activation)
+            _, x = multiply(h, _plain(layer.down), residual=x)
             norm = layer.feed_forward_norm
-        return normalize(x, norm)
+        return normalize(x, self.network.layers[-1].feed_forward_norm)
 
     def attend(self, layer: int, qkv: Tensor, active: Active) -> Tensor:
         """Add the present position to a layer's sums, and attend, as `TorchPool.attend`."""
@@ -104,6 +108,11 @@ def multiply(
         **tile,
     )
     return normed, y
+
+
+def _plain(linear: Linear) -> Plain:
+    """Return a layer's matrix, which is plain wherever `why_not` finds no reason."""
+    return cast("Plain", linear)
 
 
 def _tile(B: int, K: int) -> dict[str, int | bool]:

@@ -27,10 +27,11 @@ class OutputHead(nn.Module):
 
     def __init__(self, sizes: Sequence[int], d_model: int):
         super().__init__()
-        self.linears = nn.ModuleList(nn.Linear(d_model, size) for size in sizes)
-        for linear in self.linears:
+        linears = [nn.Linear(d_model, size) for size in sizes]
+        for linear in linears:
             nn.init.normal_(linear.weight, std=0.02)
             nn.init.zeros_(linear.bias)
+        self.linears = nn.ModuleList(linears)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Score hidden values [..., D] -> one tensor [..., N_f] per field."""

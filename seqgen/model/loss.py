@@ -4,7 +4,9 @@ Legend: B rows, T positions, F fields, N_f vocabulary of a field.
 """
 
 from collections.abc import Sequence
+from functools import reduce
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -22,7 +24,7 @@ def token_nats(
     Returns:
         Nats [B, T], float32.
     """
-    return sum(
+    of_fields = (
         F.cross_entropy(
             scores.flatten(0, 1).float(),
             targets[..., f].flatten(),
@@ -31,3 +33,4 @@ def token_nats(
         ).view(targets.shape[:2])
         for f, scores in enumerate(logits)
     )
+    return reduce(torch.add, of_fields)

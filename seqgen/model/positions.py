@@ -61,6 +61,8 @@ class AnchoredPositions(SinusoidalPositions):
         is_anchor: booleans, for each id of the first field.
     """
 
+    is_anchor: Tensor
+
     def __init__(self, vocabulary: Vocabulary):
         super().__init__()
         # The recurrent form is built on meta, where nothing is stored; no checkpoint holds this.
@@ -79,6 +81,8 @@ class AnchoredPositions(SinusoidalPositions):
 
 class LearnedPositions(Positions):
     """Adds a learned vector per index, and has none beyond the last."""
+
+    limit: int
 
     def __init__(self, d_model: int, limit: int):
         super().__init__()

@@ -4,7 +4,7 @@ Legend: L layers, B rows, T positions, F fields, H heads, K key width, V value w
 W convolution width, N_f vocabulary of a field.
 """
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -147,7 +147,8 @@ class RecurrentModel:
         size = max(PASS_TOKENS // B, 1)
         if self.decay_after is not None:
             size = min(size, longest_pass(self.decay_after))
-        model, precision = self._parallel, nullcontext()
+        model = self._parallel
+        precision: AbstractContextManager[object] = nullcontext()
         if self._rounded is not None:
             model = self._rounded
             precision = torch.autocast(self.device.type, torch.bfloat16)
@@ -162,6 +163,7 @@ class RecurrentModel:
                 ends.append(hidden[row, (rest - 1).clamp(min=0)])
             # [B, D], of the pass that each row ends in.
             last = torch.stack(ends)[(lengths - 1) // size, row]
+            assert state is not None  # there was a pass, since lengths are at least 1
             return tuple(scores.float() for scores in model.lm_head(last)), state
 
     def _no_logits(self) -> Logits:

@@ -5,11 +5,14 @@ remembers the dictionary it was built from and joining compares them.
 """
 
 from functools import lru_cache
+from typing import Any
 
 import torch
 from fast_transformers.builders import RecurrentEncoderBuilder, TransformerEncoderBuilder
 from fast_transformers.masking import TriangularCausalMask
-from torch import Tensor, nn
+from fast_transformers.recurrent.transformers import RecurrentTransformerEncoder
+from fast_transformers.transformers import TransformerEncoder
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from seqgen.attention.kinds import KINDS
@@ -36,7 +39,7 @@ def stack_arguments(config: ModelConfig) -> dict:
     }
 
 
-def build_parallel(arguments: dict) -> nn.Module:
+def build_parallel(arguments: dict) -> TransformerEncoder:
     """Build the form that takes all positions at once: [B, T, D] -> [B, T, D]."""
     stack = _build(TransformerEncoderBuilder, arguments)
     for index, layer in enumerate(stack.layers):
@@ -45,12 +48,12 @@ def build_parallel(arguments: dict) -> nn.Module:
     return stack
 
 
-def build_recurrent(arguments: dict) -> nn.Module:
+def build_recurrent(arguments: dict) -> RecurrentTransformerEncoder:
     """Build the form that takes one position and a state: [B, D] -> [B, D], state."""
     return _build(RecurrentEncoderBuilder, arguments)
 
 
-def share_weights(parallel: nn.Module, recurrent: nn.Module) -> None:
+def share_weights(parallel: TransformerEncoder, recurrent: RecurrentTransformerEncoder) -> None:
     """Put the recurrent stack on the parallel one's storage.
 
     Raises:
@@ -69,7 +72,7 @@ def share_weights(parallel: nn.Module, recurrent: nn.Module) -> None:
 
 
 def run_parallel(
-    stack: nn.Module, x: Tensor, rows: PassRows | None = None, *, recompute: bool = False
+    stack: TransformerEncoder, x: Tensor, rows: PassRows | None = None, *, recompute: bool = False
 ) -> Tensor:
     """Run the parallel stack causally: x [B, T, D] -> [B, T, D]; no `rows`: one segment each.
 
@@ -85,7 +88,7 @@ def run_parallel(
     return stack.norm(x)
 
 
-def inner_attentions(parallel: nn.Module) -> list[nn.Module]:
+def inner_attentions(parallel: TransformerEncoder) -> list[Any]:
     """Each layer's attention; it is called with queries, keys [B, T, H, K], values [B, T, H, V]."""
     return [layer.attention.inner_attention for layer in parallel.layers]
 
@@ -96,7 +99,7 @@ def causal_mask(T: int, device: torch.device) -> TriangularCausalMask:
     return TriangularCausalMask(T, device=device)
 
 
-def _build(builder: type, arguments: dict) -> nn.Module:
+def _build(builder: Any, arguments: dict) -> Any:
     stack = builder.from_kwargs(**arguments).get()
     stack.built_from = dict(arguments)
     return stack

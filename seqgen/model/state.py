@@ -8,12 +8,14 @@ convolution width, D model width.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 
+@final
 @dataclass(frozen=True)
 class State:
     """What the attentions keep of everything seen so far, the last embeddings, and where rows are.
@@ -31,7 +33,7 @@ class State:
     attention: tuple[Tensor, ...]
     recent: Tensor
     position: Tensor
-    origin: Tensor | None = None
+    origin: Tensor = None  # type: ignore[assignment]  # set below
 
     def __post_init__(self) -> None:
         if self.origin is None:

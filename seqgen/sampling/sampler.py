@@ -218,6 +218,7 @@ class Sampler:
             penalty = settings.select(1, FREQUENCY_PENALTY)
             logits = filters.penalize_frequency(logits, counts, penalty)
         if self.flags.bias:
+            assert self.bias is not None  # made before the flag is set
             logits = logits + self._by_field(self.bias.index_select(0, slots))
         return logits
 

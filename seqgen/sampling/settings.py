@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ TEMPERATURE, TOP_P, MIN_P, TYPICAL_P, REPETITION_PENALTY, FREQUENCY_PENALTY, GRA
 NEUTRAL = np.array([1, 1, 0, 1, 1, 0, 1], dtype=np.float32)  # settings that change nothing
 
 _OPTIONAL = ("top_k", "top_p", "min_p", "typical_p")
-_ACCEPTED: tuple[tuple[str, Callable[[Real], bool], str], ...] = (
+_ACCEPTED: tuple[tuple[str, Callable[[float], bool], str], ...] = (
     (
         "temperature",
         lambda x: x == 0 or SMALL <= x <= LARGE,
@@ -89,7 +90,7 @@ def _is_number(value: object) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
-def _pairs(bias: object) -> tuple[tuple[int, float], ...]:
+def _pairs(bias: Any) -> tuple[tuple[int, float], ...]:
     try:
         entries = bias.items() if isinstance(bias, Mapping) else [(i, b) for i, b in bias]
         # Keys of JSON objects are text; int() of a fraction would silently take another id.

@@ -5,6 +5,7 @@ Legend: B rows, T positions, H heads, K key width, V value width.
 
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -116,13 +117,16 @@ def _library(model: BenchmarkModel) -> Attend:
 
 
 def _ours(model: BenchmarkModel, kernel: str) -> Attend:
-    options = {"feature_map": FEATURE_MAPS[model.config.feature_map], "kernel": kernel}
+    options: dict[str, Any] = {
+        "feature_map": FEATURE_MAPS[model.config.feature_map],
+        "kernel": kernel,
+    }
     return lambda q, k, v: causal_linear_attention(q, k, v, **options)[0]
 
 
 def _sdpa(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    heads_first = (x.transpose(1, 2) for x in (q, k, v))
-    return F.scaled_dot_product_attention(*heads_first, is_causal=True).transpose(1, 2)
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # heads first
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2)
 
 
 def _masked_softmax(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

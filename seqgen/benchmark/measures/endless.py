@@ -8,6 +8,7 @@ import time
 from contextlib import suppress
 from itertools import count, takewhile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +31,7 @@ PROCESS_SIZE = Path("/proc/self/statm")
 
 def measure(model: BenchmarkModel, timer: Timer, *, batch: int, position: int) -> list[Record]:
     """Time steps of one stream at 100, 1,000, … and `position`, or up to where time allows."""
-    place = {"measure": "endless", "batch": batch}
+    place: dict[str, Any] = {"measure": "endless", "batch": batch}
     if model.limit is not None:
         note = f"left out: the model has {model.limit} learned positions, where a stream ends"
         return [timer.untimed(VARIANTS[0], **place, position=position, note=note)]
@@ -52,7 +53,8 @@ def measure(model: BenchmarkModel, timer: Timer, *, batch: int, position: int) -
             seconds += [(time.perf_counter() - start) / n] * n
         return seconds
 
-    records, begin, n_timed = [], time.perf_counter(), min(N_TIMED, max(1, position // 3))
+    records: list[Record] = []
+    begin, n_timed = time.perf_counter(), min(N_TIMED, max(1, position // 3))
     seconds = go_on(min(FIRST, position))
     for mark in marks(position, n_timed):
         place |= {"position": mark, "dtype": decoder.weights}

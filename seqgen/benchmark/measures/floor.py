@@ -17,6 +17,7 @@ those. A share above 100% means that the weights stayed in a cache better than i
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -59,7 +60,11 @@ def _read(model: BenchmarkModel, timer: Timer, name: str, size: int, place: dict
         x = torch.ones(size // 4, device=model.device).expand(passes, -1)  # the same memory
         return Call(lambda _: reduce(x))
 
-    ways = [torch.sum, torch.amax, *([lambda x: torch.dot(x[0], x[0])] if passes == 1 else [])]
+    ways: list[Callable[[Tensor], Tensor]] = [
+        torch.sum,
+        torch.amax,
+        *([lambda x: torch.dot(x[0], x[0])] if passes == 1 else []),
+    ]
     variants = [Variant(name, partial(opened, way), holds=size) for way in ways]
     timed = [record for variant in variants for record in timer.time([variant], **place)]
     fastest = min(timed, key=lambda r: min(r.samples, default=np.inf))
@@ -68,7 +73,7 @@ def _read(model: BenchmarkModel, timer: Timer, name: str, size: int, place: dict
     one_pass = {key: getattr(fastest, key) / passes for key in ("median_seconds", "p95_seconds")}
     samples = tuple(x / passes for x in fastest.samples)
     # The rate of the fastest repeat: a floor is what can be reached.
-    values = {"samples": samples, "bytes": size, "rate": size / min(samples)}
+    values: dict[str, Any] = {"samples": samples, "bytes": size, "rate": size / min(samples)}
     return replace(fastest, **one_pass, **values, tokens_per_second=None)
 
 
@@ -98,11 +103,11 @@ def with_shares(
     reads = sorted((r.bytes, r.rate) for r in floor if r.bytes and r.rate)
     shared = []
     for record in records:
-        is_step = record.measure == "decode" and record.median_seconds and reads
-        moved = step_bytes(record, model) if is_step else None
-        if moved is not None:
-            share = floor_seconds(moved, reads) / record.median_seconds
-            record = replace(record, share_of_floor=share)
+        median = record.median_seconds
+        if record.measure == "decode" and median and reads:
+            moved = step_bytes(record, model)
+            if moved is not None:
+                record = replace(record, share_of_floor=floor_seconds(moved, reads) / median)
         shared.append(record)
     return shared
 

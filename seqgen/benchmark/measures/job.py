@@ -11,6 +11,7 @@ Legend: B rows, T positions, F fields.
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -76,7 +77,9 @@ def measure(model: BenchmarkModel, timer: Timer, *, batch: int, position: int) -
 
     def static_cache() -> Callable[[int], None]:
         """Softmax attention with the torch decoder's matrices, and a cache for the whole piece."""
-        pool = softmax.StaticCachePool(model.decoder("torch"), n_rows=batch, capacity=position)
+        pool = softmax.StaticCachePool(
+            softmax.decoder(model, "torch"), n_rows=batch, capacity=position
+        )
         draws = Draws(model, batch, sampling=sampling)
 
         def write(n_tokens: int) -> None:
@@ -87,7 +90,10 @@ def measure(model: BenchmarkModel, timer: Timer, *, batch: int, position: int) -
 
         return write
 
-    ways = {LIBRARY: library, **{name: partial(decoder, name) for name in decoders(model)}}
+    ways: dict[str, Callable[[], Callable[[int], None]]] = {
+        LIBRARY: library,
+        **{name: partial(decoder, name) for name in decoders(model)},
+    }
     state = model.recurrent.initial_state(1).nbytes * batch
     holds = {STATIC: model.cache_bytes(position, batch)}
     variants = [
@@ -99,7 +105,7 @@ def measure(model: BenchmarkModel, timer: Timer, *, batch: int, position: int) -
         )
         for name, make in (ways | {STATIC: static_cache}).items()
     ]
-    place = {"measure": "job", "batch": batch, "position": position}
+    place: dict[str, Any] = {"measure": "job", "batch": batch, "position": position}
     return timer.time(variants, **place, tokens=batch * position, whole_pieces=True)
 
 

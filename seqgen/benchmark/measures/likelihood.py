@@ -7,6 +7,8 @@ Legend: B rows, T positions, F fields.
 """
 
 from math import log
+from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -29,7 +31,7 @@ ABSENT = "left out: the run's held-out data is missing, or has too few pieces of
 
 def measure(model: BenchmarkModel, timer: Timer, *, batch: int, position: int) -> list[Record]:
     """Score the first `position` tokens of held-out pieces, after the token they begin with."""
-    place = {"measure": "likelihood", "batch": ROWS, "position": position}
+    place: dict[str, Any] = {"measure": "likelihood", "batch": ROWS, "position": position}
     tokens, note = _tokens(model, position)
     if tokens is None:
         return [timer.untimed(PARALLEL, **place, note=note)]
@@ -41,8 +43,9 @@ def measure(model: BenchmarkModel, timer: Timer, *, batch: int, position: int) -
         cost = None if note else agree(model.decoder(name), tokens, exact).bits
         dtype = DECODERS[name][1]
         records.append(timer.untimed(name, **place, dtype=dtype, bits_per_token=cost, note=note))
-    if model.beside is not None:
-        records.append(timer.untimed(BESIDE, **place, **_beside(model, tokens, exact)))
+    if model.run is not None and model.beside is not None:
+        compared = _beside(model.run, model.beside, tokens, exact)
+        records.append(timer.untimed(BESIDE, **place, **compared))
     return records
 
 
@@ -60,9 +63,9 @@ def _tokens(model: BenchmarkModel, position: int) -> tuple[Tensor | None, str]:
     return (None, ABSENT) if tokens is None else (tokens.to(model.device), "")
 
 
-def _beside(model: BenchmarkModel, tokens: Tensor, exact: Logits) -> dict:
+def _beside(run: Path, beside: Path, tokens: Tensor, exact: Logits) -> dict:
     """Score the tokens with another run's model; the note names the run and the standard error."""
-    rival = open_subject(model.beside, device=str(tokens.device))
+    rival = open_subject(beside, device=str(tokens.device))
     theirs_model, name = rival.loaded.model, f"{rival.name} ({rival.attention})"
     limit = theirs_model.positions.limit
     if limit is not None and tokens.shape[1] - 1 > limit:
@@ -70,7 +73,7 @@ def _beside(model: BenchmarkModel, tokens: Tensor, exact: Logits) -> dict:
     theirs = score(theirs_model, tokens)
     apart = token_nats(theirs, tokens[:, 1:]) - token_nats(exact, tokens[:, 1:])
     note = f"is {name}: {_gap(apart)} against {PARALLEL}"
-    differences = check_beside(open_subject(model.run), rival)
+    differences = check_beside(open_subject(run), rival)
     if differences:
         note += f"; apart from attention: {', '.join(differences)}"
     return {"bits_per_token": bits(theirs, tokens), "note": note}
@@ -78,6 +81,8 @@ def _beside(model: BenchmarkModel, tokens: Tensor, exact: Logits) -> dict:
 
 def _gap(nats: Tensor) -> str:
     """Describe the extra cost, from differences [B, T - 1]: pieces are drawn again in pairs."""
-    gap = mean_of(nats.sum(dim=1).tolist(), [nats.shape[1]] * len(nats)).scaled(1 / log(2))
+    mean = mean_of(nats.sum(dim=1).tolist(), [nats.shape[1]] * len(nats))
+    assert mean is not None  # there are tokens
+    gap = mean.scaled(1 / log(2))
     words = f"{gap.value:+.4f} bits"
     return words if gap.low is None else f"{words} (95%: {gap.low:+.4f} to {gap.high:+.4f})"

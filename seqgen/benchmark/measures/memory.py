@@ -1,5 +1,7 @@
 """The memory of a stream between steps, and what a training step keeps for its backward pass."""
 
+from typing import Any
+
 import torch
 
 from seqgen.benchmark.measures.training import OURS, SOFTMAX, WAYS, Trainee
@@ -22,7 +24,7 @@ LONGEST_PASS = {True: 2048, False: 16_384}  # positions, by quick: softmax over 
 
 def measure(model: BenchmarkModel, timer: Timer, *, batch: int, position: int) -> list[Record]:
     """Count the bytes of streams after `position` tokens, and of a window of so many targets."""
-    place = {"measure": "memory", "batch": batch, "position": position}
+    place: dict[str, Any] = {"measure": "memory", "batch": batch, "position": position}
     state = model.recurrent.initial_state(batch)  # as large as any other
     records = [timer.untimed(STATE, **place, bytes=state.nbytes)]
     for name, dtype in CACHES.items():

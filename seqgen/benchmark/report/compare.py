@@ -90,10 +90,10 @@ class Bounds:
     def of(cls, before: Sequence[Record], after: Sequence[Record], *, floor: float) -> "Bounds":
         """Widen a floor by how much the machine changed between two runs of it."""
         moved = [
-            abs(math.log(a.median_seconds / b.median_seconds))
+            abs(math.log(factor))
             for a, b in pairs(before, after)
             if a.variant == LIBRARY
-            and _positive(a.median_seconds, b.median_seconds)
+            and (factor := _quotient(a.median_seconds, b.median_seconds)) is not None
             and same_scene(a, b)
         ]
         drift = math.exp(float(np.median(moved))) if moved else 1.0
@@ -218,8 +218,9 @@ def _change(
 ) -> Change:
     gain, interval, ratio_gain = _gain(before, after), None, None
     (first, second), floor = samplers, bounds.ratio
-    if before.variant != LIBRARY and _positive(before.ratio_to_library, after.ratio_to_library):
-        ratio_gain = after.ratio_to_library / before.ratio_to_library
+    if before.variant != LIBRARY:
+        ratio_gain = _quotient(after.ratio_to_library, before.ratio_to_library)
+    if ratio_gain is not None:
         interval = _interval(second.ratios(after), first.ratios(before))
     elif gain is not None and before.median_seconds is not None:
         interval, floor = _interval(first.medians(before), second.medians(after)), bounds.time
@@ -247,15 +248,16 @@ def judge(gain: float | None, interval: tuple[float, float] | None, *, floor: fl
 
 def _gain(before: Record, after: Record) -> float | None:
     """Compare the numbers themselves; None where times are of other machines or models."""
-    if _positive(before.rate, after.rate):
-        return after.rate / before.rate if same_scene(before, after) else None
-    if _positive(before.median_seconds, after.median_seconds):
-        same = same_scene(before, after)
-        return before.median_seconds / after.median_seconds if same else None
+    for gain in (
+        _quotient(after.rate, before.rate),
+        _quotient(before.median_seconds, after.median_seconds),
+    ):
+        if gain is not None:
+            return gain if same_scene(before, after) else None
     for key in ("bytes", "bits_per_token"):
-        values = getattr(before, key), getattr(after, key)
-        if _positive(*values) and dict(before.setting.sizes) == dict(after.setting.sizes):
-            return values[0] / values[1]
+        gain = _quotient(getattr(before, key), getattr(after, key))
+        if gain is not None and dict(before.setting.sizes) == dict(after.setting.sizes):
+            return gain
     return None
 
 
@@ -266,9 +268,11 @@ def _interval(above: np.ndarray | None, below: np.ndarray | None) -> tuple[float
     return float(low), float(high)
 
 
-def _positive(*values: float | None) -> bool:
-    """Whether all are numbers that can be divided: NaN is none."""
-    return all(value is not None and value > 0 and math.isfinite(value) for value in values)
+def _quotient(above: float | None, below: float | None) -> float | None:
+    """Divide two numbers; None unless both are positive and finite."""
+    if above is None or below is None:
+        return None
+    return above / below if 0 < above < math.inf and 0 < below < math.inf else None
 
 
 def _cell(record: Record) -> tuple:

@@ -79,5 +79,5 @@ def crossovers(records: Sequence[Record]) -> Iterator[Crossover]:
 
 def _fastest(records: Sequence[Record]) -> dict[int, Record]:
     """Find by position the record with the smallest median."""
-    ordered = sorted(records, key=lambda record: -record.median_seconds)
+    ordered = sorted(records, key=lambda record: -(record.median_seconds or math.inf))
     return {record.position: record for record in ordered}

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -68,7 +69,7 @@ def draw_figures(records: Sequence[Record]) -> Iterator[tuple[str, Figure]]:
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write an SVG on white, the same bytes for the same records."""
-    settings = {"svg.hashsalt": "seqgen", "svg.fonttype": "path"}
+    settings: dict[Any, Any] = {"svg.hashsalt": "seqgen", "svg.fonttype": "path"}
     with matplotlib.rc_context(settings), atomic_path(path) as temporary:
         figure.savefig(temporary, format="svg", metadata={"Date": None}, facecolor="white")
 
@@ -84,10 +85,11 @@ def chosen_variants(records: Sequence[Record]) -> list[str]:
         return names
     times: dict[str, float] = {}  # at the first place where each was measured
     for record in records:
-        times.setdefault(record.variant, record.median_seconds)
+        if record.median_seconds is not None:
+            times.setdefault(record.variant, record.median_seconds)
     wanted = {"library", "torch", "softmax-preallocated", "softmax-recomputed"}
     for side in ([n for n in names if n in DECODERS], [n for n in names if n.startswith(PEERS)]):
-        wanted |= {min(side, key=times.get)} if side else set()
+        wanted |= {min(side, key=lambda name: times[name])} if side else set()
     return [name for name in names if name in wanted]
 
 
@@ -147,13 +149,18 @@ def _draw_line(
     found = sorted((r for r in records if r.variant == name), key=lambda r: getattr(r, plan.x))
     if not found:
         return
-    x, y = [getattr(r, plan.x) for r in found], [plan.value(r) for r in found]
+    x = [getattr(r, plan.x) for r in found]
+    y = np.array([plan.value(r) for r in found], dtype=float)
     is_peer = any(word in PEERS for word in name.split("-"))
-    style = {"linestyle": "--" if is_peer else "-", "marker": "D" if is_peer else "o"}
+    style: dict[str, Any] = {
+        "linestyle": "--" if is_peer else "-",
+        "marker": "D" if is_peer else "o",
+    }
     axes.plot(x, y, color=color, label=name, markersize=4, linewidth=1.6, **style)
     if plan.scale and len(found) > 1 and all(r.samples for r in found):
         spread = [plan.scale * np.percentile(r.samples, (5, 95)) for r in found]
-        axes.fill_between(x, *zip(*spread, strict=True), color=color, alpha=0.15, linewidth=0)
+        low, high = np.transpose(spread)
+        axes.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0)
 
 
 def short(value: float) -> str:

@@ -50,7 +50,8 @@ def draw_page(folder: Path) -> Path:
     Raises:
         UserError: there are none.
     """
-    folder, parts = Path(folder), []
+    folder = Path(folder)
+    parts: list[str] = []
     found = read_folder(folder)
     for measure in TITLES:
         groups = group_by_scene([r for r in found if r.measure == measure])

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
+from typing import Any
 
 from rich.text import Text
 
@@ -49,15 +50,15 @@ def megabytes(n_bytes: int) -> str:
 def _streams(record: Record) -> str:
     """Return how many streams fit into a device, beside weights in float32."""
     sizes = record.setting.sizes
-    if record.variant not in (STATE, *CACHES) or not sizes:
+    if record.variant not in (STATE, *CACHES) or not sizes or record.bytes is None:
         return "-"
     weights, stream = 4 * sizes["parameters"], record.bytes // record.batch
     n = streams_that_fit(DEVICE_GB * 1e9, weight_bytes=weights, stream_bytes=stream)
     return f"{n:,}"
 
 
-# By heading: the attribute that is shown, and how.
-COLUMNS: dict[str, tuple[str, Callable[[Record], str]]] = {
+# By heading: the attribute that is shown, and how, of a record that has it.
+COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "rate": ("rate", lambda r: f"{r.rate / 1e9:.3g} GB/s"),
     "median": ("median_seconds", lambda r: seconds(r.median_seconds)),
     "p95": ("p95_seconds", lambda r: seconds(r.p95_seconds)),
