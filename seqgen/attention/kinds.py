@@ -124,8 +124,8 @@ def check_decay(attention: str, decay_after: int | None) -> None:
         return
     if not KINDS[attention].can_decay:
         raise UserError(
-            f"decay_after = {decay_after}: model.attention={attention} does not support decay, "
-            f"since it keeps every key: leave it out, or use a causal-linear model"
+            f"decay_after = {decay_after}: model.attention={attention} does not support decay: "
+            f"leave it out, or use a causal-linear model"
         )
     if decay_after < MIN_DECAY_AFTER:
         raise UserError(f"decay_after = {decay_after}: must be {MIN_DECAY_AFTER} or more")

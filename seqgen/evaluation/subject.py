@@ -44,8 +44,7 @@ class EvaluatedRun:
     @property
     def attention(self) -> str:
         """Which attention it has, in words."""
-        kind = self.loaded.model.config.attention
-        return "softmax attention" if kind == "softmax" else "causal linear attention"
+        return f"{self.loaded.model.config.attention.replace('-', ' ')} attention"
 
     @property
     def context_length(self) -> int:

@@ -1,5 +1,6 @@
 """Tokenizers: files to ids and back."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from seqgen.config import LimitsConfig, TokenizerConfig
@@ -11,6 +12,9 @@ from seqgen.tokenizers.text import ByteTokenizer
 
 __all__ = ["Clock", "Shift", "Tokenizer", "build_tokenizer", "load_tokenizer"]
 
+# By tokenizer.type; the other types are MidiTok's.
+WITHOUT_OPTIONS: dict[str, Callable[[LimitsConfig], Tokenizer]] = {"bytes": ByteTokenizer}
+
 
 def build_tokenizer(config: TokenizerConfig, limits: LimitsConfig) -> Tokenizer:
     """Build the tokenizer that the configuration names, refusing files beyond `limits`.
@@ -19,10 +23,12 @@ def build_tokenizer(config: TokenizerConfig, limits: LimitsConfig) -> Tokenizer:
         UserError: it cannot learn merged tokens, or not so few.
     """
     size = config.bpe_vocab_size
-    if config.type == "bytes":
+    if config.type in WITHOUT_OPTIONS:
         if size is not None:
-            raise UserError("tokenizer.bpe_vocab_size is for MIDI tokens; leave it out for bytes")
-        return ByteTokenizer(limits)
+            raise UserError(
+                f"tokenizer.bpe_vocab_size is for MIDI tokens; leave it out for {config.type}"
+            )
+        return WITHOUT_OPTIONS[config.type](limits)
     tokenizer = MidiTokenizer(config, limits)
     if size is not None and size <= tokenizer.vocabulary.sizes[0]:
         raise UserError(
@@ -43,8 +49,8 @@ def load_tokenizer(folder: Path, limits: LimitsConfig | None = None) -> Tokenize
     )
     try:
         limits = limits or LimitsConfig.model_validate(record["limits"])
-        if record["type"] == "bytes":
-            return ByteTokenizer(limits)
+        if record["type"] in WITHOUT_OPTIONS:
+            return WITHOUT_OPTIONS[record["type"]](limits)
         config = TokenizerConfig.model_validate(record["config"])
         return MidiTokenizer(config, limits, folder / "miditok.json")
     except (OSError, KeyError, TypeError, ValueError) as error:

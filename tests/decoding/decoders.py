@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from seqgen.attention.kinds import KINDS
 from seqgen.decoding import ReferenceDecoder
 from seqgen.decoding.fused import TorchDecoder
 from seqgen.decoding.native import NativeDecoder
@@ -12,5 +13,8 @@ DECODERS = list(EXACT)  # of causal-linear models
 if not why_missing():
     EXACT.append(NativeDecoder)
     DECODERS += [NativeDecoder, partial(NativeDecoder, weights="w8a8")]
-# Kinds of attention, each with the exact decoders that know it.
-PAIRS = [("softmax", ReferenceDecoder), *(("causal-linear", build) for build in EXACT)]
+# Kinds of attention, each with the exact decoders that support it.
+PAIRS = [
+    *((kind, ReferenceDecoder) for kind in KINDS),
+    *(("causal-linear", build) for build in EXACT[1:]),
+]

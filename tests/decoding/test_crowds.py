@@ -5,6 +5,7 @@ import pytest
 from decoders import DECODERS
 from streams import Asked, assert_drew_as_alone
 
+from seqgen.attention.kinds import KINDS
 from seqgen.decoding import Engine, ReferenceDecoder
 
 
@@ -55,7 +56,7 @@ def test_200_streams_draw_in_a_crowd_what_each_draws_alone(
         assert_drew_as_alone(asked, decoder)
 
 
-@pytest.mark.parametrize("attention", ["causal-linear", "softmax"])
+@pytest.mark.parametrize("attention", KINDS)
 def test_a_crowd_of_several_fields_and_of_kv_caches(tiny, toy_vocabulary, attention):
     decoder = ReferenceDecoder(tiny(toy_vocabulary, n_layers=1, attention=attention))
     for asked in run_crowd(decoder, n_streams=25):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from making import random_tokens
 
+from seqgen.attention.kinds import KINDS
 from seqgen.evaluation.likelihood import score_piece, score_recurrent, score_windows
 from seqgen.evaluation.piece_sets import Item, PieceSet
 from seqgen.evaluation.scales import Amount, gap_between, mean_of
@@ -41,7 +42,7 @@ def test_windows_score_every_target_from_its_window_alone(tiny, toy_vocabulary):
             np.testing.assert_allclose(curve[at : at + 10].sum(axis=1), expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize("attention", ["causal-linear", "softmax"])
+@pytest.mark.parametrize("attention", KINDS)
 def test_both_forms_score_whole_pieces_alike_and_by_field(tiny, toy_vocabulary, attention):
     model = tiny(toy_vocabulary, attention=attention)
     pieces = pieces_of(toy_vocabulary, 9, 31, 2, 31, 18)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from making import random_tokens
 
+from seqgen.attention.kinds import KINDS
 from seqgen.model.positions import positions_in_segments
 from seqgen.model.recurrent_model import RecurrentModel
 
@@ -14,7 +15,7 @@ CHOICES = [
     {"positions": "learned", "max_positions": 64},
     {"conv_width": 0},
     {"conv_width": 1, "feature_map": "dpfp"},
-    {"attention": "softmax", "positions": "sinusoidal"},
+    *({"attention": kind, "positions": "sinusoidal"} for kind in KINDS),
 ]
 LENGTHS = (7, 1, 2, 20)  # of the pieces in a row; two of them shorter than the convolution is wide
 

@@ -1,0 +1,66 @@
+"""What the rest of seqgen relies on holds for every tokenizer that a configuration accepts."""
+
+from typing import get_args
+
+import numpy as np
+import pytest
+from making import write_song
+
+from seqgen.config import LimitsConfig, TokenizerConfig
+from seqgen.tokenizers import Shift, build_tokenizer, load_tokenizer
+
+TYPES = get_args(TokenizerConfig.model_fields["type"].annotation)
+
+
+@pytest.fixture(params=TYPES)
+def tokenizer(request):
+    return build_tokenizer(TokenizerConfig(type=request.param), LimitsConfig())
+
+
+@pytest.fixture
+def path(tmp_path, tokenizer):
+    """A file that the tokenizer reads: a song, or for all others a text."""
+    path = tmp_path / f"a{tokenizer.suffix}"
+    if tokenizer.suffix == ".mid":
+        return write_song(path)
+    path.write_text("a plain text\nof two lines\n")
+    return path
+
+
+def test_ids_are_in_the_vocabulary_and_none_is_special(tokenizer, path):
+    ids, vocabulary = tokenizer.encode(path), tokenizer.vocabulary
+    assert ids.dtype == np.int64
+    assert ids.shape == (len(ids), len(vocabulary.fields))
+    assert len(ids) >= tokenizer.units(ids) > 0
+    assert (ids >= 0).all()
+    assert (ids < vocabulary.sizes).all()
+    assert not np.isin(ids[:, 0], vocabulary.special_ids).any()
+    assert len(tokenizer.names()) == vocabulary.sizes[0]
+
+
+def test_a_written_file_is_read_as_the_ids_it_was_written_from(tmp_path, tokenizer, path):
+    vocabulary = tokenizer.vocabulary
+    bos, eos = (vocabulary.special_token(i)[None] for i in (vocabulary.bos_id, vocabulary.eos_id))
+    written = tmp_path / f"b{tokenizer.suffix}"
+    tokenizer.decode(np.concatenate([bos, tokenizer.encode(path), eos]), written)
+    assert np.array_equal(tokenizer.encode(written), tokenizer.encode(path))
+
+
+def test_no_shift_changes_nothing(tokenizer, path):
+    [ids] = tokenizer.encode_variants(path, [Shift()])
+    assert np.array_equal(ids, tokenizer.encode(path))
+    assert np.array_equal(tokenizer.merge(ids), ids)
+
+
+def test_a_loaded_tokenizer_is_the_one_that_was_saved(tmp_path, tokenizer, path):
+    tokenizer.save(tmp_path)
+    loaded = load_tokenizer(tmp_path)
+    assert loaded.config == tokenizer.config
+    assert loaded.vocabulary == tokenizer.vocabulary
+    assert loaded.fingerprint() == tokenizer.fingerprint()
+    assert np.array_equal(loaded.encode(path), tokenizer.encode(path))
+
+
+def test_tokenizers_differ_in_their_fingerprints():
+    made = [build_tokenizer(TokenizerConfig(type=type), LimitsConfig()) for type in TYPES]
+    assert len({tokenizer.fingerprint() for tokenizer in made}) == len(TYPES)
