@@ -45,12 +45,12 @@ class TorchDecoder(Decoder):
         """Read a model's weights.
 
         Raises:
-            UserError: the model's attention has no sums, or `weights` are not available here.
+            UserError: the model's attention is not supported, or `weights` are not available here.
         """
         super().__init__(model, weights, **choices)
         if model.config.attention != "causal-linear":
             raise UserError(
-                f"decoder {self.name}: model.attention={model.config.attention} has no sums: "
+                f"decoder {self.name}: model.attention={model.config.attention} is not supported: "
                 f"use the decoder reference"
             )
         self.network = Network.read(model, weights)

@@ -261,7 +261,7 @@ def test_the_engine_that_a_process_prefers_stays_so(monkeypatch, weights):
 
 
 def test_what_it_cannot_do_is_refused(tiny, plain_vocabulary, model):
-    with pytest.raises(UserError, match="attention=softmax has no sums"):
+    with pytest.raises(UserError, match="attention=softmax is not supported"):
         TorchDecoder(tiny(plain_vocabulary, attention="softmax"))
     with pytest.raises(
         UserError, match="the torch decoder does not support them; it supports float32, bf16"
