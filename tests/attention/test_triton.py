@@ -250,4 +250,5 @@ def test_the_operator_hands_starts_on(device, monkeypatch):
 
 
 def test_every_property_holds_in_the_interpreter():
-    check_in_interpreter(__file__, "not interpreter")
+    # It is slow: of the shapes, those that begin with a state, which is the longer way.
+    check_in_interpreter(__file__, "not interpreter and not fresh")

@@ -59,7 +59,7 @@ def test_auto_takes_triton_on_a_gpu_but_not_for_float64():
     assert operator.choose_kernel("auto", cuda) == "triton"
     assert operator.choose_kernel("auto", cuda, torch.bfloat16) == "triton"
     assert operator.choose_kernel("auto", cuda, torch.float64) == "chunked"
-    with pytest.raises(ValueError, match="take no float64"):
+    with pytest.raises(ValueError, match="do not support float64"):
         operator.choose_kernel("triton", cuda, torch.float64)
 
 
