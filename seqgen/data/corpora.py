@@ -4,7 +4,7 @@ import os
 import stat
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -98,13 +98,14 @@ def _from_dataset(
             raise UserError(f"the corpus {name} is MIDI; choose a MIDI tokenizer, or other data")
         tell = progress and partial(progress, "writing chorales")
         folder = build_chorales(cache / name, progress=tell)
-    else:
-        folder = described.parent / record["folder"]
-        if not folder.is_dir():
-            raise UserError(
-                f"the files of {name} are not here: {described.parent / 'README.md'} says how to "
-                f"get them, then put them in {folder} or name their folder by {option}FOLDER"
-            )
+        # What lies beside the pieces there is our own.
+        return replace(_from_folder(name, folder, suffixes), passed_over={})
+    folder = described.parent / record["folder"]
+    if not folder.is_dir():
+        raise UserError(
+            f"the files of {name} are not here: {described.parent / 'README.md'} says how to "
+            f"get them, then put them in {folder} or name their folder by {option}FOLDER"
+        )
     return _from_folder(name, folder, suffixes)
 
 

@@ -9,6 +9,7 @@ import pytest
 from making import write_songs
 
 from seqgen.config import DataConfig, LimitsConfig, TokenizerConfig
+from seqgen.data import corpora
 from seqgen.data.corpora import describe_passed_over, open_corpus
 from seqgen.data.prepare import prepare
 from seqgen.errors import UserError
@@ -122,3 +123,14 @@ def test_the_report_names_what_was_passed_over(folder, tmp_path):
     assert report["files_seen"] == report["files_used"] == 4
     assert report["passed_over"] == {".kar": ["song.kar"], "broken link": ["gone.mid"]}
     assert report["passed_over_by_kind"] == {".kar": 1, "broken link": 1}
+
+
+def test_what_lies_beside_the_pieces_of_an_embedded_corpus_is_not_reported(tmp_path, monkeypatch):
+    def build(folder, *, progress):
+        write_songs(folder, 2, bars=1)
+        (folder / "manifest.json").write_text("{}")
+        return folder
+
+    monkeypatch.setattr(corpora, "build_chorales", build)
+    corpus = open_corpus("chorales", frozenset({".mid"}), cache=tmp_path)
+    assert (len(corpus.files), corpus.passed_over) == (2, {})
