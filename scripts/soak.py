@@ -142,9 +142,9 @@ def killed_training(rng: random.Random, folder: Path) -> Counter:
     (folder / "book.txt").write_text(" ".join(rng.choice(words) for _ in range(4000)))
     seed = rng.randrange(1000)
     _train(folder, "alone", seed).wait()
-    begun, kills = False, 0
+    kills = 0
     for _ in range(5):
-        process = _train(folder, "killed", seed, resume=begun)
+        process = _train(folder, "killed", seed)
         try:
             process.wait(timeout=rng.uniform(2, 14))
             break
@@ -152,10 +152,7 @@ def killed_training(rng: random.Random, folder: Path) -> Counter:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             kills += 1
-        begun = (folder / "killed/checkpoints/last.ckpt").exists()
-        if not begun:
-            shutil.rmtree(folder / "killed", ignore_errors=True)
-    process = _train(folder, "killed", seed, resume=begun)
+    process = _train(folder, "killed", seed)
     if process.wait():
         raise Failure(f"resuming ended with {process.returncode}: {process.stderr.read().decode()}")
     for what in (_metrics, _weights, _hidden):
@@ -164,7 +161,9 @@ def killed_training(rng: random.Random, folder: Path) -> Counter:
     return Counter({"kills of training": kills})
 
 
-def _train(folder: Path, name: str, seed: int, *, resume: bool = False) -> subprocess.Popen:
+def _train(folder: Path, name: str, seed: int) -> subprocess.Popen:
+    """Start a run, or resume it where it has a checkpoint."""
+    resume = (folder / name / "checkpoints/last.ckpt").exists()
     settings = [
         f"data.source={folder / 'book.txt'}",
         f"data.prepared_dir={folder / 'prepared'}",
