@@ -28,6 +28,7 @@ from seqgen.vocabulary import Vocabulary
 FORMAT = 3  # of run.json and of model folders; increase it when older ones can no longer be read
 WEIGHTS, RECORD, TOKENIZER = "model.safetensors", "model.json", "tokenizer"
 COPY_AGAIN = "copy the model folder again, or train a new run"
+CHECKPOINTS = ("best", "last")
 PREFIX = "model."  # of the model's weights in a checkpoint
 
 
@@ -88,9 +89,12 @@ def load_model(
     run's last checkpoint, which may be newer.
 
     Raises:
-        UserError: nothing there, another format, or damaged, naming the file.
+        UserError: nothing there, another format, or damaged, naming the file; or no such
+            checkpoint.
     """
     folder = Path(folder)
+    if checkpoint not in CHECKPOINTS:
+        raise UserError(f"checkpoint = {checkpoint}: must be one of {', '.join(CHECKPOINTS)}")
     if checkpoint == "last":
         return _load_last(folder, device)
     if (folder / "model").is_dir():

@@ -212,3 +212,8 @@ def test_the_newest_run_is_found(saved, tmp_path):
     assert find_run(tmp_path) == tmp_path / "later"
     with pytest.raises(UserError, match="no trained model"):
         find_run(tmp_path / "none")
+
+
+def test_an_unknown_checkpoint_is_refused(tmp_path):
+    with pytest.raises(UserError, match="checkpoint = newest: must be one of best, last"):
+        load_model(tmp_path, checkpoint="newest")

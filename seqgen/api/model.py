@@ -14,6 +14,7 @@ from seqgen.api.settings import RUNS, pick_device
 from seqgen.checkpoint import find_run, load_model
 from seqgen.decoding import Decoder, build_decoder, generate
 from seqgen.errors import UserError
+from seqgen.files import reserve
 from seqgen.model.sequence_model import SequenceModel
 from seqgen.sampling import Sampling
 from seqgen.tokenizers import Tokenizer
@@ -41,10 +42,15 @@ class Piece:
             UserError: the file exists.
         """
         path = Path(path)
-        if path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not reserve(path):
             raise UserError(f"{path} exists: choose another name, or delete it")
-        ids = np.concatenate([self.prompt.ids, self.tokens])
-        self.tokenizer.decode(ids, path, tempo=self.prompt.tempo)
+        try:
+            ids = np.concatenate([self.prompt.ids, self.tokens])
+            self.tokenizer.decode(ids, path, tempo=self.prompt.tempo)
+        except BaseException:
+            path.unlink()
+            raise
         return path
 
 
