@@ -16,6 +16,7 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 FALLING = ("cosine", "linear")  # schedules that have an end
+METRE = r"^([1-9]|[12]\d|3[0-2])/(1|2|4|8|16|32)$"  # a time signature
 
 
 class Section(BaseModel):
@@ -69,18 +70,31 @@ class LimitsConfig(Section):
 
 
 class TokenizerConfig(Section):
-    """How files become token ids."""
+    """How files become token ids. What is null is chosen from the corpus when it is prepared."""
 
     type: Literal["remi", "tsd", "midilike", "structured", "bytes"] = "remi"
     bpe_vocab_size: PositiveInt | None = None  # train byte-pair encoding up to this many ids
-    use_programs: bool = False  # False: pitched tracks become one part, drums are left out
-    use_velocities: bool = False
-    use_tempos: bool = False
-    use_time_signatures: bool = False
+    parts: Literal["one", "tracks"] | None = None  # one: pitched tracks merged, drums left out
+    part_names: list[str] | None = None  # with tracks: program, and role or number: "40", "0.2"
+    layout: Literal["bars", "stream"] = "bars"  # of tracks in remi: bar by bar, or MidiTok's stream
+    use_velocities: bool | None = None
+    use_tempos: bool | None = None
+    use_time_signatures: bool | None = None
+    use_sustain_pedals: bool | None = None
+    use_pitch_bends: bool | None = None
     n_velocities: Annotated[int, Field(ge=1, le=127)] = 16
-    positions_per_beat: Annotated[int, Field(ge=1, le=24)] = 4
-    max_note_beats: Annotated[int, Field(ge=1, le=64)] = 8
-    tempo: Annotated[float, Field(ge=10, le=400)] = 120.0  # of written files without tempo tokens
+    positions_per_beat: Annotated[int, Field(ge=1, le=24)] | None = None
+    max_note_beats: Annotated[int, Field(ge=1, le=64)] | None = None
+    tempo_range: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
+    time_signatures: list[Annotated[str, Field(pattern=METRE)]] | None = None  # such as "9/8"
+    tempo: Annotated[float, Field(ge=10, le=500)] | None = None  # of files without tempo tokens
+    velocity: Annotated[int, Field(ge=1, le=127)] | None = None  # of files without velocity tokens
+
+    @model_validator(mode="after")
+    def _tempos_are_in_order(self) -> "TokenizerConfig":
+        if self.tempo_range and not 1 <= self.tempo_range[0] <= self.tempo_range[1] <= 1000:
+            raise ValueError(f"tempo_range {self.tempo_range} must be two tempos in order")
+        return self
 
 
 class ModelConfig(Section):
@@ -210,7 +224,7 @@ class Config(Section):
                 "train.recompute and train.compile exclude each other: layers that are computed "
                 "again are not compiled"
             )
-        if self.data.velocity and not self.tokenizer.use_velocities:
+        if self.data.velocity and self.tokenizer.use_velocities is False:
             raise ValueError("data.velocity changes nothing without tokenizer.use_velocities=true")
         return self
 

@@ -8,13 +8,12 @@ from copy import copy
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 
 from seqgen.decoding.generation import RowStop
 from seqgen.errors import FileRejected, UserError
-from seqgen.tokenizers import Clock, Tokenizer
+from seqgen.tokenizers import Clock, Original, Tokenizer
 
 MAX_PROMPT_TOKENS = 32_768
 
@@ -29,12 +28,23 @@ class Prompt:
         tempo: of the file, in quarter notes per minute.
         clock: musical time at the end of the prompt; None where tokens have no time. Copy it
             before feeding it more tokens.
+        bars: how many bars it has, a begun one included.
+        about: what it holds, in a few words.
+        left_out: what of the file its tokens cannot hold, in a few words each.
     """
 
     file: str | None
     ids: np.ndarray
     tempo: float | None
     clock: Clock | None
+    bars: int = 0
+    about: str = ""
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def original(self) -> Original | None:
+        """The file that the tokens were read from."""
+        return None if self.file is None else Original(Path(self.file), len(self.ids))
 
 
 def read_prompts(files: Sequence[str], tokenizer: Tokenizer, *, bars: int | None) -> list[Prompt]:
@@ -48,8 +58,12 @@ def read_prompts(files: Sequence[str], tokenizer: Tokenizer, *, bars: int | None
     if bars is not None and tokenizer.clock() is None:
         raise UserError("--prompt-bars is for music; this run generates text")
     if not files:
-        return [_framed(None, (), None, tokenizer)]
+        return [Prompt(None, _bos(tokenizer), None, tokenizer.clock())]
     return [_read(Path(file), tokenizer, bars) for file in files]
+
+
+def _bos(tokenizer: Tokenizer) -> np.ndarray:
+    return tokenizer.vocabulary.special_token(tokenizer.vocabulary.bos_id)[None]
 
 
 def _read(path: Path, tokenizer: Tokenizer, bars: int | None) -> Prompt:
@@ -57,34 +71,46 @@ def _read(path: Path, tokenizer: Tokenizer, bars: int | None) -> Prompt:
         ids, tempo = tokenizer.encode(path), tokenizer.tempo(path)
     except FileRejected as rejected:
         raise UserError(f"prompt {rejected.name}: {rejected.reason}") from None
-    if bars is not None:
-        ids = _first_bars(ids, cast(Clock, tokenizer.clock()), bars)  # `read_prompts` checks
+    ids, clock = _begin(ids, tokenizer, bars=bars, tempo=tempo)
     if len(ids) > MAX_PROMPT_TOKENS:
         raise UserError(
             f"the prompt {path} has {len(ids):,} tokens, more than {MAX_PROMPT_TOKENS:,}: "
             f"shorten it, or use --prompt-bars"
         )
-    return _framed(str(path), ids, tempo, tokenizer)
+    until = inf if clock is None or bars is None else clock.quarters
+    about, left_out = tokenizer.describe(path, until=until)
+    n_bars = 0 if clock is None else clock.bars - _ends_with_bar(ids, tokenizer)
+    ids = np.concatenate([_bos(tokenizer), ids])
+    return Prompt(str(path), ids, tempo, clock, n_bars, about, tuple(left_out))
 
 
-def _first_bars(ids: np.ndarray, clock: Clock, bars: int) -> np.ndarray:
-    for i, token in enumerate(ids):
-        clock.feed(token)
-        if clock.bars > bars:
-            return ids[:i]
-    return ids
+def _begin(
+    ids: np.ndarray, tokenizer: Tokenizer, *, bars: int | None, tempo: float | None
+) -> tuple[np.ndarray, Clock | None]:
+    """Cut tokens [T, F] after `bars`, and return them with the clock after them.
 
-
-def _framed(
-    file: str | None, ids: np.ndarray | tuple[()], tempo: float | None, tokenizer: Tokenizer
-) -> Prompt:
-    """Put BOS before the tokens of a file, and advance a clock over them."""
-    bos = tokenizer.vocabulary.special_token(tokenizer.vocabulary.bos_id)
+    Where several parts are told bar by bar, or bars are counted, they end with the beginning of
+    the next bar: no note is added to the last one.
+    """
     clock = tokenizer.clock(tempo=tempo)
-    if clock is not None:
-        for token in ids:
-            clock.feed(token)
-    return Prompt(file, np.stack([bos, *ids]), tempo, clock)
+    if clock is None:
+        return ids, None
+    closes = tokenizer.tells_parts
+    for i, token in enumerate(ids):
+        before = copy(clock)
+        clock.feed(token)
+        if bars is not None and clock.bars > bars:
+            ids, clock, closes = ids[:i], before, True
+            break
+    bar = tokenizer.bar
+    if closes and bar is not None:
+        clock.feed(bar)
+        ids = np.concatenate([ids, bar[None]])
+    return ids, clock
+
+
+def _ends_with_bar(ids: np.ndarray, tokenizer: Tokenizer) -> bool:
+    return tokenizer.bar is not None and bool((ids[-1] == tokenizer.bar).all())
 
 
 def stop_after(
@@ -100,7 +126,7 @@ def stop_after(
     clocks = [copy(prompt.clock) for prompt in prompts if prompt.clock is not None]
     if len(clocks) < len(prompts):
         raise UserError("--bars and --seconds are for music; this run generates text")
-    last_bars = [clock.bars + (inf if bars is None else bars) for clock in clocks]
+    last_bars = [prompt.bars + (inf if bars is None else bars) for prompt in prompts]
     ends = [clock.seconds + (inf if seconds is None else seconds) for clock in clocks]
 
     def stop(row: int, token: np.ndarray) -> bool:

@@ -1,4 +1,4 @@
-"""Tokenizing files in reader processes: a file that crashes its reader is refused like others.
+"""Reading files in reader processes: a file that crashes its reader is refused like others.
 
 Each reader has its own pipe and reads one file at a time, so that it is known which file crashed
 it, and readers share no locks.
@@ -11,56 +11,48 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
-from typing import cast
-
-import numpy as np
+from typing import Any, cast
 
 from seqgen.config import LimitsConfig
-from seqgen.data.corpora import Progress
 from seqgen.errors import FileRejected
-from seqgen.tokenizers import Shift, Tokenizer
 
 FEW = 24  # files up to which starting a second reader costs more than it saves
 AHEAD = 200  # files that may be finished before the one that is wanted next
-Job = tuple[Path, Sequence[Shift]]
+Work = Callable[..., Any]  # what is done with a file: (path, …) -> result
+Job = tuple[Any, ...]  # the arguments of one call, the path first
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """One file in tokens: its variants [T, F], the unchanged one first, and its units."""
-
-    variants: list[np.ndarray]
-    units: int
-
-
-def encode_files(
+def read_files(
     jobs: Sequence[Job],
-    load: Callable[[], Tokenizer],
+    load: Callable[[], Work],
     limits: LimitsConfig,
     *,
     workers: int,
-    progress: Progress | None,
-) -> Iterator[tuple[Path, Encoded | FileRejected]]:
-    """Yield each file with its tokens, or with the reason why it was refused, in the given order.
+    tell: Callable[[int, int], None],
+) -> Iterator[Any]:
+    """Yield for each job what the work makes of it, or why the file was refused, in their order.
 
-    `load` is called in each reader, and so can be pickled.
+    Args:
+        jobs: the path of each file, and what else the work takes.
+        load: called in each reader, and so can be pickled; returns the work.
+        limits: of time and memory for each file.
+        workers: processes; 0: one per core.
+        tell: told how many of how many are done.
     """
     n_readers = 1 if len(jobs) <= FEW else min(workers or os.cpu_count() or 1, len(jobs))
     results = _read(jobs, load, limits, n_readers=n_readers)
-    for done, (job, result) in enumerate(zip(jobs, results, strict=True), start=1):
-        yield job[0], result
-        if progress is not None:
-            progress("reading files", done, len(jobs))
+    for done, result in enumerate(results, start=1):
+        yield result
+        tell(done, len(jobs))
 
 
 def _read(
-    jobs: Sequence[Job], load: Callable[[], Tokenizer], limits: LimitsConfig, *, n_readers: int
-) -> Iterator[Encoded | FileRejected]:
+    jobs: Sequence[Job], load: Callable[[], Work], limits: LimitsConfig, *, n_readers: int
+) -> Iterator[Any]:
     readers = [_Reader(load, limits) for _ in range(n_readers)]
-    results: dict[int, Encoded | FileRejected] = {}
+    results: dict[int, Any] = {}
     n_given = 0
     try:
         for wanted in range(len(jobs)):
@@ -88,7 +80,7 @@ class _Reader:
     It is a plain child and none of `multiprocessing`'s, which would run the caller's script again.
     """
 
-    def __init__(self, load: Callable[[], Tokenizer], limits: LimitsConfig):
+    def __init__(self, load: Callable[[], Work], limits: LimitsConfig):
         self._load = load
         self._limits = limits
         self._process: subprocess.Popen | None = None
@@ -112,7 +104,7 @@ class _Reader:
         with contextlib.suppress(OSError):  # `take` finds that it has died
             self._pipe.send(job)
 
-    def take(self) -> dict[int, Encoded | FileRejected]:
+    def take(self) -> dict[int, Any]:
         """Receive its next message; return the result of its file, by its number, if it is that."""
         try:
             result = self._pipe.recv()
@@ -172,20 +164,19 @@ def serve(handle: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with Connection(handle) as pipe, contextlib.suppress(EOFError, ConnectionError):
         load, limits = pipe.recv()
-        tokenizer = load()
+        work = load()
         _limit_memory(limits.max_memory_bytes)
         pipe.send(None)  # ready
         while True:
             job = pipe.recv()
             _limit_time(limits.max_read_seconds)
-            pipe.send(_encode(tokenizer, job, limits))
+            pipe.send(_do(work, job, limits))
 
 
-def _encode(tokenizer: Tokenizer, job: Job, limits: LimitsConfig) -> Encoded | FileRejected:
-    path, shifts = job
+def _do(work: Work, job: Job, limits: LimitsConfig) -> Any:
+    path = job[0]
     try:
-        variants = tokenizer.encode_variants(path, shifts)
-        return Encoded(variants, tokenizer.units(variants[0]))
+        return work(*job)
     except FileRejected as rejected:
         return rejected
     except MemoryError:

@@ -12,7 +12,7 @@ import numpy as np
 
 from seqgen.config import DataConfig, LimitsConfig, TokenizerConfig
 from seqgen.data.corpora import Corpus, Progress, open_corpus
-from seqgen.data.encoding import Encoded, Job, encode_files
+from seqgen.data.encoding import Job, Work, read_files
 from seqgen.data.shards import (
     FORMAT,
     INDEX,
@@ -28,7 +28,17 @@ from seqgen.data.shards import (
 from seqgen.data.splits import SPLITS, TRAIN, assign, content_hash, split_of
 from seqgen.errors import FileRejected, UserError
 from seqgen.files import atomic_folder, checksums, locked, sweep, write_json, write_record
-from seqgen.tokenizers import Shift, Tokenizer, build_tokenizer, load_tokenizer
+from seqgen.tokenizers import (
+    Encoded,
+    Shift,
+    Tokenizer,
+    build_tokenizer,
+    choose_settings,
+    is_open,
+    load_tokenizer,
+    survey_file,
+    total_account,
+)
 from seqgen.vocabulary import Vocabulary
 
 PLACES = {"source", "prepared_dir", "workers"}  # settings that do not change what comes out
@@ -58,7 +68,8 @@ def prepare(
     Args:
         config: source, splits and augmentation.
         limits: limits for each file.
-        tokenizer_config: builds the tokenizer, unless one is given.
+        tokenizer_config: builds the tokenizer, unless one is given; what it leaves open is chosen
+            from the files.
         tokenizer: a finished tokenizer (fine-tuning uses the run's own).
         progress: told what is being done, how many of it, of how many.
 
@@ -67,11 +78,9 @@ def prepare(
     """
     made_by = tokenizer.fingerprint() if tokenizer else tokenizer_config.model_dump()
     learns_merges = tokenizer is None and tokenizer_config.bpe_vocab_size is not None
-    tokenizer = tokenizer or build_tokenizer(tokenizer_config, limits)
+    suffixes = (tokenizer or build_tokenizer(tokenizer_config, limits)).suffixes
     base = Path(config.prepared_dir)
-    corpus = open_corpus(
-        config.source, tokenizer.suffixes, cache=base / "corpora", progress=progress
-    )
+    corpus = open_corpus(config.source, suffixes, cache=base / "corpora", progress=progress)
     settings = [
         FORMAT,
         str(corpus.root.resolve()),
@@ -93,6 +102,10 @@ def prepare(
         if _is_current(folder, corpus, fingerprint):  # built by the process that was waited for
             return Preparation(PreparedData(folder), built=False)
         sweep(base)
+        chosen: dict[str, str] = {}
+        if tokenizer is None:
+            tokenizer_config, chosen = _settle(tokenizer_config, corpus, config, limits, progress)
+            tokenizer = build_tokenizer(tokenizer_config, limits)
         _build(
             folder,
             corpus,
@@ -100,6 +113,7 @@ def prepare(
             limits,
             tokenizer,
             n_merged=tokenizer_config.bpe_vocab_size if learns_merges else None,
+            chosen=chosen,
             fingerprint=fingerprint,
             progress=progress,
         )
@@ -114,28 +128,38 @@ def _build(
     tokenizer: Tokenizer,
     *,
     n_merged: int | None,
+    chosen: dict[str, str],
     fingerprint: str,
     progress: Progress | None,
 ) -> None:
-    """Write prepared data atomically; `n_merged`: vocabulary size with merged tokens."""
+    """Write prepared data atomically.
+
+    `n_merged`: vocabulary size with merged tokens; `chosen`: settings chosen from the corpus, and
+    why.
+    """
     hashes = {file: content_hash(_read(file, limits)) for file in corpus.files}
     shares = {"validation": config.validation, "test": config.test}
     with atomic_folder(folder) as temporary:
         (temporary / TOKENIZER).mkdir()
         tokenizer.save(temporary / TOKENIZER)
-        encoded = encode_files(
+        encoded = read_files(
             _jobs(hashes, config, shares),
-            partial(load_tokenizer, temporary / TOKENIZER, limits),
+            partial(_examiner, temporary / TOKENIZER, limits),
             limits,
             workers=config.workers,
-            progress=progress,
+            tell=partial(progress or _silent, "tokenizing files"),
         )
-        tokens, pieces, skipped = _write(temporary, encoded, corpus, hashes, tokenizer.vocabulary)
+        tokens, pieces, skipped, accounts = _write(
+            temporary, zip(hashes, encoded, strict=True), corpus, hashes, tokenizer.vocabulary
+        )
         pieces = _split(pieces, tokens, tokenizer, shares)
         if n_merged is not None:
             tokens, pieces, tokenizer = _merge(temporary, tokens, pieces, tokenizer, n_merged)
             tokenizer.save(temporary / TOKENIZER)
-        write_json(temporary / REPORT, _report(corpus, pieces, skipped, tokenizer.unit))
+        report = _report(corpus, pieces, skipped, tokenizer.unit)
+        report["tokens"] = _chosen(tokenizer, chosen)
+        report |= _accounts(accounts)
+        write_json(temporary / REPORT, report)
         index = {
             "source": str(corpus.root.resolve()),
             "fingerprint": fingerprint,
@@ -150,6 +174,41 @@ def _build(
             "pieces": list(index_pieces(pieces)),
         }
         write_record(temporary / INDEX, index, format=FORMAT)
+
+
+def _settle(
+    tokenizer_config: TokenizerConfig,
+    corpus: Corpus,
+    config: DataConfig,
+    limits: LimitsConfig,
+    progress: Progress | None,
+) -> tuple[TokenizerConfig, dict[str, str]]:
+    """Choose from the files what the configuration of the tokens leaves open, and say why."""
+    if not is_open(tokenizer_config):
+        return tokenizer_config, {}
+    found = read_files(
+        [(file,) for file in corpus.files],
+        partial(_surveyor, limits),
+        limits,
+        workers=config.workers,
+        tell=partial(progress or _silent, "looking at files"),
+    )
+    surveys = [one for one in found if not isinstance(one, FileRejected)]
+    if not surveys:
+        return tokenizer_config, {}  # whoever tokenizes the files says what is wrong with them
+    return choose_settings(tokenizer_config, surveys)
+
+
+def _surveyor(limits: LimitsConfig) -> Work:
+    return partial(survey_file, limits=limits)
+
+
+def _examiner(folder: Path, limits: LimitsConfig) -> Work:
+    return load_tokenizer(folder, limits).examine
+
+
+def _silent(*_: object) -> None:
+    """Takes the place of progress that nobody wants to see."""
 
 
 def _jobs(hashes: dict[Path, str], config: DataConfig, shares: dict[str, float]) -> list[Job]:
@@ -169,18 +228,19 @@ def _write(
     corpus: Corpus,
     hashes: dict[Path, str],
     vocabulary: Vocabulary,
-) -> tuple[np.ndarray, list[Piece], list[dict]]:
+) -> tuple[np.ndarray, list[Piece], list[dict], dict[str, dict]]:
     """Write the tokens of all files.
 
     Returns:
-        tokens [·, F], a piece for each file, all for training so far, and what was skipped.
+        tokens [·, F], a piece for each file, all for training so far, what was skipped, and what
+        became of each file in tokens.
 
     Raises:
         UserError: no file is usable.
     """
     bos = vocabulary.special_token(vocabulary.bos_id)[None]
     eos = vocabulary.special_token(vocabulary.eos_id)[None]
-    pieces, skipped = [], []
+    pieces, skipped, accounts = [], [], {}
     with TokenWriter(folder / TOKENS, max_id=max(vocabulary.sizes) - 1) as writer:
         for file, result in encoded:
             name = corpus.label(file)
@@ -189,9 +249,10 @@ def _write(
                 continue
             places = tuple(writer.append(bos, ids, eos) for ids in result.variants)
             pieces.append(Piece(name, TRAIN, hashes[file], result.units, places))
+            accounts[name] = result.account
     if not pieces:
         raise UserError(_nothing_usable(corpus, skipped))
-    return writer.written(), pieces, skipped
+    return writer.written(), pieces, skipped, accounts
 
 
 def _merge(
@@ -307,6 +368,21 @@ def _nothing_usable(corpus: Corpus, skipped: Sequence[dict]) -> str:
         f"no usable file in {corpus.root}: {len(skipped)} seen ({seen}); "
         f"the first, {first['file']}: {first['reason']}"
     )
+
+
+def _chosen(tokenizer: Tokenizer, chosen: dict[str, str]) -> dict[str, dict]:
+    """Return the settings that were chosen from the corpus, each with its reason."""
+    settings = tokenizer.config.model_dump()
+    return {key: {"value": settings[key], "because": why} for key, why in chosen.items()}
+
+
+def _accounts(accounts: dict[str, dict]) -> dict:
+    """Return what became of the files in tokens, in sum and for each that has an account."""
+    known = {name: account for name, account in accounts.items() if account}
+    if not known:
+        return {}
+    each = {name: total_account([account]) for name, account in known.items()}
+    return {"account": total_account(known.values()), "account_by_file": each}
 
 
 def _report(corpus: Corpus, pieces: list[Piece], skipped: list[dict], unit: str) -> dict:

@@ -6,14 +6,39 @@ from pathlib import Path
 from seqgen.config import LimitsConfig, TokenizerConfig
 from seqgen.errors import UserError
 from seqgen.files import read_json
-from seqgen.tokenizers.base import Clock, Shift, Tokenizer
-from seqgen.tokenizers.midi import MidiTokenizer
+from seqgen.tokenizers.base import Clock, Encoded, Original, Shift, Tokenizer
+from seqgen.tokenizers.midi import (
+    FileSurvey,
+    MidiTokenizer,
+    choose_settings,
+    settled,
+    survey_file,
+    total_account,
+)
 from seqgen.tokenizers.text import ByteTokenizer
 
-__all__ = ["Clock", "Shift", "Tokenizer", "build_tokenizer", "load_tokenizer"]
+__all__ = [
+    "Clock",
+    "Encoded",
+    "FileSurvey",
+    "Original",
+    "Shift",
+    "Tokenizer",
+    "build_tokenizer",
+    "choose_settings",
+    "is_open",
+    "load_tokenizer",
+    "survey_file",
+    "total_account",
+]
 
 # By tokenizer.type; the other types are MidiTok's.
 WITHOUT_OPTIONS: dict[str, Callable[[LimitsConfig], Tokenizer]] = {"bytes": ByteTokenizer}
+
+
+def is_open(config: TokenizerConfig) -> bool:
+    """Whether a configuration leaves settings open that are chosen from the corpus."""
+    return config.type not in WITHOUT_OPTIONS and config != settled(config)
 
 
 def build_tokenizer(config: TokenizerConfig, limits: LimitsConfig) -> Tokenizer:

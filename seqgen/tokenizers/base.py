@@ -22,6 +22,29 @@ class Shift:
     velocity: int = 0
 
 
+@dataclass(frozen=True)
+class Encoded:
+    """One file in tokens.
+
+    Attributes:
+        variants: its tokens [T, F] under each shift, the unchanged ones first.
+        units: how many units it holds.
+        account: what became of what the file held (`seqgen.tokenizers.midi.account`); may be empty.
+    """
+
+    variants: list[np.ndarray]
+    units: int
+    account: dict
+
+
+@dataclass(frozen=True)
+class Original:
+    """The file that the first `n_tokens` tokens of a sample were read from, BOS included."""
+
+    path: Path
+    n_tokens: int
+
+
 class Clock(Protocol):
     """Counts musical time while tokens are drawn."""
 
@@ -33,8 +56,12 @@ class Clock(Protocol):
         """Bars begun so far."""
 
     @property
+    def quarters(self) -> float:
+        """Quarter notes from the beginning to the latest onset or bar."""
+
+    @property
     def seconds(self) -> float:
-        """Seconds from the beginning to the latest onset."""
+        """Seconds from the beginning to the latest onset or bar."""
 
 
 class Tokenizer(Protocol):
@@ -45,18 +72,41 @@ class Tokenizer(Protocol):
     unit: str  # what `units` counts: "note", "byte"
     suffix: str  # of the files it writes
     suffixes: frozenset[str]  # of the files it looks for in a folder
+    bar: np.ndarray | None  # the token [F] that begins a bar, where there is one
+    tells_parts: bool  # whether a bar is told part by part, so that a note may follow a later one
 
     def encode(self, path: Path) -> np.ndarray:
         """Read a file into ids. Raises UserError naming the file where it cannot be used."""
 
-    def encode_variants(self, path: Path, shifts: Sequence[Shift]) -> list[np.ndarray]:
+    def examine(self, path: Path, shifts: Sequence[Shift]) -> Encoded:
         """Read a file once, into ids under each shift; shifts that do not fit are left out.
 
         The ids may be of any integer type.
         """
 
-    def decode(self, ids: np.ndarray, path: Path, *, tempo: float | None = None) -> None:
-        """Write ids as a file, atomically, without special tokens and an unfinished last unit."""
+    def decode(
+        self,
+        ids: np.ndarray,
+        path: Path,
+        *,
+        tempo: float | None = None,
+        original: Original | None = None,
+    ) -> None:
+        """Write ids as a file, atomically, without special tokens and an unfinished last unit.
+
+        Args:
+            ids: tokens [T, F].
+            path: of the new file.
+            tempo: quarter notes per minute with which the file begins; None: as the tokens or the
+                configuration say. For text it means nothing.
+            original: the file that the first tokens were read from, which is written as it is.
+        """
+
+    def describe(self, path: Path, *, until: float) -> tuple[str, list[str]]:
+        """Say what a file holds in a few words, and what of it the tokens cannot hold.
+
+        `until`: in quarter notes from the beginning; for text it means nothing.
+        """
 
     def units(self, ids: np.ndarray) -> int:
         """Count what the ids hold in units that other tokenizers share."""

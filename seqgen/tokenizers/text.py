@@ -12,7 +12,7 @@ import numpy as np
 from seqgen.config import LimitsConfig, TokenizerConfig
 from seqgen.errors import FileRejected
 from seqgen.files import write_bytes, write_json
-from seqgen.tokenizers.base import Shift
+from seqgen.tokenizers.base import Encoded, Original, Shift
 from seqgen.vocabulary import Field, Vocabulary
 
 PAD, BOS, EOS = 256, 257, 258
@@ -24,6 +24,8 @@ class ByteTokenizer:
     unit = "byte"
     suffix = ".txt"
     suffixes = frozenset({".txt", ".text", ".md"})
+    bar = None
+    tells_parts = False
 
     def __init__(self, limits: LimitsConfig):
         self.vocabulary = Vocabulary((Field("byte", 259),), bos_id=BOS, eos_id=EOS, pad_id=PAD)
@@ -34,14 +36,26 @@ class ByteTokenizer:
         """Read a UTF-8 file into ids [T, 1]."""
         return self._read(path).astype(np.int64)
 
-    def encode_variants(self, path: Path, shifts: Sequence[Shift]) -> list[np.ndarray]:
+    def examine(self, path: Path, shifts: Sequence[Shift]) -> Encoded:
         """Read a file; text has no shifts but the one that changes nothing."""
-        return [self._read(path) for shift in shifts if shift == Shift()]
+        ids = self._read(path)
+        return Encoded([ids for shift in shifts if shift == Shift()], self.units(ids), {})
 
-    def decode(self, ids: np.ndarray, path: Path, *, tempo: float | None = None) -> None:
+    def decode(
+        self,
+        ids: np.ndarray,
+        path: Path,
+        *,
+        tempo: float | None = None,
+        original: Original | None = None,
+    ) -> None:
         """Write the bytes; an unfinished character at the end is left out."""
         content = bytes(ids[ids[:, 0] < 256, 0].astype(np.uint8))
         write_bytes(path, content.decode("utf-8", errors="ignore").encode())
+
+    def describe(self, path: Path, *, until: float) -> tuple[str, list[str]]:
+        """Count bytes; bytes hold all of a text."""
+        return f"{len(self._read(path)):,} bytes", []
 
     def units(self, ids: np.ndarray) -> int:
         """Count bytes."""

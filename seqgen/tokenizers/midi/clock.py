@@ -6,7 +6,10 @@ import numpy as np
 
 
 class MidiClock:
-    """Follows Bar and Position tokens, or time shifts, time signatures and tempos."""
+    """Follows Bar and Position tokens, or time shifts, time signatures and tempos.
+
+    Several parts may be told one after the other in a bar: the present is the latest onset so far.
+    """
 
     def __init__(self, parts: Sequence[Sequence[str]], *, tempo: float, positions_per_beat: int):
         """Start at zero.
@@ -17,12 +20,12 @@ class MidiClock:
             positions_per_beat: what one Position counts.
         """
         self._parts = parts
-        self._tempo = tempo
         self._per_beat = positions_per_beat
         self._marks_bars = any(part.startswith("Bar_") for kinds in parts for part in kinds)
         self._quarters_per_bar, self._quarters_per_beat = 4.0, 1.0
-        self._bar_start, self._now = 0.0, 0.0  # in quarters
-        self._bars, self._seconds = 0, 0.0
+        self._bar_start, self._now, self._onset = 0.0, 0.0, 0.0  # in quarters
+        self._bars = 0
+        self._tempos: tuple[tuple[float, float, float], ...] = ((0.0, 0.0, tempo),)
 
     @property
     def bars(self) -> int:
@@ -30,9 +33,14 @@ class MidiClock:
         return self._bars
 
     @property
+    def quarters(self) -> float:
+        """Quarter notes from the beginning to the latest onset or bar."""
+        return self._now
+
+    @property
     def seconds(self) -> float:
-        """Seconds from the beginning to the present onset."""
-        return self._seconds
+        """Seconds from the beginning to the latest onset or bar."""
+        return self._seconds_at(self._now)
 
     def feed(self, token: np.ndarray) -> None:
         """Take the next token [1]."""
@@ -41,32 +49,49 @@ class MidiClock:
             if kind == "Bar":
                 self._begin_bar()
             elif kind == "Position":
-                beats = int(value) / self._per_beat
-                self._move_to(self._bar_start + beats * self._quarters_per_beat)
+                self._onset = self._at(int(value))
+                self._move_to(self._onset)
+            elif kind == "TempoPosition":
+                self._onset = self._at(int(value))
             elif kind == "TimeShift":
                 beats, fraction, resolution = (int(x) for x in value.split("."))
                 shift = (beats + fraction / resolution) * self._quarters_per_beat
-                self._move_to(self._now + shift)
+                self._onset = self._now + shift
+                self._move_to(self._onset)
             elif kind == "TimeSig":
                 numerator, denominator = (int(x) for x in value.split("/"))
                 self._quarters_per_beat = 4 / denominator
                 self._quarters_per_bar = numerator * self._quarters_per_beat
             elif kind == "Tempo":
-                self._tempo = float(value)
+                self._change_tempo(float(value))
             elif not self._marks_bars and self._bars == 0 and kind not in ("PAD", "BOS", "EOS"):
                 self._bars = 1  # the first note begins the first bar
+
+    def _at(self, position: int) -> float:
+        return self._bar_start + position / self._per_beat * self._quarters_per_beat
 
     def _begin_bar(self) -> None:
         """A Bar token; the signature of the bar before it says how long that one was."""
         if self._bars > 0:
             self._bar_start += self._quarters_per_bar
+            self._onset = self._bar_start
             self._move_to(self._bar_start)
         self._bars += 1
 
+    def _change_tempo(self, tempo: float) -> None:
+        """A tempo that holds from the latest position on."""
+        at = max(self._onset, self._tempos[-1][0])
+        entry = (at, self._seconds_at(at), tempo)
+        past = sum(start <= self._bar_start for start, _, _ in self._tempos)
+        self._tempos = (*self._tempos[max(past - 1, 0) :], entry)
+
+    def _seconds_at(self, quarters: float) -> float:
+        past = [entry for entry in self._tempos if entry[0] <= quarters]
+        start, seconds, tempo = past[-1]
+        return seconds + max(quarters - start, 0.0) * 60 / tempo
+
     def _move_to(self, quarters: float) -> None:
-        step = max(quarters - self._now, 0.0)
-        self._now += step
-        self._seconds += step * 60 / self._tempo
+        self._now = max(self._now, quarters)
         while not self._marks_bars and self._now >= self._bar_start + self._quarters_per_bar:
             self._bar_start += self._quarters_per_bar
             self._bars = max(self._bars, 1) + 1

@@ -2,15 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 
+from seqgen.tokenizers.midi.settings import SPECIAL
 from seqgen.vocabulary import Grammar
 
-COMPLETING = frozenset({"Duration", "NoteOff", "DrumOff"})  # a piece may end after these
+NOTE_ENDING = frozenset({"Duration", "NoteOff", "DrumOff"})  # a piece may end after these
+COMPLETING = NOTE_ENDING | {"PedalOff"}
 SOUNDING = frozenset({"Duration", "NoteOn", "DrumOn"})  # each of these is one note
 OPENING = ("TimeSig", "Tempo")  # may stand before the first note
-SPECIAL = ("PAD", "BOS", "EOS")
+TIMED = frozenset({"Pitch", "PitchDrum", "Pedal", "PedalOff", "PitchBend"})  # what a part holds
 
 
-def build_grammar(graph: Mapping[str, set[str]], types: Sequence[Sequence[str]]) -> Grammar:
+def build_grammar(
+    graph: Mapping[str, set[str]], types: Sequence[Sequence[str]], *, by_bars: bool
+) -> Grammar:
     """Turn a graph of token types into rules for ids.
 
     MidiTok's graph lets a piece end anywhere and begin with anything; here it begins as MidiTok's
@@ -19,12 +23,15 @@ def build_grammar(graph: Mapping[str, set[str]], types: Sequence[Sequence[str]])
     Args:
         graph: for each type, the types that may follow.
         types: for each id, the types of the plain tokens it stands for; one unless merged.
+        by_bars: whether bars hold parts, which begin with a Part token.
     """
-    groups = [*SPECIAL, *(name for name in graph if name not in SPECIAL)]
-    index = {name: i for i, name in enumerate(groups)}
     after = {
         name: {x for x in follow if x in graph} - set(SPECIAL) for name, follow in graph.items()
     }
+    if by_bars:
+        after = _with_parts(after)
+    groups = [*SPECIAL, *(name for name in after if name not in SPECIAL)]
+    index = {name: i for i, name in enumerate(groups)}
     for name in COMPLETING & set(groups):
         after[name].add("EOS")
     after["BOS"] = {"Bar"} if "Bar" in graph else _openings(after)
@@ -35,6 +42,26 @@ def build_grammar(graph: Mapping[str, set[str]], types: Sequence[Sequence[str]])
         follows=tuple(tuple(b in after[a] for b in groups) for a in groups),
         units=tuple(any(part in SOUNDING for part in parts) for parts in types),
     )
+
+
+def _with_parts(after: Mapping[str, set[str]]) -> dict[str, set[str]]:
+    """Let a bar begin with its time signature and tempos, and then hold parts."""
+    metre = {"TimeSig"} & after.keys()
+    tempo = {"TempoPosition"} & after.keys()
+    within = {
+        name: (follow - {"Part", "TempoPosition", "Tempo", "TimeSig"})
+        | ({"Part"} if "Bar" in follow else set())
+        for name, follow in after.items()
+    }
+    head = {"Part", "Bar"} | tempo
+    within["Bar"] = metre or head
+    if metre:
+        within["TimeSig"] = head
+    if tempo:
+        within["TempoPosition"], within["Tempo"] = {"Tempo"}, head
+    within["Part"] = {"Position"}
+    within["Position"] &= TIMED
+    return within
 
 
 def _openings(after: Mapping[str, set[str]]) -> set[str]:

@@ -1,0 +1,144 @@
+"""From our settings to MidiTok's: every option is set, so that a new default changes nothing."""
+
+import math
+from typing import Any
+
+import miditok
+
+from seqgen.config import TokenizerConfig
+from seqgen.tokenizers.midi.parts import ALL_PARTS, Part
+
+FORMATS = {
+    "remi": miditok.REMI,
+    "tsd": miditok.TSD,
+    "midilike": miditok.MIDILike,
+    "structured": miditok.Structured,
+}
+SPECIAL = ("PAD", "BOS", "EOS")
+COMPACT = TokenizerConfig(  # what holds where neither the user nor a corpus says otherwise
+    parts="one",
+    use_velocities=False,
+    use_tempos=False,
+    use_time_signatures=False,
+    use_sustain_pedals=False,
+    use_pitch_bends=False,
+    positions_per_beat=4,
+    max_note_beats=8,
+    tempo_range=[40.0, 250.0],
+    time_signatures=["4/4", "3/4", "2/4", "1/4", "5/4", "6/4", "3/8", "6/8", "12/8"],
+    tempo=120.0,
+    velocity=80,
+)
+FINE_BEATS = 4  # longer notes end on a coarser grid
+COARSE = 4
+TEMPO_STEP = 1 + 1 / 120  # 120 quarter notes per minute stay within half of one
+N_BENDS = 33  # odd, so that no bend is one of them
+
+
+def settled(config: TokenizerConfig) -> TokenizerConfig:
+    """Return a configuration without open choices: those left are the compact ones."""
+    return config.model_copy(
+        update={
+            key: value
+            for key, value in COMPACT
+            if value is not None and getattr(config, key) is None
+        }
+    )
+
+
+def told_by_bars(config: TokenizerConfig) -> bool:
+    """Whether several parts are told bar by bar and part by part."""
+    return config.parts == "tracks" and config.type == "remi" and config.layout == "bars"
+
+
+def named_parts(config: TokenizerConfig) -> list[Part]:
+    """Return the parts that the tokens distinguish, in the order in which a bar tells them."""
+    if config.parts == "one":
+        return [Part.named(name) for name in (config.part_names or ["0"])[:1]]
+    names = config.part_names
+    return ALL_PARTS if names is None else [Part.named(name) for name in names]
+
+
+def longest(config: TokenizerConfig) -> str:
+    """The longest duration or time shift, as MidiTok spells it: beats.fraction.resolution."""
+    end, resolution = list(_resolutions(config).items())[-1]
+    return f"{end[1]}.0.{resolution}"
+
+
+def metre(text: str) -> tuple[int, int]:
+    """Return the numerator and the denominator of "9/8"."""
+    numerator, denominator = (int(number) for number in text.split("/"))
+    return numerator, denominator
+
+
+def accepted_metres(config: TokenizerConfig) -> list[str]:
+    """Return the time signatures of a settled configuration that fall on MidiTok's grid.
+
+    It has so many positions for each beat of a time signature, a whole number for a quarter note.
+    """
+    positions = config.positions_per_beat or 4
+    return [
+        text
+        for text in dict.fromkeys(["4/4", *(config.time_signatures or [])])
+        if positions * metre(text)[1] % 4 == 0
+    ]
+
+
+def miditok_config(config: TokenizerConfig) -> miditok.TokenizerConfig:
+    """Return MidiTok's options for a settled configuration."""
+    by_bars = told_by_bars(config)
+    programs = config.parts == "tracks" and not by_bars
+    metres: dict[int, list[int]] = {}  # 4/4 is always among them: MidiTok takes it for none
+    for numerator, denominator in sorted(map(metre, accepted_metres(config))):
+        metres.setdefault(denominator, []).append(numerator)
+    low, high = config.tempo_range or (120.0, 120.0)
+    extra: dict[str, Any] = {}
+    if config.type == "midilike":  # notes never switched off end after this long
+        extra["max_duration"] = longest(config)
+    if programs:
+        extra["programs"] = sorted({part.code for part in named_parts(config)})
+    special = list(SPECIAL)
+    if by_bars:
+        special += [f"Part_{part.name}" for part in named_parts(config)]
+        if config.use_tempos:
+            special += [f"TempoPosition_{i}" for i in range(_positions(config))]
+    return miditok.TokenizerConfig(
+        pitch_range=(0, 127),
+        drums_pitch_range=(0, 127),
+        beat_res=_resolutions(config),
+        num_velocities=config.n_velocities,
+        special_tokens=special,
+        encode_ids_split="no",  # we split, and need no score for it
+        use_velocities=config.use_velocities,
+        use_note_duration_programs=list(range(-1, 128)),
+        use_chords=False,
+        use_rests=False,
+        use_tempos=config.use_tempos,
+        tempo_range=(low, high),
+        num_tempos=1 + math.ceil(math.log(high / low) / math.log(TEMPO_STEP)),
+        log_tempos=True,
+        use_time_signatures=config.use_time_signatures,
+        time_signature_range=metres,
+        use_sustain_pedals=config.use_sustain_pedals,
+        sustain_pedal_duration=False,
+        use_pitch_bends=config.use_pitch_bends,
+        pitch_bend_range=(-8192, 8191, N_BENDS),
+        use_programs=programs,
+        one_token_stream_for_programs=not by_bars,
+        use_pitchdrum_tokens=config.parts == "tracks",
+        **extra,
+    )
+
+
+def _resolutions(config: TokenizerConfig) -> dict[tuple[int, int], int]:
+    """Positions per beat by the beats of a duration."""
+    fine, longest = config.positions_per_beat or 4, config.max_note_beats or 8
+    if longest <= FINE_BEATS or fine % COARSE or fine == COARSE:
+        return {(0, longest): fine}
+    return {(0, FINE_BEATS): fine, (FINE_BEATS, longest): COARSE}
+
+
+def _positions(config: TokenizerConfig) -> int:
+    """How many positions the longest bar has."""
+    metres = accepted_metres(config) if config.use_time_signatures else ["4/4"]
+    return max(metre(text)[0] for text in metres) * (config.positions_per_beat or 4)

@@ -1,0 +1,277 @@
+"""What a corpus holds, and the settings of the tokens that can carry it.
+
+Each file is surveyed by itself, in any process; `choose_settings` sees all of them.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from seqgen.config import LimitsConfig, TokenizerConfig
+from seqgen.midi import MidiFile, open_midi
+from seqgen.tokenizers.midi.parts import DRUMS, role
+from seqgen.tokenizers.midi.scores import metres_of
+from seqgen.tokenizers.midi.settings import settled
+
+GRIDS = (4, 6, 8, 12, 24)  # positions per beat that are tried
+CAUGHT = 0.97  # share of onsets that must lie on a grid
+OFF_GRID = 1 / 64  # of a beat: so far off an onset is still on the grid
+OFF_GRID_SECONDS = 0.01
+SAME_TEMPO = 0.01
+SAME_VELOCITY = 8
+SOME_NOTES = 0.02  # share of notes below which velocities and bends are not carried
+COMMON_ROLE = 0.2  # share of files with several tracks of a program that must have a role
+MOST_NUMBERED = 8  # tracks of one program in a piece that stay apart
+LONG_NOTES = 0.999  # share of notes that must not be cut
+MAX_NOTE_BEATS = 64
+
+
+@dataclass(frozen=True)
+class FileSurvey:
+    """What one file holds, as far as settings depend on it.
+
+    Attributes:
+        tracks: program ("0" to "127", or "drums") and role of each track.
+        metres: time signatures, as "9/8", by how many bar lines begin one.
+        tempos: of its notes, in quarter notes per minute, by number of notes.
+        velocities: by number of notes.
+        off_grid: for each grid, how many onsets are off it.
+        lengths: of notes in beats, rounded up, by number of notes.
+        pedals, bends: how many presses, and notes under a bend.
+    """
+
+    tracks: tuple[tuple[str, str], ...]
+    metres: tuple[str, ...]
+    tempos: dict[float, int]
+    velocities: dict[int, int]
+    off_grid: dict[int, int]
+    lengths: dict[int, int]
+    n_notes: int
+    pedals: int
+    bends: int
+
+
+def survey_file(path: Path, limits: LimitsConfig) -> FileSurvey:
+    """Survey one file; FileRejected where the gate refuses it."""
+    midi = open_midi(path, limits)
+    metres, _ = metres_of(midi, None)
+    notes = np.array(
+        [(n.start, n.end, n.velocity) for track in midi.instruments for n in track.notes]
+    )
+    beats = _beats(midi, metres, notes[:, 0])  # ticks per beat at each onset, and since which tick
+    starts = (notes[:, 0] - beats[:, 1]) / beats[:, 0]
+    lengths = np.ceil((notes[:, 1] - notes[:, 0]) / beats[:, 0] - OFF_GRID).astype(int)
+    tempos = _tempos(midi, notes[:, 0])
+    seconds = beats[:, 0] / midi.ticks_per_beat * 60 / tempos  # of a beat
+    off_grid = {}
+    for grid in GRIDS:
+        error = np.abs(starts - np.round(starts * grid) / grid)
+        off = (error > OFF_GRID) & (error * seconds > OFF_GRID_SECONDS)
+        off_grid[grid] = int(off.sum())
+    return FileSurvey(
+        tracks=tuple(
+            (DRUMS if track.is_drum else str(track.program), role(track.name))
+            for track in midi.instruments
+        ),
+        metres=tuple(f"{numerator}/{denominator}" for _, numerator, denominator in metres),
+        tempos=_counted(np.round(tempos, 1)),
+        velocities=_counted(notes[:, 2]),
+        off_grid=off_grid,
+        lengths=_counted(np.clip(lengths, 1, MAX_NOTE_BEATS)),
+        n_notes=len(notes),
+        pedals=sum(len(track.pedals) for track in midi.instruments),
+        bends=_bent_notes(midi),
+    )
+
+
+def choose_settings(
+    config: TokenizerConfig, surveys: Sequence[FileSurvey]
+) -> tuple[TokenizerConfig, dict[str, str]]:
+    """Set what a configuration leaves open, so that tokens carry what the files hold.
+
+    Returns:
+        The settled configuration, and for each setting that was chosen why, in a few words.
+    """
+    parts, why_parts = _parts(surveys)
+    if config.parts is not None and config.parts != parts["parts"]:
+        names = [name for name, _ in _programs(surveys)]
+        parts = {"parts": config.parts, "part_names": names[:1] if config.parts == "one" else names}
+        why_parts = f"as set: {config.parts}"
+    found: dict[str, tuple[object, str]] = {
+        "parts": (parts["parts"], why_parts),
+        "part_names": (parts["part_names"], f"{len(parts['part_names'])} in the corpus"),
+    }
+    found |= _metres(surveys) | _tempo_settings(surveys) | _velocity_settings(surveys)
+    found |= _time_settings(surveys) | _controls(surveys)
+    chosen = {key: value for key, value in found.items() if getattr(config, key) is None}
+    settings = config.model_copy(update={key: value for key, (value, _) in chosen.items()})
+    return settled(settings), {key: why for key, (_, why) in chosen.items()}
+
+
+def _programs(surveys: Sequence[FileSurvey]) -> list[tuple[str, int]]:
+    """Programs by how many tracks have them, the commonest first, drums last."""
+    counts = Counter(program for one in surveys for program, _ in one.tracks)
+    return sorted(counts.items(), key=lambda entry: (entry[0] == DRUMS, -entry[1], entry[0]))
+
+
+def _parts(surveys: Sequence[FileSurvey]) -> tuple[dict, str]:
+    """Which parts a piece may have: by program, and by role or number where there are several."""
+    programs = _programs(surveys)
+    names, with_roles = [], []
+    for program, _ in programs:
+        roles = _roles(program, surveys)
+        with_roles += [f"{program}.{one}" for one in roles]
+        most = max(_unnamed(program, roles, one) for one in surveys)
+        numbers = range(1, min(most, MOST_NUMBERED) + 1)
+        names += [f"{program}.{one}" for one in roles]
+        names += [program if k == 1 else f"{program}.{k}" for k in numbers]
+    if len(programs) == 1 and not with_roles and programs[0][0] != DRUMS:
+        return {"parts": "one", "part_names": [programs[0][0]]}, "one instrument"
+    n_drums = sum(any(program == DRUMS for program, _ in one.tracks) for one in surveys)
+    why = f"{len(programs)} instruments" if len(programs) > 1 else "one instrument"
+    if n_drums:
+        why += f", drums in {n_drums} files"
+    if with_roles:
+        why += f", {len(with_roles)} roles by track name"
+    return {"parts": "tracks", "part_names": names}, why
+
+
+def _roles(program: str, surveys: Sequence[FileSurvey]) -> list[str]:
+    """Track names that tell several tracks of one program apart, in a fair share of the files."""
+    several = 0
+    counts: Counter[str] = Counter()
+    for one in surveys:
+        names = [label for kind, label in one.tracks if kind == program]
+        if len(names) > 1 and len(set(names)) == len(names):
+            several += 1
+            counts.update(label for label in names if any(map(str.isalpha, label)))
+    needed = max(2, COMMON_ROLE * several)
+    return [label for label, n in counts.most_common() if n >= needed]
+
+
+def _unnamed(program: str, roles: Sequence[str], one: FileSurvey) -> int:
+    """How many tracks of a program have no role of their own."""
+    labels = [label for kind, label in one.tracks if kind == program]
+    return len(labels) - len(set(labels) & set(roles))
+
+
+def _metres(surveys: Sequence[FileSurvey]) -> dict[str, tuple[object, str]]:
+    counts = Counter(metre for one in surveys for metre in set(one.metres))
+    kinds = [metre for metre, _ in counts.most_common()]
+    others = [metre for metre in kinds if metre != "4/4"]
+    why = "all in 4/4" if not others else f"{len(kinds)} metres: {_some(kinds)}"
+    return {"time_signatures": (kinds, why), "use_time_signatures": (bool(others), why)}
+
+
+def _tempo_settings(surveys: Sequence[FileSurvey]) -> dict[str, tuple[object, str]]:
+    counts = _added(one.tempos for one in surveys)
+    values, weights = np.array(list(counts)), np.array(list(counts.values()))
+    median = _median(values, weights)
+    low, high = float(values.min()), float(values.max())
+    vary = high / low > 1 + SAME_TEMPO
+    why = f"{low:g} to {high:g} quarter notes per minute" if vary else f"all at {median:g}"
+    spread = [max(math.floor(low), 1.0), float(math.ceil(high) + 1)]
+    return {
+        "use_tempos": (vary, why),
+        "tempo_range": (spread, why),
+        "tempo": (min(max(median, 10.0), 500.0), "the median"),
+    }
+
+
+def _velocity_settings(surveys: Sequence[FileSurvey]) -> dict[str, tuple[object, str]]:
+    counts = _added(one.velocities for one in surveys)
+    values, weights = np.array(list(counts)), np.array(list(counts.values()))
+    median = int(_median(values, weights))
+    other = weights[np.abs(values - median) > SAME_VELOCITY].sum() / weights.sum()
+    vary = bool(other > SOME_NOTES)
+    why = f"{other:.0%} of notes are louder or softer than {median}"
+    return {"use_velocities": (vary, why), "velocity": (median, "the median")}
+
+
+def _time_settings(surveys: Sequence[FileSurvey]) -> dict[str, tuple[object, str]]:
+    n_notes = sum(one.n_notes for one in surveys)
+    on = {g: 1 - sum(one.off_grid[g] for one in surveys) / n_notes for g in GRIDS}
+    metres = {metre for one in surveys for metre in one.metres}
+    grids = [g for g in GRIDS if all(g * int(metre.split("/")[1]) % 4 == 0 for metre in metres)]
+    grid = next((g for g in grids if on[g] >= CAUGHT), GRIDS[-1])
+    why = f"catch {on[grid]:.1%} of the onsets"
+    if grid != GRIDS[0]:
+        why += f", {GRIDS[0]} only {on[GRIDS[0]]:.1%}"
+    lengths = sorted(_added(one.lengths for one in surveys).items())
+    reached, longest = 0, MAX_NOTE_BEATS
+    for beats, n in lengths:
+        reached += n
+        if reached >= LONG_NOTES * n_notes:
+            longest = beats
+            break
+    longest = max(longest, 4)
+    return {
+        "positions_per_beat": (grid, why),
+        "max_note_beats": (longest, f"at least {reached / n_notes:.1%} of the notes end by then"),
+    }
+
+
+def _controls(surveys: Sequence[FileSurvey]) -> dict[str, tuple[object, str]]:
+    pedalled = sum(one.pedals > 0 for one in surveys)
+    bent = sum(one.bends for one in surveys) / sum(one.n_notes for one in surveys)
+    return {
+        "use_sustain_pedals": (
+            pedalled > SOME_NOTES * len(surveys),
+            f"pressed in {pedalled} of {len(surveys)} files",
+        ),
+        "use_pitch_bends": (bent > SOME_NOTES, f"{bent:.1%} of notes are bent"),
+    }
+
+
+def _beats(
+    midi: MidiFile, metres: Sequence[tuple[int, int, int]], onsets: np.ndarray
+) -> np.ndarray:
+    """For each onset, the ticks of a beat and the tick that its metre begins at [notes, 2]."""
+    table = np.array([(4 * midi.ticks_per_beat / d, tick) for tick, _, d in metres])
+    return table[np.searchsorted(table[:, 1], onsets, side="right") - 1]
+
+
+def _tempos(midi: MidiFile, onsets: np.ndarray) -> np.ndarray:
+    """The tempo at each onset, in quarter notes per minute."""
+    changes = midi.tempo_changes
+    index = np.searchsorted([change.time for change in changes], onsets, side="right") - 1
+    return np.array([change.tempo for change in changes])[np.maximum(index, 0)]
+
+
+def _bent_notes(midi: MidiFile) -> int:
+    """Count notes that begin while their track is bent, or are bent while they sound."""
+    bent = 0
+    for track in midi.instruments:
+        times = np.array([bend.time for bend in track.pitch_bends])
+        values = np.array([bend.pitch for bend in track.pitch_bends])
+        for note in track.notes if len(times) else ():
+            first = max(np.searchsorted(times, note.start, side="right") - 1, 0)
+            last = np.searchsorted(times, note.end)
+            bent += bool(values[first:last].any())
+    return bent
+
+
+def _counted(values: np.ndarray) -> dict:
+    kinds, counts = np.unique(values, return_counts=True)
+    return dict(zip(kinds.tolist(), counts.tolist(), strict=True))
+
+
+def _added(counts: Iterable[dict]) -> Counter:
+    total: Counter = Counter()
+    for one in counts:
+        total.update(one)
+    return total
+
+
+def _median(values: np.ndarray, weights: np.ndarray) -> float:
+    order = np.argsort(values)
+    reached = np.cumsum(weights[order])
+    return float(values[order][np.searchsorted(reached, reached[-1] / 2)])
+
+
+def _some(names: Sequence[str], n: int = 6) -> str:
+    return ", ".join(names[:n]) + (f" and {len(names) - n} more" if len(names) > n else "")

@@ -1,0 +1,418 @@
+"""MIDI files as MidiTok ids and back.
+
+Legend: T positions.
+"""
+
+import hashlib
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import inf
+from pathlib import Path
+
+import miditok
+import numpy as np
+import symusic
+from miditok.constants import CHR_ID_START
+
+from seqgen.config import LimitsConfig, TokenizerConfig
+from seqgen.errors import FileRejected
+from seqgen.files import write_bytes, write_json
+from seqgen.midi import MidiFile, TempoChange, midi_bytes, open_midi, read_midi, summarize
+from seqgen.tokenizers.base import Encoded, Original, Shift
+from seqgen.tokenizers.midi.account import account_for
+from seqgen.tokenizers.midi.clock import MidiClock
+from seqgen.tokenizers.midi.grammar import COMPLETING, SOUNDING, build_grammar, close_notes
+from seqgen.tokenizers.midi.parts import LEFT_OUT, assign, tell, untell
+from seqgen.tokenizers.midi.scores import (
+    drop_late_changes,
+    join,
+    metres_of,
+    thin,
+    title,
+    to_midi,
+    to_score,
+)
+from seqgen.tokenizers.midi.settings import (
+    FORMATS,
+    SPECIAL,
+    accepted_metres,
+    longest,
+    miditok_config,
+    named_parts,
+    settled,
+    told_by_bars,
+)
+from seqgen.vocabulary import Field, Vocabulary
+
+EPSILON = 1e-6  # of a quarter note
+SHIFTED = ("Pitch", "NoteOn", "NoteOff")  # types of tokens that a transposition changes
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A file as tokens will see it: which of its tracks is which part.
+
+    Attributes:
+        midi: as it was read.
+        parts: for each track its part, -1 for one left out.
+        changes: how many tracks had no part of their own, by what became of them.
+        repairs: how much of what was repaired when the file was read.
+    """
+
+    midi: MidiFile
+    parts: list[int]
+    changes: Counter[str]
+    repairs: dict[str, int]
+
+
+class MidiTokenizer:
+    """MIDI files as MidiTok ids, F = 1."""
+
+    unit = "note"
+    suffix = ".mid"
+    suffixes = frozenset({".mid", ".midi", ".kar", ".rmi", ".smf"})
+
+    def __init__(
+        self, config: TokenizerConfig, limits: LimitsConfig, saved: Path | None = None
+    ) -> None:
+        """Build from the configuration, or with what a saved MidiTok file adds (merged tokens)."""
+        self.config = settled(config)
+        self.parts = named_parts(self.config)
+        self.tells_parts = told_by_bars(self.config)
+        self._limits = limits
+        if saved is None:
+            self._miditok = FORMATS[config.type](miditok_config(self.config))
+        else:
+            self._miditok = FORMATS[config.type](params=saved)
+        special = self._miditok.vocab
+        self.bar = np.array([special["Bar_None"]]) if "Bar_None" in special else None
+        graph = self._miditok.tokens_types_graph
+        self.vocabulary = Vocabulary(
+            fields=(Field(config.type, len(self._plain_parts)),),
+            bos_id=special["BOS_None"],
+            eos_id=special["EOS_None"],
+            pad_id=special["PAD_None"],
+            grammar=build_grammar(graph, self._types, by_bars=self.tells_parts),
+            anchors=tuple(i for i, kinds in enumerate(self._types) if "Bar" in kinds),
+        )
+
+    def encode(self, path: Path) -> np.ndarray:
+        """Read a MIDI file into ids [T, 1]."""
+        return self.merge(self._encode(self._read(path), path))
+
+    def examine(self, path: Path, shifts: Sequence[Shift]) -> Encoded:
+        """Read a MIDI file once: ids [T, 1] per shift that keeps pitches in MIDI's range."""
+        reading = self._read(path)
+        pitches = [
+            note.pitch
+            for track in reading.midi.instruments
+            if not track.is_drum
+            for note in track.notes
+        ]
+        low, high = min(pitches, default=0), max(pitches, default=0)
+        plain: dict[int, np.ndarray] = {}  # by velocity added
+        variants = []
+        for shift in shifts:
+            if low + shift.transpose < 0 or high + shift.transpose > 127:
+                continue
+            if shift.velocity not in plain:
+                plain[shift.velocity] = self._encode(reading, path, velocity=shift.velocity)
+            variants.append(self._transposed(plain[shift.velocity], shift.transpose))
+        written, parts = self._decoded(variants[0])
+        account = account_for(reading.midi, reading.parts, written, parts, self.config)
+        account["lost"] |= reading.changes
+        account["repaired"] = reading.repairs
+        return Encoded([self.merge(ids) for ids in variants], self.units(variants[0]), account)
+
+    def decode(
+        self,
+        ids: np.ndarray,
+        path: Path,
+        *,
+        tempo: float | None = None,
+        original: Original | None = None,
+    ) -> None:
+        """Write ids [T, 1] as a MIDI file.
+
+        Args:
+            ids: tokens, special ones included.
+            path: of the new file.
+            tempo: quarter notes per minute with which the file begins; by default those of the
+                tokens or, where they have none, of the configuration.
+            original: the file that the first tokens were read from; its music is written as it is.
+        """
+        midi, parts = self._decoded(ids)
+        if original is not None:
+            clock = self.clock()
+            for token in ids[: original.n_tokens]:
+                clock.feed(token)
+            reading = self._read(original.path)
+            # Where the last token does not begin a bar, notes may follow its onset at once.
+            whole_bars = "Bar" in self._types[ids[original.n_tokens - 1, 0]]
+            midi = join(
+                reading.midi,
+                reading.parts,
+                midi,
+                parts,
+                cut=clock.quarters if whole_bars else clock.quarters + EPSILON,
+                keep_tempo=not self.config.use_tempos,
+            )
+        if tempo is not None and midi.tempo_changes:
+            faster = tempo / midi.tempo_changes[0].tempo
+            for change in midi.tempo_changes:
+                change.tempo *= faster
+        write_bytes(path, midi_bytes(midi))
+
+    def describe(self, path: Path, *, until: float) -> tuple[str, list[str]]:
+        """Say what a file holds in a few words, and what of it the tokens cannot hold."""
+        reading = self._read(path)
+        midi = reading.midi
+        if until < inf:
+            midi = join(midi, reading.parts, MidiFile(), [], cut=until, keep_tempo=True)
+        left_out = [f"{n} {what}" for what, n in reading.changes.items()]
+        if self.config.use_time_signatures:
+            _, changed = metres_of(midi, accepted_metres(self.config))
+            left_out += [f"{n} {what}" for what, n in changed.items()]
+        return str(summarize(midi)), left_out
+
+    def units(self, ids: np.ndarray) -> int:
+        """Count notes."""
+        return int(self._notes_per_id[ids[:, 0]].sum())
+
+    def clock(self, *, tempo: float | None = None) -> MidiClock:
+        """Return a new clock before the first bar."""
+        return MidiClock(
+            self._plain_parts,
+            tempo=tempo or self.config.tempo or 120.0,
+            positions_per_beat=self._miditok.config.max_num_pos_per_beat,
+        )
+
+    def tempo(self, path: Path) -> float:
+        """Quarter notes per minute with which a MIDI file begins."""
+        return open_midi(path, self._limits).tempo_changes[0].tempo
+
+    def train(self, pieces: Iterable[np.ndarray], *, vocab_size: int) -> "MidiTokenizer":
+        """Return a tokenizer with byte-pair merges learned from plain ids [T, 1] of each piece."""
+        # MidiTok learns from strings: a word for each stretch, a character for each plain id.
+        words = [
+            "".join(chr(CHR_ID_START + i) for i in stretch)
+            for ids in pieces
+            for is_mergeable, stretch in self._stretches(self._material(ids))
+            if is_mergeable
+        ]
+        learner = FORMATS[self.config.type](miditok_config(self.config))
+        learner.train(vocab_size=vocab_size, model="BPE", iterator=words)
+        with tempfile.TemporaryDirectory() as folder:
+            saved = Path(folder) / "miditok.json"
+            learner.save(saved)
+            return MidiTokenizer(self.config, self._limits, saved)
+
+    def merge(self, ids: np.ndarray) -> np.ndarray:
+        """Turn plain ids [T, 1] into merged ones.
+
+        None reaches over the beginning of a bar or of a part in it.
+        """
+        if not self._miditok.is_trained:
+            return ids
+        stretches = self._stretches(ids)
+        sequences = {
+            i: miditok.TokSequence(ids=stretch)
+            for i, (is_mergeable, stretch) in enumerate(stretches)
+            if is_mergeable
+        }
+        self._miditok.encode_token_ids(list(sequences.values()))
+        merged = [
+            i
+            for number, (_, stretch) in enumerate(stretches)
+            for i in (sequences[number].ids if number in sequences else stretch)
+        ]
+        return np.array(merged, dtype=np.int64)[:, None]
+
+    def names(self) -> list[str]:
+        """Name ids by the plain tokens they stand for."""
+        return ["+".join(parts) for parts in self._plain_parts]
+
+    def fingerprint(self) -> str:
+        """Hash all settings and the meaning of every id."""
+        meaning = [self.config.model_dump(exclude={"tempo", "velocity"}), self._plain_parts]
+        return hashlib.sha256(json.dumps(meaning).encode()).hexdigest()[:16]
+
+    def save(self, folder: Path) -> None:
+        """Write settings and MidiTok's own JSON."""
+        write_json(
+            folder / "tokenizer.json",
+            {
+                "type": self.config.type,
+                "config": self.config.model_dump(),
+                "limits": self._limits.model_dump(),
+            },
+        )
+        self._miditok.save(folder / "miditok.json")
+
+    @cached_property
+    def _plain_parts(self) -> list[list[str]]:
+        """The plain tokens each id stands for."""
+        plain = {i: token for token, i in self._miditok.vocab.items()}
+        if not self._miditok.is_trained:
+            return [[plain[i]] for i in range(len(plain))]
+        expanded = []
+        for i in range(len(self._miditok)):
+            sequence = miditok.TokSequence(ids=[i], are_ids_encoded=True)
+            self._miditok.decode_token_ids(sequence)
+            expanded.append([plain[j] for j in sequence.ids])
+        return expanded
+
+    @cached_property
+    def _types(self) -> list[list[str]]:
+        return [[part.partition("_")[0] for part in parts] for parts in self._plain_parts]
+
+    @cached_property
+    def _notes_per_id(self) -> np.ndarray:
+        return np.array([sum(kind in SOUNDING for kind in kinds) for kinds in self._types])
+
+    @cached_property
+    def _shift_tables(self) -> dict[int, np.ndarray]:
+        return {}
+
+    def _transposed(self, ids: np.ndarray, semitones: int) -> np.ndarray:
+        """Move the pitches of plain ids [T, 1], which stay in MIDI's range; drums stay."""
+        if semitones == 0:
+            return ids
+        if semitones not in self._shift_tables:
+            known = self._miditok.vocab
+            table = np.arange(len(known))
+            for token, i in known.items():
+                kind, _, value = token.partition("_")
+                if kind in SHIFTED:
+                    table[i] = known.get(f"{kind}_{int(value) + semitones}", i)
+            self._shift_tables[semitones] = table
+        return self._shift_tables[semitones][ids]
+
+    def _read(self, path: Path) -> Reading:
+        """Open a file through the gate, and find which track is which part."""
+        read = read_midi(path, self._limits)
+        tracks = read.midi.instruments
+        if self.config.parts == "tracks":
+            found, changes = assign(tracks, self.parts)
+            way_out = "tokenizer.part_names without drums"
+        else:
+            found = [-1 if track.is_drum else 0 for track in tracks]
+            changes = Counter({LEFT_OUT: found.count(-1)})
+            way_out = "tokenizer.parts=one; it needs tokenizer.parts=tracks"
+        if max(found, default=-1) < 0:
+            raise FileRejected(
+                "unsupported", str(path), f"it has drums only, which are left out with {way_out}"
+            )
+        return Reading(read.midi, found, +changes, read.repairs)
+
+    def _encode(self, reading: Reading, path: Path, *, velocity: int = 0) -> np.ndarray:
+        """Return plain ids [T, 1] up to the last note."""
+        score, playing = to_score(
+            reading.midi, reading.parts, self.parts, self.config, velocity=velocity
+        )
+        encoded = self._miditok.encode(score, encode_ids=False)
+        if self.tells_parts:
+            sequences = [
+                (self.parts[k].name, one.tokens) for k, one in zip(playing, encoded, strict=True)
+            ]
+            known = self._miditok.vocab
+            plain = [known[token] for token in tell(sequences)]
+        else:
+            plain = encoded.ids
+        ids = np.asarray(plain, dtype=np.int64)[:, None]
+        if self.units(ids) == 0:
+            raise FileRejected("empty", str(path), "no note is left after tokenizing")
+        return self._up_to_last_note(ids)
+
+    def _decoded(self, ids: np.ndarray) -> tuple[MidiFile, list[int]]:
+        """Turn ids [T, 1] into a file; also return the part of each of its tracks."""
+        if self.config.type == "midilike":
+            plain = close_notes(
+                self._plain(self._material(ids)), longest=f"TimeShift_{longest(self.config)}"
+            )
+        else:
+            plain = self._plain(self._up_to_last_note(ids))
+        if self.tells_parts:
+            score, parts = self._decoded_parts(plain)
+        else:
+            score = self._miditok.decode(self._sequence(plain))
+            parts = [self._part_of(track) for track in score.tracks]
+        for track, k in zip(score.tracks, parts, strict=True):
+            track.name, track.program = title(self.parts[k]), self.parts[k].program
+        midi = to_midi(score)
+        for track in midi.instruments:
+            # A note without its velocity has what MidiTok found instead.
+            track.notes = [note for note in track.notes if 0 < note.velocity < 128]
+            if not self.config.use_velocities:
+                for note in track.notes:
+                    note.velocity = self.config.velocity
+        thin(midi)
+        if not self.config.use_tempos:
+            midi.tempo_changes = [TempoChange(self.config.tempo, 0)]
+        drop_late_changes(midi)
+        return midi, parts
+
+    def _decoded_parts(self, plain: Sequence[str]) -> tuple[symusic.Score, list[int]]:
+        """Decode tokens that are told bar by bar; also return the part of each track."""
+        common, *told = untell(plain, [part.name for part in self.parts])
+        score = self._miditok.decode([self._sequence(common)], programs=[(0, False)])
+        parts = []
+        for k, tokens in enumerate(told):
+            program = (self.parts[k].program, self.parts[k].is_drum)
+            pair = [self._sequence(common), self._sequence(tokens)]
+            decoded = self._miditok.decode(pair, programs=[(0, False), program])
+            if decoded.tracks:
+                score.tracks.append(decoded.tracks[0])
+                parts.append(k)
+        return score, parts
+
+    def _part_of(self, track: symusic.Track) -> int:
+        """Find the first part that a track of MidiTok's single stream may be."""
+        if self.config.parts == "one":
+            return 0
+        code = -1 if track.is_drum else track.program
+        return [part.code for part in self.parts].index(code)
+
+    def _sequence(self, plain: Iterable[str]) -> miditok.TokSequence:
+        return miditok.TokSequence(ids=[self._miditok.vocab[token] for token in plain])
+
+    def _plain(self, ids: np.ndarray) -> list[str]:
+        return [part for i in ids[:, 0] for part in self._plain_parts[i]]
+
+    def _stretches(self, ids: np.ndarray) -> list[tuple[bool, list[int]]]:
+        """Cut plain ids [T, 1] where bars and parts begin; say which stretches may be merged.
+
+        The names of parts and the positions of tempos are apart: MidiTok does not merge them.
+        """
+        clock, n_bars, kind = self.clock(), 0, True
+        stretches: list[tuple[bool, list[int]]] = []
+        for token in ids:
+            i = int(token[0])
+            clock.feed(token)
+            mergeable = i not in self._unmerged
+            if not stretches or clock.bars > n_bars or mergeable != kind:
+                stretches.append((mergeable, []))
+                n_bars, kind = clock.bars, mergeable
+            stretches[-1][1].append(i)
+        return stretches
+
+    @cached_property
+    def _unmerged(self) -> frozenset[int]:
+        kinds = ("Part", "TempoPosition", *SPECIAL)
+        return frozenset(
+            i for token, i in self._miditok.vocab.items() if token.partition("_")[0] in kinds
+        )
+
+    def _material(self, ids: np.ndarray) -> np.ndarray:
+        return ids[~np.isin(ids[:, 0], self.vocabulary.special_ids)]
+
+    def _up_to_last_note(self, ids: np.ndarray) -> np.ndarray:
+        """Leave out special tokens, and what follows the last token that ends a note or pedal."""
+        completes = np.array([kinds[-1] in COMPLETING for kinds in self._types])
+        ids = self._material(ids)
+        ends = np.flatnonzero(completes[ids[:, 0]])
+        return ids[: ends[-1] + 1] if len(ends) else ids[:0]
