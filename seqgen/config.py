@@ -59,7 +59,7 @@ class LimitsConfig(Section):
     max_notes: PositiveInt = 100_000
     min_notes: PositiveInt = 1
     max_minutes: PositiveFloat = 60.0
-    max_ticks: PositiveInt = 20_000_000  # tools that map ticks to seconds allocate 8 bytes for each
+    max_beats: PositiveInt = 30_000  # quarter notes: an hour at 500 of them per minute
     max_notes_on_one_key: PositiveInt = 256  # at the same time; reading them takes quadratic time
     max_read_seconds: PositiveInt = 300  # of processor time to prepare one file
     max_memory_bytes: PositiveInt = 2_000_000_000  # to prepare one file; enforced on Linux only

@@ -16,10 +16,10 @@ from seqgen.data.corpora import Progress
 from seqgen.errors import FileRejected
 from seqgen.evaluation.generated import Generated
 from seqgen.midi import GENEROUS, MidiFile, open_midi
-from seqgen.midi.gate import READER_ERRORS
 from seqgen.midi.timing import bars_and_beats, last_note_end
 from seqgen.tokenizers import Tokenizer
 
+READER_ERRORS = (OSError, ValueError, EOFError, LookupError, ArithmeticError)  # miditoolkit's
 SYMUSIC_ERRORS = (*READER_ERRORS, RuntimeError, MemoryError)
 CHECKS = ("miditoolkit", "symusic", "has_notes", "bars_complete")
 

@@ -5,9 +5,11 @@ The data classes are those of miditoolkit; other packages import them from here.
 
 from miditoolkit import Instrument, MidiFile, Note, TempoChange, TimeSignature
 
-from seqgen.midi.gate import ANY_SIZE, DEFAULT_LIMITS, GENEROUS, open_midi
+from seqgen.midi.gate import ANY_SIZE, DEFAULT_LIMITS, GENEROUS, ReadMidi, open_midi, read_midi
 from seqgen.midi.inspect import MidiSummary, summarize, track_label
+from seqgen.midi.programs import program_name
 from seqgen.midi.store import midi_bytes
+from seqgen.midi.timing import metre_at
 
 __all__ = [
     "ANY_SIZE",
@@ -17,10 +19,14 @@ __all__ = [
     "MidiFile",
     "MidiSummary",
     "Note",
+    "ReadMidi",
     "TempoChange",
     "TimeSignature",
+    "metre_at",
     "midi_bytes",
     "open_midi",
+    "program_name",
+    "read_midi",
     "summarize",
     "track_label",
 ]

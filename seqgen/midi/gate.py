@@ -1,6 +1,7 @@
 """The gate for every incoming MIDI file: its result is valid, within limits and repaired."""
 
-import io
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,11 @@ from miditoolkit import MidiFile
 
 from seqgen.config import LimitsConfig
 from seqgen.errors import FileRejected
+from seqgen.midi.events import read_events
+from seqgen.midi.parse import parse
 from seqgen.midi.rejection import Refusal
 from seqgen.midi.repair import repair
-from seqgen.midi.scan import scan
+from seqgen.midi.store import max_events
 from seqgen.midi.timing import TempoMap, last_note_end
 
 DEFAULT_LIMITS = LimitsConfig()
@@ -19,7 +22,7 @@ ANY_SIZE = LimitsConfig(
     max_events=10**8,
     max_notes=10**8,
     max_minutes=10**5,
-    max_ticks=2**28 - 1,  # the longest time between two events that a file can hold
+    max_beats=5 * 10**7,
     max_notes_on_one_key=10**8,
 )  # what we wrote ourselves, or accepted once, is read back whatever its length
 GENEROUS = LimitsConfig(
@@ -27,11 +30,16 @@ GENEROUS = LimitsConfig(
     max_events=2_000_000,
     max_notes=1_000_000,
     max_minutes=24 * 60,
-    max_ticks=10**8,
+    max_beats=24 * 60 * 500,
 )  # a folder that somebody names: longer than any piece, and yet an end
-# The scan leaves mido two reasons to stop, sysex data above 127 (ValueError) and an event of more
-# than a megabyte (OSError); the others are what it raises on bytes that were not scanned.
-READER_ERRORS = (OSError, ValueError, EOFError, LookupError, ArithmeticError)
+
+
+@dataclass(frozen=True)
+class ReadMidi:
+    """A repaired file, and how often what was done to repair it, by phrases in plain English."""
+
+    midi: MidiFile
+    repairs: dict[str, int]
 
 
 def open_midi(
@@ -40,16 +48,29 @@ def open_midi(
     *,
     name: str | None = None,
 ) -> MidiFile:
-    """Read a MIDI file and return it repaired, or raise `FileRejected`, whatever the bytes are.
+    """Read a MIDI file and return it repaired, as `read_midi` does."""
+    return read_midi(path_or_bytes, limits, name=name).midi
+
+
+def read_midi(
+    path_or_bytes: str | Path | bytes,
+    limits: LimitsConfig = DEFAULT_LIMITS,
+    *,
+    name: str | None = None,
+) -> ReadMidi:
+    """Read a MIDI file of format 0 or 1, also inside a RIFF container, and say what was repaired.
 
     `name` is how messages call the file; by default its path, or "the MIDI data" for bytes.
+
+    Raises:
+        FileRejected: it cannot be read or is beyond `limits`, whatever the bytes are.
     """
     if name is None:
         name = str(path_or_bytes) if isinstance(path_or_bytes, str | Path) else "the MIDI data"
     try:
         if isinstance(path_or_bytes, str | Path):
             path_or_bytes = _read(Path(path_or_bytes), limits)
-        return _parse(bytes(path_or_bytes), limits)
+        return _read_bytes(bytes(path_or_bytes), limits)
     except Refusal as refusal:
         raise FileRejected(refusal.kind, name, refusal.reason) from None
 
@@ -68,19 +89,16 @@ def _read(path: Path, limits: LimitsConfig) -> bytes:
     raise Refusal("unreadable", "it is not a file")
 
 
-def _parse(content: bytes, limits: LimitsConfig) -> MidiFile:
+def _read_bytes(content: bytes, limits: LimitsConfig) -> ReadMidi:
     if len(content) > limits.max_file_bytes:
         raise Refusal("over-limit", f"it is larger than {limits.named('max_file_bytes')}")
-    content = scan(content, limits)
-    try:
-        midi = MidiFile(file=io.BytesIO(content))
-    except READER_ERRORS as error:
-        raise Refusal("unreadable", f"it holds an invalid event ({error})") from None
+    repairs: Counter[str] = Counter()
+    midi = parse(*read_events(content, limits, repairs), repairs)
     _check_size(midi, limits)  # before everything is copied
-    midi = repair(midi)
+    midi = repair(midi, repairs=repairs)
     _check_size(midi, limits)
     _check_music(midi, limits)
-    return midi
+    return ReadMidi(midi, dict(repairs))
 
 
 def _check_size(midi: MidiFile, limits: LimitsConfig) -> None:
@@ -93,12 +111,7 @@ def _check_size(midi: MidiFile, limits: LimitsConfig) -> None:
     if n_tracks > limits.max_tracks:
         limit = limits.named("max_tracks")
         raise Refusal("over-limit", f"it has {n_tracks} instruments, more than {limit}")
-    n_events = 1 + sum(  # the end of the first track; name, program and end of the others
-        3 + 2 * len(track.notes) + len(track.control_changes) + len(track.pitch_bends)
-        for track in midi.instruments
-    )
-    n_events += len(midi.tempo_changes) + len(midi.time_signature_changes)
-    n_events += len(midi.key_signature_changes) + len(midi.lyrics) + len(midi.markers)
+    n_events = max_events(midi)
     if n_events > limits.max_events:
         raise Refusal(
             "over-limit",
@@ -113,9 +126,10 @@ def _check_music(midi: MidiFile, limits: LimitsConfig) -> None:
         raise Refusal("empty", "it has no note of any length")
     if n_notes < limits.min_notes:
         raise Refusal("empty", f"it has {n_notes} notes, fewer than {limits.named('min_notes')}")
-    if midi.max_tick > limits.max_ticks:
-        limit = limits.named("max_ticks")
-        raise Refusal("over-limit", f"it has {midi.max_tick} ticks, more than {limit}")
+    beats = (midi.max_tick - 1) / midi.ticks_per_beat
+    if beats > limits.max_beats:
+        limit = limits.named("max_beats")
+        raise Refusal("over-limit", f"it has {beats:,.1f} quarter notes, more than {limit}")
     minutes = TempoMap(midi).to_seconds(last_note_end(midi)) / 60
     if minutes > limits.max_minutes:
         limit = limits.named("max_minutes")

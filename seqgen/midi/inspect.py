@@ -4,34 +4,17 @@ from dataclasses import dataclass
 
 from miditoolkit import Instrument, MidiFile
 
-from seqgen.midi.timing import TempoMap, last_note_end
-
-# General MIDI groups its 128 programs into sixteen families of eight.
-PROGRAM_FAMILIES = (
-    "piano",
-    "chromatic percussion",
-    "organ",
-    "guitar",
-    "bass",
-    "strings",
-    "ensemble",
-    "brass",
-    "reed",
-    "pipe",
-    "synth lead",
-    "synth pad",
-    "synth effects",
-    "ethnic",
-    "percussive",
-    "sound effects",
-)
+from seqgen.midi.programs import program_name
+from seqgen.midi.timing import TempoMap, bars_and_beats, first_note_start, last_note_end, metre_at
 
 
 @dataclass(frozen=True)
 class MidiSummary:
-    """The size of a piece; `seconds` and `n_ticks` reach to the end of the last note.
+    """What a person counts in a piece; `seconds`, `n_ticks` and `n_bars` reach to the last note.
 
-    `programs` are the programs in use, sorted, each once, without the drums.
+    `programs` are the programs in use, sorted, each once, without the drums. `metres` are those
+    under which something sounds, as "3/4", each once, in the order in which they come. `tempo` is
+    the opening one in quarter notes per minute. `n_bars` counts from the beginning of the file.
     """
 
     n_notes: int
@@ -40,11 +23,25 @@ class MidiSummary:
     programs: tuple[int, ...]
     n_ticks: int
     ticks_per_beat: int
+    n_bars: int
+    metres: tuple[str, ...]
+    tempo: float
+
+    def __str__(self) -> str:
+        """Say it in words: "8 bars of 4/4 at 68 bpm, 212 notes, 3 tracks"."""
+        return (
+            f"{_count(self.n_bars, 'bar')} of {', '.join(self.metres)} at {self.tempo:.0f} bpm, "
+            f"{_count(self.n_notes, 'note')}, {_count(self.n_tracks, 'track')}"
+        )
 
 
 def summarize(midi: MidiFile) -> MidiSummary:
     """Measure a repaired file."""
     n_ticks = last_note_end(midi)
+    opening = metre_at(midi, first_note_start(midi))
+    metres = [opening] + [
+        change for change in midi.time_signature_changes if opening.time < change.time < n_ticks
+    ]
     return MidiSummary(
         n_notes=sum(len(track.notes) for track in midi.instruments),
         n_tracks=len(midi.instruments),
@@ -52,13 +49,16 @@ def summarize(midi: MidiFile) -> MidiSummary:
         programs=tuple(sorted({int(t.program) for t in midi.instruments if not t.is_drum})),
         n_ticks=n_ticks,
         ticks_per_beat=midi.ticks_per_beat,
+        n_bars=len(bars_and_beats(midi, n_ticks)[0]),
+        metres=tuple(dict.fromkeys(f"{m.numerator}/{m.denominator}" for m in metres)),
+        tempo=midi.tempo_changes[0].tempo,
     )
 
 
 def track_label(track: Instrument) -> str:
     """Return the name of a track, or else what plays it."""
-    if track.name.strip():
-        return track.name.strip()
-    if track.is_drum:
-        return "drums"
-    return f"{PROGRAM_FAMILIES[track.program // 8]} (program {track.program})"
+    return track.name.strip() or program_name(track.program, is_drum=track.is_drum)
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"

@@ -6,6 +6,7 @@ import numpy as np
 from miditoolkit import MidiFile, TimeSignature
 
 DEFAULT_TEMPO = 120.0
+NEGLIGIBLE_BEATS = 1 / 32
 
 
 class TempoMap:
@@ -29,9 +30,33 @@ class TempoMap:
         return self._ticks[i] + (seconds - self._seconds[i]) / self._seconds_per_tick[i]
 
 
+def negligible_ticks(ticks_per_beat: int) -> float:
+    """Return how many ticks nobody hears as a time of their own: a 32nd of a quarter note.
+
+    That is 16 ms at 120 beats per minute. What comes so little after a note is meant for it.
+    """
+    return ticks_per_beat * NEGLIGIBLE_BEATS
+
+
+def first_note_start(midi: MidiFile) -> int:
+    """Return the tick at which the first note begins, 0 without notes."""
+    return min((note.start for track in midi.instruments for note in track.notes), default=0)
+
+
 def last_note_end(midi: MidiFile) -> int:
     """Return the tick at which the last note ends, 0 without notes."""
     return max((note.end for track in midi.instruments for note in track.notes), default=0)
+
+
+def metre_at(midi: MidiFile, tick: int) -> TimeSignature:
+    """Return the time signature that holds at a tick: the last one up to it, else 4/4 from tick 0.
+
+    That is what MIDI says where a file declares nothing. In a repaired file, 4/4 also stands for a
+    1/4 that was declared from beginning to end: programs that know beats and no bars write that.
+    """
+    times = [change.time for change in midi.time_signature_changes]
+    i = bisect_right(times, tick)
+    return midi.time_signature_changes[i - 1] if i else TimeSignature(4, 4, 0)
 
 
 def bars_and_beats(midi: MidiFile, end_tick: int) -> tuple[np.ndarray, np.ndarray]:

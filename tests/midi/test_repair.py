@@ -95,7 +95,7 @@ def test_impossible_tempi_are_dropped(tempo):
 
 def test_absurd_tempi_are_set_to_the_nearest_bound():
     midi = one_track(SOUND)
-    midi.tempo_changes = [TempoChange(0.001, 0), TempoChange(90.5, 10), TempoChange(1e9, 20)]
+    midi.tempo_changes = [TempoChange(0.001, 0), TempoChange(90.5, 500), TempoChange(1e9, 600)]
     assert [change.tempo for change in repair(midi).tempo_changes] == [10, 90.5, 500]
 
 
@@ -145,7 +145,6 @@ def test_repairing_twice_changes_nothing_more():
 
 def test_repaired_file_survives_writing_and_opening():
     repaired = repair(broken())
-    repaired.instruments[0].pedals = []  # miditoolkit writes pedals only where nothing else is
     assert open_midi(midi_bytes(repaired)) == repaired
 
 

@@ -1,0 +1,255 @@
+"""From the bytes of a MIDI file to its events, in one pass that accepts any bytes.
+
+A damaged file must not keep a reader busy for hours, and one invalid event that carries no music
+must not cost the piece. So this is the only code that reads bytes from outside.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from seqgen.config import LimitsConfig
+from seqgen.midi.rejection import Refusal
+
+HEADER_BYTES = 14
+CHUNK_HEADER_BYTES = 8
+
+NOTE_OFF, NOTE_ON, CONTROL, PROGRAM, BEND = 0x80, 0x90, 0xB0, 0xC0, 0xE0
+SYSEX, SYSEX_ESCAPE, META = 0xF0, 0xF7, 0xFF
+# How many data bytes follow each status byte but those of SysEx and meta events. Messages from
+# 0xF1 on do not belong into a file; some writers leave them there.
+N_DATA_BYTES = {status: 1 if status & 0xF0 in (0xC0, 0xD0) else 2 for status in range(0x80, 0xF0)}
+N_DATA_BYTES |= {0xF1: 1, 0xF2: 2, 0xF3: 1, 0xF6: 0}
+N_DATA_BYTES |= dict.fromkeys((0xF8, 0xFA, 0xFB, 0xFC, 0xFE), 0)
+FIRST_SYSTEM, FIRST_REAL_TIME = 0xF0, 0xF8
+
+TRACK_NAME, LYRICS, MARKER, PORT = 0x03, 0x05, 0x06, 0x21
+TEMPO, TIME_SIGNATURE, KEY_SIGNATURE = 0x51, 0x58, 0x59
+# Content that is long enough for its type; types not listed here are passed over.
+MIN_META_BYTES = {TRACK_NAME: 0, LYRICS: 0, MARKER: 0, PORT: 1}
+MIN_META_BYTES |= {TEMPO: 3, TIME_SIGNATURE: 4, KEY_SIGNATURE: 2}
+MAX_SHARPS = 7
+
+
+class Event(NamedTuple):
+    """A message to a channel: `kind` is the status byte without its channel.
+
+    `channel` is 16 × port + channel, with 9, 25, … for drums. A program has its number in `first`,
+    a bend its lower seven bits.
+    """
+
+    tick: int
+    kind: int
+    channel: int
+    first: int
+    second: int
+
+
+class Meta(NamedTuple):
+    """A meta event whose content is what its type promises."""
+
+    tick: int
+    kind: int
+    content: bytes
+
+
+@dataclass
+class Track:
+    """The events of one track in their order, the channels it has notes on, and its last tick."""
+
+    events: list[Event] = field(default_factory=list)
+    metas: list[Meta] = field(default_factory=list)
+    channels: set[int] = field(default_factory=set)
+    end: int = 0
+
+
+def read_events(
+    content: bytes, limits: LimitsConfig, repairs: Counter[str]
+) -> tuple[int, list[Track]]:
+    """Return the ticks per quarter note and the tracks, or raise `Refusal`.
+
+    Events that carry no music are left out, the faulty among them counted in `repairs`.
+    """
+    content = _unwrap(content)
+    n_tracks, division = _read_header(content)
+    if n_tracks > limits.max_tracks + 1:  # one may hold tempo and metre alone
+        limit = limits.named("max_tracks")
+        raise Refusal("over-limit", f"it has {n_tracks} tracks, more than {limit}")
+    position = CHUNK_HEADER_BYTES + int.from_bytes(content[4:8])
+    reader = _Reader(content, limits, repairs)
+    tracks = []
+    for number in range(1, n_tracks + 1):
+        start, end = _find_track(content, position, number)
+        try:
+            tracks.append(reader.read_track(start, end))
+        except IndexError:
+            raise Refusal("unreadable", f"it is cut off in track {number}") from None
+        except Refusal as refusal:
+            raise Refusal(refusal.kind, f"track {number} {refusal.reason}") from None
+        position = end
+    reader.check_counts()
+    return division, tracks
+
+
+def _unwrap(content: bytes) -> bytes:
+    """Return the MIDI file inside a RIFF container (.rmi), or `content` if it is none."""
+    if content[:4] != b"RIFF":
+        return content
+    if content[8:12] != b"RMID":
+        raise Refusal("unsupported", "it is a RIFF container without MIDI (its type is not RMID)")
+    position = 12
+    while position + CHUNK_HEADER_BYTES <= len(content):
+        start = position + CHUNK_HEADER_BYTES
+        end = start + int.from_bytes(content[start - 4 : start], "little")
+        if content[position : position + 4] == b"data":
+            if end > len(content):
+                raise Refusal("unreadable", "it is cut off in its RIFF container")
+            return content[start:end]
+        position = end + end % 2  # chunks begin at even positions
+    raise Refusal("unreadable", "its RIFF container holds no MIDI data")
+
+
+def _read_header(content: bytes) -> tuple[int, int]:
+    """Return the number of tracks and the ticks per quarter note."""
+    if not content:
+        raise Refusal("empty", "it holds no bytes")
+    if content[:4] != b"MThd":
+        raise Refusal("unreadable", "it is not a MIDI file (it does not begin with MThd)")
+    if len(content) < HEADER_BYTES or int.from_bytes(content[4:8]) < 6:
+        raise Refusal("unreadable", "its header is cut off")
+    file_format, n_tracks, division = (int.from_bytes(content[i : i + 2]) for i in (8, 10, 12))
+    if file_format > 1:
+        raise Refusal("unsupported", f"it has MIDI format {file_format}; only 0 and 1 are read")
+    if division & 0x8000:
+        raise Refusal("unsupported", "it measures time in film frames (SMPTE), not in beats")
+    if division == 0:
+        raise Refusal("unreadable", "its header says that a beat has 0 ticks")
+    return n_tracks, division
+
+
+def _find_track(content: bytes, position: int, number: int) -> tuple[int, int]:
+    """Return where the events of the next track start and end, passing over foreign chunks."""
+    while position + CHUNK_HEADER_BYTES <= len(content):
+        start = position + CHUNK_HEADER_BYTES
+        end = start + int.from_bytes(content[start - 4 : start])
+        if end > len(content):
+            break
+        if content[position : position + 4] == b"MTrk":
+            return start, end
+        position = end
+    raise Refusal("unreadable", f"it is cut off at track {number}")
+
+
+class _Reader:
+    """Reads the tracks of one file and counts over all of them."""
+
+    def __init__(self, content: bytes, limits: LimitsConfig, repairs: Counter[str]) -> None:
+        self._content = content
+        self._limits = limits
+        self._repairs = repairs
+        self._n_events = 0
+        self._n_notes = 0
+
+    def read_track(self, position: int, end: int) -> Track:
+        """Read one track; raises `IndexError` when an event reaches past the whole file."""
+        content, track = self._content, Track()
+        tick, port = 0, 0
+        status = None  # the status byte that stays valid for events without one of their own
+        room = self._limits.max_events - self._n_events  # beyond it, events are only counted
+        n_events = n_notes = 0
+        while position < end:
+            delta = content[position]
+            position += 1
+            if delta > 127:
+                delta, position = _read_number(content, position - 1)
+            tick += delta
+            n_events += 1
+            byte = content[position]
+            if byte == META:
+                kind = content[position + 1]
+                payload, position = _read_payload(content, position + 2)
+                if not self._is_sound(kind, payload) or n_events > room:
+                    continue
+                if kind == PORT:
+                    port = port if track.channels else payload[0] << 4
+                else:
+                    track.metas.append(Meta(tick, kind, payload))
+                continue
+            if byte in (SYSEX, SYSEX_ESCAPE):
+                payload, position = _read_payload(content, position + 1)
+                if byte == SYSEX and any(b > 127 for b in payload.removesuffix(b"\xf7")):
+                    self._repairs["invalid SysEx messages dropped"] += 1
+                status = None
+                continue
+            if byte > 127:
+                position += 1
+                if byte < FIRST_REAL_TIME:
+                    status = byte
+            else:
+                byte = status
+            if byte not in N_DATA_BYTES:
+                raise Refusal("unreadable", "holds an event of an unknown type")
+            n_data_bytes = N_DATA_BYTES[byte]
+            first = content[position] if n_data_bytes else 0
+            second = content[position + 1] if n_data_bytes == 2 else 0
+            if first > 127 or second > 127:
+                raise Refusal("unreadable", "is damaged: a value that must be below 128 is larger")
+            position += n_data_bytes
+            if byte >= FIRST_SYSTEM:
+                self._repairs["messages that do not belong in a file dropped"] += 1
+                status = status if byte >= FIRST_REAL_TIME else None
+                continue
+            kind, channel = byte & 0xF0, port | byte & 0x0F
+            if kind == NOTE_ON and second > 0:
+                n_notes += 1
+                track.channels.add(channel)
+            if n_events <= room:
+                track.events.append(Event(tick, kind, channel, first, second))
+        if position > end:
+            raise Refusal("unreadable", "holds an event that runs past the end of the track")
+        self._n_events += n_events
+        self._n_notes += n_notes
+        track.end = tick
+        return track
+
+    def _is_sound(self, kind: int, payload: bytes) -> bool:
+        """Whether a meta event is of use and holds what its type promises."""
+        if kind not in MIN_META_BYTES:
+            return False
+        is_sound = len(payload) >= MIN_META_BYTES[kind]
+        if is_sound and kind == TEMPO:
+            is_sound = any(payload[:3])
+        elif is_sound and kind == TIME_SIGNATURE:
+            is_sound = payload[0] > 0
+        elif is_sound and kind == KEY_SIGNATURE:
+            n_sharps = (payload[0] + 128) % 256 - 128
+            is_sound = abs(n_sharps) <= MAX_SHARPS and payload[1] in (0, 1)
+        if not is_sound:
+            self._repairs["invalid meta events dropped"] += 1
+        return is_sound
+
+    def check_counts(self) -> None:
+        """Raise `Refusal` for what is more than the limits, or nothing."""
+        for found, unit in ((self._n_events, "events"), (self._n_notes, "notes")):
+            if found > getattr(self._limits, f"max_{unit}"):
+                limit = self._limits.named(f"max_{unit}")
+                raise Refusal("over-limit", f"it has {found} {unit}, more than {limit}")
+        if self._n_notes == 0:
+            raise Refusal("empty", "it has no notes")
+
+
+def _read_payload(content: bytes, position: int) -> tuple[bytes, int]:
+    """Read a length and as many bytes; return these and the position behind them."""
+    length, start = _read_number(content, position)
+    return content[start : start + length], start + length
+
+
+def _read_number(content: bytes, position: int) -> tuple[int, int]:
+    """Read a number of seven bits per byte; return it and the position behind it."""
+    number = 0
+    for i in range(position, position + 4):
+        byte = content[i]
+        number = number << 7 | byte & 0x7F
+        if byte < 0x80:
+            return number, i + 1
+    raise Refusal("unreadable", "holds a number longer than four bytes")
