@@ -3,7 +3,16 @@
 The data classes are those of miditoolkit; other packages import them from here.
 """
 
-from miditoolkit import Instrument, MidiFile, Note, TempoChange, TimeSignature
+from miditoolkit import (
+    ControlChange,
+    Instrument,
+    MidiFile,
+    Note,
+    Pedal,
+    PitchBend,
+    TempoChange,
+    TimeSignature,
+)
 
 from seqgen.midi.gate import ANY_SIZE, DEFAULT_LIMITS, GENEROUS, ReadMidi, open_midi, read_midi
 from seqgen.midi.inspect import MidiSummary, summarize, track_label
@@ -15,10 +24,13 @@ __all__ = [
     "ANY_SIZE",
     "DEFAULT_LIMITS",
     "GENEROUS",
+    "ControlChange",
     "Instrument",
     "MidiFile",
     "MidiSummary",
     "Note",
+    "Pedal",
+    "PitchBend",
     "ReadMidi",
     "TempoChange",
     "TimeSignature",

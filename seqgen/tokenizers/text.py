@@ -24,7 +24,7 @@ class ByteTokenizer:
     unit = "byte"
     suffix = ".txt"
     suffixes = frozenset({".txt", ".text", ".md"})
-    bar = None
+    bar: np.ndarray | None = None
     tells_parts = False
 
     def __init__(self, limits: LimitsConfig):
