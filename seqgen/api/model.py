@@ -12,7 +12,7 @@ import numpy as np
 from seqgen.api.prompts import Prompt, read_prompts, stop_after
 from seqgen.api.settings import RUNS, pick_device
 from seqgen.checkpoint import find_run, load_model
-from seqgen.decoding import Decoder, build_decoder, generate
+from seqgen.decoding import Decoder, build_decoder, continuations, generate
 from seqgen.errors import UserError
 from seqgen.files import reserve
 from seqgen.model.sequence_model import SequenceModel
@@ -100,22 +100,17 @@ class Model:
         """
         files = [] if prompt is None else [str(prompt)]
         prompts = read_prompts(files, self.tokenizer, bars=prompt_bars) * samples
-        tokens: list[list[np.ndarray]] = [[] for _ in prompts]
-        ended: set[int] = set()
-        for step in generate(
+        steps = generate(
             self.decoder,
             [prompt.ids for prompt in prompts],
             sampling=Sampling(**sampling),
             max_tokens=max_tokens,
             stop=stop_after(prompts, bars=bars, seconds=seconds),
             seed=seed,
-        ):
-            ended.update(step.ended)
-            for row, token in zip(step.rows, step.tokens, strict=True):
-                tokens[row].append(token)
+        )
         return [
-            Piece(prompt, np.stack(tokens[row]), row in ended, self.tokenizer)
-            for row, prompt in enumerate(prompts)
+            Piece(prompts[found.row], found.tokens, found.end == "eos", self.tokenizer)
+            for found in sorted(continuations(steps), key=lambda found: found.row)
         ]
 
 

@@ -11,16 +11,15 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from seqgen.api.prompts import read_prompts
 from seqgen.api.settings import RUNS, pick_device
 from seqgen.checkpoint import describe_step, find_run, read_metrics
-from seqgen.commands.outputs import OutputFolder, Sample
+from seqgen.commands.outputs import OutputFolder
 from seqgen.commands.settings import console, progress_bar, say
 from seqgen.data.corpora import Progress
-from seqgen.decoding import build_decoder, generate
+from seqgen.decoding import build_decoder, continuations, generate
 from seqgen.errors import UserError
 from seqgen.evaluation.evaluate import Request, evaluate
 from seqgen.evaluation.generated import find_generated
@@ -104,7 +103,6 @@ def _draw(
     loaded = subject.loaded
     place = _new_folder(folder, DRAWN)
     prompt = read_prompts((), loaded.tokenizer, bars=None)[0]
-    samples = [Sample(i, prompt) for i in range(n)]
     decoder = build_decoder(loaded.model)
     limit = decoder.max_positions
     max_tokens = max_tokens if limit is None else min(max_tokens, limit - len(prompt.ids))
@@ -120,20 +118,13 @@ def _draw(
     steps = generate(
         decoder, [prompt.ids] * n, sampling=Sampling(), max_tokens=max_tokens, seed=seed
     )
-    drawn, finished, begin = 0, 0, time.perf_counter()
     progress("generating pieces", 0, n)
     with OutputFolder(place, loaded.tokenizer, facts=facts, pictures=False) as written:
-        written.reserve(samples)
-        for step in steps:
-            drawn += len(step.rows)
-            for row, token in zip(step.rows, step.tokens, strict=True):
-                samples[row].tokens.append(np.asarray(token))
-            for row in step.finished:
-                samples[row].seconds = time.perf_counter() - begin
-                samples[row].tokens_per_second = drawn / max(samples[row].seconds, 1e-9)
-                written.write(samples[row], ended=row in step.ended)
-                finished += 1
-                progress("generating pieces", finished, n)
+        written.reserve([prompt] * n)
+        for drawn in continuations(
+            steps, on_step=lambda _, finished, __: progress("generating pieces", finished, n)
+        ):
+            written.write(drawn)
     return place, tuple(written.failed)
 
 

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from seqgen.checkpoint import LoadedModel
 from seqgen.commands.settings import console, progress_bar
-from seqgen.decoding import generate
+from seqgen.decoding import continuations, generate
 from seqgen.decoding.agreement import agree, score
 from seqgen.decoding.choose import AUTO, DECODERS, build_decoder, choose_decoder
 from seqgen.decoding.decoder import Decoder
@@ -79,10 +79,8 @@ def _tokens(loaded: LoadedModel, run: Path) -> tuple[torch.Tensor, str]:
     vocabulary = loaded.tokenizer.vocabulary
     bos = vocabulary.special_token(vocabulary.bos_id)[None]
     decoder = build_decoder(loaded.model)
-    rows = [[bos[0]] for _ in range(ROWS)]
-    for step in generate(decoder, [bos] * ROWS, max_tokens=length - 1):
-        for row, token in zip(step.rows, step.tokens, strict=True):
-            rows[row].append(token)
+    steps = generate(decoder, [bos] * ROWS, max_tokens=length - 1)
+    rows = [np.concatenate([bos, drawn.tokens]) for drawn in continuations(steps)]
     shortest = min(len(row) for row in rows)
     return torch.from_numpy(np.stack([row[:shortest] for row in rows])), "its own samples"
 

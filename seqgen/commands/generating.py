@@ -2,25 +2,25 @@
 
 import secrets
 import signal
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from seqgen.api.prompts import read_prompts, stop_after
+from seqgen.api.prompts import Prompt, read_prompts, stop_after
 from seqgen.api.settings import RUNS, pick_device
 from seqgen.attention.decay import default_decay_after
 from seqgen.checkpoint import LoadedModel, RunFolder, describe_step, find_run, load_model
 from seqgen.commands.explaining import explain as tell_decoder
 from seqgen.commands.listening import Player, open_player
-from seqgen.commands.outputs import OutputFolder, Sample
+from seqgen.commands.outputs import OutputFolder
 from seqgen.commands.settings import console, say
 from seqgen.config import load_config
-from seqgen.decoding import Step, build_decoder, generate
+from seqgen.decoding import Step, build_decoder, continuations, generate
+from seqgen.decoding.generation import OnStep
 from seqgen.errors import UserError
 from seqgen.sampling import Sampling
 
@@ -28,111 +28,128 @@ STOPPING = (signal.SIGINT, signal.SIGTERM)
 NEVER = -1e6  # added to the logit of a token that must not be drawn
 
 
+class Plan(NamedTuple):
+    """What to generate: the prompt of each sample, the steps, and what the records say of them."""
+
+    prompts: list[Prompt]
+    steps: Iterator[Step]
+    facts: dict
+
+
 def execute(
     run: str | None,
     *,
-    output: str | None,
     device: str | None,
     checkpoint: str,
+    output: str | None,
+    no_png: bool,
+    audio: bool,
+    ogg: bool,
+    soundfont: str | None,
+    **options: Any,
+) -> None:
+    """Generate files and write each as soon as it is finished; `options` are those of `_plan`."""
+    path = Path(run) if run else find_run(RUNS)
+    loaded = load_model(path, device=pick_device(device), checkpoint=checkpoint)
+    if (audio or ogg) and loaded.tokenizer.suffix != ".mid":
+        raise UserError(f"--audio and --ogg are for music: {path} generates text")
+    player = open_player(ogg=ogg, soundfont=soundfont) if audio or ogg else None
+    plan = _plan(loaded, path, **options)
+    say(f"{path} ({describe_step(path, loaded)}), seed {plan.facts['seed']}")
+    place = Path(output) if output else Path("generated") / path.resolve().name
+    facts = {"run": str(path), "checkpoint": checkpoint, "step": loaded.step, **plan.facts}
+    _write(plan, OutputFolder(place, loaded.tokenizer, facts=facts, pictures=not no_png), player)
+
+
+def _plan(
+    loaded: LoadedModel,
+    run: Path,
+    *,
     decoder: str,
     weights: str,
     explain: bool,
     prompts: Sequence[str],
     prompt_bars: int | None,
     n_samples: int,
-    max_tokens: int,
-    bars: int | None,
-    seconds: float | None,
     seed: int | None,
     endless: bool,
     decay_after: int | None,
     free: bool,
-    no_png: bool,
-    audio: bool,
-    ogg: bool,
-    soundfont: str | None,
+    max_tokens: int,
+    bars: int | None,
+    seconds: float | None,
     **filters: Any,
-) -> None:
-    """Generate files per prompt and write each as soon as it is finished.
-
-    `filters` are the options that `Sampling` has under the same names.
-    """
-    path = Path(run) if run else find_run(RUNS)
-    loaded = load_model(path, device=pick_device(device), checkpoint=checkpoint)
-    tokenizer = loaded.tokenizer
-    player = None
-    if audio or ogg:
-        if tokenizer.suffix != ".mid":
-            raise UserError(f"--audio and --ogg are for music: {path} generates text")
-        player = open_player(ogg=ogg, soundfont=soundfont)
-    bias = ((tokenizer.vocabulary.eos_id, NEVER),) if endless else ()
+) -> Plan:
+    """Build the decoder and read the prompts; `filters` are fields of `Sampling`."""
+    bias = ((loaded.tokenizer.vocabulary.eos_id, NEVER),) if endless else ()
     sampling = Sampling(**filters, grammar=not free, logit_bias=bias)
     if endless and decay_after is None:
-        decay_after = default_decay_after(_context_length(loaded, path))
+        decay_after = default_decay_after(_context_length(loaded, run))
     built = build_decoder(loaded.model, decoder, weights=weights, decay_after=decay_after)
     if explain:
-        tell_decoder(loaded, path, decoder=decoder, decay_after=decay_after)
-    each = read_prompts(prompts, tokenizer, bars=prompt_bars)
-    samples = [Sample(i, p) for i, p in enumerate(p for p in each for _ in range(n_samples))]
-    stop = stop_after([sample.prompt for sample in samples], bars=bars, seconds=seconds)
+        tell_decoder(loaded, run, decoder=decoder, decay_after=decay_after)
     seed = secrets.randbelow(2**31) if seed is None else seed
-    facts = {
-        "run": str(path),
-        "checkpoint": checkpoint,
-        "step": loaded.step,
-        "seed": seed,
-        "sampling": vars(sampling),
-        "decoder": built.name,
-        "weights": weights,
-        "decay_after": decay_after,
-        "max_tokens": max_tokens,
-        "max_bars": bars,
-        "max_seconds": seconds,
-    }
-    say(f"{path} ({describe_step(path, loaded)}), seed {seed}")
+    read = read_prompts(prompts, loaded.tokenizer, bars=prompt_bars)
+    each = [prompt for prompt in read for _ in range(n_samples)]
+    stop = stop_after(each, bars=bars, seconds=seconds)
     steps = generate(
         built,
-        [sample.prompt.ids for sample in samples],
+        [prompt.ids for prompt in each],
         sampling=sampling,
         max_tokens=max_tokens,
         stop=stop,
         seed=seed,
     )
-    place = Path(output) if output else Path("generated") / path.resolve().name
-    folder = OutputFolder(place, tokenizer, facts=facts, pictures=not no_png)
-    _write(steps, samples, folder, player, max_tokens=max_tokens)
+    chosen = {"decoder": built.name, "weights": weights, "decay_after": decay_after}
+    limits = {"max_tokens": max_tokens, "max_bars": bars, "max_seconds": seconds}
+    return Plan(each, steps, {"seed": seed, "sampling": vars(sampling), **chosen, **limits})
 
 
-def _write(
-    steps: Iterable[Step],
-    samples: Sequence[Sample],
-    folder: OutputFolder,
-    player: Player | None,
-    *,
-    max_tokens: int,
-) -> None:
+def _write(plan: Plan, folder: OutputFolder, player: Player | None) -> None:
     """Write all samples and list them; end with an error or an exit code where some are missing."""
     with _Stopping() as stopping, folder:
-        folder.reserve(samples)
+        folder.reserve(plan.prompts)
         try:
-            unfinished = _draw(steps, samples, folder, stopping, max_tokens=max_tokens)
+            is_complete = _draw(plan, folder, stopping)
         finally:
             folder.tell()  # also what was written before an error
     if player is not None:
         folder.play(player)
-    n_missing = len(samples) - len(folder.written)
-    if unfinished and stopping.signal is not None:
-        if n_missing:
-            say(
-                f"{n_missing} of {len(samples)} samples were not written: "
-                f"they hold no complete note or character"
-            )
+    n_samples = len(plan.prompts)
+    missing = f"{n_samples - len(folder.written)} of {n_samples} samples were not written"
+    if not is_complete and stopping.signal is not None:
+        if len(folder.written) < n_samples:
+            say(f"{missing}: they hold no complete note or character")
         raise click.exceptions.Exit(128 + stopping.signal)  # as a shell reports a signal
-    if n_missing:
+    if len(folder.written) < n_samples:
         raise UserError(
-            f"{n_missing} of {len(samples)} samples were not written ({folder.failed[0]}): "
-            f"allow more --max-tokens, or try another --temperature"
+            f"{missing} ({folder.failed[0]}): allow more --max-tokens, or try another --temperature"
         )
+
+
+def _draw(plan: Plan, folder: OutputFolder, stopping: "_Stopping") -> bool:
+    """Generate and write samples; after Ctrl-C, also write the unfinished ones.
+
+    Returns whether all samples were finished.
+    """
+    n_samples, n_finished = len(plan.prompts), 0
+    unfinished: list[int] = []
+    with _bar(n_samples, n_samples * plan.facts["max_tokens"]) as show:
+        for drawn in continuations(
+            plan.steps, on_step=show, is_interrupted=lambda: stopping.signal is not None
+        ):
+            if drawn.end != "interrupted":
+                n_finished += 1
+                folder.write(drawn)
+                folder.picture(drawn.row)
+                continue
+            if not unfinished:
+                say("stopping: writing what was generated; press Ctrl-C again to stop at once")
+            unfinished.append(drawn.row)
+            folder.write(drawn)
+        for row in unfinished:  # last, since it takes longest
+            folder.picture(row)
+    return n_finished == n_samples
 
 
 def _context_length(loaded: LoadedModel, run: Path) -> int:
@@ -172,48 +189,8 @@ class _Stopping:
         self.signal = number
 
 
-def _draw(
-    steps: Iterable[Step],
-    samples: Sequence[Sample],
-    folder: OutputFolder,
-    stopping: _Stopping,
-    *,
-    max_tokens: int,
-) -> list[Sample]:
-    """Generate and write samples; if stopped, also write the unfinished ones.
-
-    Returns the samples that were stopped.
-    """
-    unfinished = {sample.index: sample for sample in samples}
-    with _bar(len(samples), max_tokens) as advance:
-        drawn, seconds, begin = 0, 0.0, time.perf_counter()
-        for step in steps:
-            drawn += len(step.rows)
-            seconds += time.perf_counter() - begin
-            for row, token in zip(step.rows, step.tokens, strict=True):
-                samples[row].tokens.append(token)
-            for i in step.finished:
-                sample = unfinished.pop(i)
-                sample.seconds, sample.tokens_per_second = seconds, drawn / seconds
-                folder.write(sample, ended=i in step.ended)
-                folder.picture(sample)
-            advance(len(step.rows), drawn / seconds, len(step.finished))
-            if stopping.signal is not None:
-                break
-            begin = time.perf_counter()  # writing files is not decoding
-        if unfinished:
-            say("stopping: writing what was generated; press Ctrl-C again to stop at once")
-        for sample in unfinished.values():
-            if sample.tokens:
-                sample.seconds, sample.tokens_per_second = seconds, drawn / seconds
-                folder.write(sample, ended=False, interrupted=True)
-        for sample in unfinished.values():  # last, since it takes longest
-            folder.picture(sample)
-    return list(unfinished.values())
-
-
 @contextmanager
-def _bar(n_samples: int, max_tokens: int) -> Iterator[Callable[[int, float, int], None]]:
+def _bar(n_samples: int, n_tokens: int) -> Iterator[OnStep]:
     """Show tokens drawn, decode tokens/s over all rows, and samples finished."""
     bar = Progress(
         TextColumn("generating"),
@@ -224,13 +201,10 @@ def _bar(n_samples: int, max_tokens: int) -> Iterator[Callable[[int, float, int]
         console=console,
         transient=True,
     )
-    task = bar.add_task("", total=n_samples * max_tokens, finished=0, n_samples=n_samples, rate=0.0)
-    finished = 0
+    task = bar.add_task("", total=n_tokens, finished=0, n_samples=n_samples, rate=0.0)
 
-    def advance(tokens: int, rate: float, newly_finished: int) -> None:
-        nonlocal finished
-        finished += newly_finished
-        bar.update(task, advance=tokens, rate=rate, finished=finished)
+    def show(drawn: int, finished: int, seconds: float) -> None:
+        bar.update(task, completed=drawn, rate=drawn / max(seconds, 1e-9), finished=finished)
 
     with bar:
-        yield advance
+        yield show

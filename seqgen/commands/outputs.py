@@ -1,10 +1,6 @@
-"""Generated files: written under new names, checked, each with a record and a picture.
-
-Legend: F fields.
-"""
+"""Generated files: written under new names, checked, each with a record and a picture."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,27 +9,12 @@ from seqgen.api.prompts import Prompt
 from seqgen.commands.listening import Player, play_all
 from seqgen.commands.settings import say
 from seqgen.commands.targets import fail_on
+from seqgen.decoding import Continuation
 from seqgen.errors import FileRejected, UserError
 from seqgen.files import atomic_path, reserve, write_json
 from seqgen.midi import ANY_SIZE, open_midi, summarize
 from seqgen.rendering.piano_roll import save_piano_roll
 from seqgen.tokenizers import Tokenizer
-
-
-@dataclass
-class Sample:
-    """One sample while it grows: its prompt, and the tokens [F] drawn so far."""
-
-    index: int
-    prompt: Prompt
-    tokens: list[np.ndarray] = field(default_factory=list)
-    seconds: float = 0.0  # from the start of decoding to this sample's end
-    tokens_per_second: float = 0.0  # over all samples until then
-
-    @property
-    def prompt_seconds(self) -> float | None:
-        """Seconds of music in the prompt."""
-        return None if self.prompt.clock is None else self.prompt.clock.seconds
 
 
 class OutputFolder:
@@ -48,8 +29,9 @@ class OutputFolder:
         self._tokenizer = tokenizer
         self._facts = facts
         self._pictures = pictures and tokenizer.suffix == ".mid"
-        self._reserved: dict[int, Path] = {}  # records, by index
-        self.written: dict[int, tuple[Path, str]] = {}  # files and their content, by index
+        self._prompts: Sequence[Prompt] = ()  # of all samples
+        self._reserved: dict[int, Path] = {}  # records, by row
+        self.written: dict[int, tuple[Path, str]] = {}  # files and their content, by row
         self.failed: list[str] = []
 
     def __enter__(self) -> "OutputFolder":
@@ -60,57 +42,56 @@ class OutputFolder:
             record.with_suffix(self._tokenizer.suffix).unlink(missing_ok=True)
             record.unlink(missing_ok=True)
 
-    def reserve(self, samples: Sequence[Sample]) -> None:
-        """Reserve a number for each sample, above all that are in the folder."""
+    def reserve(self, prompts: Sequence[Prompt]) -> None:
+        """Reserve a number for the sample of each prompt, above all that are in the folder."""
         if self._path.exists() and not self._path.is_dir():
             raise UserError(f"{self._path} is a file: name a folder for the samples with -o")
         self._path.mkdir(parents=True, exist_ok=True)
+        self._prompts = prompts
         taken = [int(path.stem) for path in self._path.iterdir() if path.stem.isdecimal()]
         number = max(taken, default=0) + 1
-        for sample in samples:
+        for row in range(len(prompts)):
             while not reserve(self._path / f"{number:03d}.json"):
                 number += 1
-            self._reserved[sample.index] = self._path / f"{number:03d}.json"
-            write_json(self._reserved[sample.index], self._record(sample))
+            self._reserved[row] = self._path / f"{number:03d}.json"
+            write_json(self._reserved[row], self._record(row))
 
-    def write(self, sample: Sample, *, ended: bool, interrupted: bool = False) -> None:
-        """Write a sample and its record, both or neither; one without content goes to `failed`.
-
-        `ended`: with EOS; `interrupted`: by the user, before EOS and any limit.
-        """
-        record = self._reserved[sample.index]
+    def write(self, drawn: Continuation) -> None:
+        """Write a sample and its record, both or neither; one without content goes to `failed`."""
+        record, prompt = self._reserved[drawn.row], self._prompts[drawn.row]
         path = record.with_suffix(self._tokenizer.suffix)
-        ids = np.concatenate([sample.prompt.ids, np.stack(sample.tokens)])
+        ids = np.concatenate([prompt.ids, drawn.tokens])
         try:
             with atomic_path(path) as new_file, atomic_path(record) as new_record:
-                self._tokenizer.decode(ids, new_file, tempo=sample.prompt.tempo)
+                self._tokenizer.decode(ids, new_file, tempo=prompt.tempo)
                 content = self._check(new_file)
                 outcome = {
                     "file": path.name,
-                    "tokens": len(sample.tokens),
-                    "ended_by_itself": ended,
-                    "interrupted": interrupted,
-                    "seconds": round(sample.seconds, 3),
-                    "decode_tokens_per_second": round(sample.tokens_per_second, 1),
+                    "tokens": len(drawn.tokens),
+                    "ended_by_itself": drawn.end == "eos",
+                    "interrupted": drawn.end == "interrupted",
+                    "seconds": round(drawn.seconds, 3),
+                    "decode_tokens_per_second": round(drawn.tokens_per_second, 1),
                 }
-                write_json(new_record, self._record(sample) | outcome | content)
+                write_json(new_record, self._record(drawn.row) | outcome | content)
         except FileRejected as rejected:
-            self.failed.append(f"sample {sample.index + 1}: {rejected.reason}")
+            self.failed.append(f"sample {drawn.row + 1}: {rejected.reason}")
             return
-        del self._reserved[sample.index]
-        end = "" if ended else " (interrupted)" if interrupted else " (cut)"
-        description = f"{len(sample.tokens)} tokens, {_describe(content)}{end}"
-        self.written[sample.index] = (path, description)
+        del self._reserved[drawn.row]
+        end = {"eos": "", "limit": " (cut)", "interrupted": " (interrupted)"}[drawn.end]
+        description = f"{len(drawn.tokens)} tokens, {_describe(content)}{end}"
+        self.written[drawn.row] = (path, description)
 
-    def picture(self, sample: Sample) -> None:
+    def picture(self, row: int) -> None:
         """Draw a sample as a piano roll beside it, if it was written."""
-        if self._pictures and sample.index in self.written:
-            path, _ = self.written[sample.index]
+        if self._pictures and row in self.written:
+            path, _ = self.written[row]
+            prompt = self._prompts[row]
             save_piano_roll(
                 open_midi(path, ANY_SIZE),
                 path.with_suffix(".png"),
                 title=f"{path.stem}, seed {self._facts['seed']}",
-                continuation_from_seconds=sample.prompt_seconds if sample.prompt.file else None,
+                continuation_from_seconds=_seconds(prompt) if prompt.file else None,
             )
 
     def tell(self) -> None:
@@ -136,15 +117,21 @@ class OutputFolder:
         summary = summarize(open_midi(path, ANY_SIZE))
         return {"notes": summary.n_notes, "music_seconds": round(summary.seconds, 3)}
 
-    def _record(self, sample: Sample) -> dict:
+    def _record(self, row: int) -> dict:
         """Return what is known of a sample before it is drawn."""
+        prompt = self._prompts[row]
         return {
             **self._facts,
-            "row": sample.index,
-            "prompt": sample.prompt.file,
-            "prompt_tokens": len(sample.prompt.ids),
-            "prompt_seconds": sample.prompt_seconds,
+            "row": row,
+            "prompt": prompt.file,
+            "prompt_tokens": len(prompt.ids),
+            "prompt_seconds": _seconds(prompt),
         }
+
+
+def _seconds(prompt: Prompt) -> float | None:
+    """Return the seconds of music in a prompt."""
+    return None if prompt.clock is None else prompt.clock.seconds
 
 
 def _describe(content: dict) -> str:

@@ -3,7 +3,7 @@
 from seqgen.decoding.choose import build_decoder, choose_decoder
 from seqgen.decoding.decoder import Decoder
 from seqgen.decoding.engine import Engine, EngineFull
-from seqgen.decoding.generation import Step, generate
+from seqgen.decoding.generation import Continuation, Step, continuations, generate
 from seqgen.decoding.reference import ReferenceDecoder
 from seqgen.decoding.search import Candidate, beam_search, best_of
 from seqgen.decoding.session import Session
@@ -11,6 +11,7 @@ from seqgen.decoding.stream import Stream
 
 __all__ = [
     "Candidate",
+    "Continuation",
     "Decoder",
     "Engine",
     "EngineFull",
@@ -22,5 +23,6 @@ __all__ = [
     "best_of",
     "build_decoder",
     "choose_decoder",
+    "continuations",
     "generate",
 ]

@@ -1,10 +1,13 @@
-"""Generation: every prompt a stream of one engine, and a `Step` for each of its decode steps.
+"""Generation: prompts in, and out a `Step` for each decode step or a `Continuation` for each row.
 
 Legend: T positions, F fields.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -18,6 +21,7 @@ MAX_STREAMS = 1024  # rows in one decode step
 PREFILL_TOKENS = 65_536  # large: unlike in a server, nobody waits for tokens meanwhile
 
 RowStop = Callable[[int, np.ndarray], bool]
+OnStep = Callable[[int, int, float], None]
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,25 @@ class Step:
     tokens: np.ndarray
     finished: tuple[int, ...]
     ended: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """What was generated after one prompt.
+
+    Attributes:
+        row: which prompt it continues.
+        tokens: ids [T, F].
+        end: why it ends there: with EOS, at a limit or a stop rule, or because of an interruption.
+        seconds: of decoding, from the start of all rows to the end of this one.
+        tokens_per_second: over all rows in that time.
+    """
+
+    row: int
+    tokens: np.ndarray
+    end: Literal["eos", "limit", "interrupted"]
+    seconds: float
+    tokens_per_second: float
 
 
 def generate(
@@ -83,6 +106,47 @@ def generate(
         engine.step()
         yield from _steps(live, before)
         live = [stream for stream in live if stream.finished is None]
+
+
+def continuations(
+    steps: Iterable[Step],
+    *,
+    on_step: OnStep = lambda n_tokens, n_finished, seconds: None,
+    is_interrupted: Callable[[], bool] = lambda: False,
+) -> Iterator[Continuation]:
+    """Yield the continuation of each row as soon as it is finished.
+
+    After an interruption, yield what the unfinished rows have drawn, and end. The seconds leave out
+    what the caller does between continuations, such as writing files.
+
+    Args:
+        steps: what `generate` yields.
+        on_step: called after each step with how many tokens were drawn and how many rows are
+            finished so far, and the seconds of decoding.
+        is_interrupted: asked after each step.
+    """
+    drawing: dict[int, list[np.ndarray]] = defaultdict(list)  # tokens, by row
+    n_tokens, n_finished, seconds = 0, 0, 0.0
+
+    def take(row: int, end: Literal["eos", "limit", "interrupted"]) -> Continuation:
+        rate = n_tokens / max(seconds, 1e-9)
+        return Continuation(row, np.stack(drawing.pop(row)), end, seconds, rate)
+
+    begin = time.perf_counter()
+    for step in steps:
+        seconds += time.perf_counter() - begin
+        n_tokens += len(step.rows)
+        n_finished += len(step.finished)
+        for row, token in zip(step.rows, step.tokens, strict=True):
+            drawing[row].append(token)
+        for row in step.finished:
+            yield take(row, "eos" if row in step.ended else "limit")
+        on_step(n_tokens, n_finished, seconds)
+        if is_interrupted():
+            break
+        begin = time.perf_counter()
+    for row in list(drawing):
+        yield take(row, "interrupted")
 
 
 def _steps(streams: Sequence[Stream], before: Sequence[int]) -> Iterator[Step]:

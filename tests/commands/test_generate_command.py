@@ -19,7 +19,7 @@ from making import write_model, write_song
 
 from seqgen.api.prompts import read_prompts
 from seqgen.commands import COMMANDS, FiniteFloat, generating
-from seqgen.commands.outputs import OutputFolder, Sample
+from seqgen.commands.outputs import OutputFolder
 from seqgen.config import LimitsConfig, TokenizerConfig
 from seqgen.decoding import generation
 from seqgen.midi import open_midi
@@ -53,7 +53,7 @@ def reserve(folder, n, **facts):
     tokenizer = build_tokenizer(TokenizerConfig(), LimitsConfig())
     prompt = read_prompts((), tokenizer, bars=None)[0]
     output = OutputFolder(folder, tokenizer, facts=facts, pictures=False)
-    output.reserve([Sample(i, prompt) for i in range(n)])
+    output.reserve([prompt] * n)
 
 
 def names(folder):

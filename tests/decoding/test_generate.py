@@ -6,7 +6,7 @@ import torch
 from decoders import PAIRS
 from making import random_tokens
 
-from seqgen.decoding import ReferenceDecoder, generate
+from seqgen.decoding import ReferenceDecoder, continuations, generate
 from seqgen.decoding.pool import Pool
 from seqgen.errors import UserError
 from seqgen.sampling import Sampling
@@ -102,6 +102,34 @@ def test_several_steps_in_a_call_are_told_one_by_one(tiny, plain_vocabulary):
         steps = generate(decoder, prompts, sampling=Sampling(temperature=0))
         told.append([(s.rows, s.tokens.tolist(), s.finished, s.ended) for s in steps])
     assert told[0] == told[1]
+
+
+def test_continuations_come_whole_in_the_order_in_which_rows_finish(tiny, plain_vocabulary):
+    decoder = Scripted(tiny(plain_vocabulary), [[5, 6, 2], [7, 2], [8, 9, 10, 11, 12]])
+    prompts = [np.array([[1], [3 + i]]) for i in range(3)]
+    steps = generate(decoder, prompts, sampling=Sampling(temperature=0), max_tokens=4)
+    told = []
+    found = list(continuations(steps, on_step=lambda *now: told.append(now)))
+    assert [(c.row, c.tokens[:, 0].tolist(), c.end) for c in found] == [
+        (1, [7, 2], "eos"),
+        (0, [5, 6, 2], "eos"),
+        (2, [8, 9, 10, 11], "limit"),
+    ]
+    assert [now[:2] for now in told] == [(3, 0), (6, 1), (8, 2), (9, 3)]
+    assert [now[2] for now in told] == sorted(now[2] for now in told)
+    assert found[-1].tokens_per_second == 9 / found[-1].seconds
+
+
+def test_an_interruption_yields_what_was_drawn_and_draws_no_more(tiny, plain_vocabulary):
+    decoder = Scripted(tiny(plain_vocabulary), [[5, 6, 7, 8], [9, 2]])
+    prompts = [np.array([[1], [3 + i]]) for i in range(2)]
+    steps = generate(decoder, prompts, sampling=Sampling(temperature=0))
+    found = continuations(steps, is_interrupted=lambda: len(decoder.batch_sizes) == 3)
+    assert [(c.row, c.tokens[:, 0].tolist(), c.end) for c in found] == [
+        (1, [9, 2], "eos"),
+        (0, [5, 6, 7], "interrupted"),
+    ]
+    assert decoder.batch_sizes == [2, 2, 1]
 
 
 def test_tokens_are_yielded_as_they_are_drawn(tiny, plain_vocabulary):
