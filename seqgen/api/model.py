@@ -47,7 +47,8 @@ class Piece:
             raise UserError(f"{path} exists: choose another name, or delete it")
         try:
             ids = np.concatenate([self.prompt.ids, self.tokens])
-            self.tokenizer.decode(ids, path, tempo=self.prompt.tempo)
+            prompt = self.prompt
+            self.tokenizer.decode(ids, path, tempo=prompt.tempo, original=prompt.original)
         except BaseException:
             path.unlink()
             raise
@@ -77,6 +78,8 @@ class Model:
         prompt: str | Path | None = None,
         *,
         prompt_bars: int | None = None,
+        tempo: float | None = None,
+        as_tokens: bool = False,
         samples: int = 1,
         max_tokens: int = 2048,
         bars: int | None = None,
@@ -89,6 +92,9 @@ class Model:
         Args:
             prompt: a file to continue; None: begin from nothing.
             prompt_bars: use only so many first bars of the prompt.
+            tempo: quarter notes per minute with which saved pieces begin; None: the prompt's, or
+                what the tokens say, or the median of the corpus.
+            as_tokens: save the prompt as its tokens have it, not as its file.
             samples: how many pieces.
             max_tokens: the most new tokens of each.
             bars, seconds: stop after so many new bars, or seconds of new music.
@@ -99,7 +105,9 @@ class Model:
             UserError: the prompt cannot be used, or a setting is impossible.
         """
         files = [] if prompt is None else [str(prompt)]
-        prompts = read_prompts(files, self.tokenizer, bars=prompt_bars) * samples
+        prompts = samples * read_prompts(
+            files, self.tokenizer, bars=prompt_bars, tempo=tempo, as_tokens=as_tokens
+        )
         steps = generate(
             self.decoder,
             [prompt.ids for prompt in prompts],

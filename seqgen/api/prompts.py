@@ -5,7 +5,7 @@ Legend: T positions, F fields.
 
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from seqgen.decoding.generation import RowStop
 from seqgen.errors import FileRejected, UserError
+from seqgen.midi.repair import MAX_TEMPO, MIN_TEMPO
 from seqgen.tokenizers import Clock, Original, Tokenizer
 
 MAX_PROMPT_TOKENS = 32_768
@@ -31,6 +32,7 @@ class Prompt:
         bars: how many bars it has, a begun one included.
         about: what it holds, in a few words.
         left_out: what of the file its tokens cannot hold, in a few words each.
+        original: the file, where samples begin with its music and not with that of its tokens.
     """
 
     file: str | None
@@ -40,35 +42,50 @@ class Prompt:
     bars: int = 0
     about: str = ""
     left_out: tuple[str, ...] = ()
-
-    @property
-    def original(self) -> Original | None:
-        """The file that the tokens were read from."""
-        return None if self.file is None else Original(Path(self.file), len(self.ids))
+    original: Original | None = None
 
 
-def read_prompts(files: Sequence[str], tokenizer: Tokenizer, *, bars: int | None) -> list[Prompt]:
-    """Read prompt files, cut after `bars`; without files, one prompt that is BOS alone.
+def read_prompts(
+    files: Sequence[str],
+    tokenizer: Tokenizer,
+    *,
+    bars: int | None,
+    tempo: float | None = None,
+    as_tokens: bool = False,
+) -> list[Prompt]:
+    """Read prompt files; without files, return one prompt that is BOS alone.
+
+    Args:
+        files: their paths.
+        tokenizer: of the model.
+        bars: cut each after so many bars.
+        tempo: of what is written, in quarter notes per minute; None: that of the file.
+        as_tokens: begin samples with the music of the prompt's tokens, not with the file's own.
 
     Raises:
-        UserError: a file cannot be used or is too long, or `bars` makes no sense here.
+        UserError: a file cannot be used or is too long, or an option makes no sense here.
     """
+    if tempo is not None and tokenizer.clock() is None:
+        raise UserError("--tempo is for music; this run generates text")
+    if tempo is not None and not MIN_TEMPO <= tempo <= MAX_TEMPO:
+        raise UserError(f"--tempo {tempo:g}: must be from {MIN_TEMPO:g} to {MAX_TEMPO:g}")
     if bars is not None and not files:
         raise UserError("--prompt-bars needs a prompt file: --prompt FILE")
     if bars is not None and tokenizer.clock() is None:
         raise UserError("--prompt-bars is for music; this run generates text")
     if not files:
-        return [Prompt(None, _bos(tokenizer), None, tokenizer.clock())]
-    return [_read(Path(file), tokenizer, bars) for file in files]
+        return [Prompt(None, _bos(tokenizer), tempo, tokenizer.clock(tempo=tempo))]
+    prompts = [_read(Path(file), tokenizer, bars, tempo) for file in files]
+    return [replace(prompt, original=None) for prompt in prompts] if as_tokens else prompts
 
 
 def _bos(tokenizer: Tokenizer) -> np.ndarray:
     return tokenizer.vocabulary.special_token(tokenizer.vocabulary.bos_id)[None]
 
 
-def _read(path: Path, tokenizer: Tokenizer, bars: int | None) -> Prompt:
+def _read(path: Path, tokenizer: Tokenizer, bars: int | None, tempo: float | None) -> Prompt:
     try:
-        ids, tempo = tokenizer.encode(path), tokenizer.tempo(path)
+        ids, tempo = tokenizer.encode(path), tempo or tokenizer.tempo(path)
     except FileRejected as rejected:
         raise UserError(f"prompt {rejected.name}: {rejected.reason}") from None
     ids, clock = _begin(ids, tokenizer, bars=bars, tempo=tempo)
@@ -81,7 +98,8 @@ def _read(path: Path, tokenizer: Tokenizer, bars: int | None) -> Prompt:
     about, left_out = tokenizer.describe(path, until=until)
     n_bars = 0 if clock is None else clock.bars - _ends_with_bar(ids, tokenizer)
     ids = np.concatenate([_bos(tokenizer), ids])
-    return Prompt(str(path), ids, tempo, clock, n_bars, about, tuple(left_out))
+    original = Original(path, len(ids))
+    return Prompt(str(path), ids, tempo, clock, n_bars, about, tuple(left_out), original)
 
 
 def _begin(

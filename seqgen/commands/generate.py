@@ -62,6 +62,19 @@ from seqgen.commands import FiniteFloat
     help="Use only this many bars of each prompt, from its start. By default all.",
 )
 @click.option(
+    "--as-tokens",
+    is_flag=True,
+    help="Begin files with the prompt as the model sees it. By default with the prompt as it is: "
+    "its own timing, velocities, tempo, track names and controllers.",
+)
+@click.option(
+    "--tempo",
+    type=FiniteFloat(above=0),
+    help="Quarter notes per minute with which files begin; later changes of tempo keep their "
+    "ratio to it. By default the tempo of the prompt, or what the tokens say, or the median of "
+    "the training files.",
+)
+@click.option(
     "--samples",
     "n_samples",
     type=click.IntRange(1),

@@ -56,9 +56,19 @@ def execute(
     player = open_player(ogg=ogg, soundfont=soundfont) if audio or ogg else None
     plan = _plan(loaded, path, **options)
     say(f"{path} ({describe_step(path, loaded)}), seed {plan.facts['seed']}")
+    for prompt in {prompt.file: prompt for prompt in plan.prompts}.values():
+        _tell_prompt(prompt)
     place = Path(output) if output else Path("generated") / path.resolve().name
     facts = {"run": str(path), "checkpoint": checkpoint, "step": loaded.step, **plan.facts}
     _write(plan, OutputFolder(place, loaded.tokenizer, facts=facts, pictures=not no_png), player)
+
+
+def _tell_prompt(prompt: Prompt) -> None:
+    """Say what a prompt file holds, and what of it the model does not see."""
+    if prompt.file is not None:
+        say(f"  prompt {prompt.file}: {prompt.about}")
+        if prompt.left_out:
+            say(f"    the model's tokens leave out or change: {', '.join(prompt.left_out)}")
 
 
 def _plan(
@@ -70,6 +80,8 @@ def _plan(
     explain: bool,
     prompts: Sequence[str],
     prompt_bars: int | None,
+    tempo: float | None,
+    as_tokens: bool,
     n_samples: int,
     seed: int | None,
     endless: bool,
@@ -89,7 +101,9 @@ def _plan(
     if explain:
         tell_decoder(loaded, run, decoder=decoder, decay_after=decay_after)
     seed = secrets.randbelow(2**31) if seed is None else seed
-    read = read_prompts(prompts, loaded.tokenizer, bars=prompt_bars)
+    read = read_prompts(
+        prompts, loaded.tokenizer, bars=prompt_bars, tempo=tempo, as_tokens=as_tokens
+    )
     each = [prompt for prompt in read for _ in range(n_samples)]
     stop = stop_after(each, bars=bars, seconds=seconds)
     steps = generate(

@@ -63,7 +63,7 @@ class OutputFolder:
         ids = np.concatenate([prompt.ids, drawn.tokens])
         try:
             with atomic_path(path) as new_file, atomic_path(record) as new_record:
-                self._tokenizer.decode(ids, new_file, tempo=prompt.tempo)
+                self._tokenizer.decode(ids, new_file, tempo=prompt.tempo, original=prompt.original)
                 content = self._check(new_file)
                 outcome = {
                     "file": path.name,

@@ -49,6 +49,8 @@ def prepare_and_report(config: "Config", tokenizer: "Tokenizer | None" = None) -
     say(f"  {_count_files(report)}")
     for split, counts in report["splits"].items():
         say(f"  {split}: {', '.join(f'{number:,} {what}' for what, number in counts.items())}")
+    for line in _describe_tokens(report):
+        say(f"  {line}")
     if result.built:
         for entry in report["skipped"][:SHOWN]:
             say(f"  refused {entry['file']}: {entry['reason']}")
@@ -69,3 +71,32 @@ def _count_files(report: dict) -> str:
     if counts:
         parts.append(f"{sum(counts.values())} passed over: {describe_passed_over(counts)}")
     return ", ".join(parts)
+
+
+def _describe_tokens(report: dict) -> list[str]:
+    """Say which tokens were chosen for the corpus and why, and what of it they do not hold."""
+    lines = ["tokens, chosen from the files (set tokenizer.KEY=VALUE for others):"]
+    for key, choice in report["tokens"].items():
+        lines.append(f"  {key}={_short(choice['value'])} ({choice['because']})")
+    lines = lines if report["tokens"] else []
+    account = report.get("account")
+    if account is None:
+        return lines
+    onset, duration = account["onset_ms"], account["duration_ms"]
+    lines.append(
+        f"in tokens: {account['notes_kept']:,} of {account['notes']:,} notes; onsets off by "
+        f"{onset['median']} ms (95%: {onset['p95']} ms), durations by {duration['median']} ms "
+        f"(95%: {duration['p95']} ms)"
+    )
+    for what, counts in (("not kept", account["lost"]), ("repaired", account["repaired"])):
+        if counts:
+            lines.append(f"{what}: " + ", ".join(f"{n:,} {kind}" for kind, n in counts.items()))
+    return lines
+
+
+def _short(value: object) -> str:
+    """Write a value as on the command line; long lists are cut."""
+    if not isinstance(value, list):
+        return str(value).lower() if isinstance(value, bool) else str(value)
+    shown = [str(item) for item in value[:SHOWN]]
+    return f"[{', '.join(shown + ['…'] * (len(value) > SHOWN))}]"
