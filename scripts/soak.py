@@ -90,7 +90,7 @@ def damaged_files(rng: random.Random, folder: Path) -> Counter:
         (source / f"damaged-{i}.mid").write_bytes(_damage(rng.choice(whole), rng))
     data = DataConfig(source=str(source), prepared_dir=str(folder / "prepared"), workers=2)
     programs = rng.random() < 0.5
-    tokens = TokenizerConfig(use_programs=programs, use_tempos=programs)
+    tokens = TokenizerConfig(parts="tracks" if programs else "one", use_tempos=programs)
     prepared = prepare(data, LimitsConfig(), tokens).data
     report = json.loads((prepared.folder / "report.json").read_text())
     if report["files_used"] < 3 or report["files_used"] + report["files_skipped"] != 43:

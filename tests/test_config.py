@@ -25,7 +25,7 @@ def test_scientific_numbers_are_numbers_and_no_is_a_word(tmp_path):
 
 @pytest.mark.parametrize("text", ["true", "True", "TRUE"])
 def test_booleans_are_spelled_as_in_yaml_or_python(text):
-    assert load_config(None, [f"tokenizer.use_programs={text}"]).tokenizer.use_programs is True
+    assert load_config(None, [f"tokenizer.use_tempos={text}"]).tokenizer.use_tempos is True
 
 
 @pytest.mark.parametrize("key", ["train.init_from", "train.early_stopping"])
@@ -82,7 +82,7 @@ def test_what_is_saved_is_read_back(tmp_path):
         ("train.max_steps=many", "train.max_steps = 'many'"),
         ("train.max_steps=true", "train.max_steps = True"),
         ("train.schedule=cosin", "'cosine', 'linear'"),
-        ("tokenizer.use_programs=yes", "'yes': input should be a valid boolean (true or false)"),
+        ("tokenizer.use_tempos=yes", "'yes': input should be a valid boolean (true or false)"),
         ("train.early_stopping=None", "valid integer, or null"),
         ("train.freeze=stack", "train.freeze = 'stack'"),
         ("model.n_heads=3", "d_model 128 must be a multiple of n_heads 3"),

@@ -5,29 +5,25 @@ import signal
 import sys
 
 import pytest
-from readers import Obedient, fail_to_load
+from readers import fail_to_load, obedient
 
 from seqgen.config import LimitsConfig
 from seqgen.data import encoding
-from seqgen.data.encoding import encode_files
-from seqgen.errors import FileRejected
-from seqgen.tokenizers import Shift
+from seqgen.data.encoding import read_files
 
 LIMITS = LimitsConfig(max_read_seconds=1, max_memory_bytes=500_000_000)
 
 
-def encode(folder, names, *, workers=1, load=Obedient):
-    """Read files of these names; returns for each its bytes or its refusal."""
-    jobs = []
+def ignore(*_):
+    """Progress that nobody sees."""
+
+
+def read(folder, names, *, workers=1, load=obedient):
+    """Read files of these names; returns for each its text or its refusal."""
     for name in names:
         (folder / name).write_bytes(name.encode())
-        jobs.append((folder / name, [Shift()]))
-    results = list(encode_files(jobs, load, LIMITS, workers=workers, progress=None))
-    assert [file for file, _ in results] == [file for file, _ in jobs]
-    return [
-        result if isinstance(result, FileRejected) else bytes(result.variants[0][:, 0]).decode()
-        for _, result in results
-    ]
+    jobs = [(folder / name,) for name in names]
+    return list(read_files(jobs, load, LIMITS, workers=workers, tell=ignore))
 
 
 @pytest.mark.parametrize(
@@ -50,7 +46,7 @@ def encode(folder, names, *, workers=1, load=Obedient):
 def test_a_file_that_brings_its_reader_down_is_refused_and_the_rest_is_read(
     tmp_path, name, kind, reason
 ):
-    before, refused, after = encode(tmp_path, ["before", name, "after"])
+    before, refused, after = read(tmp_path, ["before", name, "after"])
     assert (before, after) == ("before", "after")
     assert (refused.kind, refused.reason) == (kind, reason)
 
@@ -59,7 +55,7 @@ def test_each_other_file_is_read_once_and_results_keep_their_order(tmp_path, mon
     monkeypatch.setattr(encoding, "FEW", 4)
     monkeypatch.setattr(encoding, "AHEAD", 5)
     names = [f"{'SIGKILL' if i in (2, 9) else 'song'}-{i}" for i in range(20)]
-    for name, result in zip(names, encode(tmp_path, names, workers=2), strict=True):
+    for name, result in zip(names, read(tmp_path, names, workers=2), strict=True):
         if name.startswith("song"):
             assert result == name
             assert (tmp_path / f"{name}.read").read_text() == "read\n"
@@ -69,19 +65,19 @@ def test_each_other_file_is_read_once_and_results_keep_their_order(tmp_path, mon
 
 def test_a_reader_that_cannot_start_is_an_error_and_not_the_files_fault(tmp_path):
     with pytest.raises(RuntimeError, match=r"did not start \(exit status 5\)"):
-        encode(tmp_path, ["song"], load=fail_to_load)
+        read(tmp_path, ["song"], load=fail_to_load)
 
 
 def test_a_reader_that_dies_between_files_costs_none(tmp_path):
     (tmp_path / "song").write_bytes(b"song")
-    reader = encoding._Reader(Obedient, LIMITS)
+    reader = encoding._Reader(obedient, LIMITS)
     for number in (0, 1):
-        reader.give(number, (tmp_path / "song", [Shift()]))
+        reader.give(number, (tmp_path / "song",))
         results = {}
         while not results:
             results = reader.take()
         assert list(results) == [number]
-        assert results[number].units == 4
+        assert results[number] == "song"
         os.kill(reader._process.pid, signal.SIGKILL)
         reader._process.wait()
     reader.stop()
@@ -90,8 +86,8 @@ def test_a_reader_that_dies_between_files_costs_none(tmp_path):
 def test_no_reader_is_left_when_reading_stops_early(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).write_bytes(b"song")
-    jobs = [(tmp_path / name, [Shift()]) for name in ("a", "b")]
-    results = encode_files(jobs, Obedient, LIMITS, workers=1, progress=None)
+    jobs = [(tmp_path / name,) for name in ("a", "b")]
+    results = read_files(jobs, obedient, LIMITS, workers=1, tell=ignore)
     next(results)
     readers = results.gi_frame.f_locals["results"].gi_frame.f_locals["readers"]
     results.close()

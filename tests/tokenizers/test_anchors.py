@@ -13,7 +13,7 @@ def anchored(tokenizer):
     return [names[i] for i in tokenizer.vocabulary.anchors], [n for n in names if "Bar_" in n]
 
 
-@pytest.mark.parametrize("options", [{}, {"use_time_signatures": True, "use_programs": True}])
+@pytest.mark.parametrize("options", [{}, {"use_time_signatures": True, "parts": "tracks"}])
 def test_every_id_that_holds_a_bar_is_an_anchor(tmp_path, options):
     plain = build_tokenizer(TokenizerConfig(type="remi", **options), LimitsConfig())
     files = sorted(write_songs(tmp_path, 4).glob("*.mid"))

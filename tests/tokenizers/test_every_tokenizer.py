@@ -47,7 +47,7 @@ def test_a_written_file_is_read_as_the_ids_it_was_written_from(tmp_path, tokeniz
 
 
 def test_no_shift_changes_nothing(tokenizer, path):
-    [ids] = tokenizer.encode_variants(path, [Shift()])
+    [ids] = tokenizer.examine(path, [Shift()]).variants
     assert np.array_equal(ids, tokenizer.encode(path))
     assert np.array_equal(tokenizer.merge(ids), ids)
 

@@ -59,7 +59,7 @@ def test_a_missing_file_is_unreadable(tmp_path, tokenizer):
 
 def test_text_has_no_shifts_and_no_time(tmp_path, tokenizer):
     (tmp_path / "a.txt").write_text("abc")
-    assert len(tokenizer.encode_variants(tmp_path / "a.txt", [Shift(), Shift(1)])) == 1
+    assert len(tokenizer.examine(tmp_path / "a.txt", [Shift(), Shift(1)]).variants) == 1
     assert tokenizer.clock() is None
     assert len(tokenizer.names()) == tokenizer.vocabulary.sizes[0]
 

@@ -22,6 +22,7 @@ from seqgen.config import LimitsConfig, TokenizerConfig
 from seqgen.errors import FileRejected
 from seqgen.files import write_bytes, write_json
 from seqgen.midi import MidiFile, TempoChange, midi_bytes, open_midi, read_midi, summarize
+from seqgen.midi.repair import repair
 from seqgen.tokenizers.base import Encoded, Original, Shift
 from seqgen.tokenizers.midi.account import account_for
 from seqgen.tokenizers.midi.clock import MidiClock
@@ -165,7 +166,7 @@ class MidiTokenizer:
             faster = tempo / midi.tempo_changes[0].tempo
             for change in midi.tempo_changes:
                 change.tempo *= faster
-        write_bytes(path, midi_bytes(midi))
+        write_bytes(path, midi_bytes(repair(midi)))
 
     def describe(self, path: Path, *, until: float) -> tuple[str, list[str]]:
         """Say what a file holds in a few words, and what of it the tokens cannot hold."""
@@ -253,6 +254,11 @@ class MidiTokenizer:
         )
         self._miditok.save(folder / "miditok.json")
 
+    @property
+    def _is_single_stream(self) -> bool:
+        """Whether MidiTok tells all instruments in one stream, and not each track by itself."""
+        return self._miditok.config.one_token_stream_for_programs
+
     @cached_property
     def _plain_parts(self) -> list[list[str]]:
         """The plain tokens each id stands for."""
@@ -322,7 +328,7 @@ class MidiTokenizer:
             known = self._miditok.vocab
             plain = [known[token] for token in tell(sequences)]
         else:
-            plain = encoded.ids
+            plain = (encoded if self._is_single_stream else encoded[0]).ids
         ids = np.asarray(plain, dtype=np.int64)[:, None]
         if self.units(ids) == 0:
             raise FileRejected("empty", str(path), "no note is left after tokenizing")
@@ -339,7 +345,8 @@ class MidiTokenizer:
         if self.tells_parts:
             score, parts = self._decoded_parts(plain)
         else:
-            score = self._miditok.decode(self._sequence(plain))
+            sequence = self._sequence(plain)
+            score = self._miditok.decode(sequence if self._is_single_stream else [sequence])
             parts = [self._part_of(track) for track in score.tracks]
         for track, k in zip(score.tracks, parts, strict=True):
             track.name, track.program = title(self.parts[k]), self.parts[k].program
