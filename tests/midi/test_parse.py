@@ -1,0 +1,222 @@
+"""What is read is what a file means: programs of channels, ends of notes, the opening, metres."""
+
+import pytest
+from miditoolkit import Instrument, MidiFile, Note, TempoChange, TimeSignature
+from test_gate import END, NOTE, midi_file, note_values, riff
+
+from seqgen.midi.gate import open_midi, read_midi
+from seqgen.midi.inspect import summarize
+from seqgen.midi.repair import repair
+from seqgen.midi.timing import metre_at
+
+TEMPO_60 = b"\xff\x51\x03\x0f\x42\x40"
+NAME = b"\x00\xff\x03\x04Lead"
+
+
+def parts(content: bytes) -> list[tuple[int, bool, list[int]]]:
+    """Program, whether drums, and pitches, of each instrument."""
+    midi = open_midi(content)
+    return [(t.program, t.is_drum, [n.pitch for n in t.notes]) for t in midi.instruments]
+
+
+def note(channel: int = 0, pitch: int = 60, start: int = 0) -> bytes:
+    """One note of 96 ticks that begins `start` ticks after the event before."""
+    on, off = bytes([0x90 | channel, pitch, 0x40]), bytes([0x80 | channel, pitch, 0x40])
+    return bytes([start]) + on + b"\x60" + off
+
+
+def program(number: int, channel: int = 0, start: int = 0) -> bytes:
+    return bytes([start, 0xC0 | channel, number])
+
+
+@pytest.mark.parametrize("setup_comes_first", [True, False])
+def test_programs_and_controllers_set_in_another_track_hold(setup_comes_first):
+    setup = program(40) + b"\x00\xb0\x00\x08\x00\xb0\x07\x50\x00\xe0\x00\x50" + END
+    tracks = [setup, note() + END] if setup_comes_first else [note() + END, setup]
+    (track,) = open_midi(midi_file(*tracks)).instruments
+    assert track.program == 40
+    assert [(c.number, c.value) for c in track.control_changes] == [(0, 8), (7, 80)]
+    assert [bend.pitch for bend in track.pitch_bends] == [(80 << 7) - 8192]
+
+
+def test_pedal_of_one_track_holds_for_others_on_its_channel_and_is_there_once():
+    pedal = b"\x00\xb0\x40\x7f\x60\xb0\x40\x00"
+    midi = open_midi(midi_file(note() + END, pedal + note() + END, note(1) + END))
+    pedals = [[(p.start, p.end) for p in track.pedals] for track in midi.instruments]
+    assert pedals == [[(0, 96)], [(0, 96)], []]
+    same = open_midi(midi_file(pedal + note() + END, pedal + note() + END))
+    assert [len(track.control_changes) for track in same.instruments] == [2, 2]
+
+
+def test_program_set_in_another_track_holds_from_its_tick_on():
+    content = midi_file(note() + note(start=0) + END, program(40, start=96) + END)
+    assert parts(content) == [(0, False, [60]), (40, False, [60])]
+
+
+def test_instruments_of_one_track_are_split_and_named():
+    content = midi_file(
+        NAME + program(5) + program(6, 1) + note(0, 60) + note(1, 61) + note(9, 36) + END
+    )
+    assert parts(content) == [(5, False, [60]), (6, False, [61]), (0, True, [36])]
+    assert [track.name for track in open_midi(content).instruments] == ["Lead"] * 3
+
+
+def test_a_program_change_begins_a_part_and_held_notes_stay_in_theirs():
+    change = b"\x00\x90\x3c\x40\x10\xc0\x07\x10\x80\x3c\x00"
+    assert parts(midi_file(program(5) + change + note(0, 62) + END)) == [
+        *((5, False, [60]), (7, False, [62]))
+    ]
+
+
+def test_a_program_that_comes_a_hair_after_the_first_note_is_meant_for_it():
+    late = b"\x00\x90\x3c\x40\x01\xc0\x28\x5f\x80\x3c\x00"
+    assert parts(midi_file(late + note(0, 62) + END)) == [(40, False, [60, 62])]
+    too_late = b"\x00\x90\x3c\x40\x0c\xc0\x28\x5f\x80\x3c\x00"
+    assert [program for program, *_ in parts(midi_file(too_late + note() + END))] == [0, 40]
+
+
+def test_the_channels_of_each_port_are_different_ones():
+    port = b"\x00\xff\x21\x01\x01"
+    content = midi_file(program(5) + note() + END, port + program(6) + note() + note(9) + END)
+    assert parts(content) == [(5, False, [60]), (6, False, [60]), (0, True, [60])]
+
+
+def test_tracks_keep_the_order_of_the_file():
+    content = midi_file(*[program(9 - i, i) + note(i) + END for i in range(5)])
+    assert [program for program, *_ in parts(content)] == [9, 8, 7, 6, 5]
+
+
+def test_notes_never_released_end_with_their_track_and_are_counted():
+    content = midi_file(
+        note() + b"\x00\x90\x3e\x40\x00\x90\x41\x40\x60\xff\x2f\x00", note(1, 70) * 4 + END
+    )
+    read = read_midi(content)
+    assert note_values(read.midi)[:4] == [
+        *((0, 96, 60, 64), (0, 96, 70, 64), (96, 192, 62, 64), (96, 192, 65, 64))
+    ]
+    assert read.repairs == {"notes never released, ended with their track": 2}
+
+
+def test_a_note_on_of_velocity_0_is_a_release_and_the_first_note_ends_first():
+    content = midi_file(b"\x00\x90\x3c\x40\x10\x90\x3c\x50\x10\x90\x3c\x00\x10\x80\x3c\x00" + END)
+    assert note_values(open_midi(content)) == [(0, 32, 60, 64), (16, 48, 60, 80)]
+
+
+@pytest.mark.parametrize(
+    ("event", "what"),
+    [
+        (b"\xf0\x04\x50\x53\xff\xf7", "invalid SysEx messages dropped"),
+        (b"\xf0\x81\x80\x00" + b"\xff" * 16384, "invalid SysEx messages dropped"),
+        (b"\xff\x51\x03\x00\x00\x00", "invalid meta events dropped"),
+        (b"\xff\x59\x02\x0c\x00", "invalid meta events dropped"),
+        (b"\xff\x58\x04\x04\x07\x18\x08", "impossible time signatures dropped"),
+        (b"\xff\x58\x04\x21\x02\x18\x08", "impossible time signatures dropped"),
+        (b"\xff\x51\x03\x00\x00\x01", "tempi outside 10 to 500 bpm set to these"),
+        (b"\xf8", "messages that do not belong in a file dropped"),
+        (b"\xf2\x01\x02", "messages that do not belong in a file dropped"),
+        (b"\x90\x3c\x40\x00\x80\x3c\x40", "notes of no length dropped"),
+    ],
+)
+def test_faulty_events_cost_themselves_and_are_counted(event, what):
+    read = read_midi(midi_file(b"\x00" + event + NOTE + END))
+    assert note_values(read.midi) == [(0, 96, 60, 64)]
+    assert read.repairs == {what: 1}
+
+
+@pytest.mark.parametrize("event", [b"\xf0\x03\x7e\x09\xf7", b"\xf7\x02\xf3\xff", b"\xff\x01\x02hi"])
+def test_what_is_sound_and_not_music_is_no_repair(event):
+    assert read_midi(midi_file(b"\x00" + event + NOTE + END)).repairs == {}
+
+
+def test_running_status_goes_on_over_real_time_messages():
+    content = midi_file(b"\x00\x90\x3c\x40\x60\x3c\x00\x00\xf8\x00\x3e\x40\x60\x3e\x00" + END)
+    assert [n[2] for n in note_values(open_midi(content))] == [60, 62]
+
+
+def test_riff_containers_are_read():
+    assert open_midi(riff(midi_file(NOTE + END))) == open_midi(midi_file(NOTE + END))
+
+
+@pytest.mark.parametrize("division", [24, 480, 32767])
+def test_an_hour_of_music_passes_at_any_resolution(division):
+    end = 120 * 60 * division
+    delta = bytes([0x80 | end >> 21, 0x80 | end >> 14 & 127, 0x80 | end >> 7 & 127, end & 127])
+    content = midi_file(b"\x00\x90\x3c\x40" + delta + b"\x80\x3c\x00" + END, division=division)
+    assert summarize(open_midi(content)).seconds == pytest.approx(3600)
+
+
+def piece(*notes: Note, tempos=(), metres=()) -> MidiFile:
+    midi = MidiFile(ticks_per_beat=480)
+    midi.instruments = [Instrument(0, notes=list(notes))]
+    midi.tempo_changes = [TempoChange(*tempo) for tempo in tempos]
+    midi.time_signature_changes = [TimeSignature(*metre) for metre in metres]
+    return midi
+
+
+def tempos(midi: MidiFile) -> list[tuple[float, int]]:
+    return [(change.tempo, change.time) for change in midi.tempo_changes]
+
+
+def metres(midi: MidiFile) -> list[tuple[int, int, int]]:
+    return [(m.numerator, m.denominator, m.time) for m in midi.time_signature_changes]
+
+
+LATER = Note(64, 60, 2880, 4800)
+
+
+@pytest.mark.parametrize(
+    ("note", "written", "wanted"),
+    [
+        (Note(64, 60, 0, 480), [(60, 1)], [(60, 0)]),
+        (Note(64, 60, 0, 480), [(60, 15)], [(60, 0)]),
+        (Note(64, 60, 0, 480), [(60, 16)], [(120, 0), (60, 16)]),
+        (LATER, [(60, 0), (70, 960), (80, 2881), (90, 3000)], [(80, 0), (90, 3000)]),
+        (LATER, [(60, 0), (60, 3000), (70, 3000), (70, 4000)], [(60, 0), (70, 3000)]),
+    ],
+)
+def test_the_opening_tempo_is_that_at_the_first_note(note, written, wanted):
+    midi = repair(piece(note, tempos=written))
+    assert tempos(midi) == wanted
+    assert tempos(repair(midi)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("note", "written", "wanted"),
+    [
+        (Note(64, 60, 0, 480), [(3, 4, 1)], [(3, 4, 0)]),
+        (Note(64, 60, 0, 480), [(3, 4, 480)], [(4, 4, 0), (3, 4, 480)]),
+        (LATER, [(2, 4, 0), (3, 4, 2880)], [(3, 4, 0)]),
+        (LATER, [(4, 4, 0), (3, 4, 960)], [(4, 4, 0), (3, 4, 960)]),  # its bars are not those of 0
+        (LATER, [(4, 4, 0), (6, 8, 1440), (4, 4, 4320)], [(6, 8, 0), (4, 4, 4320)]),
+    ],
+)
+def test_the_opening_metre_is_that_at_the_first_note_and_no_bar_line_moves(note, written, wanted):
+    midi = repair(piece(note, metres=written))
+    assert metres(midi) == wanted
+    assert metres(repair(midi)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("written", "wanted"),
+    [
+        ([], [(4, 4, 0)]),
+        ([(1, 4, 0)], [(4, 4, 0)]),
+        ([(1, 4, 0), (1, 4, 3360)], [(4, 4, 0)]),
+        ([(1, 4, 0), (2, 4, 3360)], [(1, 4, 0), (2, 4, 3360)]),
+        ([(1, 8, 0)], [(1, 8, 0)]),
+        ([(32, 32, 0), (9, 8, 3840), (1, 1, 5000)], [(32, 32, 0), (9, 8, 3840), (1, 1, 5000)]),
+    ],
+)
+def test_metres_are_kept_and_a_quarter_throughout_is_four_quarters(written, wanted):
+    assert metres(repair(piece(LATER, metres=written))) == wanted
+
+
+def test_metre_at_is_the_last_one_up_to_a_tick():
+    midi = piece(LATER, metres=[(9, 8, 0), (4, 4, 2160)])
+    assert [metre_at(midi, tick).numerator for tick in (0, 2159, 2160, 9999)] == [9, 9, 4, 4]
+    assert (metre_at(piece(), 5).numerator, metre_at(piece(), 5).denominator) == (4, 4)
+
+
+def test_summary_says_what_a_person_counts():
+    midi = piece(Note(64, 60, 0, 480), LATER, tempos=[(67.8, 0)], metres=[(3, 4, 0), (4, 4, 2880)])
+    assert str(summarize(repair(midi))) == "3 bars of 3/4, 4/4 at 68 bpm, 2 notes, 1 track"
