@@ -58,6 +58,7 @@ setup(
         "pytorch-fast-transformers==0.4.0",
         "numpy>=2.0",
         "miditoolkit>=1.0.1",
+        "mido>=1.3",
         "click>=8.1",
         "jinja2>=3.1",
         "matplotlib>=3.9",

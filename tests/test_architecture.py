@@ -23,6 +23,7 @@ OWNERS = {
     | {f"decoding/triton_step{part}.py" for part in ("", "_kernels")},
     "miditok": {"tokenizers/midi.py"},
     "miditoolkit": {"midi", "evaluation"},
+    "mido": {"midi"},
     "symusic": {"tokenizers/midi.py", "evaluation/validity.py"},
     "fluidsynth": {"rendering/sound/synthesizer.py"},
     "pyloudnorm": {"rendering/sound/loudness.py"},

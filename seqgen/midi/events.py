@@ -186,7 +186,7 @@ class _Reader:
                 if byte < FIRST_REAL_TIME:
                     status = byte
             else:
-                byte = status
+                byte = status or 0
             if byte not in N_DATA_BYTES:
                 raise Refusal("unreadable", "holds an event of an unknown type")
             n_data_bytes = N_DATA_BYTES[byte]

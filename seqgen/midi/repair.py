@@ -212,7 +212,8 @@ def _pedals(controls: Iterable[ControlChange], end: int) -> list[Pedal]:
 
 def _pedal_controls(pedals: Iterable[Pedal]) -> list[ControlChange]:
     """Write pedals as controllers; one that is pressed again before its release stays down."""
-    controls, release = [], -1
+    controls: list[ControlChange] = []
+    release = -1
     for pedal in sorted(pedals, key=lambda pedal: (pedal.start, pedal.end)):
         if not 0 <= pedal.start < pedal.end:
             continue

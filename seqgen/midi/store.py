@@ -1,14 +1,14 @@
 """Writing MIDI files that sound the same in every player, also with more than 15 instruments.
 
 A file has 16 channels, one of them for drums, and each plays one program at a time. Beyond 15
-pitched instruments, some share a channel: those that have the same controllers and bends if there
-are any, and that sound together least. Before its notes begin, an instrument on a shared channel
-sends its program, in its own track and at the same tick. So whatever a player does, read tracks one
-by one or merge them in any order, each note sounds with the program of its track.
+pitched instruments, some share a channel: those with the same controllers and bends if there are
+any, and of these the ones that press the same keys least, then that sound together least. Before
+its notes begin, an instrument on a shared channel sends its program, in its own track and at the
+same tick. So whether a player reads tracks one by one or merges them in any order, each note sounds
+with the program of its track. Drum kits share channel 10 in the same way.
 
-Controllers and bends of a shared channel do hold for all its instruments. Those that differ in them
-are on different ports too, for players that have ports: most pass over these. Drum kits share
-channel 10 in the same way.
+Controllers and bends hold for all instruments of a channel. Those on a shared one that differ in
+them are on different ports too, for players that have ports; most ignore them.
 """
 
 import io
@@ -96,20 +96,26 @@ def _channels(instruments: Sequence[Instrument]) -> list[int]:
         channels[i] = channel
     if not others:
         return channels
+    height = 1 + max(note.end for i in pitched for note in instruments[i].notes)
     settings = {channels[i]: [_settings(instruments[i])] for i in alone}
-    sounding = {channels[i]: _sounding(instruments[i]) for i in alone}
+    times = {channels[i]: _sounding(instruments[i]) for i in alone}
+    keys = {channels[i]: _keys(instruments[i], height) for i in alone}
     for i in others:
-        own, times = _settings(instruments[i]), _sounding(instruments[i])
-        channels[i] = min(
+        own, own_times = _settings(instruments[i]), _sounding(instruments[i])
+        own_keys = _keys(instruments[i], height)
+        best = min(
             PITCHED_CHANNELS,
             key=lambda channel: (
                 any(theirs != own for theirs in settings[channel]),
-                _overlap(sounding[channel], times),
+                _overlap(keys[channel], own_keys),  # a release would end the other's note too
+                _overlap(times[channel], own_times),
                 len(settings[channel]),
             ),
         )
-        settings[channels[i]].append(own)
-        sounding[channels[i]] = np.concatenate([sounding[channels[i]], times])
+        channels[i] = best
+        settings[best].append(own)
+        times[best] = np.concatenate([times[best], own_times])
+        keys[best] = np.concatenate([keys[best], own_keys])
     return channels
 
 
@@ -122,6 +128,13 @@ def _sounding(instrument: Instrument) -> np.ndarray:
         else:
             spans.append([note.start, note.end])
     return np.array(spans, dtype=np.int64).reshape(-1, 2)
+
+
+def _keys(instrument: Instrument, height: int) -> np.ndarray:
+    """Return when each key is down, as ticks [n, 2]; those of a key are `height` above the last."""
+    notes = [(note.start, note.end, note.pitch) for note in instrument.notes]
+    starts, ends, pitches = np.array(notes, dtype=np.int64).reshape(-1, 3).T
+    return np.stack([starts, ends], axis=1) + height * pitches[:, None]
 
 
 def _overlap(a: np.ndarray, b: np.ndarray) -> int:

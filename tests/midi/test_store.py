@@ -84,6 +84,22 @@ def test_writing_and_reading_is_the_identity_on_repaired_files(seed):
     assert read.repairs == {}
 
 
+@pytest.mark.parametrize("seed", range(60))
+def test_symusic_reads_the_same_notes_with_the_same_programs(seed):
+    midi = random_piece(seed)
+    score = symusic.Score.from_midi(midi_bytes(midi))
+    found = [
+        (t.program, t.is_drum, sorted((n.start, n.end, n.pitch, n.velocity) for n in t.notes))
+        for t in score.tracks
+        if len(t.notes)
+    ]
+    wanted = [
+        (t.program, t.is_drum, sorted((n.start, n.end, n.pitch, n.velocity) for n in t.notes))
+        for t in midi.instruments
+    ]
+    assert sorted(found) == sorted(wanted)
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_written_events_are_at_most_those_counted_before(seed):
     midi = random_piece(seed)
@@ -141,6 +157,18 @@ def test_those_share_a_channel_that_do_not_sound_together():
     assert len(set(channels)) == 15
 
 
+def test_those_share_a_channel_that_do_not_press_the_same_keys():
+    midi = full_band(16)
+    for track in midi.instruments:
+        for note in track.notes:
+            note.pitch = 60
+    for note in midi.instruments[6].notes:
+        note.pitch = 72
+    written = mido.MidiFile(file=io.BytesIO(midi_bytes(midi)))
+    channels = [track[-2].channel for track in written.tracks[1:]]
+    assert channels[15] == channels[6]
+
+
 def test_those_that_differ_in_controllers_do_not_share_a_channel_as_long_as_others_can():
     midi = full_band(17)
     midi.instruments[15].control_changes = [ControlChange(7, 20, 0)]
@@ -148,19 +176,6 @@ def test_those_that_differ_in_controllers_do_not_share_a_channel_as_long_as_othe
     channels = [track[-2].channel for track in written.tracks[1:]]
     assert channels.count(channels[15]) == 1
     assert not any(m.type == "midi_port" for track in written.tracks for m in track)
-
-
-def test_symusic_reads_each_note_with_its_program():
-    midi = full_band(40)
-    midi.instruments += [
-        Instrument(kit, is_drum=True, notes=[Note(80, 36, 0, 480)]) for kit in (0, 8)
-    ]
-    score = symusic.Score.from_midi(midi_bytes(midi))
-    found = [
-        (track.program, track.is_drum, [n.pitch for n in track.notes]) for track in score.tracks
-    ]
-    wanted = [(t.program, t.is_drum, [n.pitch for n in t.notes]) for t in midi.instruments]
-    assert sorted(found) == sorted(wanted)
 
 
 @needs_sound
