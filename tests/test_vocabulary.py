@@ -1,11 +1,13 @@
 """A vocabulary refuses what cannot be, and its grammar decides what may follow."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from ordered import at_random, bars
 
-from seqgen.vocabulary import Field, Grammar, Vocabulary
+from seqgen.vocabulary import ANY, KEEP, NEVER, RESET, Field, Grammar, Vocabulary, join_orders
 
 # ids: 0 pad, 1 bos, 2 eos, 3 bar, 4 pitch, 5 duration, 6 a merge of bar and pitch
 GROUPS = {"pad": 0, "bos": 1, "eos": 2, "bar": 3, "pitch": 4, "duration": 5}
@@ -60,7 +62,7 @@ def test_without_grammar_all_but_bos_and_pad_may_follow():
 
 
 def test_json_round_trip(vocabulary, toy_vocabulary):
-    for v in (vocabulary, toy_vocabulary):
+    for v in (vocabulary, toy_vocabulary, bars()[0]):
         assert Vocabulary.from_json(json.loads(json.dumps(v.to_json()))) == v
 
 
@@ -88,3 +90,80 @@ def test_a_grammar_of_another_size_is_refused(vocabulary):
 def test_anchors_that_are_no_ids_are_refused(anchor):
     with pytest.raises(ValueError, match=rf"anchors \[{anchor}\] are no ids"):
         Vocabulary((Field("t", 7),), bos_id=1, eos_id=2, pad_id=0, anchors=(3, anchor))
+
+
+def names_after(v, parts, tokens):
+    """What may follow plain tokens, in a piece that may end."""
+    ids = np.array([parts.index([token]) for token in tokens])
+    registers = np.array([v.grammar.registers_after(ids)])
+    mask = v.allowed(ids[None, -1:], has_unit=np.array([True]), registers=registers)[0]
+    return {"+".join(parts[i]) for i in np.flatnonzero(mask)}
+
+
+def test_registers_forbid_what_would_go_back():
+    v, parts = bars([["position 1", "note"], ["note", "bar", "part 1"]])
+    note = ["bos", "bar", "part 1", "position 1", "note"]
+    merged = "note+bar+part 1"
+    later = {"note", "bar", "eos", "part 2", "position 2", "position 3", merged}
+    assert names_after(v, parts, note) == later
+    assert names_after(v, parts, [*note, "part 2"]) >= {"position 0", "position 1+note"}
+    assert names_after(v, parts, [*note, "part 2", "position 3", "note"]) == {
+        *("note", "bar", "eos", merged)
+    }
+    assert "part 0" in names_after(v, parts, [*note, "bar"])
+
+
+@pytest.mark.parametrize(
+    ("needs", "sets", "expected"),
+    [
+        (((3,),), ((3,),), ((3,), (3,))),
+        (((ANY,), (3,)), ((KEEP,), (3,)), ((3,), (3,))),
+        (((2,), (5,)), ((2,), (5,)), ((2,), (5,))),
+        (((ANY,), (1,)), ((RESET,), (1,)), ((ANY,), (1,))),  # a bar, then a position in it
+        (((4,), (ANY,), (1,)), ((4,), (RESET,), (1,)), ((4,), (1,))),
+        (((5,), (2,)), ((5,), (2,)), ((NEVER,), (2,))),  # which goes back by itself
+        (((5,), (2,)), ((KEEP,), (KEEP,)), ((2,), (KEEP,))),
+        (((1, ANY), (ANY, 2)), ((KEEP, 0), (3, KEEP)), ((1, ANY), (3, 0))),
+    ],
+)
+def test_a_merged_id_needs_what_its_parts_need_and_sets_what_they_set(needs, sets, expected):
+    assert join_orders(needs, sets) == expected
+
+
+def test_a_merged_id_may_come_exactly_where_its_parts_may():
+    rng = np.random.default_rng(0)
+    for _ in range(500):
+        n, R = int(rng.integers(1, 5)), int(rng.integers(1, 4))
+        needs, sets = rng.integers(-1, 5, (n, R)), rng.integers(-2, 5, (n, R))
+        needs[rng.random(needs.shape) < 0.4] = ANY
+        joined, after = join_orders(needs.tolist(), sets.tolist())
+        registers = start = rng.integers(-1, 5, R)
+        possible = True
+        for need, new in zip(needs, sets, strict=True):
+            possible &= bool(((need == ANY) | (need > registers)).all())
+            registers = np.where(new == KEEP, registers, new)
+        assert possible == all(a == ANY or a > b for a, b in zip(joined, start, strict=True))
+        assert [b if a == KEEP else a for a, b in zip(after, start, strict=True)] == list(registers)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"needs": ((0,),) * 7}, "needs of 7 and sets of 0"),
+        ({"needs": ((0,),) * 7, "sets": ((0,),) * 6}, "needs of 7 and sets of 6"),
+        ({"needs": ((0,),) * 7, "sets": ((0, 1),) * 7}, "one number per register"),
+        ({"needs": ((-3,),) * 7, "sets": ((0,),) * 7}, "-1 or -2"),
+    ],
+)
+def test_registers_that_do_not_fit_are_refused(vocabulary, changes, said):
+    with pytest.raises(ValueError, match=said):
+        replace(vocabulary.grammar, **changes)
+
+
+def test_an_ending_that_waits_for_a_register_is_refused():
+    grammar = at_random(0).grammar
+    needs = [list(row) for row in grammar.needs]
+    needs[2][0] = 3
+    grammar = replace(grammar, needs=tuple(map(tuple, needs)))
+    with pytest.raises(ValueError, match="eos must not need"):
+        Vocabulary((Field("token", 24),), bos_id=1, eos_id=2, pad_id=0, grammar=grammar)

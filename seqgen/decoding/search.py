@@ -156,10 +156,12 @@ def _allowed(beams: np.ndarray, vocabulary: Vocabulary, *, grammar: bool) -> Ten
     """Return which ids of the first field may follow beams [B, T, F]: booleans [B, N_0]."""
     if vocabulary.grammar is None or not grammar:
         vocabulary = replace(vocabulary, grammar=None)
-        has_unit = np.ones(len(beams), dtype=bool)
+        has_unit, registers = np.ones(len(beams), dtype=bool), None
     else:
         has_unit = vocabulary.grammar.completes_unit[beams[:, :, 0]].any(1)
-    return torch.from_numpy(vocabulary.allowed(beams[:, -1], has_unit=has_unit))
+        registers = np.array([vocabulary.grammar.registers_after(beam[:, 0]) for beam in beams])
+    allowed = vocabulary.allowed(beams[:, -1], has_unit=has_unit, registers=registers)
+    return torch.from_numpy(allowed)
 
 
 def _extend(

@@ -23,8 +23,9 @@ from seqgen.errors import UserError
 from seqgen.files import write_bytes
 from seqgen.model.state import State
 from seqgen.sampling import SamplerState, Sampling
+from seqgen.vocabulary import RESET, UNBOUNDED
 
-FORMAT = 2
+FORMAT = 3
 RECORD, CHECKSUM = "session", "sha256"  # keys of the file's metadata
 SAMPLER = "sampler."  # what names of the sampler's tensors begin with
 
@@ -227,9 +228,15 @@ def _sampler_state(plain: dict, tensors: Mapping[str, Tensor], decoder: Decoder)
         raise ValueError(f"seed {seed} at draw {plain['drawn']} is impossible")
     if not 0 <= plain["previous"] < decoder.vocabulary.sizes[0]:
         raise ValueError(f"previous id {plain['previous']} is not in the vocabulary")
+    registers = tuple(plain["registers"])
+    if len(registers) != decoder.vocabulary.n_registers or not all(
+        isinstance(x, int) and RESET <= x < UNBOUNDED for x in registers
+    ):
+        raise ValueError(f"registers {registers} are impossible")
     kept: dict[str, Any] = {
         f.name: tensors[SAMPLER + f.name] for f in fields(SamplerState) if f.name not in plain
     }
     if any(x.shape != (sum(decoder.vocabulary.sizes),) for x in kept.values()):
         raise ValueError("a sampler of another vocabulary")
-    return SamplerState(**{**plain, "sampling": settings, "seed": seed}, **kept)
+    plain = {**plain, "sampling": settings, "seed": seed, "registers": registers}
+    return SamplerState(**plain, **kept)

@@ -11,6 +11,7 @@ namespace seqgen {
 namespace {
 
 constexpr float REMOVED = -std::numeric_limits<float>::infinity();
+constexpr int32_t KEEP = -2;  // of a register, as in seqgen/vocabulary.py
 constexpr float LOWEST = -1e30f, HIGHEST = 1e30f, SMALL = 1e-6f;
 
 struct Settings {
@@ -25,6 +26,15 @@ class Field {
         exponentials_(exponentials) {}
 
   float* scores;
+
+  // Remove ids of the first field that a register of the grammar is not below; where nothing is left, EOS is.
+  void keep_order(const Sampling& s, const int32_t* registers, float eos_score) {
+    for (int64_t r = 0; r < s.n_registers; r++) {
+      const int32_t *bounds = s.bounds + r * n_, now = registers[r];
+      remove([=](int64_t i) { return bounds[i] <= now; });
+    }
+    if (scores[best()] == REMOVED) scores[s.eos] = eos_score;
+  }
 
   int64_t best() const { return std::max_element(scores, scores + n_) - scores; }
 
@@ -146,6 +156,9 @@ void draw_row(const Step& step, int64_t b, float* work, void (*exponentials)(flo
       float x = weighed(step.logits[b * N + start + i], asked, s, slot * N + start + i);
       field.scores[i] = allowed[start + i] ? x : REMOVED;
     }
+    if (f == 0 && s.n_registers && asked.grammar)
+      field.keep_order(s, s.registers + slot * s.n_registers,
+                       weighed(step.logits[b * N + s.eos], asked, s, slot * N + s.eos));
     drawn[f] = field.best();
     if (asked.temperature == 0) continue;
     for (int64_t i = 0; i < n; i++) field.scores[i] /= std::max(asked.temperature, SMALL);
@@ -165,6 +178,10 @@ void draw_row(const Step& step, int64_t b, float* work, void (*exponentials)(flo
     s.counts[at]++;
   }
   s.previous[slot] = drawn[0];
+  for (int64_t r = 0; r < s.n_registers; r++) {
+    int32_t change = s.changes[r * shape.field[0] + drawn[0]];
+    if (change != KEEP) s.registers[slot * s.n_registers + r] = change;
+  }
   s.has_unit[slot] |= s.completes_unit[drawn[0]];
   s.drawn[slot]++;
 }

@@ -96,6 +96,9 @@ struct Sampling {
   const bool* allowed;
   const int64_t* last_group;
   const bool* completes_unit;
+  int64_t n_registers;       // of the grammar
+  int32_t* registers;        // [slots, n_registers]
+  const int32_t *bounds, *changes;  // [n_registers, field[0]]
   double* log_likelihood;  // or null
 };
 

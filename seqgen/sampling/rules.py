@@ -1,6 +1,7 @@
 """Which ids may be drawn, as lookup tables.
 
-Legend: F fields, N ids of all fields side by side, N0 ids of the first field, G groups of ids.
+Legend: F fields, N ids of all fields side by side, N0 ids of the first field, G groups of ids, R
+registers of the grammar.
 """
 
 from dataclasses import dataclass
@@ -21,11 +22,20 @@ class Rules:
             whole unit. Groups count from 1: entry 0 is for streams without the grammar.
         last_group: group in which each id of the first field ends, 1 to G [N0], int64.
         completes_unit: whether each id of the first field completes a unit [N0], bool.
+        bounds, changes: `Grammar.bounds` and `Grammar.changes` [R, N0], int32. With registers,
+            `allowed` says what may follow apart from them.
     """
 
     allowed: Tensor
     last_group: Tensor
     completes_unit: Tensor
+    bounds: Tensor
+    changes: Tensor
+
+    @property
+    def n_registers(self) -> int:
+        """Registers R."""
+        return len(self.bounds)
 
     @classmethod
     def of(cls, vocabulary: Vocabulary, *, device: torch.device | str) -> "Rules":
@@ -39,11 +49,15 @@ class Rules:
             units = np.full(len(examples), bool(has_unit))
             first[1:, has_unit] = vocabulary.allowed(examples[:, None], has_unit=units)
         first[0][:, [vocabulary.bos_id, vocabulary.pad_id]] = False
+        orders = (np.zeros((0, size), dtype=np.int32),) * 2
+        if grammar is not None:
+            orders = grammar.bounds, grammar.changes
         tables = [first, *(_ordinary(vocabulary, n, len(first)) for n in vocabulary.sizes[1:])]
         return cls(
             torch.from_numpy(np.concatenate(tables, axis=-1)).to(device),
             torch.from_numpy(last_group + 1).to(device),
             torch.from_numpy(completes.copy()).to(device),
+            *(torch.from_numpy(order).to(device) for order in orders),
         )
 
 

@@ -1,7 +1,7 @@
 """Sampling for streams in slots, each with its own settings, history and random numbers.
 
 Legend: C slots, B rows, F fields, N_f vocabulary of a field, M the largest of them, N ids of all
-fields side by side, N0 ids of the first field.
+fields side by side, N0 ids of the first field, R registers of the grammar.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ from seqgen.sampling.settings import (
     Sampling,
 )
 from seqgen.sampling.state import SamplerState
-from seqgen.vocabulary import Vocabulary
+from seqgen.vocabulary import KEEP, RESET, Vocabulary
 
 # Bounds of logits: NaN and what lies below are LOWEST, which is drawn only where nothing else is
 # allowed, and no temperature takes either out of float32.
@@ -53,6 +53,7 @@ class Sampler:
         counts: how often each id was drawn [C, N] int32.
         previous: first field of the last token [C] int64.
         has_unit: whether the stream holds a whole unit [C] bool.
+        registers: of the grammar [C, R] int32.
         drawn: how many draws were made [C] int64.
         numbers: random numbers [C, RING, F] float64; draw n uses row `n % RING`, as `Series` says.
         rules: which ids may follow.
@@ -79,6 +80,8 @@ class Sampler:
         self.counts = torch.zeros(n_slots, sum(sizes), dtype=torch.int32, device=device)
         self.previous = torch.full((n_slots,), vocabulary.bos_id, device=device)
         self.has_unit = torch.zeros(n_slots, dtype=torch.bool, device=device)
+        registers = (n_slots, self.rules.n_registers)
+        self.registers = torch.full(registers, RESET, dtype=torch.int32, device=device)
         self.drawn = torch.zeros(n_slots, dtype=torch.int64, device=device)
         self.log_likelihood = torch.zeros(n_slots, dtype=torch.float64, device=device)
         self._series = Series(n_slots, len(sizes), device=device)
@@ -124,6 +127,7 @@ class Sampler:
         self.top_k[slot] = min(sampling.top_k or 0, max(self.vocabulary.sizes))
         self.seen[slot], self.counts[slot] = state.seen, state.counts
         self.previous[slot], self.has_unit[slot] = state.previous, state.has_unit
+        self.registers[slot] = torch.tensor(state.registers, dtype=torch.int32)
         self.drawn[slot], self.log_likelihood[slot] = state.drawn, state.log_likelihood
         self._series.start(slot, state.seed, drawn=state.drawn)
         self._samplings[slot] = sampling
@@ -139,6 +143,7 @@ class Sampler:
             counts=self.counts[slot].cpu().clone(),
             previous=int(self.previous[slot]),
             has_unit=bool(self.has_unit[slot]),
+            registers=tuple(self.registers[slot].tolist()),
             log_likelihood=float(self.log_likelihood[slot]),
         )
 
@@ -225,8 +230,19 @@ class Sampler:
     def _find_forbidden(self, settings: Tensor, slots: Tensor) -> Tensor:
         """Look up what may not follow, booleans [B, F, M]."""
         group = self.rules.last_group.index_select(0, self.previous.index_select(0, slots))
-        group = group * settings[:, GRAMMAR, 0, 0].long()  # without the grammar: entry 0
-        return self._forbidden[group, self.has_unit.index_select(0, slots).long()]
+        follows = settings[:, GRAMMAR, 0, 0].long()
+        group = group * follows  # without the grammar: entry 0
+        forbidden = self._forbidden[group, self.has_unit.index_select(0, slots).long()]
+        return self._keep_order(forbidden, follows, slots) if self.rules.n_registers else forbidden
+
+    def _keep_order(self, forbidden: Tensor, follows: Tensor, slots: Tensor) -> Tensor:
+        """Forbid ids that the registers do not allow in rows that follow the grammar (1 of 0)."""
+        registers = self.registers.index_select(0, slots).unsqueeze(-1)  # [B, R, 1]
+        late = (self.rules.bounds <= registers).any(1) & follows.bool()[:, None]
+        N0, eos = late.shape[1], self.vocabulary.eos_id
+        forbidden[:, 0, :N0] |= late
+        forbidden[:, 0, eos] &= ~forbidden[:, 0].all(-1)  # where nothing is left, EOS is
+        return forbidden
 
     def _choose(self, scores: Tensor, settings: Tensor, slots: Tensor) -> Tensor:
         """Choose ids [B, F] by scores [B, F, M] and settings [B, 7, 1, 1]."""
@@ -267,6 +283,10 @@ class Sampler:
         self.previous.index_copy_(0, slots, first)
         self.has_unit.index_copy_(0, slots, units | self.has_unit.index_select(0, slots))
         self.drawn.index_add_(0, slots, torch.ones_like(slots))
+        if self.rules.n_registers:
+            made = self.rules.changes.index_select(1, first).T  # [B, R]
+            kept = self.registers.index_select(0, slots)
+            self.registers.index_copy_(0, slots, torch.where(made == KEEP, kept, made))
 
     def _write_bias(self, slot: int, sampling: Sampling) -> None:
         for i, _ in sampling.logit_bias:

@@ -1,6 +1,6 @@
 """The state of a stream's sampling, as a value.
 
-Legend: T positions, F fields, N ids of all fields side by side.
+Legend: T positions, F fields, N ids of all fields side by side, R registers of the grammar.
 """
 
 from collections.abc import Sequence
@@ -26,6 +26,7 @@ class SamplerState:
         counts: how often each id was drawn [N], int32.
         previous: the first field of the last token.
         has_unit: whether the stream holds a whole unit.
+        registers: of the grammar, R numbers.
         log_likelihood: of what was drawn, in nats; 0 where the sampler does not score.
     """
 
@@ -36,6 +37,7 @@ class SamplerState:
     counts: Tensor
     previous: int
     has_unit: bool
+    registers: tuple[int, ...]
     log_likelihood: float
 
     @classmethod
@@ -66,5 +68,6 @@ class SamplerState:
             counts=torch.zeros(len(seen), dtype=torch.int32),
             previous=int(prompt[-1, 0]),
             has_unit=grammar is None or bool(grammar.completes_unit[prompt[:, 0]].any()),
+            registers=() if grammar is None else grammar.registers_after(prompt[:, 0]),
             log_likelihood=0.0,
         )

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from making import random_tokens
+from ordered import at_random, bars
 
 from seqgen.decoding.fused import TorchDecoder
 from seqgen.decoding.native import MixedPool, NativeDecoder, NativePool
@@ -132,9 +133,14 @@ def _some_settings(rng):
     )
 
 
-@pytest.mark.parametrize("name", ["plain_vocabulary", "toy_vocabulary"])
+@pytest.mark.parametrize("name", ["plain_vocabulary", "toy_vocabulary", 0, 1, 2, 3, "bars"])
 def test_draws_are_those_of_the_sampler(request, tiny, name):
-    vocabulary = request.getfixturevalue(name)
+    if name == "bars":
+        vocabulary = bars()[0]
+    elif isinstance(name, int):
+        vocabulary = at_random(name)
+    else:
+        vocabulary = request.getfixturevalue(name)
     decoder, rng = NativeDecoder(tiny(vocabulary)), random.Random(1)
     for trial in range(25):
         samplers = [Sampler(vocabulary, 6, scored=trial % 2 == 0) for _ in range(2)]
@@ -153,7 +159,7 @@ def test_draws_are_those_of_the_sampler(request, tiny, name):
             ours = pools[0].run(slots, ours, samplers[0])[0]
             theirs = samplers[1].draw(pools[1].advance(slots, theirs), slots)
             assert torch.equal(ours, theirs), trial
-        for part in ("seen", "counts", "previous", "has_unit", "drawn"):
+        for part in ("seen", "counts", "previous", "has_unit", "registers", "drawn"):
             assert torch.equal(*(getattr(sampler, part) for sampler in samplers)), part
         scores = [sampler.log_likelihood for sampler in samplers]
         assert torch.allclose(*scores, atol=1e-4)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from decoders import EXACT
+from ordered import bars, goes_forward
 
 from seqgen.decoding import Engine, ReferenceDecoder, beam_search, best_of
 from seqgen.errors import UserError
@@ -101,6 +102,17 @@ def test_beams_may_leave_the_grammar(tiny):
     decoder = ReferenceDecoder(tiny(vocabulary, n_layers=1))
     found = beam_search(decoder, prompt_of(vocabulary), 30, max_tokens=2, grammar=False)
     assert len(found) == 21  # EOS, 4 before EOS, 16
+
+
+def test_beams_go_forward(tiny):
+    vocabulary, parts = bars()
+    decoder = ReferenceDecoder(tiny(vocabulary, n_layers=1))
+    start = [parts.index([token]) for token in ("bos", "bar", "part 0", "position 2", "note")]
+    found = beam_search(decoder, np.array(start)[:, None], 200, max_tokens=5)
+    assert len(found) == 200
+    for candidate in found:
+        ids = [*start, *candidate.tokens[:, 0]]
+        assert goes_forward([token for i in ids for token in parts[i]])
 
 
 @pytest.mark.parametrize("name", ["plain_vocabulary", "toy_vocabulary"])

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from decoders import PAIRS
+from decoders import EXACT, PAIRS
+from ordered import bars, goes_forward
 from safetensors.torch import save_file
 from streams import resume, run_out, session_after, start
 
@@ -199,3 +200,37 @@ def test_a_resumed_stream_may_have_other_settings(decoder):
     assert run_out(engine, greedy) != resume(decoder, session)
     with pytest.raises(UserError, match="id 99"):
         engine.resume(session, sampling=Sampling(logit_bias={99: 1.0}))
+
+
+@pytest.mark.parametrize("build", EXACT)
+def test_a_stream_goes_forward_through_marks_files_and_forks(tiny, tmp_path, build):
+    vocabulary, parts = bars()
+    decoder = build(tiny(vocabulary, n_layers=1))
+    prompt = np.array([[parts.index([token])] for token in ("bos", "bar", "part 1", "position 2")])
+
+    def plain(stream, before=()):
+        rows = [*prompt, *before, *stream.tokens]
+        return [token for row in rows for token in parts[row[0]]]
+
+    for seed in range(6):
+        engine = Engine(decoder)
+        sampling = Sampling(temperature=2, logit_bias={vocabulary.eos_id: -1e6})
+        stream = engine.submit(prompt, sampling=sampling, seed=seed, max_tokens=40)
+        mark = session_after(engine, stream, 7)
+        before = list(stream.tokens)
+        engine.run()
+        assert goes_forward(plain(stream))
+        again = plain(stream)
+        engine.rewind(stream, mark)
+        engine.run()
+        assert plain(stream) == again
+        mark.save(tmp_path / "a.session")
+        loaded = Session.load(tmp_path / "a.session", decoder)
+        assert loaded.sampler.registers == mark.sampler.registers
+        for session in (loaded, *mark.fork(2)):
+            other = Engine(decoder)
+            child = other.resume(session, max_tokens=33)
+            other.run()
+            assert goes_forward(plain(child, before))
+            if session is loaded:
+                assert plain(child, before) == again

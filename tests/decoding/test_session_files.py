@@ -79,6 +79,7 @@ def test_a_whole_file_of_impossible_content_is_refused(decoder, tmp_path):
         (replace(good, sampler=replace(row, drawn=None)), "draw None"),
         (replace(good, sampler=replace(row, drawn=1.5)), "draw 1.5"),
         (replace(good, sampler=replace(row, previous=24)), "previous id 24"),
+        (replace(good, sampler=replace(row, registers=(0,))), "registers"),
         (replace(good, state=replace(state, origin=state.origin - 9)), "origin -9"),
         (replace(good, state=replace(state, origin=state.origin + 1)), "origin 1"),
     ):
@@ -87,7 +88,7 @@ def test_a_whole_file_of_impossible_content_is_refused(decoder, tmp_path):
             Session.load(path, decoder)
 
 
-@pytest.mark.parametrize("record", ["[]", "3", "{}", '{"format": 2}'])
+@pytest.mark.parametrize("record", ["[]", "3", "{}", '{"format": 3}'])
 def test_a_record_that_says_nothing_is_refused(decoder, tmp_path, monkeypatch, record):
     session = session_after(*start(decoder), 5)
     with monkeypatch.context() as patch:
