@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Annotated, Literal, cast, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from seqgen.errors import UserError
 
@@ -35,13 +42,22 @@ class RunConfig(Section):
 class DataConfig(Section):
     """The files to learn from, their splits and their augmentation."""
 
-    source: str = "chorales"  # a corpus in datasets/, a folder, or one file
+    # A folder, a file or a corpus in datasets/; or several: data.source=[FOLDER1,FOLDER2]
+    source: str | list[str] = "chorales"
     prepared_dir: str = "prepared"  # prepared data goes to <prepared_dir>/<source>-<tokenizer>
     validation: Share = 0.1  # share of source files, by a stable hash of their content
     test: Share = 0.1
     transpose: Annotated[int, Field(ge=0, le=12)] = 0  # training pieces also ±1 … ±n semitones
     velocity: Annotated[int, Field(ge=0, le=40)] = 0  # each variant louder or softer by up to ±n
     workers: Annotated[int, Field(ge=0)] = 0  # processes that read files; 0: one per core
+
+    @field_validator("source", mode="before")
+    @classmethod
+    def _names_a_source(cls, value: object) -> object:
+        names = value if isinstance(value, list) else [value]
+        if not names or not all(isinstance(name, str) and name for name in names):
+            raise ValueError("give the name of a folder, a file or a corpus, or a list of names")
+        return value
 
     @model_validator(mode="after")
     def _leaves_something_to_train_on(self) -> "DataConfig":
@@ -318,8 +334,13 @@ def _apply(values: dict, override: str) -> None:
 
 
 def _read_value(section: str, name: str, text: str) -> object:
-    """Read a value as YAML; a text key takes it as it is, since a path may look like YAML."""
+    """Read a value as YAML; a text key takes it as it is, since a path may look like YAML.
+
+    A key that takes a text or a list of them takes `[a, b]` as a list, of texts alone.
+    """
     annotation = _annotation((section, name))
+    if annotation == str | list[str]:
+        return yaml.load(text, Loader=yaml.BaseLoader) if text.startswith("[") else text
     if annotation is str or (annotation == str | None and text != "null"):
         return text
     return yaml.load(text, Loader=_Loader)

@@ -60,6 +60,15 @@ def test_arguments_override_the_file(tmp_path):
     assert config.data.source == "some/folder"
 
 
+def test_several_sources_are_a_list_of_names_however_they_look(tmp_path):
+    config = load_config(None, ["data.source=[my songs, /x/1999, 007]"])
+    assert config.data.source == ["my songs", "/x/1999", "007"]
+    save_config(config, tmp_path / "a.yaml")
+    assert load_config(tmp_path / "a.yaml") == config
+    assert load_config(None, ["data.source=Songs [live]"]).data.source == "Songs [live]"
+    assert load_config(None, ["data.source=['[live]']"]).data.source == ["[live]"]
+
+
 def test_what_is_saved_is_read_back(tmp_path):
     config = load_config(
         None,
@@ -85,6 +94,11 @@ def test_what_is_saved_is_read_back(tmp_path):
         ("tokenizer.use_tempos=yes", "'yes': input should be a valid boolean (true or false)"),
         ("train.early_stopping=None", "valid integer, or null"),
         ("train.freeze=stack", "train.freeze = 'stack'"),
+        ("data.source=[]", "data.source = []: give the name of a folder, a file or a corpus, or"),
+        ("data.source=", "data.source = ''"),
+        ("data.source=[[a]]", "data.source = [['a']]"),
+        ("data.source=[a, '']", "data.source = ['a', '']"),
+        ("data.source=[a", "data.source: cannot read the value '[a'"),
         ("model.n_heads=3", "d_model 128 must be a multiple of n_heads 3"),
         ("data.validation=0.9", None),
         ("train.max_steps", "not of the form section.key=value"),

@@ -14,7 +14,10 @@ SHOWN = 5  # refused files that are named on screen
 
 @click.command()
 @click.argument("arguments", nargs=-1, metavar="[CONFIG] [KEY=VALUE]...")
-@click.option("--data", help="Folder, file or corpus name; the same as data.source=DATA.")
+@click.option(
+    "--data",
+    help="Folder, file or corpus name, or [FOLDER1,FOLDER2]; the same as data.source=DATA.",
+)
 def prepare(arguments: tuple[str, ...], data: str | None) -> None:
     """Read, check and tokenize a corpus. Training does this by itself if needed.
 

@@ -1,12 +1,13 @@
-"""Where files come from: a folder, one file, or a corpus described in datasets/."""
+"""Where files come from: folders, files, and corpora described in datasets/."""
 
 import os
 import stat
-from collections import defaultdict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
+from itertools import chain, count
+from pathlib import Path, PurePosixPath
 
 import yaml
 
@@ -18,16 +19,17 @@ Progress = Callable[[str, int, int], None]  # what is done, how many of it, of h
 
 # What is found in a folder and not read, besides files with other suffixes.
 HIDDEN, UNREADABLE = "hidden file or folder", "unreadable file or folder"
-BROKEN_LINK, KNOWN = "broken link", "link to a known file or folder"
+BROKEN_LINK, KNOWN = "broken link", "file or folder reached twice"
 SPECIAL = "pipe, socket or device"
 PLURALS = {
     HIDDEN: "hidden files or folders",
     BROKEN_LINK: "broken links",
-    KNOWN: "links to known files or folders",
+    KNOWN: "files or folders reached twice",
     UNREADABLE: "unreadable files or folders",
     SPECIAL: "pipes, sockets or devices",
 }
 MOST_SUFFIXES = 8  # that a sentence names
+ONLY = "."  # the name of a folder that is the only source: labels do not begin with it
 
 
 @dataclass(frozen=True)
@@ -35,47 +37,96 @@ class Corpus:
     """A named list of source files.
 
     Attributes:
+        labels: what each file is called within the corpus, in reports and indexes. Where there are
+            several sources, a label begins with the name of its source.
+        sources: absolute path of each source, by name; see `locate`.
         passed_over: names of ignored files and folders, by kind: a suffix, or one of `PLURALS`.
     """
 
     name: str
-    root: Path
-    files: tuple[Path, ...]
+    labels: Mapping[Path, str]
+    sources: Mapping[str, str]
     passed_over: Mapping[str, list[str]] = field(default_factory=dict)
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files, in order of their labels."""
+        return tuple(self.labels)
+
     def label(self, file: Path) -> str:
-        """Name a file within the corpus, for reports and indexes."""
-        return file.relative_to(self.root).as_posix()
+        """Name a file within the corpus."""
+        return self.labels[file]
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A folder or a file; `is_ours`: we wrote the folder, and other files in it are no news."""
+
+    name: str
+    path: Path
+    is_ours: bool = False
+
+
+def locate(sources: Mapping[str, str], label: str) -> Path | None:
+    """Return the path of a file by its label in a corpus; None where the label is of no file."""
+    if ONLY in sources:
+        return Path(sources[ONLY]) / label
+    name, _, inside = label.partition("/")
+    return Path(sources[name]) / inside if name in sources else None
 
 
 def open_corpus(
-    source: str,
+    source: str | Sequence[str],
     suffixes: frozenset[str],
     *,
     cache: Path,
     progress: Progress | None = None,
     option: str = "data.source=",
 ) -> Corpus:
-    """Find the files of `source` that end in one of `suffixes`.
+    """Find the files of a source, or of several, that end in one of `suffixes`.
+
+    A file that is reached twice, by a link or by way of another source, is listed once.
 
     Args:
-        source: a folder, a file, or the name of a folder in datasets/.
+        source: a folder, a file, or the name of a folder in datasets/; or several of these.
         suffixes: endings of usable files, lower case, with their dot.
         cache: folder in which an embedded corpus is written once.
         progress: told how far a corpus that must be built is.
         option: how whoever named `source` did so, for messages.
 
     Raises:
-        UserError: nothing there, or no file of the kind.
+        UserError: nothing there, or no file of the kind; it names the source.
     """
+    given = [source] if isinstance(source, str) else source
+    opened = [_open(one, suffixes, cache=cache, progress=progress, option=option) for one in given]
+    first = opened[0]
+    if len(opened) > 1:
+        name, named = f"{first.name}+{len(opened) - 1}", _with_own_names(opened)
+    elif first.path.is_file():
+        name, named = first.path.stem, {first.path.name: first}
+    else:
+        name, named = first.name, {ONLY: first}
+    labels, passed_over = _search(named, suffixes)
+    sources = {name: str(one.path.resolve()) for name, one in named.items()}
+    return Corpus(name, labels, sources, passed_over)
+
+
+def _open(
+    source: str,
+    suffixes: frozenset[str],
+    *,
+    cache: Path,
+    progress: Progress | None,
+    option: str,
+) -> _Source:
     path = Path(source).expanduser()
     if path.is_file():
-        return Corpus(path.stem, path.parent, (path,))
+        return _Source(path.name, path)
     if path.is_dir():
-        return _from_folder(path.resolve().name, path, suffixes)
+        return _Source(path.resolve().name, path)
     described = DATASETS / source / "dataset.yaml"
     if "/" not in source and described.is_file():
-        return _from_dataset(described, suffixes, cache=cache, progress=progress, option=option)
+        return _open_dataset(described, suffixes, cache=cache, progress=progress, option=option)
     known = sorted(p.parent.name for p in DATASETS.glob("*/dataset.yaml"))
     raise UserError(
         f"{option}{source}: no such folder or file, and no corpus of that name "
@@ -83,30 +134,38 @@ def open_corpus(
     )
 
 
-def _from_dataset(
+def _open_dataset(
     described: Path,
     suffixes: frozenset[str],
     *,
     cache: Path,
     progress: Progress | None,
     option: str,
-) -> Corpus:
+) -> _Source:
     record = yaml.safe_load(described.read_text())
     name = record["name"]
     if record["importer"] == "music21-chorales":
         if ".mid" not in suffixes:
             raise UserError(f"the corpus {name} is MIDI; choose a MIDI tokenizer, or other data")
         tell = progress and partial(progress, "writing chorales")
-        folder = build_chorales(cache / name, progress=tell)
-        # What lies beside the pieces there is our own.
-        return replace(_from_folder(name, folder, suffixes), passed_over={})
+        return _Source(name, build_chorales(cache / name, progress=tell), is_ours=True)
     folder = described.parent / record["folder"]
     if not folder.is_dir():
         raise UserError(
             f"the files of {name} are not here: {described.parent / 'README.md'} says how to "
             f"get them, then put them in {folder} or name their folder by {option}FOLDER"
         )
-    return _from_folder(name, folder, suffixes)
+    return _Source(name, folder)
+
+
+def _with_own_names(sources: Sequence[_Source]) -> dict[str, _Source]:
+    """Name each source, also those with the name of an earlier one: "midi", "midi-2"."""
+    named: dict[str, _Source] = {}
+    for source in sources:
+        numbered = (f"{source.name}-{i}" for i in count(2))
+        name = next(name for name in chain([source.name], numbered) if name not in named)
+        named[name] = source
+    return named
 
 
 def describe_passed_over(counts: Mapping[str, int]) -> str:
@@ -123,60 +182,76 @@ def describe_passed_over(counts: Mapping[str, int]) -> str:
     return ", ".join(parts)
 
 
-def _from_folder(name: str, folder: Path, suffixes: frozenset[str]) -> Corpus:
-    found, passed_over = _walk(folder)
-    files = []
-    for file in found:
-        if file.suffix.lower() in suffixes:
-            files.append(file)
+def _search(
+    sources: Mapping[str, _Source], suffixes: frozenset[str]
+) -> tuple[dict[Path, str], dict[str, list[str]]]:
+    """Find all usable files; return their labels, in order, and by kind what is passed over."""
+    found, passed_over = _walk({name: source.path for name, source in sources.items()})
+    chosen = {source.path for source in sources.values()}
+    usable = []
+    for file, label in found:
+        if file.suffix.lower() in suffixes or file in chosen:
+            usable.append((file, label))
         else:
-            kind = file.suffix.lower() or "none"
-            passed_over[kind].append(file.relative_to(folder).as_posix())
-    if not files:
-        counts = {kind: len(names) for kind, names in passed_over.items()}
-        holds = describe_passed_over(counts) or "no file at all"
-        raise UserError(f"no {' or '.join(sorted(suffixes))} file in {folder}: it holds {holds}")
-    return Corpus(name, folder, tuple(files), dict(passed_over))
+            passed_over.append((file.suffix.lower() or "none", label))
+    for name, source in sources.items():
+        holds = Counter(kind for kind, label in passed_over if _is_of(label, name))
+        is_elsewhere = KNOWN in holds and usable
+        if not is_elsewhere and not any(_is_of(label, name) for _, label in usable):
+            endings = " or ".join(sorted(suffixes))
+            inside = describe_passed_over(holds) or "no file at all"
+            raise UserError(f"no {endings} file in {source.path}: it holds {inside}")
+    named = defaultdict(list)
+    for kind, label in passed_over:
+        if not any(source.is_ours and _is_of(label, name) for name, source in sources.items()):
+            named[kind].append(label)
+    return dict(sorted(usable, key=lambda entry: PurePosixPath(entry[1]))), dict(named)
 
 
-def _walk(folder: Path) -> tuple[list[Path], dict[str, list[str]]]:
-    """Find all files below a folder, in order of name, and by kind what is passed over.
+def _is_of(label: str, name: str) -> bool:
+    """Tell whether a label belongs to the source of that name."""
+    return name == ONLY or label.partition("/")[0] == name
 
-    Links are followed when all else is found, so that every file has its own name if it has one
-    in the folder; folders found before are not entered again, so that links form no endless loop.
+
+def _walk(places: Mapping[str, Path]) -> tuple[list[tuple[Path, str]], list[tuple[str, str]]]:
+    """Find all files at and below some places, given by name, with their labels.
+
+    Returns also the kind and the label of what is passed over. Links are followed when all else is
+    found, so that every file has its own name if it has one at any place; folders found before are
+    not entered again, so that links form no endless loop.
     """
-    files, passed_over = [], defaultdict(list)
+    files, passed_over = [], []
     known = set()  # files and folders by device and number
-    pending = [folder]
-    links: list[Path] = []
+    pending = [(path, PurePosixPath(name)) for name, path in places.items()]
+    pending.reverse()
+    links: list[tuple[Path, PurePosixPath]] = []
     while pending or links:
         is_link = not pending
-        path = links.pop() if is_link else pending.pop()
-        name = path.relative_to(folder).as_posix()
+        path, label = links.pop() if is_link else pending.pop()
         try:
             status = path.stat()
         except OSError:
-            passed_over[BROKEN_LINK if is_link else UNREADABLE].append(name)
+            passed_over.append((BROKEN_LINK if is_link else UNREADABLE, str(label)))
             continue
         if (status.st_dev, status.st_ino) in known:
-            passed_over[KNOWN].append(name)
+            passed_over.append((KNOWN, str(label)))
             continue
         known.add((status.st_dev, status.st_ino))
         if stat.S_ISREG(status.st_mode):
-            files.append(path)
+            files.append((path, str(label)))
         elif not stat.S_ISDIR(status.st_mode):
-            passed_over[SPECIAL].append(name)
+            passed_over.append((SPECIAL, str(label)))
         else:
             try:
                 with os.scandir(path) as entries:
                     children = sorted(entries, key=lambda entry: entry.name)
             except OSError:
-                passed_over[UNREADABLE].append(name)
+                passed_over.append((UNREADABLE, str(label)))
                 continue
             for child in reversed(children):
                 if child.name.startswith("."):
-                    inside = path / child.name
-                    passed_over[HIDDEN].append(inside.relative_to(folder).as_posix())
+                    passed_over.append((HIDDEN, str(label / child.name)))
                 else:
-                    (links if child.is_symlink() else pending).append(path / child.name)
-    return sorted(files), passed_over
+                    waiting = links if child.is_symlink() else pending
+                    waiting.append((path / child.name, label / child.name))
+    return files, passed_over

@@ -83,7 +83,7 @@ def prepare(
     corpus = open_corpus(config.source, suffixes, cache=base / "corpora", progress=progress)
     settings = [
         FORMAT,
-        str(corpus.root.resolve()),
+        corpus.sources,
         config.model_dump(exclude=PLACES),
         limits.model_dump(),
         made_by,
@@ -161,7 +161,7 @@ def _build(
         report |= _accounts(accounts)
         write_json(temporary / REPORT, report)
         index = {
-            "source": str(corpus.root.resolve()),
+            "sources": corpus.sources,
             "fingerprint": fingerprint,
             "files": checksums(temporary),
             "tokenizer": tokenizer.fingerprint(),
@@ -290,10 +290,11 @@ def _is_current(folder: Path, corpus: Corpus, fingerprint: str) -> bool:
             f"{folder} exists and is not prepared data: move it away, or set data.prepared_dir"
         )
     index = read_index(folder)
-    if index["source"] != str(corpus.root.resolve()):
+    if index["sources"] != corpus.sources:
+        before, now = (" and ".join(s.values()) for s in (index["sources"], corpus.sources))
         raise UserError(
-            f"{folder} was prepared from {index['source']}, not from {corpus.root.resolve()}: "
-            f"set data.prepared_dir to another folder, or delete this one"
+            f"{folder} was prepared from {before}, not from {now}: set data.prepared_dir to "
+            f"another folder, or delete this one"
         )
     return index["fingerprint"] == fingerprint
 
@@ -365,7 +366,7 @@ def _nothing_usable(corpus: Corpus, skipped: Sequence[dict]) -> str:
     seen = ", ".join(f"{n} {kind}" for kind, n in kinds.most_common())
     first = skipped[0]
     return (
-        f"no usable file in {corpus.root}: {len(skipped)} seen ({seen}); "
+        f"no usable file in {' and '.join(corpus.sources.values())}: {len(skipped)} seen ({seen}); "
         f"the first, {first['file']}: {first['reason']}"
     )
 

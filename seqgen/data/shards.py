@@ -14,7 +14,7 @@ from seqgen.errors import UserError
 from seqgen.files import check_files, read_record
 from seqgen.tokenizers import Tokenizer, load_tokenizer
 
-FORMAT = 2
+FORMAT = 3
 INDEX, TOKENS, REPORT, TOKENIZER = "index.json", "tokens.bin", "report.json", "tokenizer"
 
 

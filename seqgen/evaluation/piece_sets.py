@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from seqgen.data.batches import held_out_pieces
-from seqgen.data.corpora import Corpus, Progress, open_corpus
+from seqgen.data.corpora import Corpus, Progress, locate, open_corpus
 from seqgen.data.shards import Piece, PreparedData
 from seqgen.data.splits import TEST, TRAIN, VALIDATION
 from seqgen.errors import FileRejected, UserError
@@ -151,13 +151,12 @@ def split_set(
     available = data.of_split(split)
     whole = {piece.variants[0][0]: piece.variants[0][1] for piece in available}
     chosen = held_out_pieces(data, split, max_targets=max_targets)[:at_most]
-    root = Path(data.index["source"])
     items: list[Item] = []
     for piece in chosen:
         is_whole = whole[piece.variants[0][0]] == piece.variants[0][1]
         if items and not is_whole:
             break  # a part of a piece has no notes to be counted in its file
-        path = _original(root / piece.file, piece) if is_whole else None
+        path = _original(data, piece) if is_whole else None
         items.append(Item(piece.file, data.read(piece), path))
     return PieceSet(name, tuple(items), len(available), is_split=True)
 
@@ -242,10 +241,11 @@ def count_items(
     return in_files, in_tokens
 
 
-def _original(path: Path, piece: Piece) -> Path | None:
+def _original(data: PreparedData, piece: Piece) -> Path | None:
     """The file a piece was made of, if it is there unchanged."""
+    path = locate(data.index["sources"], piece.file)
     try:
-        return path if _hash(path) == piece.file_hash else None
+        return path if path and _hash(path) == piece.file_hash else None
     except OSError:
         return None
 

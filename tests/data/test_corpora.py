@@ -10,7 +10,7 @@ from making import write_songs
 
 from seqgen.config import DataConfig, LimitsConfig, TokenizerConfig
 from seqgen.data import corpora
-from seqgen.data.corpora import describe_passed_over, open_corpus
+from seqgen.data.corpora import describe_passed_over, locate, open_corpus
 from seqgen.data.prepare import prepare
 from seqgen.errors import UserError
 
@@ -31,9 +31,11 @@ def touch(*paths):
         path.touch()
 
 
-def search(folder):
+def search(*sources):
     """Return the names of the files found, and of what was passed over by kind."""
-    corpus = open_corpus(str(folder), MIDI, cache=folder)
+    given = [str(source) for source in sources]
+    corpus = open_corpus(given if len(given) > 1 else given[0], MIDI, cache=sources[0])
+    assert all(locate(corpus.sources, corpus.label(file)).samefile(file) for file in corpus.files)
     return [corpus.label(file) for file in corpus.files], corpus.passed_over
 
 
@@ -63,7 +65,7 @@ def test_circles_end_and_a_file_reached_twice_counts_once_under_its_own_name(fol
     assert files == ["sub/z.mid"]
     assert {kind: sorted(names) for kind, names in passed_over.items()} == {
         "broken link": ["self"],
-        "link to a known file or folder": ["a.mid", "again", "sub/up", "sub/zz.mid"],
+        "file or folder reached twice": ["a.mid", "again", "sub/up", "sub/zz.mid"],
     }
 
 
@@ -134,3 +136,62 @@ def test_what_lies_beside_the_pieces_of_an_embedded_corpus_is_not_reported(tmp_p
     monkeypatch.setattr(corpora, "build_chorales", build)
     corpus = open_corpus("chorales", frozenset({".mid"}), cache=tmp_path)
     assert (len(corpus.files), corpus.passed_over) == (2, {})
+
+
+def test_several_sources_are_one_corpus_and_labels_name_them(tmp_path):
+    touch(tmp_path / "x" / "midi" / "a.mid", tmp_path / "y" / "midi" / "b" / "a.mid")
+    touch(tmp_path / "z" / "a.mid", tmp_path / "z" / "left.mid", tmp_path / "x" / "midi" / "n.txt")
+    sources = [tmp_path / "x" / "midi", tmp_path / "y" / "midi", tmp_path / "z" / "a.mid"]
+    files, passed_over = search(*sources)
+    assert files == ["a.mid", "midi/a.mid", "midi-2/b/a.mid"]
+    assert passed_over == {".txt": ["midi/n.txt"]}
+    assert open_corpus([str(sources[0])], MIDI, cache=tmp_path).files[0].name == "a.mid"
+
+
+def test_names_that_are_numbered_are_unique(tmp_path):
+    folders = [tmp_path / "a", tmp_path / "a-2", tmp_path / "b" / "a", tmp_path / "c" / "a"]
+    touch(*(folder / "1.mid" for folder in folders))
+    assert search(*folders)[0] == ["a/1.mid", "a-2/1.mid", "a-3/1.mid", "a-4/1.mid"]
+
+
+def test_a_file_that_several_sources_reach_is_read_once(folder, tmp_path):
+    touch(folder / "sub" / "a.mid", folder / "b.mid", tmp_path / "other" / "c.mid")
+    (tmp_path / "other" / "link.mid").symlink_to(folder / "b.mid")
+    (tmp_path / "other" / "songs").symlink_to(folder)
+    files, passed_over = search(tmp_path / "other", folder, folder / "sub", folder)
+    assert files == ["other/c.mid", "songs/b.mid", "songs/sub/a.mid"]
+    twice = ["other/link.mid", "other/songs", "songs-2", "sub"]
+    assert {kind: sorted(names) for kind, names in passed_over.items()} == {
+        "file or folder reached twice": twice
+    }
+    assert search(folder / "sub", folder)[0] == ["songs/b.mid", "sub/a.mid"]
+
+
+def test_the_source_that_is_wrong_is_named(folder, tmp_path):
+    touch(folder / "a.mid", tmp_path / "texts" / "b.txt")
+    with pytest.raises(UserError, match=r"data\.source=nowhere: no such folder or file"):
+        search(folder, "nowhere")
+    with pytest.raises(UserError, match=r"no .* file in .*texts: it holds 1 with another suffix"):
+        search(folder, tmp_path / "texts")
+
+
+def test_several_sources_are_prepared_together_and_apart_from_each_alone(tmp_path):
+    sources = [str(write_songs(tmp_path / name / "songs", 3, bars=2)) for name in "ab"]
+    (tmp_path / "b" / "songs" / "own.mid").write_bytes(b"x")
+
+    def make(source):
+        config = DataConfig(source=source, prepared_dir=str(tmp_path / "prepared"))
+        return prepare(config, LimitsConfig(), TokenizerConfig())
+
+    data = make(sources).data
+    files = [f"{name}/song-0{i}.mid" for name in ("songs", "songs-2") for i in range(3)]
+    assert [piece.file for piece in data.pieces] == files
+    assert {piece.split for piece in data.pieces if piece.file.endswith("0.mid")} in (
+        {"train"},
+        {"validation"},
+        {"test"},
+    )
+    report = json.loads((data.folder / "report.json").read_text())
+    assert [entry["file"] for entry in report["skipped"]] == ["songs-2/own.mid"]
+    assert not make(sources).built
+    assert make(sources[0]).data.folder != data.folder

@@ -120,7 +120,7 @@ def test_what_is_foreign_is_refused(tmp_path, make):
     shutil.rmtree(foreign)
     index = make(folder).data.folder / INDEX
     record = read_record(index, format=FORMAT, way_out="")
-    write_record(index, record | {"source": "/another/place"}, format=FORMAT)
+    write_record(index, record | {"sources": {".": "/another/place"}}, format=FORMAT)
     with pytest.raises(UserError, match="was prepared from /another/place"):
         make(folder)
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from seqgen.tokenizers.midi.settings import SPECIAL
-from seqgen.vocabulary import Grammar
+from seqgen.vocabulary import ANY, KEEP, RESET, Grammar, join_orders
 
 NOTE_ENDING = frozenset({"Duration", "NoteOff", "DrumOff"})  # a piece may end after these
 COMPLETING = NOTE_ENDING | {"PedalOff"}
@@ -13,18 +13,27 @@ TIMED = frozenset({"Pitch", "PitchDrum", "Pedal", "PedalOff", "PitchBend"})  # w
 
 
 def build_grammar(
-    graph: Mapping[str, set[str]], types: Sequence[Sequence[str]], *, by_bars: bool
+    graph: Mapping[str, set[str]],
+    plain: Sequence[Sequence[str]],
+    *,
+    by_bars: bool,
+    positions_per_beat: int,
+    part_names: Sequence[str],
 ) -> Grammar:
     """Turn a graph of token types into rules for ids.
 
     MidiTok's graph lets a piece end anywhere and begin with anything; here it begins as MidiTok's
-    own encodings do and ends after a whole note.
+    own encodings do and ends after a whole note. Inside a bar, positions rise and stay below its
+    length, and parts come once, in their order: time does not go back.
 
     Args:
         graph: for each type, the types that may follow.
-        types: for each id, the types of the plain tokens it stands for; one unless merged.
+        plain: for each id, the plain tokens it stands for; one unless merged.
         by_bars: whether bars hold parts, which begin with a Part token.
+        positions_per_beat: of the Position tokens.
+        part_names: in the order in which a bar tells them.
     """
+    types = [[token.partition("_")[0] for token in tokens] for tokens in plain]
     after = {
         name: {x for x in follow if x in graph} - set(SPECIAL) for name, follow in graph.items()
     }
@@ -36,12 +45,59 @@ def build_grammar(
         after[name].add("EOS")
     after["BOS"] = {"Bar"} if "Bar" in graph else _openings(after)
     after["PAD"] = after["EOS"] = {"PAD"}
+    needs, sets = [], []
+    if "Position" in graph:
+        order = _Order(plain, positions_per_beat, part_names)
+        for tokens in plain:
+            joined = join_orders([order.need(x) for x in tokens], [order.set(x) for x in tokens])
+            needs.append(joined[0])
+            sets.append(joined[1])
     return Grammar(
         first=tuple(index[parts[0]] for parts in types),
         last=tuple(index[parts[-1]] for parts in types),
         follows=tuple(tuple(b in after[a] for b in groups) for a in groups),
         units=tuple(any(part in SOUNDING for part in parts) for parts in types),
+        needs=tuple(needs),
+        sets=tuple(sets),
     )
+
+
+class _Order:
+    """What plain tokens need of three registers, and set them to.
+
+    They are the part, the position, and how much shorter the bar is than the longest.
+    """
+
+    def __init__(
+        self, plain: Sequence[Sequence[str]], positions_per_beat: int, part_names: Sequence[str]
+    ):
+        values = [token.partition("_") for tokens in plain for token in tokens]
+        self._longest = 1 + max(int(value) for kind, _, value in values if kind == "Position")
+        self._per_beat = positions_per_beat
+        self._ranks = {name: rank for rank, name in enumerate(part_names)}
+
+    def need(self, token: str) -> tuple[int, int, int]:
+        kind, _, value = token.partition("_")
+        if kind == "Position":
+            return ANY, int(value), self._longest - int(value)
+        if kind == "TempoPosition":  # before all parts
+            return 0, int(value), self._longest - int(value)
+        if kind == "Part":
+            return self._ranks[value], ANY, ANY
+        return ANY, ANY, ANY
+
+    def set(self, token: str) -> tuple[int, int, int]:
+        kind, _, value = token.partition("_")
+        if kind == "Bar":
+            return RESET, RESET, KEEP
+        if kind == "TimeSig":
+            length = int(value.partition("/")[0]) * self._per_beat
+            return KEEP, KEEP, max(self._longest - length, 0)
+        if kind in ("Position", "TempoPosition"):
+            return KEEP, int(value), KEEP
+        if kind == "Part":
+            return self._ranks[value], RESET, KEEP
+        return KEEP, KEEP, KEEP
 
 
 def _with_parts(after: Mapping[str, set[str]]) -> dict[str, set[str]]:

@@ -72,14 +72,15 @@ def metre(text: str) -> tuple[int, int]:
 
 
 def accepted_metres(config: TokenizerConfig) -> list[str]:
-    """Return the time signatures of a settled configuration that fall on MidiTok's grid.
+    """Return the time signatures that tokens can tell: those that fall on MidiTok's grid.
 
     It has so many positions for each beat of a time signature, a whole number for a quarter note.
     """
     positions = config.positions_per_beat or 4
+    told = (config.time_signatures or []) if config.use_time_signatures else []
     return [
         text
-        for text in dict.fromkeys(["4/4", *(config.time_signatures or [])])
+        for text in dict.fromkeys(["4/4", *told])
         if positions * metre(text)[1] % 4 == 0
     ]
 
@@ -140,5 +141,4 @@ def _resolutions(config: TokenizerConfig) -> dict[tuple[int, int], int]:
 
 def _positions(config: TokenizerConfig) -> int:
     """How many positions the longest bar has."""
-    metres = accepted_metres(config) if config.use_time_signatures else ["4/4"]
-    return max(metre(text)[0] for text in metres) * (config.positions_per_beat or 4)
+    return max(metre(text)[0] for text in accepted_metres(config)) * (config.positions_per_beat or 4)

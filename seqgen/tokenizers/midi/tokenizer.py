@@ -91,13 +91,18 @@ class MidiTokenizer:
             self._miditok = FORMATS[config.type](params=saved)
         special = self._miditok.vocab
         self.bar = np.array([special["Bar_None"]]) if "Bar_None" in special else None
-        graph = self._miditok.tokens_types_graph
         self.vocabulary = Vocabulary(
             fields=(Field(config.type, len(self._plain_parts)),),
             bos_id=special["BOS_None"],
             eos_id=special["EOS_None"],
             pad_id=special["PAD_None"],
-            grammar=build_grammar(graph, self._types, by_bars=self.tells_parts),
+            grammar=build_grammar(
+                self._miditok.tokens_types_graph,
+                self._plain_parts,
+                by_bars=self.tells_parts,
+                positions_per_beat=self._miditok.config.max_num_pos_per_beat,
+                part_names=[part.name for part in self.parts],
+            ),
             anchors=tuple(i for i, kinds in enumerate(self._types) if "Bar" in kinds),
         )
 
