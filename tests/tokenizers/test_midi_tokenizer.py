@@ -114,7 +114,10 @@ def test_real_pieces_obey_the_grammar_also_when_merged(tmp_path, type, options):
         for file in files:
             ids = [v.bos_id, *t.encode(file)[:, 0], v.eos_id]
             for i, (a, b) in enumerate(pairwise(ids)):
-                allowed = v.allowed(np.array([[a]]), has_unit=np.array([i > 0]))
+                registers = np.array([v.grammar.registers_after(np.array(ids[: i + 1]))])
+                allowed = v.allowed(
+                    np.array([[a]]), has_unit=np.array([i > 0]), registers=registers
+                )
                 assert allowed[0, b], (t.names()[a], t.names()[b])
     assert len(merged.encode(files[0])) < len(plain.encode(files[0]))
     assert merged.units(merged.encode(files[0])) == plain.units(plain.encode(files[0]))

@@ -82,10 +82,10 @@ def account_for(
 def _other(midi: MidiFile, written: MidiFile, config: TokenizerConfig) -> Counter[str]:
     """Count what is no note and did not come back."""
     lost: Counter[str] = Counter()
-    metres, changed = metres_of(midi, accepted_metres(config))
     if config.use_time_signatures:
-        lost |= changed
+        lost |= metres_of(midi, accepted_metres(config))[1]
     else:
+        metres, _ = metres_of(midi, None)
         lost["time signatures"] = len(metres) - (metres == [(0, 4, 4)])
     for track in midi.instruments:
         if not config.use_sustain_pedals:

@@ -141,4 +141,5 @@ def _resolutions(config: TokenizerConfig) -> dict[tuple[int, int], int]:
 
 def _positions(config: TokenizerConfig) -> int:
     """How many positions the longest bar has."""
-    return max(metre(text)[0] for text in accepted_metres(config)) * (config.positions_per_beat or 4)
+    beats = max(metre(text)[0] for text in accepted_metres(config))
+    return beats * (config.positions_per_beat or 4)
