@@ -179,6 +179,9 @@ class MidiTokenizer:
         midi = reading.midi
         if until < inf:
             midi = join(midi, reading.parts, MidiFile(), [], cut=until, keep_tempo=True)
+            end = round(until * midi.ticks_per_beat)
+            for note in (note for track in midi.instruments for note in track.notes):
+                note.end = min(note.end, end)
         left_out = [f"{n} {what}" for what, n in reading.changes.items()]
         if self.config.use_time_signatures:
             _, changed = metres_of(midi, accepted_metres(self.config))
