@@ -17,7 +17,7 @@ CHUNK_HEADER_BYTES = 8
 NOTE_OFF, NOTE_ON, CONTROL, PROGRAM, BEND = 0x80, 0x90, 0xB0, 0xC0, 0xE0
 SYSEX, SYSEX_ESCAPE, META = 0xF0, 0xF7, 0xFF
 # How many data bytes follow each status byte but those of SysEx and meta events. Messages from
-# 0xF1 on do not belong into a file; some writers leave them there.
+# 0xF1 on do not belong in a file; some writers leave them there.
 N_DATA_BYTES = {status: 1 if status & 0xF0 in (0xC0, 0xD0) else 2 for status in range(0x80, 0xF0)}
 N_DATA_BYTES |= {0xF1: 1, 0xF2: 2, 0xF3: 1, 0xF6: 0}
 N_DATA_BYTES |= dict.fromkeys((0xF8, 0xFA, 0xFB, 0xFC, 0xFE), 0)
