@@ -117,14 +117,14 @@ def test_a_folder_of_nothing_usable_says_what_it_holds(folder):
 
 def test_the_report_names_what_was_passed_over(folder, tmp_path):
     write_songs(folder, 4, bars=2)
-    shutil.copy(folder / "song-00.mid", folder / "song.kar")
+    shutil.copy(folder / "song-00.mid", folder / "song.mod")
     (folder / "gone.mid").symlink_to(folder / "nothing")
     config = DataConfig(source=str(folder), prepared_dir=str(tmp_path / "prepared"))
     data = prepare(config, LimitsConfig(), TokenizerConfig()).data
     report = json.loads((data.folder / "report.json").read_text())
     assert report["files_seen"] == report["files_used"] == 4
-    assert report["passed_over"] == {".kar": ["song.kar"], "broken link": ["gone.mid"]}
-    assert report["passed_over_by_kind"] == {".kar": 1, "broken link": 1}
+    assert report["passed_over"] == {".mod": ["song.mod"], "broken link": ["gone.mid"]}
+    assert report["passed_over_by_kind"] == {".mod": 1, "broken link": 1}
 
 
 def test_what_lies_beside_the_pieces_of_an_embedded_corpus_is_not_reported(tmp_path, monkeypatch):

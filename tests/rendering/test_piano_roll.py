@@ -60,7 +60,7 @@ def test_tracks_have_their_own_colours_and_a_legend():
     figure = draw_piano_roll(piece(tracks=tracks))
     colors = [to_hex(c.get_facecolors()[0]).upper() for c in note_collections(figure)]
     assert colors == [LIGHT.tracks[0], LIGHT.drums, LIGHT.tracks[1]]
-    assert legend_texts(figure) == ["Lead", "drums", "bass (program 33)"]
+    assert legend_texts(figure) == ["Lead", "Drums", "Electric Bass (finger)"]
 
 
 def test_one_track_needs_no_legend():
