@@ -1,5 +1,6 @@
 """The gate for every incoming MIDI file: its result is valid, within limits and repaired."""
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,10 +127,10 @@ def _check_music(midi: MidiFile, limits: LimitsConfig) -> None:
         raise Refusal("empty", "it has no note of any length")
     if n_notes < limits.min_notes:
         raise Refusal("empty", f"it has {n_notes} notes, fewer than {limits.named('min_notes')}")
-    beats = (midi.max_tick - 1) / midi.ticks_per_beat
+    beats = math.ceil((midi.max_tick - 1) / midi.ticks_per_beat)
     if beats > limits.max_beats:
         limit = limits.named("max_beats")
-        raise Refusal("over-limit", f"it has {beats:,.1f} quarter notes, more than {limit}")
+        raise Refusal("over-limit", f"it has {beats:,} quarter notes, more than {limit}")
     minutes = TempoMap(midi).to_seconds(last_note_end(midi)) / 60
     if minutes > limits.max_minutes:
         limit = limits.named("max_minutes")

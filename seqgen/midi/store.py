@@ -55,12 +55,15 @@ def max_events(midi: MidiFile) -> int:
     """Return the most events that `midi_bytes` writes for a file."""
     shares = sum(not track.is_drum for track in midi.instruments) > len(PITCHED_CHANNELS)
     shares_drums = len({track.program for track in midi.instruments if track.is_drum}) > 1
+    n_banks = {}  # by list of controllers: before a file is repaired, instruments share them
     n_events = 1  # the end of the first track; name, port, program and end of the others
     for track in midi.instruments:
+        changes = track.control_changes
+        if id(changes) not in n_banks:
+            n_banks[id(changes)] = sum(change.number in BANK_SELECT for change in changes)
         per_note = 3 if (shares_drums if track.is_drum else shares) else 2
-        n_banks = sum(change.number in BANK_SELECT for change in track.control_changes)
-        n_events += 4 + per_note * len(track.notes) + len(track.control_changes) + n_banks
-        n_events += len(track.pitch_bends)
+        n_events += 4 + per_note * len(track.notes) + len(track.pitch_bends)
+        n_events += len(changes) + n_banks[id(changes)]
     n_events += len(midi.tempo_changes) + len(midi.time_signature_changes)
     return n_events + len(midi.key_signature_changes) + len(midi.lyrics) + len(midi.markers)
 
@@ -96,7 +99,7 @@ def _channels(instruments: Sequence[Instrument]) -> list[int]:
         channels[i] = channel
     if not others:
         return channels
-    height = 1 + max(note.end for i in pitched for note in instruments[i].notes)
+    height = 1 + max((n.end for i in pitched for n in instruments[i].notes), default=0)
     settings = {channels[i]: [_settings(instruments[i])] for i in alone}
     times = {channels[i]: _sounding(instruments[i]) for i in alone}
     keys = {channels[i]: _keys(instruments[i], height) for i in alone}

@@ -119,7 +119,7 @@ def test_faulty_bytes_are_rejected_with_their_reason(content, kind, reason):
         (
             LimitsConfig(max_beats=29),
             "over-limit",
-            "29.9 quarter notes, more than limits.max_beats=29",
+            "30 quarter notes, more than limits.max_beats=29",
         ),
         (
             LimitsConfig(max_notes_on_one_key=1),
