@@ -47,6 +47,7 @@ class DataConfig(Section):
     prepared_dir: str = "prepared"  # prepared data goes to <prepared_dir>/<source>-<tokenizer>
     validation: Share = 0.1  # share of source files, by a stable hash of their content
     test: Share = 0.1
+    group_duplicates: bool = True  # files that share most of their notes stay in one split
     transpose: Annotated[int, Field(ge=0, le=12)] = 0  # training pieces also ±1 … ±n semitones
     velocity: Annotated[int, Field(ge=0, le=40)] = 0  # each variant louder or softer by up to ±n
     workers: Annotated[int, Field(ge=0)] = 0  # processes that read files; 0: one per core

@@ -73,6 +73,13 @@ def _count_files(report: dict) -> str:
     counts = report["passed_over_by_kind"]
     if counts:
         parts.append(f"{sum(counts.values())} passed over: {describe_passed_over(counts)}")
+    groups = report["near_duplicates"]
+    if groups:
+        n_files = sum(map(len, groups))
+        parts.append(
+            f"{n_files} near-duplicates in {len(groups)} group{'s' * (len(groups) > 1)}, each kept "
+            f"in one split (see {REPORT})"
+        )
     return ", ".join(parts)
 
 

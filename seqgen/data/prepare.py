@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,6 +12,7 @@ import numpy as np
 
 from seqgen.config import DataConfig, LimitsConfig, TokenizerConfig
 from seqgen.data.corpora import Corpus, Progress, open_corpus
+from seqgen.data.duplicates import find_duplicates
 from seqgen.data.encoding import Job, Work, read_files
 from seqgen.data.shards import (
     FORMAT,
@@ -31,6 +32,7 @@ from seqgen.files import atomic_folder, checksums, locked, sweep, write_json, wr
 from seqgen.tokenizers import (
     Encoded,
     Shift,
+    Sketch,
     Tokenizer,
     build_tokenizer,
     choose_settings,
@@ -149,14 +151,18 @@ def _build(
             workers=config.workers,
             tell=partial(progress or _silent, "tokenizing files"),
         )
-        tokens, pieces, skipped, accounts = _write(
+        tokens, pieces, skipped, accounts, sketches = _write(
             temporary, zip(hashes, encoded, strict=True), corpus, hashes, tokenizer.vocabulary
         )
-        pieces = _split(pieces, tokens, tokenizer, shares)
+        found = find_duplicates(sketches) if config.group_duplicates else {}
+        groups = [found.get(piece.file_hash, piece.file_hash) for piece in pieces]
+        duplicates = _members(pieces, groups)
+        pieces = _split(pieces, groups, tokens, tokenizer, shares)
         if n_merged is not None:
             tokens, pieces, tokenizer = _merge(temporary, tokens, pieces, tokenizer, n_merged)
             tokenizer.save(temporary / TOKENIZER)
         report = _report(corpus, pieces, skipped, tokenizer.unit)
+        report["near_duplicates"] = duplicates
         report["tokens"] = _chosen(tokenizer, chosen)
         report |= _accounts(accounts)
         write_json(temporary / REPORT, report)
@@ -214,10 +220,10 @@ def _silent(*_: object) -> None:
 def _jobs(hashes: dict[Path, str], config: DataConfig, shares: dict[str, float]) -> list[Job]:
     """Choose the variants of each file: several where it may be for training.
 
-    Which files are is settled when it is known which are usable.
+    Which files are is settled when it is known which are usable, and which are near-duplicates.
     """
     training = {file for file, h in hashes.items() if split_of(h, **shares) == TRAIN}
-    if len(training) <= SMALL:
+    if len(training) <= SMALL or config.group_duplicates:
         training = set(hashes)
     return [(file, _shifts(config) if file in training else [Shift()]) for file in hashes]
 
@@ -228,19 +234,19 @@ def _write(
     corpus: Corpus,
     hashes: dict[Path, str],
     vocabulary: Vocabulary,
-) -> tuple[np.ndarray, list[Piece], list[dict], dict[str, dict]]:
+) -> tuple[np.ndarray, list[Piece], list[dict], dict[str, dict], dict[str, Sketch]]:
     """Write the tokens of all files.
 
     Returns:
-        tokens [·, F], a piece for each file, all for training so far, what was skipped, and what
-        became of each file in tokens.
+        tokens [·, F], a piece for each file, all for training so far, what was skipped, what
+        became of each file in tokens, and the sketches of files by the hash of their content.
 
     Raises:
         UserError: no file is usable.
     """
     bos = vocabulary.special_token(vocabulary.bos_id)[None]
     eos = vocabulary.special_token(vocabulary.eos_id)[None]
-    pieces, skipped, accounts = [], [], {}
+    pieces, skipped, accounts, sketches = [], [], {}, {}
     with TokenWriter(folder / TOKENS, max_id=max(vocabulary.sizes) - 1) as writer:
         for file, result in encoded:
             name = corpus.label(file)
@@ -250,9 +256,11 @@ def _write(
             places = tuple(writer.append(bos, ids, eos) for ids in result.variants)
             pieces.append(Piece(name, TRAIN, hashes[file], result.units, places))
             accounts[name] = result.account
+            if result.sketch is not None:
+                sketches[hashes[file]] = result.sketch
     if not pieces:
         raise UserError(_nothing_usable(corpus, skipped))
-    return writer.written(), pieces, skipped, accounts
+    return writer.written(), pieces, skipped, accounts, sketches
 
 
 def _merge(
@@ -328,16 +336,32 @@ def _shifts(config: DataConfig) -> list[Shift]:
 
 
 def _split(
-    pieces: list[Piece], tokens: np.ndarray, tokenizer: Tokenizer, shares: dict[str, float]
+    pieces: list[Piece],
+    groups: Sequence[str],
+    tokens: np.ndarray,
+    tokenizer: Tokenizer,
+    shares: dict[str, float],
 ) -> list[Piece]:
-    """Give every piece its split; a single piece is cut into three parts instead."""
-    if len({piece.file_hash for piece in pieces}) == 1:
-        return _cut(pieces[0], tokens, tokenizer, shares)
-    splits = assign([piece.file_hash for piece in pieces], **shares)
+    """Give every piece its split, and pieces of one group the same.
+
+    Where all are of one group, each of them is cut into three parts instead.
+    """
+    if len(set(groups)) == 1:
+        distinct = {piece.file_hash: piece for piece in reversed(pieces)}
+        return [part for p in reversed(distinct.values()) for part in _cut(p, tokens, tokenizer, shares)]
+    splits = assign(groups, **shares)
     return [
         replace(piece, split=split, variants=piece.variants[: None if split == TRAIN else 1])
         for piece, split in zip(pieces, splits, strict=True)
     ]
+
+
+def _members(pieces: Sequence[Piece], groups: Sequence[str]) -> list[list[str]]:
+    """Name the files of each group of several; copies of one file are a group, too."""
+    members = defaultdict(list)
+    for piece, group in zip(pieces, groups, strict=True):
+        members[group].append(piece.file)
+    return [files for files in members.values() if len(files) > 1]
 
 
 def _cut(

@@ -6,7 +6,7 @@ from pathlib import Path
 from seqgen.config import LimitsConfig, TokenizerConfig
 from seqgen.errors import UserError
 from seqgen.files import read_json
-from seqgen.tokenizers.base import Clock, Encoded, Original, Shift, Tokenizer
+from seqgen.tokenizers.base import Clock, Encoded, Original, Shift, Sketch, Tokenizer
 from seqgen.tokenizers.midi import (
     FileSurvey,
     MidiTokenizer,
@@ -23,6 +23,7 @@ __all__ = [
     "FileSurvey",
     "Original",
     "Shift",
+    "Sketch",
     "Tokenizer",
     "build_tokenizer",
     "choose_settings",

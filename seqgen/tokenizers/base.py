@@ -22,6 +22,22 @@ class Shift:
     velocity: int = 0
 
 
+@dataclass(frozen=True, eq=False)
+class Sketch:
+    """What a file is recognised by, also as a part of another file.
+
+    Attributes:
+        points: the units of the file as different numbers in ascending order [n], int32. The same
+            units elsewhere, or in another key, are the same numbers with one number added to all.
+        grams: hashes of runs of units, each once [m], uint32; equal runs have equal ones.
+        starts: the point with which each run begins, the first time that it occurs [m], int32.
+    """
+
+    points: np.ndarray
+    grams: np.ndarray
+    starts: np.ndarray
+
+
 @dataclass(frozen=True)
 class Encoded:
     """One file in tokens.
@@ -30,11 +46,13 @@ class Encoded:
         variants: its tokens [T, F] under each shift, the unchanged ones first.
         units: how many units it holds.
         account: what became of what the file held (`seqgen.tokenizers.midi.account`); may be empty.
+        sketch: what its near-duplicates are found by; None where they are not looked for.
     """
 
     variants: list[np.ndarray]
     units: int
     account: dict
+    sketch: Sketch | None = None
 
 
 @dataclass(frozen=True)

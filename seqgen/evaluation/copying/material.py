@@ -8,11 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from seqgen.midi import MidiFile
+from seqgen.midi.grid import GRID, notes_on_grid, steps_between
 from seqgen.midi.timing import bars_and_beats
-
-GRID = 4  # places per quarter note to which onsets are rounded
-LONGEST_STEP = 8  # quarter notes; longer silences are all the same
-HIGHEST_PITCH = 127
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,16 +47,9 @@ def note_material(name: str, midi: MidiFile, *, grid: int = GRID) -> Material:
     are added anywhere, another voice for one, break it, and so do other note values.
     """
     tracks = [track for track in midi.instruments if not track.is_drum]
-    pairs = [(note.start, note.pitch) for track in tracks for note in track.notes]
-    starts, pitches = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
-    # Halves go up, wherever they are: numpy's rint would move a copy's notes now up, now down.
-    places = (2 * starts * grid + midi.ticks_per_beat) // (2 * midi.ticks_per_beat)
-    keys = np.unique(places * (HIGHEST_PITCH + 1) + pitches)
-    places, pitches = np.divmod(keys, HIGHEST_PITCH + 1)
-    times = np.minimum(np.diff(places), LONGEST_STEP * grid)
-    steps = np.stack([times, np.diff(pitches) + HIGHEST_PITCH], axis=1)
-    ticks = places * midi.ticks_per_beat / grid
+    notes = notes_on_grid(tracks, midi.ticks_per_beat, grid=grid)
+    ticks = notes[:, 0] * midi.ticks_per_beat / grid
     end = ticks.max(initial=0) + 1
     bars = np.searchsorted(bars_and_beats(midi, int(end))[0], ticks, side="right")
-    notes = np.stack([places, pitches], axis=1)
+    steps = steps_between(notes, grid=grid)
     return Material(name, steps, span=2, notes=notes, bars=np.maximum(bars, 1))

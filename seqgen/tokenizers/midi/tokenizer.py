@@ -47,6 +47,7 @@ from seqgen.tokenizers.midi.settings import (
     settled,
     told_by_bars,
 )
+from seqgen.tokenizers.midi.sketch import sketch_of
 from seqgen.vocabulary import Field, Vocabulary
 
 EPSILON = 1e-6  # of a quarter note
@@ -132,7 +133,12 @@ class MidiTokenizer:
         account = account_for(reading.midi, reading.parts, written, parts, self.config)
         account["lost"] |= reading.changes
         account["repaired"] = reading.repairs
-        return Encoded([self.merge(ids) for ids in variants], self.units(variants[0]), account)
+        return Encoded(
+            [self.merge(ids) for ids in variants],
+            self.units(variants[0]),
+            account,
+            sketch_of(reading.midi),
+        )
 
     def decode(
         self,
