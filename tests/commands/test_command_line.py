@@ -1,5 +1,6 @@
-"""The commands as a user types them: in another process, in an empty folder."""
+"""The commands as a user types them, one after the other in a folder."""
 
+import contextlib
 import json
 import os
 import signal
@@ -10,10 +11,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 from making import write_song, write_songs
 
 from seqgen.checkpoint import read_metrics
-from seqgen.commands import main
+from seqgen.commands import cli, main
 from seqgen.midi import open_midi
 
 CLI = Path(__file__).parents[2] / "cli.py"
@@ -34,22 +36,16 @@ SMALL = [
 ]
 
 
-def start(folder, *arguments, **environment):
-    return subprocess.Popen(
-        [sys.executable, str(CLI), *arguments],
-        cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+@pytest.fixture
+def run(command_in):
+    """Run the command line in this process; return what it said."""
 
+    def run_here(folder, *arguments, code=0):
+        ended, said = command_in(folder, *arguments)
+        assert ended == code, said
+        return said
 
-def run(folder, *arguments, code=0, **environment):
-    process = start(folder, *arguments, **environment)
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == code, f"{out}\n{err}"
-    return out, err
+    return run_here
 
 
 def losses(run_folder):
@@ -62,10 +58,10 @@ def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("place")
     write_songs(folder / "songs", 10, bars=4)
     (folder / "songs" / "broken.mid").write_bytes(b"MThd broken")
-    out, _ = run(
-        folder, "train", "data.source=songs", "run.dir=runs/a", "train.max_steps=40", *SMALL
-    )
-    return folder, out
+    arguments = ["data.source=songs", "run.dir=runs/a", "train.max_steps=40", *SMALL]
+    with contextlib.chdir(folder):
+        done = CliRunner().invoke(cli, ["train", *arguments], catch_exceptions=False)
+    return folder, done.output
 
 
 def test_training_reports_files_losses_and_ngram_models(place):
@@ -79,10 +75,10 @@ def test_training_reports_files_losses_and_ngram_models(place):
     assert list((folder / "runs/a/samples").glob("*.mid"))
 
 
-def test_an_endless_piece_goes_on_and_its_decoder_is_explained(place):
+def test_an_endless_piece_goes_on_and_its_decoder_is_explained(place, run):
     folder, _ = place
     arguments = ["--samples", "1", "--seed", "2", "--endless", "--max-tokens", "90", "--explain"]
-    out, _ = run(folder, "generate", *arguments, "-o", "endless")
+    out = run(folder, "generate", *arguments, "-o", "endless")
     for said in ("decoder ", "bits per token", "float32", "state: "):
         assert said in out
     record = json.loads((folder / "endless/001.json").read_text())
@@ -90,11 +86,11 @@ def test_an_endless_piece_goes_on_and_its_decoder_is_explained(place):
     assert record["decay_after"] == 8  # a quarter of the context length in training
 
 
-def test_generation_writes_checked_files_with_records_and_pictures(place):
+def test_generation_writes_checked_files_with_records_and_pictures(place, run):
     folder, _ = place
     prompt = write_song(folder / "prompt.mid", seed=50, bars=6)
     arguments = ["--prompt", str(prompt), "--prompt-bars", "2", "--bars", "3", "--seed", "5"]
-    out, _ = run(folder, "generate", *arguments, "--samples", "2", "-o", "out")
+    out = run(folder, "generate", *arguments, "--samples", "2", "-o", "out")
     assert "2 files in out" in out
     for number in ("001", "002"):
         record = json.loads((folder / f"out/{number}.json").read_text())
@@ -109,30 +105,30 @@ def test_generation_writes_checked_files_with_records_and_pictures(place):
     assert not (folder / "out/003.png").exists()
 
 
-def test_an_interrupted_run_stops_after_the_step_and_resumes(place):
+def test_an_interrupted_run_stops_after_the_step_and_resumes(place, fork, run):
     folder, _ = place
     settings = ["data.source=songs", "run.dir=runs/i", "train.max_steps=4000", *SMALL]
-    process = start(folder, "train", *settings)
+    process = fork(folder, "train", *settings)
     metrics = folder / "runs/i/metrics.jsonl"
     deadline = time.time() + 60
     while time.time() < deadline and not (metrics.exists() and len(read_metrics(metrics)) >= 4):
         time.sleep(0.005)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 130, out + err
+    os.kill(process.pid, signal.SIGINT)
+    code, out = process.end()
+    assert code == 130, out
     assert "resume with: python cli.py train --resume run.dir=runs/i" in out
     reached = len(losses(folder / "runs/i"))
     assert "until then, generate with: python cli.py generate runs/i (step " in out
-    generated, _ = run(
+    generated = run(
         folder, "generate", "runs/i", "--checkpoint", "last", "--samples", "1", "-o", "last"
     )
     assert f"runs/i (step {reached:,}, the last), seed" in generated
-    out, _ = run(folder, "train", "--resume", "run.dir=runs/i", f"train.max_steps={reached + 3}")
+    out = run(folder, "train", "--resume", "run.dir=runs/i", f"train.max_steps={reached + 3}")
     assert "falling to 0 at step 4,000 (cosine), stopped at step" in out
     assert f"trained to step {reached + 3:,}" in out
 
 
-def test_two_processes_give_the_loss_of_one(place):
+def test_two_processes_give_the_loss_of_one(place, run):
     folder, _ = place
     settings = [
         "data.source=songs",
@@ -142,12 +138,20 @@ def test_two_processes_give_the_loss_of_one(place):
         *SMALL,
     ]
     run(folder, "train", *settings, "run.dir=runs/one")
-    run(folder, "train", *settings, "run.dir=runs/two", "train.devices=2", "train.strategy=ddp")
+    two = ["run.dir=runs/two", "train.devices=2", "train.strategy=ddp"]
+    done = subprocess.run(
+        [sys.executable, str(CLI), "train", *settings, *two],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     one, two = losses(folder / "runs/one"), losses(folder / "runs/two")
     assert two == pytest.approx(one, rel=1e-5)
 
 
-def test_text_trains_and_generates(tmp_path):
+def test_text_trains_and_generates(tmp_path, run):
     (tmp_path / "poem.txt").write_text("tell me a line of verse\n" * 200)
     run(
         tmp_path,
@@ -158,7 +162,7 @@ def test_text_trains_and_generates(tmp_path):
         "train.max_steps=4",
         *SMALL,
     )
-    out, _ = run(tmp_path, "generate", "--max-tokens", "30", "--samples", "1", "-o", "out")
+    out = run(tmp_path, "generate", "--max-tokens", "30", "--samples", "1", "-o", "out")
     assert (tmp_path / "out/001.txt").stat().st_size > 0
     assert "1 file in" in out
 
@@ -166,7 +170,7 @@ def test_text_trains_and_generates(tmp_path):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_cuda_trains_and_generates(place, precision):
+def test_cuda_trains_and_generates(place, run, precision):
     folder, _ = place
     settings = [x for x in SMALL if not x.startswith("train.accelerator")]
     name = f"runs/{precision}"
@@ -217,7 +221,7 @@ def test_mistakes_get_one_sentence_and_no_traceback(
 ):
     folder, _ = place
     before = sorted(p for p in folder.rglob("*"))
-    monkeypatch.chdir(folder)  # in this process: another one would import everything again
+    monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "argv", ["seqgen", *arguments])
     with pytest.raises(SystemExit) as ended:
         main()
@@ -230,9 +234,8 @@ def test_mistakes_get_one_sentence_and_no_traceback(
     assert sorted(p for p in folder.rglob("*")) == before
 
 
-def test_debug_shows_the_traceback(place):
-    _, err = run(place[0], "generate", "runs/none", "--debug", code=1)
-    assert "Traceback" in err
+def test_debug_shows_the_traceback(place, run):
+    assert "Traceback" in run(place[0], "generate", "runs/none", "--debug", code=1)
 
 
 def test_help_loads_nothing_heavy():

@@ -80,15 +80,15 @@ def test_every_float_option_of_every_command_is_finite():
             assert isinstance(option.type, FiniteFloat) or not is_float, (name, option.name)
 
 
-def test_processes_that_write_into_one_folder_share_no_name(tmp_path):
+def test_processes_that_write_into_one_folder_share_no_name(tmp_path, fork):
     write_model(tmp_path / "run")
-    processes = [start(tmp_path) for _ in range(3)]
-    outputs = [process.communicate(timeout=600) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0, 0], outputs
+    processes = [fork(tmp_path, "generate", "run", *SMALL) for _ in range(3)]
+    codes, outputs = zip(*(process.end() for process in processes), strict=True)
+    assert codes == (0, 0, 0), outputs
     numbers = [f"{n:03d}" for n in range(1, 13)]
     assert names(tmp_path / "out") == {f"{n}{kind}" for n in numbers for kind in (".mid", ".json")}
     for n in numbers:
-        assert sum(f"out/{n}.mid: " in out for out, _ in outputs) == 1
+        assert sum(f"out/{n}.mid: " in out for out in outputs) == 1
         assert record_of(tmp_path / f"out/{n}.mid")["file"] == f"{n}.mid"
 
 
