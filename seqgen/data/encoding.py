@@ -149,11 +149,14 @@ class _Reader:
         return FileRejected("unreadable", "a file", f"the process that read it crashed ({how})")
 
 
-# MidiTok imports torch where it can, for classes that no reader needs; that takes seconds.
+# MidiTok imports torch where it can, and the client of the Hugging Face hub, for classes and
+# downloads that no reader needs; that takes seconds.
 _PROGRAM = """
 import sys
+from types import SimpleNamespace
 sys.path[:] = {path!r}
 sys.modules["torch"] = None
+sys.modules["huggingface_hub"] = SimpleNamespace(ModelHubMixin=object, hf_hub_download=None)
 from seqgen.data.encoding import serve
 serve({handle})
 """

@@ -1,6 +1,7 @@
 """The page is made of the records beside it, and says how each of them is measured again."""
 
 import re
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -13,7 +14,7 @@ from seqgen.errors import UserError
 GPU = replace(SETTING, device="a GPU", command="python cli.py benchmark --device cuda")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def records():
     return [
         record("read-large", 1, 0.1, measure="floor", rate=3.6e10, bytes=2**30, setting=SETTING),
@@ -32,24 +33,37 @@ def update_page(folder, records):
     draw_page(folder)
 
 
+@pytest.fixture(scope="module")
+def page(records, tmp_path_factory):
+    """The page of all records, which is only read."""
+    folder = tmp_path_factory.mktemp("page")
+    update_page(folder, records)
+    return folder
+
+
+@pytest.fixture
+def own_page(page, tmp_path):
+    """The same page in a folder where it may change."""
+    shutil.copytree(page, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
 def page_of(folder):
     return (folder / "README.md").read_text()
 
 
-def test_every_record_is_in_its_table_and_every_figure_is_there(tmp_path, records):
-    update_page(tmp_path, records)
-    text = page_of(tmp_path)
+def test_every_record_is_in_its_table_and_every_figure_is_there(page, records):
+    text = page_of(page)
     figures = re.findall(r"!\[[^]]+\]\(([^)]+)\)", text)
     assert {"decode-time.svg", "decode-throughput.svg", "memory-bytes.svg"} <= set(figures)
-    assert all((tmp_path / name).read_text().startswith("<?xml") for name in figures)
+    assert all((page / name).read_text().startswith("<?xml") for name in figures)
     for r in records:
         assert f"| {r.batch} | {r.position} | {r.variant} |" in text, r
     assert "36 GB/s" in text
 
 
-def test_each_table_states_its_setting_and_the_command_for_it(tmp_path, records):
-    update_page(tmp_path, records)
-    text = page_of(tmp_path)
+def test_each_table_states_its_setting_and_the_command_for_it(page):
+    text = page_of(page)
     assert text.startswith("# Benchmark: 2 cores of A9 (avx2), 8 GiB\n")
     for measure in ("decode", "prefill", "training", "memory", "floor"):
         section = text[text.index(f"## {measure}:") :].split("\n## ")[0]
@@ -68,24 +82,22 @@ def test_the_crossover_is_in_a_table(tmp_path):
     assert row in page_of(tmp_path)
 
 
-def test_measuring_a_part_again_replaces_it_alone(tmp_path, records):
-    update_page(tmp_path, records)
-    other = (tmp_path / "prefill.json").read_bytes()
+def test_measuring_a_part_again_replaces_it_alone(own_page):
+    other = (own_page / "prefill.json").read_bytes()
     new = run(torch=0.001, batch=8)
-    update_page(tmp_path, new)
-    found = read_records(tmp_path / "decode.json")
+    update_page(own_page, new)
+    found = read_records(own_page / "decode.json")
     medians = {(r.variant, r.batch, r.position): r.median_seconds for r in [*run(), *new]}
     assert {(r.variant, r.batch, r.position): r.median_seconds for r in found} == medians
     assert len(found) == len(medians)
-    assert (tmp_path / "prefill.json").read_bytes() == other
-    assert "1.00 ms" in page_of(tmp_path)
-    assert "## prefill" in page_of(tmp_path)
+    assert (own_page / "prefill.json").read_bytes() == other
+    assert "1.00 ms" in page_of(own_page)
+    assert "## prefill" in page_of(own_page)
 
 
-def test_another_device_is_a_section_of_its_own_with_its_own_figures(tmp_path, records):
-    update_page(tmp_path, records)
-    update_page(tmp_path, run(setting=GPU))
-    text = page_of(tmp_path)
+def test_another_device_is_a_section_of_its_own_with_its_own_figures(own_page):
+    update_page(own_page, run(setting=GPU))
+    text = page_of(own_page)
     assert text.count("## decode: ") == 2
     assert "decode-time-2.svg" in text
     assert "Again (batch 1): `python cli.py benchmark --device cuda --only decode`" in text
@@ -116,10 +128,9 @@ def test_what_was_left_out_is_on_the_page_with_its_reason(tmp_path):
     assert row.endswith(f"| {note} |")
 
 
-def test_no_path_of_this_machine_is_on_the_page(tmp_path, records):
-    update_page(tmp_path, records)
-    for path in tmp_path.iterdir():
-        assert str(tmp_path) not in path.read_text()
+def test_no_path_of_this_machine_is_on_the_page(page):
+    for path in page.iterdir():
+        assert str(page) not in path.read_text()
 
 
 def test_a_folder_without_records_has_no_page(tmp_path):

@@ -48,36 +48,51 @@ def unsplit(tmp_path_factory):
     return make_data(tmp_path_factory.mktemp("unsplit"), validation=0.0)
 
 
+def train_in(
+    path,
+    data,
+    *,
+    resume=False,
+    start=None,
+    model=TINY,
+    seed=3,
+    kernel="auto",
+    tell=lambda line: None,
+    **settings,
+):
+    """Train a tiny model into a run folder; return folder and outcome."""
+    folder = RunFolder(path)
+    folder.path.mkdir(exist_ok=True)
+    outcome = train(
+        folder,
+        data,
+        model,
+        TrainConfig(**{**FEW, **settings}),
+        seed=seed,
+        kernel=kernel,
+        resume=resume,
+        start=start,
+        tell=tell,
+        show_progress=False,
+    )
+    return folder, outcome
+
+
 @pytest.fixture
 def run_steps(tmp_path, prepared):
-    """Train a tiny model into the named run folder; returns folder and outcome."""
+    """Train a tiny model into the named run folder; return folder and outcome."""
+    return lambda name, *, data=prepared, **choices: train_in(tmp_path / name, data, **choices)
 
-    def run(
-        name,
-        *,
-        resume=False,
-        start=None,
-        model=TINY,
-        seed=3,
-        kernel="auto",
-        tell=lambda line: None,
-        data=prepared,
-        **settings,
-    ):
-        folder = RunFolder(tmp_path / name)
-        folder.path.mkdir(exist_ok=True)
-        outcome = train(
-            folder,
-            data,
-            model,
-            TrainConfig(**{**FEW, **settings}),
-            seed=seed,
-            kernel=kernel,
-            resume=resume,
-            start=start,
-            tell=tell,
-            show_progress=False,
-        )
-        return folder, outcome
+
+@pytest.fixture(scope="session")
+def left_alone(tmp_path_factory, prepared):
+    """Train a tiny model without a stop, once for the same settings; tests only read the run."""
+    runs = {}
+
+    def run(**settings):
+        key = tuple(settings.items())
+        if key not in runs:
+            runs[key] = train_in(tmp_path_factory.mktemp("left-alone"), prepared, **settings)
+        return runs[key]
 
     return run

@@ -52,9 +52,9 @@ def test_the_loss_falls_and_everything_is_left_behind(run_steps):
 
 @pytest.mark.parametrize("carry_state", [False, True])
 @pytest.mark.parametrize("accumulate", [1, 2])
-def test_resume_equals_uninterrupted_bit_for_bit(run_steps, accumulate, carry_state):
+def test_resume_equals_uninterrupted_bit_for_bit(run_steps, left_alone, accumulate, carry_state):
     settings = {"accumulate": accumulate, "carry_state": carry_state}
-    whole, _ = run_steps("whole", max_steps=10, **settings)
+    whole, _ = left_alone(max_steps=10, **settings)
     run_steps("parts", max_steps=5, **settings)
     parts, outcome = run_steps("parts", max_steps=10, resume=True, **settings)
     assert outcome.step == 10
@@ -99,9 +99,9 @@ def kill_at(monkeypatch):
     ],
     ids=str,
 )
-def test_kills_anywhere_change_nothing(run_steps, kill_at, accumulate, kills):
+def test_kills_anywhere_change_nothing(run_steps, left_alone, kill_at, accumulate, kills):
     """Losses, validations, the best model and the weights are those of a run left alone."""
-    whole, expected = run_steps("whole", max_steps=10, accumulate=accumulate)
+    whole, expected = left_alone(max_steps=10, accumulate=accumulate)
     resume = False
     for hook, step in kills:
         kill_at(hook, step, accumulate if hook == "training_step" else 1)
@@ -284,10 +284,12 @@ def test_metrics_cut_short_by_a_kill_are_still_read(tmp_path):
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("save", range(1, 8))
-def test_a_kill_at_any_checkpoint_changes_nothing(run_steps, monkeypatch, save, when):
+def test_a_kill_at_any_checkpoint_changes_nothing(
+    run_steps, left_alone, tmp_path, monkeypatch, save, when
+):
     """Also at the last ones: of the final step, and of the validation after it."""
     settings = {"max_steps": 8, "checkpoint_every": 2, "validate_every": 3}
-    whole, expected = run_steps("whole", **settings)
+    whole, expected = left_alone(**settings)
     original, saves = AtomicCheckpointIO.save_checkpoint, []
 
     def killing(io, checkpoint, path, storage_options=None):
@@ -301,9 +303,9 @@ def test_a_kill_at_any_checkpoint_changes_nothing(run_steps, monkeypatch, save, 
     monkeypatch.setattr(AtomicCheckpointIO, "save_checkpoint", killing)
     with pytest.raises(Killed):
         run_steps("parts", **settings)
-    has_checkpoint = (whole.path.parent / "parts" / "checkpoints" / "last.ckpt").exists()
+    has_checkpoint = (tmp_path / "parts" / "checkpoints" / "last.ckpt").exists()
     if not has_checkpoint:
-        shutil.rmtree(whole.path.parent / "parts")
+        shutil.rmtree(tmp_path / "parts")
     parts, outcome = run_steps("parts", resume=has_checkpoint, **settings)
     assert curve(parts) == curve(whole)
     assert outcome == expected
