@@ -3,11 +3,12 @@
 import os
 import stat
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, count
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 import yaml
 
@@ -16,6 +17,7 @@ from seqgen.errors import UserError
 
 DATASETS = Path(__file__).resolve().parents[2] / "datasets"
 Progress = Callable[[str, int, int], None]  # what is done, how many of it, of how many
+T = TypeVar("T")
 
 # What is found in a folder and not read, besides files with other suffixes.
 HIDDEN, UNREADABLE = "hidden file or folder", "unreadable file or folder"
@@ -30,6 +32,13 @@ PLURALS = {
 }
 MOST_SUFFIXES = 8  # that a sentence names
 ONLY = "."  # the name of a folder that is the only source: labels do not begin with it
+
+
+def tracked(items: Sequence[T], what: str, progress: Progress) -> Iterator[T]:
+    """Yield items, and report after each how many are done."""
+    for done, item in enumerate(items, start=1):
+        yield item
+        progress(what, done, len(items))
 
 
 @dataclass(frozen=True)

@@ -5,18 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from seqgen.data.corpora import Progress
+from seqgen.data.corpora import Progress, tracked
 from seqgen.data.shards import PreparedData
 from seqgen.data.splits import TEST, TRAIN, VALIDATION
 from seqgen.errors import UserError
 from seqgen.evaluation.copying.report import copied_notes, copied_tokens
-from seqgen.evaluation.generated import (
-    Generated,
-    Reread,
-    find_generated,
-    read_generated,
-    reread,
-)
+from seqgen.evaluation.generated import Generated, find_generated, read_generated
 from seqgen.evaluation.music.comparison import Measured, compare_music, measure_sets
 from seqgen.evaluation.piece_sets import Item, Sets
 from seqgen.evaluation.scales import decoded
@@ -31,9 +25,9 @@ from seqgen.evaluation.subject import (
 from seqgen.evaluation.validity import check_generated, check_real
 from seqgen.evaluation.verdict import judge
 from seqgen.files import readable
-from seqgen.midi import MidiFile, summarize
+from seqgen.midi import MidiFile
 
-FORMAT = 2
+FORMAT = 3
 TEXT_SAMPLES, TEXT_CHARACTERS = 4, 600  # of text, which stand on the page themselves
 FEWEST_REAL = 20  # pieces: with fewer held-out ones, some of those learned from join them
 
@@ -114,7 +108,6 @@ def judge_generated(
     """Judge music, copying and validity: parts of the record by name, and what to picture."""
     tokenizer = run.loaded.tokenizer
     is_music = tokenizer.suffix == ".mid"
-    as_tokens = reread(pieces, tokenizer, progress=progress)
     parts: dict[str, Any] = {"samples": [_sample(piece) for piece in pieces]}
     material = PageMaterial(tuple(pieces))
     if is_music:
@@ -129,13 +122,13 @@ def judge_generated(
             real += _as_music(run, sets.training.items, progress)
             of += ", and, since these are few, training"
         midis = [midi for _, midi in real]
-        ours, theirs, n_bars = measure_sets(as_tokens, midis, progress=progress)
+        ours, theirs, n_bars = measure_sets(pieces, midis, progress=progress)
         parts["music"] = compare_music(ours, theirs, seed=seed, of=of, opening_bars=n_bars)
         material = PageMaterial(tuple(pieces), tuple(held_out), tuple(ours), tuple(theirs))
     else:
         reason = "This run writes text: there are no notes in it."
         parts |= {"validity": {"left_out": reason}, "music": {"left_out": reason}}
-    parts["copying"] = _copying(as_tokens, sets, data, is_music=is_music, progress=progress)
+    parts["copying"] = _copying(pieces, sets, data, is_music=is_music, progress=progress)
     return parts, material
 
 
@@ -155,14 +148,15 @@ def _as_music(
     So both sets have passed the same grid, tempo and tracks; pieces without a note are left out.
     """
     music = []
-    for done, item in enumerate(items, start=1):
-        music.append((item.name, decoded(item.ids, run.loaded.tokenizer)))
-        progress("decoding real pieces", done, len(items))
-    return [(readable(name), midi) for name, midi in music if midi is not None]
+    for item in tracked(items, "decoding real pieces", progress):
+        midi = decoded(item.ids, run.loaded.tokenizer)
+        if midi is not None:
+            music.append((readable(item.name), midi))
+    return music
 
 
 def _copying(
-    pieces: Sequence[Reread],
+    pieces: Sequence[Generated],
     sets: Sets,
     data: PreparedData | str,
     *,
@@ -197,16 +191,14 @@ def _describe_data(data: PreparedData | str, request: Request) -> dict:
 
 def _read_generated(run: EvaluatedRun, request: Request, progress: Progress) -> list[Generated]:
     """Read the generated files; a model that has learned nothing may have written none."""
-    tokenizer = run.loaded.tokenizer
+    folder, tokenizer = request.generated, run.loaded.tokenizer
     try:
-        paths = find_generated(request.generated, tokenizer)
+        paths = find_generated(folder, tokenizer)
     except UserError:
         if not request.failed:
             raise
         paths = []
-    return read_generated(
-        paths, folder=request.generated, music=tokenizer.suffix == ".mid", progress=progress
-    )
+    return read_generated(paths, folder=folder, tokenizer=tokenizer, progress=progress)
 
 
 def _describe_generated(request: Request, pieces: Sequence[Generated]) -> dict:
@@ -236,9 +228,6 @@ def _describe_generated(request: Request, pieces: Sequence[Generated]) -> dict:
 def _sample(piece: Generated) -> dict:
     """What the record says of one generated file."""
     facts = {"file": piece.name, "ended_by_itself": piece.ended_by_itself}
-    if piece.midi is not None:
-        summary = summarize(piece.midi)
-        return {**facts, "notes": summary.n_notes, "seconds": round(summary.seconds, 3)}
-    if piece.problem is not None:
-        return {**facts, "problem": piece.problem}
-    return {**facts, "bytes": piece.path.stat().st_size}
+    if piece.amount is None:
+        return {**facts, "problem": piece.problem or piece.reason}
+    return {**facts, "units": piece.amount.units, "seconds": round(piece.amount.seconds, 3)}

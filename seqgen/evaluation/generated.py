@@ -1,4 +1,4 @@
-"""A set of generated files, each with its record where there is one, and as the run's tokens.
+"""Generated files, each with its record where there is one, and with its tokens.
 
 Legend: T positions, F fields.
 """
@@ -6,15 +6,15 @@ Legend: T positions, F fields.
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from seqgen.data.corpora import Progress
+from seqgen.data.corpora import Progress, tracked
 from seqgen.errors import FileRejected, UserError
-from seqgen.evaluation.scales import decoded
+from seqgen.evaluation.scales import Amount, count_midi, count_tokens, decoded
 from seqgen.files import readable, write_bytes
 from seqgen.midi import GENEROUS, Instrument, MidiFile, midi_bytes, open_midi
 from seqgen.midi.timing import TempoMap
@@ -30,15 +30,21 @@ EMPTY = "no note follows the prompt"
 
 @dataclass(frozen=True)
 class Generated:
-    """One file.
+    """One generated file: what is in it, and its tokens.
 
     Attributes:
         path: where it is.
         folder: the folder that was named, below which it lies.
         record: what stands beside it, of its drawing; empty where there is nothing.
-        midi: what is in it; None for text, and where it cannot be read.
-        text: what is in it; None for music, and where it cannot be read.
+        midi: the music in the file; None for text, and where it cannot be read.
+        text: the text in the file; None for music, and where it cannot be read.
+        amount: what the file holds; None where it cannot be read.
         rejected: why it cannot be read.
+        token_midi: the music that its tokens stand for; None for text, and without a whole note.
+        drawn_ids: tokens [T, F] of what the model wrote, without its prompt; None where there are
+            none, and where nothing says how far its prompt goes.
+        drawn_midi: the music of those.
+        reason: why there are no `drawn_ids`.
     """
 
     path: Path
@@ -46,7 +52,12 @@ class Generated:
     record: dict = field(default_factory=dict)
     midi: MidiFile | None = None
     text: str | None = None
+    amount: Amount | None = None
     rejected: FileRejected | None = None
+    token_midi: MidiFile | None = None
+    drawn_ids: np.ndarray | None = None
+    drawn_midi: MidiFile | None = None
+    reason: str = ""
 
     @property
     def name(self) -> str:
@@ -88,23 +99,28 @@ def find_generated(folder: Path, tokenizer: Tokenizer) -> list[Path]:
 
 
 def read_generated(
-    paths: Sequence[Path], *, folder: Path, music: bool, progress: Progress
+    paths: Sequence[Path], *, folder: Path, tokenizer: Tokenizer, progress: Progress
 ) -> list[Generated]:
-    """Read files and their records; one that cannot be read says why, and none is left out."""
-    pieces = []
-    for done, path in enumerate(paths, start=1):
-        midi, text, rejected = None, None, None
-        try:
-            if music:
-                midi = open_midi(path, GENEROUS)
-            else:
-                text = _read_text(path)
-        except FileRejected as problem:
-            rejected = problem
-        record = _record(path.with_suffix(".json"))
-        pieces.append(Generated(path, folder, record, midi, text, rejected))
-        progress("reading generated pieces", done, len(paths))
-    return pieces
+    """Read files, their records and their tokens.
+
+    Tokens are written as music again, as those of held-out and training pieces are. A file that
+    cannot be read says why, and none is left out.
+    """
+    return [
+        _with_tokens(_read(path, folder, tokenizer), tokenizer)
+        for path in tracked(paths, "reading generated pieces", progress)
+    ]
+
+
+def _read(path: Path, folder: Path, tokenizer: Tokenizer) -> Generated:
+    piece = Generated(path, folder, _record(path.with_suffix(".json")))
+    try:
+        if tokenizer.suffix != ".mid":
+            return replace(piece, text=_read_text(path))
+        midi = open_midi(path, GENEROUS)
+        return replace(piece, midi=midi, amount=count_midi(midi))
+    except FileRejected as rejected:
+        return replace(piece, rejected=rejected)
 
 
 def _read_text(path: Path) -> str:
@@ -153,57 +169,28 @@ def _is_number(value: object) -> bool:
     return abs(value) < 2**63 and math.isfinite(value)
 
 
-@dataclass(frozen=True)
-class Reread:
-    """One generated file, written and read through tokens.
-
-    Attributes:
-        name: of the file.
-        ended_by_itself: what its record says.
-        midi: the whole of it; None for text, and where no note can be read.
-        drawn_ids: tokens [T, F] of what the model wrote, without its prompt; None where the file
-            cannot be read, or where nothing says how far its prompt goes.
-        drawn_midi: the music of those.
-        reason: why there is nothing of it to compare; empty where there is.
-    """
-
-    name: str
-    ended_by_itself: bool | None = None
-    midi: MidiFile | None = None
-    drawn_ids: np.ndarray | None = None
-    drawn_midi: MidiFile | None = None
-    reason: str = ""
-
-
-def reread(
-    pieces: Sequence[Generated], tokenizer: Tokenizer, *, progress: Progress
-) -> list[Reread]:
-    """Encode and decode all files, as held-out and training pieces have been."""
-    found = []
-    for done, piece in enumerate(pieces, start=1):
-        found.append(_reread(piece, tokenizer))
-        progress("reading generated pieces as tokens", done, len(pieces))
-    return found
-
-
-def _reread(piece: Generated, tokenizer: Tokenizer) -> Reread:
-    name, ended, is_music = piece.name, piece.ended_by_itself, tokenizer.suffix == ".mid"
+def _with_tokens(piece: Generated, tokenizer: Tokenizer) -> Generated:
+    """Return a piece with its tokens, and with those that follow its prompt."""
+    is_music = tokenizer.suffix == ".mid"
     try:
         ids = tokenizer.encode(piece.path)
     except FileRejected as rejected:
-        return Reread(name, ended, reason=readable(rejected.reason))
-    midi = decoded(ids, tokenizer) if is_music else None
+        return replace(piece, reason=readable(rejected.reason))
+    if is_music:
+        piece = replace(piece, token_midi=decoded(ids, tokenizer))
+    else:
+        piece = replace(piece, amount=count_tokens(ids, tokenizer))
     if not piece.prompted:
-        return Reread(name, ended, midi, ids, midi)
+        return replace(piece, drawn_ids=ids, drawn_midi=piece.token_midi)
     begins = piece.record.get("prompt_seconds" if is_music else "prompt_tokens")
     if not isinstance(begins, int | float) or (is_music and piece.midi is None):
-        return Reread(name, ended, midi, reason=NO_END)
+        return replace(piece, reason=NO_END)
     if not is_music:
-        return Reread(name, ended, None, ids[max(int(begins) - 1, 0) :])  # the first is BOS
+        return replace(piece, drawn_ids=ids[max(int(begins) - 1, 0) :])  # the first is BOS
     drawn_ids = _encode(_from(piece.midi, begins), tokenizer)
-    drawn = None if drawn_ids is None else decoded(drawn_ids, tokenizer)
-    reason = EMPTY if drawn_ids is None else ""
-    return Reread(name, ended, midi, drawn_ids, drawn, reason)
+    if drawn_ids is None:
+        return replace(piece, reason=EMPTY)
+    return replace(piece, drawn_ids=drawn_ids, drawn_midi=decoded(drawn_ids, tokenizer))
 
 
 def _from(midi: MidiFile, seconds: float) -> MidiFile:

@@ -87,11 +87,11 @@ def training_ids(data: PreparedData) -> list[np.ndarray]:
     return [data.read(piece, variant=variant) for piece, variant in _chosen(data)]
 
 
-def counted_tokens(data: PreparedData) -> tuple[int, int]:
-    """How many tokens of the training split n-gram models count, and how many it has."""
+def counted_tokens(data: PreparedData) -> dict[str, int]:
+    """How many `tokens` of the training split n-gram models count, `of` how many it has."""
     counted = sum(piece.variants[variant][1] for piece, variant in _chosen(data))
     total = sum(length for piece in data.of_split(TRAIN) for _, length in piece.variants)
-    return counted, total
+    return {"tokens": counted, "of": total}
 
 
 def _chosen(data: PreparedData) -> list[tuple[Piece, int]]:

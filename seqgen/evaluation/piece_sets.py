@@ -6,14 +6,14 @@ Legend: T positions, F fields.
 import errno
 import hashlib
 import os
-from collections.abc import Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Set
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from seqgen.data.batches import held_out_pieces
-from seqgen.data.corpora import Corpus, Progress, locate, open_corpus
+from seqgen.data.corpora import Corpus, Progress, locate, open_corpus, tracked
 from seqgen.data.shards import Piece, PreparedData
 from seqgen.data.splits import TEST, TRAIN, VALIDATION
 from seqgen.errors import FileRejected, UserError
@@ -35,11 +35,15 @@ class Item:
         name: its file, within the corpus.
         ids: tokens [T, F], BOS and EOS included where the piece begins and ends.
         path: the file, where it is still there and `ids` are the whole of it.
+        in_tokens: what the tokens stand for; None before it is counted.
+        in_file: what the file holds; None before it is counted, and where there is no `path`.
     """
 
     name: str
     ids: np.ndarray
     path: Path | None = None
+    in_tokens: Amount | None = None
+    in_file: Amount | None = None
 
     @property
     def n_targets(self) -> int:
@@ -71,6 +75,56 @@ class PieceSet:
     def n_targets(self) -> int:
         """Predicted tokens of all pieces."""
         return sum(item.n_targets for item in self.items)
+
+    @property
+    def ids(self) -> list[np.ndarray]:
+        """Tokens [T, F] of each piece."""
+        return [item.ids for item in self.items]
+
+    @property
+    def in_files(self) -> list[Amount]:
+        """What those pieces hold whose files are there."""
+        return [item.in_file for item in self.items if item.in_file is not None]
+
+    @property
+    def in_tokens(self) -> list[Amount]:
+        """What the tokens of pieces stand for."""
+        return [item.in_tokens for item in self.items if item.in_tokens is not None]
+
+    @property
+    def amounts(self) -> list[Amount]:
+        """What pieces hold in their files if all are there, else in their tokens."""
+        return self.in_files if len(self.in_files) == len(self.items) else self.in_tokens
+
+    def counted(self, tokenizer: Tokenizer, *, progress: Progress) -> "PieceSet":
+        """Return the set with what its pieces hold in their files and in their tokens.
+
+        They differ where tokens leave something out: drums, notes that fall together on the grid.
+        """
+        items = []
+        for item in tracked(self.items, f"{self.name}: counting {tokenizer.unit}s", progress):
+            in_tokens = in_file = count_tokens(item.ids, tokenizer)
+            if tokenizer.suffix == ".mid":
+                path = item.path
+                in_file = None if path is None else count_midi(open_midi(path, ANY_SIZE))
+            items.append(replace(item, in_tokens=in_tokens, in_file=in_file))
+        return replace(self, items=tuple(items))
+
+    def facts(self) -> dict:
+        """What a record says of the set, after `counted`."""
+        return {
+            "name": self.name,
+            "is_split": self.is_split,
+            "pieces": len(self.items),
+            "available": self.n_available,
+            "targets": self.n_targets,
+            "counted_in": "files" if len(self.in_files) == len(self.items) else "tokens",
+            "units": sum(amount.units for amount in self.amounts),
+            "units_in_tokens": sum(amount.units for amount in self.in_tokens),
+            "seconds": sum(amount.seconds for amount in self.amounts),
+            "skipped": [{"file": file, "reason": reason} for file, reason in self.skipped],
+            "training_files_among_them": self.n_known,
+        }
 
 
 @dataclass(frozen=True)
@@ -106,39 +160,34 @@ def choose_sets(
     Raises:
         UserError: there is nothing to evaluate on.
     """
-    data = data_of(run)
-    if source is None and isinstance(data, str):
-        raise UserError(f"{data}: restore it, or choose other files with --data FOLDER")
-    prepared = data if isinstance(data, PreparedData) else None
-    held_out, training = [], None
+    data, held_out = data_of(run), []
     if source is not None:
-        hashes = {piece.file_hash for piece in prepared.of_split(TRAIN)} if prepared else set()
+        training = [] if isinstance(data, str) else data.of_split(TRAIN)
         held_out.append(
             folder_set(
                 source,
                 run.loaded.tokenizer,
                 cache=Path("prepared") / "corpora",
                 max_targets=max_targets,
-                known=hashes,
+                known={piece.file_hash for piece in training},
                 progress=progress,
             )
         )
-    if prepared is not None:
-        # Beside other files, the run's own held-out pieces tell over-fitting from another kind of
-        # music.
-        names = (VALIDATION, TEST) if source is None else (VALIDATION,)
-        splits = [split_set(prepared, name, name=name, max_targets=max_targets) for name in names]
-        held_out += [pieces for pieces in splits if pieces.items]
+    if isinstance(data, str):
+        if source is None:
+            raise UserError(f"{data}: restore it, or choose other files with --data FOLDER")
+        return Sets(None, tuple(held_out))
+    # With other files, the run's own held-out pieces tell over-fitting from another kind of music.
+    names = (VALIDATION, TEST) if source is None else (VALIDATION,)
+    splits = [split_set(data, name, name=name, max_targets=max_targets) for name in names]
+    held_out += [pieces for pieces in splits if pieces.items]
     if not held_out:
         raise UserError(
             f"{run.path} has no validation or test piece: choose other files with --data FOLDER"
         )
-    if prepared is not None:
-        at_most = max(len(held_out[0].items), FEWEST_TRAINING)
-        training = split_set(
-            prepared, TRAIN, name=TRAINING, max_targets=max_targets, at_most=at_most
-        )
-    return Sets(training, tuple(held_out))
+    n = max(len(held_out[0].items), FEWEST_TRAINING)
+    sample = split_set(data, TRAIN, name=TRAINING, max_targets=max_targets, at_most=n)
+    return Sets(sample, tuple(held_out))
 
 
 def split_set(
@@ -181,8 +230,7 @@ def folder_set(
     items: list[Item] = []
     n_known, room = 0, max_targets
     hashes, skipped = _hashes(corpus, progress)
-    for done, file in enumerate(sorted(hashes, key=hashes.__getitem__), start=1):
-        progress("reading files", done, len(hashes))
+    for file in tracked(sorted(hashes, key=hashes.__getitem__), "reading files", progress):
         if hashes[file] in known:
             n_known += 1
             continue
@@ -212,33 +260,12 @@ def folder_set(
 def _hashes(corpus: Corpus, progress: Progress) -> tuple[dict[Path, str], list[tuple[str, str]]]:
     """Hash all files; return the hashes, and which files cannot be read, with the reason."""
     hashes, rejected = {}, []
-    for done, file in enumerate(corpus.files, start=1):
+    for file in tracked(corpus.files, "hashing files", progress):
         try:
             hashes[file] = _hash(file)
         except OSError as error:
             rejected.append((corpus.label(file), error.strerror or type(error).__name__))
-        progress("hashing files", done, len(corpus.files))
     return hashes, rejected
-
-
-def count_items(
-    items: Sequence[Item], tokenizer: Tokenizer, *, progress: Progress
-) -> tuple[list[Amount | None], list[Amount]]:
-    """Count what pieces hold, in their files (None where one is gone or cut) and in their tokens.
-
-    They differ where tokens leave something out: drums, notes that fall together on the grid.
-    """
-    in_files: list[Amount | None] = []
-    in_tokens: list[Amount] = []
-    for done, item in enumerate(items, start=1):
-        in_tokens.append(count_tokens(item.ids, tokenizer))
-        if tokenizer.suffix != ".mid":
-            in_files.append(in_tokens[-1])
-        else:
-            path = item.path
-            in_files.append(None if path is None else count_midi(open_midi(path, ANY_SIZE)))
-        progress(f"counting {tokenizer.unit}s", done, len(items))
-    return in_files, in_tokens
 
 
 def _original(data: PreparedData, piece: Piece) -> Path | None:

@@ -1,8 +1,8 @@
 """Units of likelihood, and confidence intervals of means over pieces.
 
-Nats per token are a tokenizer's own and are never compared with those of another one. Bits per
-note, per second and per byte divide the bits of what a piece holds (its special tokens left out of
-both sums) by what another reader than the tokenizer counts in it.
+Nats per token depend on the tokenizer and are not comparable between tokenizers. Bits per unit
+(`Tokenizer.unit`: a note, a byte) and per second are: they divide the bits of a piece, without its
+special tokens, by what it holds. Notes and seconds are those that miditoolkit counts.
 
 Legend: P pieces, R resamples.
 """
@@ -24,14 +24,14 @@ QUANTILES = (0.025, 0.975)  # an interval holds 95% of the resampled means
 
 @dataclass(frozen=True)
 class Amount:
-    """What a piece holds: notes and seconds of music as miditoolkit reads them, or bytes of text.
+    """What a piece holds: units of its tokenizer, and seconds.
 
-    Seconds reach from the beginning to the end of the last note.
+    Of music these are the notes that miditoolkit reads and the time from the beginning to the end
+    of the last one; text has no seconds.
     """
 
-    notes: int = 0
+    units: int = 0
     seconds: float = 0.0
-    bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Value:
 def count_midi(midi: MidiFile) -> Amount:
     """Count what a piece of music holds."""
     summary = summarize(midi)
-    return Amount(notes=summary.n_notes, seconds=summary.seconds)
+    return Amount(summary.n_notes, summary.seconds)
 
 
 def decoded(ids: np.ndarray, tokenizer: Tokenizer) -> MidiFile | None:
@@ -66,9 +66,9 @@ def decoded(ids: np.ndarray, tokenizer: Tokenizer) -> MidiFile | None:
 
 
 def count_tokens(ids: np.ndarray, tokenizer: Tokenizer) -> Amount:
-    """Count what tokens [T, F] stand for: decoded and read by miditoolkit, or the bytes of text."""
+    """Count what tokens [T, F] stand for: MIDI is decoded and read by miditoolkit."""
     if tokenizer.suffix != ".mid":
-        return Amount(bytes=tokenizer.units(ids))
+        return Amount(tokenizer.units(ids))
     midi = decoded(ids, tokenizer)
     return Amount() if midi is None else count_midi(midi)
 

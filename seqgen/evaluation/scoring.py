@@ -5,7 +5,8 @@ Legend: T positions, F fields.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from itertools import islice
 
 import numpy as np
 
@@ -20,8 +21,8 @@ from seqgen.evaluation.likelihood import (
     within_limit,
 )
 from seqgen.evaluation.ngrams import counted_tokens, ngram_curves
-from seqgen.evaluation.piece_sets import PieceSet, Sets, count_items
-from seqgen.evaluation.scales import Amount, Value, gap_between, mean_of
+from seqgen.evaluation.piece_sets import PieceSet, Sets
+from seqgen.evaluation.scales import Value, gap_between, mean_of
 from seqgen.evaluation.subject import EvaluatedRun, check_beside
 from seqgen.vocabulary import Vocabulary
 
@@ -29,56 +30,6 @@ OWN, NGRAM, BESIDE = "own", "n-gram", "beside"  # kinds of models in a record
 STEPPED_TARGETS = 40_000  # of the pieces that are also stepped through
 STEPPED_POSITIONS = 4096  # of one of them at least; more where windows of training were longer
 AGREE = 1e-2  # nats: the two forms of a token may differ by rounding, never by this much
-
-
-@dataclass(frozen=True)
-class CountedSet:
-    """A set of pieces and what each of them holds.
-
-    Attributes:
-        pieces: the set.
-        in_files: what the file of each piece holds; None where the file is gone or was cut.
-        in_tokens: what the tokens of each piece stand for.
-    """
-
-    pieces: PieceSet
-    in_files: Sequence[Amount | None]
-    in_tokens: Sequence[Amount]
-
-    @property
-    def has_files(self) -> bool:
-        """Whether all pieces were counted in their own files."""
-        return all(amount is not None for amount in self.in_files)
-
-    @property
-    def amounts(self) -> list[Amount]:
-        """What pieces hold in their files, if all are there, else in their tokens."""
-        if self.has_files:
-            return [amount for amount in self.in_files if amount is not None]
-        return list(self.in_tokens)
-
-    @property
-    def ids(self) -> list[np.ndarray]:
-        """Tokens [T, F] of each piece."""
-        return [item.ids for item in self.pieces.items]
-
-    def describe(self) -> dict:
-        """What a record says of the set."""
-        pieces, amounts = self.pieces, self.amounts
-        return {
-            "name": pieces.name,
-            "is_split": pieces.is_split,
-            "pieces": len(pieces.items),
-            "available": pieces.n_available,
-            "targets": pieces.n_targets,
-            "counted_in": "files" if self.has_files else "tokens",
-            "notes": sum(amount.notes for amount in amounts),
-            "notes_in_tokens": sum(amount.notes for amount in self.in_tokens),
-            "seconds": sum(amount.seconds for amount in amounts),
-            "bytes": sum(amount.bytes for amount in amounts),
-            "skipped": [{"file": file, "reason": reason} for file, reason in pieces.skipped],
-            "training_files_among_them": pieces.n_known,
-        }
 
 
 def evaluate_likelihood(
@@ -95,28 +46,26 @@ def evaluate_likelihood(
     UserError where a run beside it is not comparable.
     """
     differences = [check_beside(run, rival) for rival in beside]
-    sizes = run.loaded.tokenizer.vocabulary.sizes
+    sizes, tokenizer = run.loaded.tokenizer.vocabulary.sizes, run.loaded.tokenizer
     training, training_curves = None, None
     if sets.training is not None:
-        counted = _counted(run, sets.training, progress)
+        counted = sets.training.counted(tokenizer, progress=progress)
         curves, entries = score_model(run, counted, kind=OWN, progress=progress)
-        training, training_curves = {**counted.describe(), "models": entries}, curves["windows"]
-    counted_sets = [_counted(run, pieces, progress) for pieces in sets.held_out]
-    ngrams: list[dict[str, Curves]] = [{} for _ in counted_sets]
-    n_counted = None
+        training, training_curves = {**counted.facts(), "models": entries}, curves["windows"]
+    held_out = [pieces.counted(tokenizer, progress=progress) for pieces in sets.held_out]
+    ngrams: list[dict[str, Curves]] = [{} for _ in held_out]
     if isinstance(data, PreparedData):
-        ngrams = _count_ngrams(data, counted_sets, progress)
-        n_counted = dict(zip(("tokens", "of"), counted_tokens(data), strict=True))
+        ngrams = _score_ngrams(data, held_out, progress)
     return {
         "step": run.loaded.step,
         "context_length": run.context_length,
         "chance_nats_per_token": sum(math.log(size) for size in sizes),
         "no_ngram_models": data if isinstance(data, str) else "",
-        "counted": n_counted,
+        "counted": None if isinstance(data, str) else counted_tokens(data),
         "training": training,
         "sets": [
-            _score_set(run, counted, curves, beside, training_curves, progress)
-            for counted, curves in zip(counted_sets, ngrams, strict=True)
+            _score_set(run, pieces, curves, beside, training_curves, progress)
+            for pieces, curves in zip(held_out, ngrams, strict=True)
         ],
         "beside": [
             {**rival.facts(), "differences": different}
@@ -126,36 +75,35 @@ def evaluate_likelihood(
 
 
 def score_model(
-    run: EvaluatedRun, counted: CountedSet, *, kind: str, progress: Progress
+    run: EvaluatedRun, pieces: PieceSet, *, kind: str, progress: Progress
 ) -> tuple[dict[str, Curves], list[dict]]:
     """Score a set in windows and whole; return curves by form, and an entry of the record each."""
-    model, ids = run.loaded.model, counted.ids
-    what = f"{counted.pieces.name}: scoring" + (f" {run.name}" if kind == BESIDE else "")
-    tell = _teller(progress, f"{what}, in windows", counted.pieces.n_targets)
-    windows = score_windows(model, ids, length=run.context_length, tell=tell)
-    whole = within_limit(model, ids)
+    model, vocabulary = run.loaded.model, run.loaded.tokenizer.vocabulary
+    what = f"{pieces.name}: scoring" + (f" {run.name}" if kind == BESIDE else "")
+    tell = _teller(progress, f"{what}, in windows", pieces.n_targets)
+    windows = score_windows(model, pieces.ids, length=run.context_length, tell=tell)
+    whole = within_limit(model, pieces.ids)
     tell = _teller(progress, f"{what}, whole", sum(len(part) - 1 for part in whole))
     parallel = [score_piece(model, part, tell=tell) for part in whole]
-    vocabulary = run.loaded.tokenizer.vocabulary
     return {"windows": windows, "parallel": parallel}, [
-        entry(run.name, windows, counted, vocabulary, kind=kind, form="windows"),
-        entry(run.name, parallel, counted, vocabulary, kind=kind),
+        entry(run.name, windows, pieces, vocabulary, kind=kind, form="windows"),
+        entry(run.name, parallel, pieces, vocabulary, kind=kind),
     ]
 
 
 def compare_forms(
-    run: EvaluatedRun, counted: CountedSet, parallel: Curves, *, progress: Progress
+    run: EvaluatedRun, pieces: PieceSet, parallel: Curves, *, progress: Progress
 ) -> dict:
     """Step through some of the pieces and compare the nats of each token with the parallel form."""
     model = run.loaded.model
     most = max(STEPPED_POSITIONS, 2 * run.context_length)
     chosen, n_targets = [], 0
-    for ids in within_limit(model, counted.ids):
+    for ids in within_limit(model, pieces.ids):
         if n_targets >= STEPPED_TARGETS:
             break
         chosen.append(ids[: most + 1])
         n_targets += len(chosen[-1]) - 1
-    tell = _teller(progress, f"{counted.pieces.name}: scoring, step by step", n_targets)
+    tell = _teller(progress, f"{pieces.name}: scoring, step by step", n_targets)
     stepped = score_recurrent(model, chosen, tell=tell)
     parallel = [curve[: len(ids) - 1] for curve, ids in zip(parallel, chosen, strict=False)]
     differences = [
@@ -175,7 +123,7 @@ def compare_forms(
 def entry(
     name: str,
     curves: Curves,
-    counted: CountedSet,
+    pieces: PieceSet,
     vocabulary: Vocabulary,
     *,
     kind: str,
@@ -188,18 +136,14 @@ def entry(
     totals = [curve.sum(axis=1) for curve in curves]
     n_targets = sum(len(curve) for curve in curves)
     nats = mean_of([total.sum() for total in totals], [len(curve) for curve in curves])
-    per: dict[str, dict | None] = dict.fromkeys(
-        ("bits_per_note", "bits_per_second", "bits_per_byte")
-    )
-    if n_targets == counted.pieces.n_targets:  # whole: what a file holds belongs to these bits
+    per_unit, per_second = None, None
+    if n_targets == pieces.n_targets:  # whole: what a file holds belongs to these bits
         bits = []  # of each piece, without its special tokens
-        for ids, total in zip(counted.ids, totals, strict=True):
+        for ids, total in zip(pieces.ids, totals, strict=True):
             is_material = ~np.isin(ids[1:, 0], vocabulary.special_ids)
             bits.append(float(total[is_material].sum()) / math.log(2))
-        units = {"note": "notes", "second": "seconds", "byte": "bytes"}
-        for unit, counts in units.items():
-            amounts = [getattr(amount, counts) for amount in counted.amounts]
-            per[f"bits_per_{unit}"] = as_record(mean_of(bits, amounts))
+        per_unit = mean_of(bits, [amount.units for amount in pieces.amounts])
+        per_second = mean_of(bits, [amount.seconds for amount in pieces.amounts])
     return {
         "name": name,
         "kind": kind,
@@ -211,7 +155,8 @@ def entry(
             field.name: float(sum(curve[:, f].sum() for curve in curves) / max(n_targets, 1))
             for f, field in enumerate(vocabulary.fields)
         },
-        **per,
+        "bits_per_unit": as_record(per_unit),
+        "bits_per_second": as_record(per_second),
     }
 
 
@@ -232,31 +177,23 @@ def as_record(value: Value | None) -> dict | None:
     return None if value is None else asdict(value)
 
 
-def _counted(run: EvaluatedRun, pieces: PieceSet, progress: Progress) -> CountedSet:
-    def tell(what: str, done: int, total: int) -> None:
-        progress(f"{pieces.name}: {what}", done, total)
-
-    return CountedSet(pieces, *count_items(pieces.items, run.loaded.tokenizer, progress=tell))
-
-
-def _count_ngrams(
-    data: PreparedData, sets: Sequence[CountedSet], progress: Progress
+def _score_ngrams(
+    data: PreparedData, sets: Sequence[PieceSet], progress: Progress
 ) -> list[dict[str, Curves]]:
     """Score all sets with n-gram models in one go: counting is what takes the time."""
     progress("counting n-grams", 0, 1)
-    curves = ngram_curves(data, [ids for counted in sets for ids in counted.ids])
+    curves = ngram_curves(data, [ids for pieces in sets for ids in pieces.ids])
     progress("counting n-grams", 1, 1)
-    parts, start = [], 0
-    for counted in sets:
-        stop = start + len(counted.ids)
-        parts.append({name: nats[start:stop] for name, nats in curves.items()})
-        start = stop
-    return parts
+    rest = {name: iter(of_all) for name, of_all in curves.items()}
+    return [
+        {name: list(islice(of_rest, len(pieces.items))) for name, of_rest in rest.items()}
+        for pieces in sets
+    ]
 
 
 def _score_set(
     run: EvaluatedRun,
-    counted: CountedSet,
+    pieces: PieceSet,
     ngrams: dict[str, Curves],
     beside: Sequence[EvaluatedRun],
     training: Curves | None,
@@ -264,14 +201,14 @@ def _score_set(
 ) -> dict:
     """The record of one held-out set; `training` are the run's nats on training pieces."""
     vocabulary = run.loaded.tokenizer.vocabulary
-    own, entries = score_model(run, counted, kind=OWN, progress=progress)
-    forms = compare_forms(run, counted, own["parallel"], progress=progress)
-    found = {name: entry(name, c, counted, vocabulary, kind=NGRAM) for name, c in ngrams.items()}
+    own, entries = score_model(run, pieces, kind=OWN, progress=progress)
+    forms = compare_forms(run, pieces, own["parallel"], progress=progress)
+    found = {name: entry(name, c, pieces, vocabulary, kind=NGRAM) for name, c in ngrams.items()}
     entries += found.values()
     best = min(found, key=lambda name: found[name]["nats_per_token"]["value"], default=None)
     rivals = []
     for rival in beside:
-        theirs, of_rival = score_model(rival, counted, kind=BESIDE, progress=progress)
+        theirs, of_rival = score_model(rival, pieces, kind=BESIDE, progress=progress)
         entries += of_rival
         rivals.append(
             {
@@ -283,25 +220,22 @@ def _score_set(
             }
         )
     return {
-        **counted.describe(),
+        **pieces.facts(),
         "models": entries,
         "forms": forms,
         "best_ngram": best and {"name": best, "difference": paired(own["windows"], ngrams[best])},
         "beside": rivals,
-        "gap": _gap(own["windows"], training),
+        "gap": None if training is None else _gap(own["windows"], training),
     }
 
 
-def _gap(held_out: Curves, training: Curves | None) -> dict | None:
+def _gap(held_out: Curves, training: Curves) -> dict | None:
     """Nats per token on held-out pieces minus those on training pieces, both in windows."""
-    if training is None:
-        return None
-    both = [held_out, training]
-    gap = gap_between(
-        [[float(curve.sum()) for curve in curves] for curves in both],
-        [[len(curve) for curve in curves] for curves in both],
+    sums, counts = (
+        [[of(curve) for curve in curves] for curves in (held_out, training)]
+        for of in (lambda curve: float(curve.sum()), len)
     )
-    return as_record(gap)
+    return as_record(gap_between(sums, counts))
 
 
 def _teller(progress: Progress, what: str, total: int) -> Callable[[int], None]:

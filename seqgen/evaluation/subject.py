@@ -82,6 +82,7 @@ class EvaluatedRun:
                 "type": tokenizer.config.type,
                 "fingerprint": tokenizer.fingerprint(),
                 "unit": tokenizer.unit,
+                "is_music": tokenizer.suffix == ".mid",
                 "settings": tokenizer.config.model_dump(),
                 "fields": [[field.name, field.size] for field in tokenizer.vocabulary.fields],
             },

@@ -3,6 +3,7 @@
 Legend: T positions, F fields.
 """
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -12,7 +13,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import symusic
 
-from seqgen.data.corpora import Progress
+from seqgen.data.corpora import Progress, tracked
 from seqgen.errors import FileRejected
 from seqgen.evaluation.generated import Generated
 from seqgen.midi import GENEROUS, MidiFile, open_midi
@@ -47,10 +48,10 @@ class Validity:
 
 def check_generated(pieces: Sequence[Generated], *, progress: Progress) -> dict:
     """Check each generated file, and count how many pass each check."""
-    found = []
-    for done, piece in enumerate(pieces, start=1):
-        found.append(check_file(piece.path, piece.rejected or piece.midi))
-        progress("checking generated files", done, len(pieces))
+    found = [
+        check_file(piece.path, piece.rejected or piece.midi)
+        for piece in tracked(pieces, "checking generated files", progress)
+    ]
     failed = [
         {"file": piece.name, **asdict(validity), "reasons": list(validity.reasons)}
         for piece, validity in zip(pieces, found, strict=True)
@@ -64,13 +65,10 @@ def check_real(pieces: Sequence[np.ndarray], tokenizer: Tokenizer, *, progress: 
     found = []
     with TemporaryDirectory() as folder:
         path = Path(folder) / "piece.mid"
-        for done, ids in enumerate(pieces, start=1):
-            try:
+        for ids in tracked(pieces, "checking real pieces", progress):
+            with contextlib.suppress(FileRejected):  # no whole note is among these tokens
                 tokenizer.decode(ids, path)
                 found.append(check_file(path))
-            except FileRejected:
-                continue  # no whole note is among these tokens
-            progress("checking real pieces", done, len(pieces))
     return _shares(found)
 
 
@@ -87,9 +85,8 @@ def check_file(path: Path, read: MidiFile | FileRejected | None = None) -> Valid
             read = rejected
     if isinstance(read, FileRejected):
         return _check_rejected(path, read)
-    fault, bars = _ask_symusic(path), _faults_of_bars(read)
-    reasons = (fault, *bars) if fault else tuple(bars)
-    return Validity(True, fault is None, True, not bars, reasons)
+    faults, bars = _faults_of_symusic(path), _faults_of_bars(read)
+    return Validity(True, not faults, True, not bars, (*faults, *bars))
 
 
 def _check_rejected(path: Path, rejected: FileRejected) -> Validity:
@@ -101,18 +98,17 @@ def _check_rejected(path: Path, rejected: FileRejected) -> Validity:
         MidiFile(str(path))
     except READER_ERRORS:
         return refused
-    fault = _ask_symusic(path)
-    reasons = (rejected.reason, fault) if fault else (rejected.reason,)
-    return Validity(miditoolkit=True, symusic=fault is None, reasons=reasons)
+    faults = _faults_of_symusic(path)
+    return Validity(miditoolkit=True, symusic=not faults, reasons=(rejected.reason, *faults))
 
 
-def _ask_symusic(path: Path) -> str | None:
-    """Return why symusic cannot read a file, or None."""
+def _faults_of_symusic(path: Path) -> list[str]:
+    """Describe why symusic cannot read a file."""
     try:
         symusic.Score(path)
     except SYMUSIC_ERRORS as error:
-        return f"symusic cannot read it ({error})"
-    return None
+        return [f"symusic cannot read it ({error})"]
+    return []
 
 
 def _faults_of_bars(midi: MidiFile) -> list[str]:

@@ -5,8 +5,8 @@ unigram), which follows which (a bigram), and the best n-gram model. What it gai
 was trained on but not on others is over-fitting.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from math import exp, isfinite
 from types import SimpleNamespace as Facts
 from typing import NamedTuple
@@ -17,7 +17,8 @@ from seqgen.evaluation.music.definitions import ASPECTS
 
 UNTRAINED_SHARE = 0.9  # of the nats of blind guessing: a model above it has learned next to nothing
 # Share of what is gained over a unigram on training pieces that is not gained on held-out ones.
-OVERFITTED, LEANING = 0.25, 0.10
+OVERFITTED, RELYING = 0.25, 0.10
+LEAST_GAIN = 0.05  # nats over a unigram on training pieces: with less, there is nothing to over-fit
 RISE = 0.05  # nats by which a validation loss must rise after its best to be called a rise
 DRIFT = 0.05  # nats by which whole pieces are worse than windows before it is said
 FEWEST_SURE = 5  # held-out pieces, below which an interval over pieces means little
@@ -60,61 +61,77 @@ def _otherwise(_: Facts) -> bool:
     return True
 
 
+NEEDS = "On {pieces}{few} it needs {ours:.3f} nats per token"
+BETTER = "Training pieces are predicted {size} better than {set} ones"
+SHARE = BETTER + ", {share:.0%} of what it gains there over a unigram"
+SAME = "Training pieces are predicted no better than {set} ones ({size})"
+NEAR = (
+    ", but there are near-duplicates of training pieces among the held-out ones ({n_near} of "
+    "{n_held_out}): over-fitting cannot be ruled out."
+)
+FURTHEST = (
+    "Does not: {unlike}. Furthest from it: {furthest[title]} ({furthest[plain]}), {times} times as "
+    "far as real pieces are from each other.{keys}"
+)
+KEYS = (
+    " The model was trained on pieces transposed by up to {semitones} semitones and may write in "
+    "more keys than yours; this alone makes pitches and note names differ."
+)
+LONGEST = " The longest run of {kind} that a generated piece shares with a training piece is "
+LONGEST += "{shared}{real}."
+
 # The first rule of a table that holds is said.
 # fmt: off
 LEVEL = [Rule(*row) for row in (  # how much better than no learning at all
     (BAD, lambda f: f.ours >= UNTRAINED_SHARE * f.chance, "Untrained",
-     "{where}; guessing blindly among {guess:,.0f} equally likely ones needs {chance:.3f}{so}."),
+     NEEDS + "; guessing blindly among {guess:,.0f} equally likely ones needs {chance:.3f}{so}."),
     (PLAIN, lambda f: f.best is None, "Has learned something",
-     "{where}; guessing blindly needs {chance:.3f}. There are no n-gram models to compare with: "
+     NEEDS + "; guessing blindly needs {chance:.3f}. There are no n-gram models to compare with: "
      "{no_ngrams}."),
     (BAD, lambda f: f.ours >= f.unigram, "Has not learned",
-     "{where}, no better than a unigram ({unigram:.3f}): not even which tokens are frequent."),
+     NEEDS + ", no better than a unigram ({unigram:.3f}): not even which tokens are frequent."),
     (BAD, lambda f: f.ours >= f.bigram, "Has not learned",
-     "{where}, worse than a bigram ({bigram:.3f}): not even which token follows which."),
+     NEEDS + ", no better than a bigram ({bigram:.3f}): not even which token follows which."),
     (FAIR, lambda f: f.low > 0, "Has learned little",
-     "{where}, {by} more than {best}: counting short contexts does better."),
+     NEEDS + ", {by} more than {best}: counting short contexts predicts better."),
     (FAIR, lambda f: f.high >= 0, "Has learned no more than an n-gram model",
-     "{where}, about as many as {best}; the difference of {by} could be chance."),
+     NEEDS + ", about as many as {best}; the difference of {by} could be chance."),
     (GOOD, _otherwise, "Has learned",
-     "{where}, {by} fewer than {best}: it has learned more than short contexts tell."),
+     NEEDS + ", {by} fewer than {best}: it has learned more than short contexts tell."),
 )]
 FIT = [Rule(*row) for row in (  # whether what it has learned holds for other pieces too
-    (PLAIN, lambda f: f.gap is None, "", "Over-fitting cannot be judged: {no_training}."),
+    (PLAIN, lambda f: f.gap is None, "",
+     "Over-fitting cannot be judged: there are no training pieces to compare with."),
+    (PLAIN, lambda f: f.gained < LEAST_GAIN, "",
+     "It predicts its training pieces hardly better than a unigram: too little for over-fitting."),
     (FAIR, lambda f: f.is_over and not f.is_split, "these files are not what it was trained on",
-     "{better}, {of}: over-fitted, or the other files are another kind of music."),
+     SHARE + ": over-fitted, or the other files are another kind of music."),
     (FAIR, lambda f: f.is_over and f.is_few, f"{OVER_TITLE} ({UNSURE})",
-     "{better}, {of}: over-fitted, if these pieces, {unsure}, are like others."),
-    (BAD, lambda f: f.is_over, OVER_TITLE, "{better}, {of}: over-fitted."),
-    (FAIR, lambda f: f.is_above and f.share >= LEANING, "leans on its training pieces",
-     "{better}, {of}: it leans on its training pieces."),
-    (PLAIN, lambda f: f.n_near > 0, "",
-     "{similar}, but there are near-duplicates of training pieces among the held-out ones "
-     "({n_near} of {n_held_out}): over-fitting cannot be ruled out."),
+     f"{SHARE}: over-fitted, if these pieces, {UNSURE}, are like others."),
+    (BAD, lambda f: f.is_over, OVER_TITLE, SHARE + ": over-fitted."),
+    (FAIR, lambda f: f.is_above and f.share >= RELYING, "relies on its training pieces",
+     SHARE + ": it relies on its training pieces."),
+    (PLAIN, lambda f: f.n_near and f.is_above, "", BETTER + NEAR),
+    (PLAIN, lambda f: f.n_near, "", SAME + NEAR),
     (PLAIN, lambda f: not f.is_above and f.is_few, "",
-     "{similar}: {unsure} that there is no over-fitting."),
-    (PLAIN, lambda f: not f.is_above, "", "{similar}: no over-fitting."),
-    (PLAIN, lambda f: f.is_few, "", "{better}, {of}; the pieces are {unsure}."),
-    (GOOD, _otherwise, "", "{better}, {of}: little over-fitting."),
+     f"{SAME}: {UNSURE} that there is no over-fitting."),
+    (PLAIN, lambda f: not f.is_above, "", SAME + ": no over-fitting."),
+    (PLAIN, lambda f: f.is_few, "", f"{SHARE}; the pieces are {UNSURE}."),
+    (GOOD, _otherwise, "", SHARE + ": little over-fitting."),
 )]
 COURSE = [Rule(*row) for row in (  # whether training went on after the best validation
     (FAIR, lambda f: f.rise >= RISE, "over-trained",
      "Training went on too long: the validation loss was lowest at step {best_step:,} "
-     "({best:.3f}) and {rise:.3f} nats higher at step {last_step:,}. The model kept, and evaluated "
-     "here, is that of step {step:,}."),
+     "({best:.3f}) and {rise:.3f} nats higher at step {last_step:,}. The model evaluated here is "
+     "that of step {step:,}."),
     (PLAIN, lambda f: f.best_step == f.last_step, "",
-     "The validation loss was still at its lowest at the last step, {last_step:,}: longer training "
-     "may help."),
+     "The validation loss was lowest at the last step, {last_step:,}: longer training may help."),
 )]
 LIKE = [Rule(*row) for row in (
     (PLAIN, lambda f: not f.judged, "", "Sounds like your music: too few pieces to tell."),
     (FAIR, lambda f: not f.like, "", "Sounds like your music: in no respect that was measured."),
     (GOOD, _otherwise, "", "Sounds like your music: {like}."),
 )]
-FURTHEST = (
-    "Does not: {unlike}. Furthest from it: {furthest} ({plain}), {times} times as far as real "
-    "pieces are from each other.{keys}"
-)
 UNLIKE = [Rule(*row) for row in (
     (PLAIN, lambda f: not f.judged, "", "Does not: too few pieces to tell."),
     (GOOD, lambda f: not f.unlike, "", "Does not: no difference found that is more than chance."),
@@ -125,12 +142,12 @@ COPIES = [Rule(*row) for row in (
     (PLAIN, lambda f: f.left_out, "", "Copies: cannot be checked. {left_out}"),
     (PLAIN, lambda f: not f.n, "",
      "Copies: cannot be checked, since no generated piece can be compared."),
-    (GOOD, lambda f: not f.copies, "", "Copies: none found in {n} pieces. {longest}"),
+    (GOOD, lambda f: not f.copies, "", "Copies: none found in {n} pieces." + LONGEST),
     (BAD, lambda f: f.is_clear, "{copies} of {n} generated pieces copied",
-     "Copies: {copies} of {n} generated pieces copy training pieces{real}. {longest}"),
+     "Copies: {copies} of {n} generated pieces copy training pieces{flags}." + LONGEST),
     (FAIR, _otherwise, "",
-     "Copies: {copies} of {n} generated pieces are flagged{real}, no more than could be chance. "
-     "{longest}"),
+     "Copies: {copies} of {n} generated pieces are flagged{flags}, no more than could be chance."
+     + LONGEST),
 )]
 # All rules that hold are said.
 OF_A_SET = [Rule(*row) for row in (
@@ -138,12 +155,19 @@ OF_A_SET = [Rule(*row) for row in (
      "Left out of {set}, since the model was trained on them: {n_known} files."),
     # Learned positions end: then whole pieces are only their beginnings, and other targets.
     (FAIR, lambda f: f.same_targets and f.drift >= DRIFT, "",
-     "Whole {set} pieces cost {drift:.3f} nats per token more than windows of the training length: "
-     "it gets worse beyond that length."),
-    (BAD, lambda f: f.forms is not None and not f.forms["agree"], "ERROR: its two forms disagree",
+     "Whole {set} pieces need {drift:.3f} nats per token more than windows of the training length: "
+     "the model gets worse beyond that length."),
+    (BAD, lambda f: not f.forms["agree"], "ERROR: its two forms disagree",
      "ERROR: parallel and recurrent form differ by {forms[largest_difference_nats]:.3g} nats for "
      "one token of the {set} pieces."),
 )]
+BROKEN = Rule(
+    BAD, _otherwise, "Broken: it gives no finite likelihood",
+    "ERROR: the likelihood of {set} pieces is not a finite number: the weights are damaged or have "
+    "diverged.")
+ELSEWHERE = Rule(
+    FAIR, _otherwise, "Does not carry over to {set}",
+    "What it has learned does not carry over to {set}. {text}")
 # fmt: on
 
 
@@ -151,48 +175,46 @@ def judge(record: dict) -> dict:
     """Return a title, its tone, three sentences for a musician, and more for researchers."""
     summary = [*music_sentences(record), copying_sentence(record)]
     near, n_held_out = n_copies(record, "held_out")
-    likelihood = judge_likelihood(
-        record["likelihood"], record.get("learning_curve"), near=near, of=n_held_out
-    )
-    more = _valid(record)
-    sentences = [*(Sentence(**x) for x in likelihood["sentences"]), *more]
+    curve = record.get("learning_curve")
+    likelihood = judge_likelihood(record["likelihood"], curve, near=near, of=n_held_out)
+    valid = _valid(record)
     titles = [likelihood["title"], *(sentence.title for sentence in summary)]
-    tone = _worst([likelihood["tone"], *(x.tone for x in (*summary, *more))])
-    verdict = _verdict(tone, "; ".join(title for title in titles if title), sentences)
-    return verdict | {"summary": [asdict(sentence) for sentence in summary]}
+    tones = [likelihood["tone"], *(sentence.tone for sentence in (*summary, *valid))]
+    return {
+        "tone": _worst(tones),
+        "title": _joined(titles),
+        "sentences": [*likelihood["sentences"], *map(asdict, valid)],
+        "summary": [asdict(sentence) for sentence in summary],
+    }
 
 
 def judge_likelihood(likelihood: dict, curve: dict | None, *, near: int = 0, of: int = 0) -> dict:
     """The verdict that rests on likelihood and learning curve alone.
 
-    It is about the run's own held-out pieces where there are any: how other files fare is said
-    beside it, and makes no model untrained. `near` of `of` held-out pieces are near-duplicates of
-    training pieces: then nothing is said about there being no over-fitting.
+    It is about the run's own held-out pieces if there are any; how other files fare is said beside
+    it, and makes no model untrained. `near` of `of` held-out pieces are near-duplicates of training
+    pieces: then nothing is said about there being no over-fitting.
     """
     parts = likelihood["sets"]
     if not parts:
-        return _verdict(FAIR, "Cannot be judged: no piece was held out", [])
+        return {"tone": FAIR, "title": "Cannot be judged: no piece was held out", "sentences": []}
     broken = _broken(likelihood)
     if broken:
-        return _verdict(BAD, "Broken: it gives no finite likelihood", [broken])
-    own = next((part for part in parts if part["is_split"]), None)
-    level = _level(own or parts[0], likelihood)
-    fit = _fit(own or parts[0], likelihood, near=near, of=of)
-    course = _course(curve, likelihood)
-    forms: list[str] = []
-    sentences = [level, fit, *course]
+        return _verdict([broken], [broken])
+    sets = [_facts(part, likelihood, near=near, of=of) for part in parts]
+    own = next((facts for facts in sets if facts.is_split), None)
+    main = own or sets[0]
+    level, fit, course = _level(main), _first(FIT, main), _course(curve, likelihood)
     has_learned = not level.title.startswith(("Untrained", "Has not learned"))
-    for part in parts:
-        if own is not None and not part["is_split"]:
-            sentences.append(_carried_over(part, likelihood, has_learned=has_learned))
-        found = _of_a_set(part)
-        forms += [sentence.title for sentence in found if sentence.title][: not forms]
-        sentences += [*found, *(_rival(part, rival) for rival in part["beside"])]
-    titles = [level.title, fit.title, *(sentence.title for sentence in course)]
-    if fit.title.startswith("Over-fitted"):
-        titles = [fit.title]
-    tone = _worst([sentence.tone for sentence in sentences])
-    return _verdict(tone, "; ".join(title for title in [*forms, *titles] if title), sentences)
+    said, wrong = [level, fit, *course], []
+    for facts, part in zip(sets, parts, strict=True):
+        if own is not None and not facts.is_split:
+            said.append(_carried_over(facts, has_learned=has_learned))
+        found = _all(OF_A_SET, facts)
+        wrong += [sentence for sentence in found if sentence.title][: not wrong]
+        said += [*found, *(_rival(part, rival) for rival in part["beside"])]
+    titled = [fit] if fit.title.startswith(OVER_TITLE) else [level, fit, *course]
+    return _verdict([*wrong, *titled], said)
 
 
 def n_copies(record: dict, of: str = "generated") -> tuple[int, int]:
@@ -223,26 +245,20 @@ def copying_sentence(record: dict) -> Sentence:
     copying = record["copying"]
     facts = Facts(left_out=copying.get("left_out", ""), n=0, copies=0)
     if not facts.left_out:
-        kind = "notes" if "notes" in copying else "tokens"
-        sets = (copying[kind][name]["summary"] for name in ("generated", "held_out"))
-        ours, theirs = (found.get("longest") for found in sets)
-        (facts.copies, facts.n), (others, m) = n_copies(record), n_copies(record, "held_out")
-        facts.n = facts.n if ours else 0
-        facts.real = f", and {others} of {m} held-out real ones" if theirs else ""
-        facts.longest = _longest(kind, ours, theirs)
+        facts.kind = "notes" if "notes" in copying else "tokens"
+        sets = (copying[facts.kind][name]["summary"] for name in ("generated", "held_out"))
+        facts.longest, real = (found.get("longest") for found in sets)
+        (facts.copies, n), (others, m) = n_copies(record), n_copies(record, "held_out")
+        facts.n = n if facts.longest else 0
+        facts.flags = f", and {others} of {m} held-out real ones" if real else ""
+        facts.real = f"; held-out real pieces: {_spread(real)}" if real else ""
+        facts.shared = _spread(facts.longest) if facts.longest else ""
         facts.is_clear = copies_clearly(record)
     return _first(COPIES, facts)
 
 
-def _longest(kind: str, ours: dict | None, theirs: dict | None) -> str:
-    """The longest runs of both sets."""
-    if not ours:
-        return ""
-    text = f"The longest run of {kind} that a generated piece shares with a training piece is "
-    text += f"{ours['median']:,.0f} in the median and {ours['max']:,.0f} at most"
-    if theirs:
-        text += f"; held-out real pieces: {theirs['median']:,.0f} and {theirs['max']:,.0f}"
-    return f"{text}."
+def _spread(found: dict) -> str:
+    return f"{found['median']:,.0f} in the median and {found['max']:,.0f} at most"
 
 
 def music_sentences(record: dict) -> list[Sentence]:
@@ -251,8 +267,6 @@ def music_sentences(record: dict) -> list[Sentence]:
     if "left_out" in music:
         return []
     judged = [c for c in music["comparisons"] if c["verdict"] is not None and c["aspect"]]
-    if music["opening_bars"] is not None:  # cut pieces tell the limit of their length
-        judged = [c for c in judged if c["aspect"] != "length"]
     beyond = [c for c in judged if c["verdict"] == "beyond"]
     unlike = list(dict.fromkeys(c["aspect"] for c in beyond))
     measured = {c["aspect"] for c in judged}
@@ -260,26 +274,16 @@ def music_sentences(record: dict) -> list[Sentence]:
     is_much = len(beyond) > len(judged) / MANY and music["generated_pieces"] >= FEWEST
     facts = Facts(judged=judged, like=", ".join(like), unlike=", ".join(unlike), is_much=is_much)
     if beyond:
-        furthest = beyond[0]
-        facts.furthest, facts.plain = furthest["title"], furthest["plain"]
-        facts.times, facts.keys = in_words(furthest["times"]), _on_keys(record, beyond)
+        facts.furthest, facts.times = beyond[0], in_words(beyond[0]["times"])
+        semitones = record["subject"]["transpose"]
+        is_of_keys = semitones and any(c["name"] in IN_A_KEY for c in beyond)
+        facts.keys = KEYS.format(semitones=semitones) if is_of_keys else ""
     return [_first(LIKE, facts), _first(UNLIKE, facts)]
 
 
 def in_words(times: float) -> str:
     """How many times as far; where real pieces hardly differ, the number itself means nothing."""
     return f"{times:.1f}" if times <= MOST_TIMES else f"more than {MOST_TIMES}"
-
-
-def _on_keys(record: dict, beyond: Sequence[dict]) -> str:
-    """Why pitches may lie apart where training pieces were transposed, and nothing is wrong."""
-    semitones = record["subject"]["transpose"]
-    if not semitones or not any(c["name"] in IN_A_KEY for c in beyond):
-        return ""
-    return (
-        f" The model has learned from pieces transposed by up to {semitones} semitones and may "
-        f"write in more keys than yours, which alone would set pitches and note names apart."
-    )
 
 
 def _valid(record: dict) -> list[Sentence]:
@@ -294,93 +298,78 @@ def _valid(record: dict) -> list[Sentence]:
 
 def _broken(likelihood: dict) -> Sentence | None:
     """Say where the model's own nats are not numbers: no comparison holds for these."""
-    parts = [*likelihood["sets"], *filter(None, [likelihood["training"]])]
-    for part in parts:
+    for part in (*likelihood["sets"], *filter(None, [likelihood["training"]])):
         entries = [entry for entry in part["models"] if entry["kind"] == "own"]
         if not all(entry["nats_per_token"] and isfinite(nats(entry)) for entry in entries):
-            text = f"ERROR: the likelihood of {part.get('name', 'training')} pieces is not a"
-            return Sentence(BAD, f"{text} finite number: the weights are damaged or have diverged.")
+            return BROKEN.said(Facts(set=part.get("name", "training")))
     return None
 
 
-def _level(part: dict, likelihood: dict) -> Sentence:
-    """How much better than no learning at all; other files than the run's own are never bad."""
-    found = _level_of_any(part, likelihood)
-    tone, title, text = found.tone, found.title, found.text
-    if not part["is_split"] and title == "Untrained" and _is_blind_at_home(likelihood):
-        text = f"{text[:-1]}, and those it was trained on are no better: it is untrained."
-        return Sentence(BAD, text, title)
-    if not part["is_split"] and (tone == BAD or title == "Has learned little"):
-        title = f"Does not carry over to {part['name']}"
-        text = f"What it has learned does not carry over to {part['name']}. {text}"
-        return Sentence(FAIR, text, title)
-    is_sure = _is_sure(part) or title == "Untrained"  # no choice of pieces makes it blind
-    if not is_sure and tone in (GOOD, BAD):
-        return Sentence(FAIR, text, f"{title} ({UNSURE})")
-    return found
-
-
-def _is_blind_at_home(likelihood: dict) -> bool:
-    """Whether it guesses its own training pieces too."""
-    training = likelihood["training"]
-    chance = likelihood["chance_nats_per_token"]
-    return training is not None and own_nats(training) >= UNTRAINED_SHARE * chance
-
-
-def _carried_over(part: dict, likelihood: dict, *, has_learned: bool) -> Sentence:
-    """How other files fare; what was never learned cannot be carried over."""
-    if has_learned:
-        return _level(part, likelihood)
-    found = _level_of_any(part, likelihood)
-    return Sentence(FAIR if found.tone == BAD else found.tone, found.text)
-
-
-def _level_of_any(part: dict, likelihood: dict) -> Sentence:
-    """Its level, whatever the pieces are."""
+def _facts(part: dict, likelihood: dict, *, near: int, of: int) -> Facts:
+    """All that the rules ask about a held-out set."""
     ngrams = {entry["name"]: nats(entry) for entry in part["models"] if entry["kind"] == "n-gram"}
-    ours, chance = own_nats(part), likelihood["chance_nats_per_token"]
-    noun, few = "piece" if part["pieces"] == 1 else "pieces", f", {UNSURE},"
-    where = f"On {part['pieces']} {part['name']} {noun}{'' if _is_sure(part) else few}"
+    windows, whole = own_entry(part), own_entry(part, "whole pieces")
+    chance, training = likelihood["chance_nats_per_token"], likelihood["training"]
+    is_sure = part["pieces"] >= FEWEST_SURE and windows["nats_per_token"]["low"] is not None
     facts = Facts(
-        where=f"{where} it needs {ours:.3f} nats per token",
-        ours=ours,
+        set=part["name"],
+        pieces=f"{part['pieces']} {part['name']} {'piece' if part['pieces'] == 1 else 'pieces'}",
+        is_split=part["is_split"],
+        is_sure=is_sure,
+        few="" if is_sure else f", {UNSURE},",
+        so=": it is untrained" if part["is_split"] else "",
+        ours=nats(windows),
         chance=chance,
         guess=exp(chance),
-        so=": it is untrained" if part["is_split"] else "",
-        no_ngrams=likelihood.get("no_ngram_models", ""),
+        is_blind_at_home=bool(training) and nats(own_entry(training)) >= UNTRAINED_SHARE * chance,
         unigram=ngrams.get("unigram"),
         bigram=ngrams.get("bigram"),
         best=None,
+        no_ngrams=likelihood.get("no_ngram_models", ""),
+        gap=part["gap"],
+        n_near=near,
+        n_held_out=of,
+        n_known=part.get("training_files_among_them", 0),
+        same_targets=whole["targets"] == windows["targets"],
+        drift=nats(whole) - nats(windows),
+        forms=part["forms"],
     )
     if ngrams:
         name, difference = part["best_ngram"]["name"], part["best_ngram"]["difference"]
         facts.best = f"the best n-gram model, a {name} ({ngrams[name]:.3f})"
         facts.by = f"{abs(difference['value']):.3f} nats{_interval(difference)}"
-        ends = (difference[end] for end in ("low", "high"))
-        facts.low, facts.high = (difference["value"] if end is None else end for end in ends)
-    return _first(LEVEL, facts)
-
-
-def _fit(part: dict, likelihood: dict, *, near: int, of: int) -> Sentence:
-    """Whether what it has learned holds for other pieces too."""
-    gap, training = part["gap"], likelihood["training"]
-    facts = Facts(gap=gap, is_split=part["is_split"], n_near=near, n_held_out=of, unsure=UNSURE)
-    facts.no_training = "there are no training pieces to compare with"
-    if gap is not None:
-        base = next((nats(e) for e in part["models"] if e["name"] == "unigram"), None)
-        base = likelihood["chance_nats_per_token"] if base is None else base
-        gained = base - own_nats(training)
-        facts.share = gap["value"] / gained if gained > 0 else 0.0
-        size = f"{gap['value']:.3f} nats per token{_interval(gap)}"
-        facts.better = f"Training pieces are predicted {size} better than {part['name']} ones"
-        facts.similar = f"Training pieces are predicted no better than {part['name']} ones ({size})"
-        facts.of = f"{facts.share:.0%} of what it gains there over a unigram"
-        facts.is_above = gap["value"] > 0 and (gap["low"] is None or gap["low"] > 0)
+        facts.low, facts.high = _ends(difference)
+    if facts.gap is not None:
+        base = chance if facts.unigram is None else facts.unigram
+        facts.gained = base - nats(own_entry(training))
+        facts.share = facts.gap["value"] / max(facts.gained, LEAST_GAIN)
+        facts.size = f"{facts.gap['value']:.3f} nats per token{_interval(facts.gap)}"
+        facts.is_above = min(facts.gap["value"], _ends(facts.gap)[0]) > 0
         facts.is_over = facts.is_above and facts.share >= OVERFITTED
-        if facts.is_above:
-            facts.similar = facts.better
-        facts.is_few = not _is_sure(part) or gap["low"] is None
-    return _first(FIT, facts)
+        facts.is_few = not is_sure or facts.gap["low"] is None
+    return facts
+
+
+def _level(facts: Facts) -> Sentence:
+    """How much better than no learning at all; other files than the run's own are never bad."""
+    found = _first(LEVEL, facts)
+    if not facts.is_split and found.title == "Untrained" and facts.is_blind_at_home:
+        text = f"{found.text[:-1]}, and those it was trained on are no better: it is untrained."
+        return replace(found, text=text)
+    if not facts.is_split and (found.tone == BAD or found.title == "Has learned little"):
+        return ELSEWHERE.said(Facts(set=facts.set, text=found.text))
+    is_sure = facts.is_sure or found.title == "Untrained"  # no choice of pieces makes it blind
+    if not is_sure and found.tone in (GOOD, BAD):
+        return Sentence(FAIR, found.text, f"{found.title} ({UNSURE})")
+    return found
+
+
+def _carried_over(facts: Facts, *, has_learned: bool) -> Sentence:
+    """How other files fare; what was never learned cannot be carried over."""
+    if has_learned:
+        return _level(facts)
+    found = _first(LEVEL, facts)
+    return Sentence(FAIR if found.tone == BAD else found.tone, found.text)
 
 
 def _course(curve: dict | None, likelihood: dict) -> list[Sentence]:
@@ -390,49 +379,34 @@ def _course(curve: dict | None, likelihood: dict) -> list[Sentence]:
         return []
     best, last = min(validation, key=lambda point: point[1]), validation[-1]
     steps = {"best_step": best[0], "last_step": last[0], "step": likelihood["step"]}
-    facts = Facts(best=best[1], rise=last[1] - best[1], **steps)
-    return [rule.said(facts) for rule in COURSE if rule.when(facts)][:1]
-
-
-def _of_a_set(part: dict) -> list[Sentence]:
-    """What else is to be said of a held-out set."""
-    own = {entry["form"]: entry for entry in part["models"] if entry["kind"] == "own"}
-    whole, windows = own["whole pieces"], own["windows"]
-    facts = Facts(
-        set=part["name"],
-        n_known=part.get("training_files_among_them", 0),
-        same_targets=whole["targets"] == windows["targets"],
-        drift=nats(whole) - nats(windows),
-        forms=part["forms"],
-    )
-    return [rule.said(facts) for rule in OF_A_SET if rule.when(facts)]
+    return _all(COURSE, Facts(best=best[1], rise=last[1] - best[1], **steps))[:1]
 
 
 def _rival(part: dict, rival: dict) -> Sentence:
     """How another run does on the same pieces."""
     d = rival["difference"]
-    is_sure = d["low"] is not None and (d["low"] > 0 or d["high"] < 0)
+    low, high = _ends(d)
+    is_sure = d["low"] is not None and (low > 0 or high < 0)
     size = f"{abs(d['value']):.3f} nats per token{_interval(d)} "
     size += f"{'fewer' if d['value'] < 0 else 'more'} than {rival['name']} ({rival['attention']})"
     chance = "" if is_sure else "; that could be chance"
     return Sentence(PLAIN, f"On {part['name']} pieces it needs {size}{chance}.")
 
 
-def _is_sure(part: dict) -> bool:
-    """Whether there are pieces enough for an interval over pieces to mean something."""
-    own = next(e for e in part["models"] if e["kind"] == "own" and e["form"] == "windows")
-    return part["pieces"] >= FEWEST_SURE and own["nats_per_token"]["low"] is not None
+def own_entry(part: Mapping, form: str = "windows") -> Mapping:
+    """The entry of the evaluated model for a set of pieces."""
+    return next(e for e in part["models"] if e["kind"] == "own" and e["form"] == form)
 
 
-def own_nats(part: dict) -> float:
-    """Nats per token of the evaluated model in windows of its training length."""
-    own = (e for e in part["models"] if e["kind"] == "own" and e["form"] == "windows")
-    return nats(next(own))
-
-
-def nats(entry: dict) -> float:
+def nats(entry: Mapping) -> float:
     """Nats per token of an entry."""
     return entry["nats_per_token"]["value"]
+
+
+def _ends(value: dict) -> tuple[float, float]:
+    """The ends of an interval; the value itself where there is none."""
+    low, high = (value["value"] if value[end] is None else value[end] for end in ("low", "high"))
+    return low, high
 
 
 def _interval(value: dict) -> str:
@@ -444,13 +418,23 @@ def _interval(value: dict) -> str:
     return f" ({ends[0]:.3f} to {ends[1]:.3f})"
 
 
+def _all(rules: Sequence[Rule], facts: Facts) -> list[Sentence]:
+    return [rule.said(facts) for rule in rules if rule.when(facts)]
+
+
 def _first(rules: Sequence[Rule], facts: Facts) -> Sentence:
     return next(rule for rule in rules if rule.when(facts)).said(facts)
 
 
-def _worst(tones: list[str]) -> str:
+def _worst(tones: Sequence[str]) -> str:
     return next((tone for tone in (BAD, FAIR, GOOD) if tone in tones), FAIR)
 
 
-def _verdict(tone: str, title: str, sentences: list[Sentence]) -> dict:
-    return {"tone": tone, "title": title, "sentences": [asdict(x) for x in sentences]}
+def _joined(titles: Iterable[str]) -> str:
+    return "; ".join(filter(None, titles))
+
+
+def _verdict(titled: Sequence[Sentence], said: Sequence[Sentence]) -> dict:
+    title = _joined(sentence.title for sentence in titled)
+    tone = _worst([sentence.tone for sentence in said])
+    return {"tone": tone, "title": title, "sentences": [asdict(sentence) for sentence in said]}

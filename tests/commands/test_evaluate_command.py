@@ -233,8 +233,8 @@ def test_text_is_evaluated_in_bits_per_byte_without_music(tmp_path):
     assert invoke(tmp_path, "evaluate", "runs/t", *FEW).exit_code == 0
     record = json.loads((tmp_path / "runs/t/evaluation/evaluation.json").read_text())
     own = record["likelihood"]["sets"][0]["models"][0]
-    assert own["bits_per_byte"]["value"] == pytest.approx(own["bits_per_token"]["value"], rel=0.02)
-    assert own["bits_per_note"] is None
+    assert own["bits_per_unit"]["value"] == pytest.approx(own["bits_per_token"]["value"], rel=0.02)
+    assert own["bits_per_second"] is None
     assert "text" in record["music"]["left_out"]
     assert set(record["copying"]) == {"baseline", "tokens"}
     page = (tmp_path / "runs/t/evaluation/report.html").read_text()

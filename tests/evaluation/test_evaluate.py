@@ -14,7 +14,7 @@ from seqgen.errors import UserError
 from seqgen.evaluation import piece_sets
 from seqgen.evaluation.evaluate import learning_curve
 from seqgen.evaluation.ngrams import ngram_curves
-from seqgen.evaluation.piece_sets import count_items, folder_set, split_set
+from seqgen.evaluation.piece_sets import folder_set, split_set
 from seqgen.evaluation.subject import (
     EvaluatedRun,
     check_beside,
@@ -44,12 +44,11 @@ def validation(data, **choices):
 def test_pieces_are_counted_in_their_files_while_these_are_what_was_read(prepared, tmp_path):
     pieces = validation(prepared)
     assert len(pieces.items) > 1
-    in_files, in_tokens = count_items(pieces.items, prepared.tokenizer, progress=lambda *_: None)
-    for item, file, tokens in zip(pieces.items, in_files, in_tokens, strict=True):
-        assert file.notes == 4 * 4 * 2
+    for item in pieces.counted(prepared.tokenizer, progress=lambda *_: None).items:
+        assert item.in_file.units == 4 * 4 * 2
         # Melody and chords meet on one note now and then, which tokens of one part hold once.
-        assert 0 < tokens.notes <= file.notes
-        assert file.seconds == pytest.approx(16 * 60 / 100, rel=0.01)
+        assert 0 < item.in_tokens.units <= item.in_file.units
+        assert item.in_file.seconds == pytest.approx(16 * 60 / 100, rel=0.01)
         assert item.path == tmp_path / "songs" / item.name
     changed = pieces.items[0].path
     changed.write_bytes(changed.read_bytes() + b"x")

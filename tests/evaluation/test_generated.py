@@ -5,19 +5,21 @@ import json
 import pytest
 from making import write_song
 
+from seqgen.config import LimitsConfig, TokenizerConfig
 from seqgen.evaluation import generated, validity
 from seqgen.evaluation.generated import read_generated
 from seqgen.evaluation.validity import check_generated
+from seqgen.tokenizers import build_tokenizer
 
 
 def nothing(*_):
     pass
 
 
-def read(folder, *, music=True):
-    suffix = ".mid" if music else ".txt"
-    paths = sorted(folder.rglob(f"*{suffix}"))
-    return read_generated(paths, folder=folder, music=music, progress=nothing)
+def read(folder, kind="remi"):
+    tokenizer = build_tokenizer(TokenizerConfig(type=kind), LimitsConfig())
+    paths = sorted(folder.rglob(f"*{tokenizer.suffix}"))
+    return read_generated(paths, folder=folder, tokenizer=tokenizer, progress=nothing)
 
 
 def test_files_of_one_name_in_two_folders_are_two(tmp_path):
@@ -91,7 +93,7 @@ def test_text_is_read_and_what_is_none_is_told(tmp_path, monkeypatch):
     (tmp_path / "3.txt").write_text("x" * 50)
     limits = generated.GENEROUS.model_copy(update={"max_file_bytes": 20})
     monkeypatch.setattr(generated, "GENEROUS", limits)
-    pieces = read(tmp_path, music=False)
+    pieces = read(tmp_path, "bytes")
     assert [piece.text for piece in pieces] == ["tell me", None, None]
     assert [piece.problem for piece in pieces[1:]] == [
         "it is not UTF-8 text", "it is larger than 20 bytes",

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,7 +16,7 @@ from seqgen.errors import UserError
 from seqgen.evaluation import ngrams
 from seqgen.evaluation.copying.report import copied_notes, copied_tokens
 from seqgen.evaluation.evaluate import judge_generated
-from seqgen.evaluation.generated import Generated, Reread, reread
+from seqgen.evaluation.generated import Generated, read_generated
 from seqgen.evaluation.music.comparison import compare_music, measure_sets
 from seqgen.evaluation.music.definitions import GROWING
 from seqgen.evaluation.piece_sets import Item, PieceSet, Sets, folder_set, split_set
@@ -38,8 +38,11 @@ def data(tmp_path_factory):
     return prepare(DataConfig(**place, **settings), LIMITS, TokenizerConfig()).data
 
 
-def generated(path, **record):
-    return Generated(path, record=record, midi=open_midi(path, LIMITS))
+def generated(path, data, **record):
+    """A generated file, with a record where there is something to say."""
+    path.with_suffix(".json").write_text(json.dumps(record))
+    options = {"folder": path.parent, "tokenizer": data.tokenizer, "progress": quiet}
+    return read_generated([path], **options)[0]
 
 
 def item_of(data, path):
@@ -84,7 +87,7 @@ def test_files_that_were_learned_from_are_left_out_also_where_they_would_be_cut(
 
 def test_limits_of_copying_come_from_the_own_split_and_music_from_the_files(data, tmp_path):
     sets = sets_of(data, tmp_path)
-    piece = generated(write_song(tmp_path / "made.mid", seed=5, bars=6))
+    piece = generated(write_song(tmp_path / "made.mid", seed=5, bars=6), data)
     run = SimpleNamespace(loaded=SimpleNamespace(tokenizer=data.tokenizer))
     parts, material = judge_generated(run, [piece], sets, data=data, seed=0, progress=quiet)
     names = [p["name"] for p in parts["copying"]["notes"]["held_out"]["pieces"]]
@@ -97,17 +100,16 @@ def test_limits_of_copying_come_from_the_own_split_and_music_from_the_files(data
 
 def test_a_prompt_is_not_counted_as_copied(data, tmp_path):
     source = write_song(tmp_path / "a.mid", seed=1, bars=6, tempo=120.0)
-    whole, begins = generated(source), 2 * 4 * 60 / 120  # seconds of two bars
-    (plain,) = reread([whole], data.tokenizer, progress=quiet)
-    record = {"prompt": "x.mid", "prompt_seconds": begins}
-    (cut,) = reread([replace(whole, record=record)], data.tokenizer, progress=quiet)
+    begins = 2 * 4 * 60 / 120  # seconds of two bars
+    plain = generated(source, data)
+    cut = generated(source, data, prompt="x.mid", prompt_seconds=begins)
     count = [sum(len(t.notes) for t in m.instruments) for m in (plain.drawn_midi, cut.drawn_midi)]
     assert count[1] == pytest.approx(count[0] * 4 / 6, abs=2)
     first = min(n.start for t in cut.drawn_midi.instruments for n in t.notes)
     assert first >= 8 * cut.drawn_midi.ticks_per_beat
-    assert cut.midi == plain.midi
+    assert cut.token_midi == plain.token_midi
     assert len(cut.drawn_ids) < len(plain.drawn_ids)
-    (unknown,) = reread([replace(whole, record={"prompt": "x"})], data.tokenizer, progress=quiet)
+    unknown = generated(source, data, prompt="x")
     assert unknown.drawn_ids is None
     found = copied_tokens([unknown, plain], [], data, progress=quiet)
     assert [p["name"] for p in found["generated"]["pieces"]] == ["a.mid"]
@@ -121,9 +123,9 @@ def test_generated_files_pass_through_the_tokens(data, tmp_path):
     midi.instruments[0].notes = [Note(80, 60 + i, i * TICKS + 7, (i + 1) * TICKS) for i in range(8)]
     path = tmp_path / "off.mid"
     midi.dump(str(path))
-    (found,) = reread([generated(path)], data.tokenizer, progress=quiet)
-    starts = [note.start for track in found.midi.instruments for note in track.notes]
-    grid = found.midi.ticks_per_beat / data.tokenizer.config.positions_per_beat
+    found = generated(path, data).token_midi
+    starts = [note.start for track in found.instruments for note in track.notes]
+    grid = found.ticks_per_beat / data.tokenizer.config.positions_per_beat
     assert len(starts) == 8
     assert all(start % grid == 0 for start in starts)
 
@@ -170,33 +172,41 @@ def test_ngram_models_choose_by_hash_and_tell_how_much(toy_vocabulary, monkeypat
     monkeypatch.setattr(ngrams, "MAX_TRAINING_TOKENS", 20)
     found = ngrams.training_ids(data)
     np.testing.assert_array_equal(found, ids[[1, 2]])
-    assert ngrams.counted_tokens(data) == (20, 30)
+    assert ngrams.counted_tokens(data) == {"tokens": 20, "of": 30}
 
 
 def song(tmp_path, seed, bars):
     return open_midi(write_song(tmp_path / f"{seed}.mid", seed=seed, bars=bars), LIMITS)
 
 
+def made(midi, *, ended):
+    return Generated(Path("made.mid"), record={"ended_by_itself": ended}, token_midi=midi)
+
+
 def test_cut_pieces_are_compared_in_openings_of_as_many_bars(tmp_path):
-    made = [Reread(str(i), ended_by_itself=False, midi=song(tmp_path, i, 5)) for i in range(6)]
+    pieces = [made(song(tmp_path, i, 5), ended=False) for i in range(6)]
     real = [song(tmp_path, 10 + i, 30) for i in range(12)]
-    ours, theirs, n_bars = measure_sets(made, real, progress=quiet)
+    ours, theirs, n_bars = measure_sets(pieces, real, progress=quiet)
     assert n_bars == 4  # the last bar of a cut piece may be a part of one
     assert {m["n_bars"] for m in (*ours, *theirs)} == {4}
     record = compare_music(ours, theirs, seed=0, of="validation", opening_bars=n_bars)
     (found,) = [c for c in record["comparisons"] if c["name"] == "recurring_bars"]
     assert found["verdict"] != "beyond"
+    aspects = {c["name"]: c["aspect"] for c in record["comparisons"]}
+    assert [aspects[name] for name in ("n_notes", "n_bars", "seconds")] == [None] * 3
     assert {c["name"] for c in record["comparisons"] if c["in_openings"]} == set(GROWING)
-    ended = [replace(piece, ended_by_itself=True) for piece in made]
-    _, whole, none = measure_sets(ended, real, progress=quiet)
+    ended = [made(piece.token_midi, ended=True) for piece in pieces]
+    ours, whole, none = measure_sets(ended, real, progress=quiet)
+    record = compare_music(ours, whole, seed=0, of="validation", opening_bars=none)
+    assert {c["aspect"] for c in record["comparisons"] if c["name"] == "n_notes"} == {"length"}
     assert none is None
     assert {m["n_bars"] for m in whole} == {30}
 
 
 def test_a_cut_piece_shorter_than_the_openings_has_no_value_for_what_grows(tmp_path):
     bars = (3, 9, 9, 9, 9)
-    made = [Reread(str(i), False, song(tmp_path, i, n)) for i, n in enumerate(bars)]
-    ours, _, n_bars = measure_sets(made, [], progress=quiet)
+    pieces = [made(song(tmp_path, i, n), ended=False) for i, n in enumerate(bars)]
+    ours, _, n_bars = measure_sets(pieces, [], progress=quiet)
     assert n_bars == 8
     assert ours[0]["recurring_bars"] is None
     assert ours[0]["polyphony"] is not None

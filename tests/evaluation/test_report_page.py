@@ -25,9 +25,8 @@ def entry(name, kind, form="windows"):
         "nats_per_token": value(1.234),
         "bits_per_token": value(1.78),
         "nats_by_field": {"family": 0.4, "pitch": 0.834},
-        "bits_per_note": value(4.56),
+        "bits_per_unit": value(4.56),
         "bits_per_second": None,
-        "bits_per_byte": None,
     }
 
 
@@ -40,10 +39,9 @@ def part():
         "available": 2,
         "targets": 10,
         "counted_in": "tokens",
-        "notes": 5,
-        "notes_in_tokens": 5,
+        "units": 5,
+        "units_in_tokens": 5,
         "seconds": 3.0,
-        "bytes": 0,
         "skipped": [{"file": EVIL, "reason": EVIL}],
         "training_files_among_them": 0,
         "models": [
@@ -61,7 +59,8 @@ def part():
 @pytest.fixture
 def record():
     fields = [["family", 12], ["pitch", 20]]
-    tokenizer = {"type": "compound", "fingerprint": "f", "unit": "note", "fields": fields}
+    tokenizer = {"type": "compound", "fingerprint": "f", "unit": "note", "is_music": True}
+    tokenizer["fields"] = fields
     model = dict.fromkeys(("n_layers", "d_model", "n_heads", "conv_width", "positions"), 1)
     return {
         "subject": {
@@ -160,6 +159,18 @@ def test_numbers_stand_with_their_scale_and_fields_apart(record):
     assert "python cli.py train" in page
 
 
+def test_units_are_called_what_the_tokenizer_calls_them(record):
+    record["subject"]["tokenizer"] |= {"unit": "character", "is_music": False}
+    record["samples"] = [{"file": "a", "units": 77, "seconds": 0.0, "ended_by_itself": None}]
+    page = page_of(record)
+    assert page.count("bits per character") == 2  # a tile, and a column
+    assert "5 characters" in page
+    assert '<th class="n">characters</th>' in page
+    assert '<td class="n">77</td>' in page
+    assert "byte" not in page.replace("base64", "")
+    assert "per second" not in page
+
+
 def test_forms_that_disagree_are_loud(record):
     record["likelihood"]["sets"][0]["forms"]["agree"] = False
     assert "do NOT agree" in page_of(record)
@@ -241,8 +252,6 @@ def test_the_sources_of_measures_are_on_the_page(record):
         "real_pieces": 3,
         "real": "validation",
         "opening_bars": 7,
-        "judged": 0,
-        "beyond": [],
         "ended_by_themselves": 0.0,
         "comparisons": [],
     }
@@ -266,8 +275,6 @@ def with_music(record):
         "real_pieces": 20,
         "real": "validation",
         "opening_bars": None,
-        "judged": 3,
-        "beyond": 2,
         "ended_by_themselves": None,
         "comparisons": [
             compared("loops", 7.25),
@@ -301,3 +308,14 @@ def test_measures_stand_by_distance_with_plain_words_and_shares_as_percent(recor
     assert '<td class="n">25%</td><td class="n">50%</td>' in rows[0]
     assert "see the picture" in rows[1]
     assert "too few to tell" in rows[2]
+
+
+def test_the_table_leaves_out_what_the_sentence_does_and_says_why(record):
+    with_music(record)
+    rows = [compared("duration", 9.0, aspect=None), *record["music"]["comparisons"]]
+    record["music"] |= {"opening_bars": 7, "ended_by_themselves": 0.2, "comparisons": rows}
+    page = page_of(record)
+    table, distances = page[page.index('class="measures"') :].split("</table>", 1)
+    assert "duration" not in table
+    assert "<td>duration</td>" in distances
+    assert "So length is not compared" in page

@@ -11,7 +11,7 @@ from seqgen.attention.kinds import KINDS
 from seqgen.evaluation.likelihood import score_piece, score_recurrent, score_windows
 from seqgen.evaluation.piece_sets import Item, PieceSet
 from seqgen.evaluation.scales import Amount, gap_between, mean_of
-from seqgen.evaluation.scoring import CountedSet, compare_forms, entry, paired
+from seqgen.evaluation.scoring import compare_forms, entry, paired
 from seqgen.model.loss import token_nats
 
 
@@ -63,9 +63,10 @@ class Run:
 
 
 def counted_set(pieces, *, notes=(), in_files=None):
-    items = tuple(Item(f"{i}.mid", ids) for i, ids in enumerate(pieces))
-    amounts = [Amount(notes=n, seconds=2.0 * n) for n in notes] or [Amount()] * len(pieces)
-    return CountedSet(PieceSet("held out", items, len(items)), in_files or amounts, amounts)
+    amounts = [Amount(n, 2.0 * n) for n in notes] or [Amount()] * len(pieces)
+    found = zip(pieces, amounts, in_files or amounts, strict=True)
+    items = [Item(f"{i}.mid", ids, None, *held) for i, (ids, *held) in enumerate(found)]
+    return PieceSet("held out", tuple(items), len(items))
 
 
 def test_forms_that_differ_are_told(tiny, plain_vocabulary):
@@ -86,14 +87,21 @@ def test_forms_that_differ_are_told(tiny, plain_vocabulary):
     assert wrong["largest_difference_nats"] == pytest.approx(0.1, rel=1e-3)
 
 
+def test_what_has_no_seconds_has_no_bits_per_second(plain_vocabulary):
+    ids = np.array([[1], [5], [2]])
+    counted = counted_set([ids], in_files=[Amount(units=4)])
+    scored = entry("m", [np.ones((2, 1))], counted, plain_vocabulary, kind="own")
+    assert scored["bits_per_unit"]["value"] == pytest.approx(1 / log(2) / 4)
+    assert scored["bits_per_second"] is None
+
+
 def test_bits_per_note_leave_special_tokens_out_and_tokens_keep_them(plain_vocabulary):
     ids = np.array([[1], [5], [6], [2]])  # BOS, two tokens, EOS
     curves = [np.array([[1.0], [2.0], [4.0]])]
     scored = entry("m", curves, counted_set([ids], notes=[3]), plain_vocabulary, kind="own")
     assert scored["nats_per_token"] == {"value": 7 / 3, "low": None, "high": None}
-    assert scored["bits_per_note"]["value"] == pytest.approx((1 + 2) / log(2) / 3)
+    assert scored["bits_per_unit"]["value"] == pytest.approx((1 + 2) / log(2) / 3)
     assert scored["bits_per_second"]["value"] == pytest.approx((1 + 2) / log(2) / 6)
-    assert scored["bits_per_byte"] is None
 
 
 def test_files_count_where_all_are_there_and_tokens_do_otherwise(plain_vocabulary):
@@ -102,10 +110,10 @@ def test_files_count_where_all_are_there_and_tokens_do_otherwise(plain_vocabular
 
     def per_note(in_files):
         counted = counted_set([ids, ids], notes=[2, 2], in_files=in_files)
-        return entry("m", curves, counted, plain_vocabulary, kind="own")["bits_per_note"]["value"]
+        return entry("m", curves, counted, plain_vocabulary, kind="own")["bits_per_unit"]["value"]
 
-    assert per_note([Amount(notes=4), Amount(notes=4)]) == pytest.approx(per_note(None) / 2)
-    assert per_note([Amount(notes=4), None]) == pytest.approx(per_note(None))
+    assert per_note([Amount(4), Amount(4)]) == pytest.approx(per_note(None) / 2)
+    assert per_note([Amount(4), None]) == pytest.approx(per_note(None))
 
 
 def test_a_piece_cut_by_learned_positions_has_no_bits_per_note(plain_vocabulary):
@@ -114,7 +122,7 @@ def test_a_piece_cut_by_learned_positions_has_no_bits_per_note(plain_vocabulary)
         "m", [np.ones((2, 1))], counted_set([ids], notes=[3]), plain_vocabulary, kind="own"
     )
     assert scored["targets"] == 2
-    assert scored["bits_per_note"] is None
+    assert scored["bits_per_unit"] is None
 
 
 def test_intervals_hold_the_mean_and_shrink_to_it_where_pieces_are_alike():

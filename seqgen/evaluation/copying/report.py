@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from seqgen.data.corpora import Progress
+from seqgen.data.corpora import Progress, tracked
 from seqgen.data.shards import Piece, PreparedData
 from seqgen.data.splits import TRAIN
 from seqgen.evaluation.copying.limits import LEAST, Likeness, Limits, find_likeness, find_limits
 from seqgen.evaluation.copying.material import Material, note_material, token_material
 from seqgen.evaluation.copying.runs import Runs, shared_runs
-from seqgen.evaluation.generated import Reread
+from seqgen.evaluation.generated import Generated
 from seqgen.evaluation.piece_sets import Item
 from seqgen.evaluation.scales import decoded
 from seqgen.tokenizers import Tokenizer
@@ -121,7 +121,7 @@ def find_copies(
 
 
 def copied_notes(
-    generated: Sequence[Reread],
+    generated: Sequence[Generated],
     held_out: Sequence[Item],
     data: PreparedData,
     *,
@@ -131,10 +131,9 @@ def copied_notes(
 
     Returns a sentence where the training pieces hold no notes to compare.
     """
-    training, materials = data.of_split(TRAIN), []
-    for done, piece in enumerate(training, start=1):
+    materials: list[Material] = []
+    for piece in tracked(data.of_split(TRAIN), "copying: reading training pieces", progress):
         materials += _notes(piece.file, data.read(piece), data.tokenizer)
-        progress("copying: reading training pieces", done, len(training))
     if not any(len(material.symbols) for material in materials):
         return "Notes are not compared: the training pieces hold none but drums."
     report = find_copies(
@@ -148,7 +147,7 @@ def copied_notes(
 
 
 def copied_tokens(
-    generated: Sequence[Reread],
+    generated: Sequence[Generated],
     held_out: Sequence[Item],
     data: PreparedData,
     *,
@@ -228,7 +227,7 @@ def _passage(piece: Material, start: int, length: int) -> Passage:
     return Passage(piece.name, start + 1, last + 1, bars)
 
 
-def _reasons(missing: Sequence[Reread]) -> list[dict]:
+def _reasons(missing: Sequence[Generated]) -> list[dict]:
     return [{"file": p.name, "reason": p.reason or "it holds no complete note"} for p in missing]
 
 

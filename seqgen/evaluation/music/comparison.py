@@ -10,8 +10,8 @@ from typing import Any, Literal
 import numpy as np
 from scipy.stats import wasserstein_distance
 
-from seqgen.data.corpora import Progress
-from seqgen.evaluation.generated import Reread
+from seqgen.data.corpora import Progress, tracked
+from seqgen.evaluation.generated import Generated
 from seqgen.evaluation.music.definitions import GROWING, MEASURES, Measure, measure
 from seqgen.evaluation.music.features import Shares
 from seqgen.evaluation.music.notes import opening
@@ -65,30 +65,30 @@ class Comparison:
 
 
 def measure_sets(
-    generated: Sequence[Reread], real: Sequence[MidiFile], *, progress: Progress
+    generated: Sequence[Generated], real: Sequence[MidiFile], *, progress: Progress
 ) -> tuple[list[Measured], list[Measured], int | None]:
     """Measure what can be read of a generated set, and real pieces.
 
     Where generated pieces were cut, what grows with length is measured in openings of all pieces,
     of the number of bars that is returned; cut pieces that are shorter have no value for it.
     """
-    readable = [piece for piece in generated if piece.midi is not None]
-    ours: list[Measured] = []
-    theirs: list[Measured] = []
-    for done, piece in enumerate(readable, start=1):
-        ours.append(measure(piece.midi, ended_by_itself=piece.ended_by_itself))
-        progress("measuring generated pieces", done, len(readable))
-    for done, midi in enumerate(real, start=1):
-        theirs.append(measure(midi))
-        progress("measuring real pieces", done, len(real))
+    made = [
+        (piece.token_midi, piece.ended_by_itself)
+        for piece in generated
+        if piece.token_midi is not None
+    ]
+    ours = [
+        measure(midi, ended_by_itself=ended)
+        for midi, ended in tracked(made, "measuring generated pieces", progress)
+    ]
+    theirs = [measure(midi) for midi in tracked(real, "measuring real pieces", progress)]
     # Whole bars of the cut pieces: the last one may be a part of a bar.
     cut = [m for m in ours if m["ended_by_itself"] is False and m["n_notes"]]
     whole = [max(m["n_bars"] - 1, 1) for m in cut]
     if not whole:
         return ours, theirs, None
     n_bars = int(np.quantile(whole, USUAL))
-    midis = [piece.midi for piece in readable]
-    ours = [_of_opening(m, midi, n_bars) for m, midi in zip(ours, midis, strict=True)]
+    ours = [_of_opening(m, midi, n_bars) for m, (midi, _) in zip(ours, made, strict=True)]
     theirs = [_of_opening(m, midi, n_bars) for m, midi in zip(theirs, real, strict=True)]
     return ours, theirs, n_bars
 
@@ -112,24 +112,25 @@ def compare_music(
 ) -> dict:
     """The record of all measures, the furthest from real pieces first.
 
-    `of` says which pieces are the real ones; `opening_bars` in how many first bars those were
-    measured that grow with length.
+    `of` says which pieces are the real ones. `opening_bars` is the number of first bars in which
+    measures that grow with length were taken, because pieces were cut; then length itself is no
+    aspect of the music.
     """
     found = [c for c in compare(generated, real, seed=seed) if c.name != "ended_by_itself"]
     found.sort(key=lambda c: (c.verdict != "beyond", -(c.times or 0.0)))
+    rows = [{**c.to_json(), "in_openings": bool(opening_bars) and c.name in GROWING} for c in found]
+    if (
+        opening_bars is not None
+    ):  # a piece that was cut is as long as the limit, not the model, says
+        rows = [row | {"aspect": None} if row["aspect"] == "length" else row for row in rows]
     ended = [m["ended_by_itself"] for m in generated if m["ended_by_itself"] is not None]
     return {
         "generated_pieces": len(generated),
         "real_pieces": len(real),
         "real": of,
         "opening_bars": opening_bars,
-        "judged": sum(c.verdict is not None for c in found),
-        "beyond": sum(c.verdict == "beyond" for c in found),
         "ended_by_themselves": sum(ended) / len(ended) if ended else None,
-        "comparisons": [
-            {"in_openings": opening_bars is not None and c.name in GROWING, **c.to_json()}
-            for c in found
-        ],
+        "comparisons": rows,
     }
 
 

@@ -58,7 +58,7 @@ def render(
             pictures=pictures,
             about_sound=about_sound,
             style=style,
-            own=own_entry,
+            own=verdict.own_entry,
             own_part=own_part,
             sources=SOURCES,
             has_sound=any(p.ogg for p in (*pictures["samples"], *pictures["held_out"])),
@@ -72,11 +72,6 @@ def render(
 def own_part(parts: Sequence[Mapping]) -> Mapping | None:
     """The first set of the run's own held-out pieces; None where there are only other files."""
     return next((part for part in parts if part["is_split"]), None)
-
-
-def own_entry(part: Mapping, form: str = "windows") -> Mapping:
-    """The entry of the evaluated model for a set of pieces."""
-    return next(e for e in part["models"] if e["kind"] == "own" and e["form"] == form)
 
 
 def number(value: float | None, digits: int = 3) -> str:
