@@ -1,4 +1,4 @@
-"""`seqgen evaluate`: is a run's output like its data, is it copied, what does it predict."""
+"""`seqgen evaluate`: whether what a run generates is like its data, or copied, and its loss."""
 
 import os
 from typing import Any
@@ -14,7 +14,9 @@ import click
     help="Evaluate on the files in this folder instead of the run's validation and test split.",
 )
 @click.option(
-    "--generated", metavar="DIR", help="Judge the files in this folder instead of generating some."
+    "--generated",
+    metavar="DIR",
+    help="Evaluate the files in this folder instead of generating some.",
 )
 @click.option("--beside", multiple=True, metavar="RUN", help="Compare with this run. Repeatable.")
 @click.option(

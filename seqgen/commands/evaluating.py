@@ -21,7 +21,7 @@ from seqgen.commands.settings import console, progress_bar, say
 from seqgen.data.corpora import Progress
 from seqgen.decoding import build_decoder, continuations, generate
 from seqgen.errors import UserError
-from seqgen.evaluation.evaluate import Request, evaluate
+from seqgen.evaluation.evaluate import evaluate
 from seqgen.evaluation.generated import find_generated
 from seqgen.evaluation.page.build import build_page
 from seqgen.evaluation.piece_sets import choose_sets
@@ -75,15 +75,17 @@ def execute(
             given, failed = _draw(
                 subject, folder, samples, max_tokens, seed=seed, progress=progress
             )
-        request = Request(
+        record, material = evaluate(
+            subject,
+            sets,
+            given,
             source=data,
-            generated=given,
-            beside=tuple(rivals),
+            beside=rivals,
             seed=seed,
             metrics=_metrics(subject),
             failed=failed,
+            progress=progress,
         )
-        record, material = evaluate(subject, sets, request, progress=progress)
         record["made"] = _made(seed, device, time.perf_counter() - begin)
         record, page = json_ready(record), None
         try:

@@ -1,14 +1,13 @@
 """A whole evaluation: what is computed, in which order, and its record."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from seqgen.data.corpora import Progress, tracked
 from seqgen.data.shards import PreparedData
 from seqgen.data.splits import TEST, TRAIN, VALIDATION
-from seqgen.errors import UserError
 from seqgen.evaluation.copying.report import copied_notes, copied_tokens
 from seqgen.evaluation.generated import Generated, find_generated, read_generated
 from seqgen.evaluation.music.comparison import Measured, compare_music, measure_sets
@@ -33,27 +32,6 @@ FEWEST_REAL = 20  # pieces: with fewer held-out ones, some of those learned from
 
 
 @dataclass(frozen=True)
-class Request:
-    """What is to be evaluated, and how much of it.
-
-    Attributes:
-        source: a folder of files to evaluate on; None: the validation and test split of the run.
-        generated: folder of generated files.
-        beside: runs to compare with it.
-        seed: of all resampling.
-        metrics: the lines that training logged.
-        failed: pieces that were drawn and hold nothing that could be written, and why.
-    """
-
-    source: str | None
-    generated: Path
-    beside: tuple[EvaluatedRun, ...] = ()
-    seed: int = 0
-    metrics: list[dict] = field(default_factory=list)
-    failed: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class PageMaterial:
     """What pictures need beyond the record: the pieces themselves, and measures of each.
 
@@ -67,30 +45,49 @@ class PageMaterial:
 
 
 def evaluate(
-    run: EvaluatedRun, sets: Sets, request: Request, *, progress: Progress
+    run: EvaluatedRun,
+    sets: Sets,
+    folder: Path,
+    *,
+    source: str | None,
+    beside: Sequence[EvaluatedRun] = (),
+    seed: int = 0,
+    metrics: Sequence[dict] = (),
+    failed: Sequence[str] = (),
+    progress: Progress,
 ) -> tuple[dict, PageMaterial]:
     """Compute everything; return the record, and what its pictures are made of.
 
-    `sets` are what `choose_sets` has found. UserError where a run beside it is not comparable.
+    Args:
+        run: what is evaluated.
+        sets: what `choose_sets` has found.
+        folder: the generated files.
+        source: the folder that the sets are from; None: the validation and test split of the run.
+        beside: runs to compare with it.
+        seed: of all resampling.
+        metrics: the lines that training logged.
+        failed: why pieces that were generated hold nothing that could be written.
+
+    Raises:
+        UserError: there is no generated file, or a run beside it is not comparable.
     """
     data = data_of(run)
     record = {
         "format": FORMAT,
         "subject": run.facts(),
-        "data": _describe_data(data, request),
-        "likelihood": evaluate_likelihood(
-            run, sets, data=data, beside=request.beside, progress=progress
-        ),
-        "learning_curve": learning_curve(request.metrics),
+        "data": _describe_data(data, source),
+        "likelihood": evaluate_likelihood(run, sets, data=data, beside=beside, progress=progress),
+        "learning_curve": learning_curve(metrics),
         "train_beside": train_beside(run),
         "show_beside": show_beside(run),
         "other_attention": other_attention(run),
     }
-    pieces = _read_generated(run, request, progress)
-    record["generated"] = _describe_generated(request, pieces)
-    parts, material = judge_generated(
-        run, pieces, sets, data=data, seed=request.seed, progress=progress
-    )
+    tokenizer = run.loaded.tokenizer
+    # A model that has learned nothing may have written no file.
+    paths = [] if failed and not any(folder.iterdir()) else find_generated(folder, tokenizer)
+    pieces = read_generated(paths, folder=folder, tokenizer=tokenizer, progress=progress)
+    record["generated"] = _describe_generated(pieces, folder, failed)
+    parts, material = judge_generated(run, pieces, sets, data=data, seed=seed, progress=progress)
     record |= parts
     record["verdict"] = judge(record)
     return record, material
@@ -126,13 +123,13 @@ def judge_generated(
         parts["music"] = compare_music(ours, theirs, seed=seed, of=of, opening_bars=n_bars)
         material = PageMaterial(tuple(pieces), tuple(held_out), tuple(ours), tuple(theirs))
     else:
-        reason = "This run writes text: there are no notes in it."
+        reason = "This run generates text, which has no notes."
         parts |= {"validity": {"left_out": reason}, "music": {"left_out": reason}}
     parts["copying"] = _copying(pieces, sets, data, is_music=is_music, progress=progress)
     return parts, material
 
 
-def learning_curve(metrics: list[dict]) -> dict:
+def learning_curve(metrics: Sequence[dict]) -> dict:
     """Training and validation losses by step, as pairs."""
     return {
         name: [[line["step"], line[key]] for line in metrics if line.get(key) is not None]
@@ -177,31 +174,19 @@ def _copying(
     return record
 
 
-def _describe_data(data: PreparedData | str, request: Request) -> dict:
+def _describe_data(data: PreparedData | str, source: str | None) -> dict:
     if isinstance(data, str):
-        return {"folder": request.source, "prepared": None, "missing": data}
+        return {"folder": source, "prepared": None, "missing": data}
     counts = {split: len(data.of_split(split)) for split in (TRAIN, VALIDATION, TEST)}
     return {
-        "folder": request.source,
+        "folder": source,
         "prepared": data.folder.name,
         "content": data.index["content"],
         "pieces": counts,
     }
 
 
-def _read_generated(run: EvaluatedRun, request: Request, progress: Progress) -> list[Generated]:
-    """Read the generated files; a model that has learned nothing may have written none."""
-    folder, tokenizer = request.generated, run.loaded.tokenizer
-    try:
-        paths = find_generated(folder, tokenizer)
-    except UserError:
-        if not request.failed:
-            raise
-        paths = []
-    return read_generated(paths, folder=folder, tokenizer=tokenizer, progress=progress)
-
-
-def _describe_generated(request: Request, pieces: Sequence[Generated]) -> dict:
+def _describe_generated(pieces: Sequence[Generated], folder: Path, failed: Sequence[str]) -> dict:
     """What is known of a set as a whole: settings that all records share."""
     first = pieces[0].record if pieces else {}
     shared = {
@@ -211,9 +196,9 @@ def _describe_generated(request: Request, pieces: Sequence[Generated]) -> dict:
     }
     texts = [(piece.name, piece.text) for piece in pieces if piece.text is not None]
     return {
-        "folder": str(request.generated),
+        "folder": str(folder),
         "files": len(pieces),
-        "not_written": list(request.failed),
+        "not_written": list(failed),
         "with_record": sum(bool(piece.record) for piece in pieces),
         "prompted": sum(piece.prompted for piece in pieces),
         "settings": shared,

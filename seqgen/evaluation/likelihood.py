@@ -25,7 +25,7 @@ PASS = 2048  # positions of one pass over a whole piece; the state is passed fro
 STEPPED_ROWS = 32  # pieces that are stepped through side by side
 WINDOW_TOKENS = 8192  # rows × positions of one pass over windows
 FIRST_RANGE = 64  # positions; each range after it is as long as all before it
-Tell = Callable[[int], None]  # told how many targets more are done
+Tell = Callable[[int], None]  # receives the number of targets done since the last call
 Curves = list[np.ndarray]  # for each piece, nats [T - 1, F] of its targets
 
 

@@ -215,15 +215,14 @@ def _lay_out(
 def _check_pieces(pieces: Iterable[np.ndarray], vocab_size: int, *, name: str) -> list[np.ndarray]:
     """The pieces as a list, without empty ones."""
     checked = [np.asarray(piece) for piece in pieces if len(piece)]
-    for piece in checked:
-        if not np.issubdtype(piece.dtype, np.integer):
-            raise ValueError(f"{name} has a piece of {piece.dtype}; ids must be integers")
-        low, high = int(piece.min()), int(piece.max())
-        if low < 0 or high >= vocab_size:
-            bad = low if low < 0 else high
-            raise ValueError(f"{name} has id {bad}; ids must be in [0, {vocab_size})")
     if not _n_targets(checked):
         raise ValueError(f"{name} has no target: no piece has more than one id")
+    ids = np.concatenate(checked)
+    if not np.issubdtype(ids.dtype, np.integer):
+        raise ValueError(f"{name} has a piece of {ids.dtype}; ids must be integers")
+    wrong = ids[(ids < 0) | (ids >= vocab_size)]
+    if len(wrong):
+        raise ValueError(f"{name} has id {wrong[0]}; ids must be in [0, {vocab_size})")
     return checked
 
 

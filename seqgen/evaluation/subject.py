@@ -1,4 +1,4 @@
-"""The run that is evaluated, and runs that are set beside it."""
+"""The run that is evaluated, and the runs that it is compared with."""
 
 import shlex
 from collections.abc import Sequence
@@ -11,9 +11,11 @@ from seqgen.data.shards import PreparedData
 from seqgen.errors import UserError
 
 MOST_WINDOW = 512  # targets of a window where a run does not say how long its own were
-# Settings that make a run cost what it costs; two runs that share them had the same budget.
-BUDGET = ("max_steps", "batch_size", "context_length", "accumulate", "carry_state")
-SIZES = ("d_model", "n_layers", "n_heads", "d_ff", "conv_width", "positions")
+COMPARED = (  # sizes of a model and its training budget
+    *("model.d_model", "model.n_layers", "model.n_heads", "model.d_ff", "model.conv_width"),
+    *("model.positions", "train.max_steps", "train.batch_size", "train.context_length"),
+    *("train.accumulate", "train.carry_state"),
+)
 
 
 @dataclass(frozen=True)
@@ -25,8 +27,8 @@ class EvaluatedRun:
         loaded: model and tokenizer.
         config: how it was trained; None where only the model folder is here.
         data_content: fingerprint of the prepared data it was trained on; None if unknown.
-        steps: steps that training reached, beyond the best ones maybe; None if unknown.
-        title: what it is called where its folder's name would not tell it apart.
+        steps: the last step of training, which may come after the best one; None if unknown.
+        title: its name in the report, if two runs have folders of the same name.
     """
 
     path: Path
@@ -59,6 +61,17 @@ class EvaluatedRun:
     def n_parameters(self) -> int:
         """Numbers that were learned."""
         return sum(p.numel() for p in self.loaded.model.parameters())
+
+    def settings(self) -> dict:
+        """Known settings of model and training, as `section.key`."""
+        sections = {"model": self.loaded.model.config}
+        if self.config is not None:
+            sections["train"] = self.config.train
+        return {
+            f"{name}.{key}": value
+            for name, section in sections.items()
+            for key, value in section.model_dump().items()
+        }
 
     def facts(self) -> dict:
         """What a report says of the run."""
@@ -130,7 +143,7 @@ def data_of(subject: EvaluatedRun) -> PreparedData | str:
 
 
 def check_beside(subject: EvaluatedRun, rival: EvaluatedRun) -> list[str]:
-    """Refuse a run that cannot be compared with another; list in what they differ, or may differ.
+    """List in what two runs differ, or may differ; refuse a pair that cannot be compared.
 
     Raises:
         UserError: another tokenizer or other data, so that figures would not be comparable.
@@ -154,18 +167,16 @@ def check_beside(subject: EvaluatedRun, rival: EvaluatedRun) -> list[str]:
         differences.append("how far both were trained is not known")
     elif subject.steps != rival.steps:
         differences.append(f"training reached step {rival.steps:,}, here {subject.steps:,}")
-    for section, keys in (("model", SIZES), ("train", BUDGET)):
-        ours, theirs = (_section(run, section) for run in (subject, rival))
-        differences += [
-            f"{section}.{key} is {theirs[key]}, here {ours[key]}"
-            for key in keys
-            if ours is not None and theirs is not None and ours[key] != theirs[key]
-        ]
-    return differences
+    ours, theirs = subject.settings(), rival.settings()
+    return differences + [
+        f"{key} is {theirs[key]}, here {ours[key]}"
+        for key in COMPARED
+        if key in ours and key in theirs and ours[key] != theirs[key]
+    ]
 
 
 def other_attention(subject: EvaluatedRun) -> str:
-    """What a model is called in short that this one is set beside: "softmax" or "linear"."""
+    """The kind of attention that a run is compared with, in short: "softmax" or "linear"."""
     return "linear" if subject.loaded.model.config.attention == "softmax" else "softmax"
 
 
@@ -188,7 +199,7 @@ def train_beside(subject: EvaluatedRun) -> str:
 
 
 def show_beside(subject: EvaluatedRun) -> str:
-    """The command that sets what `train_beside` trains beside the run."""
+    """The command that compares a run with the one that `train_beside` trains."""
     run = str(subject.path)
     rival = f"{run}-{other_attention(subject)}"
     return shlex.join(["python", "cli.py", "evaluate", run, "--beside", rival])
@@ -208,12 +219,6 @@ def _steps(folder: RunFolder) -> int | None:
     if not folder.metrics.exists():
         return None
     return max((line["step"] for line in read_metrics(folder.metrics)), default=None)
-
-
-def _section(subject: EvaluatedRun, name: str) -> dict | None:
-    if name == "model":
-        return subject.loaded.model.config.model_dump()
-    return None if subject.config is None else subject.config.train.model_dump()
 
 
 def _record(folder: RunFolder) -> dict:

@@ -30,9 +30,9 @@ class Validity:
     """The results of the checks of a file, and the reasons of those that failed.
 
     Bars are complete when each change of time signature falls on a bar line of the one before, and
-    at most one beat of the last bar is silent at its end: that much a piece with an upbeat leaves.
-    A piece in 4/4 that is cut anywhere fails three times in four. So do some real pieces, which end
-    as they please: read the share beside that of data.
+    at most one beat of the last bar is silent at its end, as in a piece with an upbeat. A piece in
+    4/4 that is cut anywhere fails three times in four. Some real pieces fail too: compare the share
+    with that of real pieces.
     """
 
     miditoolkit: bool = False
@@ -61,7 +61,7 @@ def check_generated(pieces: Sequence[Generated], *, progress: Progress) -> dict:
 
 
 def check_real(pieces: Sequence[np.ndarray], tokenizer: Tokenizer, *, progress: Progress) -> dict:
-    """Check real pieces [T, F], written from their tokens, as the measure of what is usual."""
+    """Check real pieces [T, F], written from their tokens, for comparison."""
     found = []
     with TemporaryDirectory() as folder:
         path = Path(folder) / "piece.mid"
@@ -75,8 +75,8 @@ def check_real(pieces: Sequence[np.ndarray], tokenizer: Tokenizer, *, progress: 
 def check_file(path: Path, read: MidiFile | FileRejected | None = None) -> Validity:
     """Check a file; never raises, whatever the file holds and also if it does not exist.
 
-    `read` is what the gate has made of it, where that is known. symusic checks only files that
-    have passed the gate only: some damaged ones bring down the whole process in it.
+    `read` is what `open_midi` returned or raised, if that is known. symusic checks only files that
+    `open_midi` accepts: some damaged files crash the process in symusic.
     """
     if read is None:
         try:
@@ -90,7 +90,7 @@ def check_file(path: Path, read: MidiFile | FileRejected | None = None) -> Valid
 
 
 def _check_rejected(path: Path, rejected: FileRejected) -> Validity:
-    """Check a file that the gate has refused; it may be valid and only hold too little."""
+    """Check a file that `open_midi` has refused; it may be valid and have no notes."""
     refused = Validity(reasons=(rejected.reason, "not checked with symusic"))
     if rejected.kind != "empty":
         return refused

@@ -209,7 +209,7 @@ def judge_likelihood(likelihood: dict, curve: dict | None, *, near: int = 0, of:
     said, wrong = [level, fit, *course], []
     for facts, part in zip(sets, parts, strict=True):
         if own is not None and not facts.is_split:
-            said.append(_carried_over(facts, has_learned=has_learned))
+            said.append(_level(facts, has_learned=has_learned))
         found = _all(OF_A_SET, facts)
         wrong += [sentence for sentence in found if sentence.title][: not wrong]
         said += [*found, *(_rival(part, rival) for rival in part["beside"])]
@@ -350,26 +350,23 @@ def _facts(part: dict, likelihood: dict, *, near: int, of: int) -> Facts:
     return facts
 
 
-def _level(facts: Facts) -> Sentence:
-    """How much better than no learning at all; other files than the run's own are never bad."""
+def _level(facts: Facts, *, has_learned: bool = True) -> Sentence:
+    """How much better than no learning at all; other files than the run's own are never bad.
+
+    What was never learned (not `has_learned`) cannot be carried over to them.
+    """
     found = _first(LEVEL, facts)
-    if not facts.is_split and found.title == "Untrained" and facts.is_blind_at_home:
-        text = f"{found.text[:-1]}, and those it was trained on are no better: it is untrained."
-        return replace(found, text=text)
+    is_blind = found.title == "Untrained"
     if not facts.is_split and (found.tone == BAD or found.title == "Has learned little"):
+        if not has_learned:
+            return Sentence(FAIR, found.text)
+        if is_blind and facts.is_blind_at_home:
+            text = f"{found.text[:-1]}, and those it was trained on are no better: it is untrained."
+            return replace(found, text=text)
         return ELSEWHERE.said(Facts(set=facts.set, text=found.text))
-    is_sure = facts.is_sure or found.title == "Untrained"  # no choice of pieces makes it blind
-    if not is_sure and found.tone in (GOOD, BAD):
+    if not facts.is_sure and not is_blind and found.tone in (GOOD, BAD):
         return Sentence(FAIR, found.text, f"{found.title} ({UNSURE})")
     return found
-
-
-def _carried_over(facts: Facts, *, has_learned: bool) -> Sentence:
-    """How other files fare; what was never learned cannot be carried over."""
-    if has_learned:
-        return _level(facts)
-    found = _first(LEVEL, facts)
-    return Sentence(FAIR if found.tone == BAD else found.tone, found.text)
 
 
 def _course(curve: dict | None, likelihood: dict) -> list[Sentence]:

@@ -1,6 +1,6 @@
 """The measures of a piece: what each is called, what it means, and how it is computed.
 
-A measure is one entry of the table below; whatever else is about measures follows from it.
+A measure is one row of the table below; comparison, record and report follow from the row.
 """
 
 from collections.abc import Callable
@@ -47,7 +47,7 @@ OURS = "this project"
 NOTES = "share of notes"
 # Names of the places in a bar, in quarter notes from its beginning.
 PLACES = (*(f"{cell / ONSET_CELLS:.3g}" for cell in range(ONSET_CELLS * ONSET_QUARTERS)), "later")
-# What a musician hears, in the order in which it is told.
+# What a musician hears, in the order of the report.
 ASPECTS = ("rhythm", "density", "key", "pitch range", "texture", "repetition", "length")
 
 Value = float | bool | Shares | None
@@ -186,14 +186,14 @@ _TABLE: tuple[_Row, ...] = (
      "bars that an earlier bar equals in all onsets (sixteenths) and pitches, drums too; empty "
      "bars left out", OURS, structure.recurring_bars),
     ("repeated_cycles", "repetition", "notes in a loop",
-     "how much of the piece runs in a circle, the same few bars over and over", NOTES,
+     "how much of the piece repeats the same few bars over and over", NOTES,
      f"notes in immediate repetitions of a cycle of 1 to {LONGEST_CYCLE} quarter notes: all onsets "
      f"and pitches as one period before, for a period or longer and at least {SHORTEST_RUN} "
      "quarter notes; the first statement does not count", OURS, structure.repeated_cycles),
 )
 # fmt: on
 MEASURES = {row[0]: Measure(*row) for row in _TABLE}
-# Measures that grow with the length of a piece: of pieces that were cut they tell the limit.
+# Measures that grow with the length of a piece: for pieces that were cut they reflect the limit.
 GROWING = (
     *("n_notes", "n_bars", "seconds", "pitch_entropy", "pitch_class_entropy", "pitch_range"),
     *("n_pitches_used", "n_pitch_classes_used", "recurring_bars", "repeated_cycles"),

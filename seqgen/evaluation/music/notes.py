@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from seqgen.midi import Instrument, MidiFile, Note, TimeSignature
+from seqgen.midi import MidiFile, Note, TimeSignature
 from seqgen.midi.repair import repair
 from seqgen.midi.timing import TempoMap, bars_and_beats, last_note_end
 
@@ -95,25 +95,15 @@ def _last_signature(midi: MidiFile, end: int) -> TimeSignature:
 def opening(midi: MidiFile, *, n_bars: int) -> MidiFile:
     """Return a copy of the first `n_bars` bars; notes that sound on are cut there.
 
-    The range, the entropies and what comes back all grow with the length of a piece. Where samples
-    are shorter than real pieces, real openings are what they can be held against.
+    Range, entropies and repetition grow with the length of a piece, so samples that
+    are shorter than real pieces are compared with real openings.
     """
     midi = repair(midi)
     bars, _ = bars_and_beats(midi, last_note_end(midi))
     if n_bars >= len(bars):
         return midi
     end = int(bars[n_bars])
-    midi.instruments = [
-        Instrument(
-            track.program,
-            is_drum=track.is_drum,
-            name=track.name,
-            notes=[
-                Note(note.velocity, note.pitch, note.start, min(note.end, end))
-                for note in track.notes
-                if note.start < end
-            ],
-        )
-        for track in midi.instruments
-    ]
+    for track in midi.instruments:
+        notes = [note for note in track.notes if note.start < end]
+        track.notes = [Note(n.velocity, n.pitch, n.start, min(n.end, end)) for n in notes]
     return repair(midi)

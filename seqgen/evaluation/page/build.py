@@ -189,9 +189,9 @@ def _positions(record: Mapping, part: Mapping) -> PagePicture:
             theme=theme,
         ),
         f"Nats per token over the position in {part['name']} pieces",
-        f"{part['name'].capitalize()}: nats per token over the position in whole pieces. To the "
-        f"right of the line lie positions beyond the {length:,} tokens of a training window; only "
-        f"longer pieces reach there, so the curve may also turn with the pieces.",
+        f"{part['name'].capitalize()}: nats per token over the position in whole pieces. "
+        f"Positions to the right of the line lie beyond the {length:,} tokens of a training "
+        f"window. Only longer pieces reach there, which may change the curve too.",
     )
 
 
@@ -247,8 +247,8 @@ def _runs(record: Mapping) -> list[PagePicture]:
                 draw,
                 f"Longest run of {kind} that each piece shares with the training set",
                 f"Longest run of {kind} that each piece shares with a training piece, counted in "
-                f"fresh {kind}: without what the run repeats of itself. Beyond the line a piece is "
-                f"flagged; it may also be for other reasons, which the table tells.",
+                f"fresh {kind}: without what the run repeats of itself. A piece beyond the line is "
+                f"flagged; the table names the other reasons for a flag.",
             )
         )
     return pictures

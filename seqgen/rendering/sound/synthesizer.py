@@ -85,19 +85,13 @@ class Synthesizer:
         n_frames = round((performance.seconds + tail_seconds) * SAMPLE_RATE)
         samples, frame = np.zeros((n_frames, 2), np.float32), 0
         with self._synth() as synth:
-            send = {
-                "on": synth.noteon,
-                "off": lambda part, pitch, _: synth.noteoff(part, pitch),
-                "control": synth.cc,
-                "bend": lambda part, bend, _: synth.pitch_bend(part, bend),
-            }
             for part, instrument in enumerate(performance.parts):
                 self._set_kind(synth.synth, part, DRUMS if instrument.is_drum else MELODIC)
                 synth.program_change(part, instrument.program)
-            for seconds, part, kind, first, second in performance.events:
+            for seconds, part, method, arguments in performance.events:
                 until = round(seconds * SAMPLE_RATE)
                 self._fill(samples[frame:until], synth)
-                send[kind](part, first, second)
+                getattr(synth, method)(part, *arguments)
                 frame = until
                 tell(frame, n_frames)
             for part in range(n_parts):

@@ -78,7 +78,11 @@ def accepted_metres(config: TokenizerConfig) -> list[str]:
     """
     positions = config.positions_per_beat or 4
     told = (config.time_signatures or []) if config.use_time_signatures else []
-    return [text for text in dict.fromkeys(["4/4", *told]) if positions * metre(text)[1] % 4 == 0]
+    return [
+        text
+        for text in dict.fromkeys(["4/4", *told])
+        if positions * metre(text)[1] % 4 == 0
+    ]
 
 
 def miditok_config(config: TokenizerConfig) -> miditok.TokenizerConfig:
