@@ -15,13 +15,13 @@ import torch
 
 from seqgen.api.prompts import read_prompts
 from seqgen.api.settings import RUNS, pick_device
-from seqgen.checkpoint import describe_step, find_run, read_metrics
+from seqgen.checkpoint import describe_step, find_run
 from seqgen.commands.outputs import OutputFolder
 from seqgen.commands.settings import console, progress_bar, say
 from seqgen.data.corpora import Progress
 from seqgen.decoding import build_decoder, continuations, generate
 from seqgen.errors import UserError
-from seqgen.evaluation.evaluate import evaluate
+from seqgen.evaluation.evaluate import PageMaterial, evaluate
 from seqgen.evaluation.generated import find_generated
 from seqgen.evaluation.page.build import build_page
 from seqgen.evaluation.piece_sets import choose_sets
@@ -75,23 +75,11 @@ def execute(
             given, failed = _draw(
                 subject, folder, samples, max_tokens, seed=seed, progress=progress
             )
-        record, material = evaluate(
-            subject,
-            sets,
-            given,
-            source=data,
-            beside=rivals,
-            seed=seed,
-            metrics=_metrics(subject),
-            failed=failed,
-            progress=progress,
-        )
-        record["made"] = _made(seed, device, time.perf_counter() - begin)
-        record, page = json_ready(record), None
-        try:
-            page = build_page(record, material, progress=progress)
-        finally:  # the record took longest: it is kept whatever happens to the pictures
-            _write_report(folder, record, page)
+        options = {"source": data, "beside": rivals, "seed": seed, "failed": failed}
+        record, material = evaluate(subject, sets, given, **options, progress=progress)
+        made = _made(seed, device, time.perf_counter() - begin)
+        record = json_ready(record | {"made": made})
+        _write(record, material, folder, progress)
     _tell(record, folder)
 
 
@@ -153,11 +141,6 @@ def _report_folder(subject: EvaluatedRun, output: str | None) -> Path:
     return subject.path / "evaluation"
 
 
-def _metrics(subject: EvaluatedRun) -> list[dict]:
-    path = subject.path / "metrics.jsonl"
-    return read_metrics(path) if path.is_file() else []
-
-
 def _made(seed: int, device: str, seconds: float) -> dict:
     """Return what is needed to reproduce a report."""
     return {
@@ -181,6 +164,15 @@ def _new_folder(folder: Path, name: str) -> Path:
             place.mkdir()
             return place
     raise AssertionError("numbers do not end")
+
+
+def _write(record: dict, material: PageMaterial, folder: Path, progress: Progress) -> None:
+    """Draw the page and write the report; the record is kept also if the page fails."""
+    page = None
+    try:
+        page = build_page(record, material, progress=progress)
+    finally:
+        _write_report(folder, record, page)
 
 
 def _write_report(folder: Path, record: dict, page: str | None) -> None:

@@ -106,14 +106,8 @@ def _plan(
     )
     each = [prompt for prompt in read for _ in range(n_samples)]
     stop = stop_after(each, bars=bars, seconds=seconds)
-    steps = generate(
-        built,
-        [prompt.ids for prompt in each],
-        sampling=sampling,
-        max_tokens=max_tokens,
-        stop=stop,
-        seed=seed,
-    )
+    ids = [prompt.ids for prompt in each]
+    steps = generate(built, ids, sampling=sampling, max_tokens=max_tokens, stop=stop, seed=seed)
     chosen = {"decoder": built.name, "weights": weights, "decay_after": decay_after}
     limits = {"max_tokens": max_tokens, "max_bars": bars, "max_seconds": seconds}
     return Plan(each, steps, {"seed": seed, "sampling": vars(sampling), **chosen, **limits})

@@ -52,20 +52,16 @@ def evaluate(
     source: str | None,
     beside: Sequence[EvaluatedRun] = (),
     seed: int = 0,
-    metrics: Sequence[dict] = (),
     failed: Sequence[str] = (),
     progress: Progress,
 ) -> tuple[dict, PageMaterial]:
     """Compute everything; return the record, and what its pictures are made of.
 
     Args:
-        run: what is evaluated.
-        sets: what `choose_sets` has found.
-        folder: the generated files.
+        run, sets, folder: what is evaluated, what `choose_sets` found, and the generated files.
         source: the folder that the sets are from; None: the validation and test split of the run.
         beside: runs to compare with it.
         seed: of all resampling.
-        metrics: the lines that training logged.
         failed: why pieces that were generated hold nothing that could be written.
 
     Raises:
@@ -77,7 +73,7 @@ def evaluate(
         "subject": run.facts(),
         "data": _describe_data(data, source),
         "likelihood": evaluate_likelihood(run, sets, data=data, beside=beside, progress=progress),
-        "learning_curve": learning_curve(metrics),
+        "learning_curve": learning_curve(run.metrics),
         "train_beside": train_beside(run),
         "show_beside": show_beside(run),
         "other_attention": other_attention(run),
@@ -202,7 +198,7 @@ def _describe_generated(pieces: Sequence[Generated], folder: Path, failed: Seque
         "with_record": sum(bool(piece.record) for piece in pieces),
         "prompted": sum(piece.prompted for piece in pieces),
         "settings": shared,
-        "unreadable": sum(piece.rejected is not None for piece in pieces),
+        "unreadable": sum(piece.amount is None for piece in pieces),
         "text_samples": [
             {"file": name, "text": readable(text[:TEXT_CHARACTERS])}
             for name, text in texts[:TEXT_SAMPLES]
@@ -214,5 +210,5 @@ def _sample(piece: Generated) -> dict:
     """What the record says of one generated file."""
     facts = {"file": piece.name, "ended_by_itself": piece.ended_by_itself}
     if piece.amount is None:
-        return {**facts, "problem": piece.problem or piece.reason}
+        return {**facts, "problem": piece.problem}
     return {**facts, "units": piece.amount.units, "seconds": round(piece.amount.seconds, 3)}

@@ -39,12 +39,12 @@ class Generated:
         midi: the music in the file; None for text, and where it cannot be read.
         text: the text in the file; None for music, and where it cannot be read.
         amount: what the file holds; None where it cannot be read.
-        rejected: why it cannot be read.
+        rejected: why it, or its tokens, cannot be read.
         token_midi: the music that its tokens stand for; None for text, and without a whole note.
         drawn_ids: tokens [T, F] of what the model wrote, without its prompt; None where there are
             none, and where nothing says how far its prompt goes.
         drawn_midi: the music of those.
-        reason: why there are no `drawn_ids`.
+        reason: why nothing says what the model wrote.
     """
 
     path: Path
@@ -67,7 +67,7 @@ class Generated:
 
     @property
     def problem(self) -> str | None:
-        """Why it cannot be read, in words."""
+        """Why it, or its tokens, cannot be read, in words."""
         return None if self.rejected is None else readable(self.rejected.reason)
 
     @property
@@ -107,35 +107,42 @@ def read_generated(
     cannot be read says why, and none is left out.
     """
     return [
-        _with_tokens(_read(path, folder, tokenizer), tokenizer)
+        _read(path, folder, tokenizer)
         for path in tracked(paths, "reading generated pieces", progress)
     ]
 
 
 def _read(path: Path, folder: Path, tokenizer: Tokenizer) -> Generated:
     piece = Generated(path, folder, _record(path.with_suffix(".json")))
+    is_music = tokenizer.suffix == ".mid"
     try:
-        if tokenizer.suffix != ".mid":
-            return replace(piece, text=_read_text(path))
-        midi = open_midi(path, GENEROUS)
-        return replace(piece, midi=midi, amount=count_midi(midi))
+        if is_music:
+            midi = open_midi(path, GENEROUS)
+            piece = replace(piece, midi=midi, amount=count_midi(midi))
+        ids = tokenizer.encode(path)
     except FileRejected as rejected:
         return replace(piece, rejected=rejected)
+    if is_music:
+        piece = replace(piece, token_midi=decoded(ids, tokenizer))
+    else:
+        text = path.read_text("utf-8", errors="replace")
+        piece = replace(piece, text=text, amount=count_tokens(ids, tokenizer))
+    return replace(piece, **_drawn(piece, ids, tokenizer))
 
 
-def _read_text(path: Path) -> str:
-    limit = GENEROUS.max_file_bytes
-    try:
-        with path.open("rb") as file:
-            content = file.read(limit + 1)
-    except OSError as error:
-        raise FileRejected("unreadable", str(path), str(error.strerror)) from None
-    if len(content) > limit:
-        raise FileRejected("over-limit", str(path), f"it is larger than {limit} bytes")
-    try:
-        return content.decode()
-    except UnicodeDecodeError:
-        raise FileRejected("unsupported", str(path), "it is not UTF-8 text") from None
+def _drawn(piece: Generated, ids: np.ndarray, tokenizer: Tokenizer) -> dict:
+    """What the model wrote, of a piece with tokens [T, F]: all, or what follows the prompt."""
+    if not piece.prompted:
+        return {"drawn_ids": ids, "drawn_midi": piece.token_midi}
+    begins = piece.record.get("prompt_tokens" if piece.midi is None else "prompt_seconds")
+    if not isinstance(begins, int | float):
+        return {"reason": NO_END}
+    if piece.midi is None:
+        return {"drawn_ids": ids[max(int(begins) - 1, 0) :]}  # the first of a prompt is BOS
+    drawn_ids = _encode(_from(piece.midi, begins), tokenizer)
+    if drawn_ids is None:
+        return {"reason": EMPTY}
+    return {"drawn_ids": drawn_ids, "drawn_midi": decoded(drawn_ids, tokenizer)}
 
 
 def _record(path: Path) -> dict:
@@ -167,30 +174,6 @@ def _is_number(value: object) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return abs(value) < 2**63 and math.isfinite(value)
-
-
-def _with_tokens(piece: Generated, tokenizer: Tokenizer) -> Generated:
-    """Return a piece with its tokens, and with those that follow its prompt."""
-    is_music = tokenizer.suffix == ".mid"
-    try:
-        ids = tokenizer.encode(piece.path)
-    except FileRejected as rejected:
-        return replace(piece, reason=readable(rejected.reason))
-    if is_music:
-        piece = replace(piece, token_midi=decoded(ids, tokenizer))
-    else:
-        piece = replace(piece, amount=count_tokens(ids, tokenizer))
-    if not piece.prompted:
-        return replace(piece, drawn_ids=ids, drawn_midi=piece.token_midi)
-    begins = piece.record.get("prompt_seconds" if is_music else "prompt_tokens")
-    if not isinstance(begins, int | float) or (is_music and piece.midi is None):
-        return replace(piece, reason=NO_END)
-    if not is_music:
-        return replace(piece, drawn_ids=ids[max(int(begins) - 1, 0) :])  # the first is BOS
-    drawn_ids = _encode(_from(piece.midi, begins), tokenizer)
-    if drawn_ids is None:
-        return replace(piece, reason=EMPTY)
-    return replace(piece, drawn_ids=drawn_ids, drawn_midi=decoded(drawn_ids, tokenizer))
 
 
 def _from(midi: MidiFile, seconds: float) -> MidiFile:

@@ -219,10 +219,10 @@ def folder_set(
     known: Set[str] = frozenset(),
     progress: Progress,
 ) -> PieceSet:
-    """Read files of a folder through the gate and the tokenizer, until `max_targets`.
+    """Read files of a folder with the tokenizer, until `max_targets`.
 
     They come in the order of their hash, as pieces of a split do, and whole, as there. Files that
-    were learned from, whose hashes are `known`, are left out. UserError where no file is usable.
+    the model was trained on, whose hashes are `known`, are left out. UserError if none is usable.
     """
     corpus = open_corpus(source, tokenizer.suffixes, cache=cache, option="--data ")
     vocabulary = tokenizer.vocabulary
@@ -248,13 +248,17 @@ def folder_set(
         items.append(Item(corpus.label(file), ids[: room + 1], file if is_whole else None))
         room -= items[-1].n_targets
     if not items:
-        n = len(corpus.files)
-        if n_known == n:
-            raise UserError(f"--data {source}: the model was trained on all of its {n} files")
-        why = f"; the first, {skipped[0][0]}: {skipped[0][1]}" if skipped else ""
-        learned = f" ({n_known} are training files of the model)" if n_known else ""
-        raise UserError(f"--data {source}: none of {n} files can be used{learned}{why}")
+        raise UserError(f"--data {source}: {_no_items(len(corpus.files), n_known, skipped)}")
     return PieceSet(corpus.name, tuple(items), len(corpus.files), tuple(skipped), n_known)
+
+
+def _no_items(n: int, n_known: int, skipped: list[tuple[str, str]]) -> str:
+    """Say why none of n files can be used."""
+    if n_known == n:
+        return f"the model was trained on all of its {n} files"
+    why = f"; the first, {skipped[0][0]}: {skipped[0][1]}" if skipped else ""
+    learned = f" ({n_known} are training files of the model)" if n_known else ""
+    return f"none of {n} files can be used{learned}{why}"
 
 
 def _hashes(corpus: Corpus, progress: Progress) -> tuple[dict[Path, str], list[tuple[str, str]]]:

@@ -27,7 +27,7 @@ class EvaluatedRun:
         loaded: model and tokenizer.
         config: how it was trained; None where only the model folder is here.
         data_content: fingerprint of the prepared data it was trained on; None if unknown.
-        steps: the last step of training, which may come after the best one; None if unknown.
+        metrics: the lines that training logged; none if unknown.
         title: its name in the report, if two runs have folders of the same name.
     """
 
@@ -35,13 +35,18 @@ class EvaluatedRun:
     loaded: LoadedModel
     config: Config | None
     data_content: str | None
-    steps: int | None = None
+    metrics: Sequence[dict] = ()
     title: str | None = None
 
     @property
     def name(self) -> str:
         """What the run is called."""
         return self.title or self.path.resolve().name
+
+    @property
+    def steps(self) -> int | None:
+        """The last step of training, which may come after the best one; None if unknown."""
+        return max((line["step"] for line in self.metrics), default=None)
 
     @property
     def attention(self) -> str:
@@ -108,7 +113,8 @@ def open_subject(path: Path, *, device: str = "cpu", checkpoint: str = "best") -
     loaded = load_model(path, device=device, checkpoint=checkpoint)
     folder = RunFolder(path)
     config = load_config(folder.config) if folder.config.is_file() else None
-    return EvaluatedRun(path, loaded, config, _record(folder).get("data_content"), _steps(folder))
+    metrics = read_metrics(folder.metrics) if folder.metrics.exists() else []
+    return EvaluatedRun(path, loaded, config, _record(folder).get("data_content"), metrics)
 
 
 def name_apart(subject: EvaluatedRun, rivals: Sequence[EvaluatedRun]) -> list[EvaluatedRun]:
@@ -212,13 +218,6 @@ def _run_of(path: Path) -> Path:
     if place == run.model and (run.config.is_file() or run.record.is_file()):
         return path.parent if path.name == place.name else place.parent
     return path
-
-
-def _steps(folder: RunFolder) -> int | None:
-    """The last step that training logged."""
-    if not folder.metrics.exists():
-        return None
-    return max((line["step"] for line in read_metrics(folder.metrics)), default=None)
 
 
 def _record(folder: RunFolder) -> dict:

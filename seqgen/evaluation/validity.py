@@ -49,7 +49,7 @@ class Validity:
 def check_generated(pieces: Sequence[Generated], *, progress: Progress) -> dict:
     """Check each generated file, and count how many pass each check."""
     found = [
-        check_file(piece.path, piece.rejected or piece.midi)
+        check_file(piece.path, piece.midi or piece.rejected)
         for piece in tracked(pieces, "checking generated files", progress)
     ]
     failed = [

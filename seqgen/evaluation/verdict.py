@@ -206,7 +206,8 @@ def judge_likelihood(likelihood: dict, curve: dict | None, *, near: int = 0, of:
     main = own or sets[0]
     level, fit, course = _level(main), _first(FIT, main), _course(curve, likelihood)
     has_learned = not level.title.startswith(("Untrained", "Has not learned"))
-    said, wrong = [level, fit, *course], []
+    said = [level, fit, *course]
+    wrong: list[Sentence] = []
     for facts, part in zip(sets, parts, strict=True):
         if own is not None and not facts.is_split:
             said.append(_level(facts, has_learned=has_learned))
@@ -340,14 +341,23 @@ def _facts(part: dict, likelihood: dict, *, near: int, of: int) -> Facts:
         facts.by = f"{abs(difference['value']):.3f} nats{_interval(difference)}"
         facts.low, facts.high = _ends(difference)
     if facts.gap is not None:
-        base = chance if facts.unigram is None else facts.unigram
-        facts.gained = base - nats(own_entry(training))
-        facts.share = facts.gap["value"] / max(facts.gained, LEAST_GAIN)
-        facts.size = f"{facts.gap['value']:.3f} nats per token{_interval(facts.gap)}"
-        facts.is_above = min(facts.gap["value"], _ends(facts.gap)[0]) > 0
-        facts.is_over = facts.is_above and facts.share >= OVERFITTED
-        facts.is_few = not is_sure or facts.gap["low"] is None
+        vars(facts).update(_gap_facts(facts, nats(own_entry(training))))
     return facts
+
+
+def _gap_facts(facts: Facts, training: float) -> dict:
+    """What the rules ask about the gap to training pieces, which need `training` nats per token."""
+    gained = (facts.chance if facts.unigram is None else facts.unigram) - training
+    share = facts.gap["value"] / max(gained, LEAST_GAIN)
+    is_above = min(facts.gap["value"], _ends(facts.gap)[0]) > 0
+    return {
+        "gained": gained,
+        "share": share,
+        "size": f"{facts.gap['value']:.3f} nats per token{_interval(facts.gap)}",
+        "is_above": is_above,
+        "is_over": is_above and share >= OVERFITTED,
+        "is_few": not facts.is_sure or facts.gap["low"] is None,
+    }
 
 
 def _level(facts: Facts, *, has_learned: bool = True) -> Sentence:

@@ -124,7 +124,8 @@ def subject(path="runs/a", *, content="data", fingerprint="tokens", attention="c
         tokenizer=SimpleNamespace(fingerprint=lambda: fingerprint),
         model=SimpleNamespace(config=ModelConfig(attention=attention)),
     )
-    return EvaluatedRun(Path(path), loaded, config, content, steps)
+    metrics = [] if steps is None else [{"step": steps}]
+    return EvaluatedRun(Path(path), loaded, config, content, metrics)
 
 
 def test_runs_on_other_data_or_tokens_are_refused_and_other_budgets_told():

@@ -8,6 +8,7 @@ from making import write_song
 from seqgen.config import LimitsConfig, TokenizerConfig
 from seqgen.evaluation import generated, validity
 from seqgen.evaluation.generated import read_generated
+from seqgen.evaluation.scales import Amount
 from seqgen.evaluation.validity import check_generated
 from seqgen.tokenizers import build_tokenizer
 
@@ -16,8 +17,8 @@ def nothing(*_):
     pass
 
 
-def read(folder, kind="remi"):
-    tokenizer = build_tokenizer(TokenizerConfig(type=kind), LimitsConfig())
+def read(folder, kind="remi", **limits):
+    tokenizer = build_tokenizer(TokenizerConfig(type=kind), LimitsConfig(**limits))
     paths = sorted(folder.rglob(f"*{tokenizer.suffix}"))
     return read_generated(paths, folder=folder, tokenizer=tokenizer, progress=nothing)
 
@@ -87,14 +88,21 @@ def test_files_beyond_generous_limits_are_told_and_each_is_parsed_once(tmp_path,
     assert reasons["long.mid"] == "it has 320 notes, more than limits.max_notes=100"
 
 
-def test_text_is_read_and_what_is_none_is_told(tmp_path, monkeypatch):
+def test_text_is_read_and_what_is_none_is_told(tmp_path):
     (tmp_path / "1.txt").write_text("tell me")
     (tmp_path / "2.txt").write_bytes(b"\xff\xfe\x00")
     (tmp_path / "3.txt").write_text("x" * 50)
-    limits = generated.GENEROUS.model_copy(update={"max_file_bytes": 20})
-    monkeypatch.setattr(generated, "GENEROUS", limits)
-    pieces = read(tmp_path, "bytes")
+    pieces = read(tmp_path, "bytes", max_file_bytes=20)
     assert [piece.text for piece in pieces] == ["tell me", None, None]
-    assert [piece.problem for piece in pieces[1:]] == [
-        "it is not UTF-8 text", "it is larger than 20 bytes",
-    ]  # fmt: skip
+    assert [piece.amount for piece in pieces] == [Amount(7), None, None]
+    assert "UTF-8" in pieces[1].problem
+    assert "larger than limits.max_file_bytes=20" in pieces[2].problem
+
+
+def test_what_the_tokens_refuse_is_valid_and_told(tmp_path):
+    write_song(tmp_path / "long.mid", bars=40)
+    (piece,) = read(tmp_path, max_notes=100)
+    assert piece.amount.units == 320
+    assert piece.drawn_ids is None
+    assert "limits.max_notes=100" in piece.problem
+    assert check_generated([piece], progress=nothing)["generated"]["usable"] == 1

@@ -228,7 +228,10 @@ def _passage(piece: Material, start: int, length: int) -> Passage:
 
 
 def _reasons(missing: Sequence[Generated]) -> list[dict]:
-    return [{"file": p.name, "reason": p.reason or "it holds no complete note"} for p in missing]
+    return [
+        {"file": p.name, "reason": p.problem or p.reason or "it holds no complete note"}
+        for p in missing
+    ]
 
 
 def _within(pieces: Sequence[Piece], most: int) -> list[tuple[Piece, int]]:

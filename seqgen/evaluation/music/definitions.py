@@ -177,7 +177,8 @@ _TABLE: tuple[_Row, ...] = (
      lambda notes: features.empty_rate(notes, notes.beat_ticks)),
     *((f"bar_similarity_{lag}", "repetition",
        f"likeness of bars {lag} apart" if lag > 1 else "likeness of neighbouring bars",
-       f"how much a bar has in common with the one {lag} later", "share",
+       "how much a bar has in common with the " + (f"one {lag} later" if lag > 1 else "next"),
+       "share",
        f"onsets that a bar and the one {lag} later have in common, over those that either has; an "
        "onset is a sixteenth of the bar and a pitch class; mean over bars, drums left out",
        MUSEFORMER, partial(structure.bar_similarity, lag=lag)) for lag in LAGS),

@@ -8,9 +8,9 @@ from functools import cached_property
 
 import numpy as np
 
-from seqgen.midi import MidiFile, Note, TimeSignature
+from seqgen.midi import MidiFile, Note
 from seqgen.midi.repair import repair
-from seqgen.midi.timing import TempoMap, bars_and_beats, last_note_end
+from seqgen.midi.timing import TempoMap, bars_and_beats, last_note_end, metre_at
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def read_notes(midi: MidiFile) -> Notes:
     ]
     starts, pitches, ends, drums = np.array(sorted(rows), dtype=int).reshape(-1, 4).T
     bars, beats = bars_and_beats(midi, end)
-    signature = _last_signature(midi, end)
+    signature = metre_at(midi, max(end - 1, 0))
     beat = 4 * midi.ticks_per_beat / signature.denominator
     return Notes(
         starts=starts,
@@ -85,11 +85,6 @@ def read_notes(midi: MidiFile) -> Notes:
         ticks_per_quarter=midi.ticks_per_beat,
         seconds=TempoMap(midi).to_seconds(end),
     )
-
-
-def _last_signature(midi: MidiFile, end: int) -> TimeSignature:
-    """The time signature of the bar that `end` lies in, or ends."""
-    return [c for c in midi.time_signature_changes if c.time < end or c.time == 0][-1]
 
 
 def opening(midi: MidiFile, *, n_bars: int) -> MidiFile:
