@@ -8,7 +8,7 @@ import torch
 
 from seqgen.checkpoint import save_model
 from seqgen.config import LimitsConfig, ModelConfig, TokenizerConfig
-from seqgen.midi import Instrument, MidiFile, Note, TempoChange
+from seqgen.midi import Instrument, MidiFile, Note, TempoChange, TimeSignature, midi_bytes
 from seqgen.model.sequence_model import SequenceModel
 from seqgen.tokenizers import build_tokenizer
 from seqgen.vocabulary import Vocabulary
@@ -55,3 +55,30 @@ def write_model(folder: Path, **choices) -> Path:
     config = ModelConfig(d_model=16, n_layers=1, n_heads=2)
     save_model(folder / "model", SequenceModel(config, tokenizer.vocabulary), tokenizer, step=0)
     return folder
+
+
+def write_band(
+    path: Path, *, metre: tuple[int, int] = (4, 4), bars: int = 4, seed: int = 0
+) -> Path:
+    """Write piano, violin, bass and drums, with triplets, at 87 quarter notes per minute."""
+    rng = random.Random(seed)
+    midi = MidiFile(ticks_per_beat=TICKS)
+    midi.tempo_changes = [TempoChange(87.0, 0)]
+    midi.time_signature_changes = [TimeSignature(*metre, 0)]
+    beat = 4 * TICKS // metre[1]
+    for program, is_drum, pitches, step in (
+        (0, False, range(48, 72), beat),
+        (40, False, range(60, 84), beat // 3),
+        (33, False, range(28, 40), metre[0] * beat),
+        (0, True, (36, 38, 42, 22), beat),
+    ):
+        track = Instrument(program, is_drum=is_drum)
+        for start in range(0, bars * metre[0] * beat, step):
+            length = min(step, 2 * beat)
+            track.notes.append(
+                Note(rng.randint(40, 110), rng.choice(pitches), start, start + length)
+            )
+        midi.instruments.append(track)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(midi_bytes(midi))
+    return path

@@ -348,7 +348,9 @@ def _split(
     """
     if len(set(groups)) == 1:
         distinct = {piece.file_hash: piece for piece in reversed(pieces)}
-        return [part for p in reversed(distinct.values()) for part in _cut(p, tokens, tokenizer, shares)]
+        return [
+            part for p in reversed(distinct.values()) for part in _cut(p, tokens, tokenizer, shares)
+        ]
     splits = assign(groups, **shares)
     return [
         replace(piece, split=split, variants=piece.variants[: None if split == TRAIN else 1])

@@ -32,7 +32,7 @@ COMPACT = TokenizerConfig(  # what holds where neither the user nor a corpus say
 FINE_BEATS = 4  # longer notes end on a coarser grid
 COARSE = 4
 TEMPO_STEP = 1 + 1 / 120  # 120 quarter notes per minute stay within half of one
-N_BENDS = 33  # odd, so that no bend is one of them
+BENDS = (-8176, 8176, 33)  # lowest, highest, and how many: evenly spaced, 0 among them
 
 
 def settled(config: TokenizerConfig) -> TokenizerConfig:
@@ -78,11 +78,7 @@ def accepted_metres(config: TokenizerConfig) -> list[str]:
     """
     positions = config.positions_per_beat or 4
     told = (config.time_signatures or []) if config.use_time_signatures else []
-    return [
-        text
-        for text in dict.fromkeys(["4/4", *told])
-        if positions * metre(text)[1] % 4 == 0
-    ]
+    return [text for text in dict.fromkeys(["4/4", *told]) if positions * metre(text)[1] % 4 == 0]
 
 
 def miditok_config(config: TokenizerConfig) -> miditok.TokenizerConfig:
@@ -123,7 +119,7 @@ def miditok_config(config: TokenizerConfig) -> miditok.TokenizerConfig:
         use_sustain_pedals=config.use_sustain_pedals,
         sustain_pedal_duration=False,
         use_pitch_bends=config.use_pitch_bends,
-        pitch_bend_range=(-8192, 8191, N_BENDS),
+        pitch_bend_range=BENDS,
         use_programs=programs,
         one_token_stream_for_programs=not by_bars,
         use_pitchdrum_tokens=config.parts == "tracks",
