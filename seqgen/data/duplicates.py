@@ -28,8 +28,10 @@ def find_duplicates(sketches: Mapping[str, Sketch]) -> dict[str, str]:
         sketches: by content hash. What is found does not depend on their order.
 
     Returns:
-        for each hash the smallest one of its group, which is its own if it has no near-duplicate.
+        for each hash that of the file that stands for its group; its own where it has no group.
     """
+    if not sketches:
+        return {}
     names = sorted(sketches)
     groups = {name: [name] for name in names}  # files of one group share one list
     for (a, b), moves in groupby(_moves([sketches[name] for name in names]), key=lambda m: m[:2]):
@@ -39,7 +41,9 @@ def find_duplicates(sketches: Mapping[str, Sketch]) -> dict[str, str]:
         if _are_duplicates(sketches[first], sketches[second], [move for *_, move in moves]):
             groups[first] += groups[second]
             groups |= dict.fromkeys(groups[second], groups[first])
-    return {name: min(group) for name, group in groups.items()}
+    # The end of a hash says nothing about its beginning, which decides the split: with the smallest
+    # hash of each group, too many would be held out.
+    return {name: min(group, key=lambda name: name[::-1]) for name, group in groups.items()}
 
 
 def _are_duplicates(first: Sketch, second: Sketch, moves: Sequence[int]) -> bool:
