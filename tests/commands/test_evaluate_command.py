@@ -154,7 +154,7 @@ def test_other_files_are_a_set_of_their_own_and_known_ones_are_told(place, plain
         (["runs/none"], "no run runs/none"),
         (["runs/a", "--data", "nowhere"], "--data nowhere: no such folder"),
         (["runs/a", "--generated", "nowhere"], "no such folder"),
-        (["runs/a", "--generated", "runs/a/model"], "holds no .mid or .midi file"),
+        (["runs/a", "--generated", "runs/a/model"], "holds no .kar or .mid or .midi"),
         (["runs/a", "--beside", "runs/other"], "another tokenizer"),
         (["runs/a", "--beside", "runs/a/model"], "this run is given twice"),
         (["runs/a", "-o", "songs/song-00.mid"], "is a file, and not a folder"),

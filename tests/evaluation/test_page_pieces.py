@@ -13,6 +13,7 @@ from seqgen.evaluation.page import build
 from seqgen.evaluation.page.build import build_page, choose_pieces, play_openings
 from seqgen.evaluation.page.render import PagePicture
 from seqgen.midi import Instrument, MidiFile, Note
+from seqgen.midi.repair import repair
 from seqgen.rendering.sound.soundfonts import VARIABLE
 
 
@@ -20,7 +21,7 @@ def lasting(seconds: float) -> MidiFile:
     midi = MidiFile(ticks_per_beat=480)
     notes = [Note(100, 69, 0, round(960 * seconds))] if seconds else []  # 120 quarters per minute
     midi.instruments = [Instrument(0, False, notes=notes)]
-    return midi
+    return repair(midi)
 
 
 def quiet(*_):
