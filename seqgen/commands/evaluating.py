@@ -75,8 +75,16 @@ def execute(
             given, failed = _draw(
                 subject, folder, samples, max_tokens, seed=seed, progress=progress
             )
-        options = {"source": data, "beside": rivals, "seed": seed, "failed": failed}
-        record, material = evaluate(subject, sets, given, **options, progress=progress)
+        record, material = evaluate(
+            subject,
+            sets,
+            given,
+            source=data,
+            beside=rivals,
+            seed=seed,
+            failed=failed,
+            progress=progress,
+        )
         made = _made(seed, device, time.perf_counter() - begin)
         record = json_ready(record | {"made": made})
         _write(record, material, folder, progress)

@@ -103,11 +103,13 @@ class PieceSet:
         """
         items = []
         for item in tracked(self.items, f"{self.name}: counting {tokenizer.unit}s", progress):
-            in_tokens = in_file = count_tokens(item.ids, tokenizer)
+            amount = count_tokens(item.ids, tokenizer)
+            item = replace(item, in_tokens=amount, in_file=amount)
             if tokenizer.suffix == ".mid":
                 path = item.path
                 in_file = None if path is None else count_midi(open_midi(path, ANY_SIZE))
-            items.append(replace(item, in_tokens=in_tokens, in_file=in_file))
+                item = replace(item, in_file=in_file)
+            items.append(item)
         return replace(self, items=tuple(items))
 
     def facts(self) -> dict:

@@ -69,14 +69,10 @@ class EvaluatedRun:
 
     def settings(self) -> dict:
         """Known settings of model and training, as `section.key`."""
-        sections = {"model": self.loaded.model.config}
+        sections = {"model": self.loaded.model.config.model_dump()}
         if self.config is not None:
-            sections["train"] = self.config.train
-        return {
-            f"{name}.{key}": value
-            for name, section in sections.items()
-            for key, value in section.model_dump().items()
-        }
+            sections["train"] = self.config.train.model_dump()
+        return {f"{name}.{key}": x for name, of in sections.items() for key, x in of.items()}
 
     def facts(self) -> dict:
         """What a report says of the run."""

@@ -77,11 +77,13 @@ def measure_sets(
         for piece in generated
         if piece.token_midi is not None
     ]
-    ours = [
+    ours: list[Measured] = [
         measure(midi, ended_by_itself=ended)
         for midi, ended in tracked(made, "measuring generated pieces", progress)
     ]
-    theirs = [measure(midi) for midi in tracked(real, "measuring real pieces", progress)]
+    theirs: list[Measured] = [
+        measure(midi) for midi in tracked(real, "measuring real pieces", progress)
+    ]
     # Whole bars of the cut pieces: the last one may be a part of a bar.
     cut = [m for m in ours if m["ended_by_itself"] is False and m["n_notes"]]
     whole = [max(m["n_bars"] - 1, 1) for m in cut]
