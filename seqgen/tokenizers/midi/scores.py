@@ -25,6 +25,7 @@ from seqgen.midi import (
     TempoChange,
     TimeSignature,
 )
+from seqgen.midi.timing import metre_at
 from seqgen.tokenizers.midi.parts import Part
 from seqgen.tokenizers.midi.settings import accepted_metres
 
@@ -237,6 +238,7 @@ def join(
     *,
     cut: float,
     keep_tempo: bool,
+    keep_metre: bool,
 ) -> MidiFile:
     """Put what a file holds from `cut` on behind what another holds before it.
 
@@ -246,7 +248,8 @@ def join(
         second: the file whose tracks go on with those of the same part.
         second_parts: the part of each of its tracks.
         cut: in quarters.
-        keep_tempo: whether the tempo at the cut goes on; else those of the second file.
+        keep_tempo: whether the tempo at the cut goes on; else the second file changes it.
+        keep_metre: the same of the time signature.
     """
     result = MidiFile(ticks_per_beat=first.ticks_per_beat)
     tick = round(cut * first.ticks_per_beat)
@@ -258,7 +261,13 @@ def join(
     if not keep_tempo:
         result.tempo_changes += later(second.tempo_changes)
     result.time_signature_changes = _before(first.time_signature_changes, tick)
-    result.time_signature_changes += later(second.time_signature_changes)
+    if not keep_metre:
+        told = metre_at(second, round(cut * second.ticks_per_beat))
+        held = metre_at(first, tick)
+        if (told.numerator, told.denominator) != (held.numerator, held.denominator):
+            told = TimeSignature(told.numerator, told.denominator, tick)
+            result.time_signature_changes.append(told)
+        result.time_signature_changes += later(second.time_signature_changes)
     result.key_signature_changes = _before(first.key_signature_changes, tick)
     result.lyrics, result.markers = _before(first.lyrics, tick), _before(first.markers, tick)
     by_part: dict[int, Instrument] = {}

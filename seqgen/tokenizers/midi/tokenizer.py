@@ -172,6 +172,7 @@ class MidiTokenizer:
                 parts,
                 cut=clock.quarters if whole_bars else clock.quarters + EPSILON,
                 keep_tempo=not self.config.use_tempos,
+                keep_metre=not self.config.use_time_signatures,
             )
         if tempo is not None and midi.tempo_changes:
             faster = tempo / midi.tempo_changes[0].tempo
@@ -184,7 +185,9 @@ class MidiTokenizer:
         reading = self._read(path)
         midi = reading.midi
         if until < inf:
-            midi = join(midi, reading.parts, MidiFile(), [], cut=until, keep_tempo=True)
+            midi = join(
+                midi, reading.parts, MidiFile(), [], cut=until, keep_tempo=True, keep_metre=True
+            )
             end = round(until * midi.ticks_per_beat)
             for note in (note for track in midi.instruments for note in track.notes):
                 note.end = min(note.end, end)
