@@ -6,6 +6,7 @@ from typing import Any
 import miditok
 
 from seqgen.config import TokenizerConfig
+from seqgen.errors import UserError
 from seqgen.tokenizers.midi.parts import ALL_PARTS, Part
 
 FORMATS = {
@@ -15,6 +16,14 @@ FORMATS = {
     "structured": miditok.Structured,
 }
 SPECIAL = ("PAD", "BOS", "EOS")
+LACKING = {  # what MidiTok's format has no tokens for
+    "structured": (
+        "use_tempos",
+        "use_time_signatures",
+        "use_sustain_pedals",
+        "use_pitch_bends",
+    )
+}
 COMPACT = TokenizerConfig(  # what holds where neither the user nor a corpus says otherwise
     parts="one",
     use_velocities=False,
@@ -36,7 +45,17 @@ BENDS = (-8176, 8176, 33)  # lowest, highest, and how many: evenly spaced, 0 amo
 
 
 def settled(config: TokenizerConfig) -> TokenizerConfig:
-    """Return a configuration without open choices: those left are the compact ones."""
+    """Return a configuration without open choices: those left are the compact ones.
+
+    Raises:
+        UserError: it asks for tokens that its format lacks.
+    """
+    for key in LACKING.get(config.type, ()):
+        if getattr(config, key):
+            raise UserError(
+                f"tokenizer.{key}=true: the format {config.type} has no such tokens; choose "
+                f"tokenizer.type=remi, or leave it out"
+            )
     return config.model_copy(
         update={
             key: value
@@ -55,8 +74,12 @@ def named_parts(config: TokenizerConfig) -> list[Part]:
     """Return the parts that the tokens distinguish, in the order in which a bar tells them."""
     if config.parts == "one":
         return [Part.named(name) for name in (config.part_names or ["0"])[:1]]
-    names = config.part_names
-    return ALL_PARTS if names is None else [Part.named(name) for name in names]
+    if config.part_names is None:
+        return ALL_PARTS
+    parts = [Part.named(name) for name in config.part_names]
+    if not told_by_bars(config):  # MidiTok's single stream knows programs alone
+        return list(dict.fromkeys(Part(part.program, part.is_drum) for part in parts))
+    return parts
 
 
 def longest(config: TokenizerConfig) -> str:

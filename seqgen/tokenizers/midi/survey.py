@@ -15,7 +15,7 @@ from seqgen.config import LimitsConfig, TokenizerConfig
 from seqgen.midi import MidiFile, open_midi
 from seqgen.tokenizers.midi.parts import DRUMS, role
 from seqgen.tokenizers.midi.scores import metres_of
-from seqgen.tokenizers.midi.settings import settled
+from seqgen.tokenizers.midi.settings import LACKING, settled
 
 GRIDS = (4, 6, 8, 12, 24)  # positions per beat that are tried
 CAUGHT = 0.97  # share of onsets that must lie on a grid
@@ -107,6 +107,8 @@ def choose_settings(
     }
     found |= _metres(surveys) | _tempo_settings(surveys) | _velocity_settings(surveys)
     found |= _time_settings(surveys) | _controls(surveys)
+    for key in LACKING.get(config.type, ()):
+        found[key] = (False, f"{config.type} has no such tokens")
     chosen = {key: value for key, value in found.items() if getattr(config, key) is None}
     settings = config.model_copy(update={key: value for key, (value, _) in chosen.items()})
     return settled(settings), {key: why for key, (_, why) in chosen.items()}
