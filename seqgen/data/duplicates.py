@@ -12,7 +12,7 @@ from seqgen.tokenizers import Sketch
 
 SHARED = 0.75  # of the points of the smaller file; as many make two files near-duplicates
 FEWEST = 32  # shared points; fewer may be alike by chance
-FEWEST_RUNS = 20  # different runs that agree on where one file lies in the other: no short loop
+FEWEST_RUNS = 28  # different runs that agree on where one file lies in the other: no short loop
 NEAR = 8  # files with the same run are compared with so many that follow, not with all of them
 PARTS = 8  # runs are compared in so many parts, one after another, to need less memory
 
