@@ -11,7 +11,10 @@ from functools import cached_property
 import numpy as np
 
 ANY, NEVER = -1, -2  # in `Grammar.needs`: no condition, and one that never holds
-RESET, KEEP = -1, -2  # in `Grammar.sets`: below every value, and unchanged
+# In `Grammar.sets`: below every value; unchanged; RESET if the id changes an earlier register, else
+# KEEP.
+RESET, KEEP, FOLLOW = -1, -2, -3
+MAX_REGISTERS = 8
 UNBOUNDED = np.iinfo(np.int32).max  # above every value of a register
 
 
@@ -40,14 +43,17 @@ class Grammar:
         Position p  needs (ANY, p)     sets (KEEP, p)
         others      needs (ANY, ANY)   sets (KEEP, KEEP)
 
-    `join_orders` gives those of a merged id.
+    Where the same value may come again, the id sets one less. Where bars have numbers that must not
+    fall, and positions rise inside them, Bar b needs (b, ANY) and sets (b - 1, FOLLOW). In tokens
+    of several fields, each field's id counts before the next one is drawn. `join_orders` gives the
+    rows of a merged id.
 
     Attributes:
         first, last: group of each id [N], as tuples of ints.
         follows: G rows of G booleans: `follows[a][b]` says that group b may come after group a.
         units: whether an id completes a unit (a note) [N]; a sample may end only after one.
-        needs, sets: conditions on the registers and their new values [N, R], as above; empty: R is
-            0, and nothing is ordered.
+        needs, sets: conditions on the registers and their new values, as above, for the ids of all
+            fields side by side [sum of all N, R]; empty: R is 0, and nothing is ordered.
     """
 
     first: tuple[int, ...]
@@ -58,17 +64,19 @@ class Grammar:
     sets: tuple[tuple[int, ...], ...] = ()
 
     def __post_init__(self) -> None:
-        size = len(self.first)
-        if (self.needs or self.sets) and (len(self.needs), len(self.sets)) != (size, size):
+        if len(self.needs) != len(self.sets):
             raise ValueError(
-                f"the grammar has {size} ids, but needs of {len(self.needs)} and sets of "
-                f"{len(self.sets)}"
+                f"needs are given for {len(self.needs)} ids and sets for {len(self.sets)}"
             )
         widths = {len(row) for row in (*self.needs, *self.sets)}
         if len(widths) > 1:
             raise ValueError(f"needs and sets must have one number per register, got rows {widths}")
-        if any(x < -2 for row in (*self.needs, *self.sets) for x in row):
-            raise ValueError("needs and sets must hold values from 0, or -1 or -2")
+        if self.n_registers > MAX_REGISTERS:
+            raise ValueError(f"a grammar has at most {MAX_REGISTERS} registers")
+        if any(x < NEVER for row in self.needs for x in row):
+            raise ValueError("needs must be values from 0, ANY (-1) or NEVER (-2)")
+        if any(x < FOLLOW for row in self.sets for x in row):
+            raise ValueError("sets must be values from 0, RESET (-1), KEEP (-2) or FOLLOW (-3)")
 
     @property
     def n_registers(self) -> int:
@@ -77,27 +85,37 @@ class Grammar:
 
     @cached_property
     def bounds(self) -> np.ndarray:
-        """What each register must be below for each id: int32 [R, N], `UNBOUNDED` for `ANY`."""
+        """What each register must be below for each id of all fields, `UNBOUNDED` for `ANY`.
+
+        int32 [R, sum of all N]; with no registers [0, N] of the first field.
+        """
         needs = self._by_register(self.needs)
         return np.where(needs == ANY, np.int32(UNBOUNDED), needs)
 
     @cached_property
     def changes(self) -> np.ndarray:
-        """What each id sets each register to: int32 [R, N], `KEEP` where it does not."""
+        """What each id sets each register to, shaped as `bounds`."""
         return self._by_register(self.sets)
 
     def _by_register(self, rows: tuple[tuple[int, ...], ...]) -> np.ndarray:
-        """Turn rows [N, R] into int32 [R, N]."""
-        table = np.reshape(rows, (len(self.first), self.n_registers)).T
+        table = np.reshape(rows, (len(rows) or len(self.first), self.n_registers)).T
         return table.astype(np.int32, order="C")
 
     def registers_after(self, ids: np.ndarray) -> tuple[int, ...]:
-        """Return what the registers hold after ids [T] from the beginning of a stream."""
+        """Return what the registers hold after ids [T] from the beginning of a stream.
+
+        Args:
+            ids: of all fields side by side, as `Vocabulary.side_by_side` gives them.
+        """
         registers = []
+        changed = np.zeros(len(ids), dtype=bool)  # whether each id changes a register before
         for changes in self.changes:
             made = changes[ids]
-            made = made[made != KEEP]
-            registers.append(int(made[-1]) if len(made) else RESET)
+            made = np.where(made == FOLLOW, np.where(changed, RESET, KEEP), made)
+            places = np.flatnonzero(made != KEEP)
+            values = np.array([RESET, *made[places]])
+            changed[places] |= values[1:] != values[:-1]
+            registers.append(int(values[-1]))
         return tuple(registers)
 
     @cached_property
@@ -120,9 +138,13 @@ class Grammar:
 class Vocabulary:
     """The ids of a tokenizer as the model sees them.
 
-    A special token carries its id in every field; the first one decides.
+    The first field decides which later ones mean something. A later field that means nothing holds
+    `pad_id` and is neither drawn nor counted. A special token carries its id in every field, and
+    all but the first mean nothing.
 
     Attributes:
+        used: for each id of the first field, whether each later field means something with it
+            [N, F - 1]; empty: all do. Rows of special ids do not count.
         anchors: ids of the first field from which `model.positions=bars` counts positions; may be
             empty.
     """
@@ -133,6 +155,7 @@ class Vocabulary:
     pad_id: int
     grammar: Grammar | None = None
     anchors: tuple[int, ...] = ()
+    used: tuple[tuple[bool, ...], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.fields:
@@ -145,6 +168,12 @@ class Vocabulary:
                 raise ValueError(f"field {field.name!r} of size {field.size} lacks ids {special}")
         if self.grammar is not None:
             self._check_grammar(self.grammar)
+        n, others = self.fields[0].size, len(self.fields) - 1
+        if self.used and (len(self.used) != n or {len(row) for row in self.used} != {others}):
+            raise ValueError(
+                f"used must be {n} rows, one for each id of field {self.fields[0].name!r}, of "
+                f"{others} booleans, one for each later field"
+            )
         outside = [i for i in self.anchors if not 0 <= i < self.fields[0].size]
         if outside:
             raise ValueError(
@@ -158,10 +187,21 @@ class Vocabulary:
                 f"the grammar has {len(grammar.first)} ids, "
                 f"field {self.fields[0].name!r} has {self.fields[0].size}"
             )
-        if grammar.needs and any(need != ANY for need in grammar.needs[self.eos_id]):
+        if not grammar.needs:
+            return
+        if len(grammar.needs) != sum(self.sizes):
             raise ValueError(
-                "eos must not need anything of the registers: a stream may have to end"
+                f"the grammar orders {len(grammar.needs)} ids, and all fields together have "
+                f"{sum(self.sizes)}"
             )
+        if any(need != ANY for need in grammar.needs[self.eos_id]):
+            raise ValueError("eos must need nothing of the registers: a stream may have to end")
+        for start in self.starts[1:]:
+            for i in start + np.array(self.special_ids):
+                if set(grammar.needs[i]) != {ANY} or set(grammar.sets[i]) != {KEEP}:
+                    raise ValueError(
+                        f"special id {i - start} of a later field must need and set nothing"
+                    )
 
     @property
     def n_registers(self) -> int:
@@ -172,6 +212,36 @@ class Vocabulary:
     def sizes(self) -> tuple[int, ...]:
         """Ids per field."""
         return tuple(field.size for field in self.fields)
+
+    @property
+    def starts(self) -> tuple[int, ...]:
+        """Where each field begins when the ids of all fields stand side by side."""
+        return tuple(int(start) for start in np.cumsum([0, *self.sizes[:-1]]))
+
+    def side_by_side(self, tokens: np.ndarray) -> np.ndarray:
+        """Turn tokens [T, F] into ids of all fields side by side [T F]."""
+        return (tokens + np.array(self.starts)).reshape(-1)
+
+    @cached_property
+    def uses(self) -> np.ndarray:
+        """Whether each field means something with each id of the first one: booleans [N, F]."""
+        uses = np.ones((self.fields[0].size, len(self.fields)), dtype=bool)
+        if self.used:
+            uses[:, 1:] = self.used
+        uses[list(self.special_ids), 1:] = False
+        return uses
+
+    @cached_property
+    def fills(self) -> np.ndarray:
+        """What unused fields hold with each id of the first one: ids [N]."""
+        fills = np.full(self.fields[0].size, self.pad_id, dtype=np.int64)
+        fills[list(self.special_ids)] = self.special_ids
+        return fills
+
+    def fill_unused(self, tokens: np.ndarray) -> np.ndarray:
+        """Return tokens [..., F] with what belongs into fields that mean nothing."""
+        first = tokens[..., 0]
+        return np.where(self.uses[first], tokens, self.fills[first][..., None])
 
     @property
     def special_ids(self) -> tuple[int, int, int]:
@@ -204,7 +274,8 @@ class Vocabulary:
             mask = self.grammar.table[self.grammar.last_group[previous[:, 0]]]
             mask[~has_unit, self.eos_id] = False
             if registers is not None:
-                mask &= (self.grammar.bounds > registers[..., None]).all(axis=1)
+                bounds = self.grammar.bounds[:, : self.sizes[0]]
+                mask &= (bounds > registers[..., None]).all(axis=1)
         mask[:, [self.bos_id, self.pad_id]] = False
         stuck = ~mask.any(axis=1)
         mask[stuck, self.eos_id] = True
@@ -227,6 +298,7 @@ class Vocabulary:
             "pad_id": self.pad_id,
             "grammar": grammar,
             "anchors": self.anchors,
+            "used": [[int(x) for x in row] for row in self.used],
         }
 
     @classmethod
@@ -247,6 +319,7 @@ class Vocabulary:
             pad_id=value["pad_id"],
             grammar=grammar,
             anchors=tuple(value["anchors"]),
+            used=_rows(value["used"]),
         )
 
 
@@ -257,7 +330,12 @@ def join_orders(
 
     Args:
         needs, sets: of the plain ids, in their order.
+
+    Raises:
+        ValueError: one of them sets a register to `FOLLOW`, which depends on the registers.
     """
+    if any(x == FOLLOW for new in sets for x in new):
+        raise ValueError("ids that set a register to FOLLOW cannot be merged")
     n_registers = len(needs[0])
     joined, after = [ANY] * n_registers, [KEEP] * n_registers
     for need, new in zip(needs, sets, strict=True):

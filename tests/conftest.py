@@ -4,6 +4,7 @@ import gc
 
 import pytest
 import torch
+from ordered import compound
 
 from seqgen.config import ModelConfig
 from seqgen.model.sequence_model import SequenceModel
@@ -34,6 +35,12 @@ def toy_vocabulary() -> Vocabulary:
 
 
 @pytest.fixture
+def compound_vocabulary() -> Vocabulary:
+    """Four fields of which the first decides which others mean something, and an order."""
+    return compound()
+
+
+@pytest.fixture
 def tiny():
     """Build a tiny model whose weights are large enough for a wrong position to show."""
 
@@ -42,6 +49,8 @@ def tiny():
         model = SequenceModel(config, vocabulary).eval()
         for head in model.lm_head.linears:
             torch.nn.init.normal_(head.weight, std=0.3)
+        for table in model.lm_head.tables:
+            torch.nn.init.normal_(table.weight)
         return model
 
     return build

@@ -17,10 +17,10 @@ TICKS = 480
 
 
 def random_tokens(vocabulary: Vocabulary, rows: int, length: int, seed: int = 0) -> torch.Tensor:
-    """Tokens [rows, length, F] without special ids."""
+    """Tokens [rows, length, F] without special ids in fields that mean something."""
     rng = np.random.default_rng(seed)
     fields = [rng.integers(3, size, (rows, length)) for size in vocabulary.sizes]
-    return torch.from_numpy(np.stack(fields, axis=-1))
+    return torch.from_numpy(vocabulary.fill_unused(np.stack(fields, axis=-1)))
 
 
 def write_song(path: Path, *, seed: int = 0, bars: int = 8, tempo: float = 100.0) -> Path:

@@ -73,21 +73,57 @@ def goes_forward(tokens: Sequence[str]) -> bool:
     return True
 
 
-def at_random(seed: int, n_ids: int = 24) -> Vocabulary:
-    """Any groups, and any conditions on up to three registers."""
+def compound() -> Vocabulary:
+    """Bars, times with a position, and notes of three kinds; positions rise in a bar."""
+    fields = (Field("kind", 8), Field("position", 7), Field("pitch", 8), Field("length", 6))
+    kinds = ["pad", "bos", "eos", "bar", "position", "note"]
+    groups = (*range(6), 5, 5)
+    follows = {**FOLLOWS, "bar": {"position", "bar"}, "note": {"note", "position", "bar", "eos"}}
+    n_ids = sum(field.size for field in fields)
+    needs, sets = [(ANY,)] * n_ids, [(KEEP,)] * n_ids
+    sets[3] = (RESET,)
+    for p in range(4):
+        needs[8 + 3 + p] = sets[8 + 3 + p] = (p,)
+    grammar = Grammar(
+        first=groups,
+        last=groups,
+        follows=tuple(tuple(b in follows.get(a, ()) for b in kinds) for a in kinds),
+        units=(False,) * 5 + (True,) * 3,
+        needs=tuple(needs),
+        sets=tuple(sets),
+    )
+    notes = ((False, True, True), (False, True, False), (False, False, False))
+    used = ((False,) * 3,) * 4 + ((True, False, False), *notes)
+    ids = {"bos_id": 1, "eos_id": 2, "pad_id": 0}
+    return Vocabulary(fields, **ids, grammar=grammar, used=used, anchors=(3,))
+
+
+def at_random(seed: int, *sizes: int) -> Vocabulary:
+    """Fields of these sizes with any groups, uses, and conditions on up to three registers."""
     rng = np.random.default_rng(seed)
+    sizes = sizes or (24,)
+    n_ids, n_first = sum(sizes), sizes[0]
     n_groups, n_registers = int(rng.integers(1, 6)), int(rng.integers(1, 4))
-    group = rng.integers(n_groups, size=(2, n_ids))
+    group = rng.integers(n_groups, size=(2, n_first))
     needs = rng.integers(-2, 5, size=(n_ids, n_registers))
     needs[rng.random(needs.shape) < 0.5] = ANY
+    sets = rng.integers(-3, 4, size=(n_ids, n_registers))
     needs[2] = ANY
-    sets = rng.integers(-2, 4, size=(n_ids, n_registers))
+    for start in np.cumsum(sizes)[:-1]:
+        needs[start : start + 3], sets[start : start + 3] = ANY, KEEP
     grammar = Grammar(
         first=tuple(group[0].tolist()),
         last=tuple(group[1].tolist()),
         follows=tuple(tuple(row) for row in (rng.random((n_groups, n_groups)) < 0.7).tolist()),
-        units=tuple((rng.random(n_ids) < 0.3).tolist()),
+        units=tuple((rng.random(n_first) < 0.3).tolist()),
         needs=tuple(tuple(row) for row in needs.tolist()),
         sets=tuple(tuple(row) for row in sets.tolist()),
     )
-    return Vocabulary((Field("token", n_ids),), bos_id=1, eos_id=2, pad_id=0, grammar=grammar)
+    return Vocabulary(
+        tuple(Field(f"field {f}", size) for f, size in enumerate(sizes)),
+        bos_id=1,
+        eos_id=2,
+        pad_id=0,
+        grammar=grammar,
+        used=tuple(tuple(row) for row in (rng.random((n_first, len(sizes) - 1)) < 0.6).tolist()),
+    )

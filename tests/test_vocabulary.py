@@ -5,9 +5,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from ordered import at_random, bars
+from ordered import at_random, bars, compound
 
-from seqgen.vocabulary import ANY, KEEP, NEVER, RESET, Field, Grammar, Vocabulary, join_orders
+from seqgen.vocabulary import (
+    ANY,
+    FOLLOW,
+    KEEP,
+    NEVER,
+    RESET,
+    Field,
+    Grammar,
+    Vocabulary,
+    join_orders,
+)
 
 # ids: 0 pad, 1 bos, 2 eos, 3 bar, 4 pitch, 5 duration, 6 a merge of bar and pitch
 GROUPS = {"pad": 0, "bos": 1, "eos": 2, "bar": 3, "pitch": 4, "duration": 5}
@@ -62,7 +72,7 @@ def test_without_grammar_all_but_bos_and_pad_may_follow():
 
 
 def test_json_round_trip(vocabulary, toy_vocabulary):
-    for v in (vocabulary, toy_vocabulary, bars()[0]):
+    for v in (vocabulary, toy_vocabulary, bars()[0], compound(), at_random(3, 9, 5, 7)):
         assert Vocabulary.from_json(json.loads(json.dumps(v.to_json()))) == v
 
 
@@ -149,10 +159,12 @@ def test_a_merged_id_may_come_exactly_where_its_parts_may():
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"needs": ((0,),) * 7}, "needs of 7 and sets of 0"),
-        ({"needs": ((0,),) * 7, "sets": ((0,),) * 6}, "needs of 7 and sets of 6"),
+        ({"needs": ((0,),) * 7}, "needs are given for 7 ids and sets for 0"),
+        ({"needs": ((0,),) * 7, "sets": ((0,),) * 6}, "for 7 ids and sets for 6"),
         ({"needs": ((0,),) * 7, "sets": ((0, 1),) * 7}, "one number per register"),
-        ({"needs": ((-3,),) * 7, "sets": ((0,),) * 7}, "-1 or -2"),
+        ({"needs": ((0,) * 9,) * 7, "sets": ((0,) * 9,) * 7}, "at most 8"),
+        ({"needs": ((-3,),) * 7, "sets": ((0,),) * 7}, "needs must be"),
+        ({"needs": ((0,),) * 7, "sets": ((-4,),) * 7}, "sets must be"),
     ],
 )
 def test_registers_that_do_not_fit_are_refused(vocabulary, changes, said):
@@ -165,5 +177,72 @@ def test_an_ending_that_waits_for_a_register_is_refused():
     needs = [list(row) for row in grammar.needs]
     needs[2][0] = 3
     grammar = replace(grammar, needs=tuple(map(tuple, needs)))
-    with pytest.raises(ValueError, match="eos must not need"):
+    with pytest.raises(ValueError, match="eos must need nothing"):
         Vocabulary((Field("token", 24),), bos_id=1, eos_id=2, pad_id=0, grammar=grammar)
+
+
+def test_the_first_field_says_what_the_others_hold():
+    v = compound()
+    tokens = np.array([[1, 1, 1, 1], [3, 4, 5, 3], [4, 5, 6, 4], [5, 6, 7, 5], [7, 4, 4, 4]])
+    wanted = [[1, 1, 1, 1], [3, 0, 0, 0], [4, 5, 0, 0], [5, 0, 7, 5], [7, 0, 0, 0]]
+    assert v.fill_unused(tokens).tolist() == wanted
+    for special in v.special_ids:
+        assert v.fill_unused(v.special_token(special)).tolist() == [special] * 4
+        assert v.uses[special].tolist() == [True, False, False, False]
+
+
+def test_all_fields_are_used_unless_something_is_said(toy_vocabulary):
+    assert toy_vocabulary.uses[3:].all()
+    assert not toy_vocabulary.uses[:3, 1:].any()
+
+
+@pytest.mark.parametrize("used", [((True, True),) * 8, ((True, True, True),) * 7])
+def test_uses_of_another_size_are_refused(used):
+    v = compound()
+    with pytest.raises(ValueError, match=r"used must be 8 rows.*of 3 booleans"):
+        replace(v, used=used)
+
+
+def test_registers_of_another_number_of_ids_are_refused():
+    v = compound()
+    grammar = replace(v.grammar, needs=v.grammar.needs[:8], sets=v.grammar.sets[:8])
+    with pytest.raises(ValueError, match="orders 8 ids, and all fields together have 29"):
+        replace(v, grammar=grammar)
+
+
+def test_special_ids_of_later_fields_keep_out_of_the_order():
+    v = compound()
+    sets = [list(row) for row in v.grammar.sets]
+    sets[8 + 2] = [1]
+    with pytest.raises(ValueError, match="special id 2 of a later field"):
+        replace(v, grammar=replace(v.grammar, sets=tuple(map(tuple, sets))))
+
+
+def test_numbered_bars_never_fall_and_positions_start_anew_only_with_a_new_one():
+    """Octuple: each token names its bar, then its position."""
+    bar = [((b, ANY), (b - 1, FOLLOW)) for b in range(4)]
+    position = [((ANY, p), (KEEP, p - 1)) for p in range(3)]
+    rows = [*bar, *position]
+    grammar = Grammar(
+        first=(0,) * 4,
+        last=(0,) * 4,
+        follows=((True,),),
+        units=(True,) * 4,
+        needs=tuple(needs for needs, _ in rows),
+        sets=tuple(sets for _, sets in rows),
+    )
+
+    def may_follow(*ids):
+        registers = np.array(grammar.registers_after(np.array(ids, dtype=np.int64)))
+        return set(np.flatnonzero((grammar.bounds > registers[:, None]).all(0)))
+
+    assert may_follow() == {0, 1, 2, 3, 4, 5, 6}
+    assert may_follow(1, 5) & {0, 1, 2, 3} == {1, 2, 3}
+    assert may_follow(1, 5, 1) & {4, 5, 6} == {5, 6}
+    assert may_follow(1, 6, 1, 6, 2) & {4, 5, 6} == {4, 5, 6}
+    assert may_follow(0, 6) & {4, 5, 6} == {6}
+
+
+def test_ids_that_follow_registers_cannot_be_merged():
+    with pytest.raises(ValueError, match="FOLLOW cannot be merged"):
+        join_orders([(1, ANY)], [(0, FOLLOW)])

@@ -30,7 +30,8 @@ class Draws:
         vocabulary = model.model.vocabulary
         self.slots = torch.arange(batch, device=model.device)
         self._listed = list(range(batch))
-        self._sampler = Sampler(vocabulary, batch, device=model.device)
+        chain = model.model.lm_head.chain()
+        self._sampler = Sampler(vocabulary, batch, device=model.device, chain=chain)
         prompt = np.full((1, len(vocabulary.sizes)), vocabulary.bos_id)
         for slot in self._listed:
             self._sampler.enter(slot, sampling, seed=(0, slot), prompt=prompt)

@@ -33,6 +33,23 @@ class FiniteFloat(click.types.FloatParamType):
         return number
 
 
+class ByField(click.ParamType):
+    """The type of sampling options: a number for all fields of a token, or numbers by name."""
+
+    def __init__(self, number: click.ParamType) -> None:
+        self._number = number
+        self.name = number.name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return a number, or numbers by the names of fields; a usage error where there is none."""
+        from seqgen.sampling.settings import parse_setting
+
+        try:
+            return parse_setting(str(value), lambda text: self._number.convert(text, param, ctx))
+        except UserError as error:
+            self.fail(f"{error}.", param, ctx)
+
+
 class LazyGroup(click.Group):
     """Finds a command in the module of its name, so that nothing heavy is loaded for `--help`."""
 

@@ -4,47 +4,51 @@ from typing import Any
 
 import click
 
-from seqgen.commands import FiniteFloat
+from seqgen.commands import ByField, FiniteFloat
 
 
 @click.command()
 @click.argument("run", required=False)
 @click.option(
     "--temperature",
-    type=FiniteFloat(),
+    type=ByField(FiniteFloat()),
     default=1.0,
     show_default=True,
-    help="Sampling temperature; 0 picks the most likely token.",
+    help="Sampling temperature; 0 picks the most likely token. This and the options down to "
+    "--frequency-penalty may differ between the fields of compound tokens: "
+    "pitch=0.9,velocity=1.2, or 0.9,velocity=1.2 with a number for all others.",
 )
 @click.option(
-    "--top-k", type=int, help="Sample from the k most likely tokens only. By default from all."
+    "--top-k",
+    type=ByField(click.INT),
+    help="Sample from the k most likely tokens only. By default from all.",
 )
 @click.option(
     "--top-p",
-    type=FiniteFloat(),
+    type=ByField(FiniteFloat()),
     help="Nucleus sampling: keep the most likely tokens up to this probability mass, 0 to 1.",
 )
 @click.option(
     "--min-p",
-    type=FiniteFloat(),
+    type=ByField(FiniteFloat()),
     help="Keep tokens whose probability is at least this fraction, 0 to 1, of the highest one.",
 )
 @click.option(
     "--typical-p",
-    type=FiniteFloat(),
+    type=ByField(FiniteFloat()),
     help="Locally typical sampling: keep the tokens closest to the expected surprise, up to this "
     "probability mass, 0 to 1.",
 )
 @click.option(
     "--repetition-penalty",
-    type=FiniteFloat(),
+    type=ByField(FiniteFloat()),
     default=1.0,
     show_default=True,
     help="Values above 1 make tokens that occurred before less likely; 1 changes nothing.",
 )
 @click.option(
     "--frequency-penalty",
-    type=FiniteFloat(),
+    type=ByField(FiniteFloat()),
     default=0.0,
     show_default=True,
     help="Subtract this from the logit of a token for each time it was generated.",

@@ -21,6 +21,7 @@ from seqgen.commands.settings import console, say
 from seqgen.config import load_config
 from seqgen.decoding import Step, build_decoder, continuations, generate
 from seqgen.decoding.generation import OnStep
+from seqgen.decoding.prompts import check_sampling
 from seqgen.errors import UserError
 from seqgen.sampling import Sampling
 
@@ -95,6 +96,7 @@ def _plan(
     """Build the decoder and read the prompts; `filters` are fields of `Sampling`."""
     bias = ((loaded.tokenizer.vocabulary.eos_id, NEVER),) if endless else ()
     sampling = Sampling(**filters, grammar=not free, logit_bias=bias)
+    check_sampling(sampling, loaded.tokenizer.vocabulary)
     if endless and decay_after is None:
         decay_after = default_decay_after(_context_length(loaded, run))
     built = build_decoder(loaded.model, decoder, weights=weights, decay_after=decay_after)

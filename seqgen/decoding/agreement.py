@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from seqgen.decoding.decoder import Decoder, Logits
+from seqgen.model.embedding import add_chain
 from seqgen.model.loss import token_nats
 from seqgen.model.sequence_model import SequenceModel
 
@@ -33,8 +34,11 @@ class Agreement:
 
 @torch.no_grad()
 def score(model: SequenceModel, tokens: Tensor) -> Logits:
-    """Return the parallel form's logits [B, T - 1, N_f] after all but the last of [B, T, F]."""
-    return model.eval()(tokens[:, :-1])
+    """Return the parallel form's logits [B, T - 1, N_f] after all but the last of [B, T, F].
+
+    Each field is given the earlier ones of its token.
+    """
+    return model.eval()(tokens[:, :-1], targets=tokens[:, 1:])
 
 
 @torch.no_grad()
@@ -47,13 +51,15 @@ def agree(decoder: Decoder, tokens: Tensor, exact: Logits) -> Agreement:
         tuple(scores.clone() for scores in pool.advance(slots, tokens[:, t])) for t in range(T - 1)
     ]
     logits = tuple(torch.stack(scores, dim=1) for scores in zip(*steps, strict=True))
+    targets, uses = tokens[:, 1:], decoder.model.uses
+    logits = add_chain(logits, decoder.chain, targets)
     same = [
         (ours.argmax(-1) == theirs.argmax(-1)).float().mean()
         for ours, theirs in zip(logits, exact, strict=True)
     ]
     return Agreement(
-        bits=float(token_nats(logits, tokens[:, 1:]).mean()) / log(2),
-        exact_bits=float(token_nats(exact, tokens[:, 1:]).mean()) / log(2),
+        bits=float(token_nats(logits, targets, uses=uses).mean()) / log(2),
+        exact_bits=float(token_nats(exact, targets, uses=uses).mean()) / log(2),
         top1=float(torch.stack(same).mean()),
         targets=B * (T - 1),
     )

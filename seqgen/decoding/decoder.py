@@ -28,6 +28,7 @@ class Decoder(RecurrentModel, ABC):
         weights: number format of the matrices in decode steps, as in `--weights`.
         supported_weights: the `weights` that it accepts.
         steps_per_call: steps that one call of `Pool.run` should make; 1 except on a GPU.
+        chain: what the fields of a token say of later ones, as `OutputHead.chain`.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Decoder(RecurrentModel, ABC):
             )
         super().__init__(model, decay_after, prefill=prefill)
         self.model, self.weights = model, weights
+        self.chain = self.read_chain()
 
     @cached_property
     def fingerprint(self) -> str:

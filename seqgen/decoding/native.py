@@ -164,7 +164,8 @@ def _sampling(sampler: Sampler) -> list[Tensor]:
         *(s.settings, s.top_k, s.seen, s.counts, NOTHING if s.bias is None else s.bias),
         *(s.previous, s.has_unit, s.numbers, s.drawn),
         *(s.rules.allowed, s.rules.last_group, s.rules.completes_unit),
-        *(s.registers, s.rules.bounds, s.rules.changes),
+        *(s.registers, s.rules.bounds, s.rules.changes, s.rules.uses, s.rules.fills),
+        NOTHING if s.chain is None else s.chain,
         s.log_likelihood if s.scored else NOTHING,
     ]
 

@@ -158,6 +158,9 @@ def check_positions(limit: int | None, n_tokens: int, max_tokens: int | None) ->
 
 def check_sampling(sampling: Sampling, vocabulary: Vocabulary) -> None:
     """Raise UserError for settings that do not fit this vocabulary."""
+    names = [field.name for field in vocabulary.fields]
+    sampling.columns(names)
+    sampling.top_ks(names)
     for i, _ in sampling.logit_bias:
         if i >= vocabulary.sizes[0]:
             raise UserError(

@@ -1,6 +1,6 @@
 """Best-of-n sampling and beam search.
 
-Legend: B beams, F fields, N_f vocabulary of a field.
+Legend: B beams, F fields, N_f vocabulary of a field, N all of them side by side.
 """
 
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from seqgen.decoding.decoder import Decoder
@@ -17,6 +18,7 @@ from seqgen.decoding.prompts import Prompts, check_positions, checked_prompt
 from seqgen.decoding.session import Session
 from seqgen.decoding.stream import Stop
 from seqgen.errors import UserError
+from seqgen.model.embedding import add_chain
 from seqgen.sampling import Sampling
 from seqgen.vocabulary import Vocabulary
 
@@ -104,6 +106,8 @@ def beam_search(
 ) -> list[Candidate]:
     """Search for the most likely continuations: at each step, keep the `n_beams` best so far.
 
+    In tokens of several fields, each field is a step.
+
     With unlimited beams, the first candidate is the most likely continuation of all that end with
     EOS within `max_tokens` tokens or have `max_tokens`. (Graves 2012, "Sequence transduction
     with recurrent neural networks", section 2.5.)
@@ -126,21 +130,24 @@ def beam_search(
     check_positions(decoder.max_positions, len(prompt), max_tokens)
     pool, slots = decoder.open(n_beams), torch.arange(n_beams, device=device)
     pool.write(slots[:1], Prompts(decoder).state_after(prompt[:-1]))
+    chain = decoder.chain.double().cpu()
     beams = prompt[None]  # [B, T, F], B = 1
     scores = torch.zeros(1, dtype=torch.float64)  # [B]
     ended: list[tuple[float, np.ndarray]] = []
     for _ in range(max_tokens):
         live = slots[: len(beams)]
-        logits = pool.advance(live, torch.from_numpy(beams[:, -1]).to(device))
-        shares = [x.double().log_softmax(-1).cpu() for x in logits]
+        raw = pool.advance(live, torch.from_numpy(beams[:, -1]).to(device))
+        logits = [x.double().cpu() for x in raw]
         allowed = _allowed(beams, vocabulary, grammar=grammar)
-        ends = scores + sum(share[:, vocabulary.eos_id] for share in shares)
+        ends = scores + logits[0].log_softmax(-1)[:, vocabulary.eos_id]
         eos = vocabulary.special_token(vocabulary.eos_id)[None]
         for row in allowed[:, vocabulary.eos_id].nonzero().flatten().tolist():
             ended.append((float(ends[row]), np.concatenate([beams[row], eos])))
         ended = sorted(ended, key=lambda pair: -pair[0])[:n_beams]
-        parents, tokens, scores = _extend(scores, shares, allowed, vocabulary, n_beams)
-        beams = np.concatenate([beams[parents], tokens[:, None].numpy()], axis=1)
+        parents, tokens, scores = _extend(
+            scores, logits, chain, beams, allowed, decoder.vocabulary, n_beams, grammar=grammar
+        )
+        beams = np.concatenate([beams[parents.numpy()], tokens[:, None].numpy()], axis=1)
         if not len(beams) or (len(ended) == n_beams and ended[-1][0] >= scores.max()):
             break  # scores only fall
         pool.write(slots[: len(beams)], pool.read(live).rows(parents))
@@ -159,29 +166,46 @@ def _allowed(beams: np.ndarray, vocabulary: Vocabulary, *, grammar: bool) -> Ten
         has_unit, registers = np.ones(len(beams), dtype=bool), None
     else:
         has_unit = vocabulary.grammar.completes_unit[beams[:, :, 0]].any(1)
-        registers = np.array([vocabulary.grammar.registers_after(beam[:, 0]) for beam in beams])
+        registers = _registers(beams, beams[:, 0, :0], vocabulary)
     allowed = vocabulary.allowed(beams[:, -1], has_unit=has_unit, registers=registers)
     return torch.from_numpy(allowed)
 
 
+def _registers(beams: np.ndarray, begun: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
+    """Return the grammar's registers [B, R] after beams [B, T, F] and a begun token [B, fields]."""
+    assert vocabulary.grammar is not None
+    starts = np.array(vocabulary.starts[: begun.shape[1]], dtype=np.int64)
+    after = [
+        vocabulary.grammar.registers_after(
+            np.concatenate([vocabulary.side_by_side(beam), token + starts])
+        )
+        for beam, token in zip(beams, begun, strict=True)
+    ]
+    return np.array(after).reshape(len(beams), -1)
+
+
 def _extend(
     scores: Tensor,
-    shares: Sequence[Tensor],
+    logits: Sequence[Tensor],
+    chain: Tensor,
+    beams: np.ndarray,
     allowed: Tensor,
     vocabulary: Vocabulary,
     n: int,
+    *,
+    grammar: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Find the n best extensions by a token that is not EOS, field by field.
 
-    Nothing is lost: fields are independent given the past, so the n best tokens begin with the n
-    best beginnings.
-
     Args:
         scores: log-likelihoods so far [B].
-        shares: log p of the next ids [B, N_f], one for each field.
+        logits: of the next token [B, N_f], one for each field, without the chain.
+        chain: `Decoder.chain`, float64 on the CPU.
+        beams: what is extended [B, T, F].
         allowed: ids of the first field [B, N_0].
         vocabulary: of the model.
         n: how many.
+        grammar: whether later fields keep the order of the grammar's registers.
 
     Returns:
         The beams that they extend [n], their tokens [n, F] and log-likelihoods [n]; fewer where
@@ -189,14 +213,24 @@ def _extend(
     """
     parents = torch.arange(len(scores))
     tokens = torch.empty(len(scores), 0, dtype=torch.long)
-    for f, share in enumerate(shares):
-        share = share.clone()
+    for f, size in enumerate(vocabulary.sizes):
+        begun = F.pad(tokens, (0, len(vocabulary.sizes) - f))  # the rest has no say in field f
+        share = add_chain([x[parents] for x in logits], chain, begun)[f].log_softmax(-1)
+        share[:, list(vocabulary.special_ids)] = -torch.inf
         if f == 0:
             share.masked_fill_(~allowed, -torch.inf)
-        share[:, list(vocabulary.special_ids)] = -torch.inf
-        extended = scores[:, None] + share[parents]
-        scores, best = extended.flatten().topk(min(n, extended.numel()))
-        rows, ids = best // share.shape[1], best % share.shape[1]
+        elif grammar and vocabulary.grammar is not None and vocabulary.n_registers:
+            registers = _registers(beams[parents.numpy()], tokens.numpy(), vocabulary)
+            bounds = vocabulary.grammar.bounds[:, vocabulary.starts[f] :][:, :size]
+            late = (bounds <= registers[..., None]).any(axis=1)
+            share.masked_fill_(torch.from_numpy(late), -torch.inf)
+        if f > 0:  # a field that means nothing is filled at no cost
+            unused = torch.from_numpy(~vocabulary.uses[tokens[:, 0].numpy(), f])
+            fills = torch.from_numpy(vocabulary.fills)[tokens[unused, 0]]
+            share[unused] = -torch.inf
+            share[unused, fills] = 0.0
+        scores, best = (scores[:, None] + share).flatten().topk(min(n, share.numel()))
+        rows, ids = best // size, best % size
         parents, tokens = parents[rows], torch.cat([tokens[rows], ids[:, None]], dim=1)
     possible = scores > -torch.inf
     return parents[possible], tokens[possible], scores[possible]

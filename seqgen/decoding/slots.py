@@ -22,7 +22,9 @@ class Slots:
         vocabulary, self._device = decoder.vocabulary, decoder.device
         self._decoder = decoder
         self._pool = decoder.open(n_slots)
-        self._sampler = Sampler(vocabulary, n_slots, device=self._device, scored=scored)
+        self._sampler = Sampler(
+            vocabulary, n_slots, device=self._device, scored=scored, chain=decoder.chain
+        )
         self._tokens = np.zeros((n_slots, len(vocabulary.fields)), dtype=np.int64)
         self._free = list(range(n_slots))  # a heap
         # Slots and next tokens of the last run, as long as they are those of the next one too.

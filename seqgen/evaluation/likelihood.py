@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from seqgen.attention.decay import longest_pass
 from seqgen.data.shards import Piece, PreparedData
-from seqgen.model.loss import token_nats
+from seqgen.model.embedding import add_chain
+from seqgen.model.loss import field_nats
 from seqgen.model.recurrent_model import RecurrentModel
 from seqgen.model.sequence_model import SequenceModel
 
@@ -47,7 +47,8 @@ def score_windows(
             row[: len(part)] = part
         batch = torch.from_numpy(tokens).to(device)
         lengths = torch.tensor([len(part) - 1 for part in parts], device=device)
-        nats = field_nats(model(batch[:, :-1], lengths), batch[:, 1:]).cpu().numpy()
+        logits = model(batch[:, :-1], lengths, targets=batch[:, 1:])
+        nats = field_nats(logits, batch[:, 1:], uses=model.uses).cpu().numpy()
         for (i, at), part, of_row in zip(cuts[k : k + rows], parts, nats, strict=True):
             curves[i][at : at + len(part) - 1] = of_row[: len(part) - 1]
         tell(sum(len(part) - 1 for part in parts))
@@ -76,7 +77,8 @@ def score_piece(
         hidden, state = model.run(
             part[:, :-1], state=state, keep_state=True, decay_after=decay_after
         )
-        nats.append(field_nats(model.lm_head(hidden), part[:, 1:])[0].cpu().numpy())
+        logits = model.lm_head(hidden, part[:, 1:])
+        nats.append(field_nats(logits, part[:, 1:], uses=model.uses)[0].cpu().numpy())
         if tell is not None:
             tell(part.shape[1] - 1)
     return np.concatenate(nats)
@@ -91,6 +93,7 @@ def nats_of(model: SequenceModel, ids: np.ndarray, *, decay_after: int | None = 
 def score_recurrent(model: SequenceModel, pieces: Sequence[np.ndarray], *, tell: Tell) -> Curves:
     """Step through whole pieces [T, F], several side by side, with the recurrent form."""
     recurrent = RecurrentModel(model.eval())
+    chain = recurrent.read_chain()
     curves: Curves = [np.empty(0)] * len(pieces)
     order = sorted(range(len(pieces)), key=lambda i: -len(pieces[i]))
     for k in range(0, len(order), STEPPED_ROWS):
@@ -105,18 +108,14 @@ def score_recurrent(model: SequenceModel, pieces: Sequence[np.ndarray], *, tell:
             pair = np.stack([pieces[i][t : t + 2] for i in group[:n_rows]])  # [B, 2, F]
             tokens = torch.from_numpy(pair).to(recurrent.device)
             logits, state = recurrent.step(tokens[:, 0], state)
+            logits = add_chain(logits, chain, tokens[:, 1])
             scores = tuple(x.unsqueeze(1) for x in logits)
-            columns.append(field_nats(scores, tokens[:, 1:])[:, 0].cpu().numpy())
+            nats = field_nats(scores, tokens[:, 1:], uses=model.uses)
+            columns.append(nats[:, 0].cpu().numpy())
             tell(n_rows)
         for row, (i, size) in enumerate(zip(group, sizes, strict=True)):
             curves[i] = np.stack([column[row] for column in columns[:size]])
     return curves
-
-
-def field_nats(logits: Sequence[Tensor], targets: Tensor) -> Tensor:
-    """Nats of each field of each target: logits [B, T, N_f], targets [B, T, F] -> [B, T, F]."""
-    fields = [token_nats([scores], targets[..., f : f + 1]) for f, scores in enumerate(logits)]
-    return torch.stack(fields, dim=-1)  # fields are predicted independently: nats add up
 
 
 def within_limit(model: SequenceModel, pieces: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -62,7 +62,8 @@ def ngram_curves(
     """Score pieces [T, F] with the n-gram models of the training split of `data`.
 
     A compound token is scored field by field, each field by its own history: weaker than an n-gram
-    model of whole tokens would be if these came back as often as their fields do.
+    model of whole tokens would be if these came back as often as their fields do. Fields that mean
+    nothing cost nothing.
 
     Returns:
         By name of the model: for each piece, nats [T - 1, F].
@@ -78,6 +79,7 @@ def ngram_curves(
         for f, size in enumerate(data.tokenizer.vocabulary.sizes)
     ]
     nats = np.stack(fields, axis=-1)  # [max_order, targets, F]
+    nats *= data.tokenizer.vocabulary.uses[np.concatenate([ids[1:, 0] for ids in pieces])]
     ends = np.cumsum([len(ids) - 1 for ids in pieces])[:-1]
     return {NAMES[n + 1]: np.split(nats[n], ends) for n in range(max_order)}
 

@@ -1,10 +1,12 @@
 """Tokens in, logits out: one embedding table and one linear head per field.
 
-Legend: B rows, T positions, F fields, D model width, N_f vocabulary of a field.
+Legend: B rows, T positions, F fields, D model width, N_f vocabulary of a field, N all of them side
+by side.
 """
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -23,19 +25,78 @@ class FieldEmbedding(nn.Module):
 
 
 class OutputHead(nn.Module):
-    """Unnormalised scores for the next token, field by field."""
+    """Unnormalised scores for the next token, field by field, each given the ones before it.
+
+    logits_f = head_f(h + Σ_{g<f} A_g[x_g]) with the hidden value h, the token's own earlier fields
+    x_g, and learned tables A_g: so the product over fields can be any joint distribution that the
+    heads can form, and not only one of independent fields. (Hsiao et al. 2021, "Compound Word
+    Transformer", draw the token type first; Ryu et al. 2024, "Nested Music Transformer", all fields
+    in a chain.) One field has no tables.
+    """
 
     def __init__(self, sizes: Sequence[int], d_model: int):
         super().__init__()
+        self.sizes = tuple(sizes)
         linears = [nn.Linear(d_model, size) for size in sizes]
         for linear in linears:
             nn.init.normal_(linear.weight, std=0.02)
             nn.init.zeros_(linear.bias)
         self.linears = nn.ModuleList(linears)
+        self.tables = nn.ModuleList(nn.Embedding(size, d_model) for size in self.sizes[:-1])
+        for table in self.tables:
+            nn.init.normal_(table.get_parameter("weight"), std=0.02)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Score hidden values [..., D] -> one tensor [..., N_f] per field."""
-        return tuple(linear(x) for linear in self.linears)
+    def forward(self, x: Tensor, targets: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Score hidden values [..., D] -> one tensor [..., N_f] per field.
+
+        Args:
+            x: hidden values.
+            targets: the tokens that follow [..., F]: each field is given those before it. None: the
+                terms of earlier fields are left out, and `add_chain` can add them.
+        """
+        scores = []
+        for f, linear in enumerate(self.linears):
+            if f > 0 and targets is not None:
+                x = x + self.tables[f - 1](targets[..., f - 1])
+            scores.append(linear(x))
+        return tuple(scores)
+
+    @torch.no_grad()
+    def chain(self) -> Tensor:
+        """Return what each id adds to the logits of the fields after its own.
+
+        Heads are linear, so logits_f = head_f(h) + Σ_{g<f} W_f A_g[x_g], where the sum is over rows
+        of this matrix.
+
+        Returns:
+            float32 [N - N_{F-1}, N - N_0]: a row for each id but those of the last field, a column
+            for each but those of the first, both side by side; zeros where a column's field is not
+            after the row's.
+        """
+        starts = np.cumsum([0, *self.sizes])
+        heads = [linear.get_parameter("weight").float() for linear in self.linears]
+        chain = heads[0].new_zeros(starts[-2], starts[-1] - starts[1])
+        for g, table in enumerate(self.tables):
+            terms = table.get_parameter("weight").float() @ torch.cat(heads[g + 1 :]).T
+            chain[starts[g] : starts[g + 1], starts[g + 1] - starts[1] :] = terms
+        return chain
+
+
+def add_chain(logits: Sequence[Tensor], chain: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
+    """Add to logits what the earlier fields of a token say of the later ones.
+
+    Args:
+        logits: [..., N_f] per field, as `OutputHead` gives them without targets.
+        chain: `OutputHead.chain()`.
+        targets: the tokens [..., F].
+    """
+    sizes = [field.shape[-1] for field in logits]
+    if len(sizes) == 1:
+        return tuple(logits)
+    starts = torch.tensor(np.cumsum([0, *sizes[:-2]]), device=targets.device)
+    added = F.embedding(targets[..., :-1] + starts, chain).sum(-2)
+    later = zip(logits[1:], added.split(sizes[1:], dim=-1), strict=True)
+    return (logits[0], *(field + more for field, more in later))
 
 
 class ShortConvolution(nn.Module):

@@ -84,6 +84,10 @@ class RecurrentModel:
         """Positions a row may reach, or None where there is no end."""
         return self._parallel.positions.limit
 
+    def read_chain(self) -> Tensor:
+        """Return `OutputHead.chain` of the present weights."""
+        return self._parallel.lm_head.chain()
+
     def initial_state(self, n_rows: int) -> State:
         """Return the state before the first token, for B = `n_rows` rows."""
         c = self.config
@@ -103,7 +107,8 @@ class RecurrentModel:
             state: what came before; it is not changed.
 
         Returns:
-            Logits [B, N_f], one tensor per field, and the new state.
+            Logits [B, N_f], one tensor per field, before any field of the next token is known
+            (`add_chain` adds what its earlier fields say of the later ones), and the new state.
         """
         if not len(tokens):
             return self._no_logits(), state
@@ -133,8 +138,8 @@ class RecurrentModel:
             state: what came before the prompts; None: nothing. It is not changed.
 
         Returns:
-            Logits [B, N_f] for the token after each prompt, one tensor per field, and the state
-            there; pads enter no state.
+            Logits [B, N_f] for the token after each prompt, one tensor per field, as `step` gives
+            them, and the state there; pads enter no state.
 
         Raises:
             ValueError: a length is below 1 or beyond T.

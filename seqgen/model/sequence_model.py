@@ -1,7 +1,7 @@
 """The parallel form: all positions at once, used to train and to prefill. It owns every parameter.
 
 Legend: B rows, T positions, F fields, D model width, W convolution width, N_f vocabulary of a
-field.
+field, N_0 that of the first.
 """
 
 import torch
@@ -25,7 +25,10 @@ class SequenceModel(nn.Module):
 
     Attributes:
         recompute: in training, compute what is inside a layer again instead of keeping it.
+        uses: `Vocabulary.uses` [N_0, F] with several fields, else None; for the loss.
     """
+
+    uses: Tensor | None
 
     def __init__(self, config: ModelConfig, vocabulary: Vocabulary):
         super().__init__()
@@ -40,6 +43,9 @@ class SequenceModel(nn.Module):
         self.dropout = ByteDropout(config.dropout)
         self.stack = build_parallel(stack_arguments(config))
         self.lm_head = OutputHead(vocabulary.sizes, config.d_model)
+        several = len(vocabulary.fields) > 1
+        uses = torch.tensor(vocabulary.uses, device="cpu") if several else None
+        self.register_buffer("uses", uses, persistent=False)
 
     @property
     def n_recent(self) -> int:
@@ -132,10 +138,21 @@ class SequenceModel(nn.Module):
         return hidden, self._state_after(rows, embeddings, positions, origins, state)
 
     def forward(
-        self, tokens: Tensor, lengths: Tensor | None = None, *, boundaries: Tensor | None = None
+        self,
+        tokens: Tensor,
+        lengths: Tensor | None = None,
+        *,
+        boundaries: Tensor | None = None,
+        targets: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
-        """Score the next token at every position: as `run`, then logits [B, T, N_f] per field."""
-        return self.lm_head(self.run(tokens, lengths, boundaries=boundaries)[0])
+        """Score the next token at every position: as `run`, then logits [B, T, N_f] per field.
+
+        Args:
+            tokens, lengths, boundaries: as for `run`.
+            targets: the next tokens [B, T, F]: each field is scored given those before it. None:
+                given none of them, as `OutputHead` says.
+        """
+        return self.lm_head(self.run(tokens, lengths, boundaries=boundaries)[0], targets)
 
     def _state_after(
         self,

@@ -11,7 +11,7 @@ namespace seqgen {
 namespace {
 
 constexpr float REMOVED = -std::numeric_limits<float>::infinity();
-constexpr int32_t KEEP = -2;  // of a register, as in seqgen/vocabulary.py
+constexpr int32_t RESET = -1, FOLLOW = -3;  // of a register, as in seqgen/vocabulary.py
 constexpr float LOWEST = -1e30f, HIGHEST = 1e30f, SMALL = 1e-6f;
 
 struct Settings {
@@ -27,13 +27,12 @@ class Field {
 
   float* scores;
 
-  // Remove ids of the first field that a register of the grammar is not below; where nothing is left, EOS is.
-  void keep_order(const Sampling& s, const int32_t* registers, float eos_score) {
-    for (int64_t r = 0; r < s.n_registers; r++) {
-      const int32_t *bounds = s.bounds + r * n_, now = registers[r];
-      remove([=](int64_t i) { return bounds[i] <= now; });
+  // Remove ids that a register of the grammar is not below; `bounds` are [n_registers, N].
+  void keep_order(const int32_t* bounds, int64_t N, const int32_t* registers, int64_t n_registers) {
+    for (int64_t r = 0; r < n_registers; r++) {
+      const int32_t *of_ids = bounds + r * N, now = registers[r];
+      remove([=](int64_t i) { return of_ids[i] <= now; });
     }
-    if (scores[best()] == REMOVED) scores[s.eos] = eos_score;
   }
 
   int64_t best() const { return std::max_element(scores, scores + n_) - scores; }
@@ -138,50 +137,72 @@ float weighed(float x, const Settings& asked, const Sampling& s, int64_t at) {
   return x >= LOWEST ? std::min(x, HIGHEST) : LOWEST;  // NaN too
 }
 
+// Set the registers of the grammar as an id does; `place` is the id's among those of all fields.
+void change(int32_t* registers, const Sampling& s, int64_t N, int64_t place) {
+  bool changed = false;
+  for (int64_t r = 0; r < s.n_registers; r++) {
+    int32_t made = s.changes[r * N + place], before = registers[r];
+    if (made >= RESET || (made == FOLLOW && changed)) registers[r] = made >= RESET ? made : RESET;
+    changed |= registers[r] != before;
+  }
+}
+
 }  // namespace
 
 void draw_row(const Step& step, int64_t b, float* work, void (*exponentials)(float*, int64_t)) {
   const Shape& shape = step.shape;
   const Sampling& s = step.sampling;
-  int64_t slot = step.slots[b], N = shape.N;
-  const Settings& asked = ((const Settings*)s.settings)[slot];
-  int64_t group = asked.grammar ? s.last_group[s.previous[slot]] : 0;
+  int64_t slot = step.slots[b], N = shape.N, R = s.n_registers;
+  const Settings* settings = (const Settings*)s.settings + slot * shape.F;  // of each field
+  bool follows = settings[0].grammar;
+  int64_t group = follows ? s.last_group[s.previous[slot]] : 0;
   const bool* allowed = s.allowed + (group * 2 + s.has_unit[slot]) * N;
   const double* numbers = s.numbers + (slot * s.ring + s.drawn[slot] % s.ring) * shape.F;
+  float* logits = step.logits + b * N;
   int64_t* drawn = step.drawn + b * shape.F;
+  int32_t registers[MAX_REGISTERS];
+  std::copy(s.registers + slot * R, s.registers + (slot + 1) * R, registers);
+  bool stuck = false;  // a later field has nothing left, so that the token is EOS
   for (int64_t f = 0, start = 0; f < shape.F; start += shape.field[f++]) {
     int64_t n = shape.field[f];
-    Field field(work, n, exponentials);
-    for (int64_t i = 0; i < n; i++) {
-      float x = weighed(step.logits[b * N + start + i], asked, s, slot * N + start + i);
-      field.scores[i] = allowed[start + i] ? x : REMOVED;
+    const Settings& asked = settings[f];
+    if (f > 0 && !s.uses[drawn[0] * shape.F + f]) {
+      drawn[f] = s.fills[drawn[0]];
+    } else {
+      Field field(work, n, exponentials);
+      auto score = [&](int64_t i) { return weighed(logits[start + i], asked, s, slot * N + start + i); };
+      for (int64_t i = 0; i < n; i++) field.scores[i] = allowed[start + i] ? score(i) : REMOVED;
+      if (R && follows) field.keep_order(s.bounds + start, N, registers, R);
+      drawn[f] = field.best();
+      if (field.scores[drawn[f]] == REMOVED) {
+        stuck = f > 0;
+        if (stuck) break;
+        field.scores[drawn[f] = s.eos] = score(s.eos);
+      }
+      if (asked.temperature != 0) {
+        for (int64_t i = 0; i < n; i++) field.scores[i] /= std::max(asked.temperature, SMALL);
+        field.keep_top(s.top_k[slot * shape.F + f], asked.top_p);
+        field.keep_min_p(asked.min_p);
+        field.keep_typical(asked.typical_p);
+        drawn[f] = field.draw(numbers[f]);
+      }
     }
-    if (f == 0 && s.n_registers && asked.grammar)
-      field.keep_order(s, s.registers + slot * s.n_registers,
-                       weighed(step.logits[b * N + s.eos], asked, s, slot * N + s.eos));
-    drawn[f] = field.best();
-    if (asked.temperature == 0) continue;
-    for (int64_t i = 0; i < n; i++) field.scores[i] /= std::max(asked.temperature, SMALL);
-    field.keep_top(s.top_k[slot], asked.top_p);
-    field.keep_min_p(asked.min_p);
-    field.keep_typical(asked.typical_p);
-    drawn[f] = field.draw(numbers[f]);
+    change(registers, s, N, start + drawn[f]);
+    if (s.chain && f + 1 < shape.F) {
+      const float* row = s.chain + (start + drawn[f]) * (N - shape.field[0]);
+      for (int64_t i = start + n; i < N; i++) logits[i] += row[i - shape.field[0]];
+    }
   }
-  bool ended = drawn[0] == s.eos;
+  if (stuck) std::fill(drawn, drawn + shape.F, s.eos);  // a special token is so in every field
+  else std::copy(registers, registers + R, s.registers + slot * R);
   for (int64_t f = 0, start = 0; f < shape.F; start += shape.field[f++]) {
-    if (ended) drawn[f] = s.eos;  // a special token is so in every field
     int64_t at = slot * N + start + drawn[f];
-    if (s.log_likelihood)
-      s.log_likelihood[slot] +=
-          Field(work, shape.field[f], exponentials).log_share(step.logits + b * N + start, drawn[f]);
+    if (s.log_likelihood && s.uses[drawn[0] * shape.F + f])
+      s.log_likelihood[slot] += Field(work, shape.field[f], exponentials).log_share(logits + start, drawn[f]);
     s.seen[at] = true;
     s.counts[at]++;
   }
   s.previous[slot] = drawn[0];
-  for (int64_t r = 0; r < s.n_registers; r++) {
-    int32_t change = s.changes[r * shape.field[0] + drawn[0]];
-    if (change != KEEP) s.registers[slot * s.n_registers + r] = change;
-  }
   s.has_unit[slot] |= s.completes_unit[drawn[0]];
   s.drawn[slot]++;
 }

@@ -15,6 +15,7 @@ constexpr int PANEL = 64;   // outputs that one thread computes at a time
 constexpr int STRIPE = 16;  // outputs that lie side by side
 constexpr int MAX_FIELDS = 32;
 constexpr int MAX_FEATURES = 1024;  // of a head
+constexpr int MAX_REGISTERS = 8;    // of a grammar
 
 enum class Format { float32 = 0, bf16 = 1, int8 = 2, w8a8 = 3 };
 enum class Activation { relu = 0, gelu = 1 };
@@ -84,8 +85,8 @@ class Weights {
 // What a sampler keeps of the streams in its slots (sampling/sampler.py and rules.py say what each is).
 struct Sampling {
   int64_t slots, groups, ring, eos;
-  const float* settings;  // [slots, 7]; null: nothing is drawn
-  const int64_t* top_k;
+  const float* settings;  // [slots, F, 7]; null: nothing is drawn
+  const int64_t* top_k;   // [slots, F]
   bool* seen;
   int32_t* counts;
   const float* bias;  // or null
@@ -98,7 +99,10 @@ struct Sampling {
   const bool* completes_unit;
   int64_t n_registers;       // of the grammar
   int32_t* registers;        // [slots, n_registers]
-  const int32_t *bounds, *changes;  // [n_registers, field[0]]
+  const int32_t *bounds, *changes;  // [n_registers, N]
+  const bool* uses;          // whether a field means something with an id of the first [field[0], F]
+  const int64_t* fills;      // what it holds otherwise [field[0]]
+  const float* chain;        // what ids add to logits of later fields [N - the last, N - field[0]], or null
   double* log_likelihood;  // or null
 };
 

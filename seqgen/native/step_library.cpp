@@ -79,15 +79,15 @@ int64_t scratch_bytes(Tensor shape, int64_t rows, int64_t threads) {
 Sampling read_sampling(const std::vector<Tensor>& given, const Shape& shape, int64_t eos) {
   Sampling s{};
   if (given.empty()) return s;
-  STD_TORCH_CHECK(given.size() == 16, "decode_step: a sampler has 16 tensors");
+  STD_TORCH_CHECK(given.size() == 19, "decode_step: a sampler has 19 tensors");
   const Tensor* t = given.data();
   int64_t C = s.slots = t[0].size(0), N0 = shape.field[0], N = shape.N;
-  bool biased = t[4].numel() > 0, scored = t[15].numel() > 0;
+  bool biased = t[4].numel() > 0, chained = t[17].numel() > 0, scored = t[18].numel() > 0;
   STD_TORCH_CHECK(t[7].dim() == 3 && t[9].dim() == 3, "decode_step: numbers and allowed have three dimensions");
   STD_TORCH_CHECK(t[12].dim() == 2, "decode_step: registers have two dimensions");
   s.ring = t[7].size(1), s.groups = t[9].size(0), s.eos = eos;
-  check(t[0], "settings", ScalarType::Float, {C, 7});
-  check(t[1], "top_k", ScalarType::Long, {C});
+  check(t[0], "settings", ScalarType::Float, {C, shape.F, 7});
+  check(t[1], "top_k", ScalarType::Long, {C, shape.F});
   check(t[2], "seen", ScalarType::Bool, {C, N});
   check(t[3], "counts", ScalarType::Int, {C, N});
   if (biased) check(t[4], "bias", ScalarType::Float, {C, N});
@@ -99,10 +99,16 @@ Sampling read_sampling(const std::vector<Tensor>& given, const Shape& shape, int
   check(t[10], "last_group", ScalarType::Long, {N0});
   check(t[11], "completes_unit", ScalarType::Bool, {N0});
   s.n_registers = t[12].size(1);
+  STD_TORCH_CHECK(s.n_registers <= MAX_REGISTERS, "decode_step: a grammar has up to 8 registers");
   check(t[12], "registers", ScalarType::Int, {C, s.n_registers});
-  check(t[13], "bounds", ScalarType::Int, {s.n_registers, N0});
-  check(t[14], "changes", ScalarType::Int, {s.n_registers, N0});
-  if (scored) check(t[15], "log_likelihood", ScalarType::Double, {C});
+  if (s.n_registers) {
+    check(t[13], "bounds", ScalarType::Int, {s.n_registers, N});
+    check(t[14], "changes", ScalarType::Int, {s.n_registers, N});
+  }
+  check(t[15], "uses", ScalarType::Bool, {N0, shape.F});
+  check(t[16], "fills", ScalarType::Long, {N0});
+  if (chained) check(t[17], "chain", ScalarType::Float, {N - shape.field[shape.F - 1], N - N0});
+  if (scored) check(t[18], "log_likelihood", ScalarType::Double, {C});
   s.settings = (const float*)t[0].const_data_ptr(), s.top_k = (const int64_t*)t[1].const_data_ptr();
   s.seen = (bool*)t[2].data_ptr(), s.counts = (int32_t*)t[3].data_ptr();
   s.bias = biased ? (const float*)t[4].const_data_ptr() : nullptr;
@@ -112,7 +118,9 @@ Sampling read_sampling(const std::vector<Tensor>& given, const Shape& shape, int
   s.completes_unit = (const bool*)t[11].const_data_ptr();
   s.registers = (int32_t*)t[12].data_ptr();
   s.bounds = (const int32_t*)t[13].const_data_ptr(), s.changes = (const int32_t*)t[14].const_data_ptr();
-  s.log_likelihood = scored ? (double*)t[15].data_ptr() : nullptr;
+  s.uses = (const bool*)t[15].const_data_ptr(), s.fills = (const int64_t*)t[16].const_data_ptr();
+  s.chain = chained ? (const float*)t[17].const_data_ptr() : nullptr;
+  s.log_likelihood = scored ? (double*)t[18].data_ptr() : nullptr;
   return s;
 }
 

@@ -1,8 +1,20 @@
-"""The sampling operations that settings need."""
+"""The sampling operations that settings need.
+
+Legend: F fields.
+"""
 
 from typing import NamedTuple
 
-from seqgen.sampling.settings import Sampling
+import numpy as np
+
+from seqgen.sampling.settings import (
+    FREQUENCY_PENALTY,
+    MIN_P,
+    REPETITION_PENALTY,
+    TEMPERATURE,
+    TOP_P,
+    TYPICAL_P,
+)
 
 
 class Flags(NamedTuple):
@@ -11,7 +23,7 @@ class Flags(NamedTuple):
     All are 0 or 1, but for `top_k`. Those of several streams are the largest of each.
 
     Attributes:
-        greedy, random: whether there are streams of temperature 0, and of another.
+        greedy, random: whether there are streams with temperature 0 in a field, and with another.
         top_k: 0 if none is kept so, else no smaller than the streams' `top_k`: a power of two or
             the size of the largest field, so that few settings are few sequences of operations.
     """
@@ -27,17 +39,26 @@ class Flags(NamedTuple):
     typical: int
 
     @classmethod
-    def of(cls, sampling: Sampling, *, largest_field: int) -> "Flags":
-        """Return the operations that one stream's settings need."""
-        random, k = sampling.temperature > 0, sampling.top_k or 0
+    def of(
+        cls, columns: np.ndarray, top_k: np.ndarray, *, has_bias: bool, largest_field: int
+    ) -> "Flags":
+        """Return the operations that one stream's settings need.
+
+        Args:
+            columns, top_k: `Sampling.columns` [F, 7] and `Sampling.top_ks` [F].
+            has_bias: whether it has a bias.
+            largest_field: how many ids the largest field has.
+        """
+        random = columns[columns[:, TEMPERATURE] > 0]
+        k = int(top_k[columns[:, TEMPERATURE] > 0].max(initial=0))
         return cls(
-            greedy=int(not random),
-            random=int(random),
-            repetition=int(sampling.repetition_penalty != 1),
-            frequency=int(sampling.frequency_penalty != 0),
-            bias=int(bool(sampling.logit_bias)),
-            top_k=min(1 << (k - 1).bit_length(), largest_field) if random and k else 0,
-            top_p=int(random and (sampling.top_p or 1) < 1),
-            min_p=int(random and (sampling.min_p or 0) > 0),
-            typical=int(random and (sampling.typical_p or 1) < 1),
+            greedy=int(len(random) < len(columns)),
+            random=int(len(random) > 0),
+            repetition=int((columns[:, REPETITION_PENALTY] != 1).any()),
+            frequency=int((columns[:, FREQUENCY_PENALTY] != 0).any()),
+            bias=int(has_bias),
+            top_k=min(1 << (k - 1).bit_length(), largest_field) if k else 0,
+            top_p=int((random[:, TOP_P] < 1).any()),
+            min_p=int((random[:, MIN_P] > 0).any()),
+            typical=int((random[:, TYPICAL_P] < 1).any()),
         )

@@ -22,8 +22,9 @@ class Rules:
             whole unit. Groups count from 1: entry 0 is for streams without the grammar.
         last_group: group in which each id of the first field ends, 1 to G [N0], int64.
         completes_unit: whether each id of the first field completes a unit [N0], bool.
-        bounds, changes: `Grammar.bounds` and `Grammar.changes` [R, N0], int32. With registers,
+        bounds, changes: `Grammar.bounds` and `Grammar.changes` [R, N], int32. With registers,
             `allowed` says what may follow apart from them.
+        uses, fills: `Vocabulary.uses` [N0, F], bool, and `Vocabulary.fills` [N0], int64.
     """
 
     allowed: Tensor
@@ -31,6 +32,8 @@ class Rules:
     completes_unit: Tensor
     bounds: Tensor
     changes: Tensor
+    uses: Tensor
+    fills: Tensor
 
     @property
     def n_registers(self) -> int:
@@ -49,15 +52,16 @@ class Rules:
             units = np.full(len(examples), bool(has_unit))
             first[1:, has_unit] = vocabulary.allowed(examples[:, None], has_unit=units)
         first[0][:, [vocabulary.bos_id, vocabulary.pad_id]] = False
-        orders = (np.zeros((0, size), dtype=np.int32),) * 2
-        if grammar is not None:
-            orders = grammar.bounds, grammar.changes
+        nothing = np.zeros((0, size), dtype=np.int32)
         tables = [first, *(_ordinary(vocabulary, n, len(first)) for n in vocabulary.sizes[1:])]
         return cls(
             torch.from_numpy(np.concatenate(tables, axis=-1)).to(device),
             torch.from_numpy(last_group + 1).to(device),
             torch.from_numpy(completes.copy()).to(device),
-            *(torch.from_numpy(order).to(device) for order in orders),
+            torch.tensor(nothing if grammar is None else grammar.bounds, device=device),
+            torch.tensor(nothing if grammar is None else grammar.changes, device=device),
+            torch.tensor(vocabulary.uses, device=device),
+            torch.tensor(vocabulary.fills, device=device),
         )
 
 

@@ -30,7 +30,7 @@ from seqgen.sampling.settings import (
     Sampling,
 )
 from seqgen.sampling.state import SamplerState
-from seqgen.vocabulary import KEEP, RESET, Vocabulary
+from seqgen.vocabulary import FOLLOW, RESET, Vocabulary
 
 # Bounds of logits: NaN and what lies below are LOWEST, which is drawn only where nothing else is
 # allowed, and no temperature takes either out of float32.
@@ -46,8 +46,8 @@ class Sampler:
 
     Attributes:
         flags: operations that the streams need.
-        settings: [C, 7] float32, columns as numbered in `seqgen.sampling.settings`.
-        top_k: [C] int64, at most M; 0: all ids.
+        settings: [C, F, 7] float32, columns as numbered in `seqgen.sampling.settings`.
+        top_k: [C, F] int64, at most M; 0: all ids.
         bias: what is added to logits [C, N] float32, or None until a stream uses it.
         seen: ids of the prompt and of what was drawn [C, N] bool.
         counts: how often each id was drawn [C, N] int32.
@@ -57,8 +57,11 @@ class Sampler:
         drawn: how many draws were made [C] int64.
         numbers: random numbers [C, RING, F] float64; draw n uses row `n % RING`, as `Series` says.
         rules: which ids may follow.
+        chain: what ids add to the logits of later fields [N - N_{F-1}, N - N0] float32, a row for
+            each id but those of the last field, a column for each but those of the first; None:
+            nothing.
         log_likelihood: [C] float64; if `scored`, the sum over what was drawn of log p in all
-            fields, under the softmax of the logits as they came; else 0.
+            fields, under the softmax of the logits and the chain; else 0.
     """
 
     def __init__(
@@ -68,13 +71,15 @@ class Sampler:
         *,
         device: torch.device | str = "cpu",
         scored: bool = False,
+        chain: Tensor | None = None,
     ):
         """Make room for `n_slots` streams."""
         sizes = vocabulary.sizes
         self.vocabulary, self.scored = vocabulary, scored
         self.rules = Rules.of(vocabulary, device=device)
-        self.settings = torch.from_numpy(NEUTRAL).repeat(n_slots, 1).to(device)
-        self.top_k = torch.zeros(n_slots, dtype=torch.int64, device=device)
+        self.chain = chain if len(sizes) > 1 else None
+        self.settings = torch.from_numpy(NEUTRAL).repeat(n_slots, len(sizes), 1).to(device)
+        self.top_k = torch.zeros(n_slots, len(sizes), dtype=torch.int64, device=device)
         self.bias: Tensor | None = None
         self.seen = torch.zeros(n_slots, sum(sizes), dtype=torch.bool, device=device)
         self.counts = torch.zeros(n_slots, sum(sizes), dtype=torch.int32, device=device)
@@ -90,16 +95,10 @@ class Sampler:
         self._slot_flags = np.zeros((n_slots, len(Flags._fields)), dtype=np.int64)  # of each slot
         self.flags = Flags(*[0] * len(Flags._fields))
         self._prepared_rows = self._prepared_steps = 0
-        starts = np.cumsum([0, *sizes[:-1]])  # of the fields, side by side
-        self._starts = torch.from_numpy(starts).to(device)
-        # Draws give every field room for M ids, so that all of them are filtered at once.
-        ids = np.arange(max(sizes))
-        room = ids >= np.array(sizes)[:, None]  # which a field does not fill [F, M]
-        layout = torch.from_numpy(np.where(room, 0, starts[:, None] + ids).reshape(-1))
-        self._room, self._layout = torch.from_numpy(room).to(device), layout.to(device)
-        self._forbidden = (  # [G, 2, F, M]
-            ~self.rules.allowed.flatten(0, 1).index_select(1, self._layout)
-        ).view(-1, 2, *room.shape) | self._room
+        self._starts = torch.tensor(vocabulary.starts, device=device)
+        # Where each field's ids stand among those of all fields.
+        self._places = [slice(a, a + n) for a, n in zip(vocabulary.starts, sizes, strict=True)]
+        self._forbidden = (~self.rules.allowed).split(sizes, dim=-1)  # by field [G + 1, 2, N_f]
 
     def enter(
         self, slot: int, sampling: Sampling, *, seed: Sequence[int], prompt: np.ndarray
@@ -113,7 +112,8 @@ class Sampler:
             prompt: what it holds already [T, F], T ≥ 1 (BOS at least).
 
         Raises:
-            UserError: `logit_bias` names an id that the first field does not have.
+            UserError: `logit_bias` names an id that the first field does not have, or a setting a
+                field that the tokens do not have.
             ValueError: the prompt is empty.
         """
         state = SamplerState.first(self.vocabulary, sampling, seed=seed, prompt=prompt)
@@ -121,17 +121,21 @@ class Sampler:
 
     def restore(self, slot: int, state: SamplerState) -> None:
         """Put a stream into a slot with a state from `state`, from which it continues."""
-        sampling = state.sampling
+        sampling, largest = state.sampling, max(self.vocabulary.sizes)
+        names = [field.name for field in self.vocabulary.fields]
+        columns, top_k = sampling.columns(names), sampling.top_ks(names)
         self._write_bias(slot, sampling)
-        self.settings[slot] = torch.from_numpy(sampling.columns())
-        self.top_k[slot] = min(sampling.top_k or 0, max(self.vocabulary.sizes))
+        self.settings[slot] = torch.from_numpy(columns)
+        self.top_k[slot] = torch.from_numpy(top_k.clip(max=largest))
         self.seen[slot], self.counts[slot] = state.seen, state.counts
         self.previous[slot], self.has_unit[slot] = state.previous, state.has_unit
         self.registers[slot] = torch.tensor(state.registers, dtype=torch.int32)
         self.drawn[slot], self.log_likelihood[slot] = state.drawn, state.log_likelihood
         self._series.start(slot, state.seed, drawn=state.drawn)
         self._samplings[slot] = sampling
-        self._set_flags(slot, Flags.of(sampling, largest_field=max(self.vocabulary.sizes)))
+        has_bias = bool(sampling.logit_bias)
+        flags = Flags.of(columns, top_k, has_bias=has_bias, largest_field=largest)
+        self._set_flags(slot, flags)
 
     def state(self, slot: int) -> SamplerState:
         """Return a copy of the sampler state of a slot; later draws do not change it."""
@@ -179,14 +183,15 @@ class Sampler:
         self._prepared_steps -= n_steps
 
     def draw(self, logits: Sequence[Tensor], slots: Tensor) -> Tensor:
-        """Draw the next token of each row, without synchronizing with the device.
+        """Draw the next token of each row, field by field, without synchronizing with the device.
 
         Penalties, bias, grammar, temperature, top-k, top-p, min-p and typical are applied in this
         order, each to the result of the one before. An id whose logit is NaN
         or -inf is drawn only where nothing else is allowed; then all such ids are equally likely.
+        Where a later field has no id left in order, the token is EOS.
 
         Args:
-            logits: one tensor [B, N_f] per field; not changed.
+            logits: one tensor [B, N_f] per field, to which the chain is added; not changed.
             slots: which slots the rows are, [B] int64, all different and as prepared.
 
         Returns:
@@ -196,80 +201,114 @@ class Sampler:
             ValueError: this draw of B rows was not prepared.
         """
         self.take(len(slots))
-        raw = self._by_field(torch.cat(tuple(logits), dim=-1).detach().float())  # [B, F, M]
-        settings = self.settings.index_select(0, slots)[..., None, None]  # [B, 7, 1, 1]
-        scores = self._penalize(raw, settings, slots).clamp(LOWEST, HIGHEST).nan_to_num(LOWEST)
-        scores = scores.masked_fill(self._find_forbidden(settings, slots), REMOVED)
-        tokens = self._choose(scores, settings, slots)
-        eos = self.vocabulary.eos_id  # a special token is so in every field
-        tokens = tokens.masked_fill(tokens[:, :1] == eos, eos)
+        settings = self.settings.index_select(0, slots)  # [B, F, 7]
+        follows = settings[:, 0, GRAMMAR].bool()
+        registers = self.registers.index_select(0, slots)
+        stuck = torch.zeros_like(follows)
+        added: Tensor | None = None  # to the logits of all fields but the first [B, N - N0]
+        exact: list[Tensor] = []  # logits [B, N_f]
+        drawn: list[Tensor] = []  # ids [B]
+        for f, (field, place) in enumerate(zip(logits, self._places, strict=True)):
+            exact.append(field.detach().float())
+            if added is not None:
+                exact[f] = exact[f] + added.split(self.vocabulary.sizes[1:], dim=-1)[f - 1]
+            forbidden = self._find_forbidden(f, follows, registers, slots)
+            scores = self._penalize(exact[f], f, settings, slots)
+            scores = scores.clamp(LOWEST, HIGHEST).nan_to_num(LOWEST)
+            ids = self._choose(scores.masked_fill(forbidden, REMOVED), f, settings, slots)
+            if f > 0:
+                is_used = self.rules.uses[:, f].index_select(0, drawn[0])
+                ids = torch.where(is_used, ids, self.rules.fills.index_select(0, drawn[0]))
+                stuck |= forbidden.all(-1) & is_used
+            drawn.append(ids)
+            registers = self._change(registers, place.start + ids)
+            if self.chain is not None and f + 1 < len(self._places):
+                row = self.chain.index_select(0, place.start + ids)
+                added = row if added is None else added + row
+        tokens = torch.stack(drawn, dim=-1)
+        if len(drawn) > 1:
+            tokens = tokens.masked_fill(stuck[:, None], self.vocabulary.eos_id)
         if self.scored:
-            self._score(raw, tokens, slots)
+            self._score(exact, tokens, slots)
         self._record(tokens, slots)
+        if self.rules.n_registers:
+            held = self.registers.index_select(0, slots)
+            self.registers.index_copy_(0, slots, torch.where(stuck[:, None], held, registers))
         return tokens
 
-    def _by_field(self, values: Tensor) -> Tensor:
-        """Lay values [B, N] out as [B, F, M]; where a field has no such id there is any other's."""
-        return values.index_select(1, self._layout).view(-1, *self._room.shape)
-
-    def _penalize(self, logits: Tensor, settings: Tensor, slots: Tensor) -> Tensor:
-        """Apply penalties and bias to logits [B, F, M]."""
+    def _penalize(self, logits: Tensor, f: int, settings: Tensor, slots: Tensor) -> Tensor:
+        """Apply penalties and bias to logits [B, N_f] of field f; settings are [B, F, 7]."""
+        place = self._places[f]
         if self.flags.repetition:
-            seen = self._by_field(self.seen.index_select(0, slots))
-            penalty = settings.select(1, REPETITION_PENALTY)
+            seen = self.seen[:, place].index_select(0, slots)
+            penalty = settings[:, f, REPETITION_PENALTY, None]
             logits = filters.penalize_repetition(logits, seen, penalty)
         if self.flags.frequency:
-            counts = self._by_field(self.counts.index_select(0, slots))
-            penalty = settings.select(1, FREQUENCY_PENALTY)
+            counts = self.counts[:, place].index_select(0, slots)
+            penalty = settings[:, f, FREQUENCY_PENALTY, None]
             logits = filters.penalize_frequency(logits, counts, penalty)
         if self.flags.bias:
             assert self.bias is not None  # made before the flag is set
-            logits = logits + self._by_field(self.bias.index_select(0, slots))
+            logits = logits + self.bias[:, place].index_select(0, slots)
         return logits
 
-    def _find_forbidden(self, settings: Tensor, slots: Tensor) -> Tensor:
-        """Look up what may not follow, booleans [B, F, M]."""
-        group = self.rules.last_group.index_select(0, self.previous.index_select(0, slots))
-        follows = settings[:, GRAMMAR, 0, 0].long()
-        group = group * follows  # without the grammar: entry 0
-        forbidden = self._forbidden[group, self.has_unit.index_select(0, slots).long()]
-        return self._keep_order(forbidden, follows, slots) if self.rules.n_registers else forbidden
+    def _find_forbidden(self, f: int, follows: Tensor, registers: Tensor, slots: Tensor) -> Tensor:
+        """Look up which ids of field f may not follow, booleans [B, N_f].
 
-    def _keep_order(self, forbidden: Tensor, follows: Tensor, slots: Tensor) -> Tensor:
-        """Forbid ids that the registers do not allow in rows that follow the grammar (1 of 0)."""
-        registers = self.registers.index_select(0, slots).unsqueeze(-1)  # [B, R, 1]
-        late = (self.rules.bounds <= registers).any(1) & follows.bool()[:, None]
-        N0, eos = late.shape[1], self.vocabulary.eos_id
-        forbidden[:, 0, :N0] |= late
-        forbidden[:, 0, eos] &= ~forbidden[:, 0].all(-1)  # where nothing is left, EOS is
+        Args:
+            f: the field; the grammar's groups are about the first.
+            follows: whether each row follows the grammar [B].
+            registers: [B, R].
+            slots: of the rows.
+        """
+        group = self.rules.last_group.index_select(0, self.previous.index_select(0, slots))
+        group = group * follows  # without the grammar: entry 0
+        forbidden = self._forbidden[f][group, self.has_unit.index_select(0, slots).long()]
+        if self.rules.n_registers:
+            bounds = self.rules.bounds[:, self._places[f]]
+            late = (bounds <= registers.unsqueeze(-1)).any(1)
+            forbidden |= late & follows[:, None]
+            if f == 0:  # where nothing is left, EOS is
+                forbidden[:, self.vocabulary.eos_id] &= ~forbidden.all(-1)
         return forbidden
 
-    def _choose(self, scores: Tensor, settings: Tensor, slots: Tensor) -> Tensor:
-        """Choose ids [B, F] by scores [B, F, M] and settings [B, 7, 1, 1]."""
-        flags, temperature = self.flags, settings.select(1, TEMPERATURE)
+    def _change(self, registers: Tensor, places: Tensor) -> Tensor:
+        """Return what registers [B, R] hold after ids [B], given as places among all fields'."""
+        if not self.rules.n_registers:
+            return registers
+        made = self.rules.changes.index_select(1, places).T  # [B, R]
+        new = torch.where(made >= RESET, made, registers)
+        changed = (new != registers).cumsum(1) > 0  # this register or one before it
+        return torch.where((made == FOLLOW) & changed, RESET, new)
+
+    def _choose(self, scores: Tensor, f: int, settings: Tensor, slots: Tensor) -> Tensor:
+        """Choose ids [B] of field f by scores [B, N_f] and settings [B, F, 7]."""
+        flags, own = self.flags, settings[:, f, :, None]  # [B, 7, 1]
+        temperature = own[:, TEMPERATURE]
         if not flags.random:
             return scores.argmax(-1)
         kept = filters.apply_temperature(scores, temperature.clamp_min(SMALL))
-        top_k = self.top_k.index_select(0, slots).view(-1, 1, 1)
+        top_k = self.top_k[:, f].index_select(0, slots).unsqueeze(-1)
         if flags.top_p:
-            kept = filters.keep_top_k_and_p(kept, top_k, settings.select(1, TOP_P))
+            kept = filters.keep_top_k_and_p(kept, top_k, own[:, TOP_P])
         elif flags.top_k:
             kept = filters.keep_top_k(kept, top_k, largest=flags.top_k)
         if flags.min_p:
-            kept = filters.keep_min_p(kept, settings.select(1, MIN_P))
+            kept = filters.keep_min_p(kept, own[:, MIN_P])
         if flags.typical:
-            kept = filters.keep_typical(kept, settings.select(1, TYPICAL_P))
-        numbers = self.numbers[slots, self.drawn.index_select(0, slots) % RING]  # [B, F]
+            kept = filters.keep_typical(kept, own[:, TYPICAL_P])
+        numbers = self.numbers[slots, self.drawn.index_select(0, slots) % RING, f]  # [B]
         drawn = draw_ids(kept, numbers)
         if flags.greedy:
             return torch.where(temperature[:, 0] == 0, scores.argmax(-1), drawn)
         return drawn
 
-    def _score(self, raw: Tensor, tokens: Tensor, slots: Tensor) -> None:
-        """Add up log p of tokens [B, F] under raw logits [B, F, M]."""
-        shares = raw.masked_fill(self._room, REMOVED).double().log_softmax(-1)
-        scores = shares.gather(-1, tokens.unsqueeze(-1)).sum((1, 2))
-        self.log_likelihood.index_add_(0, slots, scores)
+    def _score(self, exact: Sequence[Tensor], tokens: Tensor, slots: Tensor) -> None:
+        """Add up log p of tokens [B, F] under logits [B, N_f], in the fields that they use."""
+        used = self.rules.uses.index_select(0, tokens[:, 0])
+        for f, field in enumerate(exact):
+            shares = field.double().log_softmax(-1).gather(-1, tokens[:, f, None])[:, 0]
+            self.log_likelihood.index_add_(0, slots, shares.masked_fill(~used[:, f], 0))
 
     def _record(self, tokens: Tensor, slots: Tensor) -> None:
         """Remember tokens [B, F]. Slots differ, so that each entry is written once."""
@@ -283,10 +322,6 @@ class Sampler:
         self.previous.index_copy_(0, slots, first)
         self.has_unit.index_copy_(0, slots, units | self.has_unit.index_select(0, slots))
         self.drawn.index_add_(0, slots, torch.ones_like(slots))
-        if self.rules.n_registers:
-            made = self.rules.changes.index_select(1, first).T  # [B, R]
-            kept = self.registers.index_select(0, slots)
-            self.registers.index_copy_(0, slots, torch.where(made == KEEP, kept, made))
 
     def _write_bias(self, slot: int, sampling: Sampling) -> None:
         for i, _ in sampling.logit_bias:

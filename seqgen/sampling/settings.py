@@ -1,6 +1,9 @@
-"""The sampling settings of one stream, and their encoding as a row of numbers."""
+"""The sampling settings of one stream, and their encoding as rows of numbers.
 
-from collections.abc import Callable, Mapping
+Legend: F fields.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
@@ -14,6 +17,9 @@ SMALL, LARGE = 1e-6, 1e6
 
 TEMPERATURE, TOP_P, MIN_P, TYPICAL_P, REPETITION_PENALTY, FREQUENCY_PENALTY, GRAMMAR = range(7)
 NEUTRAL = np.array([1, 1, 0, 1, 1, 0, 1], dtype=np.float32)  # settings that change nothing
+
+ByField = tuple[tuple[str, float], ...]  # names of fields and their numbers
+OTHERS = ""  # in place of a name: the fields that are not named
 
 _OPTIONAL = ("top_k", "top_p", "min_p", "typical_p")
 _ACCEPTED: tuple[tuple[str, Callable[[float], bool], str], ...] = (
@@ -35,6 +41,10 @@ _ACCEPTED: tuple[tuple[str, Callable[[float], bool], str], ...] = (
 class Sampling:
     """How the ids of one stream are drawn from logits.
 
+    Each number holds for all fields of a token. Instead of one there may be a mapping from names of
+    fields to numbers, or pairs of both: `{"pitch": 0.9, "velocity": 1.2}`. Other fields then have
+    the number of `OTHERS`, or the default.
+
     Attributes:
         temperature: 0 means greedy: the most likely id after penalties, bias and grammar.
         top_k: keep the k most likely ids; None: all.
@@ -51,39 +61,95 @@ class Sampling:
         UserError: a value is out of its range or not a number.
     """
 
-    temperature: float = 1.0
-    top_k: int | None = None
-    top_p: float | None = None
-    min_p: float | None = None
-    repetition_penalty: float = 1.0
+    temperature: float | ByField = 1.0
+    top_k: int | ByField | None = None
+    top_p: float | ByField | None = None
+    min_p: float | ByField | None = None
+    repetition_penalty: float | ByField = 1.0
     grammar: bool = True
-    typical_p: float | None = None
-    frequency_penalty: float = 0.0
+    typical_p: float | ByField | None = None
+    frequency_penalty: float | ByField = 0.0
     logit_bias: tuple[tuple[int, float], ...] = ()
 
     def __post_init__(self) -> None:
         for name, accepts, words in _ACCEPTED:
-            value = getattr(self, name)
-            if value is None and name in _OPTIONAL:
-                continue
-            if not _is_number(value) or not accepts(value):
-                raise UserError(f"{name} = {value}: must be {words}")
+            value = _by_field(getattr(self, name))
+            object.__setattr__(self, name, value)
+            for field, number in value if isinstance(value, tuple) else ((OTHERS, value),):
+                if number is None and name in _OPTIONAL:
+                    continue
+                if not isinstance(field, str) or not _is_number(number) or not accepts(number):
+                    of_field = f" of field {field}" if field else ""
+                    raise UserError(f"{name}{of_field} = {number}: must be {words}")
         if not isinstance(self.grammar, bool):
             raise UserError(f"grammar = {self.grammar}: must be true or false")
         object.__setattr__(self, "logit_bias", _pairs(self.logit_bias))
 
-    def columns(self) -> np.ndarray:
-        """Return the settings as float32 [7], in the order of the constants above."""
-        values = [
-            self.temperature,
-            1 if self.top_p is None else self.top_p,
-            0 if self.min_p is None else self.min_p,
-            1 if self.typical_p is None else self.typical_p,
-            self.repetition_penalty,
-            self.frequency_penalty,
-            self.grammar,
-        ]
-        return np.array(values, dtype=np.float32)
+    def columns(self, fields: Sequence[str]) -> np.ndarray:
+        """Return the settings of each field as float32 [F, 7], in the order of the constants above.
+
+        Raises:
+            UserError: a setting names a field that is not one of `fields`.
+        """
+        columns = np.repeat(NEUTRAL[None], len(fields), axis=0)
+        for column, name in enumerate(_COLUMNS):
+            for row, number in zip(columns, self._numbers(name, fields), strict=True):
+                if number is not None:
+                    row[column] = number
+        return columns
+
+    def top_ks(self, fields: Sequence[str]) -> np.ndarray:
+        """Return `top_k` of each field as int64 [F], 0 for all; errors as for `columns`."""
+        return np.array([k or 0 for k in self._numbers("top_k", fields)], dtype=np.int64)
+
+    def _numbers(self, name: str, fields: Sequence[str]) -> list[float | None]:
+        """Return a setting of each field."""
+        value = getattr(self, name)
+        if not isinstance(value, tuple):
+            return [value] * len(fields)
+        given = dict(value)
+        unknown = [field for field in given if field not in (*fields, OTHERS)]
+        if unknown:
+            raise UserError(
+                f"{name} is given for {', '.join(unknown)}: the fields of these tokens are "
+                f"{', '.join(fields)}"
+            )
+        others = given.get(OTHERS, getattr(Sampling, name))
+        return [given.get(field, others) for field in fields]
+
+
+_COLUMNS = (
+    *("temperature", "top_p", "min_p", "typical_p", "repetition_penalty", "frequency_penalty"),
+    "grammar",
+)
+
+
+def parse_setting(text: str, number: Callable[[str], float]) -> float | dict[str, float]:
+    """Read a setting as people write it: `0.9`, `pitch=0.9,velocity=1.2` or `0.9,velocity=1.2`.
+
+    Args:
+        text: a number for all fields; or for some by name, and perhaps one for all others.
+        number: turns the text of a number into it, or raises an error of its own.
+
+    Raises:
+        UserError: a field is named twice, or several numbers have no name.
+    """
+    parts = [part.rpartition("=") for part in text.split(",")]
+    given = {name.strip(): number(value.strip()) for name, _, value in parts}
+    if len(given) < len(parts):
+        raise UserError(f"{text} gives a field two numbers: name each field once")
+    return given[OTHERS] if list(given) == [OTHERS] else given
+
+
+def _by_field(value: Any) -> Any:
+    """Turn a mapping, or a list as JSON has it, into pairs; leave numbers and all else alone."""
+    if isinstance(value, Mapping):
+        return tuple(value.items())
+    if isinstance(value, list | tuple) and all(
+        isinstance(x, list | tuple) and len(x) == 2 for x in value
+    ):
+        return tuple(tuple(pair) for pair in value)
+    return value
 
 
 def _is_number(value: object) -> bool:

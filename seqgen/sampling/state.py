@@ -56,9 +56,9 @@ class SamplerState:
         """
         if len(prompt) == 0:
             raise ValueError("a stream needs a prompt, BOS at least")
-        starts = np.cumsum([0, *vocabulary.sizes[:-1]])
+        places = vocabulary.side_by_side(prompt)
         seen = torch.zeros(sum(vocabulary.sizes), dtype=torch.bool)
-        seen[torch.from_numpy(prompt + starts)] = True
+        seen[torch.from_numpy(places)] = True
         grammar = vocabulary.grammar
         return cls(
             sampling,
@@ -68,6 +68,6 @@ class SamplerState:
             counts=torch.zeros(len(seen), dtype=torch.int32),
             previous=int(prompt[-1, 0]),
             has_unit=grammar is None or bool(grammar.completes_unit[prompt[:, 0]].any()),
-            registers=() if grammar is None else grammar.registers_after(prompt[:, 0]),
+            registers=() if grammar is None else grammar.registers_after(places),
             log_likelihood=0.0,
         )

@@ -244,8 +244,9 @@ class TrainingModule(LightningModule):
             state=state,
             keep_state=keep_state,
         )
-        logits = self.model.lm_head(hidden)
-        nats = token_nats(logits, batch.tokens[:, 1:], label_smoothing=label_smoothing)
+        targets = batch.tokens[:, 1:]
+        logits = self.model.lm_head(hidden, targets)
+        nats = token_nats(logits, targets, uses=self.model.uses, label_smoothing=label_smoothing)
         return nats * batch.targets, end
 
     def _diverged(self, what: str) -> str:

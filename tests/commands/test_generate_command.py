@@ -67,9 +67,10 @@ def record_of(path):
 @pytest.mark.parametrize("option", ["--seconds", "--temperature", "--min-p"])
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e999"])
 def test_numbers_are_finite(command, option, value):
-    code, said = command("generate", option, value)
-    assert code == 2
-    assert f"'{value}' is not a finite number" in said
+    for text in [value] if option == "--seconds" else [value, f"pitch={value}"]:
+        code, said = command("generate", option, text)
+        assert code == 2
+        assert f"'{value}' is not a finite number" in said
 
 
 def test_every_float_option_of_every_command_is_finite():

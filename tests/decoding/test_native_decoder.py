@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from making import random_tokens
-from ordered import at_random, bars
+from ordered import at_random, bars, compound
 
 from seqgen.decoding.fused import TorchDecoder
 from seqgen.decoding.native import MixedPool, NativeDecoder, NativePool
@@ -116,43 +116,55 @@ def test_other_slots_are_not_touched_and_a_written_one_keeps_nothing(tiny, plain
     assert torch.equal(walk(pool, tokens[:1], torch.tensor([2]))[0], fresh[0])
 
 
-def _some_settings(rng):
-    def maybe(value):
-        return value if rng.random() < 0.4 else None
+def _some_settings(rng, vocabulary):
+    names = [field.name for field in vocabulary.fields]
+
+    def maybe(draw):
+        return by_field(draw) if rng.random() < 0.4 else None
+
+    def by_field(draw):
+        if rng.random() < 0.7:
+            return draw()
+        return {name: draw() for name in names if rng.random() < 0.6}
 
     return Sampling(
-        temperature=rng.choice([0, 0.7, 1, 1.5]),
-        top_k=maybe(rng.randint(1, 30)),
-        top_p=maybe(rng.uniform(0.05, 0.95)),
-        min_p=maybe(rng.uniform(0, 0.5)),
-        typical_p=maybe(rng.uniform(0.05, 0.95)),
-        repetition_penalty=rng.choice([1, 1.3, 0.8]),
-        frequency_penalty=rng.choice([0, 0.5, -0.2]),
+        temperature=by_field(lambda: rng.choice([0, 0.7, 1, 1.5])),
+        top_k=maybe(lambda: rng.randint(1, 30)),
+        top_p=maybe(lambda: rng.uniform(0.05, 0.95)),
+        min_p=maybe(lambda: rng.uniform(0, 0.5)),
+        typical_p=maybe(lambda: rng.uniform(0.05, 0.95)),
+        repetition_penalty=by_field(lambda: rng.choice([1, 1.3, 0.8])),
+        frequency_penalty=by_field(lambda: rng.choice([0, 0.5, -0.2])),
         grammar=rng.random() < 0.5,
         logit_bias=((3, 2.0),) if rng.random() < 0.3 else (),
     )
 
 
-@pytest.mark.parametrize("name", ["plain_vocabulary", "toy_vocabulary", 0, 1, 2, 3, "bars"])
+VOCABULARIES = {
+    "bars": bars()[0],
+    "compound": compound(),
+    **{f"random {seed}": at_random(seed) for seed in range(4)},
+    **{f"random fields {seed}": at_random(seed, 9, 5, 12, 7) for seed in range(6)},
+}
+
+
+@pytest.mark.parametrize("name", ["plain_vocabulary", "toy_vocabulary", *VOCABULARIES])
 def test_draws_are_those_of_the_sampler(request, tiny, name):
-    if name == "bars":
-        vocabulary = bars()[0]
-    elif isinstance(name, int):
-        vocabulary = at_random(name)
-    else:
-        vocabulary = request.getfixturevalue(name)
+    vocabulary = VOCABULARIES.get(name) or request.getfixturevalue(name)
     decoder, rng = NativeDecoder(tiny(vocabulary)), random.Random(1)
     for trial in range(25):
-        samplers = [Sampler(vocabulary, 6, scored=trial % 2 == 0) for _ in range(2)]
+        samplers = [
+            Sampler(vocabulary, 6, scored=trial % 2 == 0, chain=decoder.chain) for _ in range(2)
+        ]
         for slot in range(6):
             settings, ids = (
-                _some_settings(rng),
+                _some_settings(rng, vocabulary),
                 [vocabulary.special_token(1), [3] * len(vocabulary.fields)],
             )
             for sampler in samplers:
                 sampler.enter(slot, settings, seed=(trial, slot), prompt=np.array(ids))
         pools, slots = [decoder.open(6), decoder.open(6)], torch.randperm(6)[:4]
-        ours = theirs = torch.full((4, len(vocabulary.fields)), 5)
+        ours = theirs = torch.full((4, len(vocabulary.fields)), 4)
         for _ in range(12):
             for sampler in samplers:
                 sampler.prepare(slots.tolist())

@@ -10,6 +10,7 @@ from ordered import bars, goes_forward
 
 from seqgen.decoding import Engine, ReferenceDecoder, beam_search, best_of
 from seqgen.errors import UserError
+from seqgen.model.loss import token_nats
 from seqgen.sampling import Sampling
 from seqgen.vocabulary import Field, Grammar, Vocabulary
 
@@ -36,12 +37,9 @@ def score(model, prompt, tokens):
     """Sum log p of `tokens` after `prompt`, by the parallel form."""
     ids = torch.from_numpy(np.concatenate([prompt, tokens]))
     with torch.no_grad():
-        logits = model(ids[None])
-    total = 0.0
-    for f, scores in enumerate(logits):
-        shares = scores[0, len(prompt) - 1 : -1].double().log_softmax(-1)
-        total += float(shares.gather(-1, ids[len(prompt) :, f : f + 1]).sum())
-    return total
+        logits = model(ids[None, :-1], targets=ids[None, 1:])
+    nats = token_nats(logits, ids[None, 1:], uses=model.uses)
+    return -float(nats[0, len(prompt) - 1 :].double().sum())
 
 
 def every_way(vocabulary, max_tokens):

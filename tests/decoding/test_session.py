@@ -19,7 +19,7 @@ from seqgen.sampling import Sampling
 
 
 @pytest.mark.parametrize(("attention", "build"), PAIRS)
-@pytest.mark.parametrize("name", ["plain_vocabulary", "toy_vocabulary"])
+@pytest.mark.parametrize("name", ["plain_vocabulary", "toy_vocabulary", "compound_vocabulary"])
 def test_saved_and_loaded_goes_on_exactly(request, tiny, tmp_path, build, name, attention):
     model = tiny(request.getfixturevalue(name), attention=attention, n_layers=1)
     engine, stream = start(build(model))

@@ -23,7 +23,8 @@ def nats(model, ids):
     """One forward pass over everything."""
     tokens = torch.from_numpy(ids)[None]
     with torch.no_grad():
-        return token_nats(model(tokens[:, :-1]), tokens[:, 1:])[0].numpy()
+        logits = model(tokens[:, :-1], targets=tokens[:, 1:])
+        return token_nats(logits, tokens[:, 1:], uses=model.uses)[0].numpy()
 
 
 def quiet(_):
@@ -43,14 +44,17 @@ def test_windows_score_every_target_from_its_window_alone(tiny, toy_vocabulary):
 
 
 @pytest.mark.parametrize("attention", KINDS)
-def test_both_forms_score_whole_pieces_alike_and_by_field(tiny, toy_vocabulary, attention):
-    model = tiny(toy_vocabulary, attention=attention)
-    pieces = pieces_of(toy_vocabulary, 9, 31, 2, 31, 18)
+@pytest.mark.parametrize("name", ["toy_vocabulary", "compound_vocabulary"])
+def test_both_forms_score_whole_pieces_alike_and_by_field(request, tiny, name, attention):
+    vocabulary = request.getfixturevalue(name)
+    model = tiny(vocabulary, attention=attention)
+    pieces = pieces_of(vocabulary, 9, 31, 2, 31, 18)
     parallel = [score_piece(model, ids) for ids in pieces]
     recurrent = score_recurrent(model, pieces, tell=quiet)
     for ids, a, b in zip(pieces, parallel, recurrent, strict=True):
         np.testing.assert_allclose(a.sum(axis=1), nats(model, ids), rtol=1e-4)
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+        assert ((a == 0) == ~vocabulary.uses[ids[1:, 0]]).all()
 
 
 class Run:

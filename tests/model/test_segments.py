@@ -37,8 +37,10 @@ def gradients(model, logits):
 def test_pieces_in_one_row_do_not_see_each_other(tiny, toy_vocabulary, choices):
     model = tiny(toy_vocabulary, **choices)
     tokens = random_tokens(toy_vocabulary, len(LENGTHS), max(LENGTHS))
-    together = model(one_row(tokens)[0], boundaries=one_row(tokens)[1])
-    alone = [model(row[None, :n]) for row, n in zip(tokens, LENGTHS, strict=True)]
+    row, boundaries = one_row(tokens)
+    together = model(row, boundaries=boundaries, targets=row)
+    pieces = [piece[None, :n] for piece, n in zip(tokens, LENGTHS, strict=True)]
+    alone = [model(piece, targets=piece) for piece in pieces]
     joined = [torch.cat(field, dim=1) for field in zip(*alone, strict=True)]
     for a, b in zip(together, joined, strict=True):
         assert (a - b).abs().max() < 2e-5

@@ -269,7 +269,8 @@ def test_padding_changes_no_valid_output(plain_vocabulary, tiny):
 def test_gradients_reach_every_parameter(toy_vocabulary, attention):
     config = ModelConfig(d_model=32, n_layers=2, positions="learned", attention=attention)
     model = SequenceModel(config, toy_vocabulary)
-    logits = model(random_tokens(toy_vocabulary, 2, 30))
+    tokens = random_tokens(toy_vocabulary, 2, 31)
+    logits = model(tokens[:, :-1], targets=tokens[:, 1:])
     sum(field.square().mean() for field in logits).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name

@@ -36,8 +36,9 @@ def measure(model: BenchmarkModel, timer: Timer, *, batch: int, position: int) -
     if tokens is None:
         return [timer.untimed(PARALLEL, **place, note=note)]
     exact = score(model.model, tokens)
-    place |= {"targets": token_nats(exact, tokens[:, 1:]).numel()}
-    records = [timer.untimed(PARALLEL, **place, bits_per_token=bits(exact, tokens))]
+    uses = model.model.uses
+    place |= {"targets": tokens[:, 1:, 0].numel()}
+    records = [timer.untimed(PARALLEL, **place, bits_per_token=bits(exact, tokens, uses))]
     for name in model.decoder_variants(quick=timer.effort.quick):
         note = model.why_not(name)
         cost = None if note else agree(model.decoder(name), tokens, exact).bits
@@ -49,9 +50,9 @@ def measure(model: BenchmarkModel, timer: Timer, *, batch: int, position: int) -
     return records
 
 
-def bits(logits: Logits, tokens: Tensor) -> float:
+def bits(logits: Logits, tokens: Tensor, uses: Tensor | None) -> float:
     """Return bits per token of logits [B, T - 1, N_f] after all but the last of [B, T, F]."""
-    return float(token_nats(logits, tokens[:, 1:]).mean()) / log(2)
+    return float(token_nats(logits, tokens[:, 1:], uses=uses).mean()) / log(2)
 
 
 def _tokens(model: BenchmarkModel, position: int) -> tuple[Tensor | None, str]:
@@ -71,12 +72,13 @@ def _beside(run: Path, beside: Path, tokens: Tensor, exact: Logits) -> dict:
     if limit is not None and tokens.shape[1] - 1 > limit:
         return {"note": f"left out: {name} has {limit} learned positions"}
     theirs = score(theirs_model, tokens)
-    apart = token_nats(theirs, tokens[:, 1:]) - token_nats(exact, tokens[:, 1:])
+    targets, uses = tokens[:, 1:], theirs_model.uses
+    apart = token_nats(theirs, targets, uses=uses) - token_nats(exact, targets, uses=uses)
     note = f"is {name}: {_gap(apart)} against {PARALLEL}"
     differences = check_beside(open_subject(run), rival)
     if differences:
         note += f"; apart from attention: {', '.join(differences)}"
-    return {"bits_per_token": bits(theirs, tokens), "note": note}
+    return {"bits_per_token": bits(theirs, tokens, uses), "note": note}
 
 
 def _gap(nats: Tensor) -> str:

@@ -94,16 +94,20 @@ class Trainee:
             self.model.use_kernel(way.kernel)
         return way
 
-    def forward(self, tokens: Tensor, way: Way) -> tuple[Tensor, ...]:
+    def forward(
+        self, tokens: Tensor, way: Way, targets: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
         """Score tokens [B, T, F] -> logits [B, T, N_f], in the precision of a variant."""
         device = tokens.device.type
         with torch.autocast(device, torch.bfloat16) if way.bfloat16 else nullcontext():
-            return self.model(tokens)
+            return self.model(tokens, targets=targets)
 
     def step(self, tokens: Tensor, way: Way) -> None:
         """Take one optimizer step on windows [B, T + 1, F]."""
         self.optimizer.zero_grad()
-        token_nats(self.forward(tokens[:, :-1], way), tokens[:, 1:]).mean().backward()
+        targets = tokens[:, 1:]
+        logits = self.forward(tokens[:, :-1], way, targets)
+        token_nats(logits, targets, uses=self.model.uses).mean().backward()
         self.optimizer.step()
 
     @property
