@@ -14,6 +14,7 @@ from making import write_song, write_songs
 from seqgen.commands import cli, evaluating, main
 from seqgen.errors import UserError
 from seqgen.evaluation.page import build
+from seqgen.evaluation.page.render import PagePicture
 from seqgen.evaluation.subject import open_subject
 
 SMALL = [
@@ -202,7 +203,9 @@ def test_the_model_folder_of_a_run_is_the_run(place, tmp_path):
 
 
 def test_files_and_records_of_others_do_not_stop_the_page(place, tmp_path, monkeypatch):
-    monkeypatch.setattr(build, "_distributions", lambda *_: [])  # which name no file
+    for name in ("_distributions", "_learning"):  # pictures that name no file
+        monkeypatch.setattr(build, name, lambda *_: [])
+    monkeypatch.setattr(build, "_positions", lambda *_: PagePicture("", "", "", ""))
     made = tmp_path / "made"
     for name in ("a/夜\udcff.mid", "b/夜\udcff.mid"):
         write_song(made / name, bars=4)
@@ -226,8 +229,9 @@ def test_files_and_records_of_others_do_not_stop_the_page(place, tmp_path, monke
     assert "a/夜�.mid" in page
 
 
-def test_text_is_evaluated_in_bits_per_byte_without_music(tmp_path):
-    (tmp_path / "poem.txt").write_text("tell me a line of verse & prose\n" * 200)
+def test_text_is_evaluated_in_bits_per_byte_without_music(tmp_path, monkeypatch):
+    monkeypatch.setattr(build, "svg_text", lambda figure: "")  # pictures are tested elsewhere
+    (tmp_path / "poem.txt").write_text("tell me a line of verse & prose\n" * 60)
     settings = ["data.source=poem.txt", "tokenizer.type=bytes", "run.dir=runs/t"]
     invoke(tmp_path, "train", *SMALL, "data.transpose=0", *settings)
     assert invoke(tmp_path, "evaluate", "runs/t", *FEW).exit_code == 0
