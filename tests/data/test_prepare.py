@@ -16,7 +16,6 @@ from seqgen.data.splits import SPLITS, TRAIN, VALIDATION
 from seqgen.errors import UserError
 from seqgen.files import TEMPORARY, read_record, write_record
 from seqgen.midi import Instrument, MidiFile, Note
-from seqgen.tokenizers import build_tokenizer
 
 
 @pytest.fixture
@@ -168,7 +167,7 @@ def test_no_file_is_in_two_splits(tmp_path, make):
     assert set(where.values()) == set(SPLITS)
 
 
-MERGED = TokenizerConfig(bpe_vocab_size=260)
+MERGED = TokenizerConfig(bpe_vocab_size=400)
 
 
 def write_noise(path, *, seed, n_notes=400):
@@ -183,9 +182,9 @@ def write_noise(path, *, seed, n_notes=400):
     midi.dump(str(path))
 
 
-def merges_of(tokenizer):
+def merges_of(tokenizer, unmerged):
     """Merged tokens as runs of plain ids."""
-    plain = build_tokenizer(TokenizerConfig(), LimitsConfig()).names()
+    plain = unmerged.names()
     number = {name: i for i, name in enumerate(plain)}
     return [[number[part] for part in name.split("+")] for name in tokenizer.names()[len(plain) :]]
 
@@ -205,11 +204,11 @@ def test_merges_are_learned_from_what_is_training_in_the_end_alone(tmp_path, mak
     assert {TRAIN, VALIDATION} <= {piece.split for piece in plain.pieces}
     v = plain.tokenizer.vocabulary
     training = [plain.read(piece) for piece in plain.of_split(TRAIN)]
-    again = plain.tokenizer.train(training, vocab_size=260)
+    again = plain.tokenizer.train(training, vocab_size=400)
     assert again.names() == merged.tokenizer.names()
-    assert merged.tokenizer.vocabulary.sizes == (260,)
+    assert merged.tokenizer.vocabulary.sizes == (400,)
     learned_from = [ids[:, 0].tolist() for ids in training]
-    for run in merges_of(merged.tokenizer):
+    for run in merges_of(merged.tokenizer, plain.tokenizer):
         assert any(holds(ids, run) for ids in learned_from)
     for a, b in zip(plain.pieces, merged.pieces, strict=True):
         assert np.array_equal(again.merge(plain.read(a)), merged.read(b))
