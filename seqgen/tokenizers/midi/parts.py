@@ -6,12 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from seqgen.midi import Instrument
+from seqgen.midi import Instrument, program_name
 
 DRUMS = "drums"
 PER_FAMILY = 8  # programs of one General MIDI family
 MERGED = "tracks merged with another of the same instrument"
-REPLACED = "tracks given the nearest instrument of the vocabulary"
 LEFT_OUT = "drum tracks left out"
 
 
@@ -90,8 +89,9 @@ def assign(tracks: Sequence[Instrument], parts: Sequence[Part]) -> tuple[list[in
             changed[LEFT_OUT] += 1
             continue
         if not options:
-            changed[REPLACED] += 1
             options = _nearest(track, parts)
+            nearest = program_name(parts[options[0]].program)
+            changed[f"tracks of {program_name(track.program)} told as {nearest}"] += 1
         numbered = [k for k in options if not parts[k].label or parts[k].label.isdecimal()]
         free = [k for k in numbered or options if k not in taken]
         found[i] = free[0] if free else (numbered or options)[-1]

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import symusic
-from miditok.constants import MIDI_INSTRUMENTS
 
 from seqgen.config import TokenizerConfig
 from seqgen.midi import (
@@ -24,6 +23,7 @@ from seqgen.midi import (
     PitchBend,
     TempoChange,
     TimeSignature,
+    program_name,
 )
 from seqgen.midi.timing import metre_at
 from seqgen.tokenizers.midi.parts import Part
@@ -35,7 +35,6 @@ DOWN = 64  # from this value on it is pressed
 NEGLIGIBLE = 1 / 16  # of a quarter note: so far a metre may begin beside a bar line
 MOST_BEATS = 32  # of a bar that tokens can tell
 MOVED = "changes of metre moved to a bar line"
-UNKNOWN = "changes of metre that the vocabulary lacks"
 
 
 def to_score(
@@ -128,7 +127,7 @@ def title(part: Part) -> str:
     """Name a part for people: "Violin", "Violin 2", "Melody"."""
     if part.label and not part.label.isdecimal():
         return part.label.title()
-    name = "Drums" if part.is_drum else MIDI_INSTRUMENTS[part.program]["name"]
+    name = program_name(part.program, is_drum=part.is_drum)
     return f"{name} {part.label}".strip()
 
 
@@ -196,7 +195,8 @@ def metres_of(
     for change in midi.time_signature_changes or [TimeSignature(4, 4, 0)]:
         metre = accept(change.numerator, change.denominator)
         if metre is None:
-            changed[UNKNOWN] += 1
+            lacking = f"{change.numerator}/{change.denominator}"
+            changed[f"changes of metre to {lacking}, which the vocabulary lacks"] += 1
             if found:
                 continue
             metre = (4, 4)

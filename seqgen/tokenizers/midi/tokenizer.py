@@ -195,6 +195,8 @@ class MidiTokenizer:
         if self.config.use_time_signatures:
             _, changed = metres_of(midi, accepted_metres(self.config))
             left_out += [f"{n} {what}" for what, n in changed.items()]
+        elif metres_of(midi, None)[0] != [(0, 4, 4)]:
+            left_out.append("the time signatures: its bars are counted as 4/4")
         return str(summarize(midi)), left_out
 
     def units(self, ids: np.ndarray) -> int:
