@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,6 +13,13 @@ from seqgen.config import DataConfig, LimitsConfig, TokenizerConfig
 from seqgen.data.corpora import Corpus, Progress, open_corpus
 from seqgen.data.duplicates import find_duplicates
 from seqgen.data.encoding import Job, Work, read_files
+from seqgen.data.report import (
+    count_files,
+    explain_choices,
+    name_groups,
+    say_nothing_usable,
+    sum_accounts,
+)
 from seqgen.data.shards import (
     FORMAT,
     INDEX,
@@ -26,7 +32,7 @@ from seqgen.data.shards import (
     index_pieces,
     read_index,
 )
-from seqgen.data.splits import SPLITS, TRAIN, assign, content_hash, split_of
+from seqgen.data.splits import TRAIN, content_hash, split_of, split_pieces
 from seqgen.errors import FileRejected, UserError
 from seqgen.files import atomic_folder, checksums, locked, sweep, write_json, write_record
 from seqgen.tokenizers import (
@@ -39,13 +45,11 @@ from seqgen.tokenizers import (
     is_open,
     load_tokenizer,
     survey_file,
-    total_account,
 )
 from seqgen.vocabulary import Vocabulary
 
 PLACES = {"source", "prepared_dir", "workers"}  # settings that do not change what comes out
 MAX_BPE_PIECES = 2000  # merges hardly change beyond this many
-MOST_NAMED = 1000  # files of a kind that the report names of those passed over
 SMALL = 24  # training files up to which any other may have to become one
 
 
@@ -151,20 +155,21 @@ def _build(
             workers=config.workers,
             tell=partial(progress or _silent, "tokenizing files"),
         )
-        tokens, pieces, skipped, accounts, sketches = _write(
+        written = _write(
             temporary, zip(hashes, encoded, strict=True), corpus, hashes, tokenizer.vocabulary
         )
-        found = find_duplicates(sketches) if config.group_duplicates else {}
+        tokens, pieces = written.tokens, written.pieces
+        found = find_duplicates(written.sketches) if config.group_duplicates else {}
         groups = [found.get(piece.file_hash, piece.file_hash) for piece in pieces]
-        duplicates = _members(pieces, groups)
-        pieces = _split(pieces, groups, tokens, tokenizer, shares)
+        duplicates = name_groups(pieces, groups)
+        pieces = split_pieces(pieces, groups, tokens, tokenizer, shares)
         if n_merged is not None:
             tokens, pieces, tokenizer = _merge(temporary, tokens, pieces, tokenizer, n_merged)
             tokenizer.save(temporary / TOKENIZER)
-        report = _report(corpus, pieces, skipped, tokenizer.unit)
+        report = count_files(corpus, pieces, written.skipped, tokenizer.unit)
         report["near_duplicates"] = duplicates
-        report["tokens"] = _chosen(tokenizer, chosen)
-        report |= _accounts(accounts)
+        report["tokens"] = explain_choices(tokenizer, chosen)
+        report |= sum_accounts(written.accounts)
         write_json(temporary / REPORT, report)
         index = {
             "sources": corpus.sources,
@@ -176,7 +181,7 @@ def _build(
             "n_fields": tokens.shape[1],
             "n_tokens": tokens.shape[0],
             "unit": tokenizer.unit,
-            "n_skipped": len(skipped),
+            "n_skipped": len(written.skipped),
             "pieces": list(index_pieces(pieces)),
         }
         write_record(temporary / INDEX, index, format=FORMAT)
@@ -228,22 +233,40 @@ def _jobs(hashes: dict[Path, str], config: DataConfig, shares: dict[str, float])
     return [(file, _shifts(config) if file in training else [Shift()]) for file in hashes]
 
 
+def _shifts(config: DataConfig) -> list[Shift]:
+    """The variants of a training piece, the unchanged one first."""
+    transposes = sorted(range(-config.transpose, config.transpose + 1), key=abs)
+    velocities = [0, config.velocity, -config.velocity] if config.velocity else [0]
+    return [Shift(t, v) for v in velocities for t in transposes]
+
+
+@dataclass(frozen=True)
+class _Written:
+    """The tokens of all files, and what is known of these.
+
+    Attributes:
+        tokens: [·, F].
+        pieces: one for each file, all for training so far.
+        skipped: files that cannot be used, and why.
+        accounts: what became of each file in tokens, by its name.
+        sketches: by the hash of a file's content.
+    """
+
+    tokens: np.ndarray
+    pieces: list[Piece]
+    skipped: list[dict]
+    accounts: dict[str, dict]
+    sketches: dict[str, Sketch]
+
+
 def _write(
     folder: Path,
     encoded: Iterable[tuple[Path, Encoded | FileRejected]],
     corpus: Corpus,
     hashes: dict[Path, str],
     vocabulary: Vocabulary,
-) -> tuple[np.ndarray, list[Piece], list[dict], dict[str, dict], dict[str, Sketch]]:
-    """Write the tokens of all files.
-
-    Returns:
-        tokens [·, F], a piece for each file, all for training so far, what was skipped, what
-        became of each file in tokens, and the sketches of files by the hash of their content.
-
-    Raises:
-        UserError: no file is usable.
-    """
+) -> _Written:
+    """Write the tokens of all files; UserError where no file is usable."""
     bos = vocabulary.special_token(vocabulary.bos_id)[None]
     eos = vocabulary.special_token(vocabulary.eos_id)[None]
     pieces, skipped, accounts, sketches = [], [], {}, {}
@@ -259,8 +282,8 @@ def _write(
             if result.sketch is not None:
                 sketches[hashes[file]] = result.sketch
     if not pieces:
-        raise UserError(_nothing_usable(corpus, skipped))
-    return writer.written(), pieces, skipped, accounts, sketches
+        raise UserError(say_nothing_usable(corpus, skipped))
+    return _Written(writer.written(), pieces, skipped, accounts, sketches)
 
 
 def _merge(
@@ -326,109 +349,3 @@ def _read(file: Path, limits: LimitsConfig) -> bytes:
             return opened.read(limits.max_file_bytes + 1)
     except OSError:
         return b""  # the gate will say what is wrong with it
-
-
-def _shifts(config: DataConfig) -> list[Shift]:
-    """The variants of a training piece, the unchanged one first."""
-    transposes = sorted(range(-config.transpose, config.transpose + 1), key=abs)
-    velocities = [0, config.velocity, -config.velocity] if config.velocity else [0]
-    return [Shift(t, v) for v in velocities for t in transposes]
-
-
-def _split(
-    pieces: list[Piece],
-    groups: Sequence[str],
-    tokens: np.ndarray,
-    tokenizer: Tokenizer,
-    shares: dict[str, float],
-) -> list[Piece]:
-    """Give every piece its split, and pieces of one group the same.
-
-    Where all are of one group, each of them is cut into three parts instead.
-    """
-    if len(set(groups)) == 1:
-        distinct = {piece.file_hash: piece for piece in reversed(pieces)}
-        return [
-            part for p in reversed(distinct.values()) for part in _cut(p, tokens, tokenizer, shares)
-        ]
-    splits = assign(groups, **shares)
-    return [
-        replace(piece, split=split, variants=piece.variants[: None if split == TRAIN else 1])
-        for piece, split in zip(pieces, splits, strict=True)
-    ]
-
-
-def _members(pieces: Sequence[Piece], groups: Sequence[str]) -> list[list[str]]:
-    """Name the files of each group of several; copies of one file are a group, too."""
-    members = defaultdict(list)
-    for piece, group in zip(pieces, groups, strict=True):
-        members[group].append(piece.file)
-    return [files for files in members.values() if len(files) > 1]
-
-
-def _cut(
-    piece: Piece, tokens: np.ndarray, tokenizer: Tokenizer, shares: dict[str, float]
-) -> list[Piece]:
-    """Cut the only piece of a corpus: its beginning is for training, its end is held out.
-
-    BOS and EOS stay with the first and last part: no part begins or ends where the piece does not.
-    """
-    offset, length = piece.variants[0]
-    n_validation, n_test = (int((length - 2) * shares[split]) for split in SPLITS[1:])
-    stops = [length - n_validation - n_test, length - n_test, length]
-    parts, start = [], 0
-    for split, stop in zip(SPLITS, stops, strict=True):
-        if stop - start >= 2:  # one token to see, one to predict
-            units = tokenizer.units(tokens[offset + start : offset + stop])
-            name = f"{piece.file} tokens {start}-{stop} of {length}"
-            place = ((offset + start, stop - start),)
-            parts.append(Piece(name, split, piece.file_hash, units, place))
-        start = stop
-    return parts
-
-
-def _nothing_usable(corpus: Corpus, skipped: Sequence[dict]) -> str:
-    kinds = Counter(entry["kind"] for entry in skipped)
-    seen = ", ".join(f"{n} {kind}" for kind, n in kinds.most_common())
-    first = skipped[0]
-    return (
-        f"no usable file in {' and '.join(corpus.sources.values())}: {len(skipped)} seen ({seen}); "
-        f"the first, {first['file']}: {first['reason']}"
-    )
-
-
-def _chosen(tokenizer: Tokenizer, chosen: dict[str, str]) -> dict[str, dict]:
-    """Return the settings that were chosen from the corpus, each with its reason."""
-    settings = tokenizer.config.model_dump()
-    return {key: {"value": settings[key], "because": why} for key, why in chosen.items()}
-
-
-def _accounts(accounts: dict[str, dict]) -> dict:
-    """Return what became of the files in tokens, in sum and for each that has an account."""
-    known = {name: account for name, account in accounts.items() if account}
-    if not known:
-        return {}
-    each = {name: total_account([account]) for name, account in known.items()}
-    return {"account": total_account(known.values()), "account_by_file": each}
-
-
-def _report(corpus: Corpus, pieces: list[Piece], skipped: list[dict], unit: str) -> dict:
-    per_split = {
-        split: {
-            "pieces": sum(p.split == split for p in pieces),
-            "tokens": sum(p.variants[0][1] for p in pieces if p.split == split),
-            f"{unit}s": sum(p.units for p in pieces if p.split == split),
-        }
-        for split in SPLITS
-    }
-    return {
-        "corpus": corpus.name,
-        "files_seen": len(corpus.files),
-        "files_used": len(corpus.files) - len(skipped),
-        "files_skipped": len(skipped),
-        "skipped_by_kind": dict(Counter(entry["kind"] for entry in skipped)),
-        "splits": per_split,
-        "skipped": skipped,
-        "passed_over_by_kind": {kind: len(names) for kind, names in corpus.passed_over.items()},
-        "passed_over": {kind: names[:MOST_NAMED] for kind, names in corpus.passed_over.items()},
-    }

@@ -3,6 +3,12 @@
 import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from seqgen.data.shards import Piece
+from seqgen.tokenizers import Tokenizer
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 SPLITS = (TRAIN, VALIDATION, TEST)
@@ -46,3 +52,47 @@ def _fill(splits: dict[str, str], wanted: str) -> None:
         # With as many in each, the test split gives: it is the one that may stay empty.
         fullest = max(members, key=lambda split: (len(members[split]), split == TEST))
         splits[members[fullest][0]] = wanted
+
+
+def split_pieces(
+    pieces: list[Piece],
+    groups: Sequence[str],
+    tokens: np.ndarray,
+    tokenizer: Tokenizer,
+    shares: dict[str, float],
+) -> list[Piece]:
+    """Give every piece its split, and pieces of one group the same.
+
+    Where all are of one group, each of them is cut into three parts instead.
+    """
+    if len(set(groups)) == 1:
+        distinct = {piece.file_hash: piece for piece in reversed(pieces)}
+        return [
+            part for p in reversed(distinct.values()) for part in _cut(p, tokens, tokenizer, shares)
+        ]
+    splits = assign(groups, **shares)
+    return [
+        replace(piece, split=split, variants=piece.variants[: None if split == TRAIN else 1])
+        for piece, split in zip(pieces, splits, strict=True)
+    ]
+
+
+def _cut(
+    piece: Piece, tokens: np.ndarray, tokenizer: Tokenizer, shares: dict[str, float]
+) -> list[Piece]:
+    """Cut the only piece of a corpus: its beginning is for training, its end is held out.
+
+    BOS and EOS stay with the first and last part: no part begins or ends where the piece does not.
+    """
+    offset, length = piece.variants[0]
+    n_validation, n_test = (int((length - 2) * shares[split]) for split in SPLITS[1:])
+    stops = [length - n_validation - n_test, length - n_test, length]
+    parts, start = [], 0
+    for split, stop in zip(SPLITS, stops, strict=True):
+        if stop - start >= 2:  # one token to see, one to predict
+            units = tokenizer.units(tokens[offset + start : offset + stop])
+            name = f"{piece.file} tokens {start}-{stop} of {length}"
+            place = ((offset + start, stop - start),)
+            parts.append(Piece(name, split, piece.file_hash, units, place))
+        start = stop
+    return parts
