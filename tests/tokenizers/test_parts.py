@@ -6,6 +6,7 @@ import torch
 from making import TICKS, write_band
 
 from seqgen.config import LimitsConfig, TokenizerConfig
+from seqgen.errors import FileRejected
 from seqgen.midi import (
     ControlChange,
     Instrument,
@@ -19,7 +20,7 @@ from seqgen.midi import (
 )
 from seqgen.sampling import Sampler, Sampling
 from seqgen.tokenizers import Original, Shift, build_tokenizer
-from seqgen.tokenizers.midi.parts import MERGED, Part, assign, tell, untell
+from seqgen.tokenizers.midi.parts import MERGED, STANDARD_KIT, Part, assign, tell, untell
 from seqgen.tokenizers.midi.scores import metres_of
 from seqgen.vocabulary import Vocabulary
 
@@ -106,6 +107,20 @@ def test_tracks_of_one_program_keep_apart_by_role_and_by_number():
     found, changed = assign(tracks, parts)
     assert [parts[k].name for k in found] == ["0", "0.melody", "0.2", "0.2", "40", "drums"]
     assert changed == {MERGED: 1, "tracks of Viola told as Violin": 1}
+
+
+def test_what_no_part_can_play_is_left_out_and_named(tmp_path):
+    drums = [Part.named("drums")]
+    tracks = [Instrument(3), Instrument(25, is_drum=True)]
+    found, changed = assign(tracks, drums)
+    assert found == [-1, 0]
+    assert changed == {"pitched tracks left out": 1, STANDARD_KIT: 1}
+    path = write_band(tmp_path / "band.mid")
+    midi = open_midi(path)
+    midi.instruments = midi.instruments[:3]
+    path.write_bytes(midi_bytes(midi))
+    with pytest.raises(FileRejected, match="pitched instruments only"):
+        tokenizer(part_names=["drums"]).encode(path)
 
 
 @pytest.mark.parametrize("name", ["128", "-1", "piano", "0.Melody", "0.a_b"])

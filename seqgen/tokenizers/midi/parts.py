@@ -12,6 +12,7 @@ DRUMS = "drums"
 PER_FAMILY = 8  # programs of one General MIDI family
 MERGED = "tracks merged with another of the same instrument"
 LEFT_OUT = "drum tracks left out"
+STANDARD_KIT = "drum tracks told with the standard kit"
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,8 @@ def assign(tracks: Sequence[Instrument], parts: Sequence[Part]) -> tuple[list[in
     of its General MIDI family, or of all.
 
     Returns:
-        The index in `parts` for each track, -1 for drums where no part has drums; and how many
-        tracks had no part of their own.
+        The index in `parts` for each track, -1 for drums where no part has drums (or the reverse);
+        and how many tracks had no part of their own.
     """
     found, changed = [-1] * len(tracks), Counter[str]()
     taken: set[int] = set()
@@ -85,11 +86,12 @@ def assign(tracks: Sequence[Instrument], parts: Sequence[Part]) -> tuple[list[in
         if found[i] >= 0:
             continue
         options = [k for k, part in enumerate(parts) if _plays(part, track)]
-        if not options and track.is_drum:
-            changed[LEFT_OUT] += 1
-            continue
+        changed[STANDARD_KIT] += bool(options and track.is_drum and track.program)
         if not options:
-            options = _nearest(track, parts)
+            options = [] if track.is_drum else _nearest(track, parts)
+            if not options:
+                changed[LEFT_OUT if track.is_drum else "pitched tracks left out"] += 1
+                continue
             nearest = program_name(parts[options[0]].program)
             changed[f"tracks of {program_name(track.program)} told as {nearest}"] += 1
         numbered = [k for k in options if not parts[k].label or parts[k].label.isdecimal()]
@@ -105,13 +107,14 @@ def _plays(part: Part, track: Instrument) -> bool:
 
 
 def _nearest(track: Instrument, parts: Sequence[Part]) -> list[int]:
+    """Return the parts with the program nearest to that of a track; none where all are drums."""
     pitched = [part for part in parts if not part.is_drum]
 
     def distance(part: Part) -> tuple[bool, int]:
         other_family = part.program // PER_FAMILY != track.program // PER_FAMILY
         return other_family, abs(part.program - track.program)
 
-    program = min(pitched, key=distance).program
+    program = min(pitched, key=distance).program if pitched else None
     return [k for k, part in enumerate(parts) if not part.is_drum and part.program == program]
 
 

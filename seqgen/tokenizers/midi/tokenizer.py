@@ -323,14 +323,16 @@ class MidiTokenizer:
         tracks = read.midi.instruments
         if self.config.parts == "tracks":
             found, changes = assign(tracks, self.parts)
-            way_out = "tokenizer.part_names without drums"
+            names = ", ".join(part.name for part in self.parts[:8])
+            way_out = f"the parts that the tokens have ({names})"
         else:
             found = [-1 if track.is_drum else 0 for track in tracks]
             changes = Counter({LEFT_OUT: found.count(-1)})
-            way_out = "tokenizer.parts=one; it needs tokenizer.parts=tracks"
+            way_out = "tokenizer.parts=one; drums need tokenizer.parts=tracks"
         if max(found, default=-1) < 0:
+            only = "drums" if tracks and tracks[0].is_drum else "pitched instruments"
             raise FileRejected(
-                "unsupported", str(path), f"it has drums only, which are left out with {way_out}"
+                "unsupported", str(path), f"it has {only} only, which are left out with {way_out}"
             )
         return Reading(read.midi, found, +changes, read.repairs)
 
