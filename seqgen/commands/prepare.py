@@ -76,10 +76,10 @@ def _count_files(report: dict) -> str:
     groups = report["near_duplicates"]
     if groups:
         n_files = sum(map(len, groups))
-        parts.append(
-            f"{n_files} near-duplicates in {len(groups)} group{'s' * (len(groups) > 1)}, each kept "
-            f"in one split (see {REPORT})"
-        )
+        where = f"{len(groups)} group{'s' * (len(groups) > 1)}, each kept in one split"
+        if n_files == report["files_used"] and len(groups) == 1:
+            where = "one group: each piece is cut into three parts, one for each split"
+        parts.append(f"{n_files} near-duplicates in {where} (see {REPORT})")
     return ", ".join(parts)
 
 

@@ -32,6 +32,7 @@ from seqgen.midi.events import (
     NOTE_ON,
     PROGRAM,
     TEMPO,
+    TEXT,
     TIME_SIGNATURE,
     TRACK_NAME,
     Track,
@@ -74,7 +75,7 @@ def _add_metas(midi: MidiFile, track: Track) -> None:
             midi.time_signature_changes.append(TimeSignature(numerator, denominator, tick))
         elif kind == KEY_SIGNATURE:
             midi.key_signature_changes.append(KeySignature(_key_name(content), tick))
-        elif kind == LYRICS:
+        elif kind == LYRICS or (kind == TEXT and tick > 0):  # karaoke files sing in texts
             midi.lyrics.append(Lyric(content.decode("latin-1"), tick))
         elif kind == MARKER:
             midi.markers.append(Marker(content.decode("latin-1"), tick))

@@ -82,6 +82,51 @@ def test_pedal_and_bends_come_back(tmp_path):
     assert bends[1][1] == 0
 
 
+@pytest.mark.parametrize("parts", ["one", "tracks"])
+def test_the_pedal_of_any_instrument_is_told(tmp_path, parts):
+    """MidiTok's single tracks have tokens for the pedal of program 0 alone; drums have none."""
+    midi = open_midi(write_band(tmp_path / "band.mid"))
+    for track in midi.instruments:
+        track.control_changes = [ControlChange(64, 127, 0), ControlChange(64, 0, 2 * TICKS)]
+    (tmp_path / "pedal.mid").write_bytes(midi_bytes(midi))
+    t = tokenizer(parts=parts, part_names=["4"] if parts == "one" else None)
+    t.decode(t.encode(tmp_path / "pedal.mid"), tmp_path / "back.mid")
+    back = open_midi(tmp_path / "back.mid").instruments
+    pedals = [[(p.start, p.end) for p in track.pedals] for track in back if not track.is_drum]
+    assert pedals == [[(0, 2 * TICKS)]] * (1 if parts == "one" else 3)
+    assert parts == "tracks" or back[0].program == 4
+
+
+def test_a_note_that_is_held_in_a_prompt_ends_with_what_follows(tmp_path):
+    path = write_band(tmp_path / "band.mid")
+    midi = open_midi(path)
+    held = midi.instruments[0].notes[0]
+    held.end = 400 * TICKS
+    path.write_bytes(midi_bytes(midi))
+    t = tokenizer()
+    ids = np.concatenate([[[t.vocabulary.bos_id]], t.encode(path)])
+    cut = next(i for i in range(len(ids)) if t.units(ids[:i]) == 20)
+    t.decode(ids, tmp_path / "more.mid", original=Original(path, cut))
+    ends = [n.end for track in open_midi(tmp_path / "more.mid").instruments for n in track.notes]
+    assert max(ends) <= 17 * 4 * TICKS  # the longest note that tokens have, in the last bar
+
+
+def test_a_prompt_is_described_with_what_its_tokens_lack(tmp_path):
+    path = write_band(tmp_path / "band.mid", metre=(9, 8))
+    t = tokenizer(time_signatures=["4/4"], part_names=["0", "40"], use_velocities=False)
+    about, left_out = t.describe(path, until=8.0)
+    assert about == "2 bars of 9/8 at 87 bpm, 82 notes, 4 tracks"
+    told = " ".join(left_out)
+    for lost in (
+        "1 changes of metre to 9/8, which the vocabulary lacks",
+        "tracks of Electric Bass (finger) told as Acoustic Grand Piano",
+        "1 drum tracks left out",
+        "notes with another velocity",
+        "ends inside a bar",
+    ):
+        assert lost in told, left_out
+
+
 def test_drum_keys_beyond_general_midi_are_kept(tmp_path):
     midi = MidiFile(ticks_per_beat=TICKS)
     keys = [36, 22, 38, 26, 0, 127]

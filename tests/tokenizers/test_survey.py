@@ -145,6 +145,14 @@ def test_the_account_says_what_tokens_do_not_hold(tmp_path):
     assert account["onset_ms"]["p95"] == round(TICKS / 12 / TICKS * 60_000 / 87)  # of triplets
 
 
+def test_a_note_that_is_cut_is_counted(tmp_path):
+    path = write(tmp_path / "a.mid", [track(length=80 * TICKS, n=1), track(n=40)])
+    config = chosen(path)
+    assert config.max_note_beats == 64
+    account = total_account([build_tokenizer(config, LIMITS).examine(path, [Shift()]).account])
+    assert account["lost"]["notes shorter or longer by more than a beat"] == 1
+
+
 def test_the_account_of_a_file_that_fits_is_clean(tmp_path):
     path = write_song(tmp_path / "a.mid")
     config = chosen(*write_songs(tmp_path / "more", 3).glob("*.mid"), path)

@@ -61,6 +61,7 @@ def account_for(
             tempo = tempos.at(start)
             onsets[_milliseconds(new_start - start, tempo)] += 1
             durations[_milliseconds(length - (end - start), tempo)] += 1
+            lost["notes shorter or longer by more than a beat"] += abs(length - (end - start)) > 1
             lost["notes with another velocity"] += abs(old.velocity - new.velocity) > LOUDER
             lost["notes at another tempo"] += abs(new_tempos.at(new_start) / tempo - 1) > FASTER
     n_notes = sum(len(track.notes) for track in midi.instruments)

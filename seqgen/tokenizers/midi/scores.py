@@ -27,12 +27,13 @@ from seqgen.midi import (
 )
 from seqgen.midi.timing import metre_at
 from seqgen.tokenizers.midi.parts import Part
-from seqgen.tokenizers.midi.settings import accepted_metres
+from seqgen.tokenizers.midi.settings import accepted_metres, told_by_bars
 
 TICKS_PER_QUARTER = 480  # of written files; MidiTok itself decodes to its own coarse grid
 SUSTAIN = 64  # the controller of the sustain pedal
 DOWN = 64  # from this value on it is pressed
 NEGLIGIBLE = 1 / 16  # of a quarter note: so far a metre may begin beside a bar line
+SHORT_FORMS = frozenset({"i", "ii", "iii", "iv", "v", "vi", "lh", "rh"})  # in names of tracks
 MOST_BEATS = 32  # of a bar that tokens can tell
 MOVED = "changes of metre moved to a bar line"
 
@@ -79,7 +80,9 @@ def to_score(
 def _track(
     part: Part, tracks: Sequence[Instrument], config: TokenizerConfig, scale: float, velocity: int
 ) -> symusic.Track:
-    track = symusic.Track(name=part.name, program=part.program, is_drum=part.is_drum)
+    # Where each track is told by itself, MidiTok has tokens for the pedal of program 0 alone.
+    program = part.program if config.parts == "tracks" and not told_by_bars(config) else 0
+    track = symusic.Track(name=part.name, program=program, is_drum=part.is_drum)
     start, end, pitch, loudness = np.array(
         [(n.start, n.end, n.pitch, n.velocity) for one in tracks for n in one.notes]
     ).T
@@ -93,7 +96,7 @@ def _track(
         pitch=pitch[order].astype(np.int8),
         velocity=loudness[order].astype(np.int8),
     )
-    if config.use_sustain_pedals:
+    if config.use_sustain_pedals and not part.is_drum:
         pedals = sorted((p.start, p.end) for one in tracks for p in one.pedals)
         for begin, stop in pedals:
             length = max(round((stop - begin) * scale), 1)
@@ -126,7 +129,10 @@ def to_midi(score: symusic.Score) -> MidiFile:
 def title(part: Part) -> str:
     """Name a part for people: "Violin", "Violin 2", "Melody"."""
     if part.label and not part.label.isdecimal():
-        return part.label.title()
+        return " ".join(
+            word.upper() if word in SHORT_FORMS else word.capitalize()
+            for word in part.label.split()
+        )
     name = program_name(part.program, is_drum=part.is_drum)
     return f"{name} {part.label}".strip()
 
@@ -257,7 +263,7 @@ def join(
     def later(events: Sequence) -> list:
         return _moved(events, first.ticks_per_beat / second.ticks_per_beat, tick)
 
-    result.tempo_changes = _before(first.tempo_changes, tick)
+    result.tempo_changes = _before(first.tempo_changes, tick + 1)
     if not keep_tempo:
         result.tempo_changes += later(second.tempo_changes)
     result.time_signature_changes = _before(first.time_signature_changes, tick)
@@ -291,7 +297,17 @@ def join(
         by_part[part].control_changes += later(track.control_changes)
         by_part[part].pitch_bends += later(track.pitch_bends)
     result.instruments = [track for track in result.instruments if track.notes]
+    _release_held(result, tick)
     return result
+
+
+def _release_held(midi: MidiFile, tick: int) -> None:
+    """End notes from before a tick with the last note that begins there or later."""
+    notes = [note for track in midi.instruments for note in track.notes]
+    end = max((note.end for note in notes if note.start >= tick), default=None)
+    for note in notes if end is not None else ():
+        if note.start < tick < note.end:
+            note.end = min(note.end, end)
 
 
 def _before(events: Sequence[Any], tick: int) -> list:

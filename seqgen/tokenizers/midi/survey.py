@@ -17,6 +17,7 @@ from seqgen.tokenizers.midi.parts import DRUMS, role
 from seqgen.tokenizers.midi.scores import metres_of
 from seqgen.tokenizers.midi.settings import LACKING, settled
 
+NEEDED_BY = (("use_time_signatures", "time_signatures"), ("use_tempos", "tempo_range"))
 GRIDS = (4, 6, 8, 12, 24)  # positions per beat that are tried
 CAUGHT = 0.97  # share of onsets that must lie on a grid
 OFF_GRID = 1 / 64  # of a beat: so far off an onset is still on the grid
@@ -26,8 +27,7 @@ SAME_VELOCITY = 8
 SOME_NOTES = 0.02  # share of notes below which velocities and bends are not carried
 COMMON_ROLE = 0.2  # share of files with several tracks of a program that must have a role
 MOST_NUMBERED = 8  # tracks of one program in a piece that stay apart
-LONG_NOTES = 0.999  # share of notes that must not be cut
-MAX_NOTE_BEATS = 64
+FEWEST_NOTE_BEATS, MAX_NOTE_BEATS = 4, 64  # that tokens can tell
 
 
 @dataclass(frozen=True)
@@ -109,9 +109,13 @@ def choose_settings(
     found |= _time_settings(surveys) | _controls(surveys)
     for key in LACKING.get(config.type, ()):
         found[key] = (False, f"{config.type} has no such tokens")
+    if config.type == "structured":
+        found["max_note_beats"] = (MAX_NOTE_BEATS, "structured tells rests by one token each")
     chosen = {key: value for key, value in found.items() if getattr(config, key) is None}
     settings = config.model_copy(update={key: value for key, (value, _) in chosen.items()})
-    return settled(settings), {key: why for key, (_, why) in chosen.items()}
+    settings = settled(settings)
+    unused = {name for key, name in NEEDED_BY if not getattr(settings, key)}
+    return settings, {key: why for key, (_, why) in chosen.items() if key not in unused}
 
 
 def _programs(surveys: Sequence[FileSurvey]) -> list[tuple[str, int]]:
@@ -203,17 +207,14 @@ def _time_settings(surveys: Sequence[FileSurvey]) -> dict[str, tuple[object, str
     why = f"catch {on[grid]:.1%} of the onsets"
     if grid != GRIDS[0]:
         why += f", {GRIDS[0]} only {on[GRIDS[0]]:.1%}"
-    lengths = sorted(_added(one.lengths for one in surveys).items())
-    reached, longest = 0, MAX_NOTE_BEATS
-    for beats, n in lengths:
-        reached += n
-        if reached >= LONG_NOTES * n_notes:
-            longest = beats
-            break
-    longest = max(longest, 4)
+    lengths = _added(one.lengths for one in surveys)
+    longest = max(*lengths, FEWEST_NOTE_BEATS)
+    ends = (
+        f"the longest note has {longest}" if longest < MAX_NOTE_BEATS else "some notes are longer"
+    )
     return {
         "positions_per_beat": (grid, why),
-        "max_note_beats": (longest, f"at least {reached / n_notes:.1%} of the notes end by then"),
+        "max_note_beats": (longest, ends),
     }
 
 

@@ -8,7 +8,7 @@ import json
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import inf
 from pathlib import Path
@@ -23,6 +23,7 @@ from seqgen.errors import FileRejected
 from seqgen.files import write_bytes, write_json
 from seqgen.midi import MidiFile, TempoChange, midi_bytes, open_midi, read_midi, summarize
 from seqgen.midi.repair import repair
+from seqgen.midi.timing import bars_and_beats
 from seqgen.tokenizers.base import Encoded, Original, Shift
 from seqgen.tokenizers.midi.account import account_for
 from seqgen.tokenizers.midi.clock import MidiClock
@@ -31,7 +32,6 @@ from seqgen.tokenizers.midi.parts import LEFT_OUT, assign, tell, untell
 from seqgen.tokenizers.midi.scores import (
     drop_late_changes,
     join,
-    metres_of,
     thin,
     title,
     to_midi,
@@ -40,7 +40,6 @@ from seqgen.tokenizers.midi.scores import (
 from seqgen.tokenizers.midi.settings import (
     FORMATS,
     SPECIAL,
-    accepted_metres,
     longest,
     miditok_config,
     named_parts,
@@ -129,10 +128,7 @@ class MidiTokenizer:
             if shift.velocity not in plain:
                 plain[shift.velocity] = self._encode(reading, path, velocity=shift.velocity)
             variants.append(self._transposed(plain[shift.velocity], shift.transpose))
-        written, parts = self._decoded(variants[0])
-        account = account_for(reading.midi, reading.parts, written, parts, self.config)
-        account["lost"] |= reading.changes
-        account["repaired"] = reading.repairs
+        account = self._account(reading, variants[0])
         return Encoded(
             [self.merge(ids) for ids in variants],
             self.units(variants[0]),
@@ -183,21 +179,29 @@ class MidiTokenizer:
     def describe(self, path: Path, *, until: float) -> tuple[str, list[str]]:
         """Say what a file holds in a few words, and what of it the tokens cannot hold."""
         reading = self._read(path)
-        midi = reading.midi
         if until < inf:
-            midi = join(
-                midi, reading.parts, MidiFile(), [], cut=until, keep_tempo=True, keep_metre=True
+            midi, kept = _beginning_of(reading, until)
+            reading = replace(reading, midi=midi, parts=kept)
+        if max(reading.parts, default=-1) < 0:
+            return "no notes", []
+        account = self._account(reading, self._encode(reading, path))
+        left_out = [f"{n:,} {what}" for what, n in account["lost"].items()]
+        end = round(until * reading.midi.ticks_per_beat) if until < inf else 0
+        bars, _ = bars_and_beats(reading.midi, end + 1)
+        if until < inf and min(abs(bars - end)) > 1:
+            left_out.append(
+                f"its bars, of which the model counts others: the prompt is its first {until:g} "
+                f"quarter notes, and ends inside a bar"
             )
-            end = round(until * midi.ticks_per_beat)
-            for note in (note for track in midi.instruments for note in track.notes):
-                note.end = min(note.end, end)
-        left_out = [f"{n} {what}" for what, n in reading.changes.items()]
-        if self.config.use_time_signatures:
-            _, changed = metres_of(midi, accepted_metres(self.config))
-            left_out += [f"{n} {what}" for what, n in changed.items()]
-        elif metres_of(midi, None)[0] != [(0, 4, 4)]:
-            left_out.append("the time signatures: its bars are counted as 4/4")
-        return str(summarize(midi)), left_out
+        return str(summarize(reading.midi)), left_out
+
+    def _account(self, reading: Reading, ids: np.ndarray) -> dict:
+        """Compare a file with what its plain ids [T, 1] give back."""
+        written, parts = self._decoded(ids)
+        account = account_for(reading.midi, reading.parts, written, parts, self.config)
+        account["lost"] |= reading.changes
+        account["repaired"] = reading.repairs
+        return account
 
     def units(self, ids: np.ndarray) -> int:
         """Count notes."""
@@ -327,7 +331,9 @@ class MidiTokenizer:
             way_out = f"the parts that the tokens have ({names})"
         else:
             found = [-1 if track.is_drum else 0 for track in tracks]
-            changes = Counter({LEFT_OUT: found.count(-1)})
+            n_pitched = found.count(0)
+            one = {"pitched tracks told as one part": n_pitched * (n_pitched > 1)}
+            changes = Counter({LEFT_OUT: found.count(-1), **one})
             way_out = "tokenizer.parts=one; drums need tokenizer.parts=tracks"
         if max(found, default=-1) < 0:
             only = "drums" if tracks and tracks[0].is_drum else "pitched instruments"
@@ -444,3 +450,15 @@ class MidiTokenizer:
         ids = self._material(ids)
         ends = np.flatnonzero(completes[ids[:, 0]])
         return ids[: ends[-1] + 1] if len(ends) else ids[:0]
+
+
+def _beginning_of(reading: Reading, quarters: float) -> tuple[MidiFile, list[int]]:
+    """Return what a file holds before a time, and the part of each track that plays then."""
+    midi = join(
+        reading.midi, reading.parts, MidiFile(), [], cut=quarters, keep_tempo=True, keep_metre=True
+    )
+    end = round(quarters * midi.ticks_per_beat)
+    for note in (note for track in midi.instruments for note in track.notes):
+        note.end = min(note.end, end)
+    begin = [min(note.start for note in track.notes) for track in reading.midi.instruments]
+    return midi, [part for part, first in zip(reading.parts, begin, strict=True) if first < end]
