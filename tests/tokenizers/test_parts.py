@@ -119,7 +119,7 @@ def test_a_prompt_is_described_with_what_its_tokens_lack(tmp_path):
     told = " ".join(left_out)
     for lost in (
         "1 changes of metre to 9/8, which the vocabulary lacks",
-        "tracks of Electric Bass (finger) told as Acoustic Grand Piano",
+        "tracks of Electric Bass (finger) told as Violin",
         "1 drum tracks left out",
         "notes with another velocity",
         "ends inside a bar",
@@ -269,6 +269,29 @@ def test_a_continuation_begins_with_the_file_itself(tmp_path):
         later = [n for n in new.notes if n.start >= border]
         assert all(n.start % (TICKS // 4) == 0 for n in later)
         assert [(c.number, c.value) for c in new.control_changes] == [(7, 99)]
+
+
+@pytest.mark.parametrize("type", ["remi", "tsd", "midilike"])
+def test_a_whole_file_is_kept_where_its_last_bar_is_open(tmp_path, type):
+    midi = MidiFile(ticks_per_beat=TICKS)
+    notes = [Note(70 + i, 60 + i, i * TICKS + 11, (i + 1) * TICKS + 5) for i in range(6)]
+    midi.instruments = [Instrument(0, name="hand", notes=notes)]
+    path = tmp_path / "a.mid"
+    path.write_bytes(midi_bytes(midi))
+    t = build_tokenizer(TokenizerConfig(type=type), LimitsConfig())
+    ids = np.concatenate([[[t.vocabulary.bos_id]], t.encode(path)])
+    longer = MidiFile(ticks_per_beat=TICKS)
+    more = [Note(90, 72, 5 * TICKS, 6 * TICKS), Note(90, 74, 7 * TICKS, 8 * TICKS)]
+    longer.instruments = [Instrument(0, notes=[*notes, *more])]
+    (tmp_path / "longer.mid").write_bytes(midi_bytes(longer))
+    together = np.concatenate([[[t.vocabulary.bos_id]], t.encode(tmp_path / "longer.mid")])
+    n_same = int((together[: len(ids)] == ids[: len(together)]).all(axis=1).argmin() or len(ids))
+    t.decode(together, tmp_path / "more.mid", original=Original(path, n_same))
+    [back] = open_midi(tmp_path / "more.mid").instruments
+    heard = [(n.start, n.end, n.pitch, n.velocity) for n in back.notes]
+    for note in notes:
+        assert heard.count((note.start, note.end, note.pitch, note.velocity)) == 1
+    assert [n.pitch for n in back.notes].count(72) == [n.pitch for n in back.notes].count(74) == 1
 
 
 def test_the_tempo_of_a_written_file_can_be_set(tmp_path):

@@ -243,8 +243,9 @@ def join(
     second_parts: Sequence[int],
     *,
     cut: float,
-    keep_tempo: bool,
-    keep_metre: bool,
+    keep_all: bool = False,
+    keep_tempo: bool = False,
+    keep_metre: bool = False,
 ) -> MidiFile:
     """Put what a file holds from `cut` on behind what another holds before it.
 
@@ -254,19 +255,21 @@ def join(
         second: the file whose tracks go on with those of the same part.
         second_parts: the part of each of its tracks.
         cut: in quarters.
+        keep_all: whether the first file is kept to its end, also beyond the cut.
         keep_tempo: whether the tempo at the cut goes on; else the second file changes it.
         keep_metre: the same of the time signature.
     """
     result = MidiFile(ticks_per_beat=first.ticks_per_beat)
     tick = round(cut * first.ticks_per_beat)
+    end = max(first.max_tick, tick) if keep_all else tick
 
     def later(events: Sequence) -> list:
         return _moved(events, first.ticks_per_beat / second.ticks_per_beat, tick)
 
-    result.tempo_changes = _before(first.tempo_changes, tick + 1)
+    result.tempo_changes = _before(first.tempo_changes, end + 1)
     if not keep_tempo:
         result.tempo_changes += later(second.tempo_changes)
-    result.time_signature_changes = _before(first.time_signature_changes, tick)
+    result.time_signature_changes = _before(first.time_signature_changes, end)
     if not keep_metre:
         told = metre_at(second, round(cut * second.ticks_per_beat))
         held = metre_at(first, tick)
@@ -274,11 +277,11 @@ def join(
             told = TimeSignature(told.numerator, told.denominator, tick)
             result.time_signature_changes.append(told)
         result.time_signature_changes += later(second.time_signature_changes)
-    result.key_signature_changes = _before(first.key_signature_changes, tick)
-    result.lyrics, result.markers = _before(first.lyrics, tick), _before(first.markers, tick)
+    result.key_signature_changes = _before(first.key_signature_changes, end)
+    result.lyrics, result.markers = _before(first.lyrics, end), _before(first.markers, end)
     by_part: dict[int, Instrument] = {}
     for track, part in zip(first.instruments, first_parts, strict=True):
-        kept = _beginning(track, tick)
+        kept = _beginning(track, end)
         result.instruments.append(kept)
         by_part.setdefault(part, kept)
     for track, part in zip(second.instruments, second_parts, strict=True):
@@ -299,6 +302,26 @@ def join(
     result.instruments = [track for track in result.instruments if track.notes]
     _release_held(result, tick)
     return result
+
+
+def remove_notes(
+    midi: MidiFile, parts: Sequence[int], told: MidiFile, told_parts: Sequence[int]
+) -> None:
+    """Take the notes of one file of tokens out of another one, which begins with them."""
+    known = Counter(
+        (part, note.start, note.pitch)
+        for track, part in zip(told.instruments, told_parts, strict=True)
+        for note in track.notes
+    )
+    for track, part in zip(midi.instruments, parts, strict=True):
+        kept = []
+        for note in track.notes:
+            key = (part, note.start, note.pitch)
+            if known[key]:
+                known[key] -= 1
+            else:
+                kept.append(note)
+        track.notes = kept
 
 
 def _release_held(midi: MidiFile, tick: int) -> None:

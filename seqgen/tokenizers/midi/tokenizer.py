@@ -32,6 +32,7 @@ from seqgen.tokenizers.midi.parts import LEFT_OUT, assign, tell, untell
 from seqgen.tokenizers.midi.scores import (
     drop_late_changes,
     join,
+    remove_notes,
     thin,
     title,
     to_midi,
@@ -49,7 +50,6 @@ from seqgen.tokenizers.midi.settings import (
 from seqgen.tokenizers.midi.sketch import sketch_of
 from seqgen.vocabulary import Field, Vocabulary
 
-EPSILON = 1e-6  # of a quarter note
 SHIFTED = ("Pitch", "NoteOn", "NoteOff")  # types of tokens that a transposition changes
 
 
@@ -155,26 +155,33 @@ class MidiTokenizer:
         """
         midi, parts = self._decoded(ids)
         if original is not None:
-            clock = self.clock()
-            for token in ids[: original.n_tokens]:
-                clock.feed(token)
-            reading = self._read(original.path)
-            # Where the last token does not begin a bar, notes may follow its onset at once.
-            whole_bars = "Bar" in self._types[ids[original.n_tokens - 1, 0]]
-            midi = join(
-                reading.midi,
-                reading.parts,
-                midi,
-                parts,
-                cut=clock.quarters if whole_bars else clock.quarters + EPSILON,
-                keep_tempo=not self.config.use_tempos,
-                keep_metre=not self.config.use_time_signatures,
-            )
+            midi = self._continued(original, ids, midi, parts)
         if tempo is not None and midi.tempo_changes:
             faster = tempo / midi.tempo_changes[0].tempo
             for change in midi.tempo_changes:
                 change.tempo *= faster
         write_bytes(path, midi_bytes(repair(midi)))
+
+    def _continued(
+        self, original: Original, ids: np.ndarray, midi: MidiFile, parts: list[int]
+    ) -> MidiFile:
+        """Put what ids [T, 1] add to those of a file, decoded as `midi`, behind the file itself."""
+        prompt = ids[: original.n_tokens]
+        clock = self.clock()
+        for token in prompt:
+            clock.feed(token)
+        reading = self._read(original.path)
+        remove_notes(midi, parts, *self._decoded(prompt))
+        return join(
+            reading.midi,
+            reading.parts,
+            midi,
+            parts,
+            cut=clock.quarters,
+            keep_all="Bar" not in self._types[prompt[-1, 0]],  # it was not cut at a bar line
+            keep_tempo=not self.config.use_tempos,
+            keep_metre=not self.config.use_time_signatures,
+        )
 
     def describe(self, path: Path, *, until: float) -> tuple[str, list[str]]:
         """Say what a file holds in a few words, and what of it the tokens cannot hold."""
