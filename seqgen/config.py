@@ -89,7 +89,7 @@ class LimitsConfig(Section):
 class TokenizerConfig(Section):
     """How files become token ids. What is null is chosen from the corpus when it is prepared."""
 
-    type: Literal["remi", "tsd", "midilike", "structured", "bytes"] = "remi"
+    type: Literal["remi", "tsd", "midilike", "structured", "cpword", "octuple", "bytes"] = "remi"
     bpe_vocab_size: PositiveInt | None = None  # train byte-pair encoding up to this many ids
     parts: Literal["one", "tracks"] | None = None  # one: pitched tracks merged, drums left out
     part_names: list[str] | None = None  # with tracks: program, and role or number: "40", "0.2"
@@ -102,6 +102,7 @@ class TokenizerConfig(Section):
     n_velocities: Annotated[int, Field(ge=1, le=127)] = 16
     positions_per_beat: Annotated[int, Field(ge=1, le=24)] | None = None
     max_note_beats: Annotated[int, Field(ge=1, le=64)] | None = None
+    max_bars: Annotated[int, Field(ge=1, le=10_000)] | None = None  # that octuple can number
     tempo_range: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
     time_signatures: list[Annotated[str, Field(pattern=METRE)]] | None = None  # such as "9/8"
     tempo: Annotated[float, Field(ge=10, le=500)] | None = None  # of files without tempo tokens

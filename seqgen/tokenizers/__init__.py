@@ -8,6 +8,8 @@ from seqgen.errors import UserError
 from seqgen.files import read_json
 from seqgen.tokenizers.base import Clock, Encoded, Original, Shift, Sketch, Tokenizer
 from seqgen.tokenizers.midi import (
+    COMPOUND,
+    CompoundTokenizer,
     FileSurvey,
     MidiTokenizer,
     choose_settings,
@@ -55,6 +57,13 @@ def build_tokenizer(config: TokenizerConfig, limits: LimitsConfig) -> Tokenizer:
                 f"tokenizer.bpe_vocab_size is for MIDI tokens; leave it out for {config.type}"
             )
         return WITHOUT_OPTIONS[config.type](limits)
+    if config.type in COMPOUND:
+        if size is not None:
+            raise UserError(
+                f"tokenizer.bpe_vocab_size merges tokens of one field; leave it out for "
+                f"{config.type}"
+            )
+        return CompoundTokenizer(config, limits)
     tokenizer = MidiTokenizer(config, limits)
     if size is not None and size <= tokenizer.vocabulary.sizes[0]:
         raise UserError(
@@ -78,6 +87,8 @@ def load_tokenizer(folder: Path, limits: LimitsConfig | None = None) -> Tokenize
         if record["type"] in WITHOUT_OPTIONS:
             return WITHOUT_OPTIONS[record["type"]](limits)
         config = TokenizerConfig.model_validate(record["config"])
+        if config.type in COMPOUND:
+            return CompoundTokenizer(config, limits)
         return MidiTokenizer(config, limits, folder / "miditok.json")
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise UserError(

@@ -33,6 +33,7 @@ COMPACT = TokenizerConfig(  # what holds where neither the user nor a corpus say
     use_pitch_bends=False,
     positions_per_beat=4,
     max_note_beats=8,
+    max_bars=512,
     tempo_range=[40.0, 250.0],
     time_signatures=["4/4", "3/4", "2/4", "1/4", "5/4", "6/4", "3/8", "6/8", "12/8"],
     tempo=120.0,

@@ -28,6 +28,7 @@ SOME_NOTES = 0.02  # share of notes below which velocities and bends are not car
 COMMON_ROLE = 0.2  # share of files with several tracks of a program that must have a role
 MOST_NUMBERED = 8  # tracks of one program in a piece that stay apart
 FEWEST_NOTE_BEATS, MAX_NOTE_BEATS = 4, 64  # that tokens can tell
+SPARE_BARS = 16  # beyond the longest file: bars cut short become bars of their own
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class FileSurvey:
         off_grid: for each grid, how many onsets are off it.
         lengths: of notes in beats, rounded up, by number of notes.
         pedals, bends: how many presses, and notes under a bend.
+        bars: up to its last note.
     """
 
     tracks: tuple[tuple[str, str], ...]
@@ -53,6 +55,7 @@ class FileSurvey:
     n_notes: int
     pedals: int
     bends: int
+    bars: int
 
 
 def survey_file(path: Path, limits: LimitsConfig) -> FileSurvey:
@@ -85,6 +88,7 @@ def survey_file(path: Path, limits: LimitsConfig) -> FileSurvey:
         n_notes=len(notes),
         pedals=sum(len(track.pedals) for track in midi.instruments),
         bends=_bent_notes(midi),
+        bars=_n_bars(midi, metres, int(notes[:, 0].max())),
     )
 
 
@@ -111,6 +115,9 @@ def choose_settings(
         found[key] = (False, f"{config.type} has no such tokens")
     if config.type == "structured":
         found["max_note_beats"] = (MAX_NOTE_BEATS, "structured tells rests by one token each")
+    if config.type == "octuple":
+        bars = max(one.bars for one in surveys)
+        found["max_bars"] = (min(bars + SPARE_BARS, 10_000), f"the longest file has {bars}")
     chosen = {key: value for key, value in found.items() if getattr(config, key) is None}
     settings = config.model_copy(update={key: value for key, (value, _) in chosen.items()})
     settings = settled(settings)
@@ -243,6 +250,15 @@ def _tempos(midi: MidiFile, onsets: np.ndarray) -> np.ndarray:
     changes = midi.tempo_changes
     index = np.searchsorted([change.time for change in changes], onsets, side="right") - 1
     return np.array([change.tempo for change in changes])[np.maximum(index, 0)]
+
+
+def _n_bars(midi: MidiFile, metres: Sequence[tuple[int, int, int]], last: int) -> int:
+    """Count bars up to the one that holds tick `last`."""
+    bars = 0
+    ends = [*(tick for tick, _, _ in metres[1:] if tick <= last), last + 1]
+    for (start, numerator, denominator), end in zip(metres, ends, strict=False):
+        bars += math.ceil((end - start) / (4 * midi.ticks_per_beat * numerator / denominator))
+    return bars
 
 
 def _bent_notes(midi: MidiFile) -> int:

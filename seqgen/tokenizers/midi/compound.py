@@ -1,0 +1,471 @@
+"""Compound words: plain REMI tokens that belong together become one token of several fields.
+
+`cpword` groups them as Hsiao et al. 2021 ("Compound Word Transformer") do: a bar with its time
+signature, a position with its tempo, a note with all that it has. `octuple` has no tokens for bars
+and positions: each note carries them too (Zeng et al. 2021, "MusicBERT"). Both hold whatever plain
+tokens of one stream hold, so nothing is lost between the two.
+
+Legend: T positions, F fields.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from seqgen.config import LimitsConfig, TokenizerConfig
+from seqgen.errors import FileRejected, UserError
+from seqgen.files import write_json
+from seqgen.tokenizers.base import Encoded, Original, Shift
+from seqgen.tokenizers.midi.clock import MidiClock
+from seqgen.tokenizers.midi.settings import SPECIAL
+from seqgen.tokenizers.midi.tokenizer import MidiTokenizer
+from seqgen.vocabulary import ANY, FOLLOW, KEEP, Field, Grammar, Vocabulary
+
+COMPOUND = ("cpword", "octuple")
+DRUM_PROGRAM = "Program_-1"
+BAR = "Bar_None"
+# Fields in their order, and the types of plain tokens that each holds.
+FIELDS = {
+    "bar": ("BarNumber",),
+    "metre": ("TimeSig",),
+    "position": ("Position",),
+    "tempo": ("Tempo",),
+    "program": ("Program",),
+    "pitch": ("Pitch",),
+    "drum": ("PitchDrum",),
+    "velocity": ("Velocity",),
+    "duration": ("Duration",),
+    "pedal": ("Pedal", "PedalOff"),
+    "bend": ("PitchBend",),
+}
+EVENTS = {  # kinds of tokens that sound or control, and the fields of each
+    "note": ("program", "pitch", "velocity", "duration"),
+    "drum": ("drum", "velocity", "duration"),
+    "pedal": ("pedal",),
+    "pedal off": ("pedal",),
+    "bend": ("program", "bend"),
+}
+TIME = {  # kinds that tell the time, and the fields of each
+    "cpword": {"bar": ("metre",), "position": ("position",), "tempo": ("position", "tempo")},
+    "octuple": {"bar": ("bar", "metre"), "tempo": ("bar", "metre", "position", "tempo")},
+}
+ENDING = {"note", "drum", "pedal off"}  # a piece may end after these
+UNITS = {"note", "drum"}
+CONTROLS = {"Pedal": "pedal", "PedalOff": "pedal off", "PitchBend": "bend"}  # types and kinds
+
+
+class Words:
+    """Which plain tokens each compound token stands for.
+
+    Attributes:
+        type: cpword or octuple.
+        fields: the names of the fields, the first of which is `kind`.
+        kinds: the values of the first field, special ones included.
+        values: for each later field, the plain tokens that its ids after the special ones are for.
+    """
+
+    def __init__(self, type: str, plain: Sequence[str], *, max_bars: int):
+        """Lay out fields for plain tokens of one stream, and numbers for so many bars."""
+        self.type = type
+        known: dict[str, list[str]] = {"BarNumber": [f"BarNumber_{i}" for i in range(max_bars)]}
+        for token in plain:
+            known.setdefault(token.partition("_")[0], []).append(token)
+        if type == "cpword":
+            del known["BarNumber"]
+        if DRUM_PROGRAM not in plain:
+            known.pop("PitchDrum", None)
+        if known.get("Program") == [DRUM_PROGRAM]:
+            del known["Pitch"]
+            known.pop("PitchBend", None)
+        self.values = {}
+        for name, types in FIELDS.items():
+            # A drum's program goes without saying; a pedal goes up where it went down.
+            of_field = [token for token in known.get(types[0], ()) if token != DRUM_PROGRAM]
+            if of_field:
+                self.values[name] = of_field
+        self.fields = ["kind", *self.values]
+        needed = {"note": "pitch", "drum": "drum", "pedal": "pedal", "pedal off": "pedal"}
+        needed |= {"bend": "bend", "tempo": "tempo"}
+        kinds = [*TIME[type], *EVENTS]
+        self.kinds = [
+            *(name.lower() for name in SPECIAL),
+            *(kind for kind in kinds if needed.get(kind, "kind") in self.fields),
+        ]
+        self._ids = {
+            token: len(SPECIAL) + i
+            for of_field in self.values.values()
+            for i, token in enumerate(of_field)
+        }
+
+    def used(self, kind: str) -> list[str]:
+        """Return the later fields that mean something with a kind, in their order."""
+        wanted = {*TIME[self.type].get(kind, ()), *EVENTS.get(kind, ())}
+        if self.type == "octuple" and kind in EVENTS:
+            wanted |= {"bar", "metre", "position", "tempo"}
+        return [name for name in self.values if name in wanted]
+
+    def id_of(self, token: str) -> int:
+        """The id of a plain token in its field."""
+        if token.startswith("PedalOff_"):
+            token = token.replace("PedalOff_", "Pedal_")
+        return self._ids[token]
+
+    def word(self, kind: str, tokens: Mapping[str, str]) -> np.ndarray:
+        """Return the token [F] of a kind with these plain tokens by field."""
+        word = np.zeros(len(self.fields), dtype=np.int64)  # PAD where a field means nothing
+        word[0] = self.kinds.index(kind)
+        for name in self.used(kind):
+            word[self.fields.index(name)] = self.id_of(tokens[name])
+        return word
+
+    def read(self, word: np.ndarray) -> tuple[str, dict[str, str]]:
+        """Return the kind of a token [F] that is not special, and its plain tokens by field."""
+        kind = self.kinds[int(word[0])]
+        return kind, {
+            name: self.values[name][int(word[self.fields.index(name)]) - len(SPECIAL)]
+            for name in self.used(kind)
+        }
+
+
+def group(plain: Iterable[str], words: Words) -> Iterator[np.ndarray]:
+    """Turn plain tokens of one stream into compound ones [F]."""
+    steps = _steps(plain)
+    for kind, tokens in steps if words.type == "cpword" else _without_time(steps):
+        yield words.word(kind, tokens)
+
+
+def _steps(plain: Iterable[str]) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield each bar, position, change of tempo and event, and the tokens by field that hold."""
+    fields = {kind: name for name, kinds in FIELDS.items() for kind in kinds}
+    now: dict[str, str] = {}
+    begun = ""  # a bar or position, which may go on
+    n_bars = 0
+    for token in plain:
+        kind = token.partition("_")[0]
+        ends_event = kind == "Duration" or kind in CONTROLS
+        if begun and (kind in ("Bar", "Position") or ends_event):
+            yield begun, dict(now)
+            begun = ""
+        if kind == "Bar":
+            now["bar"], begun = f"BarNumber_{n_bars}", "bar"
+            n_bars += 1
+            continue
+        now[fields[kind]] = token
+        if kind in ("Position", "Tempo"):
+            begun = kind.lower()
+        elif ends_event:
+            yield CONTROLS.get(kind) or ("drum" if "drum" in now else "note"), dict(now)
+            now.pop("drum", None)
+    if begun:
+        yield begun, now
+
+
+def _without_time(
+    steps: Iterable[tuple[str, dict[str, str]]],
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """Leave out bars and positions that the next event tells too."""
+    told: str | None = None  # the metre
+    waiting: tuple[str, dict[str, str]] | None = None  # a bar or a tempo without an event so far
+    for kind, tokens in [*steps, ("bar", {})]:
+        if waiting is not None:
+            # A tempo is told by an event at its position, a bar by whatever is in it, and a bar
+            # without a new metre by whatever comes later.
+            is_tempo, metre = waiting[0] == "tempo", waiting[1].get("metre")
+            if (is_tempo and kind not in EVENTS) or (kind == "bar" and metre != told):
+                yield waiting
+                told, waiting = metre, None
+        if kind in EVENTS:
+            yield kind, tokens
+            told, waiting = tokens.get("metre"), None
+        elif kind != "position":
+            waiting = kind, tokens
+
+
+@dataclass
+class Unpacker:
+    """Turns compound tokens back into plain ones, one by one.
+
+    Attributes:
+        words: what they stand for.
+        bar, metre, position, tempo: where an octuple has told the time to be.
+    """
+
+    words: Words
+    positions_per_beat: int
+    bar: int = -1
+    metre: str | None = None
+    position: str | None = None
+    tempo: str | None = None
+
+    def take(self, token: np.ndarray) -> list[str]:
+        """Return the plain tokens of the next token [F]."""
+        if token[0] < len(SPECIAL):
+            return []
+        kind, tokens = self.words.read(token)
+        plain = []
+        if self.words.type == "octuple":
+            plain = self._time(tokens)
+        elif kind == "bar":
+            plain = [BAR, *tokens.values()]
+        elif kind in TIME["cpword"]:
+            plain = list(tokens.values())
+        if kind not in EVENTS:
+            return plain
+        if kind == "drum":
+            plain.append(DRUM_PROGRAM)
+        for name in EVENTS[kind]:
+            if name in tokens:
+                plain.append(tokens[name])
+        if kind == "pedal off":
+            plain[-1] = plain[-1].replace("Pedal_", "PedalOff_")
+        return plain
+
+    def _time(self, tokens: Mapping[str, str]) -> list[str]:
+        """Return what leads from the present time to that of an octuple, which is never earlier."""
+        plain = []
+        metre = tokens.get("metre")
+        number = int(tokens["bar"].partition("_")[2])
+        while self.bar < number:
+            self.bar += 1
+            self.position = None
+            if self.bar == number or self.metre is None:
+                self.metre = metre
+            plain += [BAR] if self.metre is None else [BAR, self.metre]
+        if "position" not in tokens:
+            return plain
+        position = self._inside(tokens["position"])
+        if position != self.position:
+            self.position = position
+            plain.append(position)
+        if tokens.get("tempo") != self.tempo:
+            self.tempo = tokens["tempo"]
+            plain.append(self.tempo)
+        return plain
+
+    def _inside(self, position: str) -> str:
+        """Return a position, or the last one of the bar: its metre is that of its first token."""
+        metre = "TimeSig_4/4" if self.metre is None else self.metre
+        beats = int(metre.partition("_")[2].partition("/")[0])
+        last = beats * self.positions_per_beat - 1
+        return f"Position_{min(int(position.partition('_')[2]), last)}"
+
+
+class CompoundClock:
+    """Musical time read off compound tokens: that of the plain ones they stand for."""
+
+    def __init__(self, unpacker: Unpacker, clock: MidiClock, ids: Mapping[str, int]):
+        self._unpacker, self._clock, self._ids = unpacker, clock, ids
+
+    def __copy__(self) -> CompoundClock:
+        return CompoundClock(copy(self._unpacker), copy(self._clock), self._ids)
+
+    @property
+    def bars(self) -> int:
+        """Bars begun so far."""
+        return self._clock.bars
+
+    @property
+    def quarters(self) -> float:
+        """Quarter notes from the beginning to the latest onset or bar."""
+        return self._clock.quarters
+
+    @property
+    def seconds(self) -> float:
+        """Seconds from the beginning to the latest onset or bar."""
+        return self._clock.seconds
+
+    def feed(self, token: np.ndarray) -> None:
+        """Take the next token [F]."""
+        for plain in self._unpacker.take(token):
+            self._clock.feed(np.array([self._ids[plain]]))
+
+
+class CompoundTokenizer:
+    """MIDI files as compound words, F > 1."""
+
+    unit = MidiTokenizer.unit
+    suffix = MidiTokenizer.suffix
+    suffixes = MidiTokenizer.suffixes
+    tells_parts = False
+
+    def __init__(self, config: TokenizerConfig, limits: LimitsConfig):
+        """Build from the configuration, over the plain tokens of one stream."""
+        stream = config.model_copy(update={"type": "remi", "layout": "stream"})
+        self._plain = MidiTokenizer(stream, limits)
+        self.config = self._plain.config.model_copy(
+            update={"type": config.type, "layout": config.layout}
+        )
+        self._limits = limits
+        names = self._plain.names()
+        self._ids = {token: i for i, token in enumerate(names)}
+        self._max_bars = self.config.max_bars or 0
+        self.words = Words(config.type, names, max_bars=self._max_bars)
+        self.vocabulary = self._build_vocabulary()
+        self.bar = None
+        if config.type == "cpword" and "metre" not in self.words.fields:
+            self.bar = self.words.word("bar", {})
+
+    def encode(self, path: Path) -> np.ndarray:
+        """Read a MIDI file into ids [T, F]."""
+        return self._group(self._plain.encode(path), path)
+
+    def examine(self, path: Path, shifts: Sequence[Shift]) -> Encoded:
+        """Read a MIDI file once: ids [T, F] per shift that keeps pitches in MIDI's range."""
+        plain = self._plain.examine(path, shifts)
+        return replace(plain, variants=[self._group(ids, path) for ids in plain.variants])
+
+    def decode(
+        self,
+        ids: np.ndarray,
+        path: Path,
+        *,
+        tempo: float | None = None,
+        original: Original | None = None,
+    ) -> None:
+        """Write ids [T, F] as a MIDI file, as `MidiTokenizer.decode` does."""
+        if original is not None:
+            n_tokens = len(self._ungroup(ids[: original.n_tokens]))
+            original = replace(original, n_tokens=n_tokens)
+        self._plain.decode(self._ungroup(ids), path, tempo=tempo, original=original)
+
+    def describe(self, path: Path, *, until: float) -> tuple[str, list[str]]:
+        """Say what a file holds in a few words, and what of it the tokens cannot hold."""
+        return self._plain.describe(path, until=until)
+
+    def units(self, ids: np.ndarray) -> int:
+        """Count notes."""
+        return int(np.isin(ids[:, 0], [self.words.kinds.index(kind) for kind in self._units]).sum())
+
+    def tempo(self, path: Path) -> float:
+        """Quarter notes per minute with which a MIDI file begins."""
+        return self._plain.tempo(path)
+
+    def clock(self, *, tempo: float | None = None) -> CompoundClock:
+        """Return a new clock before the first bar."""
+        return CompoundClock(self._unpacker(), self._plain.clock(tempo=tempo), self._ids)
+
+    def train(self, pieces: Iterable[np.ndarray], *, vocab_size: int) -> CompoundTokenizer:
+        """Refuse: tokens of several fields are not merged."""
+        raise UserError(f"tokens of type {self.config.type} cannot be merged")
+
+    def merge(self, ids: np.ndarray) -> np.ndarray:
+        """Return ids [T, F] as they are."""
+        return ids
+
+    def names(self) -> list[str]:
+        """Name the ids of the first field."""
+        return list(self.words.kinds)
+
+    def fingerprint(self) -> str:
+        """Hash all settings and the meaning of every id."""
+        meaning = [self._plain.fingerprint(), self.words.type, self.words.kinds, self.words.values]
+        return hashlib.sha256(json.dumps(meaning).encode()).hexdigest()[:16]
+
+    def save(self, folder: Path) -> None:
+        """Write the settings, from which all is built again."""
+        write_json(
+            folder / "tokenizer.json",
+            {
+                "type": self.config.type,
+                "config": self.config.model_dump(),
+                "limits": self._limits.model_dump(),
+            },
+        )
+
+    @property
+    def _units(self) -> list[str]:
+        return [kind for kind in self.words.kinds if kind in UNITS]
+
+    def _unpacker(self) -> Unpacker:
+        return Unpacker(self.words, self.config.positions_per_beat or 4)
+
+    def _group(self, ids: np.ndarray, path: Path) -> np.ndarray:
+        names = self._plain.names()
+        plain = [names[i] for i in ids[:, 0]]
+        n_bars = plain.count(BAR)
+        if self.words.type == "octuple" and n_bars > self._max_bars:
+            raise FileRejected(
+                "unsupported",
+                str(path),
+                f"it has {n_bars} bars, and the tokens number {self._max_bars}: raise "
+                f"tokenizer.max_bars",
+            )
+        return np.stack(list(group(plain, self.words)))
+
+    def _ungroup(self, ids: np.ndarray) -> np.ndarray:
+        """Return plain ids [T, 1] of ids [T, F]; special ones stay."""
+        unpacker = self._unpacker()
+        plain: list[int] = []
+        for token in ids:
+            special = token[:1] < len(SPECIAL)
+            plain += token[:1].tolist() if special else [self._ids[x] for x in unpacker.take(token)]
+        return np.array(plain, dtype=np.int64)[:, None]
+
+    def _build_vocabulary(self) -> Vocabulary:
+        words = self.words
+        sizes = [len(words.kinds), *(len(SPECIAL) + len(x) for x in words.values.values())]
+        special = {name: i for i, name in enumerate(SPECIAL)}
+        return Vocabulary(
+            fields=tuple(Field(name, size) for name, size in zip(words.fields, sizes, strict=True)),
+            bos_id=special["BOS"],
+            eos_id=special["EOS"],
+            pad_id=special["PAD"],
+            grammar=self._build_grammar(),
+            anchors=(words.kinds.index("bar"),) if words.type == "cpword" else (),
+            used=tuple(
+                tuple(name in words.used(kind) for name in words.values) for kind in words.kinds
+            ),
+        )
+
+    def _build_grammar(self) -> Grammar:
+        """Kinds follow as in plain tokens; registers are those of the plain tokens' grammar."""
+        words = self.words
+        plain = self._plain.vocabulary.grammar
+        assert plain is not None  # REMI has one
+        events = {kind for kind in words.kinds if kind in EVENTS}
+        if words.type == "octuple":
+            after = {kind: {*events, "bar", "tempo"} for kind in [*events, "bar", "tempo", "bos"]}
+        else:
+            after = {"bos": {"bar"}, "bar": {"bar", "position", "tempo"}, "position": events}
+            after["tempo"] = {*events, "bar", "position", "tempo"}
+            after |= {kind: {*events, "bar", "position", "tempo"} for kind in events}
+        for kind in ENDING & events:
+            after[kind] = {*after[kind], "eos"}
+        nothing = (ANY,) * plain.n_registers, (KEEP,) * plain.n_registers
+        rows = dict.fromkeys(words.kinds, nothing)
+        if words.type == "cpword":
+            rows["bar"] = nothing[0], plain.sets[self._ids[BAR]]
+            later = len(words.values["position"]) - 1  # there must be a position to come
+            for kind in ("position", "tempo"):
+                rows[kind] = (ANY, later, ANY), nothing[1]
+        orders = [rows[kind] for kind in words.kinds]
+        for name, tokens in words.values.items():
+            orders += [nothing] * len(SPECIAL)
+            orders += [self._order(name, i, token, plain) for i, token in enumerate(tokens)]
+        is_unit = tuple(kind in UNITS for kind in words.kinds)
+        return Grammar(
+            first=tuple(range(len(words.kinds))),
+            last=tuple(range(len(words.kinds))),
+            follows=tuple(tuple(b in after.get(a, ()) for b in words.kinds) for a in words.kinds),
+            units=is_unit,
+            needs=tuple(needs for needs, _ in orders),
+            sets=tuple(sets for _, sets in orders),
+        )
+
+    def _order(
+        self, name: str, i: int, token: str, plain: Grammar
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """What an id of a later field needs of the registers (bar or part, position, shortage)."""
+        if name == "bar":  # never falls; positions begin anew with a new one
+            return (i, ANY, ANY), (i - 1, FOLLOW, KEEP)
+        needs, sets = plain.needs[self._ids[token]], plain.sets[self._ids[token]]
+        if name == "position" and self.words.type == "octuple":  # several notes at one
+            sets = (KEEP, sets[1] - 1, KEEP)
+        return needs, sets
