@@ -129,6 +129,7 @@ class ModelConfig(Section):
     positions: Literal["none", "sinusoidal", "bars", "learned"] = "none"  # bars: from each bar on
     max_positions: PositiveInt = 4096  # size of the table of learned positions; else unused
     conv_width: Annotated[int, Field(ge=0, le=64)] = 5  # of the short convolution; 0: none
+    field_widths: dict[str, PositiveInt] = {}  # of the embeddings of compound tokens; else d_model
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> "ModelConfig":

@@ -65,7 +65,7 @@ def read_weights(model: SequenceModel) -> ModelWeights:
     """Take a model's weights, in float32."""
     convolution = model.short_convolution
     return ModelWeights(
-        tables=tuple(table.get_parameter("weight").float() for table in model.embedding.tables),
+        tables=model.embedding.rows(),
         short_convolution=_as_matrix(convolution.convolution) if convolution else None,
         layers=tuple(_layer(layer) for layer in model.stack.layers),
         norm=_norm(model.stack.norm),

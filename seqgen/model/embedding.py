@@ -4,7 +4,8 @@ Legend: B rows, T positions, F fields, D model width, N_f vocabulary of a field,
 by side.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import reduce
 
 import numpy as np
 import torch
@@ -13,15 +14,35 @@ from torch import Tensor, nn
 
 
 class FieldEmbedding(nn.Module):
-    """The sum of the embeddings of a token's fields."""
+    """The sum of the embeddings of a token's fields.
 
-    def __init__(self, sizes: Sequence[int], d_model: int):
+    A field may have a table of a width of its own, followed by a matrix to the model's: as if the
+    tables stood side by side before one linear layer (Hsiao et al. 2021).
+    """
+
+    def __init__(self, sizes: Sequence[int], d_model: int, widths: Mapping[int, int] | None = None):
+        """Build the tables; `widths` are those of some fields, by their number."""
         super().__init__()
-        self.tables = nn.ModuleList(nn.Embedding(size, d_model) for size in sizes)
+        widths = widths or {}
+        self.tables = nn.ModuleList(
+            nn.Embedding(size, widths.get(f, d_model)) for f, size in enumerate(sizes)
+        )
+        self.projections = nn.ModuleDict(
+            {str(f): nn.Linear(width, d_model, bias=False) for f, width in widths.items()}
+        )
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Embed tokens [..., F] -> [..., D]."""
-        return sum(table(tokens[..., f]) for f, table in enumerate(self.tables))
+        fields = (self._widened(f, table(tokens[..., f])) for f, table in enumerate(self.tables))
+        return reduce(torch.add, fields)
+
+    def rows(self) -> tuple[Tensor, ...]:
+        """What each id of each field adds: float32 [N_f, D]."""
+        weights = [table.get_parameter("weight") for table in self.tables]
+        return tuple(self._widened(f, weight).float() for f, weight in enumerate(weights))
+
+    def _widened(self, f: int, x: Tensor) -> Tensor:
+        return self.projections[str(f)](x) if str(f) in self.projections else x
 
 
 class OutputHead(nn.Module):

@@ -12,6 +12,7 @@ from seqgen.attention.kinds import check_decay
 from seqgen.attention.operator import choose_kernel
 from seqgen.attention.rows import PassRows
 from seqgen.config import ModelConfig
+from seqgen.errors import UserError
 from seqgen.model.dropout import ByteDropout
 from seqgen.model.embedding import FieldEmbedding, OutputHead, ShortConvolution
 from seqgen.model.positions import build_positions, positions_in_segments
@@ -35,7 +36,8 @@ class SequenceModel(nn.Module):
         self.config = config
         self.vocabulary = vocabulary
         self.recompute = False
-        self.embedding = FieldEmbedding(vocabulary.sizes, config.d_model)
+        widths = _widths(config, vocabulary)
+        self.embedding = FieldEmbedding(vocabulary.sizes, config.d_model, widths)
         self.positions = build_positions(config, vocabulary)
         self.short_convolution = (
             ShortConvolution(config.d_model, config.conv_width) if config.conv_width else None
@@ -181,3 +183,15 @@ class SequenceModel(nn.Module):
         recent = embeddings[row[:, None], lengths[:, None] + back]
         inside = position[:, None] - self.n_recent + back >= 0
         return State(rows.stacked_states(), recent * inside.unsqueeze(-1), position, origin)
+
+
+def _widths(config: ModelConfig, vocabulary: Vocabulary) -> dict[int, int]:
+    """Return `model.field_widths` by the number of the field."""
+    names = [field.name for field in vocabulary.fields]
+    unknown = [name for name in config.field_widths if name not in names]
+    if unknown:
+        raise UserError(
+            f"model.field_widths is given for {', '.join(unknown)}: the fields of these tokens are "
+            f"{', '.join(names)}"
+        )
+    return {names.index(name): width for name, width in config.field_widths.items()}

@@ -48,6 +48,25 @@ def test_logits_and_chain_are_the_parallel_forms_at_every_position(tiny, vocabul
 
 
 @pytest.mark.parametrize("build", EXACT)
+def test_embeddings_may_have_widths_of_their_own(tiny, toy_vocabulary, build):
+    model = tiny(toy_vocabulary, field_widths={"pitch": 5, "family": 40})
+    assert [table.weight.shape[1] for table in model.embedding.tables] == [40, 5, 32]
+    decoder, tokens = build(model), random_tokens(toy_vocabulary, 3, 9)
+    with torch.no_grad():
+        expected = model(tokens)
+    pool, slots = decoder.open(3), torch.arange(3)
+    pool.write(slots, decoder.prefill(tokens[:, :4], torch.full((3,), 4))[1])
+    for t in range(4, 9):
+        for ours, theirs in zip(pool.advance(slots, tokens[:, t]), expected, strict=True):
+            torch.testing.assert_close(ours, theirs[:, t], atol=3e-5, rtol=0)
+
+
+def test_a_width_of_no_field_is_refused_with_the_fields_that_are(tiny, toy_vocabulary):
+    with pytest.raises(UserError, match=r"field_widths.*colour.*family, pitch, length"):
+        tiny(toy_vocabulary, field_widths={"colour": 5})
+
+
+@pytest.mark.parametrize("build", EXACT)
 def test_the_likelihood_of_what_is_drawn_is_that_of_its_fields(tiny, vocabulary, build):
     model = tiny(vocabulary)
     prompt = make_prompt(vocabulary, 1)

@@ -29,6 +29,7 @@ def vocabulary(request):
 
 def test_one_field_has_no_tables_and_no_chain(plain_vocabulary):
     model = SequenceModel(ModelConfig(d_model=16, n_layers=1, n_heads=2), plain_vocabulary)
+    assert list(model.embedding.state_dict()) == ["tables.0.weight"]
     assert list(model.lm_head.state_dict()) == ["linears.0.weight", "linears.0.bias"]
     assert model.lm_head.chain().numel() == 0
     assert model.uses is None
