@@ -32,6 +32,8 @@ FORMATS: dict[str, dict] = {
     "tsd": {"type": "tsd"},
     "midilike": {"type": "midilike"},
     "structured": {"type": "structured"},
+    "cpword": {"type": "cpword"},
+    "octuple": {"type": "octuple"},
     "remi, compact": {  # one part, four positions per beat, nothing else
         "type": "remi",
         "parts": "one",
@@ -87,7 +89,7 @@ def report(
     onset, duration = total["onset_ms"], total["duration_ms"]
     console.print(
         f"{name}: {total['notes_kept']:,} of {total['notes']:,} notes of {len(files)} files, "
-        f"{n_tokens / total['notes']:.2f} tokens per note, {tokenizer.vocabulary.sizes[0]} ids; "
+        f"{n_tokens / total['notes']:.2f} tokens per note, {sum(tokenizer.vocabulary.sizes)} ids; "
         f"onsets off by {onset['median']} ms (95%: {onset['p95']}), durations by "
         f"{duration['median']} ms (95%: {duration['p95']}); {seconds / len(files):.3f} s per file"
     )

@@ -88,43 +88,42 @@ def _read(path: Path, tokenizer: Tokenizer, bars: int | None, tempo: float | Non
         ids, tempo = tokenizer.encode(path), tempo or tokenizer.tempo(path)
     except FileRejected as rejected:
         raise UserError(f"prompt {rejected.name}: {rejected.reason}") from None
-    ids, clock = _begin(ids, tokenizer, bars=bars, tempo=tempo)
+    ids, clock, until = _begin(ids, tokenizer, bars=bars, tempo=tempo)
     if len(ids) > MAX_PROMPT_TOKENS:
         raise UserError(
             f"the prompt {path} has {len(ids):,} tokens, more than {MAX_PROMPT_TOKENS:,}: "
             f"shorten it, or use --prompt-bars"
         )
-    until = inf if clock is None or bars is None else clock.quarters
     about, left_out = tokenizer.describe(path, until=until)
     n_bars = 0 if clock is None else clock.bars - _ends_with_bar(ids, tokenizer)
     ids = np.concatenate([_bos(tokenizer), ids])
-    original = Original(path, len(ids))
+    original = Original(path, len(ids), until)
     return Prompt(str(path), ids, tempo, clock, n_bars, about, tuple(left_out), original)
 
 
 def _begin(
     ids: np.ndarray, tokenizer: Tokenizer, *, bars: int | None, tempo: float | None
-) -> tuple[np.ndarray, Clock | None]:
-    """Cut tokens [T, F] after `bars`, and return them with the clock after them.
+) -> tuple[np.ndarray, Clock | None, float]:
+    """Cut tokens [T, F] after `bars`; also return the clock after them, and the time of their end.
 
     Where several parts are told bar by bar, or bars are counted, they end with the beginning of
-    the next bar: no note is added to the last one.
+    the next bar: no note is added to the last one. The end is in quarter notes, and infinite where
+    the file is not cut.
     """
     clock = tokenizer.clock(tempo=tempo)
     if clock is None:
-        return ids, None
-    closes = tokenizer.tells_parts
+        return ids, None, inf
+    closes, until, bar = tokenizer.tells_parts, inf, tokenizer.bar
     for i, token in enumerate(ids):
         before = copy(clock)
         clock.feed(token)
         if bars is not None and clock.bars > bars:
-            ids, clock, closes = ids[:i], before, True
+            ids, clock, closes, until = ids[:i], before, True, clock.bar_start
             break
-    bar = tokenizer.bar
     if closes and bar is not None:
         clock.feed(bar)
-        ids = np.concatenate([ids, bar[None]])
-    return ids, clock
+        ids, until = np.concatenate([ids, bar[None]]), clock.bar_start
+    return ids, clock, until
 
 
 def _ends_with_bar(ids: np.ndarray, tokenizer: Tokenizer) -> bool:

@@ -5,6 +5,7 @@ Legend: T positions, F fields.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Protocol
 
@@ -57,10 +58,17 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Original:
-    """The file that the first `n_tokens` tokens of a sample were read from, BOS included."""
+    """The file that the first tokens of a sample were read from.
+
+    Attributes:
+        path: of the file.
+        n_tokens: how many tokens, BOS included.
+        until: the end of what they hold, in quarter notes from the beginning; infinity: all.
+    """
 
     path: Path
     n_tokens: int
+    until: float = inf
 
 
 class Clock(Protocol):
@@ -76,6 +84,10 @@ class Clock(Protocol):
     @property
     def quarters(self) -> float:
         """Quarter notes from the beginning to the latest onset or bar."""
+
+    @property
+    def bar_start(self) -> float:
+        """Quarter notes from the beginning to the latest bar."""
 
     @property
     def seconds(self) -> float:

@@ -105,8 +105,8 @@ def test_a_note_that_is_held_in_a_prompt_ends_with_what_follows(tmp_path):
     path.write_bytes(midi_bytes(midi))
     t = tokenizer()
     ids = np.concatenate([[[t.vocabulary.bos_id]], t.encode(path)])
-    cut = next(i for i in range(len(ids)) if t.units(ids[:i]) == 20)
-    t.decode(ids, tmp_path / "more.mid", original=Original(path, cut))
+    cut = np.flatnonzero(ids[:, 0] == t.bar[0])[2] + 1
+    t.decode(ids, tmp_path / "more.mid", original=Original(path, cut, until=8.0))
     ends = [n.end for track in open_midi(tmp_path / "more.mid").instruments for n in track.notes]
     assert max(ends) <= 17 * 4 * TICKS  # the longest note that tokens have, in the last bar
 
@@ -255,7 +255,7 @@ def test_a_continuation_begins_with_the_file_itself(tmp_path):
         clock.feed(ids[cut])
         cut += 1
     longer = np.concatenate([[[t.vocabulary.bos_id]], ids])
-    original = Original(path, cut + 1)
+    original = Original(path, cut + 1, until=8.0)
     t.decode(longer, tmp_path / "more.mid", original=original)
     before, after = open_midi(path), open_midi(tmp_path / "more.mid")
     assert [track.name for track in after.instruments] == [t.name for t in before.instruments]

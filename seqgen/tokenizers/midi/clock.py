@@ -38,6 +38,11 @@ class MidiClock:
         return self._now
 
     @property
+    def bar_start(self) -> float:
+        """Quarter notes from the beginning to the latest bar."""
+        return self._bar_start
+
+    @property
     def seconds(self) -> float:
         """Seconds from the beginning to the latest onset or bar."""
         return self._seconds_at(self._now)

@@ -277,6 +277,11 @@ class CompoundClock:
         return self._clock.quarters
 
     @property
+    def bar_start(self) -> float:
+        """Quarter notes from the beginning to the latest bar."""
+        return self._clock.bar_start
+
+    @property
     def seconds(self) -> float:
         """Seconds from the beginning to the latest onset or bar."""
         return self._clock.seconds

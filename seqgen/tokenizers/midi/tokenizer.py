@@ -177,8 +177,8 @@ class MidiTokenizer:
             reading.parts,
             midi,
             parts,
-            cut=clock.quarters,
-            keep_all="Bar" not in self._types[prompt[-1, 0]],  # it was not cut at a bar line
+            cut=original.until if original.until < inf else clock.quarters,
+            keep_all=original.until == inf,
             keep_tempo=not self.config.use_tempos,
             keep_metre=not self.config.use_time_signatures,
         )
