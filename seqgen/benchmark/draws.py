@@ -4,13 +4,17 @@ Legend: B rows, F fields, N_f vocabulary of a field.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from seqgen.benchmark.model import BenchmarkModel
+from seqgen.benchmark.timing import Call
+from seqgen.decoding.cuda import CudaRecorder, GraphPool
 from seqgen.decoding.pool import Pool
+from seqgen.model.state import State
 from seqgen.sampling import Sampler, Sampling
 from seqgen.vocabulary import Vocabulary
 
@@ -23,11 +27,17 @@ def endless_sampling(vocabulary: Vocabulary) -> Sampling:
     return Sampling(top_k=40, logit_bias=((vocabulary.eos_id, NEVER),))
 
 
+def at_its_best(pool: Pool, device: torch.device) -> Pool:
+    """On a GPU, make the steps of a peer CUDA graphs, as those of the cuda decoder are."""
+    return GraphPool(pool, CudaRecorder(device)) if device.type == "cuda" else pool
+
+
 class Draws:
     """One sampler and B streams."""
 
     def __init__(self, model: BenchmarkModel, batch: int, *, sampling: Sampling = SAMPLING):
         vocabulary = model.model.vocabulary
+        self._limited = model.limit is not None
         self.slots = torch.arange(batch, device=model.device)
         self._listed = list(range(batch))
         chain = model.model.lm_head.chain()
@@ -45,3 +55,18 @@ class Draws:
         """Make a step of a pool with tokens [B, F] and a draw after it -> ids [B, F]."""
         self._sampler.prepare(self._listed, 1)
         return pool.run(self.slots, tokens, self._sampler, 1)[0]
+
+    def call(self, pool: Pool, last: Tensor, state: State, *, again: bool = False) -> Call:
+        """Make a call of steps of a pool that stands where `state` does, with tokens `last` [B, F].
+
+        Steps continue from each other, unless they end (learned positions) or `again` is given:
+        then the state is written before each step, outside the timed part.
+        """
+        begin = partial(pool.write, self.slots, state)
+        begin()
+        prepare = begin if again or self._limited else lambda: None
+        if self.slots.device.type == "cuda":  # a graph is recorded in the second call
+            for _ in range(2):
+                prepare()
+                self.advance(pool, last)
+        return Call(lambda _: self.advance(pool, last), prepare)

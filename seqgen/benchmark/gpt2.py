@@ -3,24 +3,26 @@
 It is called as its makers advise: fused attention, a cache allocated ahead, and no mask or
 position that it would have to work out at each step. On a GPU its step is one CUDA graph.
 
-Legend: B rows, F fields, C capacity of the cache, D model width, N vocabulary.
+Legend: B rows, T positions, F fields, C capacity of the cache, D model width, N_f vocabulary of a
+field.
 """
 
 import importlib
 import importlib.metadata
 import importlib.util
-from collections.abc import Callable
 from functools import partial
 from types import ModuleType
 
 import torch
 from torch import Tensor, nn
 
-from seqgen.benchmark.draws import Draws
+from seqgen.benchmark.draws import Draws, at_its_best
 from seqgen.benchmark.equality import BFLOAT16_TOLERANCE, check_equal
 from seqgen.benchmark.model import BenchmarkModel
 from seqgen.benchmark.timing import Call, Variant
-from seqgen.decoding.cuda import CudaRecorder
+from seqgen.decoding.decoder import Logits
+from seqgen.decoding.pool import Pool
+from seqgen.model.state import State
 
 NAME = "gpt2-static"
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
@@ -28,7 +30,6 @@ INSTALL = ".venv/bin/python -m pip install -c constraints.txt transformers"
 NEEDED = (5, 23)  # older ones are untested, and version 4 has another name for the static cache
 ALIGNMENT = 16  # slots: fused kernels need masks of such widths; fewer than that stay unused
 USUAL = 0.1  # what slots are filled with
-WARM_UP = 3
 
 
 def why_not() -> str:
@@ -42,86 +43,78 @@ def why_not() -> str:
     return ""
 
 
-def name_of(dtype: str) -> str:
-    """Return a variant's name in the records."""
-    return NAME if dtype == "float32" else f"{NAME}-{dtype}"
+def names(model: BenchmarkModel) -> dict[str, str]:
+    """List the variants and the dtype of each: none in bfloat16 where the device has none."""
+    return {NAME: "float32"} | ({f"{NAME}-bf16": "bf16"} if model.has_bfloat16 else {})
 
 
-def variants(model: BenchmarkModel, draws: Draws, last: Tensor, *, position: int) -> list[Variant]:
+def variants(
+    model: BenchmarkModel, draws: Draws, last: Tensor, state: State, *, position: int
+) -> list[Variant]:
     """Make variants of one step after `position` tokens, with tokens `last` [B, F] and a draw.
 
     GPT-2 has no fields: it reads the first one's ids, and its one vocabulary, as large as all of
     them together, costs what their heads cost.
     """
     if note := why_not():
-        return [Variant(NAME, None, note=note)]
+        return [Variant(NAME, note=note)]
 
     def open_steps(dtype: str) -> Call:
-        steps = Gpt2Steps(model, len(last), position=position, dtype=dtype)
-        steps.tokens.copy_(last[:, :1])
-        steps.fill_with_usual_numbers()
-        step, sizes = ready(steps), model.model.vocabulary.sizes
-        return Call(lambda _: draws.draw(step().split(sizes, -1)), steps.rewind)
+        pool = Gpt2Pool(model, len(last), position=position, dtype=dtype)
+        return draws.call(at_its_best(pool, model.device), last, state, again=True)
 
-    made = []
-    for dtype in _dtypes(model):
-        holds = estimated_bytes(model, len(last), position, dtype=dtype)
-        made.append(Variant(name_of(dtype), partial(open_steps, dtype), holds=holds, dtype=dtype))
+    capacity, made = _capacity(position), []
+    n_weights = model.n_parameters + capacity * model.config.d_model  # one for each position too
+    for name, dtype in names(model).items():
+        itemsize = DTYPES[dtype].itemsize
+        holds = model.cache_bytes(capacity, len(last), itemsize=itemsize) + itemsize * n_weights
+        made.append(Variant(name, partial(open_steps, dtype), holds=holds, dtype=dtype))
     return made
 
 
-def check_all(model: BenchmarkModel, *, batch: int, position: int) -> None:
-    """Check all that is timed here; it has its own weights, so other variants cannot check it.
+@torch.no_grad()
+def check(model: BenchmarkModel, tokens: Tensor) -> None:
+    """Compare the last of tokens [B, T, F], as it is timed, with a pass without a cache.
+
+    GPT-2 has its own weights, so other variants cannot check it.
 
     Raises:
         OutputsDiffer: a step is not what a pass over all positions gives.
     """
-    for dtype in [] if why_not() else _dtypes(model):
-        check(model, dtype, batch=batch, position=position)
+    B, T, _ = tokens.shape
+    slots, ids = torch.arange(B, device=model.device), tokens[..., 0]
+    for name, dtype in {} if why_not() else names(model).items():
+        pool = Gpt2Pool(model, B, position=T - 1, dtype=dtype)
+        pool.fill(ids[:, :-1])
+        step = at_its_best(pool, model.device)
+        for _ in range(3 if model.device.type == "cuda" else 1):  # the third one is replayed
+            pool.rewind()
+            logits = step.advance(slots, tokens[:, -1])
+        whole = pool.network(ids, use_cache=False, logits_to_keep=1).logits[:, -1].float()
+        tolerance = BFLOAT16_TOLERANCE if dtype == "bf16" else None
+        what, got = "its own pass without a cache", [torch.cat(logits, dim=-1)]
+        check_equal(name, got, what, [whole], tolerance=tolerance)
 
 
-@torch.no_grad()
-def check(model: BenchmarkModel, dtype: str, *, batch: int, position: int) -> None:
-    """Compare the step that is timed, after a real prompt, with a pass without a cache."""
-    tokens = model.random_tokens(batch, position + 1)[..., 0]  # [B, T]
-    steps = Gpt2Steps(model, batch, position=position, dtype=dtype)
-    steps.tokens.copy_(tokens[:, -1:])
-    steps.fill(tokens[:, :-1])
-    step = ready(steps)
-    steps.rewind()
-    whole = steps.network(tokens, use_cache=False, logits_to_keep=1).logits[:, -1].float()
-    tolerance = BFLOAT16_TOLERANCE if dtype == "bf16" else None
-    what = "its own pass without a cache"
-    check_equal(name_of(dtype), [step()], what, [whole], tolerance=tolerance)
-
-
-def estimated_bytes(model: BenchmarkModel, batch: int, position: int, *, dtype: str) -> int:
-    """Estimate the bytes of cache and weights."""
-    c, itemsize = model.config, DTYPES[dtype].itemsize
-    n_inner = c.d_ff or 4 * c.d_model
-    n_embedded = sum(model.model.vocabulary.sizes) + _capacity(position)
-    weights = c.n_layers * (4 * c.d_model**2 + 2 * c.d_model * n_inner) + n_embedded * c.d_model
-    return model.cache_bytes(_capacity(position), batch, itemsize=itemsize) + itemsize * weights
-
-
-class Gpt2Steps:
+class Gpt2Pool(Pool):
     """B rows after `position` tokens, with all that a step reads and writes allocated ahead.
 
     Attributes:
         network: GPT-2.
         cache: its StaticCache; keys and values [B, H, C, K] by layer.
-        tokens: the ids that a step takes, [B, 1].
     """
 
-    def __init__(self, model: BenchmarkModel, batch: int, *, position: int, dtype: str = "float32"):
+    def __init__(self, model: BenchmarkModel, n_rows: int, *, position: int, dtype: str):
         self.position, capacity = position, _capacity(position)
+        self._sizes = model.model.vocabulary.sizes
         self.network = _build(model, dtype, n_positions=capacity)
         config, device, kind = model.config, model.device, DTYPES[dtype]
-        self.device = device
         self.cache = _library().StaticCache(config=self.network.config, max_cache_len=capacity)
         width = config.d_model // config.n_heads
-        self.cache.early_initialization(batch, config.n_heads, width, kind, device)
-        self.tokens = torch.zeros(batch, 1, dtype=torch.long, device=device)
+        self.cache.early_initialization(n_rows, config.n_heads, width, kind, device)
+        for layer in self.cache.layers:
+            for part in (layer.keys, layer.values):
+                part[:, :, :position] = USUAL
         self._at = torch.zeros(1, 1, dtype=torch.long, device=device)
         # Added to scores. One that is given so is used as it is; otherwise one is made each step.
         self._mask = torch.zeros(1, 1, 1, capacity, dtype=kind, device=device)
@@ -138,57 +131,36 @@ class Gpt2Steps:
         self._count(0)
         self.network(prompt, past_key_values=self.cache, use_cache=True, logits_to_keep=1)
 
-    def fill_with_usual_numbers(self) -> None:
-        """Write to all slots before `position`."""
-        for layer in self.cache.layers:
-            for part in (layer.keys, layer.values):
-                part[:, :, : self.position] = USUAL
+    def write(self, slots: Tensor, state: State) -> None:
+        """Return to `position`: a state of ours means nothing to GPT-2."""
+        self.rewind()
 
-    def step(self) -> Tensor:
-        """Make one step after what is in the cache -> logits [B, N]."""
-        self._mask.index_fill_(3, self._at[0], 0.0)
-        out = self.network(
-            self.tokens,
-            past_key_values=self.cache,
-            attention_mask=self._mask,
-            position_ids=self._at,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        self._at.add_(1)
-        return out.logits[:, -1].float()
+    def read(self, slots: Tensor) -> State:
+        """GPT-2 has no such state."""
+        raise NotImplementedError
+
+    def advance(self, slots: Tensor, tokens: Tensor) -> Logits:
+        """Make one step of all rows with the first field of tokens [B, F]; return logits [B, N_f].
+
+        One vocabulary is split as if it were that of the model's fields.
+        """
+        with torch.inference_mode():
+            self._mask.index_fill_(3, self._at[0], 0.0)
+            out = self.network(
+                tokens[:, :1],
+                past_key_values=self.cache,
+                attention_mask=self._mask,
+                position_ids=self._at,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+            self._at.add_(1)
+            logits = out.logits[:, -1].float()
+        return logits.clone().split(self._sizes, dim=-1)  # a draw may write to it
 
     def _count(self, position: int) -> None:
         for layer in self.cache.layers:
             layer.cumulative_length.fill_(position)
-
-
-def ready(steps: Gpt2Steps) -> Callable[[], Tensor]:
-    """Return a step at its best, warmed up; it may overwrite what it gave before."""
-
-    def step() -> Tensor:
-        with torch.inference_mode():
-            logits = steps.step()
-        return logits.clone()  # a draw may write to it
-
-    recorder = CudaRecorder(steps.device) if steps.device.type == "cuda" else None
-    for _ in range(WARM_UP):
-        steps.rewind()
-        recorder.warm_up(step) if recorder else step()
-    steps.rewind()
-    if recorder is None:
-        return step
-    replay, logits = recorder.record(step)
-
-    def again() -> Tensor:
-        replay()
-        return logits
-
-    return again
-
-
-def _dtypes(model: BenchmarkModel) -> list[str]:
-    return ["float32", *(["bf16"] if model.has_bfloat16 else [])]
 
 
 def _library() -> ModuleType:

@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from seqgen.attention.kinds import KINDS
 from seqgen.benchmark.machine import device_name, environment, hardware, versions
-from seqgen.benchmark.records import Setting
+from seqgen.benchmark.records import LIBRARY, Setting
 from seqgen.checkpoint import load_model
-from seqgen.config import ModelConfig, load_config
+from seqgen.config import load_config
 from seqgen.decoding.choose import build_decoder
-from seqgen.decoding.decoder import Decoder
+from seqgen.decoding.decoder import Decoder, Logits
+from seqgen.decoding.pool import Pool, SumsPool
 from seqgen.errors import UserError
 from seqgen.evaluation.subject import check_beside, open_subject
 from seqgen.model.recurrent_model import RecurrentModel
@@ -57,6 +58,7 @@ class BenchmarkModel:
         weights: their source, in words.
         run: the folder that they are from; None: they are random.
         beside: another run of the same data, whose likelihood is compared.
+        quick: whether variants that take long to prepare are left out.
         decoders: those of `DECODERS` that were built so far.
     """
 
@@ -67,10 +69,11 @@ class BenchmarkModel:
         weights: str,
         run: Path | None = None,
         beside: Path | None = None,
+        quick: bool = False,
     ):
         self.model = model.eval()
         self.weights = weights
-        self.run, self.beside = run, beside
+        self.run, self.beside, self.quick = run, beside, quick
         self.config = model.config
         self.device = next(model.parameters()).device
         self.limit: int | None = model.positions.limit
@@ -91,16 +94,32 @@ class BenchmarkModel:
     def why_not(self, variant: str) -> str:
         """Return why a decoder is not available here, or an empty string."""
         try:
-            self.decoder(variant)
+            if variant != LIBRARY:
+                self.decoder(variant)
         except UserError as error:
             return f"not available: {error}"
         return ""
 
-    def decoder_variants(self, *, quick: bool) -> list[str]:
-        """List the decoders to measure on this device: never those of another kind of device."""
+    def dtype(self, variant: str) -> str:
+        """Return the number format of a variant's matrices."""
+        return DECODERS.get(variant, ("", "float32"))[1]
+
+    @property
+    def decoder_names(self) -> list[str]:
+        """The decoders to measure on this device: never those of another kind of device."""
         absent = NOT_ON[self.device.type]
         names = [name for name, (decoder, _) in DECODERS.items() if decoder != absent]
-        return [name for name in names if not (quick and name in NOT_QUICK)]
+        return [name for name in names if not (self.quick and name in NOT_QUICK)]
+
+    def open(self, variant: str, n_rows: int) -> Pool:
+        """Return a pool of the library's recurrent stack, or of a decoder, before the first token.
+
+        Raises:
+            UserError: as `decoder`.
+        """
+        if variant == LIBRARY:
+            return LibraryPool(self, n_rows)
+        return self.decoder(variant).open(n_rows)
 
     @property
     def recurrent(self) -> Decoder:
@@ -141,6 +160,11 @@ class BenchmarkModel:
         except (RuntimeError, TypeError):  # not built: a stand-in that raises, or None is called
             return False
         return True
+
+    @property
+    def n_parameters(self) -> int:
+        """How many numbers the weights are."""
+        return sum(p.numel() for p in self.model.parameters())
 
     @property
     def has_bfloat16(self) -> bool:
@@ -196,7 +220,7 @@ class BenchmarkModel:
         sizes = {name: getattr(self.config, name) for name in SIZES} | {
             "conv_width": self.config.conv_width,
             "vocabulary": list(self.model.vocabulary.sizes),
-            "parameters": sum(p.numel() for p in self.model.parameters()),
+            "parameters": self.n_parameters,
             "weights": self.weights,
         }
         return Setting(
@@ -215,31 +239,29 @@ class BenchmarkModel:
         return stack.eval()
 
 
-class LibrarySteps:
+class LibraryPool(SumsPool):
     """Rows that step with the library's recurrent stack; embedding and output head are the model's.
 
-    Attributes:
-        state: where the rows are; its sums are not used.
-        layers: sums [S, Z] by layer, which the library changes in place.
+    All of its rows step together.
     """
 
-    def __init__(self, model: BenchmarkModel, state: State):
-        """Begin after a state, which is not changed."""
-        self._model, self.state = model, state
-        S, Z = state.S.clone(), state.Z.clone()
-        self.layers = [[S[layer], Z[layer]] for layer in range(len(S))]
+    def __init__(self, model: BenchmarkModel, n_rows: int):
+        super().__init__(model.recurrent.initial_state(n_rows))
+        self._model = model
+        self._layers = [[S, Z] for S, Z in zip(self.S, self.Z, strict=True)]  # changed in place
 
     @torch.no_grad()
-    def advance(self, tokens: Tensor) -> tuple[Tensor, ...]:
+    def advance(self, slots: Tensor, tokens: Tensor) -> Logits:
         """Take tokens [B, F]; return logits [B, N_f]."""
-        x, recent, origins = self._model.embed(tokens.unsqueeze(1), self.state)
-        hidden, self.layers = self._model.library_recurrent(x.squeeze(1), self.layers)
-        self.state = State((), recent[:, 1:], self.state.position + 1, origins[:, 0])
+        state = State((), self.recent, self.position, self.origin)
+        x, recent, origins = self._model.embed(tokens.unsqueeze(1), state)
+        hidden, _ = self._model.library_recurrent(x.squeeze(1), self._layers)
+        self.recent, self.position, self.origin = recent[:, 1:], self.position + 1, origins[:, 0]
         return self._model.model.lm_head(hidden)
 
 
 def load_benchmark_model(
-    target: Path, *, device: str = "cpu", beside: Path | None = None
+    target: Path, *, device: str = "cpu", beside: Path | None = None, quick: bool = False
 ) -> BenchmarkModel:
     """Take the model of a run folder with its weights, or that of a configuration with random ones.
 
@@ -247,33 +269,31 @@ def load_benchmark_model(
         target: the run folder, or the configuration.
         device: where to compute.
         beside: another run, for example of softmax attention, whose likelihood is compared.
+        quick: whether variants that take long to prepare are left out.
 
     Raises:
         UserError: missing or not readable, or the two runs cannot be compared.
     """
-    if beside is not None:
-        if target.is_file():
-            raise UserError(
-                f"--beside compares the likelihood of two trained runs, and {target} is a "
-                f"configuration: name a RUN, as in `benchmark runs/mine --beside {beside}`"
-            )
-        check_beside(open_subject(target), open_subject(beside))
-    if target.is_dir():
-        model = load_model(target, device=device).model
-        _refuse_baseline(model.config, target)
-        return BenchmarkModel(model, weights=f"weights of {target.name}", run=target, beside=beside)
-    vocabulary = Vocabulary((Field("token", 512),), bos_id=1, eos_id=2, pad_id=0)
-    config = load_config(target).model
-    _refuse_baseline(config, target)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = SequenceModel(config, vocabulary)
-    return BenchmarkModel(model.to(device), weights="random weights")
-
-
-def _refuse_baseline(config: ModelConfig, target: Path) -> None:
-    if config.attention != LINEAR:
+    if beside is not None and target.is_file():
         raise UserError(
-            f"{target} has model.attention={config.attention}: give a causal-linear model, which "
-            f"is measured against softmax attention of the same sizes"
+            f"--beside compares the likelihood of two trained runs, and {target} is a "
+            f"configuration: name a RUN, as in `benchmark runs/mine --beside {beside}`"
         )
+    is_run = target.is_dir()
+    if beside is not None:
+        check_beside(open_subject(target), open_subject(beside))
+    if is_run:
+        model, weights = load_model(target, device=device).model, f"weights of {target.name}"
+    else:
+        vocabulary = Vocabulary((Field("token", 512),), bos_id=1, eos_id=2, pad_id=0)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model = SequenceModel(load_config(target).model, vocabulary).to(device)
+        weights = "random weights"
+    if model.config.attention != LINEAR:
+        raise UserError(
+            f"{target} has model.attention={model.config.attention}: give a causal-linear model, "
+            f"which is measured against softmax attention of the same sizes"
+        )
+    run = target if is_run else None
+    return BenchmarkModel(model, weights=weights, run=run, beside=beside, quick=quick)

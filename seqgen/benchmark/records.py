@@ -31,6 +31,7 @@ class Setting:
     command: str = ""
 
 
+LIBRARY = "library"  # the variant that the others are compared with
 UNKNOWN = Setting()
 
 

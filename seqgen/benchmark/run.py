@@ -1,5 +1,6 @@
 """The benchmark as a whole: where to measure, for how long, and in which order."""
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -76,7 +77,7 @@ DEFAULT = Plan(
 QUICK = Plan(
     _QUICK,
     {},
-    Effort(0.35, 20, longest_call=2.5, longest_piece=10.0, measure_seconds=20.0, quick=True),
+    Effort(0.35, 20, longest_call=2.5, longest_piece=10.0, measure_seconds=20.0),
 )
 FULL = Plan(
     _FULL,
@@ -139,7 +140,7 @@ def run_benchmark(
         places = [(batch, position) for batch in batches for position in plan.positions[name]]
         tell(name, 0, len(places))
         for batch in sorted({min(b, MOST_CHECKED) for b in batches}):
-            _check(model, timer, name, batch=batch, positions=plan.positions[name])
+            _check(model, name, batch=batch, positions=plan.positions[name])
         for done, (batch, position) in enumerate(places, start=1):
             found = _measure(model, timer, name, batch=batch, position=position)
             if any(record.measure == "decode" and record.repeats for record in found):
@@ -150,15 +151,10 @@ def run_benchmark(
     return records
 
 
-def _check(
-    model: BenchmarkModel, timer: Timer, name: str, *, batch: int, positions: Sequence[int]
-) -> None:
-    check = getattr(MEASURES[name], "check", None)
-    if check is not None:
-        length = min(CHECKED_LENGTH, *positions)
-        if model.limit is not None:
-            length = min(length, model.limit - 1)
-        check(model, timer, batch=batch, position=length)
+def _check(model: BenchmarkModel, name: str, *, batch: int, positions: Sequence[int]) -> None:
+    if check := getattr(MEASURES[name], "check", None):
+        length = min(CHECKED_LENGTH, *positions, (model.limit or sys.maxsize) - 1)
+        check(model, batch=batch, position=length)
 
 
 def _measure(

@@ -14,14 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seqgen.benchmark.draws import Draws
+from seqgen.benchmark.draws import Draws, at_its_best
 from seqgen.benchmark.equality import BFLOAT16_TOLERANCE, check_equal
 from seqgen.benchmark.model import DECODERS, BenchmarkModel
 from seqgen.benchmark.timing import Call, Variant
-from seqgen.decoding.cuda import CudaRecorder, GraphPool
 from seqgen.decoding.decoder import Logits
 from seqgen.decoding.fused import Active, TorchDecoder, TorchPool
-from seqgen.decoding.pool import Pool
 from seqgen.model.stack import causal_mask
 from seqgen.model.state import State
 
@@ -51,40 +49,37 @@ class StaticCachePool(TorchPool):
 
     def __init__(
         self,
-        decoder: TorchDecoder,
+        model: BenchmarkModel,
+        name: str,
         *,
         n_rows: int,
         capacity: int,
-        dtype: torch.dtype = torch.float32,
-        grows: bool = True,
+        grows: bool = False,
     ):
         """Make room for C = `capacity` tokens of each row; without `grows`, all but one are there.
 
         Args:
-            decoder: whose matrices are used.
-            n_rows, capacity, dtype: of the cache.
+            model: whose matrices are used.
+            name: one of `STATIC`.
+            n_rows, capacity: of the cache.
             grows: see above.
         """
-        super().__init__(decoder, n_rows)
+        matrices, dtype, _ = STATIC[name]
+        super().__init__(cast("TorchDecoder", model.decoder(matrices)), n_rows)
         del self.S, self.Z  # the cache stands in their place
-        c = decoder.model.config
+        c = model.config
         shape = (c.n_layers, n_rows, c.n_heads, capacity, c.d_model // c.n_heads)
         self.keys, self.values = (
-            torch.full(shape, USUAL, dtype=dtype, device=decoder.device) for _ in range(2)
+            torch.full(shape, USUAL, dtype=dtype, device=model.device) for _ in range(2)
         )
         self.grows, self.at = grows, 0 if grows else capacity - 1
-        self._empty = decoder.initial_state(n_rows)
-
-    def begin(self) -> None:
-        """Forget everything: the next token is the first one."""
-        self.at = 0
-        slots = torch.arange(self._empty.n_rows, device=self._empty.position.device)
-        self.write(slots, self._empty)
 
     def write(self, slots: Tensor, state: State) -> None:
-        """Put the rows of `state` into slots [B], but for its sums."""
+        """Put all rows where those of `state` are, without its sums; a growing cache is emptied."""
         self.recent[slots] = state.recent
         self.position[slots], self.origin[slots] = state.position, state.origin
+        if self.grows:
+            self.at = 0
 
     def advance(self, slots: Tensor, tokens: Tensor) -> Logits:
         """Give all rows their next tokens [B, F]; return logits [B, N_f] by field."""
@@ -106,20 +101,9 @@ class StaticCachePool(TorchPool):
         return Active(slots, slice(0, len(slots)))  # all of them, always
 
 
-def at_its_best(pool: StaticCachePool) -> Pool:
-    """On a GPU, make steps in one place CUDA graphs, as those of the cuda decoder are."""
-    device = pool.keys.device
-    return GraphPool(pool, CudaRecorder(device)) if device.type == "cuda" else pool
-
-
-def decoder(model: BenchmarkModel, matrices: str) -> TorchDecoder:
-    """Return the decoder whose matrices a static cache has: all in `STATIC` are torch's."""
-    return cast("TorchDecoder", model.decoder(matrices))
-
-
-def static_names(model: BenchmarkModel, *, quick: bool) -> list[str]:
+def static_names(model: BenchmarkModel) -> list[str]:
     """List the static caches to measure: those whose matrices and dtype run here."""
-    decoders = model.decoder_variants(quick=quick)
+    decoders = model.decoder_names
     return [
         name
         for name, (matrices, dtype, _) in STATIC.items()
@@ -130,70 +114,47 @@ def static_names(model: BenchmarkModel, *, quick: bool) -> list[str]:
 
 
 @torch.no_grad()
-def check(model: BenchmarkModel, tokens: Tensor, *, quick: bool) -> None:
+def check(model: BenchmarkModel, tokens: Tensor) -> None:
     """Compare the last of steps through tokens [B, T, F] with the whole computed at once."""
     B, T, _ = tokens.shape
     *prompt, last = tokens.unbind(1)
     whole, slots = model.recompute(tokens), torch.arange(B, device=model.device)
-    for name in static_names(model, quick=quick):
-        matrices, dtype, tolerance = STATIC[name]
-        pool = StaticCachePool(decoder(model, matrices), n_rows=B, capacity=T, dtype=dtype)
+    for name in static_names(model):
+        pool = StaticCachePool(model, name, n_rows=B, capacity=T, grows=True)
         for token in prompt:
             pool.advance(slots, token)
         pool.grows = False
-        logits = at_its_best(pool).advance(slots, last)
-        check_equal(name, logits, RECOMPUTED, whole, tolerance=tolerance)
+        logits = at_its_best(pool, model.device).advance(slots, last)
+        check_equal(name, logits, RECOMPUTED, whole, tolerance=STATIC[name][2])
 
 
 def variants(
-    model: BenchmarkModel, draws: Draws, last: Tensor, state: State, *, position: int, quick: bool
+    model: BenchmarkModel, draws: Draws, last: Tensor, state: State, *, position: int
 ) -> list[Variant]:
     """Make variants of one step after `position` tokens, with tokens `last` [B, F] and a draw."""
-    B = len(last)
-    cache = partial(model.cache_bytes, position + 1, B)
+    B, capacity = len(last), position + 1
 
     def open_static(name: str) -> Call:
-        matrices, dtype, _ = STATIC[name]
-        pool = StaticCachePool(
-            decoder(model, matrices), n_rows=B, capacity=position + 1, dtype=dtype, grows=False
-        )
-        return call_of_pool(model, at_its_best(pool), draws, last, state)
+        pool = StaticCachePool(model, name, n_rows=B, capacity=capacity)
+        return draws.call(at_its_best(pool, model.device), last, state)
 
     def open_recomputed() -> Call:
-        tokens = model.random_tokens(B, position + 1)
-        part = tokens[:, : -(-tokens.shape[1] // PART)]
+        tokens = model.random_tokens(B, capacity)
         causal_mask.cache_clear()  # of other places: hundreds of megabytes for long contexts
         return Call(
-            lambda _: draws.draw(model.recompute(tokens)),
-            part=lambda: draws.draw(model.recompute(part)),
-            parts=tokens.shape[1] / part.shape[1],
+            lambda length: draws.draw(model.recompute(tokens[:, :length])),
+            length=capacity,
+            part=-(-capacity // PART),
         )
 
-    made = [
-        Variant(
-            name,
-            partial(open_static, name),
-            holds=cache(itemsize=STATIC[name][1].itemsize),
-            dtype=DECODERS[STATIC[name][0]][1],
+    made = []
+    for name in static_names(model):
+        matrices, dtype, _ = STATIC[name]
+        holds = model.cache_bytes(capacity, B, itemsize=dtype.itemsize)
+        made.append(
+            Variant(name, partial(open_static, name), holds=holds, dtype=DECODERS[matrices][1])
         )
-        for name in static_names(model, quick=quick)
-    ]
     # Products, masked, softmax of one layer; and the mask, which the library keeps in two forms.
-    scores = 4 * B * model.config.n_heads * (position + 1) ** 2
-    needed = 3 * scores + 5 * (position + 1) ** 2
+    scores = 4 * B * model.config.n_heads * capacity**2
+    needed = 3 * scores + 5 * capacity**2
     return [*made, Variant(RECOMPUTED, torch.no_grad()(open_recomputed), needs=needed)]
-
-
-def call_of_pool(
-    model: BenchmarkModel, pool: Pool, draws: Draws, last: Tensor, state: State
-) -> Call:
-    """Make a call of steps of a pool that stands where `state` does, with tokens `last` [B, F]."""
-    begin = partial(pool.write, draws.slots, state)
-    begin()
-    # Learned positions end, so that such a stream begins anew before each step.
-    prepare = begin if model.limit else lambda: None
-    if model.device.type == "cuda":  # a graph is recorded in the second call
-        for _ in range(2):
-            prepare()
-            draws.advance(pool, last)
-    return Call(lambda _: draws.advance(pool, last), prepare)

@@ -15,16 +15,16 @@ import gc
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
 from seqgen.benchmark.machine import free_bytes
-from seqgen.benchmark.records import UNKNOWN, Record, Setting
+from seqgen.benchmark.records import LIBRARY, UNKNOWN, Record, Setting
 
-LIBRARY = "library"  # the variant that the others are compared with
 # Seconds. A shorter call is timed after an untimed one of the same variant, as steps follow each
 # other in generation: otherwise it would find what the other variants left in the caches.
 SHORT = 0.05
@@ -36,17 +36,20 @@ class Call:
     """A variant that is ready to be timed.
 
     Attributes:
-        run: the timed call, given what `prepare` returned.
-        prepare: makes the input of one call, outside the timed part.
-        part: a smaller part of the same work, called before `run` to estimate its time;
-            None: a call is known to be short.
-        parts: how many times as much work the whole call does.
+        run: the timed call: does work of a length.
+        prepare: is called before each call, outside the timed part.
+        length: of the whole work.
+        part: a smaller length, run first to estimate the time of the whole; None: a call is known
+            to be short.
     """
 
-    run: Callable[[Any], object]
-    prepare: Callable[[], Any] = lambda: None
-    part: Callable[[], object] | None = None
-    parts: float = 1.0
+    run: Callable[[int], object]
+    prepare: Callable[[], object] = lambda: None
+    length: int = 1
+    part: int | None = None
+
+
+NOTHING = Call(lambda _: None)
 
 
 @dataclass(frozen=True)
@@ -55,15 +58,15 @@ class Variant:
 
     Attributes:
         name: as in the records.
-        open: makes it ready; None: it cannot run here.
+        open: makes it ready.
         holds: bytes that it keeps while its place is measured, estimated.
         needs: bytes that it allocates during a call besides, estimated.
-        note: where `open` is None, the reason.
+        note: why it cannot run here; then it is not opened.
         dtype: of the computation.
     """
 
     name: str
-    open: Callable[[], Call] | None
+    open: Callable[[], Call] = lambda: NOTHING
     holds: int = 0
     needs: int = 0
     note: str = ""
@@ -80,7 +83,6 @@ class Effort:
         longest_call: the longest call that is made, in seconds.
         longest_piece: the same for a whole piece, which is thousands of steps.
         measure_seconds: no further place of a measure is begun after so many seconds.
-        quick: whether variants that take long to prepare are left out.
     """
 
     seconds: float
@@ -88,40 +90,18 @@ class Effort:
     longest_call: float
     longest_piece: float = 60.0
     measure_seconds: float = math.inf
-    quick: bool = False
-
-
-class MemoryBudget:
-    """The memory that the variants of one place may take."""
-
-    def __init__(self, free: int):
-        self._free, self._held = free, 0
-
-    def refuse(self, variant: Variant) -> str:
-        """Reserve what a variant holds and return nothing, or say why it is left out."""
-        needed = variant.holds + variant.needs
-        if needed > self._free / 4:
-            return (
-                f"left out: would need {_gigabytes(needed)}, "
-                f"a quarter of the free memory is {_gigabytes(self._free / 4)}"
-            )
-        if self._held + needed > self._free / 2:
-            return (
-                f"left out: would need {_gigabytes(needed)} beside {_gigabytes(self._held)} of "
-                f"other variants, half of the free memory is {_gigabytes(self._free / 2)}"
-            )
-        self._held += variant.holds
-        return ""
 
 
 @dataclass
-class _Timed:
-    """A variant being timed: its call, how many repeats to make, and the seconds of those made."""
+class _Trial:
+    """A variant in one place: why it is left out, or how often it is called, and the seconds."""
 
-    call: Call
-    repeats: int
-    is_short: bool
-    samples: list[float]
+    variant: Variant
+    note: str
+    call: Call = NOTHING
+    repeats: int = 0
+    is_short: bool = False
+    samples: list[float] = field(default_factory=list)
 
 
 class Timer:
@@ -157,40 +137,20 @@ class Timer:
         Returns:
             One record per variant, also for those that could not or should not run.
         """
-        samples, notes = self._sample(variants, self._late(measure), whole_pieces)
+        trials = self._try(variants, self._late(measure), whole_pieces)
+        found = [(t.variant, t.samples, t.note) for t in trials]
+        del trials  # with all that the variants hold
         self._free()
         # A single call that was not warmed up is no measure for the others.
-        counts = whole_pieces or len(samples.get(LIBRARY, ())) > 1
-        library = float(np.median(samples[LIBRARY])) if LIBRARY in samples and counts else None
+        least = 1 if whole_pieces else 2
+        library = next((s for v, s, _ in found if v.name == LIBRARY and len(s) >= least), None)
         place: dict[str, Any] = {"measure": measure, "batch": batch, "position": position}
         return [
-            self.timed(
-                v.name, samples[v.name], **place, dtype=v.dtype, tokens=tokens, library=library
-            )
-            if v.name in samples
-            else self.untimed(v.name, **place, dtype=v.dtype, note=notes[v.name])
-            for v in variants
+            self.timed(v.name, samples, **place, dtype=v.dtype, tokens=tokens, library=library)
+            if samples
+            else self.untimed(v.name, **place, dtype=v.dtype, note=note)
+            for v, samples, note in found
         ]
-
-    def _sample(
-        self, variants: Sequence[Variant], late: str, whole_pieces: bool
-    ) -> tuple[dict[str, list[float]], dict[str, str]]:
-        """Return the seconds of each call by variant, and of the others why there are none."""
-        budget = MemoryBudget(free_bytes(self._device))
-        notes: dict[str, str] = {}
-        timed: dict[str, _Timed] = {}
-        for v in variants:
-            notes[v.name] = v.note or late or budget.refuse(v)
-            if not notes[v.name]:
-                notes[v.name] = self._guarded(self._begin, v, timed, whole_pieces)
-        n_rounds = max((t.repeats for t in timed.values()), default=0)
-        for i in range(n_rounds):
-            for name, t in list(timed.items()):
-                if (i + 1) * t.repeats // n_rounds > i * t.repeats // n_rounds:
-                    notes[name] = self._guarded(self._repeat, t)
-                    if notes[name]:
-                        del timed[name]
-        return {name: t.samples for name, t in timed.items()}, notes
 
     def timed(
         self,
@@ -198,10 +158,13 @@ class Timer:
         seconds: Sequence[float],
         *,
         tokens: int,
-        library: float | None = None,
+        library: Sequence[float] | None = None,
         **values: Any,
     ) -> Record:
-        """Return the record of calls that took so many seconds, each for so many tokens."""
+        """Return the record of calls that took so many seconds, each for so many tokens.
+
+        `library` are the seconds of the library's calls in the same place; None: there is no ratio.
+        """
         median = float(np.median(seconds))
         return self.untimed(
             variant,
@@ -209,7 +172,7 @@ class Timer:
             median_seconds=median,
             p95_seconds=float(np.percentile(seconds, 95)),
             tokens_per_second=tokens / median,
-            ratio_to_library=library / median if library else None,
+            ratio_to_library=float(np.median(library)) / median if library else None,
             repeats=len(seconds),
             samples=tuple(seconds),
         )
@@ -228,53 +191,68 @@ class Timer:
             return ""
         return f"left out: the {self.effort.measure_seconds:.0f} s for {measure} are over"
 
-    def _guarded(self, work: Callable[..., str | None], *arguments: object) -> str:
-        """Run `work`; return a note if memory runs out."""
+    def _try(self, variants: Sequence[Variant], late: str, whole_pieces: bool) -> list[_Trial]:
+        """Open and time the variants; one that is left out has a note and no samples."""
+        free, held = free_bytes(self._device), 0
+        trials = [_Trial(v, v.note or late) for v in variants]
+        for trial in trials:
+            trial.note = trial.note or _too_large(trial.variant, free, held)
+            if not trial.note:
+                held += trial.variant.holds
+                self._guarded(partial(self._begin, whole_pieces=whole_pieces), trial)
+        n_rounds = max((t.repeats for t in trials), default=0)
+        for i in range(n_rounds):
+            for t in trials:
+                due = (i + 1) * t.repeats // n_rounds > i * t.repeats // n_rounds
+                if due and not t.note:
+                    self._guarded(self._repeat, t)
+        return trials
+
+    def _guarded(self, work: Callable[[_Trial], None], trial: _Trial) -> None:
+        """Do `work`; where memory runs out, leave the variant out."""
         try:
-            return work(*arguments) or ""
+            work(trial)
+            return
         except Exception as error:
             is_memory = isinstance(error, (MemoryError, torch.OutOfMemoryError))
             if not is_memory and "allocate memory" not in str(error):
                 raise
+        trial.note, trial.call, trial.samples = OUT_OF_MEMORY, NOTHING, []
         self._free()
-        return OUT_OF_MEMORY
 
-    def _begin(self, variant: Variant, timed: dict[str, _Timed], whole_pieces: bool) -> str:
-        """Open a variant and warm it up; return a note if a call would take too long."""
-        assert variant.open is not None  # else its note says why
-        effort, call = self.effort, variant.open()
+    def _begin(self, trial: _Trial, *, whole_pieces: bool) -> None:
+        """Open a variant and warm it up, unless a call would take too long."""
+        effort, call = self.effort, trial.variant.open()
         longest = effort.longest_piece if whole_pieces else effort.longest_call
-        part = call.part
-        if part is not None:
-            short = Call(lambda _: part())
-            foreseen = call.parts * min(self._once(short), self._once(short))
-            if foreseen > longest:
-                return (
-                    f"left out: a call would take about {foreseen:.3g} s, "
+        if call.part is not None:
+            shorter = replace(call, length=call.part)
+            seconds = min(self._once(shorter), self._once(shorter)) * call.length / call.part
+            if seconds > longest:
+                trial.note = (
+                    f"left out: a call would take about {seconds:.3g} s, "
                     f"the limit is {longest:.3g} s"
                 )
-        first = self._once(call)
+                return
+        trial.call, first = call, self._once(call)
         if whole_pieces:
-            again = int(first <= effort.seconds)
-            timed[variant.name] = _Timed(call, again, False, [first])
+            trial.samples, trial.repeats = [first], int(first <= effort.seconds)
         elif first > longest:
-            timed[variant.name] = _Timed(call, 0, False, [first])
+            trial.samples = [first]
         else:
             typical = min(first, self._once(call)) if first <= effort.seconds else first
-            repeats = min(max(2, int(effort.seconds / typical)), effort.max_repeats)
-            timed[variant.name] = _Timed(call, repeats, typical < SHORT, [])
-        return ""
+            trial.repeats = min(max(2, int(effort.seconds / typical)), effort.max_repeats)
+            trial.is_short = typical < SHORT
 
-    def _repeat(self, timed: _Timed) -> None:
-        if timed.is_short:
-            self._once(timed.call)
-        timed.samples.append(self._once(timed.call))
+    def _repeat(self, trial: _Trial) -> None:
+        if trial.is_short:
+            self._once(trial.call)
+        trial.samples.append(self._once(trial.call))
 
     def _once(self, call: Call) -> float:
-        given = call.prepare()
+        call.prepare()
         self._synchronize()
         start = time.perf_counter()
-        call.run(given)
+        call.run(call.length)
         self._synchronize()
         return time.perf_counter() - start
 
@@ -289,5 +267,13 @@ class Timer:
             torch.cuda.empty_cache()
 
 
-def _gigabytes(n_bytes: float) -> str:
-    return f"{n_bytes / 1e9:,.1f} GB"
+def _too_large(variant: Variant, free: int, held: int) -> str:
+    """Return a note if a variant needs too much beside the bytes that others hold already."""
+    needed = variant.holds + variant.needs
+    beside, bound = "", f", a quarter of the free memory is {free / 4e9:,.1f} GB"
+    if needed <= free / 4:
+        beside = f" beside {held / 1e9:,.1f} GB of other variants"
+        bound = f", half of the free memory is {free / 2e9:,.1f} GB"
+        if held + needed <= free / 2:
+            return ""
+    return f"left out: would need {needed / 1e9:,.1f} GB{beside}{bound}"

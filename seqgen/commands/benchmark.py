@@ -119,7 +119,7 @@ def benchmark(
         do.redraw_page(redraw)
     else:
         plan = make_plan(quick=quick, full=full, batches=batch, positions=position)
-        model = do.open_target(target, device=device, threads=threads, beside=beside)
+        model = do.open_target(target, device=device, threads=threads, beside=beside, quick=quick)
         keeper = do.Keeper(json_path=json_path, page=page)
         records = do.measure(model, plan, only=only, command=do.typed(context), keeper=keeper)
         if (guard or against) and not do.passes_guard(records, against):

@@ -26,14 +26,21 @@ WHERE_IT_GOES = {"json_path", "page", "guard", "against", "compare", "redraw"}
 
 
 def open_target(
-    target: Path | None, *, device: str | None, threads: int | None, beside: Path | None
+    target: Path | None,
+    *,
+    device: str | None,
+    threads: int | None,
+    beside: Path | None,
+    quick: bool,
 ) -> BenchmarkModel:
     """Load what is to be measured, with so many threads."""
     if device is not None and device.partition(":")[0] not in ("cpu", "cuda"):
         raise UserError(f"--device {device}: the benchmark runs on cpu and cuda only")
     if threads is not None:
         torch.set_num_threads(threads)
-    return load_benchmark_model(target or REFERENCE, device=pick_device(device), beside=beside)
+    return load_benchmark_model(
+        target or REFERENCE, device=pick_device(device), beside=beside, quick=quick
+    )
 
 
 class Keeper:

@@ -138,7 +138,7 @@ class GraphPool(Pool):
     same numbers of rows and steps and the same sampling operations, in whatever slots.
     """
 
-    def __init__(self, pool: TorchPool, recorder: Recorder):
+    def __init__(self, pool: Pool, recorder: Recorder):
         """Record the steps of `pool`, which nothing else may use."""
         pool.host_may_read = False
         self._pool, self._recorder = pool, recorder

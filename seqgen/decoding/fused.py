@@ -158,8 +158,6 @@ class TorchPool(SumsPool):
         self.n_heads, self.feature_map = config.n_heads, FEATURE_MAPS[config.feature_map]
         self.decay_after = decoder.decay_after
         self._positions, self._sizes = decoder.model.positions, decoder.vocabulary.sizes
-        # Whether steps may read values on the host: on a GPU that would synchronize, and a CUDA
-        # graph cannot record it.
         self.host_may_read = self.S.device.type == "cpu"
         self._last = Active(self.position, slice(0))
 

@@ -19,7 +19,13 @@ class Pool(ABC):
     What is in a slot depends on what was written to it and on its tokens, not on other slots: to
     the last bit in native pools (unless PyTorch multiplies their matrices), elsewhere up to the
     rounding of products with other numbers of rows, some 1e-6 of the logits.
+
+    Attributes:
+        host_may_read: whether steps may read values on the host: on a GPU that would synchronize,
+            and a CUDA graph cannot record it.
     """
+
+    host_may_read: bool = False
 
     @abstractmethod
     def write(self, slots: Tensor, state: State) -> None:

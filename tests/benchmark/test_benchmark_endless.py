@@ -7,7 +7,7 @@ from tiny_models import patient_timer, tiny_model
 from seqgen.benchmark.measures import endless
 from seqgen.errors import UserError
 
-TIMER = patient_timer(quick=True)
+TIMER = patient_timer()
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def slow(monkeypatch):
 
 
 def measure(position, model=None):
-    return endless.measure(model or tiny_model(), TIMER, batch=1, position=position)
+    return endless.measure(model or tiny_model(quick=True), TIMER, batch=1, position=position)
 
 
 def test_records_stand_at_powers_of_ten_and_at_the_end():
@@ -63,7 +63,7 @@ def test_a_stream_that_would_take_too_long_ends_early_and_says_so(slow, monkeypa
 
 
 def test_the_sums_decay_and_eos_is_never_drawn(monkeypatch):
-    model, asked, build = tiny_model(), [], endless.build_decoder
+    model, asked, build = tiny_model(quick=True), [], endless.build_decoder
     monkeypatch.setattr(
         endless,
         "build_decoder",

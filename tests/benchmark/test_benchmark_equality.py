@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny_models import patient_timer, tiny_model
+from tiny_models import tiny_model
 
 from seqgen.benchmark import softmax
 from seqgen.benchmark.equality import OutputsDiffer, check_equal
@@ -11,8 +11,6 @@ from seqgen.benchmark.model import DECODERS, BenchmarkModel
 from seqgen.benchmark.run import Plan, run_benchmark
 from seqgen.benchmark.timing import Effort
 from seqgen.model.sequence_model import SequenceModel
-
-PATIENT = patient_timer()
 
 
 @pytest.fixture
@@ -27,21 +25,21 @@ def other(model):
 
 @pytest.mark.parametrize("measure", [decode, prefill, attention, training])
 def test_forms_of_one_model_pass(model, measure):
-    measure.check(model, PATIENT, batch=2, position=70)
+    measure.check(model, batch=2, position=70)
 
 
 @pytest.mark.parametrize("positions", ["sinusoidal", "learned", "bars"])
 def test_forms_of_one_model_pass_with_positions(positions):
     model = tiny_model(positions=positions, max_positions=40)
     for measure in (decode, prefill):
-        measure.check(model, PATIENT, batch=2, position=39)
+        measure.check(model, batch=2, position=39)
 
 
 def test_a_wrong_library_stack_is_found(model, other):
     model.library_recurrent = other.library_recurrent
     for measure in (decode, prefill):
         with pytest.raises(OutputsDiffer, match="library"):
-            measure.check(model, PATIENT, batch=1, position=6)
+            measure.check(model, batch=1, position=6)
 
 
 @pytest.mark.parametrize("name", [name for name in DECODERS if name != "recurrent"])
@@ -50,7 +48,7 @@ def test_a_decoder_of_other_weights_is_found(model, other, name):
         pytest.skip(reason)
     model.decoders[name] = other.decoder(name)
     with pytest.raises(OutputsDiffer, match=f"{name} and the parallel form"):
-        decode.check(model, PATIENT, batch=3, position=6)
+        decode.check(model, batch=3, position=6)
 
 
 def test_a_decoder_that_carries_on_something_else_is_found(model, monkeypatch):
@@ -64,7 +62,7 @@ def test_a_decoder_that_carries_on_something_else_is_found(model, monkeypatch):
 
     monkeypatch.setattr(pool, "read", wrong)
     with pytest.raises(OutputsDiffer, match=r"the state of torch \(Z\)"):
-        decode.check(model, PATIENT, batch=3, position=6)
+        decode.check(model, batch=3, position=6)
 
 
 def test_a_position_that_is_off_by_one_is_found_beside_rounded_weights(model, monkeypatch):
@@ -79,33 +77,33 @@ def test_a_position_that_is_off_by_one_is_found_beside_rounded_weights(model, mo
 
     monkeypatch.setattr(pool, "read", wrong)
     with pytest.raises(OutputsDiffer, match=r"the state of torch-int8 \(position\)"):
-        decode.check(model, PATIENT, batch=3, position=6)
+        decode.check(model, batch=3, position=6)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", softmax.STATIC)
 def test_a_wrong_cache_allocated_ahead_is_found(model, other, name):
-    if name not in softmax.static_names(model, quick=False):
+    if name not in softmax.static_names(model):
         pytest.skip("this CPU has no bfloat16 instructions")
     tokens = model.random_tokens(1, 7)
-    softmax.check(model, tokens, quick=False)
+    softmax.check(model, tokens)
     matrices = softmax.STATIC[name][0]
     model.decoders[matrices] = other.decoder(matrices)
     with pytest.raises(OutputsDiffer, match=f"{name} and softmax-recomputed"):
-        softmax.check(model, tokens, quick=False)
+        softmax.check(model, tokens)
 
 
 def test_a_wrong_prefill_of_softmax_attention_is_found(model, other):
     model.softmax_twin = other.softmax_twin
     with pytest.raises(OutputsDiffer, match="softmax-parallel and softmax-recomputed"):
-        prefill.check(model, PATIENT, batch=1, position=6)
+        prefill.check(model, batch=1, position=6)
 
 
 def test_a_wrong_prefill_in_bfloat16_is_found(model, other, monkeypatch):
     monkeypatch.setattr(BenchmarkModel, "has_bfloat16", True)
     model.bf16_prefill = other.bf16_prefill
     with pytest.raises(OutputsDiffer, match="parallel-bf16 and parallel"):
-        prefill.check(model, PATIENT, batch=1, position=6)
+        prefill.check(model, batch=1, position=6)
 
 
 @pytest.mark.parametrize("kernel", ["chunked", "native"])
@@ -121,7 +119,7 @@ def test_wrong_attention_is_found(model, monkeypatch, kernel):
     wrong_kernel = kernel
     monkeypatch.setattr(attention, "causal_linear_attention", wrong)
     with pytest.raises(OutputsDiffer, match=f"{kernel} attention"):
-        attention.check(model, PATIENT, batch=1, position=6)
+        attention.check(model, batch=1, position=6)
 
 
 def test_nothing_is_timed_after_a_failed_check(model, other, monkeypatch):

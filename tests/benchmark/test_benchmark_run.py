@@ -11,20 +11,20 @@ from tiny_models import TWO_FIELDS
 from seqgen.benchmark.measures import decode, endless, floor
 from seqgen.benchmark.measures.floor import step_bytes
 from seqgen.benchmark.model import NOT_QUICK, load_benchmark_model
-from seqgen.benchmark.records import KEYS
+from seqgen.benchmark.records import KEYS, LIBRARY
 from seqgen.benchmark.report.guard import LEAST_PLACES
 from seqgen.benchmark.run import BATCHED, MEASURES, QUICK, Plan, make_plan, run_benchmark
-from seqgen.benchmark.timing import LIBRARY, Effort
+from seqgen.benchmark.timing import Effort
 from seqgen.errors import UserError
 
 QUICKEST = Plan(
     positions=dict.fromkeys(MEASURES, (5, 9)),
     batches=dict.fromkeys(BATCHED, (1, 2)),
-    effort=Effort(seconds=0.01, max_repeats=2, longest_call=10.0, measure_seconds=60.0, quick=True),
+    effort=Effort(seconds=0.01, max_repeats=2, longest_call=10.0, measure_seconds=60.0),
 )
 
 
-tiny_model = partial(tiny_models.tiny_model, TWO_FIELDS)
+tiny_model = partial(tiny_models.tiny_model, TWO_FIELDS, quick=True)
 WITHOUT_LIBRARY = {"floor", "memory", "endless", "likelihood"}
 
 
@@ -106,7 +106,7 @@ def test_a_decoders_record_says_what_its_weights_are_kept_in(records):
 def test_each_number_of_rows_is_checked_before_it_is_timed(monkeypatch):
     """A decoder may compute one row in another way than many."""
     seen = []
-    monkeypatch.setattr(decode, "check", lambda *_, batch, position: seen.append(batch))
+    monkeypatch.setattr(decode, "check", lambda _, batch, position: seen.append(batch))
     monkeypatch.setattr(decode, "measure", lambda *_, batch, position: seen.append(-batch) or [])
     plan = replace(QUICKEST, positions={"decode": (5,)}, batches={"decode": (1, 8, 64, 1024)})
     run_benchmark(tiny_model(), plan, only=["decode"])

@@ -9,7 +9,7 @@ import torch
 from seqgen.benchmark import gpt2
 from seqgen.benchmark.draws import Draws
 from seqgen.benchmark.equality import OutputsDiffer
-from seqgen.benchmark.gpt2 import Gpt2Steps, check
+from seqgen.benchmark.gpt2 import Gpt2Pool, check
 from seqgen.benchmark.model import BenchmarkModel
 
 needs_transformers = pytest.mark.skipif(
@@ -24,17 +24,17 @@ def model(tiny, toy_vocabulary):
 
 
 def variants(model, position=20, batch=3):
-    last = model.random_tokens(batch, 1)[:, 0]
-    return gpt2.variants(model, Draws(model, batch), last, position=position)
+    last, state = model.random_tokens(batch, 1)[:, 0], model.recurrent.initial_state(batch)
+    return gpt2.variants(model, Draws(model, batch), last, state, position=position)
 
 
 def test_without_transformers_the_row_says_so(model, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     [missing] = variants(model)
-    assert (missing.name, missing.open) == ("gpt2-static", None)
+    assert missing.name == "gpt2-static"
     assert missing.note.startswith("not available: transformers is not installed (")
     assert "pip install -c constraints.txt transformers" in missing.note
-    gpt2.check_all(model, batch=1, position=4)  # of nothing
+    check(model, model.random_tokens(1, 5))  # of nothing
 
 
 @pytest.mark.parametrize("version", ["4.57.1", "5.9.0", "6.0.0.dev0"])
@@ -59,58 +59,57 @@ def test_what_it_will_hold_is_estimated_before_it_is_opened(model, monkeypatch):
 
 @needs_transformers
 @pytest.mark.parametrize("position", [1, 15, 16, 37])
-@pytest.mark.parametrize("dtype", gpt2.DTYPES)
-def test_a_step_with_the_cache_is_a_pass_without(model, position, dtype):
-    check(model, dtype, batch=2, position=position)
+def test_a_step_with_the_cache_is_a_pass_without(model, monkeypatch, position):
+    monkeypatch.setattr(BenchmarkModel, "has_bfloat16", True)
+    check(model, model.random_tokens(2, position + 1))
 
 
 @needs_transformers
 @pytest.mark.parametrize("part", ["keys", "values"])
 def test_a_corrupted_cache_is_found(model, monkeypatch, part):
-    fill = Gpt2Steps.fill
+    fill = Gpt2Pool.fill
 
     def wrong(self, prompt):
         fill(self, prompt)
         getattr(self.cache.layers[1], part)[:, :, 5] *= -1.0
 
-    monkeypatch.setattr(Gpt2Steps, "fill", wrong)
+    monkeypatch.setattr(Gpt2Pool, "fill", wrong)
     with pytest.raises(OutputsDiffer, match="gpt2-static and its own pass"):
-        gpt2.check_all(model, batch=2, position=20)
+        check(model, model.random_tokens(2, 21))
 
 
 @needs_transformers
 def test_a_wrong_position_is_found(model, monkeypatch):
-    rewind = Gpt2Steps.rewind
+    rewind = Gpt2Pool.rewind
 
     def wrong(self):
         rewind(self)
         self._at.fill_(self.position - 1)
 
-    monkeypatch.setattr(Gpt2Steps, "rewind", wrong)
+    monkeypatch.setattr(Gpt2Pool, "rewind", wrong)
     with pytest.raises(OutputsDiffer):
-        gpt2.check_all(model, batch=2, position=20)
+        check(model, model.random_tokens(2, 21))
 
 
 @needs_transformers
 def test_repeats_give_the_same_logits_which_a_draw_may_write_to(model):
-    steps = Gpt2Steps(model, 3, position=20)
-    steps.fill_with_usual_numbers()
-    step, first = gpt2.ready(steps), None
+    pool = Gpt2Pool(model, 3, position=20, dtype="float32")
+    tokens, slots, first = model.random_tokens(3, 1)[:, 0], torch.arange(3), None
     for _ in range(3):
-        steps.rewind()
-        logits = step()
-        assert logits.shape == (3, 12 + 20 + 9)
-        assert first is None or torch.equal(logits, first)
-        first = logits.clone()
-        logits.mul_(2.0)
-    assert not torch.equal(step(), first)  # not put back, it goes on
+        pool.rewind()
+        logits = pool.advance(slots, tokens)
+        assert [tuple(scores.shape) for scores in logits] == [(3, 12), (3, 20), (3, 9)]
+        assert first is None or torch.equal(logits[0], first)
+        first = logits[0].clone()
+        logits[0].mul_(2.0)
+    assert not torch.equal(pool.advance(slots, tokens)[0], first)  # not put back, it goes on
 
 
 @needs_transformers
 def test_rewinding_puts_the_cache_back_without_copying_it(model):
-    steps = Gpt2Steps(model, 2, position=20)
+    steps = Gpt2Pool(model, 2, position=20, dtype="float32")
     where = steps.cache.layers[0].keys.data_ptr()
-    steps.step()
+    steps.advance(torch.arange(2), model.random_tokens(2, 1)[:, 0])
     assert [int(layer.cumulative_length) for layer in steps.cache.layers] == [21, 21]
     steps.rewind()
     assert [int(layer.cumulative_length) for layer in steps.cache.layers] == [20, 20]
@@ -119,17 +118,18 @@ def test_rewinding_puts_the_cache_back_without_copying_it(model):
 
 @needs_transformers
 def test_nothing_is_printed_and_no_random_number_is_taken(model, capfd):
+    tokens = model.random_tokens(1, 5)
     torch.manual_seed(1)
     expected = torch.rand(1)
     torch.manual_seed(1)
-    check(model, "float32", batch=1, position=4)
+    check(model, tokens)
     assert torch.equal(torch.rand(1), expected)
     assert capfd.readouterr() == ("", "")
 
 
 @needs_transformers
 def test_sizes_are_the_models(model):
-    network, config = Gpt2Steps(model, 1, position=4).network, model.config
+    network, config = Gpt2Pool(model, 1, position=4, dtype="float32").network, model.config
     block = network.transformer.h[0]
     assert len(network.transformer.h) == config.n_layers
     assert block.attn.num_heads == config.n_heads
@@ -144,5 +144,4 @@ def test_sizes_are_the_models(model):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 def test_recorded_as_a_graph_it_computes_the_same(tiny, toy_vocabulary):
     model = BenchmarkModel(tiny(toy_vocabulary, dropout=0.0).cuda(), weights="random weights")
-    for dtype in gpt2.DTYPES:
-        check(model, dtype, batch=2, position=20)
+    check(model, model.random_tokens(2, 21))

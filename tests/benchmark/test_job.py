@@ -6,7 +6,7 @@ from tiny_models import TWO_FIELDS, patient_timer, tiny_model
 from seqgen.benchmark.draws import endless_sampling
 from seqgen.benchmark.equality import OutputsDiffer
 from seqgen.benchmark.measures import job
-from seqgen.benchmark.timing import LIBRARY
+from seqgen.benchmark.records import LIBRARY
 from seqgen.native import why_missing
 
 
@@ -33,10 +33,10 @@ def test_the_decoders_are_the_one_of_auto_and_one_that_rounds(model):
 
 
 def test_a_decoder_of_other_weights_is_found_before_pieces_are_written(model):
-    job.check(model, patient_timer(), batch=2, position=9)
+    job.check(model, batch=2, position=9)
     model.decoders["torch"] = tiny_model(TWO_FIELDS).decoder("torch")
     with pytest.raises(OutputsDiffer, match="torch and the parallel form"):
-        job.check(model, patient_timer(), batch=2, position=9)
+        job.check(model, batch=2, position=9)
 
 
 def test_all_ways_draw_alike(model, monkeypatch):

@@ -30,8 +30,8 @@ def test_passes_that_take_too_long_are_rows_that_say_so(monkeypatch):
     assert records["softmax-cache"].bytes
 
 
-def test_the_state_keeps_its_size_while_the_cache_and_training_grow(model, hurried):
-    near, far = (sizes(model, hurried, batch=2, position=position) for position in (5, 10))
+def test_the_state_keeps_its_size_while_the_cache_and_training_grow(model):
+    near, far = (sizes(model, patient_timer(), batch=2, position=position) for position in (5, 10))
     assert near["recurrent"].bytes == far["recurrent"].bytes == model.state_at(10, 2).nbytes
     assert 2 * near["softmax-cache"].bytes == far["softmax-cache"].bytes
     assert near["training"].bytes < far["training"].bytes

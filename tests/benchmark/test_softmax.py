@@ -15,7 +15,10 @@ from seqgen.decoding.cuda import GraphPool
 def filled(model, tokens):
     """A pool after all but the last of tokens [B, T, F]; it makes the next step for ever."""
     B, T, _ = tokens.shape
-    pool, slots = StaticCachePool(model.decoder("torch"), n_rows=B, capacity=T), torch.arange(B)
+    pool, slots = (
+        StaticCachePool(model, "softmax-preallocated", n_rows=B, capacity=T, grows=True),
+        torch.arange(B),
+    )
     for token in tokens[:, :-1].unbind(1):
         pool.advance(slots, token)
     pool.grows = False
@@ -53,11 +56,11 @@ def test_a_recorded_step_is_the_same():
 
 
 def test_a_cache_begins_anew(model):
-    pool = StaticCachePool(model.decoder("torch"), n_rows=1, capacity=5)
+    pool = StaticCachePool(model, "softmax-preallocated", n_rows=1, capacity=5, grows=True)
     slots, tokens = torch.tensor([0]), model.random_tokens(1, 5)[0]
 
     def write():
-        pool.begin()
+        pool.write(slots, model.recurrent.initial_state(1))
         return [pool.advance(slots, token[None])[0].clone() for token in tokens]
 
     first, again = write(), write()
@@ -67,21 +70,22 @@ def test_a_cache_begins_anew(model):
 def test_variants_estimate_what_they_allocate():
     model = tiny_model()
     draws, last, state = Draws(model, 2), model.random_tokens(2, 1)[:, 0], model.state_at(64, 2)
-    made = softmax.variants(model, draws, last, state, position=64, quick=False)
-    assert [v.name for v in made] == [*softmax.static_names(model, quick=False), softmax.RECOMPUTED]
-    pool = StaticCachePool(model.decoder("torch"), n_rows=2, capacity=65, grows=False)
+    made = softmax.variants(model, draws, last, state, position=64)
+    assert [v.name for v in made] == [*softmax.static_names(model), softmax.RECOMPUTED]
+    pool = StaticCachePool(model, "softmax-preallocated", n_rows=2, capacity=65)
     assert made[0].holds == pool.keys.nbytes + pool.values.nbytes
     assert made[-1].needs > 3 * 4 * 2 * 2 * 65**2
     for variant in made:
         call = variant.open()
-        call.run(call.prepare())
+        call.prepare()
+        call.run(call.length)
 
 
 def test_a_rounded_cache_is_listed_only_where_the_device_multiplies_in_bfloat16():
     model = tiny_model()
-    found = [n for n in softmax.static_names(model, quick=False) if n.endswith("bf16")]
+    found = [n for n in softmax.static_names(model) if n.endswith("bf16")]
     assert bool(found) == model.has_bfloat16
-    assert softmax.static_names(model, quick=True) == ["softmax-preallocated"]
+    assert softmax.static_names(tiny_model(quick=True)) == ["softmax-preallocated"]
 
 
 def test_a_cache_that_forgets_a_token_is_found(model, monkeypatch):
@@ -94,7 +98,7 @@ def test_a_cache_that_forgets_a_token_is_found(model, monkeypatch):
 
     monkeypatch.setattr(StaticCachePool, "advance", advance)
     with pytest.raises(OutputsDiffer, match="softmax-preallocated and softmax-recomputed"):
-        softmax.check(model, model.random_tokens(2, 9), quick=False)
+        softmax.check(model, model.random_tokens(2, 9))
 
 
 @torch.no_grad()

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from seqgen.benchmark import timing
-from seqgen.benchmark.timing import LIBRARY, OUT_OF_MEMORY, Call, Effort, Timer, Variant
+from seqgen.benchmark.records import LIBRARY
+from seqgen.benchmark.timing import OUT_OF_MEMORY, Call, Effort, Timer, Variant
 
 GB = 10**9
 
@@ -19,13 +20,13 @@ class FakeTime:
     def perf_counter(self):
         return self.now
 
-    def variant(self, name, seconds, *, part=None, parts=1.0, **sizes):
-        def run(_, seconds=seconds):
+    def variant(self, name, seconds, *, part=None, parts=1, **sizes):
+        def run(length):
             self.calls.append(name)
-            self.now += seconds
+            self.now += seconds if length == parts else part
 
-        shorter = part and (lambda: run(None, part))
-        return Variant(name, lambda: Call(run, part=shorter, parts=parts), **sizes)
+        call = Call(run, length=parts, part=part and 1)
+        return Variant(name, lambda: call, **sizes)
 
 
 @pytest.fixture
@@ -96,8 +97,8 @@ def test_a_slow_call_is_repeated_twice_and_a_very_slow_one_not(fake):
 
 
 def test_a_call_whose_part_shows_that_it_takes_too_long_is_not_made(fake):
-    slow = fake.variant("slow", 23.0, part=6.0, parts=4.0)
-    fine = fake.variant("fine", 0.5, part=0.2, parts=4.0)
+    slow = fake.variant("slow", 23.0, part=6.0, parts=4)
+    fine = fake.variant("fine", 0.5, part=0.2, parts=4)
     left_out, record = records(timer(), [slow, fine])
     assert left_out.note == "left out: a call would take about 24 s, the limit is 8 s"
     assert (left_out.median_seconds, left_out.repeats, left_out.samples) == (None, None, ())
@@ -106,15 +107,14 @@ def test_a_call_whose_part_shows_that_it_takes_too_long_is_not_made(fake):
 
 
 def test_a_part_that_is_slow_only_the_first_time_says_nothing(fake):
-    seconds = iter((7.0, 0.1))
-    part = lambda: setattr(fake, "now", fake.now + next(seconds))  # noqa: E731
-    run = fake.variant("a", 0.5).open().run
-    [record] = records(timer(), [Variant("a", lambda: Call(run, part=part, parts=4.0))])
+    seconds = iter((7.0, 0.1, *[0.5] * 10))
+    run = lambda _: setattr(fake, "now", fake.now + next(seconds))  # noqa: E731
+    [record] = records(timer(), [Variant("a", lambda: Call(run, length=4, part=1))])
     assert record.repeats
 
 
 def test_whole_pieces_have_a_limit_of_their_own(fake):
-    variants = [fake.variant(f"{n}", 39.0, part=3.0, parts=n) for n in (13.0, 14.0)]
+    variants = [fake.variant(f"{n}", 39.0, part=3.0, parts=n) for n in (13, 14)]
     a, b = records(timer(), variants, whole_pieces=True)
     assert a.repeats == 1
     assert b.note == "left out: a call would take about 42 s, the limit is 40 s"
@@ -160,7 +160,7 @@ def test_the_memory_of_a_place_is_free_before_the_next(fake):
 
     def opened():
         large = Large()
-        return Call(lambda _: run(large), prepare=lambda: large)
+        return Call(lambda length: run(length) or large)
 
     records(timer(max_repeats=2), [Variant("large", opened)])
     assert len(freed) == 1
@@ -205,21 +205,21 @@ def test_places_after_the_time_of_a_measure_are_rows_that_say_so(fake):
 
 
 def test_a_variant_that_cannot_run_says_why():
-    [record] = records(timer(), [Variant("absent", None, note="not available: no kernel")])
+    [record] = records(timer(), [Variant("absent", note="not available: no kernel")])
     assert (record.median_seconds, record.note) == (None, "not available: no kernel")
 
 
-def test_preparing_is_not_timed_and_each_call_gets_its_own(fake):
-    given = []
+def test_preparing_is_not_timed_and_comes_before_each_call(fake):
+    calls = []
 
     def prepare():
+        calls.append("prepare")
         fake.now += 100
-        return object()
 
-    def run(value):
-        given.append(value)
+    def run(_):
+        calls.append("run")
         fake.now += 0.5
 
     [record] = records(timer(), [Variant("a", lambda: Call(run, prepare))])
     assert record.median_seconds == 0.5
-    assert len(set(map(id, given))) == len(given) == 4
+    assert calls == ["prepare", "run"] * 4

@@ -2,14 +2,19 @@
 
 import pytest
 import torch
-from tiny_models import patient_timer
+from tiny_models import TWO_FIELDS, patient_timer, tiny_model
 
 from seqgen.benchmark import timing
 from seqgen.benchmark.measures import training
 
 
+@pytest.fixture
+def model():
+    return tiny_model(TWO_FIELDS, quick=True)
+
+
 def measure(model, *, batch=1, position=9):
-    timer = patient_timer(quick=True)
+    timer = patient_timer()
     return {r.variant: r for r in training.measure(model, timer, batch=batch, position=position)}
 
 
@@ -34,10 +39,10 @@ def test_what_would_not_fit_is_not_tried(model, monkeypatch):
 
 
 def test_only_what_the_device_runs_is_listed(model):
-    names = training.ways(model, quick=False)
+    names = training.ways(tiny_model())
     assert ("causal-linear-bf16" in names) == model.has_bfloat16
     assert "compiled" in names
-    assert "compiled" not in training.ways(model, quick=True)
+    assert "compiled" not in training.ways(tiny_model(quick=True))
 
 
 @pytest.mark.parametrize("longest", [5, 15])

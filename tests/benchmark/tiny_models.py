@@ -12,9 +12,9 @@ ONE_FIELD = Vocabulary((Field("token", 11),), bos_id=1, eos_id=2, pad_id=0, anch
 TWO_FIELDS = Vocabulary((Field("a", 7), Field("b", 5)), bos_id=1, eos_id=2, pad_id=0)
 
 
-def tiny_model(vocabulary=ONE_FIELD, **settings):
+def tiny_model(vocabulary=ONE_FIELD, *, quick=False, **settings):
     config = ModelConfig(**{"d_model": 16, "n_layers": 2, "n_heads": 2, "dropout": 0.0} | settings)
-    return BenchmarkModel(SequenceModel(config, vocabulary), weights="random weights")
+    return BenchmarkModel(SequenceModel(config, vocabulary), weights="random weights", quick=quick)
 
 
 def patient_timer(**effort):

@@ -20,7 +20,7 @@ from seqgen.errors import UserError
 @pytest.fixture
 def tiny(tmp_path, monkeypatch):
     """A small model, a plan that takes no time, and an empty folder of results."""
-    effort = Effort(seconds=0.01, max_repeats=2, longest_call=10.0, quick=True)
+    effort = Effort(seconds=0.01, max_repeats=2, longest_call=10.0)
     positions = dict.fromkeys(MEASURES, (4, 8))
     monkeypatch.setattr(run, "QUICK", run.Plan(positions, {}, effort))
     monkeypatch.setattr(benchmarking, "RESULTS", tmp_path / "results")

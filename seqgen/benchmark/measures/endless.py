@@ -59,7 +59,7 @@ def measure(model: BenchmarkModel, timer: Timer, *, batch: int, position: int) -
     for mark in marks(position, n_timed):
         place |= {"position": mark, "dtype": decoder.weights}
         more = (mark + n_timed - stream.position) * float(np.median(seconds))
-        limit = LONGEST[timer.effort.quick]
+        limit = LONGEST[model.quick]
         if time.perf_counter() - begin + more > limit:
             note = f"left out: would take {more:.0f} s more, the limit of a stream is {limit:.0f} s"
             return [*records, timer.untimed(variant, **place, note=note)]
@@ -84,12 +84,10 @@ def marks(last: int, n_timed: int) -> list[int]:
 
 def _fastest(model: BenchmarkModel) -> tuple[str, Decoder]:
     """Build the first decoder that is available."""
-    for variant in VARIANTS[:-1]:
+    for variant in VARIANTS:
+        name, weights = DECODERS[variant]
         with suppress(UserError):
-            return variant, _build(model, variant)
-    return VARIANTS[-1], _build(model, VARIANTS[-1])
-
-
-def _build(model: BenchmarkModel, variant: str) -> Decoder:
-    name, weights = DECODERS[variant]
-    return build_decoder(model.model, name, weights=weights, decay_after=DECAY_AFTER)
+            return variant, build_decoder(
+                model.model, name, weights=weights, decay_after=DECAY_AFTER
+            )
+    raise AssertionError(f"{VARIANTS[-1]} is always available")

@@ -15,18 +15,17 @@ those. A share above 100% means that the weights stayed in a cache better than i
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from seqgen.benchmark.model import DECODERS, BenchmarkModel
-from seqgen.benchmark.records import Record
+from seqgen.benchmark.records import LIBRARY, Record
 from seqgen.benchmark.softmax import STATIC
-from seqgen.benchmark.timing import LIBRARY, Call, Effort, Timer, Variant
+from seqgen.benchmark.timing import Call, Effort, Timer, Variant
 from seqgen.model.sequence_model import SequenceModel
 
 READS = {"read-int8": "int8", "read-bf16": "bf16", "read-float32": "float32", "read-large": ""}
@@ -34,7 +33,6 @@ LARGE_BYTES = 2**30
 CALL_BYTES = {"cpu": 2**26, "cuda": 2**30}  # to be read in one call, at least
 BRIEF = Effort(seconds=0.1, max_repeats=10, longest_call=2.5)
 WEIGHT_BYTES = {"float32": 4, "bf16": 2, "int8": 1, "w8a8": 1}
-CACHE_BYTES = {name: dtype.itemsize for name, (_, dtype, _) in STATIC.items()}
 
 
 def measure(model: BenchmarkModel, timer: Timer, *, batch: int, position: int) -> list[Record]:
@@ -60,34 +58,18 @@ def _read(model: BenchmarkModel, timer: Timer, name: str, size: int, place: dict
         x = torch.ones(size // 4, device=model.device).expand(passes, -1)  # the same memory
         return Call(lambda _: reduce(x))
 
-    ways: list[Callable[[Tensor], Tensor]] = [
-        torch.sum,
-        torch.amax,
-        *([lambda x: torch.dot(x[0], x[0])] if passes == 1 else []),
-    ]
+    ways: list[Callable[[Tensor], Tensor]] = [torch.sum, torch.amax]
+    if passes == 1:
+        ways.append(lambda x: torch.dot(x[0], x[0]))
     variants = [Variant(name, partial(opened, way), holds=size) for way in ways]
     timed = [record for variant in variants for record in timer.time([variant], **place)]
     fastest = min(timed, key=lambda r: min(r.samples, default=np.inf))
     if not fastest.samples:
         return fastest
-    one_pass = {key: getattr(fastest, key) / passes for key in ("median_seconds", "p95_seconds")}
-    samples = tuple(x / passes for x in fastest.samples)
+    seconds = [x / passes for x in fastest.samples]
     # The rate of the fastest repeat: a floor is what can be reached.
-    values: dict[str, Any] = {"samples": samples, "bytes": size, "rate": size / min(samples)}
-    return replace(fastest, **one_pass, **values, tokens_per_second=None)
-
-
-@dataclass(frozen=True)
-class StepBytes:
-    """What a step goes through.
-
-    Attributes:
-        working_set: bytes of weights, states and caches.
-        moved: bytes read and written.
-    """
-
-    working_set: int
-    moved: int
+    record = timer.timed(name, seconds, **place, bytes=size, rate=size / min(seconds))
+    return replace(record, tokens_per_second=None)
 
 
 def with_shares(
@@ -101,50 +83,48 @@ def with_shares(
         floor: the machine's, with `bytes` and `rate` where reading was measured.
     """
     reads = sorted((r.bytes, r.rate) for r in floor if r.bytes and r.rate)
-    shared = []
-    for record in records:
-        median = record.median_seconds
-        if record.measure == "decode" and median and reads:
-            moved = step_bytes(record, model)
-            if moved is not None:
-                record = replace(record, share_of_floor=floor_seconds(moved, reads) / median)
-        shared.append(record)
-    return shared
+
+    def shared(record: Record) -> Record:
+        needed = step_bytes(record, model) if record.measure == "decode" and reads else None
+        if needed is None or record.median_seconds is None:
+            return record
+        return replace(record, share_of_floor=floor_seconds(*needed, reads) / record.median_seconds)
+
+    return [shared(record) for record in records]
 
 
-def floor_seconds(moved: StepBytes, reads: Sequence[tuple[int, float]]) -> float:
-    """Divide bytes by the bandwidth at that size: `reads` are sizes, ascending, and bytes/s.
+def floor_seconds(working_set: int, moved: int, reads: Sequence[tuple[int, float]]) -> float:
+    """Return the least time of a step.
 
-    Between two sizes it goes evenly with the logarithm; beyond the ends it is that of the end.
+    Args:
+        working_set: bytes of weights, states and caches.
+        moved: bytes read and written.
+        reads: sizes in bytes, ascending, and the bandwidth there in bytes/s. Between two sizes it
+            goes evenly with the logarithm; beyond the ends it is that of the end.
     """
     sizes, rates = zip(*reads, strict=True)
-    rate = np.interp(np.log(moved.working_set), np.log(sizes), rates)
-    return moved.moved / float(rate)
+    return moved / float(np.interp(np.log(working_set), np.log(sizes), rates))
 
 
-def step_bytes(record: Record, model: BenchmarkModel) -> StepBytes | None:
-    """Count what a step of a record must go through; None where that is not its bound."""
-    config, variant = model.config, record.variant
+def step_bytes(record: Record, model: BenchmarkModel) -> tuple[int, int] | None:
+    """Count the bytes of a step's working set, and those moved; None where that is no bound."""
+    variant = record.variant
     if record.dtype not in WEIGHT_BYTES:
         return None
     weights = matrix_bytes(model.model, record.dtype)
-    if variant in CACHE_BYTES:
-        per_token = 2 * CACHE_BYTES[variant] * config.n_layers * config.d_model
-        cache = record.batch * record.position * per_token
-        return StepBytes(weights + cache, weights + cache)
+    if variant in STATIC:
+        itemsize = STATIC[variant][1].itemsize
+        cache = model.cache_bytes(record.position, record.batch, itemsize=itemsize)
+        return weights + cache, weights + cache
     if variant == LIBRARY or variant in DECODERS:
         states = record.batch * model.recurrent.initial_state(1).nbytes
-        return StepBytes(weights + states, weights + 2 * states)
+        return weights + states, weights + 2 * states
     return None
 
 
 def matrix_bytes(model: SequenceModel, weights: str) -> int:
     """Return the bytes that each step reads of a model whose matrices are kept in a format."""
-    read = [
-        model.stack,
-        model.lm_head,
-        *([model.short_convolution] if model.short_convolution else []),
-    ]
+    read = [model.stack, model.lm_head.linears, model.short_convolution or nn.Identity()]
     size = 0
     for parameter in (x for part in read for x in part.parameters()):
         if parameter.dim() == 1:  # biases and norms stay in float32

@@ -11,32 +11,32 @@ Legend: B rows, T positions, F fields.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import torch
-from torch import Tensor
 
 from seqgen.benchmark import softmax
 from seqgen.benchmark.draws import Draws, endless_sampling
 from seqgen.benchmark.measures.decode import check_decoders
-from seqgen.benchmark.model import DECODERS, BenchmarkModel, LibrarySteps
-from seqgen.benchmark.records import Record
-from seqgen.benchmark.timing import LIBRARY, Call, Timer, Variant
+from seqgen.benchmark.model import BenchmarkModel
+from seqgen.benchmark.records import LIBRARY, Record
+from seqgen.benchmark.timing import Call, Timer, Variant
 from seqgen.decoding import generate
 from seqgen.decoding.choose import choose_decoder
+from seqgen.decoding.pool import Pool
 
 ROUNDED = ("native-w8a8", "cuda-bf16", "torch-int8", "torch-bf16")  # the first one available
 STATIC = "softmax-preallocated"  # whose cache fills up here
 CHECKED_ROWS = 8
 PART = 16  # tokens of a piece that is written first
+Write = Callable[[int], None]  # so many tokens of all pieces
 
 
 @torch.no_grad()
-def check(model: BenchmarkModel, timer: Timer, *, batch: int, position: int) -> None:
+def check(model: BenchmarkModel, *, batch: int, position: int) -> None:
     """Compare steps of the library, of the decoders and of a cache that fills up, as in decode."""
     tokens = model.random_tokens(min(batch, CHECKED_ROWS), position + 1)
-    check_decoders(model, tokens, quick=timer.effort.quick)
-    softmax.check(model, tokens, quick=timer.effort.quick)
+    check_decoders(model, tokens)
+    softmax.check(model, tokens)
 
 
 def decoders(model: BenchmarkModel) -> list[str]:
@@ -48,67 +48,59 @@ def decoders(model: BenchmarkModel) -> list[str]:
 
 def measure(model: BenchmarkModel, timer: Timer, *, batch: int, position: int) -> list[Record]:
     """Time `batch` pieces of `position` tokens at once, with everything ready."""
-    sampling = endless_sampling(model.model.vocabulary)
-    bos = model.model.vocabulary.special_token(model.model.vocabulary.bos_id)
+    state = model.recurrent.initial_state(batch).nbytes
 
-    def begin() -> Tensor:
-        return torch.from_numpy(bos).to(model.device).long().expand(batch, -1)
+    def variant(name: str, open_: Callable[[], Write], holds: int = state) -> Variant:
+        made = lambda: Call(open_(), length=position, part=min(PART, position))  # noqa: E731
+        return Variant(name, made, holds=holds, dtype=model.dtype(name))
 
-    def library() -> Callable[[int], None]:
-        draws = Draws(model, batch, sampling=sampling)
+    def static_cache() -> Pool:
+        return softmax.StaticCachePool(model, STATIC, n_rows=batch, capacity=position, grows=True)
 
-        def write(n_tokens: int) -> None:
-            state, tokens = model.recurrent.initial_state(batch), begin()
-            steps = LibrarySteps(model, state)
-            for _ in range(n_tokens):
-                tokens = draws.draw(steps.advance(tokens))
-
-        return write
-
-    def decoder(name: str) -> Callable[[int], None]:
-        """A decoder in an engine, as `generate` uses it."""
-        built, prompts = model.decoder(name), [bos[None]] * batch
-
-        def write(n_tokens: int) -> None:
-            for _ in generate(built, prompts, sampling=sampling, max_tokens=n_tokens):
-                pass
-
-        return write
-
-    def static_cache() -> Callable[[int], None]:
-        """Softmax attention with the torch decoder's matrices, and a cache for the whole piece."""
-        pool = softmax.StaticCachePool(
-            softmax.decoder(model, "torch"), n_rows=batch, capacity=position
-        )
-        draws = Draws(model, batch, sampling=sampling)
-
-        def write(n_tokens: int) -> None:
-            pool.begin()
-            tokens = begin()
-            for _ in range(n_tokens):
-                tokens = draws.advance(pool, tokens)
-
-        return write
-
-    ways: dict[str, Callable[[], Callable[[int], None]]] = {
-        LIBRARY: library,
-        **{name: partial(decoder, name) for name in decoders(model)},
-    }
-    state = model.recurrent.initial_state(1).nbytes * batch
-    holds = {STATIC: model.cache_bytes(position, batch)}
     variants = [
-        Variant(
-            name,
-            partial(_call, make, position),
-            holds=holds.get(name, state),
-            dtype=DECODERS.get(name, ("", "float32"))[1],
-        )
-        for name, make in (ways | {STATIC: static_cache}).items()
+        variant(LIBRARY, lambda: _in_pool(model, model.open(LIBRARY, batch), batch)),
+        *(variant(name, partial(_in_engine, model, name, batch)) for name in decoders(model)),
+        variant(
+            STATIC,
+            lambda: _in_pool(model, static_cache(), batch),
+            holds=model.cache_bytes(position, batch),
+        ),
     ]
-    place: dict[str, Any] = {"measure": "job", "batch": batch, "position": position}
-    return timer.time(variants, **place, tokens=batch * position, whole_pieces=True)
+    return timer.time(
+        variants,
+        measure="job",
+        batch=batch,
+        position=position,
+        tokens=batch * position,
+        whole_pieces=True,
+    )
 
 
-def _call(make: Callable[[], Callable[[int], None]], n_tokens: int) -> Call:
-    write, part = torch.no_grad()(make()), min(PART, n_tokens)
-    return Call(lambda _: write(n_tokens), part=lambda: write(part), parts=n_tokens / part)
+def _in_engine(model: BenchmarkModel, name: str, batch: int) -> Write:
+    """Pieces of a decoder in an engine, as `generate` uses it."""
+    vocabulary = model.model.vocabulary
+    prompts = [vocabulary.special_token(vocabulary.bos_id)[None]] * batch
+    sampling, decoder = endless_sampling(vocabulary), model.decoder(name)
+
+    def write(n_tokens: int) -> None:
+        for _ in generate(decoder, prompts, sampling=sampling, max_tokens=n_tokens):
+            pass
+
+    return write
+
+
+def _in_pool(model: BenchmarkModel, pool: Pool, batch: int) -> Write:
+    """Pieces of all rows of a pool, one step after the other."""
+    vocabulary = model.model.vocabulary
+    draws = Draws(model, batch, sampling=endless_sampling(vocabulary))
+    bos = torch.from_numpy(vocabulary.special_token(vocabulary.bos_id)).to(model.device).long()
+    empty = model.recurrent.initial_state(batch)
+
+    @torch.no_grad()
+    def write(n_tokens: int) -> None:
+        pool.write(draws.slots, empty)
+        tokens = bos.expand(batch, -1)
+        for _ in range(n_tokens):
+            tokens = draws.advance(pool, tokens)
+
+    return write

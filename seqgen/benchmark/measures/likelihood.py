@@ -12,12 +12,11 @@ from typing import Any
 
 from torch import Tensor
 
-from seqgen.benchmark.model import DECODERS, BenchmarkModel
+from seqgen.benchmark.model import BenchmarkModel
 from seqgen.benchmark.records import Record
 from seqgen.benchmark.timing import Timer
 from seqgen.checkpoint import load_model
 from seqgen.decoding.agreement import agree, score
-from seqgen.decoding.decoder import Logits
 from seqgen.decoding.held_out import held_out
 from seqgen.evaluation.scales import mean_of
 from seqgen.evaluation.subject import check_beside, open_subject
@@ -36,23 +35,18 @@ def measure(model: BenchmarkModel, timer: Timer, *, batch: int, position: int) -
     if tokens is None:
         return [timer.untimed(PARALLEL, **place, note=note)]
     exact = score(model.model, tokens)
-    uses = model.model.uses
-    place |= {"targets": tokens[:, 1:, 0].numel()}
-    records = [timer.untimed(PARALLEL, **place, bits_per_token=bits(exact, tokens, uses))]
-    for name in model.decoder_variants(quick=timer.effort.quick):
+    nats = token_nats(exact, tokens[:, 1:], uses=model.model.uses)  # [B, T - 1]
+    place |= {"targets": nats.numel()}
+    records = [timer.untimed(PARALLEL, **place, bits_per_token=float(nats.mean()) / log(2))]
+    for name in model.decoder_names:
         note = model.why_not(name)
         cost = None if note else agree(model.decoder(name), tokens, exact).bits
-        dtype = DECODERS[name][1]
+        dtype = model.dtype(name)
         records.append(timer.untimed(name, **place, dtype=dtype, bits_per_token=cost, note=note))
     if model.run is not None and model.beside is not None:
-        compared = _beside(model.run, model.beside, tokens, exact)
+        compared = _beside(model.run, model.beside, tokens, nats)
         records.append(timer.untimed(BESIDE, **place, **compared))
     return records
-
-
-def bits(logits: Logits, tokens: Tensor, uses: Tensor | None) -> float:
-    """Return bits per token of logits [B, T - 1, N_f] after all but the last of [B, T, F]."""
-    return float(token_nats(logits, tokens[:, 1:], uses=uses).mean()) / log(2)
 
 
 def _tokens(model: BenchmarkModel, position: int) -> tuple[Tensor | None, str]:
@@ -64,21 +58,22 @@ def _tokens(model: BenchmarkModel, position: int) -> tuple[Tensor | None, str]:
     return (None, ABSENT) if tokens is None else (tokens.to(model.device), "")
 
 
-def _beside(run: Path, beside: Path, tokens: Tensor, exact: Logits) -> dict:
-    """Score the tokens with another run's model; the note names the run and the standard error."""
+def _beside(run: Path, beside: Path, tokens: Tensor, nats: Tensor) -> dict:
+    """Score the tokens with another run's model; the note compares with `nats` [B, T - 1] of ours.
+
+    It names the run, the difference with its interval, and what else differs.
+    """
     rival = open_subject(beside, device=str(tokens.device))
-    theirs_model, name = rival.loaded.model, f"{rival.name} ({rival.attention})"
-    limit = theirs_model.positions.limit
-    if limit is not None and tokens.shape[1] - 1 > limit:
+    theirs, name = rival.loaded.model, f"{rival.name} ({rival.attention})"
+    limit = theirs.positions.limit
+    if limit is not None and nats.shape[1] > limit:
         return {"note": f"left out: {name} has {limit} learned positions"}
-    theirs = score(theirs_model, tokens)
-    targets, uses = tokens[:, 1:], theirs_model.uses
-    apart = token_nats(theirs, targets, uses=uses) - token_nats(exact, targets, uses=uses)
-    note = f"is {name}: {_gap(apart)} against {PARALLEL}"
+    cost = token_nats(score(theirs, tokens), tokens[:, 1:], uses=theirs.uses)
+    note = f"is {name}: {_gap(cost - nats)} against {PARALLEL}"
     differences = check_beside(open_subject(run), rival)
     if differences:
         note += f"; apart from attention: {', '.join(differences)}"
-    return {"bits_per_token": bits(theirs, tokens, uses), "note": note}
+    return {"bits_per_token": float(cost.mean()) / log(2), "note": note}
 
 
 def _gap(nats: Tensor) -> str:

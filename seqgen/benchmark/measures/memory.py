@@ -1,23 +1,24 @@
 """The memory of a stream between steps, and what a training step keeps for its backward pass."""
 
+from functools import partial
 from typing import Any
 
 import torch
 
-from seqgen.benchmark.measures.training import OURS, SOFTMAX, WAYS, Trainee
+from seqgen.benchmark.measures.training import OURS, SOFTMAX, WAYS, Trainee, why_not
 from seqgen.benchmark.model import BenchmarkModel
 from seqgen.benchmark.peak import kept_bytes
-from seqgen.benchmark.records import Record
-from seqgen.benchmark.timing import LIBRARY, Timer
+from seqgen.benchmark.records import LIBRARY, Record
+from seqgen.benchmark.timing import Timer
 
 STATE = "recurrent"
 CACHES = {"softmax-cache": torch.float32, "softmax-cache-bf16": torch.bfloat16}
 RECOMPUTED = "training-recomputed"
 TRAINING = {
-    "training-library": LIBRARY,
-    "training": OURS,
-    RECOMPUTED: OURS,
-    "training-softmax": SOFTMAX,
+    "training-library": WAYS[LIBRARY],
+    "training": WAYS[OURS],
+    RECOMPUTED: WAYS[OURS],
+    "training-softmax": WAYS[SOFTMAX],
 }
 LONGEST_PASS = {True: 2048, False: 16_384}  # positions, by quick: softmax over more takes minutes
 
@@ -48,16 +49,13 @@ def _training(model: BenchmarkModel, timer: Timer, place: dict) -> list[Record]:
     """Count what each training variant would keep for its backward pass, without keeping it."""
     trainee, records = Trainee(model), []
     tokens = model.random_tokens(place["batch"], place["position"])
-    longest = LONGEST_PASS[timer.effort.quick]
-    note = ""
-    if place["position"] > longest:
-        note = f"left out: no pass over more than {longest} positions is made"
-    for name, way in ((name, WAYS[way]) for name, way in TRAINING.items()):
-        if way.attention == LIBRARY and not model.has_library_kernel:
-            continue
-        trainee.use(way)
-        trainee.model.recompute = name == RECOMPUTED
-        forward = lambda: trainee.forward(tokens, WAYS[OURS])  # noqa: E731
-        size = None if note else kept_bytes(forward, trainee.model.parameters())
-        records.append(timer.untimed(name, **place, bytes=size, note=note))
+    longest = LONGEST_PASS[model.quick]
+    is_long = place["position"] > longest
+    note = f"left out: no pass over more than {longest} positions is made" if is_long else ""
+    for name, way in TRAINING.items():
+        if not why_not(model, way):
+            trainee.model.recompute = name == RECOMPUTED
+            forward = partial(trainee.forward, tokens, way)
+            size = None if note else kept_bytes(forward, trainee.model.parameters())
+            records.append(timer.untimed(name, **place, bytes=size, note=note))
     return records

@@ -17,8 +17,8 @@ from seqgen.benchmark.equality import BFLOAT16_TOLERANCE, check_equal
 from seqgen.benchmark.measures.attention import NOT_BUILT
 from seqgen.benchmark.model import LIBRARY_LINEAR, SOFTMAX_TYPE, BenchmarkModel
 from seqgen.benchmark.peak import kept_bytes, peak_bytes
-from seqgen.benchmark.records import Record
-from seqgen.benchmark.timing import LIBRARY, Call, Timer, Variant
+from seqgen.benchmark.records import LIBRARY, Record
+from seqgen.benchmark.timing import Call, Timer, Variant
 from seqgen.config import TrainConfig
 from seqgen.model.loss import token_nats
 from seqgen.model.sequence_model import SequenceModel
@@ -59,13 +59,18 @@ WAYS = {
 PLAIN = Way(OURS, kernel="naive")
 
 
-def ways(model: BenchmarkModel, *, quick: bool) -> dict[str, Way]:
+def ways(model: BenchmarkModel) -> dict[str, Way]:
     """List the variants that the device can run; compiling takes too long for a quick run."""
     return {
         name: way
         for name, way in WAYS.items()
-        if (model.has_bfloat16 or not way.bfloat16) and not (quick and way.compiled)
+        if (model.has_bfloat16 or not way.bfloat16) and not (model.quick and way.compiled)
     }
+
+
+def why_not(model: BenchmarkModel, way: Way) -> str:
+    """Return why a variant is not available here, or an empty string."""
+    return NOT_BUILT if way.attention == LIBRARY and not model.has_library_kernel else ""
 
 
 class Trainee:
@@ -85,19 +90,19 @@ class Trainee:
             # Each with its own shapes: none shares with, or falls back because of, another.
             self.model.stack.compile(dynamic=False, isolate_recompiles=True)
 
-    def use(self, way: Way) -> Way:
-        """Put the attention of a variant into every layer; return the variant."""
+    def use(self, way: Way) -> None:
+        """Put the attention of a variant into every layer."""
         chosen = self._attentions[way.attention]
         for layer, attention in zip(self.model.stack.layers, chosen, strict=True):
             layer.attention.inner_attention = attention.train(self.model.training)
         if way.attention == OURS:
             self.model.use_kernel(way.kernel)
-        return way
 
     def forward(
         self, tokens: Tensor, way: Way, targets: Tensor | None = None
     ) -> tuple[Tensor, ...]:
-        """Score tokens [B, T, F] -> logits [B, T, N_f], in the precision of a variant."""
+        """Score tokens [B, T, F] -> logits [B, T, N_f] with a variant's attention and precision."""
+        self.use(way)
         device = tokens.device.type
         with torch.autocast(device, torch.bfloat16) if way.bfloat16 else nullcontext():
             return self.model(tokens, targets=targets)
@@ -119,14 +124,12 @@ class Trainee:
 
     def peak(self, tokens: Tensor, way: Way) -> int:
         """Take a step, and return the most bytes that it held, with what stays between steps."""
-        self.use(way)
         self.optimizer.zero_grad()  # what was there before a step is not its own
         needed = peak_bytes(lambda: self.step(tokens, way), tokens.device)
         return self.nbytes + needed
 
     def estimate(self, tokens: Tensor, way: Way) -> int:
         """Estimate the bytes of a step from a shorter pass: all that it keeps grows evenly."""
-        self.use(way)
         part = tokens[:1, :PROBE]
         kept = kept_bytes(lambda: self.forward(part, way), self.model.parameters())
         gradients = sum(x.nbytes for x in self.model.parameters())
@@ -147,16 +150,16 @@ class _Float32(nn.Module):
 
 
 @torch.no_grad()
-def check(model: BenchmarkModel, timer: Timer, *, batch: int, position: int) -> None:
+def check(model: BenchmarkModel, *, batch: int, position: int) -> None:
     """Compare logits: with the plainest of our kernels, and of softmax with its recomputation."""
     trainee = Trainee(model)
     trainee.model.eval()
     tokens = model.random_tokens(batch, position)
-    linear, softmax = trainee.forward(tokens, trainee.use(PLAIN)), model.recompute(tokens)
-    for name, way in ways(model, quick=True).items():
-        if way.attention == LIBRARY and not model.has_library_kernel:
+    linear, softmax = trainee.forward(tokens, PLAIN), model.recompute(tokens)
+    for name, way in ways(model).items():
+        if way.compiled or why_not(model, way):
             continue
-        got = [scores.float() for scores in trainee.forward(tokens, trainee.use(way))]
+        got = [scores.float() for scores in trainee.forward(tokens, way)]
         tolerance = 4 * BFLOAT16_TOLERANCE if way.bfloat16 else None  # through all layers
         if way.attention == SOFTMAX:
             last = [scores[:, -1] for scores in got]
@@ -169,36 +172,24 @@ def measure(model: BenchmarkModel, timer: Timer, *, batch: int, position: int) -
     """Time a step on windows of `position` targets, and find the peak of its memory (`bytes`)."""
     plain, trainees = Trainee(model), {}
     tokens = model.random_tokens(batch, position + 1)
-    part = tokens[:, : -(-position // PART) + 1]
-    chosen = ways(model, quick=timer.effort.quick)
 
-    def open_step(name: str) -> Call:
+    def open_step(name: str, way: Way) -> Call:
         """Warmed up by the part: AdamW makes its moments at the first step."""
-        way = chosen[name]
         trainee = trainees[name] = Trainee(model, compiled=True) if way.compiled else plain
-
-        def prepare() -> None:
-            trainee.use(way)
-
-        def step_on_part() -> None:
-            trainee.use(way)
-            trainee.step(part, way)
-
-        if way.compiled:  # a part would be compiled too
-            prepare()
+        part = None if way.compiled else -(-position // PART)  # a part would be compiled too
+        if way.compiled:
             trainee.step(tokens, way)
-            return Call(lambda _: trainee.step(tokens, way), prepare)
-        parts = position / (part.shape[1] - 1)
-        return Call(lambda _: trainee.step(tokens, way), prepare, step_on_part, parts)
+        return Call(
+            lambda length: trainee.step(tokens[:, : length + 1], way), length=position, part=part
+        )
 
     variants = []
-    for name, way in chosen.items():
-        note = NOT_BUILT if way.attention == LIBRARY and not model.has_library_kernel else ""
-        make = None if note else partial(open_step, name)
+    for name, way in ways(model).items():
         # A compiled variant has a model, gradients and moments of its own.
         holds = 4 * plain.nbytes if way.compiled else 0
+        note = why_not(model, way)
         needs = 0 if note else plain.estimate(tokens, way)
-        variants.append(Variant(name, make, holds, needs, note, way.dtype))
+        variants.append(Variant(name, partial(open_step, name, way), holds, needs, note, way.dtype))
     records = timer.time(
         variants, measure="training", batch=batch, position=position, tokens=batch * position
     )

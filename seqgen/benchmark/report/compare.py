@@ -13,14 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
-from seqgen.benchmark.records import Record, read_records
+from seqgen.benchmark.records import LIBRARY, Record, read_records
 from seqgen.benchmark.report.page import read_folder
 from seqgen.benchmark.report.table import TableRow, digits, plain
-from seqgen.benchmark.timing import LIBRARY
 
 FASTER, SLOWER, NOISE, MACHINE, UNKNOWN = (
     "better", "worse", "within noise", "the machine", "not comparable",
 )  # fmt: skip
+ORDER = (FASTER, SLOWER, NOISE, NOISE, MACHINE, MACHINE, UNKNOWN)  # in a table, the first two alike
 N_RESAMPLES = 1000
 # From one run to the next, medians move by more than their samples say: other pages of memory,
 # another clock, a neighbour. Ratios of variants that took turns feel less of it, but not nothing.
@@ -34,7 +34,11 @@ SHARE_OF_DRIFT = 0.25
 LEAST_SAMPLES = 6
 ROWS_SHOWN = 60
 HEADINGS = ["measure", "variant", "batch", "position", "time", "ratio", "95%", "verdict"]
+HARMLESS = ("model (weights)", "version", "command")  # differences that times do not depend on
 MACHINE_FACTS = ("processor", "cores", "instructions")  # the memory reported varies a little
+
+
+Interval = tuple[float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,22 +59,23 @@ class Change:
     after: Record
     gain: float | None
     ratio_gain: float | None
-    interval: tuple[float, float] | None
+    interval: Interval | None
     verdict: str
 
     @property
-    def judged(self) -> float | None:
-        """The measurement that is compared."""
-        return self.gain if self.ratio_gain is None else self.ratio_gain
+    def order(self) -> tuple[int, float]:
+        """What moved comes first, and of that the furthest."""
+        judged = self.gain if self.ratio_gain is None else self.ratio_gain
+        return ORDER.index(self.verdict) // 2, -abs(math.log(judged or 1))
 
     @property
     def row(self) -> TableRow:
         """The row of a table."""
-        r, (low, high) = self.before, self.interval or (None, None)
-        gains = ["-" if x is None else digits(x) for x in (self.gain, self.ratio_gain)]
-        interval = "-" if low is None else f"{low:.2f} {high:.2f}"
+        r, gains = self.before, (self.gain, self.ratio_gain)
+        interval = f"{self.interval[0]:.2f} {self.interval[1]:.2f}" if self.interval else "-"
         place = [r.measure, r.variant, str(r.batch), str(r.position)]
-        return TableRow([*place, *gains, interval, self.verdict])
+        shown = ["-" if gain is None else digits(gain) for gain in gains]
+        return TableRow([*place, *shown, interval, self.verdict])
 
 
 @dataclass(frozen=True)
@@ -89,39 +94,10 @@ class Bounds:
     @classmethod
     def of(cls, before: Sequence[Record], after: Sequence[Record], *, floor: float) -> "Bounds":
         """Widen a floor by how much the machine changed between two runs of it."""
-        moved = [
-            abs(math.log(factor))
-            for a, b in pairs(before, after)
-            if a.variant == LIBRARY
-            and (factor := _quotient(a.median_seconds, b.median_seconds)) is not None
-            and same_scene(a, b)
-        ]
+        gains = [_gain(a, b) for a, b in pairs(before, after) if a.variant == LIBRARY]
+        moved = [abs(math.log(gain)) for gain in gains if gain is not None]
         drift = math.exp(float(np.median(moved))) if moved else 1.0
         return cls(max(floor, drift**SHARE_OF_DRIFT - 1), max(floor, drift - 1), drift)
-
-
-class Resampler:
-    """Medians of records drawn again; the same ones each time for one record."""
-
-    def __init__(self, records: Sequence[Record], *, seed: int):
-        self._random = np.random.default_rng(seed)
-        self._medians: dict[int, np.ndarray] = {}
-        self._library = {_cell(r): r for r in records if r.variant == LIBRARY}
-
-    def medians(self, record: Record | None) -> np.ndarray | None:
-        """Return medians [N_RESAMPLES], or None of too few samples."""
-        samples = np.asarray(() if record is None else record.samples)
-        if len(samples) < LEAST_SAMPLES:
-            return None
-        if id(record) not in self._medians:
-            drawn = self._random.integers(len(samples), size=(N_RESAMPLES, len(samples)))
-            self._medians[id(record)] = np.median(samples[drawn], axis=1)
-        return self._medians[id(record)]
-
-    def ratios(self, record: Record) -> np.ndarray | None:
-        """Return ratios of the library's medians to this record's, or None."""
-        ours, theirs = self.medians(record), self.medians(self._library.get(_cell(record)))
-        return None if ours is None or theirs is None else theirs / ours
 
 
 def compare_files(before: Path, after: Path) -> Iterator[str]:
@@ -140,9 +116,7 @@ def comparison(before: Sequence[Record], after: Sequence[Record]) -> Iterator[st
     yield from (words + ": times are not compared." * strict for strict, words in differing)
     bounds = Bounds.of(before, after, floor=FLOOR)
     found = changes(before, after, bounds=bounds)
-    if not found:
-        yield "No place was measured in both."
-    else:
+    if found:
         yield plain(HEADINGS, [change.row for change in found[:ROWS_SHOWN]], n_left=2)
         better, worse = (sum(c.verdict == v for c in found) for v in (FASTER, SLOWER))
         yield (
@@ -152,6 +126,8 @@ def comparison(before: Sequence[Record], after: Sequence[Record]) -> Iterator[st
             f"{LEAST_SAMPLES} samples. Above 1 is better. The library's own times moved by a "
             f"factor of {bounds.drift:.2f}."
         )
+    else:
+        yield "No place was measured in both."
     places = [{r.place for r in records if r.has_value} for records in (before, after)]
     for words, only in (("before", places[0] - places[1]), ("after", places[1] - places[0])):
         if only:
@@ -161,17 +137,13 @@ def comparison(before: Sequence[Record], after: Sequence[Record]) -> Iterator[st
 
 def changes(before: Sequence[Record], after: Sequence[Record], *, bounds: Bounds) -> list[Change]:
     """Compare what is in both runs, what moved first, and of that the furthest first."""
-    # Of two seeds, or both would draw the same repeats and hide half of the spread.
-    samplers = Resampler(before, seed=0), Resampler(after, seed=1)
-    found = [_change(*pair, samplers, bounds) for pair in pairs(before, after)]
-    order = (NOISE, MACHINE, UNKNOWN)
-    return sorted(
-        found,
-        key=lambda c: (
-            1 + order.index(c.verdict) if c.verdict in order else 0,
-            -abs(math.log(c.judged or 1)),
-        ),
-    )
+    random = np.random.default_rng(0)
+    libraries = [{_cell(r): r for r in run if r.variant == LIBRARY} for run in (before, after)]
+    found = []
+    for pair in pairs(before, after):
+        library = [run.get(_cell(record)) for run, record in zip(libraries, pair, strict=True)]
+        found.append(_change(*pair, library, bounds, random))
+    return sorted(found, key=lambda change: change.order)
 
 
 def pairs(before: Sequence[Record], after: Sequence[Record]) -> Iterator[tuple[Record, Record]]:
@@ -192,51 +164,22 @@ def same_scene(before: Record, after: Record) -> bool:
 
 
 def differences(before: Record, after: Record) -> Iterator[tuple[bool, str]]:
-    """Yield what differs, in words, and whether times cannot be compared for it."""
+    """Yield whether times cannot be compared for a difference, and the difference in words."""
     a, b = before.setting, after.setting
+    facts = [(key, a.hardware.get(key), b.hardware.get(key)) for key in MACHINE_FACTS]
     if not (a.hardware and b.hardware):
         yield True, "The machine of a run was not recorded"
-    else:
-        for key in MACHINE_FACTS:
-            yield from _differing(key, a.hardware.get(key), b.hardware.get(key), strict=True)
-    yield from _differing("device", a.device, b.device, strict=True)
-    yield from _differing("threads", before.threads, after.threads, strict=True)
+        facts = []
+    facts += [("device", a.device, b.device), ("threads", before.threads, after.threads)]
     for kind, x, y in (("model", a.sizes, b.sizes), ("version", a.versions, b.versions)):
-        for key in sorted({*x, *y}):
-            strict = kind == "model" and key != "weights"
-            yield from _differing(f"{kind} ({key})", x.get(key), y.get(key), strict=strict)
-    yield from _differing("command", a.command, b.command, strict=False)
+        facts += [(f"{kind} ({key})", x.get(key), y.get(key)) for key in sorted({*x, *y})]
+    for what, old, new in (*facts, ("command", a.command, b.command)):
+        if old != new:
+            strict = not what.startswith(HARMLESS)
+            yield strict, f"Other {what}: {old or 'none'}, then {new or 'none'}"
 
 
-def _differing(what: str, before: object, after: object, *, strict: bool) -> Iterator:
-    if before != after:
-        yield strict, f"Other {what}: {before or 'none'}, then {after or 'none'}"
-
-
-def _change(
-    before: Record, after: Record, samplers: tuple[Resampler, Resampler], bounds: Bounds
-) -> Change:
-    gain, interval, ratio_gain = _gain(before, after), None, None
-    (first, second), floor = samplers, bounds.ratio
-    if before.variant != LIBRARY:
-        ratio_gain = _quotient(after.ratio_to_library, before.ratio_to_library)
-    if ratio_gain is not None:
-        interval = _interval(second.ratios(after), first.ratios(before))
-    elif gain is not None and before.median_seconds is not None:
-        interval, floor = _interval(first.medians(before), second.medians(after)), bounds.time
-    if before.median_seconds is None:  # bytes and bits are counted, not timed
-        floor = COUNTED_FLOOR
-    elif interval is None:
-        floor = 2 * floor
-    judged = gain if ratio_gain is None else ratio_gain
-    verdict = judge(judged, interval, floor=floor)
-    if before.variant == LIBRARY and verdict != UNKNOWN:
-        verdict = MACHINE
-    return Change(before=before, after=after, gain=gain, ratio_gain=ratio_gain,
-                  interval=interval, verdict=verdict)  # fmt: skip
-
-
-def judge(gain: float | None, interval: tuple[float, float] | None, *, floor: float) -> str:
+def judge(gain: float | None, interval: Interval | None, *, floor: float) -> str:
     """Return whether all of the interval, or without one the gain, lies beyond the floor."""
     if gain is None:
         return UNKNOWN
@@ -246,12 +189,36 @@ def judge(gain: float | None, interval: tuple[float, float] | None, *, floor: fl
     return SLOWER if high < 1 / (1 + floor) else NOISE
 
 
+def _change(
+    before: Record,
+    after: Record,
+    library: Sequence[Record | None],
+    bounds: Bounds,
+    random: np.random.Generator,
+) -> Change:
+    """Judge one place, where the library's records before and after are known or None."""
+    gain, ratio_gain, interval = _gain(before, after), None, None
+    if before.variant != LIBRARY:
+        ratio_gain = _quotient(after.ratio_to_library, before.ratio_to_library)
+    if before.median_seconds is None:  # bytes and bits are counted, not timed
+        floor = COUNTED_FLOOR
+    elif ratio_gain is not None:
+        interval = _interval([before, library[1]], [after, library[0]], random)
+        floor = bounds.ratio if interval else 2 * bounds.ratio
+    else:
+        interval = _interval([before], [after], random) if gain is not None else None
+        floor = bounds.time if interval else 2 * bounds.time
+    verdict = judge(gain if ratio_gain is None else ratio_gain, interval, floor=floor)
+    if before.variant == LIBRARY and verdict != UNKNOWN:
+        verdict = MACHINE
+    return Change(before=before, after=after, gain=gain, ratio_gain=ratio_gain,
+                  interval=interval, verdict=verdict)  # fmt: skip
+
+
 def _gain(before: Record, after: Record) -> float | None:
     """Compare the numbers themselves; None where times are of other machines or models."""
-    for gain in (
-        _quotient(after.rate, before.rate),
-        _quotient(before.median_seconds, after.median_seconds),
-    ):
+    times = before.median_seconds, after.median_seconds
+    for gain in (_quotient(after.rate, before.rate), _quotient(*times)):
         if gain is not None:
             return gain if same_scene(before, after) else None
     for key in ("bytes", "bits_per_token"):
@@ -261,10 +228,22 @@ def _gain(before: Record, after: Record) -> float | None:
     return None
 
 
-def _interval(above: np.ndarray | None, below: np.ndarray | None) -> tuple[float, float] | None:
-    if above is None or below is None:
-        return None
-    low, high = np.percentile(above / below, (2.5, 97.5))
+def _interval(
+    above: Sequence[Record | None], below: Sequence[Record | None], random: np.random.Generator
+) -> Interval | None:
+    """Return 95% of a product of medians divided by another; None where samples are too few.
+
+    Those of each record are drawn by themselves: equal draws would hide half of the spread.
+    """
+    quotients = np.ones(N_RESAMPLES)
+    for records, power in ((above, 1), (below, -1)):
+        for record in records:
+            samples = np.asarray(() if record is None else record.samples)
+            if len(samples) < LEAST_SAMPLES:
+                return None
+            drawn = random.choice(samples, size=(N_RESAMPLES, len(samples)))
+            quotients *= np.median(drawn, axis=1) ** power
+    low, high = np.percentile(quotients, (2.5, 97.5))
     return float(low), float(high)
 
 

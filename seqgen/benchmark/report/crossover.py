@@ -4,53 +4,56 @@ Between two measured positions the ratio of the times is taken to be a straight 
 of both, which is exact where one time is constant and the other a power of the position.
 """
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+
+import numpy as np
 
 from seqgen.benchmark.model import DECODERS
 from seqgen.benchmark.records import Record
 
-PEERS = ("softmax", "gpt2")
+PEERS = {"softmax", "gpt2"}
 STATIC = "softmax-preallocated"
 FAIR = {"cpu": "torch", "gpu": "cuda"}  # with its matrices and code, all but attention
 
 
+def is_peer(variant: str) -> bool:
+    """Whether a variant, of any measure, is of softmax attention."""
+    return not PEERS.isdisjoint(variant.split("-"))
+
+
 @dataclass(frozen=True)
 class Crossover:
-    """Two variants at one batch size.
+    """Two sides at one batch size.
 
     Attributes:
-        positions: where both were measured, rising; at least one.
-        ratios: how many times as long the peer took there.
-        ours, peers: who was compared, in the order of positions, each once.
+        ratios: how many times as long the peer took, by position, rising; at least one.
+        ours, peers: the variants that were compared, in the order of positions, each once.
     """
 
     batch: int
-    positions: tuple[int, ...]
-    ratios: tuple[float, ...]
-    ours: tuple[str, ...]
-    peers: tuple[str, ...]
+    ratios: Mapping[int, float]
+    ours: Sequence[str]
+    peers: Sequence[str]
 
     @property
     def position(self) -> float | None:
         """Where both take as long and ours is faster from there on; None: not where measured."""
-        marks = list(zip(map(math.log, self.positions), map(math.log, self.ratios), strict=True))
-        found = [(a, b) for a, b in pairwise(marks) if a[1] < 0 <= b[1]]
-        if not found or self.ratios[-1] < 1:
+        x, y = np.log([*self.ratios]), np.log([*self.ratios.values()])
+        [rising] = np.nonzero((y[:-1] < 0) & (y[1:] >= 0))
+        if not len(rising) or y[-1] < 0:
             return None
-        (x0, y0), (x1, y1) = found[-1]
-        return math.exp(x0 + (x1 - x0) * -y0 / (y1 - y0))
+        around = slice(rising[-1], rising[-1] + 2)
+        return float(np.exp(np.interp(0.0, y[around], x[around])))
 
     @property
     def cells(self) -> list[str]:
         """Batch, ours, peers, the crossover with two digits, and the ratios at both ends."""
-        first, last, found = self.positions[0], self.positions[-1], self.position
-        equal = f"beyond {last:,}" if self.ratios[-1] < 1 else f"before {first:,}"
-        if found is not None:
+        (first, first_ratio), *_, (last, last_ratio) = [*self.ratios.items()] * 2
+        equal = f"beyond {last:,}" if last_ratio < 1 else f"before {first:,}"
+        if (found := self.position) is not None:
             equal = f"{float(f'{found:.2g}'):,.0f}"
-        ends = [f"{self.ratios[i]:.2f} at {self.positions[i]:,}" for i in (0, -1)]
+        ends = f"{first_ratio:.2f} at {first:,}", f"{last_ratio:.2f} at {last:,}"
         return [str(self.batch), " or ".join(self.ours), " or ".join(self.peers), equal, *ends]
 
 
@@ -65,19 +68,18 @@ def crossovers(records: Sequence[Record]) -> Iterator[Crossover]:
         chosen = [record for record in timed if record.batch == batch]
         decoder = FAIR["cpu" if chosen[0].setting.device in ("", "cpu") else "gpu"]
         ours = [r for r in chosen if r.variant in DECODERS]
-        peers = [r for r in chosen if r.variant.startswith(PEERS)]
+        peers = [r for r in chosen if is_peer(r.variant)]
         fair = [r for r in ours if r.variant == decoder], [r for r in peers if r.variant == STATIC]
         for pair in (fair, (ours, peers)):
-            sides = [_fastest(side) for side in pair]
-            both = sorted(sides[0].keys() & sides[1].keys())
+            own, peer = map(_fastest, pair)
+            both = sorted(own.keys() & peer.keys())
             if both:
-                seconds = [[side[p].median_seconds for p in both] for side in sides]
-                ratios = tuple(peer / own for own, peer in zip(*seconds, strict=True))
-                names = [tuple(dict.fromkeys(side[p].variant for p in both)) for side in sides]
-                yield Crossover(batch, tuple(both), ratios, *names)
+                ratios = {p: peer[p][0] / own[p][0] for p in both}
+                names = [list(dict.fromkeys(side[p][1] for p in both)) for side in (own, peer)]
+                yield Crossover(batch, ratios, *names)
 
 
-def _fastest(records: Sequence[Record]) -> dict[int, Record]:
-    """Find by position the record with the smallest median."""
-    ordered = sorted(records, key=lambda record: -(record.median_seconds or math.inf))
-    return {record.position: record for record in ordered}
+def _fastest(records: Sequence[Record]) -> dict[int, tuple[float, str]]:
+    """Find by position the smallest median, and whose it is."""
+    found = [(r.median_seconds or np.inf, r.variant, r.position) for r in records]
+    return {p: (seconds, variant) for seconds, variant, p in sorted(found, reverse=True)}

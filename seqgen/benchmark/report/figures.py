@@ -1,6 +1,6 @@
 """Figures of what the records hold, drawn without pyplot; what was not measured has no figure."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
 from seqgen.benchmark.model import DECODERS
-from seqgen.benchmark.records import Record
-from seqgen.benchmark.report.crossover import PEERS
+from seqgen.benchmark.records import LIBRARY, Record
+from seqgen.benchmark.report.crossover import is_peer
 from seqgen.files import atomic_path
 
 MOST_PANELS = 3
@@ -29,25 +29,31 @@ class FigurePlan:
     Attributes:
         name: of the file, after that of the measure.
         label: of the axis that goes up.
-        value: what goes up, of a record.
+        value, unit: what goes up, an attribute of a record, and how much of it is 1.
         x: the attribute that goes to the right; panels are the other one of batch and position.
-        scale: from seconds to the unit, where the range of 5 to 95% of samples is drawn.
     """
 
     name: str
     label: str
-    value: Callable[[Record], float | None]
+    value: str
+    unit: float
     x: str = "position"
-    scale: float | None = None
+
+    @property
+    def by(self) -> str:
+        """The attribute that panels are of."""
+        return "batch" if self.x == "position" else "position"
+
+    def points(self, records: Sequence[Record]) -> tuple[list[int], list[float]]:
+        """Return where records are to the right, and up."""
+        x = [getattr(r, self.x) for r in records]
+        return x, [getattr(r, self.value) / self.unit for r in records]
 
 
-MILLISECONDS = FigurePlan(
-    "time", "ms, median (band: 5 to 95%)",
-    lambda r: r.median_seconds and 1e3 * r.median_seconds, scale=1e3,
-)  # fmt: skip
-MEGABYTES = FigurePlan("bytes", "MB", lambda r: r.bytes and r.bytes / 1e6)
+MILLISECONDS = FigurePlan("time", "ms, median (band: 5 to 95%)", "median_seconds", 1e-3)
+MEGABYTES = FigurePlan("bytes", "MB", "bytes", 1e6)
 THROUGHPUT = FigurePlan(
-    "throughput", "tokens/s, all rows together", lambda r: r.tokens_per_second, x="batch"
+    "throughput", "tokens/s, all rows together", "tokens_per_second", 1.0, x="batch"
 )
 FIGURES = {
     "decode": (MILLISECONDS, THROUGHPUT),
@@ -62,7 +68,7 @@ FIGURES = {
 def draw_figures(records: Sequence[Record]) -> Iterator[tuple[str, Figure]]:
     """Draw all figures of one measure and one scene, each with its name."""
     for plan in FIGURES.get(records[0].measure, ()):
-        figure = _draw(plan, [r for r in records if plan.value(r) is not None])
+        figure = _draw(plan, [r for r in records if getattr(r, plan.value) is not None])
         if figure is not None:
             yield plan.name, figure
 
@@ -87,32 +93,29 @@ def chosen_variants(records: Sequence[Record]) -> list[str]:
     for record in records:
         if record.median_seconds is not None:
             times.setdefault(record.variant, record.median_seconds)
-    wanted = {"library", "torch", "softmax-preallocated", "softmax-recomputed"}
-    for side in ([n for n in names if n in DECODERS], [n for n in names if n.startswith(PEERS)]):
+    wanted = {LIBRARY, "torch", "softmax-preallocated", "softmax-recomputed"}
+    for side in ([n for n in names if n in DECODERS], list(filter(is_peer, names))):
         wanted |= {min(side, key=lambda name: times[name])} if side else set()
     return [name for name in names if name in wanted]
 
 
 def _draw(plan: FigurePlan, records: Sequence[Record]) -> Figure | None:
     """Draw at most three panels, each of which has several places; None: there is none."""
-    if not records:
-        return None
-    by = "batch" if plan.x == "position" else "position"
-    names = chosen_variants(records)
     places: dict[int, set[int]] = {}
     for record in records:
-        places.setdefault(getattr(record, by), set()).add(getattr(record, plan.x))
+        places.setdefault(getattr(record, plan.by), set()).add(getattr(record, plan.x))
     panels = sorted(value for value, others in places.items() if len(others) > 1)
     if len(panels) > MOST_PANELS:
         panels = [panels[0], panels[len(panels) // 2], panels[-1]]
     if not panels:
         return None
+    names = chosen_variants(records)
     figure = Figure(figsize=(1.6 + 3.6 * max(len(panels), 1.4), 3.4), dpi=100)
     figure.set_layout_engine("constrained")
     all_axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axes, value in zip(all_axes, panels, strict=True):
-        _draw_lines(axes, [r for r in records if getattr(r, by) == value], names, plan)
-        axes.set_title(f"{by} {value:,}", fontsize=10)
+        _draw_lines(axes, [r for r in records if getattr(r, plan.by) == value], names, plan)
+        axes.set_title(f"{plan.by} {value:,}", fontsize=10)
     figure.supxlabel(plan.x, fontsize=9)
     figure.supylabel(plan.label, fontsize=9)
     entries = {line.get_label(): line for axes in all_axes for line in axes.lines}
@@ -126,9 +129,12 @@ def _draw_lines(axes: Axes, records: Sequence[Record], names: list[str], plan: F
     """Draw a line of medians for each variant, over the range of 5 to 95% of samples."""
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
-    for i, name in enumerate(name for name in names if name != "library"):
-        _draw_line(axes, records, name, COLORS[i % len(COLORS)], plan)
-    _draw_line(axes, records, "library", BLACK, plan)
+    others = [name for name in names if name != LIBRARY]
+    for name in (*others, LIBRARY):
+        found = sorted((r for r in records if r.variant == name), key=lambda r: getattr(r, plan.x))
+        color = BLACK if name == LIBRARY else COLORS[others.index(name) % len(COLORS)]
+        if found:
+            _draw_line(axes, found, name, color, plan)
     ticks = sorted({getattr(r, plan.x) for r in records})
     axes.set_xticks(ticks, [short(tick) for tick in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
@@ -146,20 +152,12 @@ def _draw_lines(axes: Axes, records: Sequence[Record], names: list[str], plan: F
 def _draw_line(
     axes: Axes, records: Sequence[Record], name: str, color: str, plan: FigurePlan
 ) -> None:
-    found = sorted((r for r in records if r.variant == name), key=lambda r: getattr(r, plan.x))
-    if not found:
-        return
-    x = [getattr(r, plan.x) for r in found]
-    y = np.array([plan.value(r) for r in found], dtype=float)
-    is_peer = any(word in PEERS for word in name.split("-"))
-    style: dict[str, Any] = {
-        "linestyle": "--" if is_peer else "-",
-        "marker": "D" if is_peer else "o",
-    }
-    axes.plot(x, y, color=color, label=name, markersize=4, linewidth=1.6, **style)
-    if plan.scale and len(found) > 1 and all(r.samples for r in found):
-        spread = [plan.scale * np.percentile(r.samples, (5, 95)) for r in found]
-        low, high = np.transpose(spread)
+    """Draw the line of one variant's records, in order."""
+    x, y = plan.points(records)
+    style = "--D" if is_peer(name) else "-o"
+    axes.plot(x, y, style, color=color, label=name, markersize=4, linewidth=1.6)
+    if plan is MILLISECONDS and len(x) > 1 and all(r.samples for r in records):
+        low, high = np.transpose([np.percentile(r.samples, (5, 95)) / plan.unit for r in records])
         axes.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0)
 
 

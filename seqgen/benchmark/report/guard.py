@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from seqgen.benchmark.records import Record, read_records
+from seqgen.benchmark.records import LIBRARY, Record, read_records
 from seqgen.benchmark.report import compare
-from seqgen.benchmark.report.crossover import PEERS
+from seqgen.benchmark.report.crossover import is_peer
 from seqgen.benchmark.report.table import plain
-from seqgen.benchmark.timing import LIBRARY
 
 COMMITTED = "quick.json"
 # A quick run has a third of a second for a variant in one place. Its interval is wide by itself;
@@ -67,8 +66,7 @@ def guard(records: Sequence[Record], path: Path | None, *, name: str = "") -> Ve
 def _worse(compared: Sequence[compare.Change]) -> list[str]:
     verdicts: dict[str, list[bool]] = {}
     for change in compared:
-        words = change.before.variant.split("-")
-        if not {*PEERS, LIBRARY} & set(words):
+        if not is_peer(change.before.variant) and LIBRARY not in change.before.variant:
             name = f"{change.before.measure} {change.before.variant}"
             verdicts.setdefault(name, []).append(change.verdict == compare.SLOWER)
     return [

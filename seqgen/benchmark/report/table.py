@@ -116,23 +116,22 @@ def plain(headings: list[str], rows: Sequence[TableRow], *, n_left: int = 3) -> 
     rows = [TableRow(headings), *rows]
     columns = zip_longest(*(row.cells for row in rows), fillvalue="")
     widths = [max(map(len, column)) for column in columns]
-
-    def line(row: TableRow) -> str:
-        sides = ["<" if i < n_left else ">" for i in range(len(widths))]
-        parts = zip(row.cells, sides, widths, strict=False)
-        return " ".join([*(f"{x:{side}{width}}" for x, side, width in parts), row.note]).rstrip()
-
-    return "\n".join(map(line, rows))
+    lines = []
+    for row in rows:
+        cells = [
+            f"{cell:{'<' if i < n_left else '>'}{widths[i]}}" for i, cell in enumerate(row.cells)
+        ]
+        lines.append(" ".join([*cells, row.note]).rstrip())
+    return "\n".join(lines)
 
 
 def markdown(headings: list[str], rows: Sequence[TableRow], *, n_left: int = 3) -> str:
     """Write the same for a page, with a column of notes if there are any."""
-    n, has_notes = len(headings), any(row.note for row in rows)
-    lines = [headings, [":--" if i < n_left else "--:" for i in range(n)]]
-    if has_notes:
-        lines = [[*lines[0], "note"], [*lines[1], ":--"]]
+    n, notes = len(headings), any(row.note for row in rows)
+    lines = [headings + ["note"] * notes]
+    lines.append([":--" if i < n_left else "--:" for i in range(n)] + [":--"] * notes)
     for row in rows:
-        cells = [*row.cells, *["-"] * (n - len(row.cells)), *([row.note] if has_notes else [])]
+        cells = [*row.cells, *["-"] * (n - len(row.cells)), *[row.note] * notes]
         lines.append([cell.replace("|", "\\|") for cell in cells])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
