@@ -35,6 +35,20 @@ LIBRARY = "library"  # the variant that the others are compared with
 UNKNOWN = Setting()
 
 
+@dataclass(frozen=True)
+class Place:
+    """A measure at a batch size and a position, as in `Record`."""
+
+    measure: str
+    batch: int
+    position: int
+
+    @property
+    def tokens(self) -> int:
+        """Of all rows together."""
+        return self.batch * self.position
+
+
 @dataclass(frozen=True, kw_only=True)
 class Record:
     """The result of one variant at one batch size and position; None where a value has no meaning.
@@ -85,7 +99,7 @@ class Record:
     setting: Setting = field(default=UNKNOWN, compare=False)
 
     @property
-    def place(self) -> tuple[str, str, str, int, int]:
+    def key(self) -> tuple[str, str, str, int, int]:
         """What identifies the same measurement in another run."""
         return self.measure, self.variant, self.dtype, self.batch, self.position
 

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from types import ModuleType
-from typing import Any
 
 from seqgen.benchmark.measures import (
     attention,
@@ -19,7 +18,7 @@ from seqgen.benchmark.measures import (
     training,
 )
 from seqgen.benchmark.model import BenchmarkModel
-from seqgen.benchmark.records import UNKNOWN, Record, Setting
+from seqgen.benchmark.records import UNKNOWN, Place, Record, Setting
 from seqgen.benchmark.timing import Effort, Timer
 
 MEASURES: dict[str, ModuleType] = {
@@ -137,12 +136,12 @@ def run_benchmark(
 
     for name in [name for name in MEASURES if not only or name in only]:
         batches = plan.batches.get(name, (1,))
-        places = [(batch, position) for batch in batches for position in plan.positions[name]]
+        places = [Place(name, batch, at) for batch in batches for at in plan.positions[name]]
         tell(name, 0, len(places))
         for batch in sorted({min(b, MOST_CHECKED) for b in batches}):
             _check(model, name, batch=batch, positions=plan.positions[name])
-        for done, (batch, position) in enumerate(places, start=1):
-            found = _measure(model, timer, name, batch=batch, position=position)
+        for done, place in enumerate(places, start=1):
+            found = _measure(model, timer, place)
             if any(record.measure == "decode" and record.repeats for record in found):
                 found = floor.with_shares(found, model, floor=machine())
             records += found
@@ -157,11 +156,9 @@ def _check(model: BenchmarkModel, name: str, *, batch: int, positions: Sequence[
         check(model, batch=batch, position=length)
 
 
-def _measure(
-    model: BenchmarkModel, timer: Timer, name: str, *, batch: int, position: int
-) -> list[Record]:
-    if name not in NO_POSITIONS and model.limit is not None and position >= model.limit:
+def _measure(model: BenchmarkModel, timer: Timer, place: Place) -> list[Record]:
+    limit = None if place.measure in NO_POSITIONS else model.limit
+    if limit is not None and place.position >= limit:
         note = f"left out: the model has {model.limit} learned positions"
-        place: dict[str, Any] = {"measure": name, "batch": batch, "position": position}
-        return [timer.untimed("all variants", **place, note=note)]
-    return MEASURES[name].measure(model, timer, batch=batch, position=position)
+        return [timer.untimed("all variants", place, note=note)]
+    return MEASURES[place.measure].measure(model, timer, place)

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from seqgen.benchmark.machine import free_bytes
-from seqgen.benchmark.records import LIBRARY, UNKNOWN, Record, Setting
+from seqgen.benchmark.records import LIBRARY, UNKNOWN, Place, Record, Setting
 
 # Seconds. A shorter call is timed after an untimed one of the same variant, as steps follow each
 # other in generation: otherwise it would find what the other variants left in the caches.
@@ -119,10 +119,8 @@ class Timer:
     def time(
         self,
         variants: Sequence[Variant],
+        place: Place,
         *,
-        measure: str,
-        batch: int,
-        position: int,
         tokens: int,
         whole_pieces: bool = False,
     ) -> list[Record]:
@@ -130,31 +128,31 @@ class Timer:
 
         Args:
             variants: those that compute the same, or stand for it.
-            measure, batch, position: the place, as in `Record`.
+            place: where.
             tokens: how many tokens one call handles, summed over rows.
             whole_pieces: a call is thousands of steps, so that one of them counts.
 
         Returns:
             One record per variant, also for those that could not or should not run.
         """
-        trials = self._try(variants, self._late(measure), whole_pieces)
+        trials = self._try(variants, self._late(place.measure), whole_pieces)
         found = [(t.variant, t.samples, t.note) for t in trials]
         del trials  # with all that the variants hold
         self._free()
         # A single call that was not warmed up is no measure for the others.
         least = 1 if whole_pieces else 2
         library = next((s for v, s, _ in found if v.name == LIBRARY and len(s) >= least), None)
-        place: dict[str, Any] = {"measure": measure, "batch": batch, "position": position}
         return [
-            self.timed(v.name, samples, **place, dtype=v.dtype, tokens=tokens, library=library)
+            self.timed(v.name, place, samples, dtype=v.dtype, tokens=tokens, library=library)
             if samples
-            else self.untimed(v.name, **place, dtype=v.dtype, note=note)
+            else self.untimed(v.name, place, dtype=v.dtype, note=note)
             for v, samples, note in found
         ]
 
     def timed(
         self,
         variant: str,
+        place: Place,
         seconds: Sequence[float],
         *,
         tokens: int,
@@ -168,6 +166,7 @@ class Timer:
         median = float(np.median(seconds))
         return self.untimed(
             variant,
+            place,
             **values,
             median_seconds=median,
             p95_seconds=float(np.percentile(seconds, 95)),
@@ -177,11 +176,17 @@ class Timer:
             samples=tuple(seconds),
         )
 
-    def untimed(self, variant: str, *, dtype: str = "float32", **values: Any) -> Record:
+    def untimed(
+        self, variant: str, place: Place, *, dtype: str = "float32", **values: Any
+    ) -> Record:
         """Return a record without times: of bytes, or of what was left out and why (`note`)."""
-        threads = torch.get_num_threads()
         return Record(
-            variant=variant, dtype=dtype, threads=threads, setting=self._setting, **values
+            variant=variant,
+            **vars(place),
+            dtype=dtype,
+            threads=torch.get_num_threads(),
+            setting=self._setting,
+            **values,
         )
 
     def _late(self, measure: str) -> str:

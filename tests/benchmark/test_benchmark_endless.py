@@ -5,6 +5,7 @@ import torch
 from tiny_models import patient_timer, tiny_model
 
 from seqgen.benchmark.measures import endless
+from seqgen.benchmark.records import Place
 from seqgen.errors import UserError
 
 TIMER = patient_timer()
@@ -32,13 +33,13 @@ def slow(monkeypatch):
 
 
 def measure(position, model=None):
-    return endless.measure(model or tiny_model(quick=True), TIMER, batch=1, position=position)
+    return endless.measure(model or tiny_model(quick=True), TIMER, Place("endless", 1, position))
 
 
 def test_records_stand_at_powers_of_ten_and_at_the_end():
-    first, second = measure(1000)
-    assert (first.position, second.position) == (100, 1000)
-    assert first.repeats == second.repeats == 333
+    first, second = measure(300)
+    assert (first.position, second.position) == (100, 300)
+    assert first.repeats == second.repeats == 100
     assert first.median_seconds > 0
     assert first.bytes is None or 10**7 < first.bytes < 10**11
     assert [endless.marks(10**5, 500), endless.marks(1500, 500)] == [
@@ -49,17 +50,17 @@ def test_records_stand_at_powers_of_ten_and_at_the_end():
 
 def test_the_stream_steps_as_often_as_it_says(slow, monkeypatch):
     monkeypatch.setitem(endless.LONGEST, True, 1e6)
-    first, second = measure(1000)
-    assert (first.median_seconds, second.median_seconds, slow.now) == (1.0, 1.0, 1333.0)
+    first, second = measure(300)
+    assert (first.median_seconds, second.median_seconds, slow.now) == (1.0, 1.0, 400.0)
 
 
 def test_a_stream_that_would_take_too_long_ends_early_and_says_so(slow, monkeypatch):
-    monkeypatch.setitem(endless.LONGEST, True, 500.0)
-    first, second = measure(1000)
+    monkeypatch.setitem(endless.LONGEST, True, 350.0)
+    first, second = measure(300)
     assert first.median_seconds == 1.0
     assert second.median_seconds is None
-    assert second.note == "left out: would take 900 s more, the limit of a stream is 500 s"
-    assert slow.now == 433.0
+    assert second.note == "left out: would take 200 s more, the limit of a stream is 350 s"
+    assert slow.now == 200.0
 
 
 def test_the_sums_decay_and_eos_is_never_drawn(monkeypatch):

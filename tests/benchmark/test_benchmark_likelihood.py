@@ -6,6 +6,7 @@ from tiny_models import patient_timer, tiny_model
 
 from seqgen.benchmark.measures import likelihood
 from seqgen.benchmark.model import load_benchmark_model
+from seqgen.benchmark.records import Place
 from seqgen.checkpoint import FORMAT, save_model
 from seqgen.config import DataConfig, LimitsConfig, ModelConfig, TokenizerConfig
 from seqgen.data.prepare import prepare
@@ -47,9 +48,11 @@ def run(make_run):
     return make_run("run")
 
 
-def measure(model, *, position=20, timer=None):
-    timer = timer or patient_timer()
-    return {r.variant: r for r in likelihood.measure(model, timer, batch=1, position=position)}
+def measure(model, *, position=20):
+    timer = patient_timer()
+    return {
+        r.variant: r for r in likelihood.measure(model, timer, Place("likelihood", 1, position))
+    }
 
 
 def test_exact_decoders_cost_what_the_parallel_form_does_and_others_nearly(run):

@@ -70,8 +70,9 @@ def test_the_library_is_as_fast_as_itself(records):
 
 
 def test_steps_are_set_beside_the_floor(records):
+    model = tiny_model()
     for r in records:
-        is_bound = r.measure == "decode" and r.repeats and step_bytes(r, tiny_model())
+        is_bound = r.measure == "decode" and r.repeats and step_bytes(r, model)
         assert (r.share_of_floor is not None) == bool(is_bound), r
     assert all(
         r.share_of_floor > 0 for r in records if (r.measure, r.variant) == ("decode", "torch")
@@ -107,7 +108,7 @@ def test_each_number_of_rows_is_checked_before_it_is_timed(monkeypatch):
     """A decoder may compute one row in another way than many."""
     seen = []
     monkeypatch.setattr(decode, "check", lambda _, batch, position: seen.append(batch))
-    monkeypatch.setattr(decode, "measure", lambda *_, batch, position: seen.append(-batch) or [])
+    monkeypatch.setattr(decode, "measure", lambda _, __, place: seen.append(-place.batch) or [])
     plan = replace(QUICKEST, positions={"decode": (5,)}, batches={"decode": (1, 8, 64, 1024)})
     run_benchmark(tiny_model(), plan, only=["decode"])
     assert seen == [1, 8, 64, -1, -8, -64, -1024]

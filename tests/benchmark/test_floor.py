@@ -13,7 +13,7 @@ from seqgen.benchmark.measures.floor import (
     step_bytes,
     with_shares,
 )
-from seqgen.benchmark.records import Record
+from seqgen.benchmark.records import Place, Record
 from seqgen.benchmark.timing import Effort, Timer
 from seqgen.decoding.matrices import read_weights
 
@@ -39,7 +39,7 @@ def measured(model, monkeypatch):
     monkeypatch.setattr(floor, "LARGE_BYTES", 2**20)
     monkeypatch.setitem(floor.CALL_BYTES, "cpu", 2**18)
     timer = Timer(QUICKEST, device=model.device)
-    return {r.variant: r for r in floor.measure(model, timer, batch=1, position=1)}
+    return {r.variant: r for r in floor.measure(model, timer, Place("floor", 1, 1))}
 
 
 def test_rates_and_seconds_are_those_of_one_pass(model, measured):

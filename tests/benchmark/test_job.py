@@ -6,7 +6,7 @@ from tiny_models import TWO_FIELDS, patient_timer, tiny_model
 from seqgen.benchmark.draws import endless_sampling
 from seqgen.benchmark.equality import OutputsDiffer
 from seqgen.benchmark.measures import job
-from seqgen.benchmark.records import LIBRARY
+from seqgen.benchmark.records import LIBRARY, Place
 from seqgen.native import why_missing
 
 
@@ -19,7 +19,7 @@ def test_all_ways_write_all_tokens_of_all_pieces(model, monkeypatch):
         return steps
 
     monkeypatch.setattr(job, "generate", generate)
-    records = job.measure(model, patient_timer(), batch=3, position=20)
+    records = job.measure(model, patient_timer(), Place("job", 3, 20))
     assert set(written) == {3 * job.PART, 3 * 20}  # although one in seven tokens would be EOS
     assert [r.variant for r in records] == [LIBRARY, *job.decoders(model), job.STATIC]
     assert all(round(r.tokens_per_second * r.median_seconds) == 60 for r in records)
@@ -47,16 +47,16 @@ def test_all_ways_draw_alike(model, monkeypatch):
     monkeypatch.setattr(
         job, "generate", lambda *args, **kw: asked.append(kw["sampling"]) or begin(*args, **kw)
     )
-    job.measure(model, patient_timer(), batch=1, position=3)
+    job.measure(model, patient_timer(), Place("job", 1, 3))
     assert len(asked) >= 4
     assert set(asked) == {endless_sampling(model.model.vocabulary)}
 
 
 def test_a_piece_that_would_take_too_long_is_not_written(model):
-    records = job.measure(model, patient_timer(longest_piece=0.0), batch=1, position=200)
+    records = job.measure(model, patient_timer(longest_piece=0.0), Place("job", 1, 200))
     assert all(r.note.startswith("left out: a call would take about") for r in records)
 
 
 def test_learned_positions_may_be_filled_to_the_end():
     short = tiny_model(positions="learned", max_positions=8)
-    assert all(r.repeats for r in job.measure(short, patient_timer(), batch=1, position=8))
+    assert all(r.repeats for r in job.measure(short, patient_timer(), Place("job", 1, 8)))

@@ -8,6 +8,7 @@ import pytest
 from measured import SETTING, record, run, sampled
 
 from seqgen.benchmark.records import read_records
+from seqgen.benchmark.report import page as pages
 from seqgen.benchmark.report.page import draw_page, narrowed, update_records
 from seqgen.errors import UserError
 
@@ -42,7 +43,13 @@ def page(records, tmp_path_factory):
 
 
 @pytest.fixture
-def own_page(page, tmp_path):
+def no_pictures(monkeypatch):
+    """Figures take long to write, and only the test of figures looks at them."""
+    monkeypatch.setattr(pages, "save_figure", lambda figure, path: None)
+
+
+@pytest.fixture
+def own_page(page, tmp_path, no_pictures):
     """The same page in a folder where it may change."""
     shutil.copytree(page, tmp_path, dirs_exist_ok=True)
     return tmp_path
@@ -74,7 +81,7 @@ def test_each_table_states_its_setting_and_the_command_for_it(page):
     assert "follows an untimed one of the same kind" in text
 
 
-def test_the_crossover_is_in_a_table(tmp_path):
+def test_the_crossover_is_in_a_table(tmp_path, no_pictures):
     cached = {64: 0.005, 256: 0.020}
     slow = [r for p, s in cached.items() for r in run(cached=s, positions=(p,), spread=1e-4)]
     update_page(tmp_path, slow)
@@ -103,7 +110,7 @@ def test_another_device_is_a_section_of_its_own_with_its_own_figures(own_page):
     assert "Again (batch 1): `python cli.py benchmark --device cuda --only decode`" in text
 
 
-def test_tables_of_several_commands_name_each(tmp_path):
+def test_tables_of_several_commands_name_each(tmp_path, no_pictures):
     other = replace(SETTING, command="python cli.py benchmark --only decode --batch 8")
     update_page(tmp_path, [*run(), *run(batch=8, setting=other)])
     text = page_of(tmp_path)
@@ -111,14 +118,14 @@ def test_tables_of_several_commands_name_each(tmp_path):
     assert "Again (batch 8): `python cli.py benchmark --batch 8 --only decode`" in text
 
 
-def test_a_note_that_a_person_wrote_stands_at_the_top(tmp_path):
+def test_a_note_that_a_person_wrote_stands_at_the_top(tmp_path, no_pictures):
     (tmp_path / "notes.md").write_text("Measured on a quiet evening.\n")
     update_page(tmp_path, run())
     text = page_of(tmp_path)
     assert text.index("Measured on a quiet evening.") < text.index("## decode")
 
 
-def test_what_was_left_out_is_on_the_page_with_its_reason(tmp_path):
+def test_what_was_left_out_is_on_the_page_with_its_reason(tmp_path, no_pictures):
     note = "left out: would need 9.0 GB, a quarter of the free memory is 5.0 GB"
     update_page(
         tmp_path, [*run(), record("softmax-recomputed", 64, None, note=note, setting=SETTING)]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from seqgen.benchmark import timing
-from seqgen.benchmark.records import LIBRARY
+from seqgen.benchmark.records import LIBRARY, Place
 from seqgen.benchmark.timing import OUT_OF_MEMORY, Call, Effort, Timer, Variant
 
 GB = 10**9
@@ -43,8 +43,7 @@ def timer(**effort):
 
 
 def records(timer, variants, *, position=10, **options):
-    place = {"measure": "decode", "batch": 3, "position": position}
-    return timer.time(variants, **place, tokens=6, **options)
+    return timer.time(variants, Place("decode", 3, position), tokens=6, **options)
 
 
 def test_ratio_and_tokens_come_from_the_medians(fake):

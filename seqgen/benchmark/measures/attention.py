@@ -16,7 +16,7 @@ from seqgen.attention.feature_maps import FEATURE_MAPS
 from seqgen.attention.operator import causal_linear_attention, choose_kernel
 from seqgen.benchmark.equality import BFLOAT16_TOLERANCE, check_equal
 from seqgen.benchmark.model import LIBRARY_LINEAR, BenchmarkModel
-from seqgen.benchmark.records import LIBRARY, Record
+from seqgen.benchmark.records import LIBRARY, Place, Record
 from seqgen.benchmark.timing import Call, Timer, Variant
 from seqgen.model.stack import build_parallel, inner_attentions
 
@@ -52,9 +52,9 @@ def check(model: BenchmarkModel, *, batch: int, position: int) -> None:
             check_equal(f"{name} attention", got, "the masked product", wanted, tolerance=tolerance)
 
 
-def measure(model: BenchmarkModel, timer: Timer, *, batch: int, position: int) -> list[Record]:
+def measure(model: BenchmarkModel, timer: Timer, place: Place) -> list[Record]:
     """Time attention over `position` positions."""
-    floats = _inputs(model, batch, position)
+    floats = _inputs(model, place.batch, place.position)
 
     def open_way(way: Way) -> Call:
         inputs = [x.to(way.dtype) for x in floats]
@@ -62,8 +62,8 @@ def measure(model: BenchmarkModel, timer: Timer, *, batch: int, position: int) -
         part = lambda length: (x[:, :length].contiguous() for x in inputs)  # noqa: E731
         return Call(
             lambda length: _forward_backward(way.attend, *part(length)),
-            length=position,
-            part=-(-position // PART),
+            length=place.position,
+            part=-(-place.position // PART),
         )
 
     variants = [
@@ -76,9 +76,7 @@ def measure(model: BenchmarkModel, timer: Timer, *, batch: int, position: int) -
         )
         for name, way in _ways(model).items()
     ]
-    return timer.time(
-        variants, measure="attention", batch=batch, position=position, tokens=batch * position
-    )
+    return timer.time(variants, place, tokens=place.tokens)
 
 
 def _inputs(model: BenchmarkModel, B: int, T: int) -> list[Tensor]:

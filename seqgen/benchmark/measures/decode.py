@@ -15,7 +15,7 @@ from seqgen.benchmark import gpt2, softmax
 from seqgen.benchmark.draws import Draws
 from seqgen.benchmark.equality import BFLOAT16_TOLERANCE, check_equal
 from seqgen.benchmark.model import BenchmarkModel
-from seqgen.benchmark.records import LIBRARY, Record
+from seqgen.benchmark.records import LIBRARY, Place, Record
 from seqgen.benchmark.timing import Call, Timer, Variant
 from seqgen.model.state import State
 
@@ -61,13 +61,13 @@ def check_states(name: str, ours: State, wanted: State, *, tolerance: float | No
 
 
 @torch.no_grad()
-def measure(model: BenchmarkModel, timer: Timer, *, batch: int, position: int) -> list[Record]:
+def measure(model: BenchmarkModel, timer: Timer, place: Place) -> list[Record]:
     """Time one step after `position` tokens, and the draw after it."""
-    draws, last = Draws(model, batch), model.random_tokens(batch, 1)[:, 0]
-    state = model.state_at(position, batch)
+    draws, last = Draws(model, place.batch), model.random_tokens(place.batch, 1)[:, 0]
+    state = model.state_at(place.position, place.batch)
 
     def open_steps(name: str) -> Call:
-        return draws.call(model.open(name, batch), last, state)
+        return draws.call(model.open(name, place.batch), last, state)
 
     variants = [
         Variant(
@@ -81,5 +81,5 @@ def measure(model: BenchmarkModel, timer: Timer, *, batch: int, position: int) -
         for name in (LIBRARY, *model.decoder_names)
     ]
     for peers in (softmax, gpt2):
-        variants += peers.variants(model, draws, last, state, position=position)
-    return timer.time(variants, measure="decode", batch=batch, position=position, tokens=batch)
+        variants += peers.variants(model, draws, last, state, position=place.position)
+    return timer.time(variants, place, tokens=place.batch)

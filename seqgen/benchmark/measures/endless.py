@@ -6,6 +6,7 @@ The stream is an engine's, with sums that decay, and draws at every step.
 import os
 import time
 from contextlib import suppress
+from dataclasses import replace
 from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 
 from seqgen.benchmark.draws import endless_sampling
 from seqgen.benchmark.model import DECODERS, BenchmarkModel
-from seqgen.benchmark.records import Record
+from seqgen.benchmark.records import Place, Record
 from seqgen.benchmark.timing import Timer
 from seqgen.decoding.choose import build_decoder
 from seqgen.decoding.decoder import Decoder
@@ -29,12 +30,11 @@ LONGEST = {True: 6.0, False: 300.0}  # seconds that a stream may take, by quick
 PROCESS_SIZE = Path("/proc/self/statm")
 
 
-def measure(model: BenchmarkModel, timer: Timer, *, batch: int, position: int) -> list[Record]:
+def measure(model: BenchmarkModel, timer: Timer, place: Place) -> list[Record]:
     """Time steps of one stream at 100, 1,000, … and `position`, or up to where time allows."""
-    place: dict[str, Any] = {"measure": "endless", "batch": batch}
     if model.limit is not None:
         note = f"left out: the model has {model.limit} learned positions, where a stream ends"
-        return [timer.untimed(VARIANTS[0], **place, position=position, note=note)]
+        return [timer.untimed(VARIANTS[0], place, note=note)]
     variant, decoder = _fastest(model)
     engine, vocabulary = Engine(decoder, max_streams=1), model.model.vocabulary
     stream = engine.submit(
@@ -54,18 +54,20 @@ def measure(model: BenchmarkModel, timer: Timer, *, batch: int, position: int) -
         return seconds
 
     records: list[Record] = []
-    begin, n_timed = time.perf_counter(), min(N_TIMED, max(1, position // 3))
-    seconds = go_on(min(FIRST, position))
-    for mark in marks(position, n_timed):
-        place |= {"position": mark, "dtype": decoder.weights}
+    begin, n_timed = time.perf_counter(), min(N_TIMED, max(1, place.position // 3))
+    seconds = go_on(min(FIRST, place.position))
+    for mark in marks(place.position, n_timed):
+        at: dict[str, Any] = {"place": replace(place, position=mark), "dtype": decoder.weights}
         more = (mark + n_timed - stream.position) * float(np.median(seconds))
         limit = LONGEST[model.quick]
         if time.perf_counter() - begin + more > limit:
             note = f"left out: would take {more:.0f} s more, the limit of a stream is {limit:.0f} s"
-            return [*records, timer.untimed(variant, **place, note=note)]
+            return [*records, timer.untimed(variant, **at, note=note)]
         go_on(mark - stream.position)
         seconds = go_on(n_timed)
-        records.append(timer.timed(variant, seconds, **place, tokens=batch, bytes=resident_bytes()))
+        records.append(
+            timer.timed(variant, seconds=seconds, **at, tokens=place.batch, bytes=resident_bytes())
+        )
     return records
 
 

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from seqgen.benchmark.model import DECODERS, BenchmarkModel
-from seqgen.benchmark.records import LIBRARY, Record
+from seqgen.benchmark.records import LIBRARY, Place, Record
 from seqgen.benchmark.softmax import STATIC
 from seqgen.benchmark.timing import Call, Effort, Timer, Variant
 from seqgen.model.sequence_model import SequenceModel
@@ -35,9 +35,8 @@ BRIEF = Effort(seconds=0.1, max_repeats=10, longest_call=2.5)
 WEIGHT_BYTES = {"float32": 4, "bf16": 2, "int8": 1, "w8a8": 1}
 
 
-def measure(model: BenchmarkModel, timer: Timer, *, batch: int, position: int) -> list[Record]:
-    """Measure reading; `batch` and `position` only say where the records stand."""
-    place = {"measure": "floor", "batch": batch, "position": position, "tokens": 0}
+def measure(model: BenchmarkModel, timer: Timer, place: Place) -> list[Record]:
+    """Measure reading; the place only says where the records stand."""
     sizes = {
         name: matrix_bytes(model.model, weights) // 4 * 4 if weights else LARGE_BYTES
         for name, weights in READS.items()
@@ -47,10 +46,10 @@ def measure(model: BenchmarkModel, timer: Timer, *, batch: int, position: int) -
 
 def measure_briefly(model: BenchmarkModel) -> list[Record]:
     """Measure in about a second."""
-    return measure(model, Timer(BRIEF, device=model.device), batch=1, position=1)
+    return measure(model, Timer(BRIEF, device=model.device), Place("floor", 1, 1))
 
 
-def _read(model: BenchmarkModel, timer: Timer, name: str, size: int, place: dict) -> Record:
+def _read(model: BenchmarkModel, timer: Timer, name: str, size: int, place: Place) -> Record:
     """Time the ways of reading `size` bytes, one after the other, and keep the fastest."""
     passes = -(-CALL_BYTES[model.device.type] // size)
 
@@ -62,13 +61,13 @@ def _read(model: BenchmarkModel, timer: Timer, name: str, size: int, place: dict
     if passes == 1:
         ways.append(lambda x: torch.dot(x[0], x[0]))
     variants = [Variant(name, partial(opened, way), holds=size) for way in ways]
-    timed = [record for variant in variants for record in timer.time([variant], **place)]
+    timed = [record for variant in variants for record in timer.time([variant], place, tokens=0)]
     fastest = min(timed, key=lambda r: min(r.samples, default=np.inf))
     if not fastest.samples:
         return fastest
     seconds = [x / passes for x in fastest.samples]
     # The rate of the fastest repeat: a floor is what can be reached.
-    record = timer.timed(name, seconds, **place, bytes=size, rate=size / min(seconds))
+    record = timer.timed(name, place, seconds, tokens=0, bytes=size, rate=size / min(seconds))
     return replace(record, tokens_per_second=None)
 
 

@@ -18,7 +18,7 @@ from seqgen.benchmark import softmax
 from seqgen.benchmark.draws import Draws, endless_sampling
 from seqgen.benchmark.measures.decode import check_decoders
 from seqgen.benchmark.model import BenchmarkModel
-from seqgen.benchmark.records import LIBRARY, Record
+from seqgen.benchmark.records import LIBRARY, Place, Record
 from seqgen.benchmark.timing import Call, Timer, Variant
 from seqgen.decoding import generate
 from seqgen.decoding.choose import choose_decoder
@@ -46,34 +46,29 @@ def decoders(model: BenchmarkModel) -> list[str]:
     return [*dict.fromkeys(exact), *rounded[:1]]
 
 
-def measure(model: BenchmarkModel, timer: Timer, *, batch: int, position: int) -> list[Record]:
+def measure(model: BenchmarkModel, timer: Timer, place: Place) -> list[Record]:
     """Time `batch` pieces of `position` tokens at once, with everything ready."""
-    state = model.recurrent.initial_state(batch).nbytes
+    state = model.recurrent.initial_state(place.batch).nbytes
 
     def variant(name: str, open_: Callable[[], Write], holds: int = state) -> Variant:
-        made = lambda: Call(open_(), length=position, part=min(PART, position))  # noqa: E731
+        made = lambda: Call(open_(), length=place.position, part=min(PART, place.position))  # noqa: E731
         return Variant(name, made, holds=holds, dtype=model.dtype(name))
 
     def static_cache() -> Pool:
-        return softmax.StaticCachePool(model, STATIC, n_rows=batch, capacity=position, grows=True)
+        return softmax.StaticCachePool(
+            model, STATIC, n_rows=place.batch, capacity=place.position, grows=True
+        )
 
     variants = [
-        variant(LIBRARY, lambda: _in_pool(model, model.open(LIBRARY, batch), batch)),
-        *(variant(name, partial(_in_engine, model, name, batch)) for name in decoders(model)),
+        variant(LIBRARY, lambda: _in_pool(model, model.open(LIBRARY, place.batch), place.batch)),
+        *(variant(name, partial(_in_engine, model, name, place.batch)) for name in decoders(model)),
         variant(
             STATIC,
-            lambda: _in_pool(model, static_cache(), batch),
-            holds=model.cache_bytes(position, batch),
+            lambda: _in_pool(model, static_cache(), place.batch),
+            holds=model.cache_bytes(place.position, place.batch),
         ),
     ]
-    return timer.time(
-        variants,
-        measure="job",
-        batch=batch,
-        position=position,
-        tokens=batch * position,
-        whole_pieces=True,
-    )
+    return timer.time(variants, place, tokens=place.tokens, whole_pieces=True)
 
 
 def _in_engine(model: BenchmarkModel, name: str, batch: int) -> Write:

@@ -6,14 +6,15 @@ data and tokenizer may stand beside them, scored in its own parallel form.
 Legend: B rows, T positions, F fields.
 """
 
+from dataclasses import replace
+from functools import partial
 from math import log
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
 from seqgen.benchmark.model import BenchmarkModel
-from seqgen.benchmark.records import Record
+from seqgen.benchmark.records import Place, Record
 from seqgen.benchmark.timing import Timer
 from seqgen.checkpoint import load_model
 from seqgen.decoding.agreement import agree, score
@@ -28,24 +29,24 @@ RANDOM = "left out: random weights have no meaningful likelihood: name a trained
 ABSENT = "left out: the run's held-out data is missing, or has too few pieces of this length"
 
 
-def measure(model: BenchmarkModel, timer: Timer, *, batch: int, position: int) -> list[Record]:
+def measure(model: BenchmarkModel, timer: Timer, place: Place) -> list[Record]:
     """Score the first `position` tokens of held-out pieces, after the token they begin with."""
-    place: dict[str, Any] = {"measure": "likelihood", "batch": ROWS, "position": position}
-    tokens, note = _tokens(model, position)
+    place = replace(place, batch=ROWS)
+    tokens, note = _tokens(model, place.position)
     if tokens is None:
-        return [timer.untimed(PARALLEL, **place, note=note)]
+        return [timer.untimed(PARALLEL, place, note=note)]
     exact = score(model.model, tokens)
     nats = token_nats(exact, tokens[:, 1:], uses=model.model.uses)  # [B, T - 1]
-    place |= {"targets": nats.numel()}
-    records = [timer.untimed(PARALLEL, **place, bits_per_token=float(nats.mean()) / log(2))]
+    record = partial(timer.untimed, place=place, targets=nats.numel())
+    records = [record(PARALLEL, bits_per_token=float(nats.mean()) / log(2))]
     for name in model.decoder_names:
         note = model.why_not(name)
         cost = None if note else agree(model.decoder(name), tokens, exact).bits
         dtype = model.dtype(name)
-        records.append(timer.untimed(name, **place, dtype=dtype, bits_per_token=cost, note=note))
+        records.append(record(name, dtype=dtype, bits_per_token=cost, note=note))
     if model.run is not None and model.beside is not None:
         compared = _beside(model.run, model.beside, tokens, nats)
-        records.append(timer.untimed(BESIDE, **place, **compared))
+        records.append(record(BESIDE, **compared))
     return records
 
 

@@ -1,14 +1,13 @@
 """The memory of a stream between steps, and what a training step keeps for its backward pass."""
 
 from functools import partial
-from typing import Any
 
 import torch
 
 from seqgen.benchmark.measures.training import OURS, SOFTMAX, WAYS, Trainee, why_not
 from seqgen.benchmark.model import BenchmarkModel
 from seqgen.benchmark.peak import kept_bytes
-from seqgen.benchmark.records import LIBRARY, Record
+from seqgen.benchmark.records import LIBRARY, Place, Record
 from seqgen.benchmark.timing import Timer
 
 STATE = "recurrent"
@@ -23,14 +22,13 @@ TRAINING = {
 LONGEST_PASS = {True: 2048, False: 16_384}  # positions, by quick: softmax over more takes minutes
 
 
-def measure(model: BenchmarkModel, timer: Timer, *, batch: int, position: int) -> list[Record]:
+def measure(model: BenchmarkModel, timer: Timer, place: Place) -> list[Record]:
     """Count the bytes of streams after `position` tokens, and of a window of so many targets."""
-    place: dict[str, Any] = {"measure": "memory", "batch": batch, "position": position}
-    state = model.recurrent.initial_state(batch)  # as large as any other
-    records = [timer.untimed(STATE, **place, bytes=state.nbytes)]
+    state = model.recurrent.initial_state(place.batch)  # as large as any other
+    records = [timer.untimed(STATE, place, bytes=state.nbytes)]
     for name, dtype in CACHES.items():
-        size = model.cache_bytes(position, batch, itemsize=dtype.itemsize)
-        records.append(timer.untimed(name, **place, dtype=str(dtype)[6:], bytes=size))
+        size = model.cache_bytes(place.position, place.batch, itemsize=dtype.itemsize)
+        records.append(timer.untimed(name, place, dtype=str(dtype)[6:], bytes=size))
     return [*records, *_training(model, timer, place)]
 
 
@@ -45,17 +43,17 @@ def streams_that_fit(memory_bytes: float, *, weight_bytes: int, stream_bytes: in
     return max(0, int(memory_bytes - weight_bytes) // stream_bytes)
 
 
-def _training(model: BenchmarkModel, timer: Timer, place: dict) -> list[Record]:
+def _training(model: BenchmarkModel, timer: Timer, place: Place) -> list[Record]:
     """Count what each training variant would keep for its backward pass, without keeping it."""
     trainee, records = Trainee(model), []
-    tokens = model.random_tokens(place["batch"], place["position"])
+    tokens = model.random_tokens(place.batch, place.position)
     longest = LONGEST_PASS[model.quick]
-    is_long = place["position"] > longest
+    is_long = place.position > longest
     note = f"left out: no pass over more than {longest} positions is made" if is_long else ""
     for name, way in TRAINING.items():
         if not why_not(model, way):
             trainee.model.recompute = name == RECOMPUTED
             forward = partial(trainee.forward, tokens, way)
             size = None if note else kept_bytes(forward, trainee.model.parameters())
-            records.append(timer.untimed(name, **place, bytes=size, note=note))
+            records.append(timer.untimed(name, place, bytes=size, note=note))
     return records

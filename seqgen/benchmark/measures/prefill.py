@@ -13,7 +13,7 @@ from seqgen.benchmark.draws import Draws
 from seqgen.benchmark.equality import BFLOAT16_TOLERANCE, check_equal
 from seqgen.benchmark.measures.decode import check_states
 from seqgen.benchmark.model import BenchmarkModel
-from seqgen.benchmark.records import LIBRARY, Record
+from seqgen.benchmark.records import LIBRARY, Place, Record
 from seqgen.benchmark.timing import Call, Timer, Variant
 from seqgen.decoding.decoder import Logits
 from seqgen.decoding.pool import Pool
@@ -44,18 +44,18 @@ def check(model: BenchmarkModel, *, batch: int, position: int) -> None:
 
 
 @torch.no_grad()
-def measure(model: BenchmarkModel, timer: Timer, *, batch: int, position: int) -> list[Record]:
+def measure(model: BenchmarkModel, timer: Timer, place: Place) -> list[Record]:
     """Time reading `position` tokens, to the first one drawn."""
-    tokens, draws = model.random_tokens(batch, position), Draws(model, batch)
+    tokens, draws = model.random_tokens(place.batch, place.position), Draws(model, place.batch)
     # One layer's activations at a time: the feed-forward part's are the widest.
     width = model.config.d_ff or 4 * model.config.d_model
-    needs = 4 * batch * position * (8 * model.config.d_model + 2 * width)
+    needs = 4 * place.batch * place.position * (8 * model.config.d_model + 2 * width)
 
     def variant(name: str, read: Read, dtype: str = "float32") -> Variant:
         call = Call(
             lambda length: draws.draw(read(tokens[:, :length])[0]),
-            length=position,
-            part=-(-position // PART),
+            length=place.position,
+            part=-(-place.position // PART),
         )
         return Variant(name, lambda: call, needs=needs, dtype=dtype)
 
@@ -66,9 +66,7 @@ def measure(model: BenchmarkModel, timer: Timer, *, batch: int, position: int) -
     ]
     if model.has_bfloat16:
         variants.append(variant(ROUNDED, partial(_parallel, model.bf16_prefill), dtype="bf16"))
-    return timer.time(
-        variants, measure="prefill", batch=batch, position=position, tokens=batch * position
-    )
+    return timer.time(variants, place, tokens=place.tokens)
 
 
 def _parallel(decoder: RecurrentModel, tokens: Tensor) -> tuple[Logits, State]:

@@ -17,7 +17,7 @@ from seqgen.benchmark.equality import BFLOAT16_TOLERANCE, check_equal
 from seqgen.benchmark.measures.attention import NOT_BUILT
 from seqgen.benchmark.model import LIBRARY_LINEAR, SOFTMAX_TYPE, BenchmarkModel
 from seqgen.benchmark.peak import kept_bytes, peak_bytes
-from seqgen.benchmark.records import LIBRARY, Record
+from seqgen.benchmark.records import LIBRARY, Place, Record
 from seqgen.benchmark.timing import Call, Timer, Variant
 from seqgen.config import TrainConfig
 from seqgen.model.loss import token_nats
@@ -168,19 +168,21 @@ def check(model: BenchmarkModel, *, batch: int, position: int) -> None:
             check_equal(name, got, "the naive kernel", linear, tolerance=tolerance)
 
 
-def measure(model: BenchmarkModel, timer: Timer, *, batch: int, position: int) -> list[Record]:
+def measure(model: BenchmarkModel, timer: Timer, place: Place) -> list[Record]:
     """Time a step on windows of `position` targets, and find the peak of its memory (`bytes`)."""
     plain, trainees = Trainee(model), {}
-    tokens = model.random_tokens(batch, position + 1)
+    tokens = model.random_tokens(place.batch, place.position + 1)
 
     def open_step(name: str, way: Way) -> Call:
         """Warmed up by the part: AdamW makes its moments at the first step."""
         trainee = trainees[name] = Trainee(model, compiled=True) if way.compiled else plain
-        part = None if way.compiled else -(-position // PART)  # a part would be compiled too
+        part = None if way.compiled else -(-place.position // PART)  # a part would be compiled too
         if way.compiled:
             trainee.step(tokens, way)
         return Call(
-            lambda length: trainee.step(tokens[:, : length + 1], way), length=position, part=part
+            lambda length: trainee.step(tokens[:, : length + 1], way),
+            length=place.position,
+            part=part,
         )
 
     variants = []
@@ -190,9 +192,7 @@ def measure(model: BenchmarkModel, timer: Timer, *, batch: int, position: int) -
         note = why_not(model, way)
         needs = 0 if note else plain.estimate(tokens, way)
         variants.append(Variant(name, partial(open_step, name, way), holds, needs, note, way.dtype))
-    records = timer.time(
-        variants, measure="training", batch=batch, position=position, tokens=batch * position
-    )
+    records = timer.time(variants, place, tokens=place.tokens)
     return [
         replace(r, bytes=trainees[r.variant].peak(tokens, WAYS[r.variant])) if r.repeats else r
         for r in records

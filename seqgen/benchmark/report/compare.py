@@ -128,7 +128,7 @@ def comparison(before: Sequence[Record], after: Sequence[Record]) -> Iterator[st
         )
     else:
         yield "No place was measured in both."
-    places = [{r.place for r in records if r.has_value} for records in (before, after)]
+    places = [{r.key for r in records if r.has_value} for records in (before, after)]
     for words, only in (("before", places[0] - places[1]), ("after", places[1] - places[0])):
         if only:
             names = sorted({f"{measure} {variant}" for measure, variant, *_ in only})
@@ -151,10 +151,10 @@ def pairs(before: Sequence[Record], after: Sequence[Record]) -> Iterator[tuple[R
     candidates: dict[tuple, list[Record]] = {}
     for record in after:
         if record.has_value:
-            candidates.setdefault(record.place, []).append(record)
+            candidates.setdefault(record.key, []).append(record)
     for record in before:
-        if record.has_value and record.place in candidates:
-            found = candidates[record.place]
+        if record.has_value and record.key in candidates:
+            found = candidates[record.key]
             yield record, next((r for r in found if r.scene == record.scene), found[-1])
 
 
