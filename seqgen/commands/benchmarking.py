@@ -3,7 +3,6 @@
 import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from tempfile import TemporaryFile
 
 import click
 import torch
@@ -12,13 +11,13 @@ from rich.text import Text
 from seqgen.api.settings import PROJECT, pick_device
 from seqgen.benchmark.model import BenchmarkModel, load_benchmark_model
 from seqgen.benchmark.records import Record, write_records
-from seqgen.benchmark.report.compare import compare_files
-from seqgen.benchmark.report.guard import find_committed, guard
+from seqgen.benchmark.report.compare import compare_files, find_committed, guard
 from seqgen.benchmark.report.page import draw_page, records_in, update_records
 from seqgen.benchmark.report.table import tables
 from seqgen.benchmark.run import Plan, run_benchmark
 from seqgen.commands.settings import console, progress_bar, say
 from seqgen.errors import UserError
+from seqgen.files import check_folder
 
 REFERENCE = PROJECT / "configs" / "reference-12x512.yaml"
 RESULTS = PROJECT / "docs" / "results"
@@ -50,10 +49,12 @@ class Keeper:
         """Try both places before hours are spent; UserError where nothing can be written."""
         self._json_path, self._page = json_path, page
         self._records: list[Record] = []
-        if json_path is not None:
-            _probe(json_path.parent)
+        for folder in filter(None, (json_path and json_path.parent, page)):
+            try:
+                check_folder(folder)
+            except OSError as error:
+                raise UserError(f"nothing can be written to {folder}: {error.strerror}") from None
         if page is not None:
-            _probe(page)
             records_in(page)  # that they can be read, since new ones are put among them
 
     def keep(self, records: Sequence[Record]) -> None:
@@ -125,16 +126,6 @@ def _portable(value: object) -> str:
         if value.is_relative_to(folder):
             return str(value.relative_to(folder))
     return value.name
-
-
-def _probe(folder: Path) -> None:
-    """Make a folder, and try to write there."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise UserError(f"nothing can be written to {folder}: {error.strerror}") from None
 
 
 def _show(parts: Iterable[str | Text]) -> None:

@@ -12,7 +12,7 @@ from seqgen.benchmark.measures import decode, endless, floor
 from seqgen.benchmark.measures.floor import step_bytes
 from seqgen.benchmark.model import NOT_QUICK, load_benchmark_model
 from seqgen.benchmark.records import KEYS, LIBRARY
-from seqgen.benchmark.report.guard import LEAST_PLACES
+from seqgen.benchmark.report.compare import LEAST_PLACES
 from seqgen.benchmark.run import BATCHED, MEASURES, QUICK, Plan, make_plan, run_benchmark
 from seqgen.benchmark.timing import Effort
 from seqgen.errors import UserError

@@ -7,8 +7,7 @@ from measured import SETTING, record, run, sampled
 
 from seqgen.benchmark.records import write_records
 from seqgen.benchmark.report import compare as ch
-from seqgen.benchmark.report.compare import FLOOR, comparison
-from seqgen.benchmark.report.guard import find_committed, guard
+from seqgen.benchmark.report.compare import FLOOR, comparison, find_committed, guard
 
 GPU = replace(SETTING, device="a GPU")
 NEWER = replace(SETTING, versions={"python": "3.11", "torch": "2.14.0"})
