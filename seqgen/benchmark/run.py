@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from types import ModuleType
 
 from seqgen.benchmark.measures import (
@@ -128,12 +127,7 @@ def run_benchmark(
     """
     timer = Timer(plan.effort, device=model.device, setting=setting)
     records: list[Record] = []
-
-    @cache
-    def machine() -> list[Record]:
-        """The machine's floor, which is always measured, if only briefly."""
-        return [r for r in records if r.measure == "floor"] or floor.measure_briefly(model)
-
+    reads: list[Record] = []  # the machine's floor, which is always measured, if only briefly
     for name in [name for name in MEASURES if not only or name in only]:
         batches = plan.batches.get(name, (1,))
         places = [Place(name, batch, at) for batch in batches for at in plan.positions[name]]
@@ -143,7 +137,9 @@ def run_benchmark(
         for done, place in enumerate(places, start=1):
             found = _measure(model, timer, place)
             if any(record.measure == "decode" and record.repeats for record in found):
-                found = floor.with_shares(found, model, floor=machine())
+                reads = reads or [r for r in records if r.measure == "floor"]
+                reads = reads or floor.measure_briefly(model)
+                found = floor.with_shares(found, model, floor=reads)
             records += found
             keep(found)
             tell(name, done, len(places))
