@@ -137,8 +137,7 @@ def run_benchmark(
         for done, place in enumerate(places, start=1):
             found = _measure(model, timer, place)
             if any(record.measure == "decode" and record.repeats for record in found):
-                reads = reads or [r for r in records if r.measure == "floor"]
-                reads = reads or floor.measure_briefly(model)
+                reads = reads or floor.reads_of(records, model)
                 found = floor.with_shares(found, model, floor=reads)
             records += found
             keep(found)

@@ -19,7 +19,7 @@ from seqgen.errors import UserError
 
 QUICKEST = Plan(
     positions=dict.fromkeys(MEASURES, (5, 9)),
-    batches=dict.fromkeys(BATCHED, (1, 2)),
+    batches=dict.fromkeys(BATCHED, (2,)) | {"decode": (1, 2)},
     effort=Effort(seconds=0.01, max_repeats=2, longest_call=10.0, measure_seconds=60.0),
 )
 
@@ -46,7 +46,7 @@ def test_each_measure_has_the_same_variants_at_every_place(records):
         found: dict = {}
         for r in (r for r in records if r.measure == name):
             found.setdefault((r.batch, r.position), []).append(r.variant)
-        batches = (1, 2) if name in BATCHED else (1,)
+        batches = QUICKEST.batches.get(name, (1,))
         assert set(found) == {(b, p) for b in batches for p in (5, 9)}
         assert len({tuple(names) for names in found.values()}) == 1
 
@@ -190,8 +190,8 @@ def test_each_place_is_kept_when_it_is_finished_and_before_the_next_one_fails(mo
 
 
 def test_steps_alone_have_a_floor_too_which_is_measured_once(monkeypatch):
-    asked, read = [], floor.measure_briefly
-    monkeypatch.setattr(floor, "measure_briefly", lambda x: asked.append(x) or read(x))
+    asked, read = [], floor.reads_of
+    monkeypatch.setattr(floor, "reads_of", lambda *x: asked.append(x) or read(*x))
     found = run_benchmark(tiny_model(), replace(QUICKEST, batches={}), only=["decode"])
     assert len(asked) == 1
     assert {record.measure for record in found} == {"decode"}
