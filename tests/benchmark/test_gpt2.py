@@ -5,12 +5,14 @@ import importlib.util
 
 import pytest
 import torch
+from tapes import TapeRecorder
 
 from seqgen.benchmark import gpt2
 from seqgen.benchmark.draws import Draws
 from seqgen.benchmark.equality import OutputsDiffer
 from seqgen.benchmark.gpt2 import Gpt2Pool, check
 from seqgen.benchmark.model import BenchmarkModel
+from seqgen.decoding.cuda import GraphPool
 
 needs_transformers = pytest.mark.skipif(
     importlib.util.find_spec("transformers") is None,
@@ -103,6 +105,20 @@ def test_repeats_give_the_same_logits_which_a_draw_may_write_to(model):
         first = logits[0].clone()
         logits[0].mul_(2.0)
     assert not torch.equal(pool.advance(slots, tokens)[0], first)  # not put back, it goes on
+
+
+@needs_transformers
+@torch.inference_mode()  # in which alone a tape can write to what GPT-2 gave
+def test_a_recorded_step_is_the_same(model):
+    """What a GPU replays, without one."""
+    pool, recorder = Gpt2Pool(model, 2, position=20, dtype="float32"), TapeRecorder()
+    graph, slots = GraphPool(pool, recorder), torch.arange(2)
+    for tokens in model.random_tokens(4, 2):
+        pool.rewind()
+        replayed = torch.cat(graph.advance(slots, tokens), dim=-1).clone()
+        pool.rewind()
+        assert torch.allclose(replayed, torch.cat(pool.advance(slots, tokens), dim=-1), atol=1e-5)
+    assert recorder.n_replayed == 3
 
 
 @needs_transformers
