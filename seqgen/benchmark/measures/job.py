@@ -50,9 +50,11 @@ def measure(model: BenchmarkModel, timer: Timer, place: Place) -> list[Record]:
     """Time `batch` pieces of `position` tokens at once, with everything ready."""
     state = model.recurrent.initial_state(place.batch).nbytes
 
-    def variant(name: str, open_: Callable[[], Write], holds: int = state) -> Variant:
-        made = lambda: Call(open_(), length=place.position, part=min(PART, place.position))  # noqa: E731
-        return Variant(name, made, holds=holds, dtype=model.dtype(name))
+    def variant(name: str, make: Callable[[], Write], holds: int = state) -> Variant:
+        def open_pieces() -> Call:
+            return Call(make(), length=place.position, part=min(PART, place.position))
+
+        return Variant(name, open_pieces, holds=holds, dtype=model.dtype(name))
 
     def static_cache() -> Pool:
         return softmax.StaticCachePool(
