@@ -1,12 +1,9 @@
-"""Bytes of streams, and how many of them fit."""
+"""Bytes of streams, and of what training keeps."""
 
-import pytest
 from tiny_models import TWO_FIELDS, patient_timer, tiny_model
 
 from seqgen.benchmark.measures import memory
 from seqgen.benchmark.records import Place
-
-GIB = 2**30
 
 
 def sizes(model, *, batch, position):
@@ -40,17 +37,3 @@ def test_the_state_keeps_its_size_while_the_cache_and_training_grow(model):
     assert 2 * near["softmax-cache"].bytes == far["softmax-cache"].bytes
     assert near["training"].bytes < far["training"].bytes
     assert 0 < far["training-recomputed"].bytes < far["training"].bytes / 2
-
-
-@pytest.mark.parametrize(
-    ("gib", "n_streams"), [(8, (8 * GIB - 151_000_000) // 1_600_000), (0.1, 0), (0.2, 39)]
-)
-def test_streams_fit_beside_the_weights(gib, n_streams):
-    fit = memory.streams_that_fit(gib * GIB, weight_bytes=151_000_000, stream_bytes=1_600_000)
-    assert fit == n_streams
-
-
-def test_what_fits_fits_and_one_more_does_not():
-    weights, stream = 1000, 70
-    fit = memory.streams_that_fit(5000, weight_bytes=weights, stream_bytes=stream)
-    assert weights + fit * stream <= 5000 < weights + (fit + 1) * stream

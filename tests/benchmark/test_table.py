@@ -142,6 +142,9 @@ def test_streams_that_fit_are_counted_beside_the_weights():
     free = DEVICE_GB * 10**9 - 4 * SETTING.sizes["parameters"]
     assert text.count(f"{free // 2**20:,}") == 1
     assert f"in {DEVICE_GB} GB" in text
+    large = replace(SETTING, sizes=SETTING.sizes | {"parameters": DEVICE_GB * 10**9})
+    [row] = rows_of([record("recurrent", 128, None, measure="memory", bytes=9, setting=large)])[1]
+    assert row.cells[-1] == "0"
 
 
 def test_each_model_has_a_table_of_its_own():

@@ -7,9 +7,9 @@ Legend: B rows, T positions, F fields.
 """
 
 from dataclasses import replace
-from functools import partial
 from math import log
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -37,16 +37,18 @@ def measure(model: BenchmarkModel, timer: Timer, place: Place) -> list[Record]:
         return [timer.untimed(PARALLEL, place, note=note)]
     exact = score(model.model, tokens)
     nats = token_nats(exact, tokens[:, 1:], uses=model.model.uses)  # [B, T - 1]
-    record = partial(timer.untimed, place=place, targets=nats.numel())
-    records = [record(PARALLEL, bits_per_token=float(nats.mean()) / log(2))]
+    known: dict[str, Any] = {"targets": nats.numel(), "bits_per_token": float(nats.mean()) / log(2)}
+    records = [timer.untimed(PARALLEL, place, **known)]
     for name in model.decoder_names:
-        note = model.why_not(name)
-        cost = None if note else agree(model.decoder(name), tokens, exact).bits
-        dtype = model.dtype(name)
-        records.append(record(name, dtype=dtype, bits_per_token=cost, note=note))
+        if note := model.why_not(name):
+            values: dict[str, Any] = {"note": note}
+        else:
+            bits = agree(model.decoder(name), tokens, exact).bits
+            values = known | {"bits_per_token": bits}
+        records.append(timer.untimed(name, place, dtype=model.dtype(name), **values))
     if model.run is not None and model.beside is not None:
         compared = _beside(model.run, model.beside, tokens, nats)
-        records.append(record(BESIDE, **compared))
+        records.append(timer.untimed(BESIDE, place, **compared))
     return records
 
 
@@ -74,7 +76,7 @@ def _beside(run: Path, beside: Path, tokens: Tensor, nats: Tensor) -> dict:
     differences = check_beside(open_subject(run), rival)
     if differences:
         note += f"; apart from attention: {', '.join(differences)}"
-    return {"bits_per_token": float(cost.mean()) / log(2), "note": note}
+    return {"targets": nats.numel(), "bits_per_token": float(cost.mean()) / log(2), "note": note}
 
 
 def _gap(nats: Tensor) -> str:

@@ -32,17 +32,6 @@ def measure(model: BenchmarkModel, timer: Timer, place: Place) -> list[Record]:
     return [*records, *_training(model, timer, place)]
 
 
-def streams_that_fit(memory_bytes: float, *, weight_bytes: int, stream_bytes: int) -> int:
-    """Return how many streams fit beside one copy of the weights.
-
-    Args:
-        memory_bytes: of the device.
-        weight_bytes: of the model.
-        stream_bytes: of one stream's state, or of its cache at the length that it is to reach.
-    """
-    return max(0, int(memory_bytes - weight_bytes) // stream_bytes)
-
-
 def _training(model: BenchmarkModel, timer: Timer, place: Place) -> list[Record]:
     """Count what each training variant would keep for its backward pass, without keeping it."""
     trainee, records = Trainee(model), []

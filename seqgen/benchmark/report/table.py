@@ -8,7 +8,7 @@ from typing import Any
 from rich.text import Text
 
 from seqgen.benchmark.measures.endless import DECAY_AFTER
-from seqgen.benchmark.measures.memory import CACHES, STATE, streams_that_fit
+from seqgen.benchmark.measures.memory import CACHES, STATE
 from seqgen.benchmark.records import Record, Setting, group_by_scene
 from seqgen.benchmark.report.crossover import crossovers
 
@@ -53,8 +53,7 @@ def _streams(record: Record) -> str:
     if record.variant not in (STATE, *CACHES) or not sizes or record.bytes is None:
         return "-"
     weights, stream = 4 * sizes["parameters"], record.bytes // record.batch
-    n = streams_that_fit(DEVICE_GB * 1e9, weight_bytes=weights, stream_bytes=stream)
-    return f"{n:,}"
+    return f"{max(0, DEVICE_GB * 10**9 - weights) // stream:,}"
 
 
 # By heading: the attribute that is shown, and how, of a record that has it.
