@@ -171,20 +171,26 @@ def _build(
         report["tokens"] = explain_choices(tokenizer, chosen)
         report |= sum_accounts(written.accounts)
         write_json(temporary / REPORT, report)
-        index = {
+        index = _index(tokens, pieces, tokenizer) | {
             "sources": corpus.sources,
             "fingerprint": fingerprint,
             "files": checksums(temporary),
-            "tokenizer": tokenizer.fingerprint(),
-            "content": _content(pieces, tokenizer),
-            "dtype": tokens.dtype.name,
-            "n_fields": tokens.shape[1],
-            "n_tokens": tokens.shape[0],
-            "unit": tokenizer.unit,
             "n_skipped": len(written.skipped),
-            "pieces": list(index_pieces(pieces)),
         }
         write_record(temporary / INDEX, index, format=FORMAT)
+
+
+def _index(tokens: np.ndarray, pieces: Sequence[Piece], tokenizer: Tokenizer) -> dict:
+    """Return what the index says of tokens [·, F], the pieces in them, and their tokenizer."""
+    return {
+        "tokenizer": tokenizer.fingerprint(),
+        "content": _content(pieces, tokenizer),
+        "dtype": tokens.dtype.name,
+        "n_fields": tokens.shape[1],
+        "n_tokens": tokens.shape[0],
+        "unit": tokenizer.unit,
+        "pieces": list(index_pieces(pieces)),
+    }
 
 
 def _settle(

@@ -20,8 +20,8 @@ from seqgen.midi import (
 )
 from seqgen.sampling import Sampler, Sampling
 from seqgen.tokenizers import Original, Shift, build_tokenizer
+from seqgen.tokenizers.midi.metres import metres_of
 from seqgen.tokenizers.midi.parts import MERGED, STANDARD_KIT, Part, assign, tell, untell
-from seqgen.tokenizers.midi.scores import metres_of
 from seqgen.vocabulary import Vocabulary
 
 ALL = {

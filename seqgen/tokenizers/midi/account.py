@@ -9,7 +9,8 @@ import numpy as np
 
 from seqgen.config import TokenizerConfig
 from seqgen.midi import MidiFile, Note
-from seqgen.tokenizers.midi.scores import NEGLIGIBLE, SUSTAIN, metres_of
+from seqgen.tokenizers.midi.continuation import SUSTAIN
+from seqgen.tokenizers.midi.metres import NEGLIGIBLE, metres_of
 from seqgen.tokenizers.midi.settings import accepted_metres
 
 WORST_MS = 1000  # larger errors count as this

@@ -13,8 +13,8 @@ import numpy as np
 
 from seqgen.config import LimitsConfig, TokenizerConfig
 from seqgen.midi import MidiFile, open_midi
+from seqgen.tokenizers.midi.metres import metres_of
 from seqgen.tokenizers.midi.parts import DRUMS, role
-from seqgen.tokenizers.midi.scores import metres_of
 from seqgen.tokenizers.midi.settings import LACKING, settled
 
 NEEDED_BY = (("use_time_signatures", "time_signatures"), ("use_tempos", "tempo_range"))

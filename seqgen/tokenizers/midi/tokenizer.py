@@ -27,17 +27,10 @@ from seqgen.midi.timing import bars_and_beats
 from seqgen.tokenizers.base import Encoded, Original, Shift
 from seqgen.tokenizers.midi.account import account_for
 from seqgen.tokenizers.midi.clock import MidiClock
+from seqgen.tokenizers.midi.continuation import drop_late_changes, join, remove_notes
 from seqgen.tokenizers.midi.grammar import COMPLETING, SOUNDING, build_grammar, close_notes
 from seqgen.tokenizers.midi.parts import LEFT_OUT, assign, tell, untell
-from seqgen.tokenizers.midi.scores import (
-    drop_late_changes,
-    join,
-    remove_notes,
-    thin,
-    title,
-    to_midi,
-    to_score,
-)
+from seqgen.tokenizers.midi.scores import thin, title, to_midi, to_score
 from seqgen.tokenizers.midi.settings import (
     FORMATS,
     SPECIAL,
