@@ -24,37 +24,45 @@ Work = Callable[..., Any]  # what is done with a file: (path, …) -> result
 Job = tuple[Any, ...]  # the arguments of one call, the path first
 
 
-def read_files(
-    jobs: Sequence[Job],
-    load: Callable[[], Work],
-    limits: LimitsConfig,
-    *,
-    workers: int,
-    tell: Callable[[int, int], None],
-) -> Iterator[Any]:
-    """Yield for each job what the work makes of it, or why the file was refused, in their order.
+class Readers:
+    """Processes that read files. Leaving the context ends them; until then they are used again."""
 
-    Args:
-        jobs: the path of each file, and what else the work takes.
-        load: called in each reader, and so can be pickled; returns the work.
-        limits: of time and memory for each file.
-        workers: processes; 0: one per core.
-        tell: told how many of how many are done.
-    """
-    n_readers = 1 if len(jobs) <= FEW else min(workers or os.cpu_count() or 1, len(jobs))
-    results = _read(jobs, load, limits, n_readers=n_readers)
-    for done, result in enumerate(results, start=1):
-        yield result
-        tell(done, len(jobs))
+    def __init__(self, limits: LimitsConfig, *, workers: int):
+        """Prepare to read; processes start with the first file.
 
+        Args:
+            limits: of time and memory for each file.
+            workers: processes; 0: one per core.
+        """
+        self._limits = limits
+        self._workers = workers or os.cpu_count() or 1
+        self._readers: list[_Reader] = []
 
-def _read(
-    jobs: Sequence[Job], load: Callable[[], Work], limits: LimitsConfig, *, n_readers: int
-) -> Iterator[Any]:
-    readers = [_Reader(load, limits) for _ in range(n_readers)]
-    results: dict[int, Any] = {}
-    n_given = 0
-    try:
+    def __enter__(self) -> "Readers":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for reader in self._readers:
+            reader.stop()
+
+    def read(
+        self, jobs: Sequence[Job], load: Callable[[], Work], *, tell: Callable[[int, int], None]
+    ) -> Iterator[Any]:
+        """Yield for each job what the work makes of it, or why the file was refused, in order.
+
+        Args:
+            jobs: the path of each file, and what else the work takes.
+            load: called in each reader, and so can be pickled; returns the work.
+            tell: told how many of how many are done.
+        """
+        n_readers = 1 if len(jobs) <= FEW else min(self._workers, len(jobs))
+        while len(self._readers) < n_readers:
+            self._readers.append(_Reader(self._limits))
+        readers = self._readers[:n_readers]
+        for reader in readers:
+            reader.begin(load)
+        results: dict[int, Any] = {}
+        n_given = 0
         for wanted in range(len(jobs)):
             while wanted not in results:
                 for reader in readers:
@@ -64,9 +72,7 @@ def _read(
                 for reader in _wait([reader for reader in readers if not reader.is_idle]):
                     results.update(reader.take())
             yield results.pop(wanted)
-    finally:
-        for reader in readers:
-            reader.stop()
+            tell(wanted + 1, len(jobs))
 
 
 def _wait(readers: list["_Reader"]) -> list["_Reader"]:
@@ -80,9 +86,9 @@ class _Reader:
     It is a plain child and none of `multiprocessing`'s, which would run the caller's script again.
     """
 
-    def __init__(self, load: Callable[[], Work], limits: LimitsConfig):
-        self._load = load
+    def __init__(self, limits: LimitsConfig):
         self._limits = limits
+        self._load: Callable[[], Work]
         self._process: subprocess.Popen | None = None
         self._pipe: Connection  # of the process
         self._number: int | None = None  # of the file that is being read
@@ -95,6 +101,16 @@ class _Reader:
     def fileno(self) -> int:
         """Lets `wait` wait for its next message."""
         return self._pipe.fileno()
+
+    def begin(self, load: Callable[[], Work]) -> None:
+        """Let it load other work than before."""
+        self._load = load
+        if not self.is_idle:  # with a file that nobody waits for any more
+            self.stop()
+        elif self._process is not None:
+            self._is_ready = False
+            with contextlib.suppress(OSError):  # `give` finds that it has died
+                self._pipe.send(load)
 
     def give(self, number: int, job: Job) -> None:
         """Let it read a file."""
@@ -122,6 +138,7 @@ class _Reader:
             self._pipe.close()
             self._process.kill()
             self._process.wait()
+            self._process = self._number = None
 
     def _start(self) -> None:
         self.stop()
@@ -136,7 +153,8 @@ class _Reader:
                 env={**os.environ, "TOKENIZERS_PARALLELISM": "false"},
             )
         with contextlib.suppress(OSError):
-            self._pipe.send((self._load, self._limits))
+            self._pipe.send(self._limits)
+            self._pipe.send(self._load)
 
     def _death(self) -> FileRejected:
         code = cast(subprocess.Popen, self._process).wait()
@@ -166,14 +184,16 @@ def serve(handle: int) -> None:
     """Read files for the process at the other end of a pipe, until it closes the pipe."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with Connection(handle) as pipe, contextlib.suppress(EOFError, ConnectionError):
-        load, limits = pipe.recv()
-        work = load()
-        _limit_memory(limits.max_memory_bytes)
-        pipe.send(None)  # ready
+        limits = pipe.recv()
         while True:
-            job = pipe.recv()
-            _limit_time(limits.max_read_seconds)
-            pipe.send(_do(work, job, limits))
+            message = pipe.recv()
+            if callable(message):
+                work = message()
+                _limit_memory(limits.max_memory_bytes)
+                pipe.send(None)  # ready
+            else:
+                _limit_time(limits.max_read_seconds)
+                pipe.send(_do(work, message, limits))
 
 
 def _do(work: Work, job: Job, limits: LimitsConfig) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 from seqgen.config import DataConfig, LimitsConfig, TokenizerConfig
 from seqgen.data.corpora import Corpus, Progress, open_corpus
 from seqgen.data.duplicates import find_duplicates
-from seqgen.data.encoding import Job, Work, read_files
+from seqgen.data.encoding import Job, Readers, Work
 from seqgen.data.report import (
     count_files,
     explain_choices,
@@ -109,20 +109,24 @@ def prepare(
             return Preparation(PreparedData(folder), built=False)
         sweep(base)
         chosen: dict[str, str] = {}
-        if tokenizer is None:
-            tokenizer_config, chosen = _settle(tokenizer_config, corpus, config, limits, progress)
-            tokenizer = build_tokenizer(tokenizer_config, limits)
-        _build(
-            folder,
-            corpus,
-            config,
-            limits,
-            tokenizer,
-            n_merged=tokenizer_config.bpe_vocab_size if learns_merges else None,
-            chosen=chosen,
-            fingerprint=fingerprint,
-            progress=progress,
-        )
+        with Readers(limits, workers=config.workers) as readers:
+            if tokenizer is None:
+                tokenizer_config, chosen = _settle(
+                    tokenizer_config, corpus, limits, readers, progress
+                )
+                tokenizer = build_tokenizer(tokenizer_config, limits)
+            _build(
+                folder,
+                corpus,
+                config,
+                limits,
+                tokenizer,
+                readers,
+                n_merged=tokenizer_config.bpe_vocab_size if learns_merges else None,
+                chosen=chosen,
+                fingerprint=fingerprint,
+                progress=progress,
+            )
     return Preparation(PreparedData(folder), built=True)
 
 
@@ -132,6 +136,7 @@ def _build(
     config: DataConfig,
     limits: LimitsConfig,
     tokenizer: Tokenizer,
+    readers: Readers,
     *,
     n_merged: int | None,
     chosen: dict[str, str],
@@ -148,11 +153,9 @@ def _build(
     with atomic_folder(folder) as temporary:
         (temporary / TOKENIZER).mkdir()
         tokenizer.save(temporary / TOKENIZER)
-        encoded = read_files(
+        encoded = readers.read(
             _jobs(hashes, config, shares),
             partial(_examiner, temporary / TOKENIZER, limits),
-            limits,
-            workers=config.workers,
             tell=partial(progress or _silent, "tokenizing files"),
         )
         written = _write(
@@ -196,18 +199,16 @@ def _index(tokens: np.ndarray, pieces: Sequence[Piece], tokenizer: Tokenizer) ->
 def _settle(
     tokenizer_config: TokenizerConfig,
     corpus: Corpus,
-    config: DataConfig,
     limits: LimitsConfig,
+    readers: Readers,
     progress: Progress | None,
 ) -> tuple[TokenizerConfig, dict[str, str]]:
     """Choose from the files what the configuration of the tokens leaves open, and say why."""
     if not is_open(tokenizer_config):
         return tokenizer_config, {}
-    found = read_files(
+    found = readers.read(
         [(file,) for file in corpus.files],
         partial(_surveyor, limits),
-        limits,
-        workers=config.workers,
         tell=partial(progress or _silent, "looking at files"),
     )
     surveys = [one for one in found if not isinstance(one, FileRejected)]

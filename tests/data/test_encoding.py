@@ -5,11 +5,11 @@ import signal
 import sys
 
 import pytest
-from readers import fail_to_load, obedient
+from readers import fail_to_load, obedient, shouting
 
 from seqgen.config import LimitsConfig
 from seqgen.data import encoding
-from seqgen.data.encoding import read_files
+from seqgen.data.encoding import Readers
 
 LIMITS = LimitsConfig(max_read_seconds=1, max_memory_bytes=500_000_000)
 
@@ -23,7 +23,8 @@ def read(folder, names, *, workers=1, load=obedient):
     for name in names:
         (folder / name).write_bytes(name.encode())
     jobs = [(folder / name,) for name in names]
-    return list(read_files(jobs, load, LIMITS, workers=workers, tell=ignore))
+    with Readers(LIMITS, workers=workers) as readers:
+        return list(readers.read(jobs, load, tell=ignore))
 
 
 @pytest.mark.parametrize(
@@ -70,7 +71,8 @@ def test_a_reader_that_cannot_start_is_an_error_and_not_the_files_fault(tmp_path
 
 def test_a_reader_that_dies_between_files_costs_none(tmp_path):
     (tmp_path / "song").write_bytes(b"song")
-    reader = encoding._Reader(obedient, LIMITS)
+    reader = encoding._Reader(LIMITS)
+    reader.begin(obedient)
     for number in (0, 1):
         reader.give(number, (tmp_path / "song",))
         results = {}
@@ -87,8 +89,22 @@ def test_no_reader_is_left_when_reading_stops_early(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).write_bytes(b"song")
     jobs = [(tmp_path / name,) for name in ("a", "b")]
-    results = read_files(jobs, obedient, LIMITS, workers=1, tell=ignore)
-    next(results)
-    readers = results.gi_frame.f_locals["results"].gi_frame.f_locals["readers"]
-    results.close()
-    assert [reader._process.poll() for reader in readers] == [-signal.SIGKILL]
+    with Readers(LIMITS, workers=1) as readers:
+        results = readers.read(jobs, obedient, tell=ignore)
+        next(results)
+        processes = [reader._process for reader in readers._readers]
+    assert [process.poll() for process in processes] == [-signal.SIGKILL]
+
+
+def test_readers_do_one_work_after_another_in_the_same_processes(tmp_path):
+    (tmp_path / "song").write_bytes(b"song")
+    with Readers(LIMITS, workers=1) as readers:
+        jobs = [(tmp_path / "song",)] * 2
+        first = list(readers.read(jobs, obedient, tell=ignore))
+        [process] = [reader._process.pid for reader in readers._readers]
+        second = list(readers.read(jobs, shouting, tell=ignore))
+        assert [reader._process.pid for reader in readers._readers] == [process]
+        abandoned = readers.read(jobs, obedient, tell=ignore)
+        next(abandoned)
+        again = list(readers.read(jobs, shouting, tell=ignore))
+    assert (first, second, again) == (["song"] * 2, ["SONG"] * 2, ["SONG"] * 2)
