@@ -271,6 +271,17 @@ def test_a_continuation_begins_with_the_file_itself(tmp_path):
         assert [(c.number, c.value) for c in new.control_changes] == [(7, 99)]
 
 
+def test_what_continues_several_tracks_as_one_has_a_track_of_its_own(tmp_path):
+    path = write_band(tmp_path / "band.mid")
+    t = tokenizer(parts="one", part_names=["0"])
+    ids = np.concatenate([[[t.vocabulary.bos_id]], t.encode(path)])
+    cut = np.flatnonzero(ids[:, 0] == t.bar[0])[2] + 1
+    t.decode(ids, tmp_path / "more.mid", original=Original(path, cut, until=8.0))
+    names = [track.name for track in open_midi(tmp_path / "more.mid").instruments]
+    assert names[-1] == "Acoustic Grand Piano"
+    assert len(names) == 5
+
+
 @pytest.mark.parametrize("type", ["remi", "tsd", "midilike"])
 def test_a_whole_file_is_kept_where_its_last_bar_is_open(tmp_path, type):
     midi = MidiFile(ticks_per_beat=TICKS)

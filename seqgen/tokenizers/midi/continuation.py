@@ -27,7 +27,7 @@ def join(
     Args:
         first: the file whose beginning is kept as it is: names, velocities, timing, controls.
         first_parts: the part of each of its tracks; -1: a track that nothing continues.
-        second: the file whose tracks go on with those of the same part.
+        second: the file whose tracks go on with that of the same part, if it is the only one.
         second_parts: the part of each of its tracks.
         cut: in quarters.
         keep_all: whether the first file is kept to its end, also beyond the cut.
@@ -58,7 +58,8 @@ def join(
     for track, part in zip(first.instruments, first_parts, strict=True):
         kept = _beginning(track, end)
         result.instruments.append(kept)
-        by_part.setdefault(part, kept)
+        if list(first_parts).count(part) == 1:  # where tracks were told as one, none goes on
+            by_part[part] = kept
     for track, part in zip(second.instruments, second_parts, strict=True):
         scale = first.ticks_per_beat / second.ticks_per_beat
         notes = [
