@@ -18,11 +18,10 @@ KERNELS = ("sum_chunks", "attend", "query_gradients", "key_value_gradients")
 
 @pytest.mark.skipif(INTERPRETED, reason="the interpreter does not compile")
 @pytest.mark.parametrize(
-    ("dtype", "precision", "resumed"),
-    [(torch.float32, "ieee", False), (torch.bfloat16, "tf32x3", True)],
-    ids=["float32", "bfloat16"],
+    ("dtype", "precision", "resumed", "with_boundaries"),
+    [(torch.float32, "ieee", False, False), (torch.bfloat16, "tf32x3", True, True)],
+    ids=["float32, one segment", "bfloat16, boundaries"],
 )
-@pytest.mark.parametrize("with_boundaries", [False, True], ids=["one segment", "boundaries"])
 def test_every_launch_compiles_outside_the_interpreter(
     with_boundaries, dtype, precision, resumed, tmp_path, monkeypatch
 ):
