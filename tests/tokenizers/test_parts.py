@@ -6,7 +6,7 @@ import torch
 from making import TICKS, write_band
 
 from seqgen.config import LimitsConfig, TokenizerConfig
-from seqgen.errors import FileRejected
+from seqgen.errors import FileRejected, UserError
 from seqgen.midi import (
     ControlChange,
     Instrument,
@@ -172,6 +172,13 @@ def test_what_no_part_can_play_is_left_out_and_named(tmp_path):
 def test_a_name_of_no_part_is_refused(name):
     with pytest.raises(ValueError, match="names no part"):
         Part.named(name)
+    with pytest.raises(UserError, match=r"part_names: .* names no part"):
+        tokenizer(part_names=["0", name])
+
+
+def test_a_vocabulary_without_parts_is_refused():
+    with pytest.raises(UserError, match="part_names is empty"):
+        tokenizer(part_names=[])
 
 
 def test_what_is_told_by_bars_is_untold():

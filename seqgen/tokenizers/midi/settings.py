@@ -72,12 +72,21 @@ def told_by_bars(config: TokenizerConfig) -> bool:
 
 
 def named_parts(config: TokenizerConfig) -> list[Part]:
-    """Return the parts that the tokens distinguish, in the order in which a bar tells them."""
-    if config.parts == "one":
-        return [Part.named(name) for name in (config.part_names or ["0"])[:1]]
+    """Return the parts that the tokens distinguish, in the order in which a bar tells them.
+
+    Raises:
+        UserError: a name names no part, or there is none.
+    """
     if config.part_names is None:
-        return ALL_PARTS
-    parts = [Part.named(name) for name in config.part_names]
+        return [Part.named("0")] if config.parts == "one" else ALL_PARTS
+    try:
+        parts = [Part.named(name) for name in dict.fromkeys(config.part_names)]
+    except ValueError as error:
+        raise UserError(f"tokenizer.part_names: {error}") from None
+    if not parts:
+        raise UserError("tokenizer.part_names is empty: name a part, or leave it out")
+    if config.parts == "one":
+        return parts[:1]
     if not told_by_bars(config):  # MidiTok's single stream knows programs alone
         return list(dict.fromkeys(Part(part.program, part.is_drum) for part in parts))
     return parts
