@@ -21,10 +21,9 @@ import numpy as np
 
 from seqgen.config import LimitsConfig, TokenizerConfig
 from seqgen.errors import FileRejected, UserError
-from seqgen.files import write_json
 from seqgen.tokenizers.base import Encoded, Original, Shift
 from seqgen.tokenizers.midi.clock import MidiClock
-from seqgen.tokenizers.midi.settings import SPECIAL
+from seqgen.tokenizers.midi.settings import SPECIAL, write_settings
 from seqgen.tokenizers.midi.tokenizer import MidiTokenizer
 from seqgen.vocabulary import ANY, FOLLOW, KEEP, Field, Grammar, Vocabulary
 
@@ -375,14 +374,7 @@ class CompoundTokenizer:
 
     def save(self, folder: Path) -> None:
         """Write the settings, from which all is built again."""
-        write_json(
-            folder / "tokenizer.json",
-            {
-                "type": self.config.type,
-                "config": self.config.model_dump(),
-                "limits": self._limits.model_dump(),
-            },
-        )
+        write_settings(folder, self.config, self._limits)
 
     @property
     def _units(self) -> list[str]:

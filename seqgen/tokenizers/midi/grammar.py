@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from seqgen.tokenizers.midi.settings import SPECIAL
 from seqgen.vocabulary import ANY, KEEP, RESET, Grammar, join_orders
 
-NOTE_ENDING = frozenset({"Duration", "NoteOff", "DrumOff"})  # a piece may end after these
-COMPLETING = NOTE_ENDING | {"PedalOff"}
+COMPLETING = frozenset(
+    {"Duration", "NoteOff", "DrumOff", "PedalOff"}
+)  # a piece may end after these
 SOUNDING = frozenset({"Duration", "NoteOn", "DrumOn"})  # each of these is one note
 OPENING = ("TimeSig", "Tempo")  # may stand before the first note
 TIMED = frozenset({"Pitch", "PitchDrum", "Pedal", "PedalOff", "PitchBend"})  # what a part holds

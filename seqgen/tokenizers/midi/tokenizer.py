@@ -20,7 +20,7 @@ from miditok.constants import CHR_ID_START
 
 from seqgen.config import LimitsConfig, TokenizerConfig
 from seqgen.errors import FileRejected
-from seqgen.files import write_bytes, write_json
+from seqgen.files import write_bytes
 from seqgen.midi import MidiFile, TempoChange, midi_bytes, open_midi, read_midi, summarize
 from seqgen.midi.repair import repair
 from seqgen.midi.timing import bars_and_beats
@@ -39,6 +39,7 @@ from seqgen.tokenizers.midi.settings import (
     named_parts,
     settled,
     told_by_bars,
+    write_settings,
 )
 from seqgen.tokenizers.midi.sketch import sketch_of
 from seqgen.vocabulary import Field, Vocabulary
@@ -267,14 +268,7 @@ class MidiTokenizer:
 
     def save(self, folder: Path) -> None:
         """Write settings and MidiTok's own JSON."""
-        write_json(
-            folder / "tokenizer.json",
-            {
-                "type": self.config.type,
-                "config": self.config.model_dump(),
-                "limits": self._limits.model_dump(),
-            },
-        )
+        write_settings(folder, self.config, self._limits)
         self._miditok.save(folder / "miditok.json")
 
     @property
