@@ -146,7 +146,8 @@ class TrainingDataModule(LightningDataModule):
             n_micro_batches=n_micro_batches,
             share=share,
         )
-        return DataLoader(dataset, batch_size=None)
+        # From pinned memory a batch is copied to a GPU while the last step is still computed.
+        return DataLoader(dataset, batch_size=None, pin_memory=torch.cuda.is_available())
 
     def val_dataloader(self) -> DataLoader | list:
         """All held-out windows; none where no piece is held out."""

@@ -22,6 +22,7 @@ from seqgen.model.loss import token_nats
 from seqgen.model.sequence_model import SequenceModel
 from seqgen.model.state import State
 from seqgen.training.data_module import MicroBatch
+from seqgen.training.divergence import DivergenceCheck
 from seqgen.training.optimizers import build_optimizer
 from seqgen.training.schedules import schedule_of
 
@@ -50,6 +51,7 @@ class TrainingModule(LightningModule):
         self._gradient_norm = torch.zeros(())
         self._learning_rate = 0.0
         self._sources: tuple[str, ...] = ()  # files of the step at hand
+        self._divergence = DivergenceCheck(config.learning_rate)
         self._carried: dict[tuple[int, int], State] = {}  # by turn and micro-batch
         self._held_out_state: State | None = None
         self._restart_clock()
@@ -60,8 +62,9 @@ class TrainingModule(LightningModule):
         nats = self._training_nats(batch, micro_batch)
         loss = nats.sum() * batch.weight
         self._sources = (*self._sources, *batch.sources)
-        if self._config.precision.startswith("16") and not torch.isfinite(loss):
-            raise UserError(self._diverged("loss"))
+        # In half precision an infinite gradient is expected: the loss scale is lowered.
+        if self._half_precision:
+            self._check_divergence("loss", loss)
         self._step_loss = self._step_loss + loss.detach() / self._config.accumulate
         self._tokens_since += batch.n_targets
         self._waited_since += batch.waited
@@ -82,7 +85,8 @@ class TrainingModule(LightningModule):
         self._held_out += torch.tensor([float(x) for x in sums], dtype=torch.float64)
 
     def on_validation_epoch_start(self) -> None:
-        """Reset the sums."""
+        """Reset the sums; do not validate spoilt weights."""
+        self._divergence.finish()
         self._held_out = torch.zeros(4, dtype=torch.float64)
         self._held_out_state = None
 
@@ -97,7 +101,7 @@ class TrainingModule(LightningModule):
             "validation_bits_per_unit": material_nats / math.log(2) / max(units, 1),
         }
         for name, value in metrics.items():
-            self.log(name, value, logger=False, prog_bar=name == "validation_loss")
+            self._show(name, value, prog_bar=name == "validation_loss")
         self.write_metrics(metrics)
         self._restart_clock()
 
@@ -118,13 +122,13 @@ class TrainingModule(LightningModule):
         self._learning_rate = optimizer.param_groups[0]["lr"]
         limit = self._config.grad_clip or math.inf
         self._gradient_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
-        # Gradients are summed over processes, so all of them see this and stop together. In half
-        # precision an infinite gradient is expected: the loss scale is lowered, the step skipped.
-        if not torch.isfinite(self._gradient_norm) and not self._config.precision.startswith("16"):
-            raise UserError(self._diverged("loss or its gradient"))
+        # Gradients are summed over processes, so all of them see this and stop together.
+        if not self._half_precision:
+            self._check_divergence("loss or its gradient", self._gradient_norm)
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
-        """Save the carried states for a resumed run."""
+        """Save the carried states for a resumed run; nothing, if the weights are spoilt."""
+        self._divergence.finish()
         checkpoint["carried"] = {
             place: (state.attention, state.recent, state.position, state.origin)
             for place, state in self._carried.items()
@@ -175,22 +179,26 @@ class TrainingModule(LightningModule):
         if (batch_index + 1) % self._config.accumulate:
             return
         if self.global_step % self._config.log_every == 0:
-            loss = self.trainer.strategy.reduce(self._step_loss, reduce_op="mean")
+            loss = float(self.trainer.strategy.reduce(self._step_loss, reduce_op="mean"))
             elapsed = time.perf_counter() - self._time_since
             tokens = self._tokens_since * self.trainer.world_size
             self.write_metrics(
                 {
-                    "loss": float(loss),
+                    "loss": loss,
                     "learning_rate": self._learning_rate,
                     "gradient_norm": float(self._gradient_norm),
                     "training_tokens_per_second": tokens / max(elapsed, 1e-9),
                     "waiting_for_data": self._waited_since / max(elapsed, 1e-9),  # share of time
                 }
             )
-            self.log("loss", loss, prog_bar=True, logger=False)
+            self._show("loss", loss)
             self._restart_clock()
         self._step_loss = torch.zeros(())
         self._sources = ()
+
+    def _show(self, name: str, value: float, *, prog_bar: bool = True) -> None:
+        """Give Lightning a value on the host: the bar reads it at each step."""
+        self.log(name, torch.tensor(value), prog_bar=prog_bar, logger=False)
 
     def _describe(self) -> str:
         """Say how large the model and a step are, and on what they are computed."""
@@ -249,11 +257,10 @@ class TrainingModule(LightningModule):
         nats = token_nats(logits, targets, uses=self.model.uses, label_smoothing=label_smoothing)
         return nats * batch.targets, end
 
-    def _diverged(self, what: str) -> str:
-        files = ", ".join(sorted(set(self._sources))[:8])
-        return (
-            f"the {what} is not a number at step {self.global_step + 1} (files in the batch: "
-            f"{files}): begin a new run, from this one's best model by train.init_from=RUN if it "
-            f"has one, with a lower train.learning_rate (now {self._config.learning_rate:g}), more "
-            f"train.warmup_steps or a lower train.grad_clip"
-        )
+    @property
+    def _half_precision(self) -> bool:
+        return self._config.precision.startswith("16")
+
+    def _check_divergence(self, what: str, value: Tensor) -> None:
+        step = self.global_step + 1
+        self._divergence.check(what, value, step=step, sources=self._sources)
