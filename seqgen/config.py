@@ -103,6 +103,7 @@ class TokenizerConfig(Section):
     positions_per_beat: Annotated[int, Field(ge=1, le=24)] | None = None
     max_note_beats: Annotated[int, Field(ge=1, le=64)] | None = None
     max_bars: Annotated[int, Field(ge=1, le=10_000)] | None = None  # that octuple can number
+    field_order: list[str] | None = None  # of compound words, after kind; the others come last
     tempo_range: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
     time_signatures: list[Annotated[str, Field(pattern=METRE)]] | None = None  # such as "9/8"
     tempo: Annotated[float, Field(ge=10, le=500)] | None = None  # of files without tempo tokens
@@ -112,6 +113,15 @@ class TokenizerConfig(Section):
     def _tempos_are_in_order(self) -> "TokenizerConfig":
         if self.tempo_range and not 1 <= self.tempo_range[0] <= self.tempo_range[1] <= 1000:
             raise ValueError(f"tempo_range {self.tempo_range} must be two tempos in order")
+        return self
+
+    @model_validator(mode="after")
+    def _only_compound_words_have_fields(self) -> "TokenizerConfig":
+        if self.field_order and self.type not in ("cpword", "octuple"):
+            raise ValueError(
+                f"field_order is for tokens of several fields, and type={self.type} has one: use "
+                f"type=cpword or octuple, or leave it out"
+            )
         return self
 
 

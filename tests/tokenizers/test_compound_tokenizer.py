@@ -39,6 +39,7 @@ SETTINGS = {
     "no velocities": EVERYTHING | {"use_velocities": False, "use_tempos": False},
     "one part with pedals": {"use_sustain_pedals": True, "use_tempos": True},
     "metres only": {"use_time_signatures": True},
+    "another order": EVERYTHING | {"field_order": ["duration", "pitch", "velocity"]},
 }
 
 
@@ -200,16 +201,40 @@ def test_whatever_is_drawn_goes_forward_and_becomes_a_file(tmp_path, tokenizer):
 def test_positions_of_one_bar_rise(tokenizer):
     names = tokenizer.words.fields
     at = names.index("position")
+    numbered = "bar" in names  # in each token, and not by tokens between
     for seed in range(6):
         bar, position = None, -1
         for token in drawn_at_random(tokenizer, seed, 60):
             kind = tokenizer.words.kinds[token[0]]
-            if kind == "bar" or (names[1] == "bar" and token[1] != bar):
-                assert names[1] != "bar" or bar is None or token[1] >= bar
-                bar, position = token[1], -1
+            number = token[names.index("bar")] if numbered else None
+            if kind == "bar" or number != bar:
+                assert bar is None or number is None or number >= bar
+                bar, position = number, -1
             if tokenizer.vocabulary.uses[token[0], at]:
-                assert token[at] >= position + (names[1] != "bar")
+                assert token[at] >= position + (not numbered)
                 position = token[at]
+
+
+def test_the_named_fields_come_first(type):
+    fields = build(type, SETTINGS["another order"]).words.fields
+    assert fields[:4] == ["kind", "duration", "pitch", "velocity"]
+
+
+@pytest.mark.parametrize(
+    ("order", "said"),
+    [
+        (["pitch", "position", "metre"], "metre, position must keep this order"),
+        (["pitch", "colour"], "the fields of these tokens are "),
+    ],
+)
+def test_an_order_that_cannot_be_told_is_refused(type, order, said):
+    with pytest.raises(UserError, match=said):
+        build(type, EVERYTHING | {"field_order": order})
+
+
+def test_tokens_of_one_field_have_no_order():
+    with pytest.raises(ValueError, match="type=remi has one"):
+        TokenizerConfig(field_order=["pitch"])
 
 
 def test_more_bars_than_numbers_are_refused_and_not_cut(tmp_path):

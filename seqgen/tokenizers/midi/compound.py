@@ -30,7 +30,7 @@ from seqgen.vocabulary import ANY, FOLLOW, KEEP, Field, Grammar, Vocabulary
 COMPOUND = ("cpword", "octuple")
 DRUM_PROGRAM = "Program_-1"
 BAR = "Bar_None"
-# Fields in their order, and the types of plain tokens that each holds.
+# Fields in their usual order, and the types of plain tokens that each holds.
 FIELDS = {
     "bar": ("BarNumber",),
     "metre": ("TimeSig",),
@@ -57,6 +57,11 @@ TIME = {  # kinds that tell the time, and the fields of each
 }
 ENDING = {"note", "drum", "pedal off"}  # a piece may end after these
 UNITS = {"note", "drum"}
+WHEN = (
+    "bar",
+    "metre",
+    "position",
+)  # which bar is known before what it holds, and that before where
 CONTROLS = {"Pedal": "pedal", "PedalOff": "pedal off", "PitchBend": "bend"}  # types and kinds
 
 
@@ -70,8 +75,13 @@ class Words:
         values: for each later field, the plain tokens that its ids after the special ones are for.
     """
 
-    def __init__(self, type: str, plain: Sequence[str], *, max_bars: int):
-        """Lay out fields for plain tokens of one stream, and numbers for so many bars."""
+    def __init__(
+        self, type: str, plain: Sequence[str], *, max_bars: int, order: Sequence[str] = ()
+    ):
+        """Lay out fields for plain tokens of one stream, and numbers for so many bars.
+
+        Those that `order` names come first. UserError: it names others, or tells positions first.
+        """
         self.type = type
         known: dict[str, list[str]] = {"BarNumber": [f"BarNumber_{i}" for i in range(max_bars)]}
         for token in plain:
@@ -89,6 +99,7 @@ class Words:
             of_field = [token for token in known.get(types[0], ()) if token != DRUM_PROGRAM]
             if of_field:
                 self.values[name] = of_field
+        self.values = _in_order(self.values, order)
         self.fields = ["kind", *self.values]
         needed = {"note": "pitch", "drum": "drum", "pedal": "pedal", "pedal off": "pedal"}
         needed |= {"bend": "bend", "tempo": "tempo"}
@@ -131,6 +142,23 @@ class Words:
             name: self.values[name][int(word[self.fields.index(name)]) - len(SPECIAL)]
             for name in self.used(kind)
         }
+
+
+def _in_order(values: Mapping[str, list[str]], order: Sequence[str]) -> dict[str, list[str]]:
+    """Put the fields that are named first."""
+    names = list(dict.fromkeys([*order, *values]))
+    when = [name for name in names if name in WHEN]
+    if len(names) > len(values):
+        raise UserError(
+            f"tokenizer.field_order={list(order)}: the fields of these tokens are "
+            f"{', '.join(values)}"
+        )
+    in_time = [name for name in WHEN if name in values]
+    if when != in_time:
+        raise UserError(
+            f"tokenizer.field_order={list(order)}: {', '.join(in_time)} must keep this order"
+        )
+    return {name: values[name] for name in names}
 
 
 def group(plain: Iterable[str], words: Words) -> Iterator[np.ndarray]:
@@ -310,7 +338,9 @@ class CompoundTokenizer:
         names = self._plain.names()
         self._ids = {token: i for i, token in enumerate(names)}
         self._max_bars = self.config.max_bars or 0
-        self.words = Words(config.type, names, max_bars=self._max_bars)
+        self.words = Words(
+            config.type, names, max_bars=self._max_bars, order=config.field_order or ()
+        )
         self.vocabulary = self._build_vocabulary()
         self.bar = None
         if config.type == "cpword" and "metre" not in self.words.fields:
