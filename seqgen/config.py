@@ -94,6 +94,8 @@ class TokenizerConfig(Section):
     parts: Literal["one", "tracks"] | None = None  # one: pitched tracks merged, drums left out
     part_names: list[str] | None = None  # with tracks: program, and role or number: "40", "0.2"
     layout: Literal["bars", "stream"] = "bars"  # of tracks in remi: bar by bar, or MidiTok's stream
+    quotes: bool | None = None  # tell a bar that repeats an earlier one as a quote of it
+    quote_bars: Annotated[int, Field(ge=1, le=1024)] | None = None  # how far back quotes reach
     use_velocities: bool | None = None
     use_tempos: bool | None = None
     use_time_signatures: bool | None = None

@@ -10,12 +10,13 @@ from functools import cached_property
 
 import numpy as np
 
-ANY, NEVER = -1, -2  # in `Grammar.needs`: no condition, and one that never holds
-# In `Grammar.sets`: below every value; unchanged; RESET if the id changes an earlier register, else
-# KEEP.
-RESET, KEEP, FOLLOW = -1, -2, -3
+# In `Grammar.needs`: above every value of a register, and below all: no condition, and one that
+# never holds.
+ANY, NEVER = 2**31 - 1, -(2**31)
+# In `Grammar.sets`: the value at the beginning; unchanged; RESET if the id changes an earlier
+# register, else KEEP; one less than before.
+RESET, KEEP, FOLLOW, LESS = -1, -2, -3, -4
 MAX_REGISTERS = 8
-UNBOUNDED = np.iinfo(np.int32).max  # above every value of a register
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,10 @@ class Grammar:
         others      needs (ANY, ANY)   sets (KEEP, KEEP)
 
     Where the same value may come again, the id sets one less. Where bars have numbers that must not
-    fall, and positions rise inside them, Bar b needs (b, ANY) and sets (b - 1, FOLLOW). In tokens
-    of several fields, each field's id counts before the next one is drawn. `join_orders` gives the
-    rows of a merged id.
+    fall, and positions rise inside them, Bar b needs (b, ANY) and sets (b - 1, FOLLOW). Where bars
+    are counted, Bar sets `LESS`: after k bars the register is RESET - k, and an id that needs
+    RESET - n may come only after more than n of them. In tokens of several fields, each field's id
+    counts before the next one is drawn. `join_orders` gives the rows of a merged id.
 
     Attributes:
         first, last: group of each id [N], as tuples of ints.
@@ -73,10 +75,12 @@ class Grammar:
             raise ValueError(f"needs and sets must have one number per register, got rows {widths}")
         if self.n_registers > MAX_REGISTERS:
             raise ValueError(f"a grammar has at most {MAX_REGISTERS} registers")
-        if any(x < NEVER for row in self.needs for x in row):
-            raise ValueError("needs must be values from 0, ANY (-1) or NEVER (-2)")
-        if any(x < FOLLOW for row in self.sets for x in row):
-            raise ValueError("sets must be values from 0, RESET (-1), KEEP (-2) or FOLLOW (-3)")
+        if any(not NEVER <= x <= ANY for row in self.needs for x in row):
+            raise ValueError(f"needs must be values from {NEVER} (NEVER) to {ANY} (ANY)")
+        if any(not LESS <= x < ANY for row in self.sets for x in row):
+            raise ValueError(
+                "sets must be values from 0, RESET (-1), KEEP (-2), FOLLOW (-3) or LESS (-4)"
+            )
 
     @property
     def n_registers(self) -> int:
@@ -85,12 +89,11 @@ class Grammar:
 
     @cached_property
     def bounds(self) -> np.ndarray:
-        """What each register must be below for each id of all fields, `UNBOUNDED` for `ANY`.
+        """What each register must be below for each id of all fields.
 
         int32 [R, sum of all N]; with no registers [0, N] of the first field.
         """
-        needs = self._by_register(self.needs)
-        return np.where(needs == ANY, np.int32(UNBOUNDED), needs)
+        return self._by_register(self.needs)
 
     @cached_property
     def changes(self) -> np.ndarray:
@@ -114,6 +117,9 @@ class Grammar:
             made = np.where(made == FOLLOW, np.where(changed, RESET, KEEP), made)
             places = np.flatnonzero(made != KEEP)
             values = np.array([RESET, *made[places]])
+            lower = np.cumsum(values == LESS)  # how often so far
+            since = np.maximum.accumulate(np.where(values == LESS, 0, np.arange(len(values))))
+            values = values[since] - (lower - lower[since])
             changed[places] |= values[1:] != values[:-1]
             registers.append(int(values[-1]))
         return tuple(registers)
@@ -332,10 +338,17 @@ def join_orders(
         needs, sets: of the plain ids, in their order.
 
     Raises:
-        ValueError: one of them sets a register to `FOLLOW`, which depends on the registers.
+        ValueError: one of several sets a register to `FOLLOW`, or more than one of them need or set
+            one that is set to `LESS`: that depends on the registers.
     """
+    if len(sets) == 1:
+        return tuple(needs[0]), tuple(sets[0])
     if any(x == FOLLOW for new in sets for x in new):
         raise ValueError("ids that set a register to FOLLOW cannot be merged")
+    for needed, made in zip(zip(*needs, strict=True), zip(*sets, strict=True), strict=True):
+        used = sum(a != ANY or b != KEEP for a, b in zip(needed, made, strict=True))
+        if LESS in made and used > 1:
+            raise ValueError("ids that set a register to LESS cannot be merged with others of it")
     n_registers = len(needs[0])
     joined, after = [ANY] * n_registers, [KEEP] * n_registers
     for need, new in zip(needs, sets, strict=True):
@@ -343,7 +356,7 @@ def join_orders(
             if need[r] != ANY and after[r] != KEEP:  # an earlier one of them has set it
                 joined[r] = joined[r] if need[r] > after[r] else NEVER
             elif need[r] != ANY:
-                joined[r] = need[r] if joined[r] == ANY else min(joined[r], need[r])
+                joined[r] = min(joined[r], need[r])
             after[r] = after[r] if new[r] == KEEP else new[r]
     return tuple(joined), tuple(after)
 

@@ -105,9 +105,9 @@ def at_random(seed: int, *sizes: int) -> Vocabulary:
     n_ids, n_first = sum(sizes), sizes[0]
     n_groups, n_registers = int(rng.integers(1, 6)), int(rng.integers(1, 4))
     group = rng.integers(n_groups, size=(2, n_first))
-    needs = rng.integers(-2, 5, size=(n_ids, n_registers))
+    needs = rng.integers(-4, 5, size=(n_ids, n_registers))
     needs[rng.random(needs.shape) < 0.5] = ANY
-    sets = rng.integers(-3, 4, size=(n_ids, n_registers))
+    sets = rng.integers(-4, 4, size=(n_ids, n_registers))
     needs[2] = ANY
     for start in np.cumsum(sizes)[:-1]:
         needs[start : start + 3], sets[start : start + 3] = ANY, KEEP

@@ -11,6 +11,7 @@ from seqgen.vocabulary import (
     ANY,
     FOLLOW,
     KEEP,
+    LESS,
     NEVER,
     RESET,
     Field,
@@ -163,8 +164,8 @@ def test_a_merged_id_may_come_exactly_where_its_parts_may():
         ({"needs": ((0,),) * 7, "sets": ((0,),) * 6}, "for 7 ids and sets for 6"),
         ({"needs": ((0,),) * 7, "sets": ((0, 1),) * 7}, "one number per register"),
         ({"needs": ((0,) * 9,) * 7, "sets": ((0,) * 9,) * 7}, "at most 8"),
-        ({"needs": ((-3,),) * 7, "sets": ((0,),) * 7}, "needs must be"),
-        ({"needs": ((0,),) * 7, "sets": ((-4,),) * 7}, "sets must be"),
+        ({"needs": ((2**31,),) * 7, "sets": ((0,),) * 7}, "needs must be"),
+        ({"needs": ((0,),) * 7, "sets": ((-5,),) * 7}, "sets must be"),
     ],
 )
 def test_registers_that_do_not_fit_are_refused(vocabulary, changes, said):
@@ -245,4 +246,29 @@ def test_numbered_bars_never_fall_and_positions_start_anew_only_with_a_new_one()
 
 def test_ids_that_follow_registers_cannot_be_merged():
     with pytest.raises(ValueError, match="FOLLOW cannot be merged"):
-        join_orders([(1, ANY)], [(0, FOLLOW)])
+        join_orders([(1, ANY), (ANY, 1)], [(0, FOLLOW), (KEEP, 1)])
+
+
+def test_counted_bars_are_merged_with_ids_that_do_not_ask_for_them():
+    assert join_orders([(ANY, ANY), (2, ANY)], [(RESET, LESS), (2, KEEP)]) == ((ANY, ANY), (2, LESS))
+    with pytest.raises(ValueError, match="LESS cannot be merged"):
+        join_orders([(ANY,), (-2,)], [(LESS,), (KEEP,)])
+
+
+def test_what_lies_so_many_bars_back_may_be_named_once_there_are_more_bars():
+    n_back = [((RESET - n,), (KEEP,)) for n in (1, 2, 3)]
+    rows = [((ANY,), (LESS,)), *n_back]  # a bar; one, two and three bars back
+    grammar = Grammar(
+        first=(0,) * 4,
+        last=(0,) * 4,
+        follows=((True,),),
+        units=(True,) * 4,
+        needs=tuple(needs for needs, _ in rows),
+        sets=tuple(sets for _, sets in rows),
+    )
+    for n_bars in range(6):
+        ids = [0] * n_bars + [1] * (n_bars > 1)
+        (bars,) = grammar.registers_after(np.array(ids, dtype=np.int64))
+        assert bars == RESET - n_bars
+        back = [n for n in (1, 2, 3) if grammar.bounds[0, n] > bars]
+        assert back == [n for n in (1, 2, 3) if n < n_bars]

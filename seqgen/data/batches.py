@@ -167,10 +167,13 @@ def held_out_pieces(data: PreparedData, split: str, *, max_targets: int) -> list
     chosen, room = [], max_targets
     for piece in sorted(data.of_split(split), key=lambda piece: piece.file_hash):
         offset, length = piece.variants[0]
-        length = min(length, room + 1)
+        if length > room + 1:
+            length = room + 1
+            units = data.tokenizer.units(data.read(piece, stop=length))
+            piece = replace(piece, units=units, variants=((offset, length),))
         if length < 2:
             break
-        chosen.append(replace(piece, variants=((offset, length),)))
+        chosen.append(piece)
         room -= length - 1
     return chosen
 

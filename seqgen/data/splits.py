@@ -90,9 +90,10 @@ def _cut(
     parts, start = [], 0
     for split, stop in zip(SPLITS, stops, strict=True):
         if stop - start >= 2:  # one token to see, one to predict
-            units = tokenizer.units(tokens[offset + start : offset + stop])
+            ends = (tokens[offset : offset + end] for end in (start, stop))
+            before, after = (tokenizer.units(ids) for ids in ends)
             name = f"{piece.file} tokens {start}-{stop} of {length}"
             place = ((offset + start, stop - start),)
-            parts.append(Piece(name, split, piece.file_hash, units, place))
+            parts.append(Piece(name, split, piece.file_hash, after - before, place))
         start = stop
     return parts

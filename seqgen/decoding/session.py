@@ -23,7 +23,7 @@ from seqgen.errors import UserError
 from seqgen.files import write_bytes
 from seqgen.model.state import State
 from seqgen.sampling import SamplerState, Sampling
-from seqgen.vocabulary import RESET, UNBOUNDED
+from seqgen.vocabulary import ANY, NEVER
 
 FORMAT = 3
 RECORD, CHECKSUM = "session", "sha256"  # keys of the file's metadata
@@ -230,7 +230,7 @@ def _sampler_state(plain: dict, tensors: Mapping[str, Tensor], decoder: Decoder)
         raise ValueError(f"previous id {plain['previous']} is not in the vocabulary")
     registers = tuple(plain["registers"])
     if len(registers) != decoder.vocabulary.n_registers or not all(
-        isinstance(x, int) and RESET <= x < UNBOUNDED for x in registers
+        isinstance(x, int) and NEVER < x < ANY for x in registers
     ):
         raise ValueError(f"registers {registers} are impossible")
     kept: dict[str, Any] = {

@@ -47,7 +47,7 @@ def ngram_scores(data: PreparedData, held_out: Sequence[Piece]) -> list[Score]:
     pieces = [data.read(piece) for piece in held_out]
     targets = np.concatenate([ids[1:] for ids in pieces])
     is_material = ~np.isin(targets[:, 0], data.tokenizer.vocabulary.special_ids)
-    units = max(data.tokenizer.units(targets), 1)
+    units = max(sum(piece.units for piece in held_out), 1)
     scores = []
     for name, curves in ngram_curves(data, pieces).items():
         nats = np.concatenate(curves).sum(axis=1)

@@ -11,7 +11,7 @@ namespace seqgen {
 namespace {
 
 constexpr float REMOVED = -std::numeric_limits<float>::infinity();
-constexpr int32_t RESET = -1, FOLLOW = -3;  // of a register, as in seqgen/vocabulary.py
+constexpr int32_t RESET = -1, FOLLOW = -3, LESS = -4;  // of a register, as in seqgen/vocabulary.py
 constexpr float LOWEST = -1e30f, HIGHEST = 1e30f, SMALL = 1e-6f;
 
 struct Settings {
@@ -143,6 +143,7 @@ void change(int32_t* registers, const Sampling& s, int64_t N, int64_t place) {
   for (int64_t r = 0; r < s.n_registers; r++) {
     int32_t made = s.changes[r * N + place], before = registers[r];
     if (made >= RESET || (made == FOLLOW && changed)) registers[r] = made >= RESET ? made : RESET;
+    if (made == LESS) registers[r]--;
     changed |= registers[r] != before;
   }
 }

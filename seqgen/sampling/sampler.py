@@ -30,7 +30,7 @@ from seqgen.sampling.settings import (
     Sampling,
 )
 from seqgen.sampling.state import SamplerState
-from seqgen.vocabulary import FOLLOW, RESET, Vocabulary
+from seqgen.vocabulary import FOLLOW, LESS, RESET, Vocabulary
 
 # Bounds of logits: NaN and what lies below are LOWEST, which is drawn only where nothing else is
 # allowed, and no temperature takes either out of float32.
@@ -277,7 +277,7 @@ class Sampler:
         if not self.rules.n_registers:
             return registers
         made = self.rules.changes.index_select(1, places).T  # [B, R]
-        new = torch.where(made >= RESET, made, registers)
+        new = torch.where(made >= RESET, made, registers - (made == LESS).int())
         changed = (new != registers).cumsum(1) > 0  # this register or one before it
         return torch.where((made == FOLLOW) & changed, RESET, new)
 

@@ -139,7 +139,7 @@ class Tokenizer(Protocol):
         """
 
     def units(self, ids: np.ndarray) -> int:
-        """Count what the ids hold in units that other tokenizers share."""
+        """Count what ids [T, F] from the beginning of a piece hold, in units that others share."""
 
     def tempo(self, path: Path) -> float | None:
         """Quarter notes per minute with which a file begins; None where files have no tempo."""

@@ -21,7 +21,7 @@ from seqgen.data.batches import (
     held_out_batches,
     held_out_pieces,
 )
-from seqgen.data.shards import PreparedData
+from seqgen.data.shards import Piece, PreparedData
 from seqgen.data.splits import TRAIN, VALIDATION
 from seqgen.data.streams import StreamBatches, held_out_streams
 from seqgen.errors import UserError
@@ -91,7 +91,7 @@ class HeldOutDataset(IterableDataset):
         self._data = data
         self._config = config
         self._share = share
-        self._pieces = held_out_pieces(data, VALIDATION, max_targets=config.validation_tokens)
+        self._pieces = validation_pieces(data, config)
 
     def __iter__(self) -> Iterator[MicroBatch]:
         batches = (held_out_streams if self._config.carry_state else held_out_batches)(
@@ -159,6 +159,11 @@ class TrainingDataModule(LightningDataModule):
 
     def _this_process(self) -> Share:
         return Share(self.trainer.global_rank, self.trainer.world_size)
+
+
+def validation_pieces(data: PreparedData, config: TrainConfig) -> list[Piece]:
+    """Return the held-out pieces that a run is validated on, the last one cut."""
+    return held_out_pieces(data, VALIDATION, max_targets=config.validation_tokens)
 
 
 def _micro_batch(batch: Batch, rows: slice, *, weight: float, waited: float) -> MicroBatch:

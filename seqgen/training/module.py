@@ -9,7 +9,6 @@ import zlib
 from collections.abc import Callable
 from typing import cast
 
-import numpy as np
 import torch
 from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
@@ -36,7 +35,7 @@ class TrainingModule(LightningModule):
         config: TrainConfig,
         *,
         seed: int,
-        count_units: Callable[[np.ndarray], int],
+        held_out_units: int,
         kernel: str = "auto",
         tell: Callable[[str], None] = lambda line: None,
     ):
@@ -44,7 +43,7 @@ class TrainingModule(LightningModule):
         self.model = model
         self._config = config
         self._seed = seed
-        self._count_units = count_units
+        self._held_out_units = held_out_units
         self._kernel = kernel
         self._tell = tell
         self._step_loss = torch.zeros(())
@@ -71,7 +70,7 @@ class TrainingModule(LightningModule):
         return loss
 
     def validation_step(self, batch: MicroBatch, batch_index: int) -> None:
-        """Add up nats, targets and units of held-out rows."""
+        """Add up nats and targets of held-out rows."""
         carry = self._config.carry_state
         state = self._held_out_state if batch.continues else None
         if state is not None:
@@ -80,14 +79,13 @@ class TrainingModule(LightningModule):
         targets = batch.tokens[:, 1:]
         special = torch.tensor(self.model.vocabulary.special_ids, device=targets.device)
         material = ~torch.isin(targets[..., 0], special)
-        units = self._count_units(targets[batch.targets].cpu().numpy())
-        sums = (nats.sum(), batch.n_targets, (nats * material).sum(), units)
+        sums = (nats.sum(), batch.n_targets, (nats * material).sum())
         self._held_out += torch.tensor([float(x) for x in sums], dtype=torch.float64)
 
     def on_validation_epoch_start(self) -> None:
         """Reset the sums; do not validate spoilt weights."""
         self._divergence.finish()
-        self._held_out = torch.zeros(4, dtype=torch.float64)
+        self._held_out = torch.zeros(3, dtype=torch.float64)
         self._held_out_state = None
 
     def on_validation_epoch_end(self) -> None:
@@ -95,10 +93,10 @@ class TrainingModule(LightningModule):
         sums = self._held_out
         if self.trainer.world_size > 1:
             sums = self.trainer.strategy.reduce(sums.to(self.device), reduce_op="sum")
-        nats, n_targets, material_nats, units = sums.tolist()
+        nats, n_targets, material_nats = sums.tolist()
         metrics = {
             "validation_loss": nats / n_targets,
-            "validation_bits_per_unit": material_nats / math.log(2) / max(units, 1),
+            "validation_bits_per_unit": material_nats / math.log(2) / max(self._held_out_units, 1),
         }
         for name, value in metrics.items():
             self._show(name, value, prog_bar=name == "validation_loss")

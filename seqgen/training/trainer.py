@@ -31,7 +31,7 @@ from seqgen.training.callbacks import (
     StepBar,
     StopOnSignal,
 )
-from seqgen.training.data_module import TrainingDataModule
+from seqgen.training.data_module import TrainingDataModule, validation_pieces
 from seqgen.training.metrics import JsonLinesLogger
 from seqgen.training.module import TrainingModule
 from seqgen.training.saving import AtomicCheckpointIO
@@ -93,8 +93,9 @@ def train(
     metrics = JsonLinesLogger(run.metrics)
     resumed_step = _return_to_checkpoint(run, metrics) if resume else None
     model = _build_model(data, model_config, start, seed=seed)
+    units = sum(piece.units for piece in validation_pieces(data, config))
     module = TrainingModule(
-        model, config, seed=seed, count_units=data.tokenizer.units, kernel=kernel, tell=tell
+        model, config, seed=seed, held_out_units=units, kernel=kernel, tell=tell
     )
     save_best = partial(_save_best, run, data, context_length=config.context_length)
     keeper = KeepBestModel(save_best, unit=data.tokenizer.unit, tell=tell)

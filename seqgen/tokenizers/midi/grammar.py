@@ -3,11 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 from seqgen.tokenizers.midi.settings import SPECIAL
-from seqgen.vocabulary import ANY, KEEP, RESET, Grammar, join_orders
+from seqgen.vocabulary import ANY, KEEP, LESS, RESET, Grammar, join_orders
 
-COMPLETING = frozenset(
-    {"Duration", "NoteOff", "DrumOff", "PedalOff"}
-)  # a piece may end after these
+COMPLETING = frozenset({"Duration", "NoteOff", "DrumOff", "PedalOff"})  # what ends a note or pedal
 SOUNDING = frozenset({"Duration", "NoteOn", "DrumOn"})  # each of these is one note
 OPENING = ("TimeSig", "Tempo")  # may stand before the first note
 TIMED = frozenset({"Pitch", "PitchDrum", "Pedal", "PedalOff", "PitchBend"})  # what a part holds
@@ -25,24 +23,25 @@ def build_grammar(
 
     MidiTok's graph lets a piece end anywhere and begin with anything; here it begins as MidiTok's
     own encodings do and ends after a whole note. Inside a bar, positions rise and stay below its
-    length, and parts come once, in their order: time does not go back.
+    length, and parts come once, in their order: time does not go back. A quote takes the place of a
+    part's music, and is of a bar of the piece; that the part plays there is not asked for.
 
     Args:
         graph: for each type, the types that may follow.
         plain: for each id, the plain tokens it stands for; one unless merged.
-        by_bars: whether bars hold parts, which begin with a Part token.
+        by_bars: whether bars hold their changes of tempo, and then parts.
         positions_per_beat: of the Position tokens.
-        part_names: in the order in which a bar tells them.
+        part_names: in the order in which a bar tells them; none: there is one part without a name.
     """
     types = [[token.partition("_")[0] for token in tokens] for tokens in plain]
     after = {
         name: {x for x in follow if x in graph} - set(SPECIAL) for name, follow in graph.items()
     }
     if by_bars:
-        after = _with_parts(after)
+        after = _with_parts(after, named=bool(part_names))
     groups = [*SPECIAL, *(name for name in after if name not in SPECIAL)]
     index = {name: i for i, name in enumerate(groups)}
-    for name in COMPLETING & set(groups):
+    for name in (COMPLETING | {"Quote"}) & set(groups):
         after[name].add("EOS")
     after["BOS"] = {"Bar"} if "Bar" in graph else _openings(after)
     after["PAD"] = after["EOS"] = {"PAD"}
@@ -64,9 +63,10 @@ def build_grammar(
 
 
 class _Order:
-    """What plain tokens need of three registers, and set them to.
+    """What plain tokens need of the registers, and set them to.
 
-    They are the part, the position, and how much shorter the bar is than the longest.
+    They are the latest change of tempo or part in the bar, the position, how much shorter the bar
+    is than the longest, and how many bars there are (see `LESS`), if these may be quoted.
     """
 
     def __init__(
@@ -75,48 +75,62 @@ class _Order:
         values = [token.partition("_") for tokens in plain for token in tokens]
         self._longest = 1 + max(int(value) for kind, _, value in values if kind == "Position")
         self._per_beat = positions_per_beat
-        self._ranks = {name: rank for rank, name in enumerate(part_names)}
+        self._n_registers = 4 if any(kind == "Quote" for kind, _, _ in values) else 3
+        self._ranks = {name: self._longest + rank for rank, name in enumerate(part_names)}
 
-    def need(self, token: str) -> tuple[int, int, int]:
+    def need(self, token: str) -> tuple[int, ...]:
         kind, _, value = token.partition("_")
+        needs = [ANY] * self._n_registers
         if kind == "Position":
-            return ANY, int(value), self._longest - int(value)
-        if kind == "TempoPosition":  # before all parts
-            return 0, int(value), self._longest - int(value)
-        if kind == "Part":
-            return self._ranks[value], ANY, ANY
-        return ANY, ANY, ANY
+            needs[1], needs[2] = int(value), self._longest - int(value)
+        elif kind == "TempoPosition":
+            needs[0], needs[2] = int(value), self._longest - int(value)
+        elif kind == "Part":
+            needs[0] = self._ranks[value]
+        elif kind == "Quote":
+            needs[3] = RESET - int(value)
+        return tuple(needs)
 
-    def set(self, token: str) -> tuple[int, int, int]:
+    def set(self, token: str) -> tuple[int, ...]:
         kind, _, value = token.partition("_")
+        sets = [KEEP] * self._n_registers
         if kind == "Bar":
-            return RESET, RESET, KEEP
-        if kind == "TimeSig":
+            sets[:2] = RESET, RESET
+            sets[3:] = [LESS] * (self._n_registers - 3)
+        elif kind == "TimeSig":
             length = int(value.partition("/")[0]) * self._per_beat
-            return KEEP, KEEP, max(self._longest - length, 0)
-        if kind in ("Position", "TempoPosition"):
-            return KEEP, int(value), KEEP
-        if kind == "Part":
-            return self._ranks[value], RESET, KEEP
-        return KEEP, KEEP, KEEP
+            sets[2] = max(self._longest - length, 0)
+        elif kind == "Position":
+            sets[1] = int(value)
+        elif kind == "TempoPosition":
+            sets[0] = int(value)
+        elif kind == "Part":
+            sets[0], sets[1] = self._ranks[value], RESET
+        return tuple(sets)
 
 
-def _with_parts(after: Mapping[str, set[str]]) -> dict[str, set[str]]:
+def _with_parts(after: Mapping[str, set[str]], *, named: bool) -> dict[str, set[str]]:
     """Let a bar begin with its time signature and tempos, and then hold parts."""
     metre = {"TimeSig"} & after.keys()
     tempo = {"TempoPosition"} & after.keys()
+    quote = {"Quote"} & after.keys()
+    part = {"Part"} if named else set()
     within = {
-        name: (follow - {"Part", "TempoPosition", "Tempo", "TimeSig"})
-        | ({"Part"} if "Bar" in follow else set())
+        name: (follow - {"Part", "TempoPosition", "Tempo", "TimeSig", "Quote"})
+        | (part if "Bar" in follow else set())
         for name, follow in after.items()
     }
-    head = {"Part", "Bar"} | tempo
+    music = {"Position"} | quote
+    head = {"Bar"} | tempo | (part or music)
     within["Bar"] = metre or head
     if metre:
         within["TimeSig"] = head
     if tempo:
         within["TempoPosition"], within["Tempo"] = {"Tempo"}, head
-    within["Part"] = {"Position"}
+    if named:
+        within["Part"] = music
+    if quote:
+        within["Quote"] = {"Bar"} | part
     within["Position"] &= TIMED
     return within
 

@@ -125,7 +125,8 @@ def tell(sequences: Iterable[tuple[str, Sequence[str]]]) -> list[str]:
     play in it, each with its name once and MidiTok's own tokens of that track.
 
     Args:
-        sequences: for each part its name and its tokens, in the order in which bars tell them.
+        sequences: for each part its name and its tokens, in the order in which bars tell them; an
+            only part may be called "", and is not named.
     """
     split = [(name, _bars(tokens)) for name, tokens in sequences]
     told: list[str] = []
@@ -135,7 +136,7 @@ def tell(sequences: Iterable[tuple[str, Sequence[str]]]) -> list[str]:
         told += playing[0][1].head  # the same in each part
         for name, bar in playing:
             if bar.music:
-                told += [f"Part_{name}", *bar.music]
+                told += [f"Part_{name}"] * bool(name) + bar.music
     return told
 
 
@@ -143,7 +144,7 @@ def untell(told: Iterable[str], names: Sequence[str]) -> list[list[str]]:
     """Return the plain REMI tokens that `tell` has combined: first those of time, then each part's.
 
     The first sequence has the bars, time signatures and tempos. Notes before the name of a part are
-    left out.
+    left out, unless there is a part "".
     """
     common: list[str] = []
     sequences = {name: list[str]() for name in names}
@@ -151,7 +152,7 @@ def untell(told: Iterable[str], names: Sequence[str]) -> list[list[str]]:
     for token in told:
         kind, _, value = token.partition("_")
         if kind in ("Bar", "TimeSig"):
-            current = None
+            current = sequences.get("")
             for sequence in (common, *sequences.values()):
                 sequence.append(token)
         elif kind == "TempoPosition":

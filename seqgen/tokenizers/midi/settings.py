@@ -28,6 +28,8 @@ LACKING = {  # what MidiTok's format has no tokens for
 }
 COMPACT = TokenizerConfig(  # what holds where neither the user nor a corpus says otherwise
     parts="one",
+    quotes=False,
+    quote_bars=64,
     use_velocities=False,
     use_tempos=False,
     use_time_signatures=False,
@@ -59,6 +61,11 @@ def settled(config: TokenizerConfig) -> TokenizerConfig:
                 f"tokenizer.{key}=true: the format {config.type} has no such tokens; choose "
                 f"tokenizer.type=remi, or leave it out"
             )
+    if config.quotes and not can_quote(config):
+        raise UserError(
+            "tokenizer.quotes=true needs bars that are told part by part: set "
+            "tokenizer.type=remi and tokenizer.layout=bars, or leave it out"
+        )
     return config.model_copy(
         update={
             key: value
@@ -68,9 +75,14 @@ def settled(config: TokenizerConfig) -> TokenizerConfig:
     )
 
 
+def can_quote(config: TokenizerConfig) -> bool:
+    """Whether a format has bars whose parts are told one after the other."""
+    return config.type == "remi" and config.layout == "bars"
+
+
 def told_by_bars(config: TokenizerConfig) -> bool:
-    """Whether several parts are told bar by bar and part by part."""
-    return config.parts == "tracks" and config.type == "remi" and config.layout == "bars"
+    """Whether pieces are told bar by bar, and bars part by part if there are several parts."""
+    return can_quote(config) and (config.parts == "tracks" or bool(config.quotes))
 
 
 def named_parts(config: TokenizerConfig) -> list[Part]:
@@ -131,9 +143,12 @@ def miditok_config(config: TokenizerConfig) -> miditok.TokenizerConfig:
         extra["programs"] = sorted({part.code for part in named_parts(config)})
     special = list(SPECIAL)
     if by_bars:
-        special += [f"Part_{part.name}" for part in named_parts(config)]
+        if config.parts == "tracks":
+            special += [f"Part_{part.name}" for part in named_parts(config)]
         if config.use_tempos:
             special += [f"TempoPosition_{i}" for i in range(_positions(config))]
+        if config.quotes:
+            special += [f"Quote_{n}" for n in range(1, 1 + (config.quote_bars or 0))]
     return miditok.TokenizerConfig(
         pitch_range=(0, 127),
         drums_pitch_range=(0, 127),

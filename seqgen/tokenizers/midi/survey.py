@@ -15,9 +15,13 @@ from seqgen.config import LimitsConfig, TokenizerConfig
 from seqgen.midi import MidiFile, open_midi
 from seqgen.tokenizers.midi.metres import metres_of
 from seqgen.tokenizers.midi.parts import DRUMS, role
-from seqgen.tokenizers.midi.settings import LACKING, settled
+from seqgen.tokenizers.midi.settings import LACKING, can_quote, settled
 
-NEEDED_BY = (("use_time_signatures", "time_signatures"), ("use_tempos", "tempo_range"))
+NEEDED_BY = (
+    ("use_time_signatures", "time_signatures"),
+    ("use_tempos", "tempo_range"),
+    ("quotes", "quote_bars"),
+)
 GRIDS = (4, 6, 8, 12, 24)  # positions per beat that are tried
 CAUGHT = 0.97  # share of onsets that must lie on a grid
 OFF_GRID = 1 / 64  # of a beat: so far off an onset is still on the grid
@@ -28,6 +32,9 @@ SOME_NOTES = 0.02  # share of notes below which velocities and bends are not car
 COMMON_ROLE = 0.2  # share of files with several tracks of a program that must have a role
 MOST_NUMBERED = 8  # tracks of one program in a piece that stay apart
 FEWEST_NOTE_BEATS, MAX_NOTE_BEATS = 4, 64  # that tokens can tell
+REPEATED = 0.1  # share of notes in bars that repeat earlier ones, from which on these are quoted
+FEWEST_QUOTE_BARS, MOST_QUOTE_BARS = 64, 512  # that quotes reach back
+REACHED = 0.99  # share of the repeated notes that quotes must reach
 SPARE_BARS = 16  # beyond the longest file: bars cut short become bars of their own
 
 
@@ -44,6 +51,9 @@ class FileSurvey:
         lengths: of notes in beats, rounded up, by number of notes.
         pedals, bends: how many presses, and notes under a bend.
         bars: up to its last note.
+        repeats: notes in bars that equal an earlier bar of their part, by how many bars ago the
+            nearest was; for each grid, with velocities and without, and for all pitched tracks told
+            as one part and each track by itself: (grid, velocities, one).
     """
 
     tracks: tuple[tuple[str, str], ...]
@@ -56,6 +66,7 @@ class FileSurvey:
     pedals: int
     bends: int
     bars: int
+    repeats: dict[tuple[int, bool, bool], dict[int, int]]
 
 
 def survey_file(path: Path, limits: LimitsConfig) -> FileSurvey:
@@ -89,6 +100,7 @@ def survey_file(path: Path, limits: LimitsConfig) -> FileSurvey:
         pedals=sum(len(track.pedals) for track in midi.instruments),
         bends=_bent_notes(midi),
         bars=_n_bars(midi, metres, int(notes[:, 0].max())),
+        repeats=_repeats(midi, metres),
     )
 
 
@@ -111,6 +123,7 @@ def choose_settings(
     }
     found |= _metres(surveys) | _tempo_settings(surveys) | _velocity_settings(surveys)
     found |= _time_settings(surveys) | _controls(surveys)
+    found |= _quotes(config, surveys, {key: value for key, (value, _) in found.items()})
     for key in LACKING.get(config.type, ()):
         found[key] = (False, f"{config.type} has no such tokens")
     if config.type == "structured":
@@ -235,6 +248,93 @@ def _controls(surveys: Sequence[FileSurvey]) -> dict[str, tuple[object, str]]:
         ),
         "use_pitch_bends": (bent > SOME_NOTES, f"{bent:.1%} of notes are bent"),
     }
+
+
+def _quotes(
+    config: TokenizerConfig, surveys: Sequence[FileSurvey], found: dict[str, object]
+) -> dict[str, tuple[object, str]]:
+    """Whether bars are quoted, where the other settings are `found` or configured."""
+    settings = config.model_copy(
+        update={key: value for key, value in found.items() if getattr(config, key) is None}
+    )
+    grid = next(g for g in GRIDS if g >= (settings.positions_per_beat or 0))
+    kind = (grid, bool(settings.use_velocities), settings.parts == "one")
+    distances = _added(one.repeats[kind] for one in surveys)
+    share = sum(distances.values()) / sum(one.n_notes for one in surveys)
+    far = FEWEST_QUOTE_BARS
+    if distances:
+        ends = np.cumsum([distances[n] for n in sorted(distances)])
+        reached = sorted(distances)[np.searchsorted(ends, REACHED * ends[-1])]
+        far = min(max(reached, FEWEST_QUOTE_BARS), MOST_QUOTE_BARS)
+    why = f"{share:.0%} of notes lie in bars that repeat an earlier one of their part"
+    if not can_quote(config):
+        return {"quotes": (False, f"{config.type} has no such tokens")}
+    return {
+        "quotes": (share >= REPEATED, why),
+        "quote_bars": (far, f"reach {REACHED:.0%} of the repeated notes"),
+    }
+
+
+def _repeats(
+    midi: MidiFile, metres: Sequence[tuple[int, int, int]]
+) -> dict[tuple[int, bool, bool], dict[int, int]]:
+    """Count notes in repeated bars as `FileSurvey.repeats` has them."""
+    tracks = [
+        np.array([(n.start, n.end, n.pitch, n.velocity) for n in track.notes])
+        for track in midi.instruments
+    ]
+    pitched = [
+        notes
+        for notes, track in zip(tracks, midi.instruments, strict=True)
+        if not track.is_drum and len(notes)
+    ]
+    voices = {False: [notes for notes in tracks if len(notes)], True: []}
+    if pitched:
+        voices[True] = [np.concatenate(pitched)]
+    return {
+        (grid, velocities, one): _added(
+            _repeated(notes, midi, metres, grid, velocities=velocities) for notes in voices[one]
+        )
+        for grid in GRIDS
+        for velocities in (False, True)
+        for one in (False, True)
+    }
+
+
+def _repeated(
+    notes: np.ndarray,
+    midi: MidiFile,
+    metres: Sequence[tuple[int, int, int]],
+    grid: int,
+    *,
+    velocities: bool,
+) -> Counter[int]:
+    """Count the notes [n, 4] (start, end, pitch, velocity) of one part in repeated bars."""
+    firsts = np.array([tick for tick, _, _ in metres])
+    index = np.searchsorted(firsts, notes[:, 0], side="right") - 1
+    step = np.array([4 * midi.ticks_per_beat / (d * grid) for _, _, d in metres])
+    n_steps = np.array([n * grid for _, n, _ in metres])  # of a bar
+    places = np.rint((notes[:, 0] - firsts[index]) / step[index]).astype(int)
+    lengths = np.rint((notes[:, 1] - notes[:, 0]) / step[index]).astype(int)
+    before = np.rint(np.diff(firsts) / (step * n_steps)[:-1])
+    bars = np.cumsum([0, *before]).astype(int)[index] + places // n_steps[index]
+    loudness = notes[:, 3] // SAME_VELOCITY * velocities
+    n_steps = n_steps[index]
+    columns = [places % n_steps, notes[:, 2], np.maximum(lengths, 1), loudness, n_steps]
+    content = np.stack(columns, axis=1)
+    order = np.lexsort((*content.T, bars))
+    content, bars = content[order], bars[order]
+    numbers, starts = np.unique(bars, return_index=True)
+    known: dict[bytes, int] = {}
+    distances: Counter[int] = Counter()
+    for number, start, stop in zip(
+        numbers.tolist(), starts.tolist(), [*starts[1:].tolist(), len(bars)], strict=True
+    ):
+        key = content[start:stop].tobytes()
+        if key in known:
+            distances[number - known[key]] += stop - start
+        known[key] = number
+    return distances
 
 
 def _beats(

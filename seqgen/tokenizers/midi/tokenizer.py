@@ -30,6 +30,7 @@ from seqgen.tokenizers.midi.clock import MidiClock
 from seqgen.tokenizers.midi.continuation import drop_late_changes, join, remove_notes
 from seqgen.tokenizers.midi.grammar import COMPLETING, SOUNDING, build_grammar, close_notes
 from seqgen.tokenizers.midi.parts import LEFT_OUT, assign, tell, untell
+from seqgen.tokenizers.midi.quotes import Unquoter, quote, unquote
 from seqgen.tokenizers.midi.scores import thin, title, to_midi, to_score
 from seqgen.tokenizers.midi.settings import (
     FORMATS,
@@ -77,7 +78,8 @@ class MidiTokenizer:
         """Build from the configuration, or with what a saved MidiTok file adds (merged tokens)."""
         self.config = settled(config)
         self.parts = named_parts(self.config)
-        self.tells_parts = told_by_bars(self.config)
+        self._by_bars = told_by_bars(self.config)
+        self.tells_parts = self._by_bars and self.config.parts == "tracks"
         self._limits = limits
         if saved is None:
             self._miditok = FORMATS[config.type](miditok_config(self.config))
@@ -93,9 +95,9 @@ class MidiTokenizer:
             grammar=build_grammar(
                 self._miditok.tokens_types_graph,
                 self._plain_parts,
-                by_bars=self.tells_parts,
-                positions_per_beat=self._miditok.config.max_num_pos_per_beat,
-                part_names=[part.name for part in self.parts],
+                by_bars=self._by_bars,
+                positions_per_beat=self._positions_per_beat,
+                part_names=[part.name for part in self.parts] if self.tells_parts else [],
             ),
             anchors=tuple(i for i, kinds in enumerate(self._types) if "Bar" in kinds),
         )
@@ -205,7 +207,9 @@ class MidiTokenizer:
         return account
 
     def units(self, ids: np.ndarray) -> int:
-        """Count notes."""
+        """Count notes, those that quotes stand for as well."""
+        if self.config.quotes:
+            return _count_notes(self._unquoted(ids))
         return int(self._notes_per_id[ids[:, 0]].sum())
 
     def clock(self, *, tempo: float | None = None) -> MidiClock:
@@ -213,7 +217,8 @@ class MidiTokenizer:
         return MidiClock(
             self._plain_parts,
             tempo=tempo or self.config.tempo or 120.0,
-            positions_per_beat=self._miditok.config.max_num_pos_per_beat,
+            positions_per_beat=self._positions_per_beat,
+            unquoter=Unquoter(self._positions_per_beat) if self.config.quotes else None,
         )
 
     def tempo(self, path: Path) -> float:
@@ -270,6 +275,10 @@ class MidiTokenizer:
         """Write settings and MidiTok's own JSON."""
         write_settings(folder, self.config, self._limits)
         self._miditok.save(folder / "miditok.json")
+
+    @property
+    def _positions_per_beat(self) -> int:
+        return self._miditok.config.max_num_pos_per_beat
 
     @property
     def _is_single_stream(self) -> bool:
@@ -342,18 +351,17 @@ class MidiTokenizer:
             reading.midi, reading.parts, self.parts, self.config, velocity=velocity
         )
         encoded = self._miditok.encode(score, encode_ids=False)
-        if self.tells_parts:
-            sequences = [
-                (self.parts[k].name, one.tokens) for k, one in zip(playing, encoded, strict=True)
-            ]
-            known = self._miditok.vocab
-            plain = [known[token] for token in tell(sequences)]
+        if self._by_bars:
+            names = [self.parts[k].name if self.tells_parts else "" for k in playing]
+            plain = tell(zip(names, (one.tokens for one in encoded), strict=True))
         else:
-            plain = (encoded if self._is_single_stream else encoded[0]).ids
-        ids = np.asarray(plain, dtype=np.int64)[:, None]
-        if self.units(ids) == 0:
+            plain = (encoded if self._is_single_stream else encoded[0]).tokens
+        if _count_notes(plain) == 0:
             raise FileRejected("empty", str(path), "no note is left after tokenizing")
-        return self._up_to_last_note(ids)
+        plain = _up_to_last_note(plain)
+        if self.config.quotes:
+            plain = quote(plain, most=self.config.quote_bars or 0)
+        return np.array([self._miditok.vocab[token] for token in plain], dtype=np.int64)[:, None]
 
     def _decoded(self, ids: np.ndarray) -> tuple[MidiFile, list[int]]:
         """Turn ids [T, 1] into a file; also return the part of each of its tracks."""
@@ -362,8 +370,8 @@ class MidiTokenizer:
                 self._plain(self._material(ids)), longest=f"TimeShift_{longest(self.config)}"
             )
         else:
-            plain = self._plain(self._up_to_last_note(ids))
-        if self.tells_parts:
+            plain = _up_to_last_note(self._unquoted(self._material(ids)))
+        if self._by_bars:
             score, parts = self._decoded_parts(plain)
         else:
             sequence = self._sequence(plain)
@@ -386,7 +394,8 @@ class MidiTokenizer:
 
     def _decoded_parts(self, plain: Sequence[str]) -> tuple[symusic.Score, list[int]]:
         """Decode tokens that are told bar by bar; also return the part of each track."""
-        common, *told = untell(plain, [part.name for part in self.parts])
+        names = [part.name for part in self.parts] if self.tells_parts else [""]
+        common, *told = untell(plain, names)
         score = self._miditok.decode([self._sequence(common)], programs=[(0, False)])
         parts = []
         for k, tokens in enumerate(told):
@@ -411,10 +420,17 @@ class MidiTokenizer:
     def _plain(self, ids: np.ndarray) -> list[str]:
         return [part for i in ids[:, 0] for part in self._plain_parts[i]]
 
+    def _unquoted(self, ids: np.ndarray) -> list[str]:
+        """Return the plain tokens of ids [T, 1], with quotes replaced by what they stand for."""
+        plain = self._plain(ids)
+        if not self.config.quotes:
+            return plain
+        return unquote(plain, positions_per_beat=self._positions_per_beat)
+
     def _stretches(self, ids: np.ndarray) -> list[tuple[bool, list[int]]]:
         """Cut plain ids [T, 1] where bars and parts begin; say which stretches may be merged.
 
-        The names of parts and the positions of tempos are apart: MidiTok does not merge them.
+        Names of parts, positions of tempos and quotes are apart: MidiTok does not merge them.
         """
         clock, n_bars, kind = self.clock(), 0, True
         stretches: list[tuple[bool, list[int]]] = []
@@ -430,7 +446,7 @@ class MidiTokenizer:
 
     @cached_property
     def _unmerged(self) -> frozenset[int]:
-        kinds = ("Part", "TempoPosition", *SPECIAL)
+        kinds = ("Part", "TempoPosition", "Quote", *SPECIAL)
         return frozenset(
             i for token, i in self._miditok.vocab.items() if token.partition("_")[0] in kinds
         )
@@ -438,12 +454,15 @@ class MidiTokenizer:
     def _material(self, ids: np.ndarray) -> np.ndarray:
         return ids[~np.isin(ids[:, 0], self.vocabulary.special_ids)]
 
-    def _up_to_last_note(self, ids: np.ndarray) -> np.ndarray:
-        """Leave out special tokens, and what follows the last token that ends a note or pedal."""
-        completes = np.array([kinds[-1] in COMPLETING for kinds in self._types])
-        ids = self._material(ids)
-        ends = np.flatnonzero(completes[ids[:, 0]])
-        return ids[: ends[-1] + 1] if len(ends) else ids[:0]
+
+def _count_notes(plain: Iterable[str]) -> int:
+    return sum(token.partition("_")[0] in SOUNDING for token in plain)
+
+
+def _up_to_last_note(plain: list[str]) -> list[str]:
+    """Leave out what follows the last token that ends a note or pedal."""
+    ends = [i for i, token in enumerate(plain) if token.partition("_")[0] in COMPLETING]
+    return plain[: ends[-1] + 1] if ends else []
 
 
 def _beginning_of(reading: Reading, quarters: float) -> tuple[MidiFile, list[int]]:

@@ -1,0 +1,114 @@
+"""Bars that repeat an earlier one: told as quotes of it.
+
+Tokens are plain ones as `parts.tell` combines them: bar by bar, and in a bar part by part. What a
+part has in a bar may be told as `Quote_n`: the same as n bars ago in the same part.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from math import inf
+
+from seqgen.tokenizers.midi.settings import SPECIAL, metre
+
+APART = frozenset({"Bar", "TimeSig", "TempoPosition", "Tempo", "Part", *SPECIAL})  # no music
+
+
+def quote(told: Iterable[str], *, most: int) -> list[str]:
+    """Tell the music of a part in a bar as a quote wherever it equals that of an earlier bar.
+
+    Equal bars have the same tokens and the same time signature. The quote is as far as the last one
+    of the part, if it has told no new bar since then and that bar is equal; else it is of the
+    nearest equal bar. A bar in which the part is silent is told as before.
+
+    Args:
+        told: tokens without quotes.
+        most: the furthest quote, in bars.
+    """
+    result: list[str] = []
+    number, signature, part = 0, "", ""
+    music: list[str] = []  # of the part in the bar, so far
+    bars: dict[tuple[int, str], tuple[str, ...]] = {}
+    nearest: dict[tuple[str, ...], int] = {}
+    distances: defaultdict[str, int] = defaultdict(int)  # of each part's last quote
+
+    def finish() -> None:
+        """Add the music that is complete, or its quote."""
+        if not music:
+            return
+        content = (part, signature, *music)
+        distance = distances[part]
+        if not distance or bars.get((number - distance, part)) != content:
+            distance = number - nearest.get(content, -most)
+        is_quoted = distance <= most
+        result.extend([f"Quote_{distance}"] if is_quoted else music)
+        distances[part] = distance if is_quoted else 0
+        bars[number, part], nearest[content] = content, number
+        music.clear()
+
+    for token in told:
+        kind, _, value = token.partition("_")
+        if kind not in APART:
+            music.append(token)
+            continue
+        finish()
+        result.append(token)
+        if kind == "Bar":
+            number, part = number + 1, ""
+        elif kind == "TimeSig":
+            signature = value
+        elif kind == "Part":
+            part = value
+    finish()
+    return result
+
+
+class Unquoter:
+    """Replaces quotes by what they stand for, token by token, from the beginning of a piece.
+
+    A quote of a bar in which the part is silent, or that lies before the beginning, is silence.
+    What a quoted bar has beyond the end of a shorter one is left out.
+    """
+
+    def __init__(self, positions_per_beat: int):
+        self._per_beat = positions_per_beat
+        self._number, self._part = 0, ""
+        self._positions: float = inf  # of the bar; if no bar says how many, all have as many
+        self._music: dict[tuple[int, str], tuple[str, ...]] = {}  # by bar and part
+
+    def __copy__(self) -> Unquoter:
+        copied = Unquoter(self._per_beat)
+        copied.__dict__ |= {**self.__dict__, "_music": dict(self._music)}
+        return copied
+
+    def take(self, token: str) -> tuple[str, ...]:
+        """Return what the next plain token stands for."""
+        kind, _, value = token.partition("_")
+        music: tuple[str, ...] = (token,)
+        if kind == "Bar":
+            self._number, self._part = self._number + 1, ""
+        elif kind == "TimeSig":
+            self._positions = metre(value)[0] * self._per_beat
+        elif kind == "Part":
+            self._part = value
+        elif kind == "Quote":
+            music = self._inside(self._music.get((self._number - int(value), self._part), ()))
+        if kind not in APART:
+            here = (self._number, self._part)
+            self._music[here] = self._music.get(here, ()) + music
+        return music
+
+    def _inside(self, music: tuple[str, ...]) -> tuple[str, ...]:
+        """Cut music where a position lies outside the bar."""
+        for i, token in enumerate(music):
+            kind, _, value = token.partition("_")
+            if kind == "Position" and int(value) >= self._positions:
+                return music[:i]
+        return music
+
+
+def unquote(told: Iterable[str], *, positions_per_beat: int) -> list[str]:
+    """Return plain tokens without quotes, as `Unquoter` resolves them."""
+    unquoter = Unquoter(positions_per_beat)
+    return [plain for token in told for plain in unquoter.take(token)]
