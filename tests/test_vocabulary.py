@@ -250,7 +250,10 @@ def test_ids_that_follow_registers_cannot_be_merged():
 
 
 def test_counted_bars_are_merged_with_ids_that_do_not_ask_for_them():
-    assert join_orders([(ANY, ANY), (2, ANY)], [(RESET, LESS), (2, KEEP)]) == ((ANY, ANY), (2, LESS))
+    assert join_orders([(ANY, ANY), (2, ANY)], [(RESET, LESS), (2, KEEP)]) == (
+        (ANY, ANY),
+        (2, LESS),
+    )
     with pytest.raises(ValueError, match="LESS cannot be merged"):
         join_orders([(ANY,), (-2,)], [(LESS,), (KEEP,)])
 

@@ -269,6 +269,8 @@ def _quotes(
     why = f"{share:.0%} of notes lie in bars that repeat an earlier one of their part"
     if not can_quote(config):
         return {"quotes": (False, f"{config.type} has no such tokens")}
+    if len(surveys) == 1:
+        return {"quotes": (False, "an only file is cut in three, and quotes would reach across")}
     return {
         "quotes": (share >= REPEATED, why),
         "quote_bars": (far, f"reach {REACHED:.0%} of the repeated notes"),

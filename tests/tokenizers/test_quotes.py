@@ -1,0 +1,307 @@
+"""A bar that repeats an earlier one of its part is told as a quote of it, and comes back whole."""
+
+import random
+from copy import copy
+
+import numpy as np
+import pytest
+import torch
+from making import TICKS, write_band
+
+from seqgen.config import LimitsConfig, TokenizerConfig
+from seqgen.errors import UserError
+from seqgen.midi import Instrument, MidiFile, Note, TempoChange, TimeSignature, midi_bytes
+from seqgen.sampling import Sampler, Sampling
+from seqgen.tokenizers import Original, Shift, build_tokenizer, choose_settings, survey_file
+from seqgen.tokenizers.midi.quotes import Unquoter, quote, unquote
+
+ALL = {
+    "parts": "tracks",
+    "use_velocities": True,
+    "use_tempos": True,
+    "use_time_signatures": True,
+    "use_sustain_pedals": True,
+    "time_signatures": ["4/4", "3/4", "7/8"],
+    "max_note_beats": 16,
+}
+KINDS = {
+    "one part": {},
+    "one part, tempos and metres": {**ALL, "parts": "one"},
+    "several parts": ALL,
+    "drums, merged": {**ALL, "part_names": ["0", "40", "drums"]},
+}
+
+
+def tokenizer(*, quotes=True, **options):
+    return build_tokenizer(TokenizerConfig(**options, quotes=quotes), LimitsConfig())
+
+
+def write_form(path, form="AABACABB", *, seed=0, metres=((4, 4),)):
+    """Write a band whose bars repeat as letters do; metres change with each bar."""
+    rng = random.Random(seed)
+    midi = MidiFile(ticks_per_beat=TICKS)
+    midi.instruments = [Instrument(0), Instrument(40), Instrument(0, is_drum=True)]
+    bars = {}
+    start = 0
+    for number, letter in enumerate(form):
+        numerator, denominator = metres[number % len(metres)]
+        beat = 4 * TICKS // denominator
+        midi.time_signature_changes.append(TimeSignature(numerator, denominator, start))
+        midi.tempo_changes.append(TempoChange(rng.choice([80.0, 90.0, 100.0]), start))
+        for i, track in enumerate(midi.instruments):
+            if letter == " " or (i == 1 and number % 4 == 3):
+                continue  # silence
+            content = bars.setdefault(
+                (letter, i),
+                [
+                    (rng.randint(40, 110), rng.randint(40, 80), b, rng.randint(1, 6))
+                    for b in range(3)
+                    for _ in range(2)
+                ],
+            )
+            track.notes += [
+                Note(v, p, start + b * beat, start + b * beat + n * beat // 2)
+                for v, p, b, n in content
+            ]
+        start += numerator * beat
+    path.write_bytes(midi_bytes(midi))
+    return path
+
+
+def told(*bars):
+    """Tokens of one part: a letter for each bar, which is its only pitch; a space is silence."""
+    tokens = []
+    for bar in bars:
+        tokens += ["Bar_None", "TimeSig_4/4"]
+        tokens += [] if bar == " " else ["Position_0", f"Pitch_{bar}", "Duration_1.0.4"]
+    return tokens
+
+
+def quotes_of(bars, most=64):
+    """What is told of each bar: its letter, or how far its quote reaches."""
+    names = []
+    for token in quote(told(*bars), most=most):
+        kind, _, value = token.partition("_")
+        if kind == "Bar":
+            names.append(" ")
+        elif kind in ("Pitch", "Quote"):
+            names[-1] = value
+    return names
+
+
+@pytest.mark.parametrize(
+    ("bars", "expected"),
+    [
+        ("AAAA", "A111"),
+        ("ABCDABCD", "ABCD4444"),
+        ("ABABAB", "AB2222"),
+        ("AABBABB", "A1B1333"),  # the distance of the bar before, where it fits
+        ("ABCABDABC", "ABC33D336"),  # until a new bar, or as long as it fits
+        ("A A B B", "A 2 B 2"),
+        ("AB AB B", "AB 33 2"),  # silence does not end it
+        ("ABCDEFA", "ABCDEF6"),
+    ],
+)
+def test_a_quote_is_as_far_as_the_one_before_or_of_the_nearest_equal_bar(bars, expected):
+    assert "".join(quotes_of(bars)) == expected
+
+
+def test_bars_further_back_than_quotes_reach_are_told_again():
+    assert quotes_of("ABCDABCD", most=3) == list("ABCDABCD")
+    assert quotes_of("ABCABC", most=3) == list("ABC333")
+
+
+def test_equal_bars_of_another_metre_or_part_are_not_quoted():
+    bar = ["Position_0", "Pitch_60", "Duration_1.0.4"]
+    three = ["Bar_None", "TimeSig_3/4", *bar, "Bar_None", "TimeSig_4/4", *bar]
+    assert quote(three, most=64) == three
+    two = ["Bar_None", "Part_0", *bar, "Part_40", *bar, "Bar_None", "Part_40", *bar]
+    assert quote(two, most=64) == [*two[:-3], "Quote_1"]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_quotes_stand_for_the_bars_that_they_replace(seed):
+    rng = random.Random(seed)
+    plain = []
+    for _ in range(30):
+        plain += ["Bar_None", f"TimeSig_{rng.choice(['3/4', '4/4'])}"]
+        plain += ["TempoPosition_0", "Tempo_90.0"] * rng.randint(0, 1)
+        for part in ("0", "40", "drums"):
+            n = rng.randint(0, 2)
+            plain += [f"Part_{part}"] * (n > 0)
+            for i in range(n):
+                plain += [f"Position_{i}", f"Pitch_{rng.randint(60, 61)}", "Duration_1.0.4"]
+    short = quote(plain, most=8)
+    assert len(short) < len(plain)
+    assert unquote(short, positions_per_beat=4) == plain
+
+
+def test_damaged_quotes_are_silence_or_end_with_the_bar():
+    bar = ["Bar_None", "TimeSig_4/4"]
+    music = [
+        "Position_0",
+        "Pitch_60",
+        "Duration_1.0.4",
+        "Position_12",
+        "Pitch_62",
+        "Duration_1.0.4",
+    ]
+    unquoter = Unquoter(4)
+    for token in (*bar, *music, "Bar_None", "TimeSig_3/4"):
+        assert unquoter.take(token) == (token,)
+    fork = copy(unquoter)
+    assert unquoter.take("Quote_1") == tuple(music[:3])
+    for token in bar:
+        unquoter.take(token)
+    assert unquoter.take("Quote_1") == tuple(music[:3])  # of the quote before
+    assert fork.take("Quote_7") == ()  # before the beginning
+    for token in bar:
+        fork.take(token)
+    assert fork.take("Quote_1") == ()  # of silence
+    assert fork.take("Quote_2") == tuple(music)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("metres", [((4, 4),), ((4, 4), (3, 4), (7, 8))], ids=["4/4", "mixed"])
+def test_files_units_and_time_are_what_they_are_without_quotes(tmp_path, kind, metres):
+    path = write_form(tmp_path / "form.mid", "AAB AABCABAACC", metres=metres)
+    without, t = tokenizer(quotes=False, **KINDS[kind]), tokenizer(**KINDS[kind])
+    if kind == "drums, merged":
+        t = t.train([t.encode(path)], vocab_size=t.vocabulary.sizes[0] + 20)
+    plain, short = without.encode(path), t.encode(path)
+    if len(metres) == 1 or kind != "one part":  # which has bars in 4/4, whatever the file's are
+        assert len(short) < len(plain)
+        assert any("Quote" in t.names()[i] for i in short[:, 0])
+    assert t.units(short) == without.units(plain)
+    without.decode(plain, tmp_path / "plain.mid")
+    t.decode(short, tmp_path / "short.mid")
+    assert (tmp_path / "short.mid").read_bytes() == (tmp_path / "plain.mid").read_bytes()
+    clocks = [without.clock(), t.clock()]
+    for clock, ids in zip(clocks, (plain, short), strict=True):
+        for token in ids:
+            clock.feed(token)
+    for name in ("bars", "bar_start", "quarters", "seconds"):
+        assert getattr(clocks[0], name) == pytest.approx(getattr(clocks[1], name))
+
+
+def test_shifted_variants_have_the_same_quotes(tmp_path):
+    path = write_form(tmp_path / "form.mid")
+    t = tokenizer(**ALL)
+    encoded = t.examine(path, [Shift(), Shift(3), Shift(velocity=9)])
+    assert encoded.units == t.units(encoded.variants[1]) == t.units(encoded.variants[2])
+    assert encoded.account["notes_kept"] == encoded.account["notes"]
+    is_quote = [["Quote" in t.names()[i] for i in ids[:, 0]] for ids in encoded.variants[:2]]
+    assert is_quote[0] == is_quote[1]
+
+
+def random_walk(t, seed, length=200):
+    """Ids drawn from nothing but the grammar."""
+    sampler = Sampler(t.vocabulary, 1)
+    ids = [t.vocabulary.bos_id]
+    sampler.enter(0, Sampling(), seed=(seed, 0), prompt=np.array([ids]))
+    slots, logits = torch.tensor([0]), [torch.zeros(1, t.vocabulary.sizes[0])]
+    logits[0][0, t.bar[0]], logits[0][0, t.vocabulary.eos_id] = 4, -9
+    while len(ids) < length and ids[-1] != t.vocabulary.eos_id:
+        sampler.prepare([0])
+        ids.append(int(sampler.draw(logits, slots)))
+    return np.array(ids)[:, None]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_drawn_quotes_are_of_bars_of_the_piece_and_end_what_the_part_has(tmp_path, kind):
+    t = tokenizer(**KINDS[kind])
+    names, n_quotes = t.names(), 0
+    for seed in range(12):
+        drawn = [names[i] for i in random_walk(t, seed)[:, 0]]
+        n_bars = 0
+        for token, following in zip(drawn, [*drawn[1:], "EOS_None"], strict=True):
+            kind_of, _, value = token.partition("_")
+            n_bars += kind_of == "Bar"
+            if kind_of == "Quote":
+                n_quotes += 1
+                assert int(value) < n_bars
+                assert following.partition("_")[0] in ("Bar", "Part", "EOS")
+    assert n_quotes > 10
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_real_pieces_obey_the_grammar(tmp_path, kind):
+    path = write_form(tmp_path / "form.mid", "AAB AABCABAACC", metres=((4, 4), (3, 4), (7, 8)))
+    t = tokenizer(**KINDS[kind])
+    v = t.vocabulary
+    ids = np.array([v.bos_id, *t.encode(path)[:, 0], v.eos_id])
+    for i in range(1, len(ids)):
+        registers = np.array([v.grammar.registers_after(ids[:i])])
+        allowed = v.allowed(ids[None, i - 1 : i], has_unit=np.array([True]), registers=registers)
+        assert allowed[0, ids[i]], (t.names()[ids[i - 1]], t.names()[ids[i]])
+
+
+def test_a_drawn_piece_never_has_a_note_outside_its_bar(tmp_path):
+    t = tokenizer(**ALL)
+    for seed in range(12):
+        ids = random_walk(t, seed, 300)
+        n_bars, positions, shown = 0, [], t._unquoted(ids)
+        length = 0
+        for token in shown:
+            kind, _, value = token.partition("_")
+            n_bars += kind == "Bar"
+            if kind == "TimeSig":
+                length = int(value.partition("/")[0]) * 4
+            if kind == "Position":
+                positions.append(int(value) < length)
+        assert n_bars
+        assert all(positions)
+
+
+def test_a_continuation_quotes_its_prompt_and_is_written_behind_it(tmp_path):
+    path = write_form(tmp_path / "form.mid", "ABAB")
+    t = tokenizer(**ALL)
+    bos = [[t.vocabulary.bos_id]]
+    prompt = np.concatenate([bos, t.encode(path), t.bar[None]])
+    known = {name: i for i, name in enumerate(t.names())}
+    more = ["TimeSig_4/4", "Part_0", "Quote_4", "Part_drums", "Quote_3"]
+    ids = np.concatenate([prompt, [[known[name]] for name in more]])
+    original = Original(path, len(prompt), 16.0)
+    t.decode(ids, tmp_path / "more.mid", original=original)
+    before, after = MidiFile(str(path)), MidiFile(str(tmp_path / "more.mid"))
+    for i, bar in ((0, 0), (2, 1)):
+        end = 16 * TICKS
+        added = [(n.start - end, n.pitch) for n in after.instruments[i].notes if n.start >= end]
+        quoted = [
+            (n.start - bar * 4 * TICKS, n.pitch)
+            for n in before.instruments[i].notes
+            if 0 <= n.start - bar * 4 * TICKS < 4 * TICKS
+        ]
+        assert sorted(added) == sorted(quoted)
+        assert added
+
+
+def test_quotes_are_chosen_where_the_corpus_repeats_bars(tmp_path):
+    repeats = [write_form(tmp_path / f"{i}.mid", "ABCD" * 4, seed=i) for i in range(3)]
+    new = [write_band(tmp_path / f"new-{i}.mid", seed=i) for i in range(3)]
+
+    def chosen(paths, **options):
+        surveys = [survey_file(path, LimitsConfig()) for path in paths]
+        return choose_settings(TokenizerConfig(**options), surveys)[0]
+
+    assert chosen(repeats).quotes
+    assert chosen(repeats).quote_bars == 64
+    assert chosen(repeats, parts="one").quotes
+    assert not chosen(new).quotes
+    assert not chosen(repeats, type="tsd").quotes
+    assert not chosen(repeats, quotes=False).quotes
+    assert chosen(new, quotes=True, quote_bars=80).quote_bars == 80
+    assert not chosen(repeats[:1]).quotes  # an only file is cut, also between a bar and its quote
+
+
+def test_quotes_reach_as_far_as_the_corpus_repeats(tmp_path):
+    letters = "".join(chr(ord("A") + i) for i in range(100))
+    paths = [write_form(tmp_path / f"{i}.mid", letters * 2, seed=i) for i in range(2)]
+    surveys = [survey_file(path, LimitsConfig()) for path in paths]
+    assert choose_settings(TokenizerConfig(), surveys)[0].quote_bars == 100
+
+
+@pytest.mark.parametrize("options", [{"type": "tsd"}, {"type": "cpword"}, {"layout": "stream"}])
+def test_formats_without_bars_by_part_refuse_quotes(options):
+    with pytest.raises(UserError, match=r"tokenizer\.quotes=true needs .* tokenizer\.type=remi"):
+        build_tokenizer(TokenizerConfig(quotes=True, **options), LimitsConfig())
