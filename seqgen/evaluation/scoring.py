@@ -22,6 +22,7 @@ from seqgen.evaluation.likelihood import (
 )
 from seqgen.evaluation.ngrams import counted_tokens, ngram_curves
 from seqgen.evaluation.piece_sets import PieceSet, Sets
+from seqgen.evaluation.repeats import split_by_repeats
 from seqgen.evaluation.scales import Value, gap_between, mean_of
 from seqgen.evaluation.subject import EvaluatedRun, check_beside
 from seqgen.vocabulary import Vocabulary
@@ -205,11 +206,13 @@ def _score_set(
     forms = compare_forms(run, pieces, own["parallel"], progress=progress)
     found = {name: entry(name, c, pieces, vocabulary, kind=NGRAM) for name, c in ngrams.items()}
     entries += found.values()
+    scored = [(run.name, OWN, own["parallel"]), *((name, NGRAM, c) for name, c in ngrams.items())]
     best = min(found, key=lambda name: found[name]["nats_per_token"]["value"], default=None)
     rivals = []
     for rival in beside:
         theirs, of_rival = score_model(rival, pieces, kind=BESIDE, progress=progress)
         entries += of_rival
+        scored.append((rival.name, BESIDE, theirs["parallel"]))
         rivals.append(
             {
                 "name": rival.name,
@@ -223,6 +226,7 @@ def _score_set(
         **pieces.facts(),
         "models": entries,
         "forms": forms,
+        "repeats": split_by_repeats(scored, pieces.ids, run.loaded.tokenizer),
         "best_ngram": best and {"name": best, "difference": paired(own["windows"], ngrams[best])},
         "beside": rivals,
         "gap": None if training is None else _gap(own["windows"], training),

@@ -141,6 +141,12 @@ class Tokenizer(Protocol):
     def units(self, ids: np.ndarray) -> int:
         """Count what ids [T, F] from the beginning of a piece hold, in units that others share."""
 
+    def repeats(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+        """Tell which tokens of a piece [T, F] are music of a bar that its part has played before.
+
+        Also return how many units each token holds; both are [T]. None where there are no bars.
+        """
+
     def tempo(self, path: Path) -> float | None:
         """Quarter notes per minute with which a file begins; None where files have no tempo."""
 

@@ -57,6 +57,9 @@ class ByteTokenizer:
         """Count bytes; bytes hold all of a text."""
         return f"{len(self._read(path)):,} bytes", []
 
+    def repeats(self, ids: np.ndarray) -> None:
+        """Text has no bars."""
+
     def units(self, ids: np.ndarray) -> int:
         """Count bytes."""
         return int((ids[:, 0] < 256).sum())

@@ -13,7 +13,7 @@ from seqgen.errors import UserError
 from seqgen.midi import Instrument, MidiFile, Note, TempoChange, TimeSignature, midi_bytes
 from seqgen.sampling import Sampler, Sampling
 from seqgen.tokenizers import Original, Shift, build_tokenizer, choose_settings, survey_file
-from seqgen.tokenizers.midi.quotes import Unquoter, quote, unquote
+from seqgen.tokenizers.midi.quotes import Unquoter, quote, repeated
 
 ALL = {
     "parts": "tracks",
@@ -66,6 +66,11 @@ def write_form(path, form="AABACABB", *, seed=0, metres=((4, 4),)):
         start += numerator * beat
     path.write_bytes(midi_bytes(midi))
     return path
+
+
+def unquote(told):
+    unquoter = Unquoter(4)
+    return [plain for token in told for plain in unquoter.take(token)]
 
 
 def told(*bars):
@@ -133,7 +138,7 @@ def test_quotes_stand_for_the_bars_that_they_replace(seed):
                 plain += [f"Position_{i}", f"Pitch_{rng.randint(60, 61)}", "Duration_1.0.4"]
     short = quote(plain, most=8)
     assert len(short) < len(plain)
-    assert unquote(short, positions_per_beat=4) == plain
+    assert unquote(short) == plain
 
 
 def test_damaged_quotes_are_silence_or_end_with_the_bar():
@@ -305,3 +310,28 @@ def test_quotes_reach_as_far_as_the_corpus_repeats(tmp_path):
 def test_formats_without_bars_by_part_refuse_quotes(options):
     with pytest.raises(UserError, match=r"tokenizer\.quotes=true needs .* tokenizer\.type=remi"):
         build_tokenizer(TokenizerConfig(quotes=True, **options), LimitsConfig())
+
+
+@pytest.mark.parametrize("quotes", [False, True])
+@pytest.mark.parametrize("type", ["remi", "cpword", "octuple"])
+def test_the_music_of_repeated_bars_is_found_with_and_without_quotes(tmp_path, type, quotes):
+    if quotes and type != "remi":
+        return
+    path = write_form(tmp_path / "form.mid", "ABACAB")
+    t = tokenizer(type=type, quotes=quotes, parts="one")
+    ids = t.encode(path)
+    is_repeated, units = t.repeats(ids)
+    assert units.sum() == t.units(ids)
+    n_notes = [12, 12, 12, 6, 12, 12]  # the violin rests in the fourth bar
+    assert units[is_repeated].sum() == n_notes[2] + n_notes[4] + n_notes[5]
+
+
+def test_a_bar_is_repeated_where_its_part_has_played_it(tmp_path):
+    bar = ["Position_0", "Pitch_60", "Duration_1.0.4"]
+    tokens = ["Bar_None", "Part_0", *bar, "Bar_None", "Part_40", *bar, "Bar_None", "Part_0", *bar]
+    assert repeated([[token] for token in tokens]).tolist() == [False] * 12 + [True] * 3
+
+
+def test_formats_without_bars_cannot_tell_repeats(tmp_path):
+    t = tokenizer(type="tsd", quotes=False)
+    assert t.repeats(t.encode(write_form(tmp_path / "form.mid"))) is None

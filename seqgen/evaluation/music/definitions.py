@@ -6,6 +6,7 @@ A measure is one row of the table below; comparison, record and report follow fr
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from seqgen.evaluation.music import features, structure
 from seqgen.evaluation.music.features import DURATIONS, ONSET_CELLS, ONSET_QUARTERS, Shares
 from seqgen.evaluation.music.notes import Notes, read_notes
-from seqgen.evaluation.music.structure import LONGEST_CYCLE, SHORTEST_RUN
+from seqgen.evaluation.music.structure import DISTANCES, LONGEST_CYCLE, SHORTEST_RUN
 from seqgen.midi import MidiFile
 
 LAGS = (1, 2, 4, 8)  # bars
@@ -47,6 +48,13 @@ OURS = "this project"
 NOTES = "share of notes"
 # Names of the places in a bar, in quarter notes from its beginning.
 PLACES = (*(f"{cell / ONSET_CELLS:.3g}" for cell in range(ONSET_CELLS * ONSET_QUARTERS)), "later")
+REACHES = (
+    *(
+        f"{first}" if after == first + 1 else f"{first} to {after - 1}"
+        for first, after in pairwise(DISTANCES)
+    ),
+    f"{DISTANCES[-1]} and more",
+)
 # What a musician hears, in the order of the report.
 ASPECTS = ("rhythm", "density", "key", "pitch range", "texture", "repetition", "length")
 
@@ -186,6 +194,14 @@ _TABLE: tuple[_Row, ...] = (
      "how many bars are exact repeats of an earlier one", "share of bars",
      "bars that an earlier bar equals in all onsets (sixteenths) and pitches, drums too; empty "
      "bars left out", OURS, structure.recurring_bars),
+    ("repeated_notes", "repetition", "notes heard before",
+     "how much of the music each part has played before, bar for bar", NOTES,
+     "notes in bars that equal an earlier bar of their track in all onsets (sixteenths) and "
+     "pitches, drums too", OURS, structure.repeated_notes),
+    ("repeat_distances", "repetition", "how far back repeats reach",
+     "how many bars lie between a bar of a part and its repeat", "share of repeated notes",
+     "distances in bars from a repeated bar of a track to the nearest one before that it equals, "
+     "weighted by its notes", OURS, structure.repeat_distances, REACHES),
     ("repeated_cycles", "repetition", "notes in a loop",
      "how much of the piece repeats the same few bars over and over", NOTES,
      f"notes in immediate repetitions of a cycle of 1 to {LONGEST_CYCLE} quarter notes: all onsets "
@@ -198,4 +214,5 @@ MEASURES = {row[0]: Measure(*row) for row in _TABLE}
 GROWING = (
     *("n_notes", "n_bars", "seconds", "pitch_entropy", "pitch_class_entropy", "pitch_range"),
     *("n_pitches_used", "n_pitch_classes_used", "recurring_bars", "repeated_cycles"),
+    *("repeated_notes", "repeat_distances"),
 )

@@ -25,6 +25,7 @@ class Notes:
     ends: np.ndarray
     pitches: np.ndarray
     drums: np.ndarray
+    tracks: np.ndarray  # the number of each one's track
     bar_ticks: np.ndarray
     beat_ticks: np.ndarray
     ticks_per_quarter: int
@@ -67,11 +68,11 @@ def read_notes(midi: MidiFile) -> Notes:
     midi = repair(midi)
     end = last_note_end(midi)
     rows = [
-        (note.start, note.pitch, note.end, track.is_drum)
-        for track in midi.instruments
+        (note.start, note.pitch, note.end, track.is_drum, number)
+        for number, track in enumerate(midi.instruments)
         for note in track.notes
     ]
-    starts, pitches, ends, drums = np.array(sorted(rows), dtype=int).reshape(-1, 4).T
+    starts, pitches, ends, drums, tracks = np.array(sorted(rows), dtype=int).reshape(-1, 5).T
     bars, beats = bars_and_beats(midi, end)
     signature = metre_at(midi, max(end - 1, 0))
     beat = 4 * midi.ticks_per_beat / signature.denominator
@@ -80,6 +81,7 @@ def read_notes(midi: MidiFile) -> Notes:
         ends=ends,
         pitches=pitches,
         drums=drums.astype(bool),
+        tracks=tracks,
         bar_ticks=np.append(bars, bars[-1:] + beat * signature.numerator),
         beat_ticks=np.append(beats, beats[-1:] + beat),
         ticks_per_quarter=midi.ticks_per_beat,

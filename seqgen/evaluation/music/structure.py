@@ -1,16 +1,21 @@
 """Repetition in a piece: similar bars at a distance, bars heard before, repeated cycles.
 
+What a track has in a bar is a part of the bar here: it may repeat while other tracks do not.
+
 Legend: n notes, b bars, q quarter notes.
 """
 
+from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
 
+from seqgen.evaluation.music.features import Shares
 from seqgen.evaluation.music.notes import Notes
 
 LONGEST_CYCLE = 32  # quarter notes: eight bars of 4/4
 SHORTEST_RUN = 4  # quarter notes; two equal chords in a row are no cycle yet
+DISTANCES = (1, 2, 3, 4, 5, 8, 9, 16, 17, 32, 33)  # bars: where bins of repeats begin
 CELLS = 4  # to a quarter note: performed notes fall into the same sixteenth mostly
 
 
@@ -37,6 +42,24 @@ def recurring_bars(notes: Notes) -> float | None:
     return 1 - len(np.unique(np.packbits(content, axis=1), axis=0)) / len(content)
 
 
+def repeated_notes(notes: Notes) -> float | None:
+    """The share of notes in bars that equal an earlier bar of their track in pitches and onsets."""
+    if not len(notes.starts):
+        return None
+    return sum(n for n, distance in _repeats(notes) if distance) / len(notes.starts)
+
+
+def repeat_distances(notes: Notes) -> Shares | None:
+    """How far back the nearest equal bar is, in shares of the notes of `repeated_notes`."""
+    found = [(n, distance) for n, distance in _repeats(notes) if distance]
+    if not found:
+        return None
+    counts, distances = np.array(found).T
+    places = np.searchsorted(DISTANCES, distances, side="right") - 1
+    shares = np.bincount(places, counts, minlength=len(DISTANCES)) / counts.sum()
+    return shares.tolist()
+
+
 def repeated_cycles(notes: Notes) -> float | None:
     """The share of notes in immediate repetitions of a cycle of 1 to `LONGEST_CYCLE` quarter notes.
 
@@ -56,6 +79,22 @@ def repeated_cycles(notes: Notes) -> float | None:
             if stop - start >= max(period, SHORTEST_RUN):
                 repeated[period + start : period + stop] = True
     return float(repeated[quarters].mean())
+
+
+def _repeats(notes: Notes) -> Iterator[tuple[int, int]]:
+    """Yield for what a track has in a bar how many notes that are, and how many bars back an equal
+    bar of the track is; 0 where there is none.
+    """
+    bars, cells = notes.on_grid(CELLS)
+    order = np.lexsort((notes.pitches, cells, bars, notes.tracks))
+    rows = np.stack([notes.tracks, bars, cells, notes.pitches], axis=1)[order]
+    starts = np.flatnonzero(np.any(np.diff(rows[:, :2], axis=0, prepend=-1), axis=1))
+    known: dict[tuple[int, bytes], int] = {}
+    for start, stop in pairwise([*starts.tolist(), len(rows)]):
+        track, bar = rows[start, :2].tolist()
+        key = track, np.unique(rows[start:stop, 2:], axis=0).tobytes()
+        yield stop - start, bar - known.get(key, bar)
+        known[key] = bar
 
 
 def _bars_by_content(notes: Notes, *, octaves: bool) -> np.ndarray:

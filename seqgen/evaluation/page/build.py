@@ -32,13 +32,14 @@ MAX_PICTURED_NOTES = 4000  # of a piece: a picture of more weighs a megabyte
 # Measures whose spread is pictured, beside the three histograms.
 SCALARS = (
     *("notes_per_bar", "polyphony", "scale_consistency", "pitch_range", "groove_consistency"),
-    *("bar_similarity_1", "bar_similarity_4", "recurring_bars", "repeated_cycles"),
+    *("bar_similarity_1", "bar_similarity_4", "repeated_notes", "repeated_cycles"),
 )
 # Histograms, what their bins are, and which bins are named: there is no room for all names.
 HISTOGRAMS = {
     "pitch_class_histogram": ("note name", None),
     "duration_histogram": ("quarter notes", ("0.125", "0.25", "0.5", "1", "2", "4", "8")),
     "onset_histogram": ("quarter notes after the bar line", ("0", "1", "2", "3")),
+    "repeat_distances": ("bars back", ("1", "2", "4", "8", "16", "32")),
 }
 T = TypeVar("T")
 Heard = tuple[str, MidiFile, float | None, str]  # name, piece, end of its prompt (s), caption

@@ -23,6 +23,7 @@ from seqgen.config import LimitsConfig, TokenizerConfig
 from seqgen.errors import FileRejected, UserError
 from seqgen.tokenizers.base import Encoded, Original, Shift
 from seqgen.tokenizers.midi.clock import MidiClock
+from seqgen.tokenizers.midi.quotes import repeated
 from seqgen.tokenizers.midi.settings import SPECIAL, write_settings
 from seqgen.tokenizers.midi.tokenizer import MidiTokenizer
 from seqgen.vocabulary import ANY, FOLLOW, KEEP, Field, Grammar, Vocabulary
@@ -375,11 +376,16 @@ class CompoundTokenizer:
 
     def units(self, ids: np.ndarray) -> int:
         """Count notes."""
-        return int(np.isin(ids[:, 0], [self.words.kinds.index(kind) for kind in self._units]).sum())
+        return int(self._are_units(ids).sum())
 
     def tempo(self, path: Path) -> float:
         """Quarter notes per minute with which a MIDI file begins."""
         return self._plain.tempo(path)
+
+    def repeats(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Tell which tokens [T, F] are of bars that were played before; count notes."""
+        unpacker = self._unpacker()
+        return repeated(unpacker.take(token) for token in ids), self._are_units(ids).astype(int)
 
     def clock(self, *, tempo: float | None = None) -> CompoundClock:
         """Return a new clock before the first bar."""
@@ -406,9 +412,8 @@ class CompoundTokenizer:
         """Write the settings, from which all is built again."""
         write_settings(folder, self.config, self._limits)
 
-    @property
-    def _units(self) -> list[str]:
-        return [kind for kind in self.words.kinds if kind in UNITS]
+    def _are_units(self, ids: np.ndarray) -> np.ndarray:
+        return np.isin(ids[:, 0], [i for i, kind in enumerate(self.words.kinds) if kind in UNITS])
 
     def _unpacker(self) -> Unpacker:
         return Unpacker(self.words, self.config.positions_per_beat or 4)

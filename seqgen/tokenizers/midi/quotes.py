@@ -7,8 +7,10 @@ part has in a bar may be told as `Quote_n`: the same as n bars ago in the same p
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import inf
+
+import numpy as np
 
 from seqgen.tokenizers.midi.settings import SPECIAL, metre
 
@@ -108,7 +110,34 @@ class Unquoter:
         return music
 
 
-def unquote(told: Iterable[str], *, positions_per_beat: int) -> list[str]:
-    """Return plain tokens without quotes, as `Unquoter` resolves them."""
-    unquoter = Unquoter(positions_per_beat)
-    return [plain for token in told for plain in unquoter.take(token)]
+def repeated(tokens: Iterable[Sequence[str]]) -> np.ndarray:
+    """Tell which tokens have music of a bar that equals an earlier one of its part [T].
+
+    Args:
+        tokens: for each one the plain tokens that it stands for, without quotes.
+    """
+    place = 0, "", ""  # number and time signature of the bar, and the part
+    music: defaultdict[tuple[int, str, str], list[str]] = defaultdict(list)
+    places = []
+    for plain in tokens:
+        has_music = False
+        for token in plain:
+            kind, _, value = token.partition("_")
+            if kind == "Bar":
+                place = place[0] + 1, place[1], ""
+            elif kind == "TimeSig":
+                place = place[0], value, place[2]
+            elif kind == "Part":
+                place = *place[:2], value
+            elif kind not in APART:
+                music[place].append(token)
+                has_music = True
+        places.append(place if has_music else None)
+    known: set[tuple[str, ...]] = set()
+    found: set[tuple[int, str, str] | None] = set()
+    for here, content in music.items():
+        key = (*here[1:], *content)
+        if key in known:
+            found.add(here)
+        known.add(key)
+    return np.array([here in found for here in places], dtype=bool)

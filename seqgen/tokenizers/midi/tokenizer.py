@@ -30,7 +30,7 @@ from seqgen.tokenizers.midi.clock import MidiClock
 from seqgen.tokenizers.midi.continuation import drop_late_changes, join, remove_notes
 from seqgen.tokenizers.midi.grammar import COMPLETING, SOUNDING, build_grammar, close_notes
 from seqgen.tokenizers.midi.parts import LEFT_OUT, assign, tell, untell
-from seqgen.tokenizers.midi.quotes import Unquoter, quote, unquote
+from seqgen.tokenizers.midi.quotes import Unquoter, quote, repeated
 from seqgen.tokenizers.midi.scores import thin, title, to_midi, to_score
 from seqgen.tokenizers.midi.settings import (
     FORMATS,
@@ -96,7 +96,7 @@ class MidiTokenizer:
                 self._miditok.tokens_types_graph,
                 self._plain_parts,
                 by_bars=self._by_bars,
-                positions_per_beat=self._positions_per_beat,
+                positions_per_beat=self._miditok.config.max_num_pos_per_beat,
                 part_names=[part.name for part in self.parts] if self.tells_parts else [],
             ),
             anchors=tuple(i for i, kinds in enumerate(self._types) if "Bar" in kinds),
@@ -212,13 +212,24 @@ class MidiTokenizer:
             return _count_notes(self._unquoted(ids))
         return int(self._notes_per_id[ids[:, 0]].sum())
 
+    def repeats(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+        """Tell which tokens [T, 1] are of bars that their part has played before; count notes."""
+        if self.bar is None:
+            return None
+        unquoter = self._unquoter()
+        plain = [
+            [token for told in self._plain_parts[i] for token in unquoter.take(told)]
+            for i in ids[:, 0]
+        ]
+        return repeated(plain), np.array([_count_notes(tokens) for tokens in plain])
+
     def clock(self, *, tempo: float | None = None) -> MidiClock:
         """Return a new clock before the first bar."""
         return MidiClock(
             self._plain_parts,
             tempo=tempo or self.config.tempo or 120.0,
-            positions_per_beat=self._positions_per_beat,
-            unquoter=Unquoter(self._positions_per_beat) if self.config.quotes else None,
+            positions_per_beat=self._miditok.config.max_num_pos_per_beat,
+            unquoter=self._unquoter() if self.config.quotes else None,
         )
 
     def tempo(self, path: Path) -> float:
@@ -275,10 +286,6 @@ class MidiTokenizer:
         """Write settings and MidiTok's own JSON."""
         write_settings(folder, self.config, self._limits)
         self._miditok.save(folder / "miditok.json")
-
-    @property
-    def _positions_per_beat(self) -> int:
-        return self._miditok.config.max_num_pos_per_beat
 
     @property
     def _is_single_stream(self) -> bool:
@@ -425,7 +432,11 @@ class MidiTokenizer:
         plain = self._plain(ids)
         if not self.config.quotes:
             return plain
-        return unquote(plain, positions_per_beat=self._positions_per_beat)
+        unquoter = self._unquoter()
+        return [token for told in plain for token in unquoter.take(told)]
+
+    def _unquoter(self) -> Unquoter:
+        return Unquoter(self._miditok.config.max_num_pos_per_beat)
 
     def _stretches(self, ids: np.ndarray) -> list[tuple[bool, list[int]]]:
         """Cut plain ids [T, 1] where bars and parts begin; say which stretches may be merged.

@@ -109,3 +109,20 @@ def test_very_long_pieces_are_measured_in_little_memory():
     midi = MidiFile(ticks_per_beat=480)
     midi.instruments = piece([(0, 1, 60), (400_000, 1, 60)], quarter=480).instruments[:1]
     assert measure(midi)["n_bars"] == 100_001
+
+
+def test_notes_count_as_heard_before_where_their_own_track_has_played_the_bar():
+    tune, bass = wandering(8), wandering(16, seed=1)
+    found = measure(piece(tune + shifted(tune, by=8), bass))
+    assert found["repeated_notes"] == pytest.approx(16 / 64)
+    assert found["repeat_distances"][1] == 1  # two bars back
+    assert measure(piece(bass))["repeated_notes"] == 0
+    assert measure(piece(bass))["repeat_distances"] is None
+
+
+def test_repeats_are_shared_out_by_distance():
+    bars = {name: wandering(4, seed=i) for i, name in enumerate("ABCDEF")}
+    tune = [n for i, name in enumerate("AABCDEFA") for n in shifted(bars[name], by=4 * i)]
+    distances = measure(piece(tune))["repeat_distances"]
+    assert distances[0] == distances[4] == 0.5  # one bar back, and five to seven
+    assert sum(distances) == 1
