@@ -8,7 +8,7 @@ import pytest
 from small_pieces import piece, repeated
 
 from seqgen.evaluation.music.comparison import Comparison, Measured, compare
-from seqgen.evaluation.music.definitions import MEASURES, measure
+from seqgen.evaluation.music.definitions import measure
 
 EMPTY = measure(piece([]))
 
