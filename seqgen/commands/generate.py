@@ -104,6 +104,18 @@ from seqgen.commands import ByField, FiniteFloat
     help="Stop a sample after this many seconds of new music. By default no limit.",
 )
 @click.option(
+    "--form",
+    help="Lay out a piece in sections, as in AABA: the first of a letter is new, later ones repeat "
+    "it. --max-tokens is then for each new section.",
+)
+@click.option(
+    "--section",
+    type=click.IntRange(1),
+    default=8,
+    show_default=True,
+    help="Bars of each section of --form.",
+)
+@click.option(
     "--seed", type=click.IntRange(0), help="Random seed; chosen at random and recorded if omitted."
 )
 @click.option("--endless", is_flag=True, help="Do not end before --max-tokens; the past decays.")

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import click
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from seqgen.api.form import NEVER, Form, generate_form
 from seqgen.api.prompts import Prompt, read_prompts, stop_after
 from seqgen.api.settings import RUNS, pick_device
 from seqgen.attention.decay import default_decay_after
@@ -26,7 +27,6 @@ from seqgen.errors import UserError
 from seqgen.sampling import Sampling
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
-NEVER = -1e6  # added to the logit of a token that must not be drawn
 
 
 class Plan(NamedTuple):
@@ -91,9 +91,15 @@ def _plan(
     max_tokens: int,
     bars: int | None,
     seconds: float | None,
+    form: str | None,
+    section: int,
     **filters: Any,
 ) -> Plan:
     """Build the decoder and read the prompts; `filters` are fields of `Sampling`."""
+    if form is not None and (prompts or endless or bars or seconds):
+        raise UserError(
+            "--form lays out a whole piece: leave out --prompt, --bars, --seconds and --endless"
+        )
     bias = ((loaded.tokenizer.vocabulary.eos_id, NEVER),) if endless else ()
     sampling = Sampling(**filters, grammar=not free, logit_bias=bias)
     check_sampling(sampling, loaded.tokenizer.vocabulary)
@@ -107,11 +113,18 @@ def _plan(
         prompts, loaded.tokenizer, bars=prompt_bars, tempo=tempo, as_tokens=as_tokens
     )
     each = [prompt for prompt in read for _ in range(n_samples)]
-    stop = stop_after(each, bars=bars, seconds=seconds)
-    ids = [prompt.ids for prompt in each]
-    steps = generate(built, ids, sampling=sampling, max_tokens=max_tokens, stop=stop, seed=seed)
+    draws: dict[str, Any] = {"sampling": sampling, "max_tokens": max_tokens, "seed": seed}
+    if form is not None:
+        laid_out = Form(form, section)
+        laid_out.check(loaded.tokenizer)
+        steps = generate_form(built, loaded.tokenizer, laid_out, n_rows=len(each), **draws)
+    else:
+        stop = stop_after(each, bars=bars, seconds=seconds)
+        steps = generate(built, [prompt.ids for prompt in each], stop=stop, **draws)
     chosen = {"decoder": built.name, "weights": weights, "decay_after": decay_after}
-    limits = {"max_tokens": max_tokens, "max_bars": bars, "max_seconds": seconds}
+    limits = {"max_tokens": max_tokens, "max_bars": bars, "max_seconds": seconds, "form": form}
+    if form is not None:
+        limits["section_bars"] = section
     return Plan(each, steps, {"seed": seed, "sampling": vars(sampling), **chosen, **limits})
 
 

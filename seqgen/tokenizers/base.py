@@ -147,6 +147,13 @@ class Tokenizer(Protocol):
         Also return how many units each token holds; both are [T]. None where there are no bars.
         """
 
+    def quote_bars(self, ids: np.ndarray, *, back: int, n_bars: int) -> np.ndarray:
+        """Return tokens [·, F] that tell the next bars of a piece as quotes of earlier ones.
+
+        Each is the bar so many bars `back`, which the piece [T, F] must have; where it ends with
+        the token that begins a bar, that bar is the first of them. UserError without quotes.
+        """
+
     def tempo(self, path: Path) -> float | None:
         """Quarter notes per minute with which a file begins; None where files have no tempo."""
 

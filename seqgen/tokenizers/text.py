@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from seqgen.config import LimitsConfig, TokenizerConfig
-from seqgen.errors import FileRejected
+from seqgen.errors import FileRejected, UserError
 from seqgen.files import write_bytes, write_json
 from seqgen.tokenizers.base import Encoded, Original, Shift
 from seqgen.vocabulary import Field, Vocabulary
@@ -59,6 +59,10 @@ class ByteTokenizer:
 
     def repeats(self, ids: np.ndarray) -> None:
         """Text has no bars."""
+
+    def quote_bars(self, ids: np.ndarray, *, back: int, n_bars: int) -> np.ndarray:
+        """Refuse: text has no bars."""
+        raise UserError("text has no bars to quote")
 
     def units(self, ids: np.ndarray) -> int:
         """Count bytes."""

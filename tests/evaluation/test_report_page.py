@@ -50,6 +50,7 @@ def part():
             entry("bigram", "n-gram", "whole pieces"),
         ],
         "forms": forms,
+        "repeats": [],
         "best_ngram": None,
         "gap": None,
         "beside": [],
@@ -169,6 +170,20 @@ def test_units_are_called_what_the_tokenizer_calls_them(record):
     assert '<td class="n">77</td>' in page
     assert "byte" not in page.replace("base64", "")
     assert "per second" not in page
+
+
+def test_repeated_bars_are_told_apart_where_tokens_have_bars(record):
+    assert "are repeated" not in page_of(record)
+    repeated = {"targets": 5, "units": 6, "nats": 1.0, "nats_per_token": 0.2, "bits_per_unit": 0.24}
+    other = {"targets": 3, "units": 0, "nats": 3.0, "nats_per_token": 1.0, "bits_per_unit": None}
+    record["likelihood"]["sets"][0]["repeats"] = [
+        {"name": "run", "kind": "own", "repeated": repeated, "other": other}
+    ]
+    page = page_of(record)
+    assert "100% of the notes are repeated" in page
+    row = page[page.index("repeated: share of all nats") :]
+    row = row[row.index("<tbody>") : row.index("</tbody>")]
+    assert re.findall(r'<td class="n">(.*?)</td>', row)[:4] == ["25%", "0.200", "0.24", "1.000"]
 
 
 def test_forms_that_disagree_are_loud(record):

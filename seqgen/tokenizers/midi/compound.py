@@ -387,6 +387,10 @@ class CompoundTokenizer:
         unpacker = self._unpacker()
         return repeated(unpacker.take(token) for token in ids), self._are_units(ids).astype(int)
 
+    def quote_bars(self, ids: np.ndarray, *, back: int, n_bars: int) -> np.ndarray:
+        """Refuse: there are no quotes among these tokens."""
+        raise UserError(f"tokens of type {self.config.type} cannot quote bars")
+
     def clock(self, *, tempo: float | None = None) -> CompoundClock:
         """Return a new clock before the first bar."""
         return CompoundClock(self._unpacker(), self._plain.clock(tempo=tempo), self._ids)

@@ -66,6 +66,32 @@ def quote(told: Iterable[str], *, most: int) -> list[str]:
     return result
 
 
+def quote_ahead(told: Sequence[str], *, back: int, n_bars: int) -> list[str]:
+    """Tell so many more bars, each as a quote of the one `back` bars before.
+
+    Time signatures and changes of tempo are those of that bar. Where tokens end with a Bar, that
+    bar is the first of the new ones.
+    """
+    bars: list[list[str]] = []
+    has_music = False  # of the part, or of the bar
+    for token in told:
+        kind = token.partition("_")[0]
+        if kind == "Bar":
+            bars.append([])
+        if kind in APART:
+            has_music = False
+        if bars and (kind in APART or not has_music):
+            bars[-1].append(token if kind in APART else f"Quote_{back}")
+            has_music = kind not in APART
+    is_begun = bars[-1] == ["Bar_None"]
+    if is_begun:
+        bars.pop()
+    for _ in range(n_bars):
+        bars.append(bars[-back])
+    quotes = [token for bar in bars[-n_bars:] for token in bar]
+    return quotes[is_begun:]
+
+
 class Unquoter:
     """Replaces quotes by what they stand for, token by token, from the beginning of a piece.
 

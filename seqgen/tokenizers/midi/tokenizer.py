@@ -19,7 +19,7 @@ import symusic
 from miditok.constants import CHR_ID_START
 
 from seqgen.config import LimitsConfig, TokenizerConfig
-from seqgen.errors import FileRejected
+from seqgen.errors import FileRejected, UserError
 from seqgen.files import write_bytes
 from seqgen.midi import MidiFile, TempoChange, midi_bytes, open_midi, read_midi, summarize
 from seqgen.midi.repair import repair
@@ -30,7 +30,7 @@ from seqgen.tokenizers.midi.clock import MidiClock
 from seqgen.tokenizers.midi.continuation import drop_late_changes, join, remove_notes
 from seqgen.tokenizers.midi.grammar import COMPLETING, SOUNDING, build_grammar, close_notes
 from seqgen.tokenizers.midi.parts import LEFT_OUT, assign, tell, untell
-from seqgen.tokenizers.midi.quotes import Unquoter, quote, repeated
+from seqgen.tokenizers.midi.quotes import Unquoter, quote, quote_ahead, repeated
 from seqgen.tokenizers.midi.scores import thin, title, to_midi, to_score
 from seqgen.tokenizers.midi.settings import (
     FORMATS,
@@ -223,6 +223,13 @@ class MidiTokenizer:
         ]
         return repeated(plain), np.array([_count_notes(tokens) for tokens in plain])
 
+    def quote_bars(self, ids: np.ndarray, *, back: int, n_bars: int) -> np.ndarray:
+        """Return ids [·, 1] that tell the next bars of a piece as quotes of earlier ones."""
+        if not self.config.quotes:
+            raise UserError("these tokens have no quotes: set tokenizer.quotes=true")
+        plain = quote_ahead(self._plain(ids), back=back, n_bars=n_bars)
+        return self._ids(plain)
+
     def clock(self, *, tempo: float | None = None) -> MidiClock:
         """Return a new clock before the first bar."""
         return MidiClock(
@@ -368,7 +375,7 @@ class MidiTokenizer:
         plain = _up_to_last_note(plain)
         if self.config.quotes:
             plain = quote(plain, most=self.config.quote_bars or 0)
-        return np.array([self._miditok.vocab[token] for token in plain], dtype=np.int64)[:, None]
+        return self._ids(plain)
 
     def _decoded(self, ids: np.ndarray) -> tuple[MidiFile, list[int]]:
         """Turn ids [T, 1] into a file; also return the part of each of its tracks."""
@@ -420,6 +427,9 @@ class MidiTokenizer:
             return 0
         code = -1 if track.is_drum else track.program
         return [part.code for part in self.parts].index(code)
+
+    def _ids(self, plain: Iterable[str]) -> np.ndarray:
+        return np.array([self._miditok.vocab[token] for token in plain], dtype=np.int64)[:, None]
 
     def _sequence(self, plain: Iterable[str]) -> miditok.TokSequence:
         return miditok.TokSequence(ids=[self._miditok.vocab[token] for token in plain])
