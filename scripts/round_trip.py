@@ -27,7 +27,8 @@ from seqgen.tokenizers import (
 )
 
 FORMATS: dict[str, dict] = {
-    "remi, part by part": {"type": "remi"},
+    "remi, part by part": {"type": "remi", "quotes": False},
+    "remi, part by part, repeated bars quoted": {"type": "remi", "quotes": True},
     "remi, one stream": {"type": "remi", "layout": "stream"},
     "tsd": {"type": "tsd"},
     "midilike": {"type": "midilike"},
@@ -37,6 +38,7 @@ FORMATS: dict[str, dict] = {
     "remi, compact": {  # one part, four positions per beat, nothing else
         "type": "remi",
         "parts": "one",
+        "quotes": False,
         "use_velocities": False,
         "use_tempos": False,
         "use_time_signatures": True,

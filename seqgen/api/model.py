@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from seqgen.api.form import Form, generate_form
 from seqgen.api.prompts import Prompt, read_prompts, stop_after
 from seqgen.api.settings import RUNS, pick_device
 from seqgen.checkpoint import find_run, load_model
@@ -84,6 +85,8 @@ class Model:
         max_tokens: int = 2048,
         bars: int | None = None,
         seconds: float | None = None,
+        form: str | None = None,
+        section: int = 8,
         seed: int = 0,
         **sampling: Any,
     ) -> list[Piece]:
@@ -98,6 +101,8 @@ class Model:
             samples: how many pieces.
             max_tokens: the most new tokens of each.
             bars, seconds: stop after so many new bars, or seconds of new music.
+            form: sections to lay out, such as "AABA"; `max_tokens` is then for each new section.
+            section: bars of each section.
             seed: of the draws.
             sampling: `temperature`, `top_k` and the other fields of `Sampling`.
 
@@ -108,14 +113,18 @@ class Model:
         prompts = samples * read_prompts(
             files, self.tokenizer, bars=prompt_bars, tempo=tempo, as_tokens=as_tokens
         )
-        steps = generate(
-            self.decoder,
-            [prompt.ids for prompt in prompts],
-            sampling=Sampling(**sampling),
-            max_tokens=max_tokens,
-            stop=stop_after(prompts, bars=bars, seconds=seconds),
-            seed=seed,
-        )
+        draws: dict[str, Any] = {"sampling": Sampling(**sampling), "max_tokens": max_tokens}
+        if form is not None:
+            if prompt is not None or bars is not None or seconds is not None:
+                raise UserError("form lays out a whole piece: leave out prompt, bars and seconds")
+            laid_out = Form(form, section)
+            steps = generate_form(
+                self.decoder, self.tokenizer, laid_out, n_rows=samples, seed=seed, **draws
+            )
+        else:
+            stop = stop_after(prompts, bars=bars, seconds=seconds)
+            ids = [prompt.ids for prompt in prompts]
+            steps = generate(self.decoder, ids, stop=stop, seed=seed, **draws)
         return [
             Piece(prompts[found.row], found.tokens, found.end == "eos", self.tokenizer)
             for found in sorted(continuations(steps), key=lambda found: found.row)

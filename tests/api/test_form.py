@@ -74,3 +74,15 @@ def test_a_form_that_cannot_be_told_is_refused(tmp_path, form, quotes, said):
     model = load(write_model(tmp_path / "run", quotes=quotes))
     with pytest.raises(UserError, match=said):
         form.check(model.tokenizer)
+
+
+def test_a_form_is_generated_and_saved_from_python(tmp_path):
+    model = load(write_model(tmp_path / "run", quotes=True))
+    bar = int(model.tokenizer.bar[0])
+    draws = {"form": "AAA", "section": 2, "samples": 2, "logit_bias": ((bar, 3.0),)}
+    first, second = model.generate(**draws), model.generate(**draws)
+    for one, other in zip(first, second, strict=True):
+        assert np.array_equal(one.tokens, other.tokens)
+        assert (one.tokens[:, 0] == bar).sum() == 6
+    with pytest.raises(UserError, match="leave out prompt, bars and seconds"):
+        model.generate(form="AA", bars=4)
