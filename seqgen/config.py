@@ -22,6 +22,7 @@ from seqgen.errors import UserError
 Share = Annotated[float, Field(ge=0, lt=1)]
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
+DecayExponent = Annotated[float, Field(ge=0.1, le=20)]
 FALLING = ("cosine", "linear")  # schedules that have an end
 METRE = r"^([1-9]|[12]\d|3[0-2])/(1|2|4|8|16|32)$"  # a time signature
 
@@ -138,6 +139,11 @@ class ModelConfig(Section):
     activation: Literal["relu", "gelu"] = "gelu"
     attention: Literal["causal-linear", "softmax"] = "causal-linear"  # softmax: the baseline
     feature_map: Literal["elu+1", "relu", "dpfp", "hedgehog"] = "elu+1"  # of causal-linear alone
+    decay: Literal["none", "fixed", "learned"] = "none"  # of causal-linear's sums, for each head
+    # e of the first and the last head: γ = 1 - 2^-e, a half-life of about 0.7 · 2^e positions. With
+    # `learned` that is where training starts.
+    decay_range: Annotated[list[DecayExponent], Field(min_length=2, max_length=2)] = [3.0, 8.0]
+    heads_without_decay: Annotated[int, Field(ge=0)] = 0  # the last ones of each layer: γ = 1
     positions: Literal["none", "sinusoidal", "bars", "learned"] = "none"  # bars: from each bar on
     max_positions: PositiveInt = 4096  # size of the table of learned positions; else unused
     conv_width: Annotated[int, Field(ge=0, le=64)] = 5  # of the short convolution; 0: none
@@ -152,6 +158,25 @@ class ModelConfig(Section):
                 f"model.positions={self.positions} needs an even d_model, got {self.d_model}"
             )
         return self
+
+    @model_validator(mode="after")
+    def _decay_fits_the_heads(self) -> "ModelConfig":
+        if self.decay != "none" and self.attention != "causal-linear":
+            raise ValueError(
+                f"model.decay={self.decay} is for causal-linear attention: with model.attention="
+                f"{self.attention} set model.decay=none"
+            )
+        if self.decay != "none" and self.heads_without_decay >= self.n_heads:
+            raise ValueError(
+                f"heads_without_decay {self.heads_without_decay} must be less than n_heads "
+                f"{self.n_heads}; for no decay at all, set model.decay=none"
+            )
+        return self
+
+    @property
+    def forgets(self) -> bool:
+        """Whether all sums decay by themselves, so that a stream of any length needs no window."""
+        return self.decay != "none" and self.heads_without_decay == 0
 
 
 class AttentionConfig(Section):

@@ -8,8 +8,8 @@ With `decay_after` = w, causal linear attention is
 with t counted from 0, so the first w positions are computed without decay. After them the sums hold
 w keys, and γ w + 1 = w: their total weight stays the same, and the newest key has the share 1/w of
 it. A key d positions back has about e^(-d/w) of that weight. The model is not trained for this; a
-quarter of the training length is a good w (docs/experiments.md). Sun et al. 2023, "Retentive
-Network", section 2.1, train a model with a fixed decay.
+quarter of the training length is a good w (docs/experiments.md). A model that was trained to forget
+(`attention.head_decay`) does not need it.
 
 In parallel: with G_t the product of γ up to t and since the pass began,
 
@@ -72,18 +72,18 @@ def longest_pass(decay_after: int) -> int:
 
 
 def decaying_attention(
-    q: Tensor, k: Tensor, v: Tensor, *, decay: Tensor, feature_map: FeatureMap, **options: Any
+    q: Tensor, k: Tensor, v: Tensor, *, products: Tensor, feature_map: FeatureMap, **options: Any
 ) -> tuple[Tensor, AttentionState]:
     """Attend as `causal_linear_attention`, whose options these are, with sums that decay.
 
     Args:
         q, k, v: queries and keys [B, T, H, K], not mapped yet, and values [B, T, H, V].
-        decay: G [B, T].
+        products: G [B, T].
         feature_map: φ.
         options: the rest.
     """
     work = torch.promote_types(v.dtype, torch.float32)
-    G = decay.to(work)[:, :, None, None]
+    G = products.to(work)[:, :, None, None]
     q, k = feature_map(q.to(work)) * G, feature_map(k.to(work)) / G
     out, (S, Z) = causal_linear_attention(q, k, v.to(work), **options)
     end = G[:, -1]  # [B, 1, 1]

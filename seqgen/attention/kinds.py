@@ -13,6 +13,8 @@ from seqgen.attention import registered, softmax
 from seqgen.attention.cache import Slot, empty_cache, open_slot
 from seqgen.attention.decay import MIN_DECAY_AFTER, decay_factor
 from seqgen.attention.feature_maps import FEATURE_MAPS
+from seqgen.attention.head_decay import head_decay
+from seqgen.config import ModelConfig
 from seqgen.errors import UserError
 
 Parts = tuple[Tensor, ...]  # of all layers, each [L, B, ...]
@@ -26,7 +28,7 @@ class AttentionKind(Protocol):
     attention_type: str  # in both of the library's registries
     can_decay: bool  # whether its state can decay
 
-    def arguments(self, feature_map: str, dropout: float) -> dict:
+    def arguments(self, config: ModelConfig) -> dict:
         """Return what both builders are given besides the sizes."""
 
     def initial(self, sizes: Sequence[int], feature_map: str, device: torch.device) -> Parts:
@@ -52,9 +54,10 @@ class CausalLinearKind:
     attention_type = registered.ATTENTION_TYPE
     can_decay = True
 
-    def arguments(self, feature_map: str, dropout: float) -> dict:
-        """The feature map; nothing drops out, since there are no attention weights."""
-        return {"feature_map": registered.feature_map_factory(feature_map)}
+    def arguments(self, config: ModelConfig) -> dict:
+        """Feature map and decay; nothing drops out, since there are no attention weights."""
+        feature_map = registered.feature_map_factory(config.feature_map)
+        return {"feature_map": feature_map, "decay": head_decay(config)}
 
     def initial(self, sizes: Sequence[int], feature_map: str, device: torch.device) -> Parts:
         """Zeros."""
@@ -70,7 +73,7 @@ class CausalLinearKind:
         run: Callable[[LayerStates], Tensor],
         decay_after: int | None = None,
     ) -> tuple[Tensor, Parts]:
-        """Add to copies: the library adds to its state in place."""
+        """Add to copies: the recurrent form changes its state in place."""
         S, Z = parts
         if decay_after is None:
             S, Z = S.clone(), Z.clone()
@@ -90,9 +93,9 @@ class SoftmaxKind:
     attention_type = softmax.ATTENTION_TYPE
     can_decay = False
 
-    def arguments(self, feature_map: str, dropout: float) -> dict:
+    def arguments(self, config: ModelConfig) -> dict:
         """Attention weights drop out like the rest; there is no feature map."""
-        return {"attention_dropout": dropout}
+        return {"attention_dropout": config.dropout}
 
     def initial(self, sizes: Sequence[int], feature_map: str, device: torch.device) -> Parts:
         """A cache with nothing in it."""

@@ -5,8 +5,10 @@ Legend: B rows, T positions, H heads, K key width, V value width, C capacity of 
 Causal linear attention, twice, with queries and keys already passed through the positive feature
 map φ (Katharopoulos et al. 2020, "Transformers are RNNs", equations 9 to 12):
 
-    S_t = S_{t-1} + φ(k_t) v_tᵀ        Z_t = Z_{t-1} + φ(k_t)
+    S_t = γ S_{t-1} + φ(k_t) v_tᵀ        Z_t = γ Z_{t-1} + φ(k_t)
     out_t = φ(q_t)ᵀ S_t / (φ(q_t)ᵀ Z_t + eps)
+
+with γ = 1, or a decay for each head (`attention.head_decay`).
 
 Softmax attention (Vaswani et al. 2017): out_t = Σ_s softmax_s(q_tᵀ k_s / √K) v_s over s ≤ t.
 """
@@ -25,6 +27,7 @@ def masked_product(
     lengths: Tensor | None = None,
     boundaries: Tensor | None = None,
     initial_state: AttentionState | None = None,
+    decay: Tensor | None = None,
     eps: float = 1e-6,
 ) -> tuple[Tensor, AttentionState]:
     """Attend by the whole lower-triangular score matrix. Arguments as in `chunked`."""
@@ -34,15 +37,27 @@ def masked_product(
     segment = segment_ids(boundaries, B, T, device=k.device)
     scores = torch.einsum("bthk,bshk->bhts", q, k).tril()
     scores = scores * (segment[:, None, :, None] == segment[:, None, None, :])
+    last = segment == segment[:, -1:]
+    keys, goes_on = k * last[:, :, None, None], (segment[:, -1:] == 0).all(1)[:, None, None]
+    first = (segment == 0)[:, :, None].to(q.dtype)  # [B, T, 1]
+    S0_end, Z0_end = S0, Z0
+    if decay is not None:
+        # Decays up to each position, [B, 1, T]: none at and after a row's length.
+        n = torch.arange(T + 1, device=k.device).expand(B, 1, T + 1)
+        n = n if lengths is None else n.minimum(lengths[:, None, None])
+        n, n_end = n[..., 1:], n[..., -1:]
+        power = lambda n: decay[:, None] ** n  # noqa: E731  # [B, 1, T] -> [B, H, T]
+        scores = scores * decay[:, None, None] ** (n[..., :, None] - n[..., None, :]).clamp(min=0)
+        keys = keys * power(n_end - n).transpose(1, 2)[..., None]
+        first = first * power(n).transpose(1, 2)
+        end = power(n_end)  # [B, H, 1]
+        S0_end, Z0_end = S0 * end[..., None], Z0 * end
     out = torch.einsum("bhts,bshv->bthv", scores, v)
     norm = scores.sum(-1).transpose(1, 2)
-    first = (segment == 0)[:, :, None]
     out = out + first[..., None] * torch.einsum("bthk,bhkv->bthv", q, S0)
     norm = norm + first * torch.einsum("bthk,bhk->bth", q, Z0)
-    last = segment == segment[:, -1:]
-    k, goes_on = k * last[:, :, None, None], (segment[:, -1:] == 0).all(1)[:, None, None]
-    S = S0 * goes_on[..., None] + torch.einsum("bthk,bthv->bhkv", k, v)
-    return out / (norm + eps).unsqueeze(-1), (S, Z0 * goes_on + k.sum(1))
+    S = S0_end * goes_on[..., None] + torch.einsum("bthk,bthv->bhkv", keys, v)
+    return out / (norm + eps).unsqueeze(-1), (S, Z0_end * goes_on + keys.sum(1))
 
 
 def position_loop(
@@ -53,6 +68,7 @@ def position_loop(
     lengths: Tensor | None = None,
     boundaries: Tensor | None = None,
     initial_state: AttentionState | None = None,
+    decay: Tensor | None = None,
     eps: float = 1e-6,
 ) -> tuple[Tensor, AttentionState]:
     """Attend as the recurrence reads, one position at a time. Arguments as in `chunked`."""
@@ -64,6 +80,11 @@ def position_loop(
         if boundaries is not None:
             resets = boundaries[:, t, None, None]
             S, Z = S.masked_fill(resets[..., None], 0), Z.masked_fill(resets, 0)
+        if decay is not None:
+            gamma = decay.expand(B, H)
+            if lengths is not None:
+                gamma = gamma.masked_fill((t >= lengths)[:, None], 1)
+            S, Z = S * gamma[..., None, None], Z * gamma[..., None]
         S = S + torch.einsum("bhk,bhv->bhkv", k[:, t], v[:, t])
         Z = Z + k[:, t]
         norm = torch.einsum("bhk,bhk->bh", q[:, t], Z).unsqueeze(-1)

@@ -29,6 +29,7 @@ def causal_linear_attention(
     lengths: Tensor | None = None,
     boundaries: Tensor | None = None,
     initial_state: AttentionState | None = None,
+    decay: Tensor | None = None,
     eps: float = 1e-6,
     feature_map: FeatureMap | None = None,
     kernel: str = "auto",
@@ -43,18 +44,20 @@ def causal_linear_attention(
             the segments of a row do not see each other. None: nowhere.
         initial_state: sums (S [B, H, K, V], Z [B, H, K]) of what came before, K being the width of
             features; None: zeros.
+        decay: γ of each head [H], in (0, 1], by which its sums are multiplied before each valid
+            position (`attention.head_decay`). None: 1.
         eps: added to the normaliser.
         feature_map: applied to q and k first; None: they are features already, none negative.
         kernel: one of `KERNELS`; auto picks the fastest one available for the device and dtype.
 
     Returns:
         out [B, T, H, V] in the dtype of `v`, and the sums after the last position. Sums are kept in
-        float32, in float64 for float64 inputs. Differentiable in q, k, v and the initial state.
+        float32, in float64 for float64 inputs. Differentiable in q, k, v, the initial state and the decay.
 
     Raises:
         ValueError: shapes or dtypes do not match, or the kernel is unknown or not available.
     """
-    _check(q, k, v, lengths, boundaries, initial_state, feature_map)
+    _check(q, k, v, lengths, boundaries, initial_state, decay, feature_map)
     chosen = choose_kernel(kernel, q.device, v.dtype)
     options: dict[str, Any] = {
         "lengths": None if lengths is None else lengths.long(),
@@ -64,6 +67,10 @@ def causal_linear_attention(
     work = torch.promote_types(v.dtype, torch.float32)
     if initial_state is not None:
         options["initial_state"] = tuple(x.to(work) for x in initial_state)
+    if decay is not None:
+        options["decay"] = decay.to(work)
+        if kernel == "auto":
+            chosen = "chunked"
     with torch.autocast(q.device.type, enabled=False):  # products of sums stay in float32
         dtype = v.dtype
         name = None if feature_map is None else feature_map.name
@@ -148,6 +155,7 @@ def _check(
     lengths: Tensor | None,
     boundaries: Tensor | None,
     state: AttentionState | None,
+    decay: Tensor | None,
     feature_map: FeatureMap | None,
 ) -> None:
     """Check shapes and dtypes; implementations rely on it."""
@@ -166,6 +174,8 @@ def _check(
         wanted["lengths"] = (lengths, (B,))
     if boundaries is not None:
         wanted["boundaries"] = (boundaries, (B, T))
+    if decay is not None:
+        wanted["decay"] = (decay, (H,))
     if state is not None:
         n = K if feature_map is None else feature_map.width(K)
         wanted |= {"initial S": (state[0], (B, H, n, V)), "initial Z": (state[1], (B, H, n))}

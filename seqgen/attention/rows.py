@@ -17,8 +17,8 @@ class PassRows(BaseMask):
         valid: lengths [B], or None where every position counts.
         boundaries: booleans [B, T], true where a segment begins; None: nowhere.
         before: positions [B] that the initial state has seen of each row's segment, or None.
-        decay: factors G [B, T] of the initial state at each position (see `attention.decay`); None:
-            the sums do not decay.
+        decay_products: factors G [B, T] of the initial state at each position (`attention.decay`);
+            None: the sums do not decay from some position on.
         keep: whether states are wanted.
         states: with `keep`, the state of each layer's attention after the last position, by layer.
     """
@@ -33,14 +33,14 @@ class PassRows(BaseMask):
         boundaries: Tensor | None = None,
         initial: tuple[Tensor, ...] | None = None,
         before: Tensor | None = None,
-        decay: Tensor | None = None,
+        decay_products: Tensor | None = None,
         keep: bool = False,
     ):
         self._n_rows, self._T, self._device = n_rows, T, device
         self.valid = lengths
         self.boundaries = boundaries
         self.before = before
-        self.decay = decay
+        self.decay_products = decay_products
         self.keep = keep
         self.states: dict[int, tuple[Tensor, ...]] = {}
         self._initial = initial

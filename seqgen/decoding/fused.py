@@ -64,6 +64,7 @@ class TorchDecoder(Decoder):
 class Layer:
     """One layer; see `LayerWeights`. `up` includes the activation."""
 
+    decay: Tensor | None
     qkv: Linear
     out: Linear
     attention_norm: Norm
@@ -75,6 +76,7 @@ class Layer:
     def read(cls, layer: LayerWeights, weights: str, activation: str) -> "Layer":
         """Prepare a layer's matrices."""
         return cls(
+            decay=layer.decay,
             qkv=prepare(layer.qkv, weights),
             out=prepare(layer.out, weights),
             attention_norm=layer.attention_norm,
@@ -118,7 +120,7 @@ class Active:
         rows: the same, as a slice where they are consecutive and the host may read them.
         sums: of each layer, where `rows` is a slice: the rows' S [B H, K, V] and Z [B H, K, 1], in
             their place.
-        decay: factors γ of the sums before the step [B]; None: they do not decay.
+        decay: factors γ of the sums before the step [B], besides the decays of the heads; None: 1.
     """
 
     slots: Tensor
@@ -199,10 +201,12 @@ class TorchPool(SumsPool):
         qk, v = qkv.split([2 * D, D], dim=1)
         q, k = self.feature_map(qk.view(B, 2, H, -1)).transpose(1, 2).flatten(0, 1).split(1, dim=1)
         S, Z = active.sums[layer] if active.sums else self._gather(layer, active.slots)
-        if active.decay is not None:
-            gamma = active.decay[:, None].expand(B, H).reshape(-1, 1, 1)
-            S.mul_(gamma)
-            Z.mul_(gamma)
+        for gamma in (active.decay, self.network.layers[layer].decay):
+            if gamma is not None:  # of rows [B], or of heads [H]
+                gamma = (gamma[:, None] if gamma is active.decay else gamma).expand(B, H)
+                gamma = gamma.reshape(-1, 1, 1)
+                S.mul_(gamma)
+                Z.mul_(gamma)
         k = k.transpose(1, 2)  # [B H, K, 1]; q is [B H, 1, K]
         # Both are products of matrices, so that each thread finds its part of S in its own cache.
         S.baddbmm_(k, v.reshape(B * H, 1, -1))

@@ -31,8 +31,12 @@ class Norm:
 
 @dataclass(frozen=True)
 class LayerWeights:
-    """One layer: `qkv` gives queries, keys and values of all heads, one after the other."""
+    """One layer: `qkv` gives queries, keys and values of all heads, one after the other.
 
+    `decay` [H] is γ of each head in float32; None: its sums only grow.
+    """
+
+    decay: Tensor | None
     qkv: Matrix
     out: Matrix
     attention_norm: Norm
@@ -76,7 +80,9 @@ def read_weights(model: SequenceModel) -> ModelWeights:
 def _layer(layer: Any) -> LayerWeights:
     """Take the weights of a layer of the library's stack."""
     attention = layer.attention
+    decay = attention.inner_attention.decay
     return LayerWeights(
+        decay=None if decay is None else decay().float(),
         qkv=_stacked(
             attention.query_projection, attention.key_projection, attention.value_projection
         ),

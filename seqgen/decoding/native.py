@@ -179,6 +179,8 @@ def why_not(model: SequenceModel, weights: str) -> str:
         return "it is for CPUs"
     if config.attention != "causal-linear":
         return f"it does not support model.attention={config.attention}"
+    if config.decay != "none":
+        return f"it does not support model.decay={config.decay}"
     if config.positions not in POSITIONS:
         return f"it does not support model.positions={config.positions}"
     n_fields = len(model.vocabulary.sizes)

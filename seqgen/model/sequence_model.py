@@ -121,9 +121,9 @@ class SequenceModel(nn.Module):
         x, embeddings = self.embed(
             tokens, positions, recent, origins=origins, in_segments=in_segments
         )
-        decay = None
+        products = None
         if decay_after is not None and (state is not None or decay_after < T):
-            decay = decay_products(positions.expand(B, T), decay_after, lengths)
+            products = decay_products(positions.expand(B, T), decay_after, lengths)
         rows = PassRows(
             *(B, T),
             device=tokens.device,
@@ -131,7 +131,7 @@ class SequenceModel(nn.Module):
             boundaries=boundaries,
             initial=state and state.attention,
             before=state and state.position,
-            decay=decay,
+            decay_products=products,
             keep=keep_state,
         )
         hidden = run_parallel(self.stack, x, rows, recompute=self.recompute and self.training)

@@ -27,7 +27,7 @@ def stack_arguments(config: ModelConfig) -> dict:
     kind = KINDS[config.attention]
     return {
         "attention_type": kind.attention_type,
-        **kind.arguments(config.feature_map, config.dropout),
+        **kind.arguments(config),
         "n_layers": config.n_layers,
         "n_heads": config.n_heads,
         "query_dimensions": width,

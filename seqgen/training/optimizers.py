@@ -43,7 +43,7 @@ def parameter_groups(
 ) -> list[dict]:
     """Group the parameters that learn by learning rate, and by whether they decay.
 
-    Norms, biases and embeddings do not decay. Where several patterns of `learning_rates` match a
+    Norms, biases, embeddings and the heads' decays are not among the latter. Where several patterns of `learning_rates` match a
     name, the last one counts.
     """
     _matches(model, list(learning_rates), key="train.learning_rates")
@@ -68,7 +68,7 @@ def _undecayed(model: nn.Module) -> set[str]:
     names = set()
     for prefix, module in model.named_modules():
         for name, _ in module.named_parameters(recurse=False):
-            if isinstance(module, nn.LayerNorm | nn.Embedding) or name == "bias":
+            if isinstance(module, nn.LayerNorm | nn.Embedding) or name in ("bias", "logit"):
                 names.add(f"{prefix}.{name}" if prefix else name)
     return names
 

@@ -56,7 +56,7 @@ def test_a_pass_equals_the_formula(kernel, decay_after):
     try:
         got, last = decaying_attention(
             *(q, k, v),
-            decay=decay_products(positions, decay_after, lengths),
+            products=decay_products(positions, decay_after, lengths),
             feature_map=ELU,
             lengths=lengths,
             boundaries=boundaries,
