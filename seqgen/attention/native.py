@@ -22,6 +22,7 @@ def native(
     lengths: Tensor | None = None,
     boundaries: Tensor | None = None,
     initial_state: AttentionState | None = None,
+    decay: Tensor | None = None,
     eps: float = 1e-6,
     feature_map: str | None = None,
 ) -> tuple[Tensor, AttentionState]:
@@ -35,8 +36,9 @@ def native(
     if why_missing():
         raise RuntimeError(why_missing())
     S, Z = initial_state or (None, None)
+    gamma = None if decay is None else decay.double()  # their powers are rounded, not they
     out, S, Z = torch.ops.seqgen.causal_linear(
-        q, k, v, lengths, boundaries, S, Z, eps, FUSED_MAPS[feature_map]
+        q, k, v, lengths, boundaries, S, Z, gamma, eps, FUSED_MAPS[feature_map]
     )
     return out, (S, Z)
 
@@ -45,7 +47,9 @@ def _state_dtype(x: Tensor) -> torch.dtype:
     return torch.promote_types(x.dtype, torch.float32)
 
 
-def _shapes(q, k, v, lengths, boundaries, S, Z, eps, feature_map) -> tuple[Tensor, Tensor, Tensor]:
+def _shapes(
+    q, k, v, lengths, boundaries, S, Z, decay, eps, feature_map
+) -> tuple[Tensor, Tensor, Tensor]:
     B, T, H, K = q.shape
     V = v.shape[-1]
     dtype = _state_dtype(q)
@@ -58,7 +62,9 @@ def _shapes(q, k, v, lengths, boundaries, S, Z, eps, feature_map) -> tuple[Tenso
 
 def _gradient_shapes(out_gradient, S_gradient, Z_gradient, q, k, v, *rest) -> tuple[Tensor, ...]:
     _, S, Z = _shapes(q, k, v, *rest)
-    return (*(x.new_empty(x.shape) for x in (q, k, v)), S, Z)
+    B, _, H, _ = q.shape
+    of_decay = q.new_empty(0 if rest[4] is None else B, H, dtype=torch.float64)
+    return (*(x.new_empty(x.shape) for x in (q, k, v)), S, Z, of_decay)
 
 
 def _keep_inputs(ctx, inputs: tuple, output: tuple) -> None:
@@ -68,20 +74,21 @@ def _keep_inputs(ctx, inputs: tuple, output: tuple) -> None:
 
 
 def _backward(ctx, out_gradient, S_gradient, Z_gradient) -> tuple[Tensor | None, ...]:
-    q, k, v, lengths, boundaries, S, Z = ctx.saved_tensors
+    q, k, v, lengths, boundaries, S, Z, decay = ctx.saved_tensors
     if out_gradient is None:
         out_gradient = torch.zeros_like(v)
-    dq, dk, dv, dS, dZ = torch.ops.seqgen.causal_linear_backward(
+    dq, dk, dv, dS, dZ, of_log = torch.ops.seqgen.causal_linear_backward(
         out_gradient,
         S_gradient,
         Z_gradient,
-        *(q, k, v, lengths, boundaries, S, Z),
+        *(q, k, v, lengths, boundaries, S, Z, decay),
         ctx.eps,
         ctx.feature_map,
     )
     if S is None:
         dS = dZ = None
-    return dq, dk, dv, None, None, dS, dZ, None, None
+    d_decay = None if decay is None else of_log.sum(0) / decay
+    return dq, dk, dv, None, None, dS, dZ, d_decay, None, None
 
 
 if not why_missing():

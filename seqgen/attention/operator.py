@@ -69,7 +69,7 @@ def causal_linear_attention(
         options["initial_state"] = tuple(x.to(work) for x in initial_state)
     if decay is not None:
         options["decay"] = decay.to(work)
-        if kernel == "auto":
+        if kernel == "auto" and chosen == "triton":
             chosen = "chunked"
     with torch.autocast(q.device.type, enabled=False):  # products of sums stay in float32
         dtype = v.dtype

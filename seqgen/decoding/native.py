@@ -15,7 +15,7 @@ from seqgen.attention.feature_maps import FEATURE_MAPS
 from seqgen.decoding.decoder import Decoder, Logits
 from seqgen.decoding.fused import Active, Network, TorchPool
 from seqgen.decoding.linear import quantize_rows
-from seqgen.decoding.matrices import Matrix, read_weights
+from seqgen.decoding.matrices import Matrix, ModelWeights, read_weights
 from seqgen.decoding.pool import SumsPool
 from seqgen.errors import UserError
 from seqgen.model.positions import AnchoredPositions, LearnedPositions, frequencies
@@ -56,7 +56,10 @@ class NativeDecoder(Decoder):
             raise UserError(f"the native decoder cannot be used: {reason}")
         super().__init__(model, weights, **choices)
         self.shape = _describe(model, weights, self.decay_after)
-        self.packed = _pack_model(model, weights)
+        read = read_weights(model)
+        self.packed = _pack_model(model, read, weights)
+        decays = [layer.decay for layer in read.layers if layer.decay is not None]
+        self.decay = torch.stack(decays) if decays else NOTHING  # [L, H]
         # By rows and threads of torch: threads of a step, or 0 for PyTorch's matrices.
         self._choices: dict[tuple[int, int], int] = {}
 
@@ -131,7 +134,7 @@ class NativePool(SumsPool):
         """Make one step and, with a sampler's tensors, the draw after it -> ids [B, F]."""
         drawn = torch.empty(tokens.shape, dtype=torch.long)
         torch.ops.seqgen.decode_step(
-            *(self._decoder.shape, self._decoder.packed, slots, tokens),
+            *(self._decoder.shape, self._decoder.packed, self._decoder.decay, slots, tokens),
             *(self.S, self.Z, self.recent, self.position, self.origin),
             *(sampler, self._eos, self._scratch, self._logits[: len(slots)], drawn, self._threads),
         )
@@ -149,7 +152,8 @@ class MixedPool(TorchPool):
     def attend(self, layer: int, qkv: Tensor, active: Active) -> Tensor:
         """Add the present position to a layer's sums, and attend: [B, 3 D] -> [B, D]."""
         return torch.ops.seqgen.attend(
-            self.decoder.shape, layer, qkv, active.slots, self.S, self.Z, self._before
+            *(self.decoder.shape, self.decoder.decay, layer, qkv),
+            *(active.slots, self.S, self.Z, self._before),
         )
 
     def _embed(self, tokens: Tensor, active: Active) -> Tensor:
@@ -179,8 +183,6 @@ def why_not(model: SequenceModel, weights: str) -> str:
         return "it is for CPUs"
     if config.attention != "causal-linear":
         return f"it does not support model.attention={config.attention}"
-    if config.decay != "none":
-        return f"it does not support model.decay={config.decay}"
     if config.positions not in POSITIONS:
         return f"it does not support model.positions={config.positions}"
     n_fields = len(model.vocabulary.sizes)
@@ -207,9 +209,8 @@ def _describe(model: SequenceModel, weights: str, decay_after: int | None) -> Te
     )
 
 
-def _pack_model(model: SequenceModel, weights: str) -> Tensor:
+def _pack_model(model: SequenceModel, read: ModelWeights, weights: str) -> Tensor:
     """Put all weights into one tensor of bytes, in the order of native/step.cpp."""
-    read = read_weights(model)
     blocks = list(read.tables)
     if isinstance(model.positions, LearnedPositions):
         blocks.append(model.positions.table.weight.float())

@@ -28,12 +28,14 @@ struct Problem {
   const int64_t* lengths;                  // [B], or null: every position counts
   const bool* boundaries;                  // [B, T], true where a segment begins; null: nowhere
   const void *initial_S, *initial_Z;       // both null: zeros
+  const double* decay;                     // γ of each head [H]; null: 1
   Sequence out;                            // forward: result; unused in backward
   void *S, *Z;                             // forward: results
   Sequence out_gradient;                   // backward: given
   const void *S_gradient, *Z_gradient;     // backward: given; null: zeros
   Sequence q_gradient, k_gradient, v_gradient;      // backward: results
   void *initial_S_gradient, *initial_Z_gradient;    // backward: results, or null: not wanted
+  double* log_decay_gradient;              // backward: result [B, H], of ln γ; null: not wanted
 };
 
 // One head of one row after the other: those numbered begin … end - 1 of B * H.

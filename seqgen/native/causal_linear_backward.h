@@ -37,6 +37,7 @@ class Backward {
 
   void run(int64_t head) {
     const int64_t b = head / p_.H, h = head % p_.H, length = valid_length(p_, b);
+    decays_.set_head(p_, h);
     clear(ST, V), clear(Z, 1), clear(R, K), clear(r, 1);
     copy_in(p_.initial_S, ST.transposed(), head, p_.K, p_.V);
     copy_in(p_.initial_Z, Z, head, 1, p_.K);
@@ -49,16 +50,20 @@ class Backward {
     }
     copy_in(p_.S_gradient, R, head, p_.K, p_.V);
     copy_in(p_.Z_gradient, r, head, 1, p_.K);
+    of_decay_ = sum_of_decays_ = 0;
+    if (decays_) of_final_state();
     for (int64_t t1 = p_.T; n_chunks--; t1 = begins_[n_chunks]) {
       key_and_value_gradients(b, h, begins_[n_chunks], t1, length);
-      if (is_boundary(p_, b, begins_[n_chunks])) clear(R, K), clear(r, 1);
+      if (is_boundary(p_, b, begins_[n_chunks])) clear(R, K), clear(r, 1), of_decay_ = 0;
     }
+    if (p_.log_decay_gradient) p_.log_decay_gradient[head] = sum_of_decays_;
     copy_out(R, p_.initial_S_gradient, head, p_.K, p_.V);
     copy_out(r, p_.initial_Z_gradient, head, 1, p_.K);
   }
 
  private:
   void load_chunk(int64_t b, int64_t h, int64_t t0, int64_t t1, int64_t length, int ahead) {
+    decays_.set_chunk(t0, t1, length);
     const int64_t valid = t1 < length ? t1 : length;
     load<map>(Line<Scalar>(p_.q, b, h), t0, t1, p_.K, q, ahead);
     load<map>(Line<Scalar>(p_.k, b, h), t0, valid, p_.K, k, ahead);
@@ -77,14 +82,15 @@ class Backward {
   void query_gradients(int64_t b, int64_t h, int64_t t0, int64_t t1, int64_t length) {
     load_chunk(b, h, t0, t1, length, CHUNK);
     for (int t = 0; t < CHUNK; t++) {
-      Real norm = advance(Z.data, k.data + t * k.row, q.data + t * q.row, K, p_.eps);
+      Real norm = advance(Z.data, decays_.of(t), k.data + t * k.row, q.data + t * q.row, K, p_.eps);
       norms.data[t0 + t] = t0 + t < t1 ? norm : Real(1);
       memcpy(Z_at.data + t * Z_at.row, Z.data, K * sizeof(Real));
     }
     divide_by_norms(t0);
-    causal_products<Real>(w, vT, nullptr, value_scores, V);
-    multiply(value_scores, k, dq, CHUNK, K, CHUNK, Sum::up_to_row, false);
-    multiply(w, ST, dq, CHUNK, K, V, Sum::all, true);
+    causal_products<Real>(w, vT, nullptr, decays_, value_scores, V);
+    if (decays_) scale_rows(w, decays_.since_begin, V), scale_rows(v, decays_.until_end(), V);
+    multiply<Real>(value_scores, k, dq, CHUNK, K, CHUNK, Sum::up_to_row, 0);
+    multiply<Real>(w, ST, dq, CHUNK, K, V, Sum::all, 1);
     Line<Scalar> to(p_.q_gradient, b, h);
     for (int t = 0; t < t1 - t0; t++) {
       Real* __restrict__ row = dq.data + t * dq.row;
@@ -93,7 +99,7 @@ class Backward {
       for (int i = 0; i < K; i++) row[i] = (row[i] + d * at[i]) * slope<map>(features[i]);
       store(row, to.data + (t0 + t) * to.step, p_.K);
     }
-    multiply(v.transposed(), k, ST, V, K, CHUNK, Sum::all, true);
+    multiply(v.transposed(), k, ST, V, K, CHUNK, Sum::all, decays_.of_chunk());
   }
 
   void key_and_value_gradients(int64_t b, int64_t h, int64_t t0, int64_t t1, int64_t length) {
@@ -101,24 +107,51 @@ class Backward {
     divide_by_norms(t0);
     transpose(k, kT, CHUNK, K);
     transpose(R, RT, K, V);
-    causal_products<Real>(q, kT, nullptr, scores, K);
-    causal_products<Real>(w, vT, slopes.data + t0, value_scores, V);
-    multiply(value_scores.transposed(), q, dk, CHUNK, K, CHUNK, Sum::from_row, false);
-    multiply(v, RT, dk, CHUNK, K, V, Sum::all, true);
-    multiply(scores.transposed(), w, dv, CHUNK, V, CHUNK, Sum::from_row, false);
-    multiply(k, R, dv, CHUNK, V, K, Sum::all, true);
+    causal_products<Real>(q, kT, nullptr, decays_, scores, K);
+    causal_products<Real>(w, vT, slopes.data + t0, decays_, value_scores, V);
+    if (decays_) scale_rows(v, decays_.until_end(), V);
+    multiply<Real>(value_scores.transposed(), q, dk, CHUNK, K, CHUNK, Sum::from_row, 0);
+    multiply<Real>(v, RT, dk, CHUNK, K, V, Sum::all, 1);
     Line<Scalar> k_to(p_.k_gradient, b, h), v_to(p_.v_gradient, b, h);
-    for (int t = 0; t < t1 - t0; t++) {
+    for (int t = int(t1 - t0) - 1; t >= 0; t--) {
       Real* __restrict__ row = dk.data + t * dk.row;
       const Real *__restrict__ features = k.data + t * k.row, *__restrict__ later = r.data;
-      for (int i = 0; i < K; i++) row[i] = (row[i] + later[i]) * slope<map>(features[i]);
-      if (t0 + t >= length) memset(row, 0, K * sizeof(Real)), memset(dv.data + t * dv.row, 0, V * sizeof(Real));
+      const Real factor = decays_ ? decays_.until_end()[t] : Real(1);
+      for (int i = 0; i < K; i++) row[i] += factor * later[i];
+      if (decays_) add_of_decay(t, t0, length, dot(features, row, K));
+      for (int i = 0; i < K; i++) row[i] *= slope<map>(features[i]);
+      if (t0 + t >= length) memset(row, 0, K * sizeof(Real));
       store(row, k_to.data + (t0 + t) * k_to.step, p_.K);
+    }
+    if (decays_) scale_rows(k, decays_.until_end(), K);
+    multiply<Real>(scores.transposed(), w, dv, CHUNK, V, CHUNK, Sum::from_row, 0);
+    multiply<Real>(k, R, dv, CHUNK, V, K, Sum::all, 1);
+    for (int t = 0; t < t1 - t0; t++) {
+      if (t0 + t >= length) memset(dv.data + t * dv.row, 0, V * sizeof(Real));
       store(dv.data + t * dv.row, v_to.data + (t0 + t) * v_to.step, p_.V);
     }
-    multiply(q.transposed(), w, R, K, V, CHUNK, Sum::all, true);
-    for (int t = 0; t < t1 - t0; t++)
-      for (int i = 0; i < K; i++) r.data[i] += slopes.data[t0 + t] * q.data[t * q.row + i];
+    if (decays_) scale_rows(w, decays_.since_begin, V);
+    multiply(q.transposed(), w, R, K, V, CHUNK, Sum::all, decays_.of_chunk());
+    if (decays_)
+      for (int i = 0; i < K; i++) r.data[i] *= decays_.of_chunk();
+    for (int t = 0; t < t1 - t0; t++) {
+      const Real d = decays_ ? slopes.data[t0 + t] * decays_.since_begin[t] : slopes.data[t0 + t];
+      for (int i = 0; i < K; i++) r.data[i] += d * q.data[t * q.row + i];
+    }
+  }
+
+  void of_final_state() {
+    for (int i = 0; i < p_.K; i++) {
+      of_decay_ += double(r.data[i]) * Z.data[i];
+      for (int j = 0; j < p_.V; j++) of_decay_ += double(R.data[i * R.row + j]) * ST.data[j * ST.row + i];
+    }
+  }
+
+  // Go back over position t0 + t: from G_{t+1} to G_t.
+  void add_of_decay(int t, int64_t t0, int64_t length, double keys) {
+    const int64_t at = t0 + t;
+    of_decay_ -= keys + p_.eps * slopes.data[at];
+    if (at < length) sum_of_decays_ += of_decay_;
   }
 
   const Problem& p_;
@@ -133,6 +166,8 @@ class Backward {
   // Of every position: n_t and d_t.
   Matrix<Real> norms, slopes;
   int64_t* begins_;  // of the chunks
+  Decays<Real> decays_;
+  double of_decay_, sum_of_decays_;  // G_t, and Σ G_s over s ≥ t
 };
 
 template <class Scalar, class Real, FeatureMap map>

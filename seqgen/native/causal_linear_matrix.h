@@ -93,16 +93,17 @@ inline Real slope(Real value) {
 
 // --- small matrices, rows padded to whole vectors -----------------------------------------------------
 
-// to[m, n] (+)= Σ_k a[m * a_row + k * a_column] b[k, n] for one tile of ROWS rows and VECTORS vectors.
+// to[m, n] = keep to[m, n] + Σ_k a[m * a_row + k * a_column] b[k, n] for one tile of ROWS rows and VECTORS
+// vectors; with keep = 0, whatever was there.
 template <int ROWS, int VECTORS, class Real>
 inline __attribute__((always_inline)) void multiply_tile(const Real* a, int64_t a_row, int64_t a_column, const Real* b,
                                                          int64_t b_row, Real* to, int64_t to_row, int k_begin,
-                                                         int k_end, bool add) {
+                                                         int k_end, Real keep) {
   typedef typename VectorOf<Real>::type Vector;
   Vector sums[ROWS][VECTORS];
   for (int m = 0; m < ROWS; m++)
     for (int n = 0; n < VECTORS; n++)
-      sums[m][n] = add ? *(const Vector*)(to + m * to_row + n * LANES<Real>) : Vector{};
+      sums[m][n] = keep != 0 ? keep * *(const Vector*)(to + m * to_row + n * LANES<Real>) : Vector{};
   for (int k = k_begin; k < k_end; k++) {
     Vector right[VECTORS];
     for (int n = 0; n < VECTORS; n++) right[n] = *(const Vector*)(b + k * b_row + n * LANES<Real>);
@@ -124,11 +125,46 @@ struct Matrix {
   Matrix transposed() const { return {data, column, row}; }
 };
 
+// Powers of one head's γ in one chunk, of whose positions the first n_valid decay; all others do not.
+template <class Real>
+class Decays {
+ public:
+  void set_head(const Problem& p, int64_t h) {
+    used_ = p.decay;
+    if (!used_) return;
+    double power = 1;
+    for (int n = 0; n <= CHUNK; n++, power *= p.decay[h]) powers_[n] = Real(power);
+    for (int i = 0; i < 2 * CHUNK; i++) falling_[i] = i < CHUNK ? powers_[CHUNK - 1 - i] : Real(1);
+  }
+  void set_chunk(int64_t begin, int64_t end, int64_t length) {
+    n_valid_ = length < begin ? 0 : length < end ? int(length - begin) : int(end - begin);
+    if (!used_) return;
+    for (int t = 0; t < CHUNK; t++) since_begin[t] = powers_[t < n_valid_ ? t + 1 : n_valid_];
+  }
+  operator bool() const { return used_; }
+
+  // From before position t to it: γ, or 1.
+  Real of(int t) const { return used_ && t < n_valid_ ? powers_[1] : Real(1); }
+  // From each position s to t: [t + 1].
+  const Real* until(int t) const { return falling_ + CHUNK - 1 - (t < n_valid_ ? t : n_valid_ > 0 ? n_valid_ - 1 : 0); }
+  // From each position to the end of the chunk: [CHUNK].
+  const Real* until_end() const { return until(CHUNK - 1); }
+  // From before the chunk to its end.
+  Real of_chunk() const { return used_ ? powers_[n_valid_] : Real(1); }
+
+  Real since_begin[CHUNK];  // from before the chunk to each position
+
+ private:
+  bool used_;
+  int n_valid_;
+  Real powers_[CHUNK + 1], falling_[2 * CHUNK];
+};
+
 enum class Sum { all, up_to_row, from_row };  // which k of Σ_k count for row m: all, k ≤ m, k ≥ m
 
-// to (+)= a b, with M rows and N columns, over K terms. Triangular sums skip whole tiles of zeros.
+// to = keep to + a b, with M rows and N columns, over K terms. Triangular sums skip whole tiles of zeros.
 template <class Real>
-void multiply(Matrix<Real> a, Matrix<Real> b, Matrix<Real> to, int M, int N, int K, Sum sum, bool add) {
+void multiply(Matrix<Real> a, Matrix<Real> b, Matrix<Real> to, int M, int N, int K, Sum sum, Real keep) {
   constexpr int step = 2 * LANES<Real>;
   for (int m = 0; m < M; m += ROWS) {
     int k_begin = sum == Sum::from_row ? m : 0;
@@ -137,30 +173,35 @@ void multiply(Matrix<Real> a, Matrix<Real> b, Matrix<Real> to, int M, int N, int
     Real* row = to.data + m * to.row;
     int n = 0;
     for (; n + step <= N; n += step)
-      multiply_tile<ROWS, 2>(left, a.row, a.column, b.data + n, b.row, row + n, to.row, k_begin, k_end, add);
+      multiply_tile<ROWS, 2>(left, a.row, a.column, b.data + n, b.row, row + n, to.row, k_begin, k_end, keep);
     for (; n < N; n += LANES<Real>)
-      multiply_tile<ROWS, 1>(left, a.row, a.column, b.data + n, b.row, row + n, to.row, k_begin, k_end, add);
+      multiply_tile<ROWS, 1>(left, a.row, a.column, b.data + n, b.row, row + n, to.row, k_begin, k_end, keep);
   }
 }
 
-// to[t, s] = a[t, :]·b[s, :] + shift[t] for s ≤ t, else 0; b is given transposed.
+// to[t, s] = (a[t, :]·b[s, :] + shift[t]) * decays.between(s, t) for s ≤ t, else 0; b is given transposed.
 template <class Real>
-void causal_products(Matrix<Real> a, Matrix<Real> b_transposed, const Real* shift, Matrix<Real> to, int K) {
+void causal_products(Matrix<Real> a, Matrix<Real> b_transposed, const Real* shift, const Decays<Real>& decays,
+                     Matrix<Real> to, int K) {
   constexpr int step = LANES<Real>;
   for (int m = 0; m < CHUNK; m += ROWS) {
     const Real* left = a.data + m * a.row;
     Real* row = to.data + m * to.row;
     int n = 0;
     for (; n + step < m + ROWS && n + 2 * step <= CHUNK; n += 2 * step)
-      multiply_tile<ROWS, 2>(left, a.row, a.column, b_transposed.data + n, b_transposed.row, row + n, to.row, 0, K,
-                             false);
+      multiply_tile<ROWS, 2, Real>(left, a.row, a.column, b_transposed.data + n, b_transposed.row, row + n, to.row, 0,
+                                   K, 0);
     for (; n < m + ROWS; n += step)
-      multiply_tile<ROWS, 1>(left, a.row, a.column, b_transposed.data + n, b_transposed.row, row + n, to.row, 0, K,
-                             false);
+      multiply_tile<ROWS, 1, Real>(left, a.row, a.column, b_transposed.data + n, b_transposed.row, row + n, to.row, 0,
+                                   K, 0);
     for (int t = m; t < m + ROWS; t++) {
-      Real* at = to.data + t * to.row;
+      Real* __restrict__ at = to.data + t * to.row;
       if (shift)
         for (int s = 0; s <= t; s++) at[s] += shift[t];
+      if (decays) {
+        const Real* __restrict__ factors = decays.until(t);
+        for (int s = 0; s <= t; s++) at[s] *= factors[s];
+      }
       for (int s = t + 1; s < CHUNK; s++) at[s] = 0;
     }
   }
@@ -202,10 +243,17 @@ inline Real dot(const Real* a, const Real* b, int n) {
   return sum;
 }
 
-// Add k_t to Z and return n_t.
+// Multiply the rows of a chunk by factors [CHUNK].
 template <class Real>
-inline Real advance(Real* Z, const Real* k, const Real* q, int K, double eps) {
-  for (int i = 0; i < K; i++) Z[i] += k[i];
+void scale_rows(Matrix<Real> x, const Real* factors, int width) {
+  for (int t = 0; t < CHUNK; t++)
+    for (int i = 0; i < width; i++) x.data[t * x.row + i] *= factors[t];
+}
+
+// Add k_t to the decayed Z and return n_t.
+template <class Real>
+inline Real advance(Real* __restrict__ Z, Real decay, const Real* __restrict__ k, const Real* q, int K, double eps) {
+  for (int i = 0; i < K; i++) Z[i] = decay * Z[i] + k[i];
   return dot(q, Z, K) + Real(eps);
 }
 

@@ -22,7 +22,7 @@ using torch::stable::Tensor;
 using OptionalTensor = std::optional<Tensor>;
 
 // Raised with every change of a signature below; native/__init__.py says which one it was written for.
-constexpr int64_t INTERFACE = 4;
+constexpr int64_t INTERFACE = 5;
 
 std::string instructions() { return kernels().name; }
 int64_t interface() { return INTERFACE; }
@@ -59,8 +59,8 @@ void check_state(const OptionalTensor& S, const OptionalTensor& Z, const Problem
 
 // What both directions are given. The tensors must outlive the problem.
 Problem problem(const Tensor& q, const Tensor& k, const Tensor& v, const OptionalTensor& lengths,
-                const OptionalTensor& boundaries, const OptionalTensor& S, const OptionalTensor& Z, double eps,
-                int64_t feature_map) {
+                const OptionalTensor& boundaries, const OptionalTensor& S, const OptionalTensor& Z,
+                const OptionalTensor& decay, double eps, int64_t feature_map) {
   Problem p{};
   p.B = q.size(0), p.T = q.size(1), p.H = q.size(2), p.K = q.size(3), p.V = v.size(3);
   STD_TORCH_CHECK(p.K > 0 && p.V > 0, "causal_linear: heads have a width");
@@ -72,6 +72,7 @@ Problem problem(const Tensor& q, const Tensor& k, const Tensor& v, const Optiona
   if (lengths) check(*lengths, "lengths", ScalarType::Long, {p.B});
   if (boundaries) check(*boundaries, "boundaries", ScalarType::Bool, {p.B, p.T});
   check_state(S, Z, p, state_type(q));
+  if (decay) check(*decay, "decay", ScalarType::Double, {p.H});
   STD_TORCH_CHECK(feature_map == 0 || feature_map == 1, "causal_linear: no such feature map");
   p.dtype = type == ScalarType::Float ? Dtype::float32 : type == ScalarType::Double ? Dtype::float64 : Dtype::bfloat16;
   p.feature_map = FeatureMap(feature_map);
@@ -79,7 +80,7 @@ Problem problem(const Tensor& q, const Tensor& k, const Tensor& v, const Optiona
   p.q = sequence(q), p.k = sequence(k), p.v = sequence(v);
   p.lengths = (const int64_t*)data(lengths);
   p.boundaries = (const bool*)data(boundaries);
-  p.initial_S = data(S), p.initial_Z = data(Z);
+  p.initial_S = data(S), p.initial_Z = data(Z), p.decay = (const double*)data(decay);
   return p;
 }
 
@@ -89,10 +90,11 @@ void run(Run part, const Problem& p) {
 
 std::tuple<Tensor, Tensor, Tensor> causal_linear(Tensor q, Tensor k, Tensor v, OptionalTensor lengths,
                                                  OptionalTensor boundaries, OptionalTensor S, OptionalTensor Z,
-                                                 double eps, int64_t feature_map) {
+                                                 OptionalTensor decay, double eps, int64_t feature_map) {
   q = readable(q), k = readable(k), v = readable(v);
   lengths = readable(lengths), boundaries = readable(boundaries), S = readable(S), Z = readable(Z);
-  Problem p = problem(q, k, v, lengths, boundaries, S, Z, eps, feature_map);
+  decay = readable(decay);
+  Problem p = problem(q, k, v, lengths, boundaries, S, Z, decay, eps, feature_map);
   Tensor out = torch::stable::new_empty(v, {p.B, p.T, p.H, p.V});
   Tensor S_end = torch::stable::new_empty(v, {p.B, p.H, p.K, p.V}, state_type(q));
   Tensor Z_end = torch::stable::new_empty(v, {p.B, p.H, p.K}, state_type(q));
@@ -101,14 +103,15 @@ std::tuple<Tensor, Tensor, Tensor> causal_linear(Tensor q, Tensor k, Tensor v, O
   return {out, S_end, Z_end};
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> causal_linear_backward(
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> causal_linear_backward(
     Tensor out_gradient, OptionalTensor S_gradient, OptionalTensor Z_gradient, Tensor q, Tensor k, Tensor v,
-    OptionalTensor lengths, OptionalTensor boundaries, OptionalTensor S, OptionalTensor Z, double eps,
-    int64_t feature_map) {
+    OptionalTensor lengths, OptionalTensor boundaries, OptionalTensor S, OptionalTensor Z, OptionalTensor decay,
+    double eps, int64_t feature_map) {
   q = readable(q), k = readable(k), v = readable(v);
   lengths = readable(lengths), boundaries = readable(boundaries), S = readable(S), Z = readable(Z);
+  decay = readable(decay);
   out_gradient = readable(out_gradient), S_gradient = readable(S_gradient), Z_gradient = readable(Z_gradient);
-  Problem p = problem(q, k, v, lengths, boundaries, S, Z, eps, feature_map);
+  Problem p = problem(q, k, v, lengths, boundaries, S, Z, decay, eps, feature_map);
   check(out_gradient, "the gradient of out", v.scalar_type(), {p.B, p.T, p.H, p.V});
   if (S_gradient) check(*S_gradient, "the gradient of S", state_type(q), {p.B, p.H, p.K, p.V});
   if (Z_gradient) check(*Z_gradient, "the gradient of Z", state_type(q), {p.B, p.H, p.K});
@@ -120,8 +123,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> causal_linear_backward(
   p.out_gradient = sequence(out_gradient), p.S_gradient = data(S_gradient), p.Z_gradient = data(Z_gradient);
   p.q_gradient = sequence(dq), p.k_gradient = sequence(dk), p.v_gradient = sequence(dv);
   p.initial_S_gradient = dS.data_ptr(), p.initial_Z_gradient = dZ.data_ptr();
+  Tensor of_decay = torch::stable::new_empty(v, {decay ? p.B : 0, p.H}, ScalarType::Double);
+  if (decay) p.log_decay_gradient = (double*)of_decay.data_ptr();
   run(kernels().backward, p);
-  return {dq, dk, dv, dS, dZ};
+  return {dq, dk, dv, dS, dZ, of_decay};
 }
 
 }  // namespace
@@ -130,12 +135,12 @@ STABLE_TORCH_LIBRARY(seqgen, m) {
   m.def("interface() -> int");
   m.def("instructions() -> str");
   m.def(
-      "causal_linear(Tensor q, Tensor k, Tensor v, Tensor? lengths, Tensor? boundaries, Tensor? S, Tensor? Z, float eps,"
-      " int feature_map) -> (Tensor, Tensor, Tensor)");
+      "causal_linear(Tensor q, Tensor k, Tensor v, Tensor? lengths, Tensor? boundaries, Tensor? S, Tensor? Z,"
+      " Tensor? decay, float eps, int feature_map) -> (Tensor, Tensor, Tensor)");
   m.def(
       "causal_linear_backward(Tensor out_gradient, Tensor? S_gradient, Tensor? Z_gradient, Tensor q, Tensor k,"
-      " Tensor v, Tensor? lengths, Tensor? boundaries, Tensor? S, Tensor? Z, float eps, int feature_map)"
-      " -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
+      " Tensor v, Tensor? lengths, Tensor? boundaries, Tensor? S, Tensor? Z, Tensor? decay, float eps,"
+      " int feature_map) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(seqgen, CompositeExplicitAutograd, m) {

@@ -113,6 +113,7 @@ struct Step {
   const int64_t* slots;    // [B], all different
   const int64_t* tokens;   // [B, F]
   float *S, *Z;            // [L, C, H, K, d], [L, C, H, K]
+  const float* decay;      // of each layer's heads [L, H]; null: 1
   float* recent;           // [C, W - 1, D]
   int64_t *position, *origin;  // [C]
   float* logits;           // [B, N], fields side by side

@@ -21,9 +21,10 @@ void run_heads(const Step& step, int64_t layer, const float* qkv, float* attende
     const float* row = qkv + b * 3 * s.D + h * s.d;
     map_features(s.features, row, s.d, features);
     map_features(s.features, row + s.D, s.d, features + s.K);
-    bool decays = s.decay_after > 0 && step.position[slot] >= s.decay_after;
+    float decay = step.decay ? step.decay[layer * s.H + h] : 1.0f;
+    if (s.decay_after > 0 && step.position[slot] >= s.decay_after) decay *= 1.0f - 1.0f / s.decay_after;
     attend(step.S + state * s.K * s.d, step.Z + state * s.K, s.K, s.d, features, features + s.K, row + 2 * s.D,
-           decays ? 1.0f - 1.0f / s.decay_after : 1.0f, attended + i * s.d);
+           decay, attended + i * s.d);
   }
 }
 

@@ -124,10 +124,16 @@ Sampling read_sampling(const std::vector<Tensor>& given, const Shape& shape, int
   return s;
 }
 
-void check_states(const Shape& s, int64_t C, const Tensor& S, const Tensor& Z, const Tensor& position) {
+// The states of a step, with the decays of the heads: none of them (1), or one for each layer and head.
+void take_states(Step& step, const Tensor& S, const Tensor& Z, const Tensor& position, const Tensor& decay) {
+  const Shape& s = step.shape;
+  int64_t C = step.C = position.size(0);
   check(S, "S", ScalarType::Float, {s.L, C, s.H, s.K, s.d});
   check(Z, "Z", ScalarType::Float, {s.L, C, s.H, s.K});
   check(position, "position", ScalarType::Long, {C});
+  if (decay.numel() > 0) check(decay, "decay", ScalarType::Float, {s.L, s.H});
+  step.S = (float*)S.data_ptr(), step.Z = (float*)Z.data_ptr(), step.position = (int64_t*)position.data_ptr();
+  step.decay = decay.numel() > 0 ? (const float*)decay.const_data_ptr() : nullptr;
 }
 
 void check_rows(const Step& step) {
@@ -170,17 +176,17 @@ void run(const Step& step, const Scratch& scratch) {
 
 // One step of B rows in slots of the state. With a sampler, also the draw. Changes the state, the sampler,
 // scratch, logits [B, N] and drawn [B, F].
-void decode_step(Tensor shape, Tensor weights, Tensor slots, Tensor tokens, Tensor S, Tensor Z, Tensor recent,
-                 Tensor position, Tensor origin, std::vector<Tensor> sampler, int64_t eos, Tensor scratch,
+void decode_step(Tensor shape, Tensor weights, Tensor decay, Tensor slots, Tensor tokens, Tensor S, Tensor Z,
+                 Tensor recent, Tensor position, Tensor origin, std::vector<Tensor> sampler, int64_t eos, Tensor scratch,
                  Tensor logits, Tensor drawn, int64_t threads) {
   slots = torch::stable::contiguous(slots), tokens = torch::stable::contiguous(tokens);
   Step step{};
   const Shape& s = step.shape = read_shape(shape);
-  int64_t B = step.B = slots.size(0), C = step.C = position.size(0);
+  take_states(step, S, Z, position, decay);
+  int64_t B = step.B = slots.size(0), C = step.C;
   check(weights, "weights", ScalarType::Byte, {weights_bytes(s)});
   check(slots, "slots", ScalarType::Long, {B});
   check(tokens, "tokens", ScalarType::Long, {B, s.F});
-  check_states(s, C, S, Z, position);
   check(recent, "recent", ScalarType::Float, {C, s.recent, s.D});
   check(origin, "origin", ScalarType::Long, {C});
   check(logits, "logits", ScalarType::Float, {B, s.N});
@@ -191,8 +197,7 @@ void decode_step(Tensor shape, Tensor weights, Tensor slots, Tensor tokens, Tens
   STD_TORCH_CHECK(scratch.size(0) >= at.bytes, "decode_step: too little scratch");
   step.weights = (const char*)weights.const_data_ptr();
   step.slots = (const int64_t*)slots.const_data_ptr(), step.tokens = (const int64_t*)tokens.const_data_ptr();
-  step.S = (float*)S.data_ptr(), step.Z = (float*)Z.data_ptr(), step.recent = (float*)recent.data_ptr();
-  step.position = (int64_t*)position.data_ptr(), step.origin = (int64_t*)origin.data_ptr();
+  step.recent = (float*)recent.data_ptr(), step.origin = (int64_t*)origin.data_ptr();
   step.sampling = read_sampling(sampler, s, eos);
   step.logits = (float*)logits.data_ptr(), step.drawn = (int64_t*)drawn.data_ptr();
   step.scratch = (char*)scratch.data_ptr();
@@ -202,19 +207,19 @@ void decode_step(Tensor shape, Tensor weights, Tensor slots, Tensor tokens, Tens
 
 // One layer's attention in a step: takes queries, keys and values [B, 3 D] into the states of slots and
 // returns what they attend to [B, D]. The positions are those before the step.
-Tensor attend(Tensor shape, int64_t layer, Tensor qkv, Tensor slots, Tensor S, Tensor Z, Tensor position) {
+Tensor attend(Tensor shape, Tensor decay, int64_t layer, Tensor qkv, Tensor slots, Tensor S, Tensor Z,
+              Tensor position) {
   qkv = torch::stable::contiguous(qkv), slots = torch::stable::contiguous(slots);
   Step step{};
   const Shape& s = step.shape = read_shape(shape);
-  int64_t B = step.B = slots.size(0), C = step.C = position.size(0);
+  take_states(step, S, Z, position, decay);
+  int64_t B = step.B = slots.size(0);
   STD_TORCH_CHECK(layer >= 0 && layer < s.L, "attend: there is no layer ", layer);
   check(qkv, "qkv", ScalarType::Float, {B, 3 * s.D});
   check(slots, "slots", ScalarType::Long, {B});
-  check_states(s, C, S, Z, position);
   step.slots = (const int64_t*)slots.const_data_ptr();
-  step.S = (float*)S.data_ptr(), step.Z = (float*)Z.data_ptr(), step.position = (int64_t*)position.data_ptr();
   for (int64_t b = 0; b < B; b++)
-    STD_TORCH_CHECK(step.slots[b] >= 0 && step.slots[b] < C, "attend: there is no slot ", step.slots[b]);
+    STD_TORCH_CHECK(step.slots[b] >= 0 && step.slots[b] < step.C, "attend: there is no slot ", step.slots[b]);
   Tensor attended = torch::stable::new_empty(qkv, {B, s.D});
   const float* from = (const float*)qkv.const_data_ptr();
   float* to = (float*)attended.data_ptr();
@@ -240,12 +245,12 @@ void prefer_large_pages(Tensor x) {
 STABLE_TORCH_LIBRARY_FRAGMENT(seqgen, m) {
   m.def("scratch_bytes(Tensor shape, int rows, int threads) -> int");
   m.def(
-      "decode_step(Tensor shape, Tensor weights, Tensor slots, Tensor tokens, Tensor(a!) S, Tensor(b!) Z,"
-      " Tensor(c!) recent, Tensor(d!) position, Tensor(i!) origin, Tensor(e!)[] sampler, int eos, Tensor(f!) scratch,"
+      "decode_step(Tensor shape, Tensor weights, Tensor decay, Tensor slots, Tensor tokens, Tensor(a!) S,"
+      " Tensor(b!) Z, Tensor(c!) recent, Tensor(d!) position, Tensor(i!) origin, Tensor(e!)[] sampler, int eos, Tensor(f!) scratch,"
       " Tensor(g!) logits, Tensor(h!) drawn, int threads) -> ()");
   m.def(
-      "attend(Tensor shape, int layer, Tensor qkv, Tensor slots, Tensor(a!) S, Tensor(b!) Z, Tensor position)"
-      " -> Tensor");
+      "attend(Tensor shape, Tensor decay, int layer, Tensor qkv, Tensor slots, Tensor(a!) S, Tensor(b!) Z,"
+      " Tensor position) -> Tensor");
   m.def("prefer_large_pages(Tensor x) -> ()");
 }
 
