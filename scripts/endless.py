@@ -6,7 +6,8 @@ scores the same held-out pieces with every run and in every way: the beginning o
 at least 8 times as long as the windows that the first run learned from, and one stream of pieces
 end to end, as a stand-in for one that never ends.
 
-- continued: no method; positions, if the model has any, continue or restart at each bar.
+- continued: no method; positions, if the model has any, continue or restart at each bar. A model
+  whose sums decay by themselves (model.decay) is scored in this way only.
 - decay w: the sums decay from position w on, see `seqgen.attention.decay`.
 - two sums w: two sums at a time, one reset every w/2 positions; the older one is read, which holds
   the last w/2 to w positions.
@@ -76,7 +77,9 @@ def main() -> None:
         if loaded.tokenizer.fingerprint() != data.index["tokenizer"]:
             raise UserError(f"{run} has another tokenizer than {arguments.runs[0]}")
         with console.status(f"scoring {run.name}"):
-            results[run.name] = score(loaded.model, pieces, stream, ways=ways, trained=trained)
+            model = loaded.model
+            apply = {"continued": ways["continued"]} if model.config.forgets else ways
+            results[run.name] = score(model, pieces, stream, ways=apply, trained=trained)
     console.print(table(results, title=f"Bits per token, {len(pieces)} pieces"))
     if arguments.output:
         values = {run: {way: asdict(x) for way, x in by.items()} for run, by in results.items()}

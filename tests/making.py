@@ -49,10 +49,10 @@ def write_songs(folder: Path, n: int, **options) -> Path:
     return folder
 
 
-def write_model(folder: Path, **choices) -> Path:
+def write_model(folder: Path, *, decay: str = "none", **choices) -> Path:
     """Write a model that has learned nothing: the grammar makes music of what it draws."""
     tokenizer = build_tokenizer(TokenizerConfig(**choices), LimitsConfig())
-    config = ModelConfig(d_model=16, n_layers=1, n_heads=2)
+    config = ModelConfig(d_model=16, n_layers=1, n_heads=2, decay=decay)
     save_model(folder / "model", SequenceModel(config, tokenizer.vocabulary), tokenizer, step=0)
     return folder
 

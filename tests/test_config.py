@@ -99,6 +99,8 @@ def test_what_is_saved_is_read_back(tmp_path):
         ("data.source=[[a]]", "data.source = [['a']]"),
         ("data.source=[a, '']", "data.source = ['a', '']"),
         ("data.source=[a", "data.source: cannot read the value '[a'"),
+        ("model.decay=slow", "model.decay = 'slow'"),
+        ("model.decay_range=[0,8]", "model.decay_range"),
         ("model.n_heads=3", "d_model 128 must be a multiple of n_heads 3"),
         ("data.validation=0.9", None),
         ("train.max_steps", "not of the form section.key=value"),
@@ -124,6 +126,8 @@ def test_a_wrong_setting_is_named(override, said):
         ["train.recompute=true", "train.compile=true"],
         ["train.carry_state=true", "model.positions=learned"],
         ["train.carry_state=true", "model.attention=softmax"],
+        ["model.decay=fixed", "model.attention=softmax"],
+        ["model.decay=learned", "model.heads_without_decay=4"],
     ],
 )
 def test_settings_that_exclude_each_other_are_refused(overrides):

@@ -122,8 +122,8 @@ from seqgen.commands import ByField, FiniteFloat
 @click.option(
     "--decay-after",
     type=click.IntRange(2, 2**31),
-    help="Let older tokens count less and less from this position on [no decay; with --endless, a "
-    "quarter of the training length].",
+    help="Let older tokens count less and less from this position on [no decay; with --endless and "
+    "a model without model.decay, a quarter of the training length].",
 )
 @click.option(
     "--decoder",

@@ -103,7 +103,7 @@ def _plan(
     bias = ((loaded.tokenizer.vocabulary.eos_id, NEVER),) if endless else ()
     sampling = Sampling(**filters, grammar=not free, logit_bias=bias)
     check_sampling(sampling, loaded.tokenizer.vocabulary)
-    if endless and decay_after is None:
+    if endless and decay_after is None and not loaded.model.config.forgets:
         decay_after = default_decay_after(_context_length(loaded, run))
     built = build_decoder(loaded.model, decoder, weights=weights, decay_after=decay_after)
     if explain:

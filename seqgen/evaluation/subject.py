@@ -51,7 +51,9 @@ class EvaluatedRun:
     @property
     def attention(self) -> str:
         """Which attention it has, in words."""
-        return f"{self.loaded.model.config.attention.replace('-', ' ')} attention"
+        config = self.loaded.model.config
+        decay = "" if config.decay == "none" else f" with {config.decay} decay"
+        return f"{config.attention.replace('-', ' ')} attention{decay}"
 
     @property
     def context_length(self) -> int:
@@ -192,6 +194,8 @@ def train_beside(subject: EvaluatedRun) -> str:
     other = other_attention(subject)
     attention = {"softmax": "softmax", "linear": "causal-linear"}[other]
     settings = [f"model.attention={attention}", f"run.dir={subject.path}-{other}"]
+    if subject.config.model.decay != "none":
+        settings.append("model.decay=none")
     if subject.config.train.carry_state:
         settings.append("train.carry_state=false")
     if subject.config.train.init_from is not None:

@@ -205,12 +205,13 @@ class TrainingModule(LightningModule):
         total = sum(p.numel() for p in parameters)
         trained = sum(p.numel() for p in parameters if p.requires_grad)
         frozen = f", {trained:,} of them trained" if trained < total else ""
+        decay = "" if model.decay == "none" else f" with {model.decay} decay"
         device = f"{self.device.type} (threads: {torch.get_num_threads()})"
         if self.trainer.world_size > 1:
             device = f"{self.trainer.world_size} devices ({self.device.type})"
         return (
             f"model: {model.n_layers} layers of width {model.d_model}, {model.n_heads} heads, "
-            f"{model.attention} attention, {total:,} parameters{frozen}\n"
+            f"{model.attention} attention{decay}, {total:,} parameters{frozen}\n"
             f"training: to step {config.max_steps:,}, {config.batch_size} rows of "
             f"{config.context_length} tokens in each, on {device}, precision {config.precision}"
         )

@@ -167,6 +167,15 @@ def interrupt(monkeypatch, *, after, signals=(signal.SIGINT,)):
     monkeypatch.setattr(generating, "generate", draw)
 
 
+def test_a_model_that_forgets_needs_no_window_to_be_endless(generate, tmp_path):
+    write_model(tmp_path / "run", decay="fixed")
+    code, said = generate("--endless")
+    assert code == 0, said
+    record = record_of(tmp_path / "out/001.mid")
+    assert record["decay_after"] is None
+    assert record["tokens"] == 60
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_piece_ends_at_its_last_whole_note(generate, tmp_path, monkeypatch, number):
     interrupt(monkeypatch, after=40, signals=[number])

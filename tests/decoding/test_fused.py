@@ -24,7 +24,8 @@ CHOICES = [
     {},
     {"feature_map": "relu", "activation": "relu", "conv_width": 0},
     {"feature_map": "dpfp", "conv_width": 1, "positions": "sinusoidal"},
-    {"feature_map": "hedgehog", "positions": "bars", "n_heads": 2},
+    {"feature_map": "hedgehog", "positions": "bars", "n_heads": 2, "decay": "fixed"},
+    {"decay": "learned", "decay_range": [0.5, 9.0], "heads_without_decay": 1},
     {"positions": "learned", "max_positions": T, "d_ff": 48},
 ]
 
@@ -48,9 +49,9 @@ def lively(tiny):
     return build
 
 
-@pytest.fixture
-def model(tiny, plain_vocabulary):
-    return tiny(plain_vocabulary)
+@pytest.fixture(params=["none", "fixed"])
+def model(request, tiny, plain_vocabulary):
+    return tiny(plain_vocabulary, decay=request.param)
 
 
 def tensors(state):

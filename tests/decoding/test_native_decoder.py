@@ -26,8 +26,9 @@ CHOICES = [
     {},
     {"feature_map": "relu", "activation": "relu", "conv_width": 0},
     {"feature_map": "dpfp", "conv_width": 1, "d_model": 48, "n_heads": 3},
-    {"feature_map": "hedgehog", "positions": "bars"},
+    {"feature_map": "hedgehog", "positions": "bars", "decay": "fixed", "decay_range": [1.0, 6.0]},
     {"positions": "sinusoidal", "d_model": 36, "n_heads": 3, "d_ff": 50},
+    {"decay": "learned", "decay_range": [0.5, 9.0], "heads_without_decay": 1},
     {"positions": "learned", "max_positions": 20, "n_layers": 3, "d_model": 160, "n_heads": 2},
 ]
 WEIGHTS = {"float32": 1e-5, "bf16": 2e-2, "int8": 6e-2, "w8a8": 0.15}  # relative distances
@@ -210,8 +211,9 @@ def test_draws_that_were_not_announced_are_refused(tiny, plain_vocabulary):
         pool.run(slots, tokens, sampler)
 
 
-def test_pytorchs_matrices_with_compiled_attention_compute_the_same(tiny, toy_vocabulary):
-    model = tiny(toy_vocabulary, positions="bars")
+@pytest.mark.parametrize("decay", ["none", "fixed"])
+def test_pytorchs_matrices_with_compiled_attention_compute_the_same(tiny, toy_vocabulary, decay):
+    model = tiny(toy_vocabulary, positions="bars", decay=decay)
     decoder, tokens = NativeDecoder(model, decay_after=4), random_tokens(toy_vocabulary, 3, 9)
     slots = torch.tensor([5, 1, 2])
     torch.set_num_threads(2)

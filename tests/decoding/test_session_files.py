@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from decoders import EXACT
 from safetensors.torch import save_file
 from streams import resume, session_after, start
 
@@ -96,6 +97,19 @@ def test_a_record_that_says_nothing_is_refused(decoder, tmp_path, monkeypatch, r
         session.save(tmp_path / "a.session")
     with pytest.raises(UserError, match=r"a\.session"):
         Session.load(tmp_path / "a.session", decoder)
+
+
+def test_a_session_of_heads_that_forget_goes_on_in_every_decoder_of_their_model_alone(
+    tiny, tmp_path, plain_vocabulary
+):
+    model = tiny(plain_vocabulary, decay="fixed")
+    session_after(*start(ReferenceDecoder(model)), 3).save(tmp_path / "a.session")
+    session = Session.load(tmp_path / "a.session", ReferenceDecoder(model))
+    drawn = [resume(build(model), session) for build in EXACT]
+    assert drawn == drawn[:1] * len(EXACT)
+    other = tiny(plain_vocabulary, decay="fixed", decay_range=[2.0, 8.0])
+    with pytest.raises(UserError, match="another model"):
+        Session.load(tmp_path / "a.session", ReferenceDecoder(other))
 
 
 def test_a_session_is_refused_by_a_decoder_of_another_decay(tiny, tmp_path, plain_vocabulary):

@@ -118,11 +118,13 @@ def test_ngram_models_score_compound_tokens_field_by_field(toy_vocabulary):
 
 
 def subject(path="runs/a", *, content="data", fingerprint="tokens", attention="causal-linear",
-            steps=100, known=True, **train):  # fmt: skip
-    config = Config(train={"max_steps": 100, **train}) if known else None
+            steps=100, known=True, decay="none", **train):  # fmt: skip
+    config = None
+    if known:
+        config = Config(train={"max_steps": 100, **train}, model={"decay": decay})
     loaded = SimpleNamespace(
         tokenizer=SimpleNamespace(fingerprint=lambda: fingerprint),
-        model=SimpleNamespace(config=ModelConfig(attention=attention)),
+        model=SimpleNamespace(config=ModelConfig(attention=attention, decay=decay)),
     )
     metrics = [] if steps is None else [{"step": steps}]
     return EvaluatedRun(Path(path), loaded, config, content, metrics)
@@ -165,6 +167,11 @@ def test_the_run_of_the_other_attention_is_asked_for_with_all_it_needs(tmp_path)
     assert f"run.dir={tmp_path / 'a'}-softmax" in said
     assert "train.carry_state=false" in said
     assert "train.init_from=null" in said
+    assert "model.decay" not in said
+    forgets = subject("runs/d", decay="learned")
+    assert "model.attention=softmax" in train_beside(forgets)
+    assert "model.decay=none" in train_beside(forgets)
+    assert forgets.attention == "causal linear attention with learned decay"
     softmax = subject("runs/s", attention="softmax")
     assert "model.attention=causal-linear run.dir=runs/s-linear" in train_beside(softmax)
     assert show_beside(softmax).endswith("runs/s --beside runs/s-linear")

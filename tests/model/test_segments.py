@@ -15,6 +15,7 @@ CHOICES = [
     {"positions": "learned", "max_positions": 64},
     {"conv_width": 0},
     {"conv_width": 1, "feature_map": "dpfp"},
+    {"decay": "learned", "decay_range": [1.0, 6.0], "heads_without_decay": 1},
     *({"attention": kind, "positions": "sinusoidal"} for kind in KINDS),
 ]
 LENGTHS = (7, 1, 2, 20)  # of the pieces in a row; two of them shorter than the convolution is wide

@@ -37,12 +37,15 @@ DEVICES = [
 
 
 ATTENTIONS = list(KINDS)
-linear_only = pytest.mark.parametrize("tiny", ["causal-linear"], indirect=True)
+DECAYING = "causal-linear with decay"
+linear_only = pytest.mark.parametrize("tiny", ["causal-linear", DECAYING], indirect=True)
 
 
-@pytest.fixture(params=ATTENTIONS)
+@pytest.fixture(params=[*ATTENTIONS, DECAYING])
 def tiny(request, tiny):
     """Every property holds for every kind of attention."""
+    if request.param == DECAYING:
+        return partial(tiny, decay="learned", decay_range=[1.0, 6.0], heads_without_decay=1)
     return partial(tiny, attention=request.param)
 
 
@@ -223,6 +226,7 @@ def test_the_recurrent_form_has_no_dropout_while_the_parallel_one_trains(tiny, p
         {"activation": "relu"},
         {"d_ff": 64},
         {"d_model": 64},
+        {"decay": "fixed"},
     ],
 )
 def test_stacks_of_different_architecture_are_not_joined(other):

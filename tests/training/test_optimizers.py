@@ -28,6 +28,15 @@ def test_norms_biases_and_embeddings_do_not_decay(model):
     } == decayed
 
 
+def test_decays_of_heads_learn_and_are_not_pulled_to_a_half(tiny, plain_vocabulary):
+    model = tiny(plain_vocabulary, decay="learned")
+    groups = parameter_groups(model, learning_rate=1.0, learning_rates={}, weight_decay=0.1)
+    still = set().union(*(names(model, g) for g in groups if g["weight_decay"] == 0))
+    decays = {name for name, _ in model.named_parameters() if name.endswith("decay.logit")}
+    assert len(decays) == model.config.n_layers
+    assert decays < still
+
+
 def test_each_part_has_its_learning_rate(model):
     rates = {"stack.*": 0.5, "stack.layers.1.*": 0.25}
     groups = parameter_groups(model, learning_rate=1.0, learning_rates=rates, weight_decay=0.1)
