@@ -1,60 +1,50 @@
 """A piece as the messages that a synthesizer gets, timed in seconds: notes, controls, bends."""
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from seqgen.midi import Instrument, MidiFile
 from seqgen.midi.repair import repair
-from seqgen.midi.timing import TempoMap
+from seqgen.midi.timing import TempoMap, last_note_end
 
 ORDER = ("noteoff", "cc", "pitch_bend", "noteon")  # of messages at one time
 BANK_SELECT = (0, 32)  # left out: all parts use the General MIDI bank
-SUSTAIN = 64
 FIRST_MODE_MESSAGE = 120  # from here on, controls switch whole channels: left out
 
 
 class Event(NamedTuple):
-    """A message: a method of pyfluidsynth's `Synth`, and its arguments after the channel."""
+    """A message: a method of pyfluidsynth's `Synth`, and its arguments, the part first."""
 
     seconds: float
-    part: int
     method: str
     arguments: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class Performance:
+class Performance(NamedTuple):
     """What is played: events sorted by time, and the time at which the last note ends."""
 
     parts: tuple[Instrument, ...]
-    events: tuple[Event, ...]
+    events: list[Event]
     seconds: float
 
-    def opening(self, seconds: float) -> "Performance":
-        """Return the first `seconds` of it; notes that sound then end there."""
-        if self.seconds <= seconds:
-            return self
-        events = [
-            event._replace(seconds=min(event.seconds, seconds))
-            for event in self.events
-            if event.seconds < seconds or event.method == "noteoff"
-        ]
-        return Performance(self.parts, tuple(events), seconds)
 
+def performance_of(midi: MidiFile, *, opening_seconds: float = math.inf) -> Performance:
+    """Turn a piece, or its opening, into events; each track is a part of its own.
 
-def performance_of(midi: MidiFile) -> Performance:
-    """Turn a piece into events in seconds; each track is a part of its own."""
+    Notes that sound at the end of the opening end there.
+    """
     midi = repair(midi)
-    to_seconds, seconds = TempoMap(midi).to_seconds, 0.0
-    events: list[Event] = []
-    for part, track in enumerate(midi.instruments):
-        for tick, method, *arguments in (*_notes(track), *_controls(track)):
-            events.append(Event(to_seconds(tick), part, method, tuple(arguments)))
-        seconds = max(seconds, to_seconds(max(note.end for note in track.notes)))
-    events = [event for event in events if event.seconds <= seconds]
+    to_seconds = TempoMap(midi).to_seconds
+    end = min(to_seconds(last_note_end(midi)), opening_seconds)
+    events = [
+        Event(min(to_seconds(tick), end), method, (part, *arguments))
+        for part, track in enumerate(midi.instruments)
+        for tick, method, *arguments in (*_notes(track), *_controls(track))
+        if to_seconds(tick) < end or method == "noteoff"
+    ]
     events.sort(key=lambda event: (event.seconds, ORDER.index(event.method)))
-    return Performance(tuple(midi.instruments), tuple(events), seconds)
+    return Performance(tuple(midi.instruments), events, end)
 
 
 def _notes(track: Instrument) -> Iterator[tuple]:

@@ -26,11 +26,9 @@ def find_soundfont(named: str | Path | None = None, *, folders: Sequence[Path] =
     Raises:
         UserError: the named file is not a soundfont, or none is named and none found.
     """
-    if named is not None:
-        return _checked(Path(named), "--soundfont")
-    from_environment = os.environ.get(VARIABLE)
-    if from_environment:
-        return _checked(Path(from_environment), VARIABLE)
+    for given, where in ((named, "--soundfont"), (os.environ.get(VARIABLE), VARIABLE)):
+        if given:
+            return _checked(Path(given).expanduser(), where)
     found = [
         path
         for folder in map(Path.expanduser, folders)
@@ -54,7 +52,6 @@ def _rank(path: Path) -> tuple[int, str]:
 
 
 def _checked(path: Path, where: str) -> Path:
-    path = path.expanduser()
     try:
         with path.open("rb") as file:
             head = file.read(12)

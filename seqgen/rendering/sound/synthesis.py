@@ -60,12 +60,12 @@ def synthesise(
     max_minutes: float = MAX_MINUTES,
     opening_seconds: float = math.inf,
 ) -> Sound:
-    """Play a piece, or its opening; `tell` gets frames played and frames in all.
+    """Play a piece, or its opening.
 
     Raises:
         UserError: it has no notes, lasts too long, or nothing of it can be heard.
     """
-    performance = performance_of(midi).opening(opening_seconds)
+    performance = performance_of(midi, opening_seconds=opening_seconds)
     minutes = performance.seconds / 60
     if not performance.parts:
         raise UserError("it has no notes")

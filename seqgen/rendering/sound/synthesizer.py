@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from seqgen.errors import UserError
-from seqgen.rendering.sound.performance import SUSTAIN, Performance
+from seqgen.rendering.sound.performance import Event, Performance
 
 PACKAGES = {"fluidsynth": "pyfluidsynth", "pyloudnorm": "pyloudnorm", "soundfile": "soundfile"}
 SAMPLE_RATE = 44_100
@@ -25,11 +25,11 @@ SETTINGS = {  # the gain is of no account: music is brought to one loudness afte
     **{"synth.reverb.active": 1, "synth.chorus.active": 1, "synth.dynamic-sample-loading": 1},
 }
 MELODIC, DRUMS = 0, 1  # kinds of channels
+SUSTAIN = 64  # the control of the pedal
 LOG_LEVELS = 5
-BLOCK = 8192  # frames written at a time
 FAILED = -1
 
-Tell = Callable[[int, int], None]
+Tell = Callable[[int, int], None]  # frames played, and frames in all
 
 
 def load_library() -> ModuleType:
@@ -57,8 +57,7 @@ class Synthesizer:
 
     def __init__(self, soundfont: Path) -> None:
         """Raise UserError where FluidSynth is missing or cannot read the soundfont."""
-        self._soundfont = soundfont
-        self._library = load_library()
+        self._soundfont, self._library = soundfont, load_library()
         log = self._function("fluid_set_log_function", c_int, c_void_p, c_void_p)
         for level in range(LOG_LEVELS):  # it would print what a soundfont lacks
             log(level, None, None)
@@ -68,36 +67,26 @@ class Synthesizer:
         with self._synth():
             pass
 
-    def play(
-        self,
-        performance: Performance,
-        *,
-        tail_seconds: float,
-        tell: Tell = lambda done, total: None,
-    ) -> np.ndarray:
-        """Return float32 samples [n, 2], to `tail_seconds` after the last note's end.
-
-        `tell` gets frames played and frames in all. Samples may lie beyond -1 and 1.
-        """
-        n_parts = len(performance.parts)
-        if n_parts > MAX_PARTS:
-            raise UserError(f"it has {n_parts} instruments, and FluidSynth plays {MAX_PARTS}")
-        n_frames = round((performance.seconds + tail_seconds) * SAMPLE_RATE)
-        samples, frame = np.zeros((n_frames, 2), np.float32), 0
+    def play(self, performance: Performance, *, tail_seconds: float, tell: Tell) -> np.ndarray:
+        """Return float32 samples [n, 2], to `tail_seconds` after the last note's end. Samples may lie beyond -1 and 1."""
+        parts, events, seconds = performance
+        if len(parts) > MAX_PARTS:
+            raise UserError(f"it has {len(parts)} instruments, and FluidSynth plays {MAX_PARTS}")
+        release = [Event(seconds, "cc", (part, SUSTAIN, 0)) for part in range(len(parts))]
+        samples = np.zeros((round((seconds + tail_seconds) * SAMPLE_RATE), 2), np.float32)
         with self._synth() as synth:
-            for part, instrument in enumerate(performance.parts):
+            for part, instrument in enumerate(parts):
                 self._set_kind(synth.synth, part, DRUMS if instrument.is_drum else MELODIC)
                 synth.program_change(part, instrument.program)
-            for seconds, part, method, arguments in performance.events:
-                until = round(seconds * SAMPLE_RATE)
+            frame = 0
+            for event in (*events, *release):
+                until = round(event.seconds * SAMPLE_RATE)
                 self._fill(samples[frame:until], synth)
-                getattr(synth, method)(part, *arguments)
+                getattr(synth, event.method)(*event.arguments)
                 frame = until
-                tell(frame, n_frames)
-            for part in range(n_parts):
-                synth.cc(part, SUSTAIN, 0)
+                tell(frame, len(samples))
             self._fill(samples[frame:], synth)
-        tell(n_frames, n_frames)
+        tell(len(samples), len(samples))
         return samples
 
     @contextlib.contextmanager
@@ -118,10 +107,8 @@ class Synthesizer:
 
     def _fill(self, samples: np.ndarray, synth: Any) -> None:
         """Write what sounds into samples [n, 2], which are contiguous."""
-        for start in range(0, len(samples), BLOCK):
-            block = samples[start : start + BLOCK]
-            address = block.ctypes.data
-            self._write(synth.synth, len(block), address, 0, 2, address, 1, 2)
+        address = samples.ctypes.data
+        self._write(synth.synth, len(samples), address, 0, 2, address, 1, 2)
 
     def _function(self, name: str, *types: type) -> Callable[..., int]:
         """Return a function of FluidSynth that pyfluidsynth does not declare."""
