@@ -14,13 +14,7 @@ from seqgen.evaluation.music.comparison import Measured, compare_music, measure_
 from seqgen.evaluation.piece_sets import Item, Sets
 from seqgen.evaluation.scales import decoded
 from seqgen.evaluation.scoring import evaluate_likelihood
-from seqgen.evaluation.subject import (
-    EvaluatedRun,
-    data_of,
-    other_attention,
-    show_beside,
-    train_beside,
-)
+from seqgen.evaluation.subject import EvaluatedRun, data_of, rival_of
 from seqgen.evaluation.validity import check_generated, check_real
 from seqgen.evaluation.verdict import judge
 from seqgen.files import readable
@@ -74,9 +68,7 @@ def evaluate(
         "data": _describe_data(data, source),
         "likelihood": evaluate_likelihood(run, sets, data=data, beside=beside, progress=progress),
         "learning_curve": learning_curve(run.metrics),
-        "train_beside": train_beside(run),
-        "show_beside": show_beside(run),
-        "other_attention": other_attention(run),
+        **rival_of(run),
     }
     tokenizer = run.loaded.tokenizer
     # A model that has learned nothing may have written no file.

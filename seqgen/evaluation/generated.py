@@ -30,31 +30,17 @@ EMPTY = "no note follows the prompt"
 
 @dataclass(frozen=True)
 class Generated:
-    """One generated file: what is in it, and its tokens.
-
-    Attributes:
-        path: where it is.
-        folder: the folder that was named, below which it lies.
-        record: what stands beside it, of its drawing; empty where there is nothing.
-        midi: the music in the file; None for text, and where it cannot be read.
-        text: the text in the file; None for music, and where it cannot be read.
-        amount: what the file holds; None where it cannot be read.
-        rejected: why it, or its tokens, cannot be read.
-        token_midi: the music that its tokens stand for; None for text, and without a whole note.
-        drawn_ids: tokens [T, F] of what the model wrote, without its prompt; None where there are
-            none, and where nothing says how far its prompt goes.
-        drawn_midi: the music of those.
-        reason: why nothing says what the model wrote.
-    """
+    """One generated file: what is in it, and its tokens."""
 
     path: Path
-    folder: Path | None = None
-    record: dict = field(default_factory=dict)
-    midi: MidiFile | None = None
-    text: str | None = None
-    amount: Amount | None = None
-    rejected: FileRejected | None = None
-    token_midi: MidiFile | None = None
+    folder: Path | None = None  # the folder that was named, below which it lies
+    record: dict = field(default_factory=dict)  # what stands beside it, of its drawing
+    midi: MidiFile | None = None  # the music in the file; None for text, and if unreadable
+    text: str | None = None  # the text in the file; None for music, and if unreadable
+    amount: Amount | None = None  # what the file holds; None if unreadable
+    rejected: FileRejected | None = None  # why it, or its tokens, cannot be read
+    token_midi: MidiFile | None = None  # what its tokens stand for, if they hold a whole note
+    # What the model wrote, without its prompt: tokens [T, F] and their music; or why none is known.
     drawn_ids: np.ndarray | None = None
     drawn_midi: MidiFile | None = None
     reason: str = ""
@@ -101,15 +87,12 @@ def find_generated(folder: Path, tokenizer: Tokenizer) -> list[Path]:
 def read_generated(
     paths: Sequence[Path], *, folder: Path, tokenizer: Tokenizer, progress: Progress
 ) -> list[Generated]:
-    """Read files, their records and their tokens.
+    """Read files, their records and their tokens; one that cannot be read says why.
 
-    Tokens are written as music again, as those of held-out and training pieces are. A file that
-    cannot be read says why, and none is left out.
+    Tokens are written as music again, as those of held-out and training pieces are.
     """
-    return [
-        _read(path, folder, tokenizer)
-        for path in tracked(paths, "reading generated pieces", progress)
-    ]
+    found = tracked(paths, "reading generated pieces", progress)
+    return [_read(path, folder, tokenizer) for path in found]
 
 
 def _read(path: Path, folder: Path, tokenizer: Tokenizer) -> Generated:
@@ -135,14 +118,15 @@ def _drawn(piece: Generated, ids: np.ndarray, tokenizer: Tokenizer) -> dict:
     if not piece.prompted:
         return {"drawn_ids": ids, "drawn_midi": piece.token_midi}
     begins = piece.record.get("prompt_tokens" if piece.midi is None else "prompt_seconds")
-    if not isinstance(begins, int | float):
+    if begins is None:
         return {"reason": NO_END}
     if piece.midi is None:
         return {"drawn_ids": ids[max(int(begins) - 1, 0) :]}  # the first of a prompt is BOS
-    drawn_ids = _encode(_from(piece.midi, begins), tokenizer)
-    if drawn_ids is None:
+    try:
+        ids = _encode(_from(piece.midi, begins), tokenizer)
+    except FileRejected:
         return {"reason": EMPTY}
-    return {"drawn_ids": drawn_ids, "drawn_midi": decoded(drawn_ids, tokenizer)}
+    return {"drawn_ids": ids, "drawn_midi": decoded(ids, tokenizer)}
 
 
 def _record(path: Path) -> dict:
@@ -189,13 +173,9 @@ def _from(midi: MidiFile, seconds: float) -> MidiFile:
     return later
 
 
-def _encode(midi: MidiFile, tokenizer: Tokenizer) -> np.ndarray | None:
-    if not any(track.notes for track in midi.instruments):
-        return None
+def _encode(midi: MidiFile, tokenizer: Tokenizer) -> np.ndarray:
+    """Tokens [T, F] of music; FileRejected where it has no notes."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "drawn.mid"
         write_bytes(path, midi_bytes(midi))
-        try:
-            return tokenizer.encode(path)
-        except FileRejected:
-            return None
+        return tokenizer.encode(path)

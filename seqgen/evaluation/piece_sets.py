@@ -7,7 +7,7 @@ import errno
 import hashlib
 import os
 from collections.abc import Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,6 @@ from seqgen.midi import ANY_SIZE, open_midi
 from seqgen.tokenizers import Tokenizer
 
 MOST_BYTES = ANY_SIZE.max_file_bytes
-TRAINING = "training"
 FEWEST_TRAINING = 8  # pieces of the training sample, also where fewer are held out
 
 
@@ -31,19 +30,15 @@ FEWEST_TRAINING = 8  # pieces of the training sample, also where fewer are held 
 class Item:
     """One piece, or the beginning of one.
 
-    Attributes:
-        name: its file, within the corpus.
-        ids: tokens [T, F], BOS and EOS included where the piece begins and ends.
-        path: the file, where it is still there and `ids` are the whole of it.
-        in_tokens: what the tokens stand for; None before it is counted.
-        in_file: what the file holds; None before it is counted, and where there is no `path`.
+    What a file holds and what its tokens do differ where tokens leave something out: drums, notes
+    that fall together on the grid.
     """
 
-    name: str
-    ids: np.ndarray
-    path: Path | None = None
-    in_tokens: Amount | None = None
-    in_file: Amount | None = None
+    name: str  # its file, within the corpus
+    ids: np.ndarray  # tokens [T, F], BOS and EOS included where the piece begins and ends
+    path: Path | None = None  # the file, where it is still there and `ids` are the whole of it
+    in_tokens: Amount = Amount()
+    in_file: Amount | None = None  # None where there is no `path`
 
     @property
     def n_targets(self) -> int:
@@ -53,23 +48,14 @@ class Item:
 
 @dataclass(frozen=True)
 class PieceSet:
-    """Pieces that one figure is about.
+    """Pieces that one figure is about."""
 
-    Attributes:
-        name: "validation", "test", "training", or what the folder is called.
-        items: the pieces.
-        n_available: how many there are to choose from; those that are skipped are among them.
-        skipped: files that cannot be used, with the reason.
-        is_split: whether they are a split of the run's own data, and not other files.
-        n_known: files that are, to the byte, among those the model was trained on.
-    """
-
-    name: str
+    name: str  # "validation", "test", "training", or what the folder is called
     items: tuple[Item, ...]
-    n_available: int
-    skipped: tuple[tuple[str, str], ...] = ()
-    n_known: int = 0
-    is_split: bool = False
+    n_available: int  # how many there are to choose from; those that are skipped are among them
+    skipped: tuple[tuple[str, str], ...] = ()  # files that cannot be used, with the reason
+    n_known: int = 0  # files that are, to the byte, among those the model was trained on
+    is_split: bool = False  # a split of the run's own data, and not other files
 
     @property
     def n_targets(self) -> int:
@@ -82,47 +68,27 @@ class PieceSet:
         return [item.ids for item in self.items]
 
     @property
-    def in_files(self) -> list[Amount]:
-        """What those pieces hold whose files are there."""
-        return [item.in_file for item in self.items if item.in_file is not None]
-
-    @property
-    def in_tokens(self) -> list[Amount]:
-        """What the tokens of pieces stand for."""
-        return [item.in_tokens for item in self.items if item.in_tokens is not None]
+    def counted_in(self) -> str:
+        """Where notes and seconds are counted: in "files" if all are there, else in "tokens"."""
+        return "tokens" if any(item.in_file is None for item in self.items) else "files"
 
     @property
     def amounts(self) -> list[Amount]:
-        """What pieces hold in their files if all are there, else in their tokens."""
-        return self.in_files if len(self.in_files) == len(self.items) else self.in_tokens
-
-    def counted(self, tokenizer: Tokenizer, *, progress: Progress) -> "PieceSet":
-        """Return the set with what its pieces hold in their files and in their tokens.
-
-        They differ where tokens leave something out: drums, notes that fall together on the grid.
-        """
-        items = []
-        for item in tracked(self.items, f"{self.name}: counting {tokenizer.unit}s", progress):
-            amount = count_tokens(item.ids, tokenizer)
-            item = replace(item, in_tokens=amount, in_file=amount)
-            if tokenizer.suffix == ".mid":
-                path = item.path
-                in_file = None if path is None else count_midi(open_midi(path, ANY_SIZE))
-                item = replace(item, in_file=in_file)
-            items.append(item)
-        return replace(self, items=tuple(items))
+        """What pieces hold, by `counted_in`."""
+        is_in_files = self.counted_in == "files"
+        return [x.in_file if x.in_file and is_in_files else x.in_tokens for x in self.items]
 
     def facts(self) -> dict:
-        """What a record says of the set, after `counted`."""
+        """What a record says of the set."""
         return {
             "name": self.name,
             "is_split": self.is_split,
             "pieces": len(self.items),
             "available": self.n_available,
             "targets": self.n_targets,
-            "counted_in": "files" if len(self.in_files) == len(self.items) else "tokens",
+            "counted_in": self.counted_in,
             "units": sum(amount.units for amount in self.amounts),
-            "units_in_tokens": sum(amount.units for amount in self.in_tokens),
+            "units_in_tokens": sum(item.in_tokens.units for item in self.items),
             "seconds": sum(amount.seconds for amount in self.amounts),
             "skipped": [{"file": file, "reason": reason} for file, reason in self.skipped],
             "training_files_among_them": self.n_known,
@@ -131,27 +97,20 @@ class PieceSet:
 
 @dataclass(frozen=True)
 class Sets:
-    """The pieces of an evaluation.
+    """The pieces of an evaluation."""
 
-    Attributes:
-        training: some of those learned from; None where they no longer exist.
-        held_out: held-out pieces: the set that the verdict is mainly about.
-    """
-
-    training: PieceSet | None
-    held_out: tuple[PieceSet, ...]
+    training: PieceSet | None  # some of those learned from; None where they no longer exist
+    held_out: tuple[PieceSet, ...]  # the verdict is mainly about the first of the run's own
 
     @property
     def asked_for(self) -> tuple[PieceSet, ...]:
         """The held-out sets that the evaluation is of: other files, or else the splits."""
-        others = tuple(pieces for pieces in self.held_out if not pieces.is_split)
-        return others or self.held_out
+        return tuple(x for x in self.held_out if not x.is_split) or self.held_out
 
     @property
     def own(self) -> tuple[PieceSet, ...]:
         """The held-out sets that limits come from: the run's own splits, where there are any."""
-        splits = tuple(pieces for pieces in self.held_out if pieces.is_split)
-        return splits or self.held_out
+        return tuple(x for x in self.held_out if x.is_split) or self.held_out
 
 
 def choose_sets(
@@ -162,53 +121,50 @@ def choose_sets(
     Raises:
         UserError: there is nothing to evaluate on.
     """
-    data, held_out = data_of(run), []
+    data, held_out, tokenizer = data_of(run), [], run.loaded.tokenizer
+    choices = {"max_targets": max_targets, "progress": progress}
     if source is not None:
         training = [] if isinstance(data, str) else data.of_split(TRAIN)
-        held_out.append(
-            folder_set(
-                source,
-                run.loaded.tokenizer,
-                cache=Path("prepared") / "corpora",
-                max_targets=max_targets,
-                known={piece.file_hash for piece in training},
-                progress=progress,
-            )
-        )
+        known = {piece.file_hash for piece in training}
+        cache = Path("prepared") / "corpora"
+        held_out.append(folder_set(source, tokenizer, cache=cache, known=known, **choices))
     if isinstance(data, str):
         if source is None:
             raise UserError(f"{data}: restore it, or choose other files with --data FOLDER")
         return Sets(None, tuple(held_out))
     # With other files, the run's own held-out pieces tell over-fitting from another kind of music.
     names = (VALIDATION, TEST) if source is None else (VALIDATION,)
-    splits = [split_set(data, name, name=name, max_targets=max_targets) for name in names]
+    splits = [split_set(data, name, **choices) for name in names]
     held_out += [pieces for pieces in splits if pieces.items]
     if not held_out:
         raise UserError(
             f"{run.path} has no validation or test piece: choose other files with --data FOLDER"
         )
     n = max(len(held_out[0].items), FEWEST_TRAINING)
-    sample = split_set(data, TRAIN, name=TRAINING, max_targets=max_targets, at_most=n)
-    return Sets(sample, tuple(held_out))
+    return Sets(split_set(data, TRAIN, at_most=n, **choices), tuple(held_out))
 
 
 def split_set(
-    data: PreparedData, split: str, *, name: str, max_targets: int, at_most: int | None = None
+    data: PreparedData,
+    split: str,
+    *,
+    max_targets: int,
+    at_most: int | None = None,
+    progress: Progress,
 ) -> PieceSet:
     """Take pieces of a split in the order of their hash, up to `max_targets` and `at_most`.
 
     They are whole, unless the first alone is longer: it is cut, and not counted in its file.
     """
     available = data.of_split(split)
-    whole = {piece.variants[0][0]: piece.variants[0][1] for piece in available}
+    whole = {piece.variants[0] for piece in available}
     chosen = held_out_pieces(data, split, max_targets=max_targets)[:at_most]
-    items: list[Item] = []
-    for piece in chosen:
-        is_whole = whole[piece.variants[0][0]] == piece.variants[0][1]
-        if items and not is_whole:
-            break  # a part of a piece has no notes to be counted in its file
-        path = _original(data, piece) if is_whole else None
-        items.append(Item(piece.file, data.read(piece), path))
+    if len(chosen) > 1 and chosen[-1].variants[0] not in whole:
+        chosen.pop()  # a part of a piece has no notes to be counted in its file
+    name, items = "training" if split == TRAIN else split, []
+    for piece in tracked(chosen, f"{name}: counting {data.tokenizer.unit}s", progress):
+        path = _original(data, piece) if piece.variants[0] in whole else None
+        items.append(_counted(piece.file, data.read(piece), path, data.tokenizer))
     return PieceSet(name, tuple(items), len(available), is_split=True)
 
 
@@ -247,11 +203,20 @@ def folder_set(
         if items and not is_whole:
             room = 0
             continue
-        items.append(Item(corpus.label(file), ids[: room + 1], file if is_whole else None))
+        path = file if is_whole else None
+        items.append(_counted(corpus.label(file), ids[: room + 1], path, tokenizer))
         room -= items[-1].n_targets
     if not items:
         raise UserError(f"--data {source}: {_no_items(len(corpus.files), n_known, skipped)}")
     return PieceSet(corpus.name, tuple(items), len(corpus.files), tuple(skipped), n_known)
+
+
+def _counted(name: str, ids: np.ndarray, path: Path | None, tokenizer: Tokenizer) -> Item:
+    """A piece with what its tokens hold, and what its file does."""
+    in_tokens = in_file = count_tokens(ids, tokenizer)
+    if tokenizer.suffix == ".mid":
+        in_file = None if path is None else count_midi(open_midi(path, ANY_SIZE))
+    return Item(name, ids, path, in_tokens, in_file)
 
 
 def _no_items(n: int, n_known: int, skipped: list[tuple[str, str]]) -> str:

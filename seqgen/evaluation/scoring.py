@@ -47,16 +47,14 @@ def evaluate_likelihood(
     UserError where a run beside it is not comparable.
     """
     differences = [check_beside(run, rival) for rival in beside]
-    sizes, tokenizer = run.loaded.tokenizer.vocabulary.sizes, run.loaded.tokenizer
+    sizes = run.loaded.tokenizer.vocabulary.sizes
     training, training_curves = None, None
     if sets.training is not None:
-        counted = sets.training.counted(tokenizer, progress=progress)
-        curves, entries = score_model(run, counted, kind=OWN, progress=progress)
-        training, training_curves = {**counted.facts(), "models": entries}, curves["windows"]
-    held_out = [pieces.counted(tokenizer, progress=progress) for pieces in sets.held_out]
-    ngrams: list[dict[str, Curves]] = [{} for _ in held_out]
+        curves, entries = score_model(run, sets.training, kind=OWN, progress=progress)
+        training, training_curves = {**sets.training.facts(), "models": entries}, curves["windows"]
+    ngrams: list[dict[str, Curves]] = [{} for _ in sets.held_out]
     if isinstance(data, PreparedData):
-        ngrams = _score_ngrams(data, held_out, progress)
+        ngrams = _score_ngrams(data, sets.held_out, progress)
     return {
         "step": run.loaded.step,
         "context_length": run.context_length,
@@ -66,7 +64,7 @@ def evaluate_likelihood(
         "training": training,
         "sets": [
             _score_set(run, pieces, curves, beside, training_curves, progress)
-            for pieces, curves in zip(held_out, ngrams, strict=True)
+            for pieces, curves in zip(sets.held_out, ngrams, strict=True)
         ],
         "beside": [
             {**rival.facts(), "differences": different}

@@ -20,27 +20,17 @@ COMPARED = (  # sizes of a model and its training budget
 
 @dataclass(frozen=True)
 class EvaluatedRun:
-    """A trained run in memory, and what its folder says of it.
+    """A trained run in memory, and what its folder says of it."""
 
-    Attributes:
-        path: the run folder, or a model folder alone.
-        loaded: model and tokenizer.
-        config: how it was trained; None where only the model folder is here.
-        data_content: fingerprint of the prepared data it was trained on; None if unknown.
-        metrics: the lines that training logged; none if unknown.
-        title: its name in the report, if two runs have folders of the same name.
-    """
-
-    path: Path
+    path: Path  # the run folder, or a model folder alone
     loaded: LoadedModel
-    config: Config | None
-    data_content: str | None
-    metrics: Sequence[dict] = ()
-    title: str | None = None
+    config: Config | None  # None where only the model folder is here
+    data_content: str | None  # fingerprint of the prepared data it was trained on, if known
+    metrics: Sequence[dict] = ()  # the lines that training logged; none if unknown
+    title: str | None = None  # its name in the report, if two run folders have the same name
 
     @property
     def name(self) -> str:
-        """What the run is called."""
         return self.title or self.path.resolve().name
 
     @property
@@ -64,11 +54,6 @@ class EvaluatedRun:
         limit = self.loaded.model.positions.limit
         return known or min(MOST_WINDOW, limit or MOST_WINDOW)
 
-    @property
-    def n_parameters(self) -> int:
-        """Numbers that were learned."""
-        return sum(p.numel() for p in self.loaded.model.parameters())
-
     def settings(self) -> dict:
         """Known settings of model and training, as `section.key`."""
         sections = {"model": self.loaded.model.config.model_dump()}
@@ -87,7 +72,7 @@ class EvaluatedRun:
             "run": str(self.path),
             "name": self.name,
             "step": self.loaded.step,
-            "parameters": self.n_parameters,
+            "parameters": sum(p.numel() for p in model.parameters()),
             "attention": self.attention,
             "model": model.config.model_dump(),
             "context_length": self.context_length,
@@ -159,7 +144,7 @@ def check_beside(subject: EvaluatedRun, rival: EvaluatedRun) -> list[str]:
         )
     known = subject.data_content is not None and rival.data_content is not None
     if known and rival.data_content != subject.data_content:
-        how = train_beside(subject)
+        how = rival_of(subject)["train_beside"]
         raise UserError(
             f"--beside {rival.path}: it was trained on other data than {subject.path}"
             + (f": train it with {how}" if how else "")
@@ -179,36 +164,26 @@ def check_beside(subject: EvaluatedRun, rival: EvaluatedRun) -> list[str]:
     ]
 
 
-def other_attention(subject: EvaluatedRun) -> str:
-    """The kind of attention that a run is compared with, in short: "softmax" or "linear"."""
-    return "linear" if subject.loaded.model.config.attention == "softmax" else "softmax"
+def rival_of(subject: EvaluatedRun) -> dict[str, str]:
+    """Describe a run of the other attention, as a report does.
 
-
-def train_beside(subject: EvaluatedRun) -> str:
-    """The command that trains a model of the other attention with the same size and budget.
-
-    Empty where the run does not say how it was trained.
+    `other_attention` is "softmax" or "linear"; `train_beside` is the command that trains a model of
+    it with the same size and budget, empty where the run does not say how it was trained; and
+    `show_beside` is the one that compares the two.
     """
-    if subject.config is None:
-        return ""
-    other = other_attention(subject)
-    attention = {"softmax": "softmax", "linear": "causal-linear"}[other]
-    settings = [f"model.attention={attention}", f"run.dir={subject.path}-{other}"]
-    if subject.config.model.decay != "none":
-        settings.append("model.decay=none")
-    if subject.config.train.carry_state:
-        settings.append("train.carry_state=false")
-    if subject.config.train.init_from is not None:
-        settings.append("train.init_from=null")
-    config = RunFolder(subject.path).config
-    return shlex.join(["python", "cli.py", "train", str(config), *settings])
-
-
-def show_beside(subject: EvaluatedRun) -> str:
-    """The command that compares a run with the one that `train_beside` trains."""
-    run = str(subject.path)
-    rival = f"{run}-{other_attention(subject)}"
-    return shlex.join(["python", "cli.py", "evaluate", run, "--beside", rival])
+    is_softmax = subject.loaded.model.config.attention == "softmax"
+    other, attention = ("linear", "causal-linear") if is_softmax else ("softmax", "softmax")
+    run, train = str(subject.path), ""
+    if subject.config is not None:
+        training = subject.config.train
+        settings = [f"model.attention={attention}", f"run.dir={run}-{other}"]
+        settings += ["model.decay=none"] * (subject.config.model.decay != "none")
+        settings += ["train.carry_state=false"] * training.carry_state
+        settings += ["train.init_from=null"] * (training.init_from is not None)
+        config = str(RunFolder(subject.path).config)
+        train = shlex.join(["python", "cli.py", "train", config, *settings])
+    show = shlex.join(["python", "cli.py", "evaluate", run, "--beside", f"{run}-{other}"])
+    return {"train_beside": train, "show_beside": show, "other_attention": other}
 
 
 def _run_of(path: Path) -> Path:

@@ -15,13 +15,7 @@ from seqgen.evaluation import piece_sets
 from seqgen.evaluation.evaluate import learning_curve
 from seqgen.evaluation.ngrams import ngram_curves
 from seqgen.evaluation.piece_sets import folder_set, split_set
-from seqgen.evaluation.subject import (
-    EvaluatedRun,
-    check_beside,
-    name_apart,
-    show_beside,
-    train_beside,
-)
+from seqgen.evaluation.subject import EvaluatedRun, check_beside, name_apart, rival_of
 
 
 @pytest.fixture
@@ -38,13 +32,14 @@ def prepared(tmp_path):
 
 
 def validation(data, **choices):
-    return split_set(data, "validation", name="v", **{"max_targets": 10**6, **choices})
+    choices = {"max_targets": 10**6, "progress": lambda *_: None, **choices}
+    return split_set(data, "validation", **choices)
 
 
 def test_pieces_are_counted_in_their_files_while_these_are_what_was_read(prepared, tmp_path):
     pieces = validation(prepared)
     assert len(pieces.items) > 1
-    for item in pieces.counted(prepared.tokenizer, progress=lambda *_: None).items:
+    for item in pieces.items:
         assert item.in_file.units == 4 * 4 * 2
         # Melody and chords meet on one note now and then, which tokens of one part hold once.
         assert 0 < item.in_tokens.units <= item.in_file.units
@@ -162,20 +157,21 @@ def test_rivals_of_one_folder_name_are_told_apart():
 
 
 def test_the_run_of_the_other_attention_is_asked_for_with_all_it_needs(tmp_path):
-    said = train_beside(subject(tmp_path / "a", carry_state=True, init_from="runs/old"))
+    run = subject(tmp_path / "a", carry_state=True, init_from="runs/old")
+    said = rival_of(run)["train_beside"]
     assert "model.attention=softmax" in said
     assert f"run.dir={tmp_path / 'a'}-softmax" in said
     assert "train.carry_state=false" in said
     assert "train.init_from=null" in said
     assert "model.decay" not in said
     forgets = subject("runs/d", decay="learned")
-    assert "model.attention=softmax" in train_beside(forgets)
-    assert "model.decay=none" in train_beside(forgets)
+    assert "model.attention=softmax" in rival_of(forgets)["train_beside"]
+    assert "model.decay=none" in rival_of(forgets)["train_beside"]
     assert forgets.attention == "causal linear attention with learned decay"
-    softmax = subject("runs/s", attention="softmax")
-    assert "model.attention=causal-linear run.dir=runs/s-linear" in train_beside(softmax)
-    assert show_beside(softmax).endswith("runs/s --beside runs/s-linear")
-    assert train_beside(subject(known=False)) == ""
+    softmax = rival_of(subject("runs/s", attention="softmax"))
+    assert "model.attention=causal-linear run.dir=runs/s-linear" in softmax["train_beside"]
+    assert softmax["show_beside"].endswith("runs/s --beside runs/s-linear")
+    assert rival_of(subject(known=False))["train_beside"] == ""
 
 
 def test_a_learning_curve_keeps_both_losses_apart():

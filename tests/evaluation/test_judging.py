@@ -59,7 +59,7 @@ def songs_of(data):
 def sets_of(data, tmp_path):
     """The run's own validation beside another file."""
     other = write_song(tmp_path / "other.mid", seed=99, bars=6)
-    own = split_set(data, "validation", name="validation", max_targets=10**6)
+    own = split_set(data, "validation", max_targets=10**6, progress=quiet)
     return Sets(None, (PieceSet("songs", (item_of(data, other),), 1), own))
 
 

@@ -68,7 +68,7 @@ class Synthesizer:
             pass
 
     def play(self, performance: Performance, *, tail_seconds: float, tell: Tell) -> np.ndarray:
-        """Return float32 samples [n, 2], to `tail_seconds` after the last note's end. Samples may lie beyond -1 and 1."""
+        """Return float32 samples [n, 2], also beyond -1 and 1, to `tail_seconds` after the end."""
         parts, events, seconds = performance
         if len(parts) > MAX_PARTS:
             raise UserError(f"it has {len(parts)} instruments, and FluidSynth plays {MAX_PARTS}")
