@@ -54,8 +54,6 @@ def evaluate(
     Args:
         run, sets, folder: what is evaluated, what `choose_sets` found, and the generated files.
         source: the folder that the sets are from; None: the validation and test split of the run.
-        beside: runs to compare with it.
-        seed: of all resampling.
         failed: why pieces that were generated hold nothing that could be written.
 
     Raises:
@@ -152,10 +150,8 @@ def _copying(
     if isinstance(data, str):
         return {"left_out": f"Without the training pieces nothing can be compared: {data}."}
     held_out = [item for of_set in sets.own for item in of_set.items]
-    record = {
-        "baseline": " and ".join(of_set.name for of_set in sets.own),
-        "tokens": copied_tokens(pieces, held_out, data, progress=progress),
-    }
+    record: dict[str, Any] = {"baseline": " and ".join(of_set.name for of_set in sets.own)}
+    record["tokens"] = copied_tokens(pieces, held_out, data, progress=progress)
     if is_music:
         notes = copied_notes(pieces, held_out, data, progress=progress)
         record["notes_left_out" if isinstance(notes, str) else "notes"] = notes

@@ -65,8 +65,7 @@ def score_piece(
 ) -> np.ndarray:
     """Score a whole piece [T, F] -> nats [T - 1, F], in passes of bounded size.
 
-    Each pass begins with the state of the last. From position `decay_after`
-    on the sums decay.
+    From position `decay_after` on the sums decay.
     """
     model.eval()
     tokens = torch.from_numpy(ids).to(next(model.parameters()).device)[None]
@@ -146,10 +145,8 @@ def nats_by_position(
     Position 0 is that of the second token, predicted from the first. Learned positions end where
     the table does, and the ranges with them. `decay_after` is as in `score_piece`.
     """
-    limit = model.positions.limit
-    return by_ranges(
-        [nats_of(model, data.read(piece)[:limit], decay_after=decay_after) for piece in pieces]
-    )
+    whole = (data.read(piece)[: model.positions.limit] for piece in pieces)
+    return by_ranges([nats_of(model, ids, decay_after=decay_after) for ids in whole])
 
 
 def by_ranges(curves: Sequence[np.ndarray]) -> list[Range]:

@@ -25,6 +25,7 @@ import numpy as np
 
 from seqgen.data.shards import Piece, PreparedData
 from seqgen.data.splits import TRAIN
+from seqgen.evaluation.piece_sets import turn_by_turn
 
 NAMES = {1: "unigram", 2: "bigram", 3: "trigram", 4: "4-gram", 5: "5-gram"}
 MAX_TRAINING_TOKENS = 3_000_000  # counts hardly gain from more, and take memory
@@ -102,17 +103,9 @@ def _chosen(data: PreparedData) -> list[tuple[Piece, int]]:
     In order of their hash: names go by collection and composer, so that the first ones by name
     would be one part of a corpus.
     """
-    pieces = sorted(data.of_split(TRAIN), key=lambda piece: piece.file_hash)
-    chosen: list[tuple[Piece, int]] = []
-    n_tokens = 0
-    for variant in range(max(len(piece.variants) for piece in pieces)):
-        for piece in pieces:
-            if variant < len(piece.variants):
-                n_tokens += piece.variants[variant][1]
-                if chosen and n_tokens > MAX_TRAINING_TOKENS:
-                    return chosen
-                chosen.append((piece, variant))
-    return chosen
+    turns = list(turn_by_turn(sorted(data.of_split(TRAIN), key=lambda piece: piece.file_hash)))
+    n_tokens = np.cumsum([piece.variants[variant][1] for piece, variant in turns])
+    return turns[: max(1, int((n_tokens <= MAX_TRAINING_TOKENS).sum()))]
 
 
 @dataclass(frozen=True, eq=False)

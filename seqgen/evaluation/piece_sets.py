@@ -6,8 +6,8 @@ Legend: T positions, F fields.
 import errno
 import hashlib
 import os
-from collections.abc import Set
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence, Set
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +37,7 @@ class Item:
     name: str  # its file, within the corpus
     ids: np.ndarray  # tokens [T, F], BOS and EOS included where the piece begins and ends
     path: Path | None = None  # the file, where it is still there and `ids` are the whole of it
-    in_tokens: Amount = Amount()
+    in_tokens: Amount = field(default_factory=Amount)
     in_file: Amount | None = None  # None where there is no `path`
 
     @property
@@ -111,6 +111,12 @@ class Sets:
     def own(self) -> tuple[PieceSet, ...]:
         """The held-out sets that limits come from: the run's own splits, where there are any."""
         return tuple(x for x in self.held_out if x.is_split) or self.held_out
+
+
+def turn_by_turn(pieces: Sequence[Piece]) -> Iterator[tuple[Piece, int]]:
+    """Yield all pieces as they are (variant 0), then all of them shifted, and so on."""
+    for variant in range(max((len(piece.variants) for piece in pieces), default=0)):
+        yield from ((piece, variant) for piece in pieces if variant < len(piece.variants))
 
 
 def choose_sets(

@@ -24,14 +24,10 @@ QUANTILES = (0.025, 0.975)  # an interval holds 95% of the resampled means
 
 @dataclass(frozen=True)
 class Amount:
-    """What a piece holds: units of its tokenizer, and seconds.
+    """What a piece holds: of music the notes that miditoolkit reads, and the time to their end."""
 
-    Of music these are the notes that miditoolkit reads and the time from the beginning to the end
-    of the last one; text has no seconds.
-    """
-
-    units: int = 0
-    seconds: float = 0.0
+    units: int = 0  # of its tokenizer
+    seconds: float = 0.0  # text has none
 
 
 @dataclass(frozen=True)

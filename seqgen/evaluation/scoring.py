@@ -132,10 +132,9 @@ def entry(
 
     `form` is "windows" or "whole pieces".
     """
-    totals = [curve.sum(axis=1) for curve in curves]
-    n_targets = sum(len(curve) for curve in curves)
-    nats = mean_of([total.sum() for total in totals], [len(curve) for curve in curves])
-    per_unit, per_second = None, None
+    totals, sizes = [curve.sum(axis=1) for curve in curves], [len(curve) for curve in curves]
+    nats, n_targets = mean_of([total.sum() for total in totals], sizes), sum(sizes)
+    per_unit = per_second = None
     if n_targets == pieces.n_targets:  # whole: what a file holds belongs to these bits
         bits = []  # of each piece, without its special tokens
         for ids, total in zip(pieces.ids, totals, strict=True):
@@ -148,14 +147,14 @@ def entry(
         "kind": kind,
         "form": form,
         "targets": n_targets,
-        "nats_per_token": as_record(nats),
-        "bits_per_token": as_record(nats and nats.scaled(1 / math.log(2))),
+        "nats_per_token": _as_record(nats),
+        "bits_per_token": _as_record(nats and nats.scaled(1 / math.log(2))),
         "nats_by_field": {
             field.name: float(sum(curve[:, f].sum() for curve in curves) / max(n_targets, 1))
             for f, field in enumerate(vocabulary.fields)
         },
-        "bits_per_unit": as_record(per_unit),
-        "bits_per_second": as_record(per_second),
+        "bits_per_unit": _as_record(per_unit),
+        "bits_per_second": _as_record(per_second),
     }
 
 
@@ -163,7 +162,7 @@ def paired(a: Curves, b: Curves) -> dict | None:
     """Mean nats per token of `a` minus `b` on the same targets, with an interval over pieces."""
     sizes = [min(len(x), len(y)) for x, y in zip(a, b, strict=True)]  # learned positions end
     differences = [float(x[:n].sum() - y[:n].sum()) for x, y, n in zip(a, b, sizes, strict=True)]
-    return as_record(mean_of(differences, sizes))
+    return _as_record(mean_of(differences, sizes))
 
 
 def position_ranges(curves: Curves) -> list[dict]:
@@ -171,8 +170,7 @@ def position_ranges(curves: Curves) -> list[dict]:
     return [asdict(part) for part in by_ranges([curve.sum(axis=1) for curve in curves])]
 
 
-def as_record(value: Value | None) -> dict | None:
-    """A value as JSON."""
+def _as_record(value: Value | None) -> dict | None:
     return None if value is None else asdict(value)
 
 
@@ -233,11 +231,9 @@ def _score_set(
 
 def _gap(held_out: Curves, training: Curves) -> dict | None:
     """Nats per token on held-out pieces minus those on training pieces, both in windows."""
-    sums, counts = (
-        [[of(curve) for curve in curves] for curves in (held_out, training)]
-        for of in (lambda curve: float(curve.sum()), len)
-    )
-    return as_record(gap_between(sums, counts))
+    sums = [[float(curve.sum()) for curve in curves] for curves in (held_out, training)]
+    counts = [[len(curve) for curve in curves] for curves in (held_out, training)]
+    return _as_record(gap_between(sums, counts))
 
 
 def _teller(progress: Progress, what: str, total: int) -> Callable[[int], None]:

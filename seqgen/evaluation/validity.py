@@ -83,23 +83,15 @@ def check_file(path: Path, read: MidiFile | FileRejected | None = None) -> Valid
             read = open_midi(path, GENEROUS)
         except FileRejected as rejected:
             read = rejected
-    if isinstance(read, FileRejected):
-        return _check_rejected(path, read)
-    faults, bars = _faults_of_symusic(path), _faults_of_bars(read)
-    return Validity(True, not faults, True, not bars, (*faults, *bars))
-
-
-def _check_rejected(path: Path, rejected: FileRejected) -> Validity:
-    """Check a file that `open_midi` has refused; it may be valid and have no notes."""
-    refused = Validity(reasons=(rejected.reason, "not checked with symusic"))
-    if rejected.kind != "empty":
-        return refused
-    try:
-        MidiFile(str(path))
-    except READER_ERRORS:
-        return refused
-    faults = _faults_of_symusic(path)
-    return Validity(miditoolkit=True, symusic=not faults, reasons=(rejected.reason, *faults))
+    if isinstance(read, MidiFile):
+        faults, bars = _faults_of_symusic(path), _faults_of_bars(read)
+        return Validity(True, not faults, True, not bars, (*faults, *bars))
+    if read.kind == "empty":  # without notes, but it may be a MIDI file
+        with contextlib.suppress(*READER_ERRORS):
+            MidiFile(str(path))
+            faults = _faults_of_symusic(path)
+            return Validity(miditoolkit=True, symusic=not faults, reasons=(read.reason, *faults))
+    return Validity(reasons=(read.reason, "not checked with symusic"))
 
 
 def _faults_of_symusic(path: Path) -> list[str]:

@@ -5,11 +5,10 @@ unigram), which follows which (a bigram), and the best n-gram model. What it gai
 was trained on but not on others is over-fitting.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from math import exp, isfinite
 from types import SimpleNamespace as Facts
-from typing import NamedTuple
 
 from scipy.stats import fisher_exact
 
@@ -43,18 +42,8 @@ class Sentence:
     title: str = ""
 
 
-class Rule(NamedTuple):
-    """A sentence that is said of facts for which `when` holds; what it adds to the title."""
-
-    tone: str
-    when: Callable[[Facts], bool]
-    title: str
-    text: str
-
-    def said(self, facts: Facts) -> Sentence:
-        """The sentence with the facts in it."""
-        texts = (text.format(**vars(facts)) for text in (self.text, self.title))
-        return Sentence(self.tone, *texts)
+# A sentence with facts in braces: its tone, when it is said, what it adds to the title, its text.
+Rule = tuple[str, Callable[[Facts], bool], str, str]
 
 
 def _otherwise(_: Facts) -> bool:
@@ -82,7 +71,7 @@ LONGEST += "{shared}{real}."
 
 # The first rule of a table that holds is said.
 # fmt: off
-LEVEL = [Rule(*row) for row in (  # how much better than no learning at all
+LEVEL: tuple[Rule, ...] = (  # how much better than no learning at all
     (BAD, lambda f: f.ours >= UNTRAINED_SHARE * f.chance, "Untrained",
      NEEDS + "; guessing blindly among {guess:,.0f} equally likely ones needs {chance:.3f}{so}."),
     (PLAIN, lambda f: f.best is None, "Has learned something",
@@ -98,8 +87,8 @@ LEVEL = [Rule(*row) for row in (  # how much better than no learning at all
      NEEDS + ", about as many as {best}; the difference of {by} could be chance."),
     (GOOD, _otherwise, "Has learned",
      NEEDS + ", {by} fewer than {best}: it has learned more than short contexts tell."),
-)]
-FIT = [Rule(*row) for row in (  # whether what it has learned holds for other pieces too
+)
+FIT: tuple[Rule, ...] = (  # whether what it has learned holds for other pieces too
     (PLAIN, lambda f: f.gap is None, "",
      "Over-fitting cannot be judged: there are no training pieces to compare with."),
     (PLAIN, lambda f: f.gained < LEAST_GAIN, "",
@@ -118,27 +107,27 @@ FIT = [Rule(*row) for row in (  # whether what it has learned holds for other pi
     (PLAIN, lambda f: not f.is_above, "", SAME + ": no over-fitting."),
     (PLAIN, lambda f: f.is_few, "", f"{SHARE}; the pieces are {UNSURE}."),
     (GOOD, _otherwise, "", SHARE + ": little over-fitting."),
-)]
-COURSE = [Rule(*row) for row in (  # whether training went on after the best validation
+)
+COURSE: tuple[Rule, ...] = (  # whether training went on after the best validation
     (FAIR, lambda f: f.rise >= RISE, "over-trained",
      "Training went on too long: the validation loss was lowest at step {best_step:,} "
      "({best:.3f}) and {rise:.3f} nats higher at step {last_step:,}. The model evaluated here is "
      "that of step {step:,}."),
     (PLAIN, lambda f: f.best_step == f.last_step, "",
      "The validation loss was lowest at the last step, {last_step:,}: longer training may help."),
-)]
-LIKE = [Rule(*row) for row in (
+)
+LIKE: tuple[Rule, ...] = (
     (PLAIN, lambda f: not f.judged, "", "Sounds like your music: too few pieces to tell."),
     (FAIR, lambda f: not f.like, "", "Sounds like your music: in no respect that was measured."),
     (GOOD, _otherwise, "", "Sounds like your music: {like}."),
-)]
-UNLIKE = [Rule(*row) for row in (
+)
+UNLIKE: tuple[Rule, ...] = (
     (PLAIN, lambda f: not f.judged, "", "Does not: too few pieces to tell."),
     (GOOD, lambda f: not f.unlike, "", "Does not: no difference found that is more than chance."),
     (FAIR, lambda f: f.is_much, "", FURTHEST),
     (PLAIN, _otherwise, "", FURTHEST),
-)]
-COPIES = [Rule(*row) for row in (
+)
+COPIES: tuple[Rule, ...] = (
     (PLAIN, lambda f: f.left_out, "", "Copies: cannot be checked. {left_out}"),
     (PLAIN, lambda f: not f.n, "",
      "Copies: cannot be checked, since no generated piece can be compared."),
@@ -148,9 +137,9 @@ COPIES = [Rule(*row) for row in (
     (FAIR, _otherwise, "",
      "Copies: {copies} of {n} generated pieces are flagged{flags}, no more than could be chance."
      + LONGEST),
-)]
+)
 # All rules that hold are said.
-OF_A_SET = [Rule(*row) for row in (
+OF_A_SET: tuple[Rule, ...] = (
     (PLAIN, lambda f: f.n_known, "",
      "Left out of {set}, since the model was trained on them: {n_known} files."),
     # Learned positions end: then whole pieces are only their beginnings, and other targets.
@@ -160,12 +149,12 @@ OF_A_SET = [Rule(*row) for row in (
     (BAD, lambda f: not f.forms["agree"], "ERROR: its two forms disagree",
      "ERROR: parallel and recurrent form differ by {forms[largest_difference_nats]:.3g} nats for "
      "one token of the {set} pieces."),
-)]
-BROKEN = Rule(
+)
+BROKEN: Rule = (
     BAD, _otherwise, "Broken: it gives no finite likelihood",
     "ERROR: the likelihood of {set} pieces is not a finite number: the weights are damaged or have "
     "diverged.")
-ELSEWHERE = Rule(
+ELSEWHERE: Rule = (
     FAIR, _otherwise, "Does not carry over to {set}",
     "What it has learned does not carry over to {set}. {text}")
 # fmt: on
@@ -180,12 +169,9 @@ def judge(record: dict) -> dict:
     valid = _valid(record)
     titles = [likelihood["title"], *(sentence.title for sentence in summary)]
     tones = [likelihood["tone"], *(sentence.tone for sentence in (*summary, *valid))]
-    return {
-        "tone": _worst(tones),
-        "title": _joined(titles),
-        "sentences": [*likelihood["sentences"], *map(asdict, valid)],
-        "summary": [asdict(sentence) for sentence in summary],
-    }
+    whole = _verdict(titles, tones, valid)
+    whole["sentences"] = [*likelihood["sentences"], *whole["sentences"]]
+    return whole | {"summary": [asdict(sentence) for sentence in summary]}
 
 
 def judge_likelihood(likelihood: dict, curve: dict | None, *, near: int = 0, of: int = 0) -> dict:
@@ -198,24 +184,24 @@ def judge_likelihood(likelihood: dict, curve: dict | None, *, near: int = 0, of:
     parts = likelihood["sets"]
     if not parts:
         return {"tone": FAIR, "title": "Cannot be judged: no piece was held out", "sentences": []}
-    broken = _broken(likelihood)
-    if broken:
-        return _verdict([broken], [broken])
+    if broken := _broken(likelihood):
+        return _verdict([broken.title], [broken.tone], [broken])
     sets = [_facts(part, likelihood, near=near, of=of) for part in parts]
     own = next((facts for facts in sets if facts.is_split), None)
     main = own or sets[0]
-    level, fit, course = _level(main), _first(FIT, main), _course(curve, likelihood)
+    level, fit, course = _level(main), next(_said(FIT, main)), _course(curve, likelihood)
     has_learned = not level.title.startswith(("Untrained", "Has not learned"))
     said = [level, fit, *course]
     wrong: list[Sentence] = []
     for facts, part in zip(sets, parts, strict=True):
         if own is not None and not facts.is_split:
             said.append(_level(facts, has_learned=has_learned))
-        found = _all(OF_A_SET, facts)
+        found = list(_said(OF_A_SET, facts))
         wrong += [sentence for sentence in found if sentence.title][: not wrong]
         said += [*found, *(_rival(part, rival) for rival in part["beside"])]
     titled = [fit] if fit.title.startswith(OVER_TITLE) else [level, fit, *course]
-    return _verdict([*wrong, *titled], said)
+    titles = [sentence.title for sentence in (*wrong, *titled)]
+    return _verdict(titles, [sentence.tone for sentence in said], said)
 
 
 def n_copies(record: dict, of: str = "generated") -> tuple[int, int]:
@@ -255,7 +241,7 @@ def copying_sentence(record: dict) -> Sentence:
         facts.real = f"; held-out real pieces: {_spread(real)}" if real else ""
         facts.shared = _spread(facts.longest) if facts.longest else ""
         facts.is_clear = copies_clearly(record)
-    return _first(COPIES, facts)
+    return next(_said(COPIES, facts))
 
 
 def _spread(found: dict) -> str:
@@ -279,7 +265,7 @@ def music_sentences(record: dict) -> list[Sentence]:
         semitones = record["subject"]["transpose"]
         is_of_keys = semitones and any(c["name"] in IN_A_KEY for c in beyond)
         facts.keys = KEYS.format(semitones=semitones) if is_of_keys else ""
-    return [_first(LIKE, facts), _first(UNLIKE, facts)]
+    return [next(_said(rules, facts)) for rules in (LIKE, UNLIKE)]
 
 
 def in_words(times: float) -> str:
@@ -302,7 +288,7 @@ def _broken(likelihood: dict) -> Sentence | None:
     for part in (*likelihood["sets"], *filter(None, [likelihood["training"]])):
         entries = [entry for entry in part["models"] if entry["kind"] == "own"]
         if not all(entry["nats_per_token"] and isfinite(nats(entry)) for entry in entries):
-            return BROKEN.said(Facts(set=part.get("name", "training")))
+            return next(_said([BROKEN], Facts(set=part.get("name", "training"))))
     return None
 
 
@@ -340,24 +326,15 @@ def _facts(part: dict, likelihood: dict, *, near: int, of: int) -> Facts:
         facts.best = f"the best n-gram model, a {name} ({ngrams[name]:.3f})"
         facts.by = f"{abs(difference['value']):.3f} nats{_interval(difference)}"
         facts.low, facts.high = _ends(difference)
-    if facts.gap is not None:
-        vars(facts).update(_gap_facts(facts, nats(own_entry(training))))
+    if (gap := facts.gap) is not None:
+        unlearned = chance if facts.unigram is None else facts.unigram
+        facts.gained = unlearned - nats(own_entry(training))
+        facts.share = gap["value"] / max(facts.gained, LEAST_GAIN)
+        facts.size = f"{gap['value']:.3f} nats per token{_interval(gap)}"
+        facts.is_above = min(gap["value"], _ends(gap)[0]) > 0
+        facts.is_over = facts.is_above and facts.share >= OVERFITTED
+        facts.is_few = not is_sure or gap["low"] is None
     return facts
-
-
-def _gap_facts(facts: Facts, training: float) -> dict:
-    """What the rules ask about the gap to training pieces, which need `training` nats per token."""
-    gained = (facts.chance if facts.unigram is None else facts.unigram) - training
-    share = facts.gap["value"] / max(gained, LEAST_GAIN)
-    is_above = min(facts.gap["value"], _ends(facts.gap)[0]) > 0
-    return {
-        "gained": gained,
-        "share": share,
-        "size": f"{facts.gap['value']:.3f} nats per token{_interval(facts.gap)}",
-        "is_above": is_above,
-        "is_over": is_above and share >= OVERFITTED,
-        "is_few": not facts.is_sure or facts.gap["low"] is None,
-    }
 
 
 def _level(facts: Facts, *, has_learned: bool = True) -> Sentence:
@@ -365,7 +342,7 @@ def _level(facts: Facts, *, has_learned: bool = True) -> Sentence:
 
     What was never learned (not `has_learned`) cannot be carried over to them.
     """
-    found = _first(LEVEL, facts)
+    found = next(_said(LEVEL, facts))
     is_blind = found.title == "Untrained"
     if not facts.is_split and (found.tone == BAD or found.title == "Has learned little"):
         if not has_learned:
@@ -373,7 +350,7 @@ def _level(facts: Facts, *, has_learned: bool = True) -> Sentence:
         if is_blind and facts.is_blind_at_home:
             text = f"{found.text[:-1]}, and those it was trained on are no better: it is untrained."
             return replace(found, text=text)
-        return ELSEWHERE.said(Facts(set=facts.set, text=found.text))
+        return next(_said([ELSEWHERE], Facts(set=facts.set, text=found.text)))
     if not facts.is_sure and not is_blind and found.tone in (GOOD, BAD):
         return Sentence(FAIR, found.text, f"{found.title} ({UNSURE})")
     return found
@@ -386,7 +363,7 @@ def _course(curve: dict | None, likelihood: dict) -> list[Sentence]:
         return []
     best, last = min(validation, key=lambda point: point[1]), validation[-1]
     steps = {"best_step": best[0], "last_step": last[0], "step": likelihood["step"]}
-    return _all(COURSE, Facts(best=best[1], rise=last[1] - best[1], **steps))[:1]
+    return list(_said(COURSE, Facts(best=best[1], rise=last[1] - best[1], **steps)))[:1]
 
 
 def _rival(part: dict, rival: dict) -> Sentence:
@@ -412,8 +389,7 @@ def nats(entry: Mapping) -> float:
 
 def _ends(value: dict) -> tuple[float, float]:
     """The ends of an interval; the value itself where there is none."""
-    low, high = (value["value"] if value[end] is None else value[end] for end in ("low", "high"))
-    return low, high
+    return (value["value"],) * 2 if value["low"] is None else (value["low"], value["high"])
 
 
 def _interval(value: dict) -> str:
@@ -425,23 +401,18 @@ def _interval(value: dict) -> str:
     return f" ({ends[0]:.3f} to {ends[1]:.3f})"
 
 
-def _all(rules: Sequence[Rule], facts: Facts) -> list[Sentence]:
-    return [rule.said(facts) for rule in rules if rule.when(facts)]
+def _said(rules: Iterable[Rule], facts: Facts) -> Iterator[Sentence]:
+    """The sentences of the rules that hold."""
+    for tone, when, title, text in rules:
+        if when(facts):
+            yield Sentence(tone, text.format(**vars(facts)), title.format(**vars(facts)))
 
 
-def _first(rules: Sequence[Rule], facts: Facts) -> Sentence:
-    return next(rule for rule in rules if rule.when(facts)).said(facts)
-
-
-def _worst(tones: Sequence[str]) -> str:
-    return next((tone for tone in (BAD, FAIR, GOOD) if tone in tones), FAIR)
-
-
-def _joined(titles: Iterable[str]) -> str:
-    return "; ".join(filter(None, titles))
-
-
-def _verdict(titled: Sequence[Sentence], said: Sequence[Sentence]) -> dict:
-    title = _joined(sentence.title for sentence in titled)
-    tone = _worst([sentence.tone for sentence in said])
-    return {"tone": tone, "title": title, "sentences": [asdict(sentence) for sentence in said]}
+def _verdict(titles: Iterable[str], tones: Iterable[str], said: Iterable[Sentence]) -> dict:
+    """The worst tone, one title of all, and the sentences."""
+    worst = min(tones, key=(BAD, FAIR, GOOD, PLAIN).index)
+    return {
+        "tone": FAIR if worst == PLAIN else worst,
+        "title": "; ".join(filter(None, titles)),
+        "sentences": [asdict(sentence) for sentence in said],
+    }

@@ -14,6 +14,7 @@ from seqgen.data.prepare import prepare
 from seqgen.data.shards import Piece
 from seqgen.errors import UserError
 from seqgen.evaluation import ngrams
+from seqgen.evaluation.copying import report
 from seqgen.evaluation.copying.report import copied_notes, copied_tokens
 from seqgen.evaluation.evaluate import judge_generated
 from seqgen.evaluation.generated import Generated, read_generated
@@ -153,11 +154,12 @@ def test_without_pitched_training_notes_there_is_a_reason_and_no_crash():
     assert "none but drums" in said
 
 
-def test_transposed_pieces_are_indexed_while_there_is_room(data):
+def test_transposed_pieces_are_indexed_while_there_is_room(data, monkeypatch):
     training = data.of_split("train")
     plain = sum(piece.variants[0][1] for piece in training)
     every = copied_tokens([], [], data, progress=quiet)
-    few = copied_tokens([], [], data, progress=quiet, most=plain + 1)
+    monkeypatch.setattr(report, "MOST_TOKENS", plain + 1)
+    few = copied_tokens([], [], data, progress=quiet)
     assert every["variants"]["indexed"] == every["variants"]["of"] > len(training)
     assert few["variants"] == {"indexed": len(training), "of": every["variants"]["of"]}
     assert few["n_training"] == len(training)

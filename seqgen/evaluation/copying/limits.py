@@ -65,21 +65,13 @@ def _share(notes: np.ndarray, others: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class Limits:
-    """A piece is flagged above any of the limits.
+    """A piece is flagged above any of the limits."""
 
-    Attributes:
-        run: for the freshest run, in units.
-        block: fresh units of a run that is long already.
-        coverage: for the share of the piece in such runs.
-        likeness: for the share of its notes that it has in common with one training piece.
-        least: units that must be shared in all.
-    """
-
-    run: float
-    block: int
-    coverage: float
-    likeness: float
-    least: int
+    run: float  # for the freshest run, in units
+    block: int  # fresh units of a run that is long already
+    coverage: float  # for the share of the piece in such runs
+    likeness: float  # for the share of its notes that it has in common with one training piece
+    least: int = LEAST  # units that must be shared in all
 
     def exceeded(self, runs: Runs, likeness: Likeness | None) -> tuple[str, ...]:
         """Which of "run", "coverage" and "likeness" a piece exceeds.
@@ -96,12 +88,7 @@ class Limits:
         return tuple(name for name, above in is_above.items() if above)
 
 
-def find_limits(
-    held_out: Sequence[Runs],
-    likenesses: Sequence[Likeness | None],
-    *,
-    least: int = LEAST,
-) -> Limits:
+def find_limits(held_out: Sequence[Runs], likenesses: Sequence[Likeness | None]) -> Limits:
     """Derive limits from real pieces that are not in the training set, and their likenesses.
 
     Corpora hold pieces twice, under two names or in two keys, and then a held-out piece is itself a
@@ -112,17 +99,17 @@ def find_limits(
     piece lies in long runs, or in one training piece, than half of the way from what is ordinary
     (95% of the held-out pieces) to the whole piece; 90% are enough. With fewer than 20 held-out
     pieces the extremes take the place of the 95%, and a run must be half as long again as the
-    longest, and twice `least`. Without any, twice `least` and half of a piece are the limits.
+    longest, and twice `LEAST`. Without any, twice `LEAST` and half of a piece are the limits.
     """
     if not held_out:
-        return Limits(run=2 * least, block=least, coverage=0.5, likeness=0.5, least=least)
+        return Limits(run=2 * LEAST, block=LEAST, coverage=0.5, likeness=0.5)
     fresh = np.array([max(runs.most_fresh, 1) for runs in held_out])
     low, high = np.quantile(np.log(fresh), [0.25, 0.75])
-    run = max(least, math.exp(high + FENCE * (high - low)))
+    run = max(LEAST, math.exp(high + FENCE * (high - low)))
     ordinary, block = HIGH, math.ceil(np.quantile(fresh, HIGH))
     if len(fresh) < FEW:
-        run = max(run, FEW_FACTOR * fresh.max(), 2 * least)
-        ordinary, block = 1.0, max(block, least)
+        run = max(run, FEW_FACTOR * fresh.max(), 2 * LEAST)
+        ordinary, block = 1.0, max(block, LEAST)
     coverage = np.quantile([runs.coverage(block) for runs in held_out], ordinary)
     likeness = np.quantile([found.share if found else 0.0 for found in likenesses], ordinary)
     return Limits(
@@ -130,5 +117,4 @@ def find_limits(
         block=block,
         coverage=min((1 + float(coverage)) / 2, NEARLY_ALL),
         likeness=min((1 + float(likeness)) / 2, NEARLY_ALL),
-        least=least,
     )

@@ -38,18 +38,18 @@ def token_material(name: str, tokens: np.ndarray) -> Material:
     return Material(name, tokens if tokens.ndim == 2 else tokens[:, None])
 
 
-def note_material(name: str, midi: MidiFile, *, grid: int = GRID) -> Material:
+def note_material(name: str, midi: MidiFile) -> Material:
     """Take all notes but the drums' as steps (time, pitch) [n - 1, 2] from each to the next.
 
-    Onsets are rounded to `grid` places per quarter note, and notes are in order of onset, then of
+    Onsets are rounded to `GRID` places per quarter note, and notes are in order of onset, then of
     pitch; those of one onset and pitch are one. So a run of equal steps is a run of equal notes in
     whatever key, bar, tempo, resolution, tracks, instruments, durations and velocities. Notes that
     are added anywhere, another voice for one, break it, and so do other note values.
     """
     tracks = [track for track in midi.instruments if not track.is_drum]
-    notes = notes_on_grid(tracks, midi.ticks_per_beat, grid=grid)
-    ticks = notes[:, 0] * midi.ticks_per_beat / grid
+    notes = notes_on_grid(tracks, midi.ticks_per_beat)
+    ticks = notes[:, 0] * midi.ticks_per_beat / GRID
     end = ticks.max(initial=0) + 1
     bars = np.searchsorted(bars_and_beats(midi, int(end))[0], ticks, side="right")
-    steps = steps_between(notes, grid=grid)
+    steps = steps_between(notes)
     return Material(name, steps, span=2, notes=notes, bars=np.maximum(bars, 1))
