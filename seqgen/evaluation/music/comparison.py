@@ -72,18 +72,11 @@ def measure_sets(
     Where generated pieces were cut, what grows with length is measured in openings of all pieces,
     of the number of bars that is returned; cut pieces that are shorter have no value for it.
     """
-    made = [
-        (piece.token_midi, piece.ended_by_itself)
-        for piece in generated
-        if piece.token_midi is not None
-    ]
-    ours: list[Measured] = [
-        measure(midi, ended_by_itself=ended)
-        for midi, ended in tracked(made, "measuring generated pieces", progress)
-    ]
-    theirs: list[Measured] = [
-        measure(midi) for midi in tracked(real, "measuring real pieces", progress)
-    ]
+    made = [(p.token_midi, p.ended_by_itself) for p in generated if p.token_midi is not None]
+    told = tracked(made, "measuring generated pieces", progress)
+    ours: list[Measured] = [measure(midi, ended_by_itself=ended) for midi, ended in told]
+    heard = tracked(real, "measuring real pieces", progress)
+    theirs: list[Measured] = [measure(midi) for midi in heard]
     # Whole bars of the cut pieces: the last one may be a part of a bar.
     cut = [m for m in ours if m["ended_by_itself"] is False and m["n_notes"]]
     whole = [max(m["n_bars"] - 1, 1) for m in cut]
@@ -121,9 +114,7 @@ def compare_music(
     found = [c for c in compare(generated, real, seed=seed) if c.name != "ended_by_itself"]
     found.sort(key=lambda c: (c.verdict != "beyond", -(c.times or 0.0)))
     rows = [{**c.to_json(), "in_openings": bool(opening_bars) and c.name in GROWING} for c in found]
-    if (
-        opening_bars is not None
-    ):  # a piece that was cut is as long as the limit, not the model, says
+    if opening_bars is not None:  # pieces that were cut are as long as the limit says
         rows = [row | {"aspect": None} if row["aspect"] == "length" else row for row in rows]
     ended = [m["ended_by_itself"] for m in generated if m["ended_by_itself"] is not None]
     return {

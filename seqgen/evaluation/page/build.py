@@ -3,12 +3,12 @@
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from seqgen.data.corpora import Progress
+from seqgen.data.corpora import Progress, tracked
 from seqgen.errors import UserError
 from seqgen.evaluation.evaluate import PageMaterial
 from seqgen.evaluation.generated import Generated
@@ -23,7 +23,7 @@ from seqgen.rendering.piano_roll import draw_piano_roll
 from seqgen.rendering.sound.soundfonts import find_soundfont
 from seqgen.rendering.sound.synthesis import synthesise
 from seqgen.rendering.sound.synthesizer import Synthesizer
-from seqgen.rendering.theme import DARK, LIGHT, Theme
+from seqgen.rendering.theme import DARK, LIGHT
 
 N_SAMPLES = 4  # pieces of each set that can be heard
 OPENING_SECONDS = 30.0  # of a piece that is heard and pictured: some 200 kB
@@ -60,12 +60,8 @@ def build_page(record: Mapping, material: PageMaterial, *, progress: Progress) -
         "curves": lambda: _learning(record),
         "position": lambda: [_positions(record, part) for part in record["likelihood"]["sets"]],
     }
-    pictures = {}
-    for done, (name, draw) in enumerate(kinds.items()):
-        progress("drawing the page", done, len(kinds))
-        pictures[name] = draw()
-    progress("drawing the page", len(kinds), len(kinds))
-    return render(record, pictures, about_sound=about_sound)
+    drawn = tracked(list(kinds.items()), "drawing the page", progress)
+    return render(record, {name: draw() for name, draw in drawn}, about_sound=about_sound)
 
 
 def choose_pieces(pieces: Sequence[T], midi_of: Callable[[T], MidiFile | None]) -> list[T]:
@@ -73,17 +69,14 @@ def choose_pieces(pieces: Sequence[T], midi_of: Callable[[T], MidiFile | None]) 
 
     Those that cannot be read, and those too long to be pictured, are not among them.
     """
-    found = []
-    for piece in pieces:
-        midi = midi_of(piece)
+    seconds = {}  # by place in the set
+    for i, midi in enumerate(map(midi_of, pieces)):
         summary = None if midi is None else summarize(midi)
         if summary is not None and 0 < summary.n_notes <= MAX_PICTURED_NOTES:
-            found.append((summary.seconds, piece))
-    if not found:
-        return []
-    median = float(np.median([seconds for seconds, _ in found]))
-    by_distance = sorted(range(len(found)), key=lambda i: abs(found[i][0] - median))
-    return [found[i][1] for i in sorted(by_distance[:N_SAMPLES])]
+            seconds[i] = summary.seconds
+    median = np.median([*seconds.values()]) if seconds else 0.0
+    by_distance = sorted(seconds, key=lambda i: abs(seconds[i] - median))
+    return [pieces[i] for i in sorted(by_distance[:N_SAMPLES])]
 
 
 def play_openings(pieces: Sequence[MidiFile], *, progress: Progress) -> tuple[list[bytes], str]:
@@ -115,8 +108,7 @@ def play_openings(pieces: Sequence[MidiFile], *, progress: Progress) -> tuple[li
 def _heard(piece: Generated) -> Heard:
     begins = piece.record.get("prompt_seconds") if piece.prompted else None
     ended = {True: ", ends by itself", False: ", cut", None: ""}[piece.ended_by_itself]
-    is_known = isinstance(begins, int | float)
-    return piece.name, piece.midi, begins if is_known else None, f"{piece.name}{ended}"
+    return piece.name, piece.midi, begins, f"{piece.name}{ended}"
 
 
 def _roll(heard: Heard, ogg: bytes) -> PagePicture:
@@ -124,24 +116,13 @@ def _roll(heard: Heard, ogg: bytes) -> PagePicture:
     name, midi, begins, caption = heard
     bars, _ = bars_and_beats(midi, last_note_end(midi))
     n_bars = int(np.searchsorted(bars, TempoMap(midi).to_ticks(OPENING_SECONDS)))
-    return _both(
-        lambda theme: draw_piano_roll(
-            midi,
-            continuation_from_seconds=begins,
-            theme=theme,
-            bars=(0, max(1, min(n_bars, len(bars)))),
-        ),
-        f"Piano roll of {name}",
-        caption,
-        ogg,
-    )
+    shown = (0, max(1, n_bars))
+    draw = partial(draw_piano_roll, midi, continuation_from_seconds=begins, bars=shown)
+    return _both(draw, f"Piano roll of {name}", caption, ogg)
 
 
-class _Draw(Protocol):
-    def __call__(self, *, theme: Theme) -> Figure: ...
-
-
-def _both(draw: _Draw, alt: str, caption: str = "", ogg: bytes = b"") -> PagePicture:
+def _both(draw: Callable[..., Figure], alt: str, caption: str, ogg: bytes = b"") -> PagePicture:
+    """Draw a picture with each theme."""
     light, dark = svg_text(draw(theme=LIGHT)), svg_text(draw(theme=DARK))
     return PagePicture(light, dark, alt, caption, ogg)
 
@@ -151,26 +132,25 @@ def _learning(record: Mapping) -> list[PagePicture]:
     if not curve["training"] and not curve["validation"]:
         return []
     curves = [
-        Curve("training", *_columns(curve["training"]), role="training"),
-        Curve("validation", *_columns(curve["validation"]), role="model"),
+        Curve(name, *np.reshape(curve[name], (-1, 2)).T.tolist(), role=role)
+        for name, role in (("training", "training"), ("validation", "model"))
     ]
     own = own_part(likelihood["sets"])
     references = _levels(own, ("unigram", "bigram", "5-gram")) if own else {}
     references["untrained"] = likelihood["chance_nats_per_token"]
-    return [
-        _both(
-            lambda theme: draw_loss_curves(
-                [c for c in curves if len(c.x)],
-                references=references,
-                best_step=likelihood["step"],
-                theme=theme,
-            ),
-            "Training and validation loss over steps",
-            "Loss over training steps, nats per token. Training losses are measured with dropout "
-            "and transpositions, where the run has them, so they may lie above validation."
-            + (f" Levels of n-gram models are those of the {own['name']} pieces." if own else ""),
-        )
-    ]
+    draw = partial(
+        draw_loss_curves,
+        [c for c in curves if len(c.x)],
+        references=references,
+        best_step=likelihood["step"],
+    )
+    caption = (
+        "Loss over training steps, nats per token. Training losses are measured with dropout and "
+        "transpositions, where the run has them, so they may lie above validation."
+    )
+    if own:
+        caption += f" Levels of n-gram models are those of the {own['name']} pieces."
+    return [_both(draw, "Training and validation loss over steps", caption)]
 
 
 def _positions(record: Mapping, part: Mapping) -> PagePicture:
@@ -182,13 +162,10 @@ def _positions(record: Mapping, part: Mapping) -> PagePicture:
     for rival in part["beside"]:
         role = "softmax" if rival["attention"].startswith("softmax") else "other"
         curves.append(Curve(rival["name"], *_middles(rival["by_position"]), role=role))
+    references = _levels(part, ("5-gram",))
+    draw = partial(draw_by_position, curves, references=references, training_length=length)
     return _both(
-        lambda theme: draw_by_position(
-            curves,
-            references=_levels(part, ("5-gram",)),
-            training_length=length,
-            theme=theme,
-        ),
+        draw,
         f"Nats per token over the position in {part['name']} pieces",
         f"{part['name'].capitalize()}: nats per token over the position in whole pieces. "
         f"Positions to the right of the line lie beyond the {length:,} tokens of a training "
@@ -237,21 +214,18 @@ def _runs(record: Mapping) -> list[PagePicture]:
         ours, theirs = (part[x]["pieces"] for x in ("generated", "held_out"))
         draw = partial(
             draw_runs,
-            [max(p["fresh"], 1) for p in ours],
-            [max(p["fresh"], 1) for p in theirs],
+            *([max(p["fresh"], 1) for p in pieces] for pieces in (ours, theirs)),
             unit=f"fresh {kind}",
             limit=part["limits"]["run"],
             names=[p["name"] for p in ours],
         )
-        pictures.append(
-            _both(
-                draw,
-                f"Longest run of {kind} that each piece shares with the training set",
-                f"Longest run of {kind} that each piece shares with a training piece, counted in "
-                f"fresh {kind}: without what the run repeats of itself. A piece beyond the line is "
-                f"flagged; the table names the other reasons for a flag.",
-            )
+        what = f"Longest run of {kind} that each piece shares with "
+        caption = (
+            f"{what}a training piece, counted in fresh {kind}: without what the run repeats of "
+            "itself. A piece beyond the line is flagged; the table names the other reasons for a "
+            "flag."
         )
+        pictures.append(_both(draw, f"{what}the training set", caption))
     return pictures
 
 
@@ -262,10 +236,6 @@ def _levels(part: Mapping, names: Sequence[str]) -> dict[str, float]:
         for e in part["models"]
         if e["kind"] == "n-gram" and e["name"] in names
     }
-
-
-def _columns(points: Sequence[Sequence[float]]) -> tuple[list, list]:
-    return [x for x, _ in points], [y for _, y in points]
 
 
 def _middles(ranges: Sequence[Mapping]) -> tuple[list, list]:

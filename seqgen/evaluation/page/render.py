@@ -30,12 +30,15 @@ class PagePicture:
 
     def data(self, theme: str) -> str:
         """The picture as an address that holds it."""
-        content = (self.light if theme == "light" else self.dark).encode()
-        return "data:image/svg+xml;base64," + base64.b64encode(content).decode()
+        return _address("image/svg+xml", (self.light if theme == "light" else self.dark).encode())
 
     def sound(self) -> str:
         """The sound as an address that holds it."""
-        return "data:audio/ogg;base64," + base64.b64encode(self.ogg).decode()
+        return _address("audio/ogg", self.ogg)
+
+
+def _address(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def render(
@@ -49,24 +52,20 @@ def render(
             "position".
         about_sound: what plays the samples, or why nothing does.
     """
-    style = (HERE / "style.css").read_text()
-    return (
-        _environment()
-        .get_template("report.html.j2")
-        .render(
-            r=record,
-            pictures=pictures,
-            about_sound=about_sound,
-            style=style,
-            own=verdict.own_entry,
-            own_part=own_part,
-            sources=SOURCES,
-            has_sound=any(p.ogg for p in (*pictures["samples"], *pictures["held_out"])),
-            scale=_scale(record),
-            thresholds=verdict,
-        )
-        .lstrip()
-    )
+    times = [c["times"] or 0.0 for c in record["music"].get("comparisons", ())]
+    page = _environment().get_template("report.html.j2").render(
+        r=record,
+        pictures=pictures,
+        about_sound=about_sound,
+        style=(HERE / "style.css").read_text(),
+        own=verdict.own_entry,
+        own_part=own_part,
+        sources=SOURCES,
+        has_sound=any(p.ogg for p in (*pictures["samples"], *pictures["held_out"])),
+        scale=min(verdict.MOST_TIMES, max([1.0, *times])),  # what the longest bar stands for
+        thresholds=verdict,
+    )  # fmt: skip
+    return page.lstrip()
 
 
 def own_part(parts: Sequence[Mapping]) -> Mapping | None:
@@ -100,14 +99,9 @@ def short(value: float | None) -> str:
 
 def measured(value: float | None, unit: str) -> str:
     """A mean of a measure with its unit; shares as percent."""
-    if value is None:
-        return NOTHING
-    kind, _, _ = unit.partition(" ")
-    if kind == "share":
+    if value is not None and unit.startswith("share"):
         return f"{100 * value:.0f}%"
-    if unit == "s":
-        return duration(value)
-    return short(value)
+    return short(value) if value is None or unit != "s" else duration(value)
 
 
 def duration(seconds: float) -> str:
@@ -117,12 +111,6 @@ def duration(seconds: float) -> str:
     if seconds < 5400:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h"
-
-
-def _scale(record: Mapping) -> float:
-    """How many times as far the longest bar of the measures stands for."""
-    times = [c["times"] or 0.0 for c in record["music"].get("comparisons", ())]
-    return min(verdict.MOST_TIMES, max([1.0, *times]))
 
 
 @cache
