@@ -12,23 +12,15 @@ from seqgen.files import write_bytes
 
 @dataclass(frozen=True)
 class Setting:
-    """The setting of a measurement.
+    """The setting of a measurement."""
 
-    Attributes:
-        device: "cpu" or the GPU's name.
-        hardware: processor, cores, instructions and memory; of the machine, also beside a GPU.
-        versions: of Python and of each package that takes part.
-        sizes: of the model, its parameters, and where its weights are from.
-        environment: variables that change how threads work.
-        command: what was typed.
-    """
-
-    device: str = ""
+    device: str = ""  # "cpu" or the GPU's name
+    # Processor, cores, instructions and memory; of the machine, also beside a GPU.
     hardware: Mapping[str, Any] = field(default_factory=dict)
-    versions: Mapping[str, str] = field(default_factory=dict)
-    sizes: Mapping[str, Any] = field(default_factory=dict)
-    environment: Mapping[str, str] = field(default_factory=dict)
-    command: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)  # Python and packages that take part
+    sizes: Mapping[str, Any] = field(default_factory=dict)  # of the model, and what its weights are
+    environment: Mapping[str, str] = field(default_factory=dict)  # what changes how threads work
+    command: str = ""  # what was typed
 
 
 LIBRARY = "library"  # the variant that the others are compared with
@@ -53,49 +45,35 @@ class Place:
 class Record:
     """The result of one variant at one batch size and position; None where a value has no meaning.
 
-    Attributes:
-        measure, variant: what was measured, and by which implementation.
-        dtype: of what is computed with; of the weights in decode, endless and job.
-        batch: rows computed together.
-        position: tokens in the context (decode, prefill, memory, endless), in the window
-            (attention, training) or in a piece (job).
-        threads: of torch on the CPU.
-        median_seconds, p95_seconds: of the repeats of one call; None: not measured.
-        tokens_per_second: summed over rows.
-        ratio_to_library: the library's median divided by this one, in the same run at the same
-            place; above 1 is faster. None also where the library was called only once.
-        bytes: of what a stream carries from step to step, of what a training step keeps for its
-            backward pass (memory) or holds at its peak, weights and optimizer included (training),
-            of the process in RAM (endless), or of what was read (floor).
-        rate: bytes read per second of the fastest repeat (floor).
-        share_of_floor: the least time that reading weights and state takes at the bandwidth
-            measured in the same run, divided by the median (decode).
-        bits_per_token: on held-out tokens (likelihood).
-        targets: held-out tokens that were predicted (likelihood).
-        repeats: calls behind the median.
-        samples: seconds of each of them, in their order.
-        note: why there is no value; in likelihood also how another run's value compares.
-        setting: the model, the machine, the versions and the command.
+    A position is the number of tokens in the context (decode, prefill, memory, endless), in the
+    window (attention, training) or in a piece (job).
     """
 
     measure: str
     variant: str
-    dtype: str
-    batch: int
+    dtype: str  # of what is computed with; of the weights in decode, endless and job
+    batch: int  # rows computed together
     position: int
-    threads: int
-    median_seconds: float | None = None
+    threads: int  # of torch on the CPU
+    median_seconds: float | None = None  # of the repeats of one call
     p95_seconds: float | None = None
-    tokens_per_second: float | None = None
+    tokens_per_second: float | None = None  # summed over rows
+    # The library's median divided by this one at the same place of the same run: above 1 is faster.
+    # None also where the library was called only once.
     ratio_to_library: float | None = None
+    # What a stream carries from step to step, what a training step keeps for its backward pass
+    # (memory) or holds at its peak, weights and optimizer included (training), what the process has
+    # in RAM (endless), or what was read (floor).
     bytes: int | None = None
-    rate: float | None = None
+    rate: float | None = None  # bytes read per second of the fastest repeat (floor)
+    # The least time that reading weights and state takes at the bandwidth of the same run, divided
+    # by the median (decode).
     share_of_floor: float | None = None
-    bits_per_token: float | None = None
-    targets: int | None = None
-    repeats: int | None = None
-    samples: tuple[float, ...] = ()
-    note: str = ""
+    bits_per_token: float | None = None  # on held-out tokens (likelihood)
+    targets: int | None = None  # held-out tokens that were predicted (likelihood)
+    repeats: int | None = None  # calls behind the median
+    samples: tuple[float, ...] = ()  # seconds of each of them, in their order
+    note: str = ""  # why there is no value; in likelihood also how another run's value compares
     setting: Setting = field(default=UNKNOWN, compare=False)
 
     @property

@@ -112,15 +112,10 @@ def run_benchmark(
     setting: Setting = UNKNOWN,
     keep: Keep = lambda records: None,
 ) -> list[Record]:
-    """Check and measure, one measure after the other.
+    """Check and measure, one measure after the other: all, or `only` some by name.
 
-    Args:
-        model: what is measured.
-        plan: where and for how long.
-        only: names of measures; none: all.
-        tell: is called with a measure's name and how many of its places are done, of how many.
-        setting: stands beside each number.
-        keep: is called with the records of each place as soon as they are there.
+    `tell` gets a measure's name and how many of its places are done, of how many; `keep` the
+    records of each place as soon as they are there.
 
     Raises:
         OutputsDiffer: two variants that should compute the same do not.

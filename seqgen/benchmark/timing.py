@@ -33,20 +33,12 @@ OUT_OF_MEMORY = "left out: ran out of memory"
 
 @dataclass(frozen=True)
 class Call:
-    """A variant that is ready to be timed.
+    """A variant that is ready to be timed."""
 
-    Attributes:
-        run: the timed call: does work of a length.
-        prepare: is called before each call, outside the timed part.
-        length: of the whole work.
-        part: a smaller length, run first to estimate the time of the whole; None: a call is known
-            to be short.
-    """
-
-    run: Callable[[int], object]
-    prepare: Callable[[], object] = lambda: None
-    length: int = 1
-    part: int | None = None
+    run: Callable[[int], object]  # the timed call: does work of a length
+    prepare: Callable[[], object] = lambda: None  # called before each, outside the timed part
+    length: int = 1  # of the whole work
+    part: int | None = None  # run first to estimate the whole; None: a call is known to be short
 
 
 NOTHING = Call(lambda _: None)
@@ -54,42 +46,25 @@ NOTHING = Call(lambda _: None)
 
 @dataclass(frozen=True)
 class Variant:
-    """One implementation of the measured work.
+    """One implementation of the measured work."""
 
-    Attributes:
-        name: as in the records.
-        open: makes it ready.
-        holds: bytes that it keeps while its place is measured, estimated.
-        needs: bytes that it allocates during a call besides, estimated.
-        note: why it cannot run here; then it is not opened.
-        dtype: of the computation.
-    """
-
-    name: str
+    name: str  # as in the records
     open: Callable[[], Call] = lambda: NOTHING
-    holds: int = 0
-    needs: int = 0
-    note: str = ""
-    dtype: str = "float32"
+    holds: int = 0  # bytes that it keeps while its place is measured, estimated
+    needs: int = 0  # bytes that it allocates during a call besides, estimated
+    note: str = ""  # why it cannot run here; then it is not opened
+    dtype: str = "float32"  # of the computation
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How long to measure.
+    """How long to measure."""
 
-    Attributes:
-        seconds: for the repeats of one variant in one place.
-        max_repeats: the most repeats, however short a call is.
-        longest_call: the longest call that is made, in seconds.
-        longest_piece: the same for a whole piece, which is thousands of steps.
-        measure_seconds: no further place of a measure is begun after so many seconds.
-    """
-
-    seconds: float
-    max_repeats: int
-    longest_call: float
-    longest_piece: float = 60.0
-    measure_seconds: float = math.inf
+    seconds: float  # for the repeats of one variant in one place
+    max_repeats: int  # however short a call is
+    longest_call: float  # that is made, in seconds
+    longest_piece: float = 60.0  # the same for a whole piece, which is thousands of steps
+    measure_seconds: float = math.inf  # after these, no further place of a measure is begun
 
 
 @dataclass
@@ -105,11 +80,7 @@ class _Trial:
 
 
 class Timer:
-    """Times variants and makes records.
-
-    Attributes:
-        effort: how long to measure.
-    """
+    """Times variants and makes records."""
 
     def __init__(self, effort: Effort, *, device: torch.device, setting: Setting = UNKNOWN):
         self.effort = effort
@@ -124,16 +95,10 @@ class Timer:
         tokens: int,
         whole_pieces: bool = False,
     ) -> list[Record]:
-        """Time the variants against each other.
+        """Time variants of the same work against each other, and return a record of each.
 
-        Args:
-            variants: those that compute the same, or stand for it.
-            place: where.
-            tokens: how many tokens one call handles, summed over rows.
-            whole_pieces: a call is thousands of steps, so that one of them counts.
-
-        Returns:
-            One record per variant, also for those that could not or should not run.
+        One call handles `tokens`, summed over rows. With `whole_pieces` it is thousands of steps,
+        so that one call counts. A variant that could not or should not run has a record too.
         """
         trials = self._try(variants, self._late(place.measure), whole_pieces)
         found = [(t.variant, t.samples, t.note) for t in trials]
@@ -161,7 +126,7 @@ class Timer:
     ) -> Record:
         """Return the record of calls that took so many seconds, each for so many tokens.
 
-        `library` are the seconds of the library's calls in the same place; None: there is no ratio.
+        `library` are the seconds of the library's calls in the same place, for the ratio.
         """
         median = float(np.median(seconds))
         return self.untimed(
@@ -233,10 +198,8 @@ class Timer:
             shorter = replace(call, length=call.part)
             seconds = min(self._once(shorter), self._once(shorter)) * call.length / call.part
             if seconds > longest:
-                trial.note = (
-                    f"left out: a call would take about {seconds:.3g} s, "
-                    f"the limit is {longest:.3g} s"
-                )
+                limit = f"the limit is {longest:.3g} s"
+                trial.note = f"left out: a call would take about {seconds:.3g} s, {limit}"
                 return
         trial.call, first = call, self._once(call)
         if whole_pieces:
@@ -275,10 +238,12 @@ class Timer:
 def _too_large(variant: Variant, free: int, held: int) -> str:
     """Return a note if a variant needs too much beside the bytes that others hold already."""
     needed = variant.holds + variant.needs
-    beside, bound = "", f", a quarter of the free memory is {free / 4e9:,.1f} GB"
-    if needed <= free / 4:
-        beside = f" beside {held / 1e9:,.1f} GB of other variants"
-        bound = f", half of the free memory is {free / 2e9:,.1f} GB"
-        if held + needed <= free / 2:
-            return ""
-    return f"left out: would need {needed / 1e9:,.1f} GB{beside}{bound}"
+    rules = (
+        (4, 0, "a quarter", ""),
+        (2, held, "half", f" beside {held / 1e9:,.1f} GB of other variants"),
+    )
+    for share, others, words, beside in rules:
+        if others + needed > free / share:
+            bound = f"{words} of the free memory is {free / share / 1e9:,.1f} GB"
+            return f"left out: would need {needed / 1e9:,.1f} GB{beside}, {bound}"
+    return ""

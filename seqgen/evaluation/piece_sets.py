@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -128,7 +129,7 @@ def choose_sets(
         UserError: there is nothing to evaluate on.
     """
     data, held_out, tokenizer = data_of(run), [], run.loaded.tokenizer
-    choices = {"max_targets": max_targets, "progress": progress}
+    choices: dict[str, Any] = {"max_targets": max_targets, "progress": progress}
     if source is not None:
         training = [] if isinstance(data, str) else data.of_split(TRAIN)
         known = {piece.file_hash for piece in training}
@@ -219,9 +220,10 @@ def folder_set(
 
 def _counted(name: str, ids: np.ndarray, path: Path | None, tokenizer: Tokenizer) -> Item:
     """A piece with what its tokens hold, and what its file does."""
-    in_tokens = in_file = count_tokens(ids, tokenizer)
-    if tokenizer.suffix == ".mid":
-        in_file = None if path is None else count_midi(open_midi(path, ANY_SIZE))
+    in_tokens = count_tokens(ids, tokenizer)
+    if tokenizer.suffix != ".mid":
+        return Item(name, ids, path, in_tokens, in_tokens)
+    in_file = None if path is None else count_midi(open_midi(path, ANY_SIZE))
     return Item(name, ids, path, in_tokens, in_file)
 
 

@@ -8,7 +8,7 @@ where the whole interval lies further from 1 than a floor.
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -51,24 +51,14 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """One place in both runs.
-
-    Attributes:
-        before, after: its records.
-        gain: of the number itself (times, rates: above 1 is better); None where the two runs
-            cannot be compared absolutely.
-        ratio_gain: of the ratio to the library, which compares runs on any machine; None where
-            either run has none.
-        interval: 95%, of the ratio's gain if there is one, else of the gain; None: too few samples.
-        verdict: by the same.
-    """
+    """One place in both runs. Above 1 is better."""
 
     before: Record
     after: Record
-    gain: float | None
-    ratio_gain: float | None
-    interval: Interval | None
-    verdict: str
+    gain: float | None  # of the number itself; None where the runs cannot be compared absolutely
+    ratio_gain: float | None  # of the ratio to the library, which compares runs on any machine
+    interval: Interval | None  # 95% of the ratio's gain if there is one, else of the gain
+    verdict: str  # by the same
 
     @property
     def order(self) -> tuple[int, float]:
@@ -88,15 +78,12 @@ class Change:
 
 @dataclass(frozen=True)
 class Bounds:
-    """The least gain or loss that counts as a share (0.05 is 5%): of ratios, and of times alone.
-
-    Attributes:
-        drift: by which factor the library's times moved between the runs, up or down, in the median
-            over places; 1 is not at all. Its code did not change, so this is the machine.
-    """
+    """The least gain or loss that counts as a share (0.05 is 5%): of ratios, and of times alone."""
 
     ratio: float
     time: float
+    # By which factor the library's times moved between the runs, up or down, in the median over
+    # places; 1 is not at all. Its code did not change, so this is the machine.
     drift: float
 
     @classmethod
@@ -109,11 +96,7 @@ class Bounds:
 
 
 def compare_files(before: Path, after: Path) -> Iterator[str]:
-    """Compare two files of records, or folders of a page.
-
-    Raises:
-        UserError: no such file, or no records in it.
-    """
+    """Compare two files of records, or folders of a page; UserError where there are none."""
     read = [read_folder(path) if path.is_dir() else read_records(path) for path in (before, after)]
     yield from comparison(*read)
 
@@ -268,17 +251,11 @@ def _cell(record: Record) -> tuple:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A run compared with the committed one of the same machine, threads and model.
+    """A run compared with the committed one of the same machine, threads and model."""
 
-    Attributes:
-        moved: ratios that changed by more than noise.
-        worse: what of ours became worse, as "decode native", for which the guard fails.
-        lines: what moved, or why nothing can be said.
-    """
-
-    moved: list[Change]
-    worse: list[str]
-    lines: list[str]
+    lines: list[str]  # what moved, or why nothing can be said
+    moved: list[Change] = field(default_factory=list)  # ratios that changed by more than noise
+    worse: list[str] = field(default_factory=list)  # of ours, as "decode native": a failure
 
 
 def guard(records: Sequence[Record], path: Path | None, *, name: str = "") -> Verdict:
@@ -289,7 +266,7 @@ def guard(records: Sequence[Record], path: Path | None, *, name: str = "") -> Ve
             "this model, so nothing was compared. To make one: `python cli.py benchmark --quick "
             f"--json docs/results/NAME/{COMMITTED}`."
         )
-        return Verdict([], [], [line])
+        return Verdict([line])
     committed = read_records(path)
     bounds = Bounds.of(committed, records, floor=GUARD_FLOOR)
     found = changes(committed, records, bounds=bounds)
@@ -301,26 +278,22 @@ def guard(records: Sequence[Record], path: Path | None, *, name: str = "") -> Ve
         f"{len(moved)} moved by more than noise (95% interval beyond {bounds.ratio:.0%}; "
         f"{2 * bounds.ratio:.0%} with too few calls for one)."
     )
+    worse = _worse(compared)
     if not fits(committed, records):
         lines.append("That record is of another machine, model or number of threads: no failure.")
-        return Verdict(moved, [], lines)
-    worse = _worse(compared)
+        worse = []
     if worse:
         lines.append(f"Guard: worse at most of their places: {', '.join(worse)}.")
-    return Verdict(moved, worse, lines)
+    return Verdict(lines, moved, worse)
 
 
 def _worse(compared: Sequence[Change]) -> list[str]:
     verdicts: dict[str, list[bool]] = {}
     for change in compared:
-        if not is_peer(change.before.variant) and LIBRARY not in change.before.variant:
-            name = f"{change.before.measure} {change.before.variant}"
-            verdicts.setdefault(name, []).append(change.verdict == SLOWER)
-    return [
-        name
-        for name, worse in verdicts.items()
-        if sum(worse) >= LEAST_PLACES and sum(worse) > len(worse) / 2
-    ]
+        r = change.before
+        if not is_peer(r.variant) and LIBRARY not in r.variant:
+            verdicts.setdefault(f"{r.measure} {r.variant}", []).append(change.verdict == SLOWER)
+    return [name for name, x in verdicts.items() if sum(x) >= max(LEAST_PLACES, len(x) // 2 + 1)]
 
 
 def find_committed(results: Path, records: Sequence[Record]) -> Path | None:

@@ -201,7 +201,7 @@ def _judge(
         here = _passage(piece, int(runs.starts[best]), length)
         there = _passage(source, int(runs.training_starts[best]), length)
     exceeded = limits.exceeded(runs, likeness)
-    closest = there and there.name
+    closest = None if there is None else there.name
     if likeness is not None and "run" not in exceeded and "likeness" in exceeded:
         closest = likeness.name
     return PieceCopy(

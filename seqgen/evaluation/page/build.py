@@ -132,7 +132,7 @@ def _learning(record: Mapping) -> list[PagePicture]:
     if not curve["training"] and not curve["validation"]:
         return []
     curves = [
-        Curve(name, *np.reshape(curve[name], (-1, 2)).T.tolist(), role=role)
+        Curve(name, [x for x, _ in curve[name]], [y for _, y in curve[name]], role=role)
         for name, role in (("training", "training"), ("validation", "model"))
     ]
     own = own_part(likelihood["sets"])
