@@ -25,10 +25,8 @@ def check_equal(
 ) -> None:
     """Compare tensors pairwise, relative to the largest reference value (or to 1).
 
-    The tolerance is that of float32 on the device, if none is given.
-
-    Raises:
-        OutputsDiffer: names the two and how far they are apart.
+    The tolerance is that of float32 on the device, if none is given. OutputsDiffer names the two
+    and how far they are apart.
     """
     for got, wanted in zip(ours, reference, strict=True):
         if got.shape != wanted.shape:

@@ -44,7 +44,7 @@ def why_not() -> str:
 
 
 def names(model: BenchmarkModel) -> dict[str, str]:
-    """List the variants and the dtype of each: none in bfloat16 where the device has none."""
+    """List the variants and the dtype of each."""
     return {NAME: "float32"} | ({f"{NAME}-bf16": "bf16"} if model.has_bfloat16 else {})
 
 
@@ -77,9 +77,6 @@ def check(model: BenchmarkModel, tokens: Tensor) -> None:
     """Compare the last of tokens [B, T, F], as it is timed, with a pass without a cache.
 
     GPT-2 has its own weights, so other variants cannot check it.
-
-    Raises:
-        OutputsDiffer: a step is not what a pass over all positions gives.
     """
     B, T, _ = tokens.shape
     slots, ids = torch.arange(B, device=model.device), tokens[..., 0]
@@ -99,9 +96,7 @@ def check(model: BenchmarkModel, tokens: Tensor) -> None:
 class Gpt2Pool(Pool):
     """B rows after `position` tokens, with all that a step reads and writes allocated ahead.
 
-    Attributes:
-        network: GPT-2.
-        cache: its StaticCache; keys and values [B, H, C, K] by layer.
+    Keys and values of its cache are [B, H, C, K] by layer.
     """
 
     def __init__(self, model: BenchmarkModel, n_rows: int, *, position: int, dtype: str):

@@ -48,28 +48,20 @@ DECODERS = {
 }
 NOT_ON = {"cpu": "cuda", "cuda": "native"}  # by device: decoders that can never run there
 NOT_QUICK = ("torch-bf16", "torch-int8", "native-bf16", "native-int8")
-SIZES = ("n_layers", "n_heads", "d_model", "d_ff", "feature_map", "positions")
+SIZES = ("n_layers", "n_heads", "d_model", "d_ff", "feature_map", "positions", "conv_width")
 
 
 class BenchmarkModel:
-    """A model with its decoders, and the library's stacks; all compute with the same weights.
-
-    Attributes:
-        weights: their source, in words.
-        run: the folder that they are from; None: they are random.
-        beside: another run of the same data, whose likelihood is compared.
-        quick: whether variants that take long to prepare are left out.
-        decoders: those of `DECODERS` that were built so far.
-    """
+    """A model with its decoders, and the library's stacks; all compute with the same weights."""
 
     def __init__(
         self,
         model: SequenceModel,
         *,
-        weights: str,
-        run: Path | None = None,
-        beside: Path | None = None,
-        quick: bool = False,
+        weights: str,  # their source, in words
+        run: Path | None = None,  # the folder that they are from; None: they are random
+        beside: Path | None = None,  # another run of the same data, whose likelihood is compared
+        quick: bool = False,  # whether variants that take long to prepare are left out
     ):
         self.model = model.eval()
         self.weights = weights
@@ -77,15 +69,11 @@ class BenchmarkModel:
         self.config = model.config
         self.device = next(model.parameters()).device
         self.limit: int | None = model.positions.limit
-        self.decoders: dict[str, Decoder] = {}
+        self.decoders: dict[str, Decoder] = {}  # those that were built so far
         self._random = torch.Generator().manual_seed(0)
 
     def decoder(self, variant: str) -> Decoder:
-        """Return a decoder, built when it is first needed.
-
-        Raises:
-            UserError: it is not available for this model or device.
-        """
+        """Build a decoder when it is first needed; UserError where it is not available."""
         if variant not in self.decoders:
             name, weights = DECODERS[variant]
             self.decoders[variant] = build_decoder(self.model, name, weights=weights)
@@ -112,11 +100,7 @@ class BenchmarkModel:
         return [name for name in names if not (self.quick and name in NOT_QUICK)]
 
     def open(self, variant: str, n_rows: int) -> Pool:
-        """Return a pool of the library's recurrent stack, or of a decoder, before the first token.
-
-        Raises:
-            UserError: as `decoder`.
-        """
+        """Return a pool of the library's recurrent stack, or of a decoder, before any token."""
         if variant == LIBRARY:
             return LibraryPool(self, n_rows)
         return self.decoder(variant).open(n_rows)
@@ -163,7 +147,6 @@ class BenchmarkModel:
 
     @property
     def n_parameters(self) -> int:
-        """How many numbers the weights are."""
         return sum(p.numel() for p in self.model.parameters())
 
     @property
@@ -187,9 +170,8 @@ class BenchmarkModel:
     def embed(self, tokens: Tensor, before: State | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Embed tokens [B, T, F] that come after a state (None: after nothing).
 
-        Returns:
-            The stacks' input [B, T, D], the state's embeddings with the new ones
-            [B, W - 1 + T, D], and where each token's index is counted from, [B, T] or [T].
+        Returns the stacks' input [B, T, D], the state's embeddings with the new ones
+        [B, W - 1 + T, D], and where each token's index is counted from, [B, T] or [T].
         """
         positions = torch.arange(tokens.shape[1], device=self.device)
         if before is not None:
@@ -218,7 +200,6 @@ class BenchmarkModel:
     def setting(self, command: str = "") -> Setting:
         """Describe this machine and the model."""
         sizes = {name: getattr(self.config, name) for name in SIZES} | {
-            "conv_width": self.config.conv_width,
             "vocabulary": list(self.model.vocabulary.sizes),
             "parameters": self.n_parameters,
             "weights": self.weights,
@@ -265,11 +246,7 @@ def load_benchmark_model(
 ) -> BenchmarkModel:
     """Take the model of a run folder with its weights, or that of a configuration with random ones.
 
-    Args:
-        target: the run folder, or the configuration.
-        device: where to compute.
-        beside: another run, for example of softmax attention, whose likelihood is compared.
-        quick: whether variants that take long to prepare are left out.
+    `beside` and `quick` are as in `BenchmarkModel`.
 
     Raises:
         UserError: missing or not readable, or the two runs cannot be compared.
@@ -279,10 +256,10 @@ def load_benchmark_model(
             f"--beside compares the likelihood of two trained runs, and {target} is a "
             f"configuration: name a RUN, as in `benchmark runs/mine --beside {beside}`"
         )
-    is_run = target.is_dir()
     if beside is not None:
         check_beside(open_subject(target), open_subject(beside))
-    if is_run:
+    run = target if target.is_dir() else None
+    if run:
         model, weights = load_model(target, device=device).model, f"weights of {target.name}"
     else:
         vocabulary = Vocabulary((Field("token", 512),), bos_id=1, eos_id=2, pad_id=0)
@@ -295,5 +272,4 @@ def load_benchmark_model(
             f"{target} has model.attention={model.config.attention}: give a causal-linear model, "
             f"which is measured against softmax attention of the same sizes"
         )
-    run = target if is_run else None
     return BenchmarkModel(model, weights=weights, run=run, beside=beside, quick=quick)

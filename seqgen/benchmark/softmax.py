@@ -40,29 +40,15 @@ class StaticCachePool(TorchPool):
     A step writes its key and value into the slot at that position and attends to all slots up to
     it. The position is the host's, which spares the step all masks and waits. Nothing is copied,
     and no slot is read that holds nothing.
-
-    Attributes:
-        keys, values: [L, B, H, C, K], in the dtype of the cache.
-        at: the slot of the next step.
-        grows: whether a step moves on to the next slot; if not, each step writes the same slot.
     """
 
     def __init__(
-        self,
-        model: BenchmarkModel,
-        name: str,
-        *,
-        n_rows: int,
-        capacity: int,
-        grows: bool = False,
+        self, model: BenchmarkModel, name: str, *, n_rows: int, capacity: int, grows: bool = False
     ):
-        """Make room for C = `capacity` tokens of each row; without `grows`, all but one are there.
+        """Make room for C = `capacity` tokens of each row, for one of `STATIC`.
 
-        Args:
-            model: whose matrices are used.
-            name: one of `STATIC`.
-            n_rows, capacity: of the cache.
-            grows: see above.
+        A step moves on to the next slot if the cache `grows`; if not, all slots but the last are
+        full, and each step writes that one.
         """
         matrices, dtype, _ = STATIC[name]
         super().__init__(cast("TorchDecoder", model.decoder(matrices)), n_rows)
@@ -72,7 +58,7 @@ class StaticCachePool(TorchPool):
         self.keys, self.values = (
             torch.full(shape, USUAL, dtype=dtype, device=model.device) for _ in range(2)
         )
-        self.grows, self.at = grows, 0 if grows else capacity - 1
+        self.grows, self.at = grows, 0 if grows else capacity - 1  # the slot of the next step
 
     def write(self, slots: Tensor, state: State) -> None:
         """Put all rows where those of `state` are, without its sums; a growing cache is emptied."""

@@ -76,12 +76,9 @@ def _read(model: BenchmarkModel, timer: Timer, name: str, size: int, place: Plac
 def with_shares(
     records: Sequence[Record], model: BenchmarkModel, *, floor: Sequence[Record]
 ) -> list[Record]:
-    """Add to each timed decode step the share of its time that the floor is (`share_of_floor`).
+    """Add to each timed decode step of a model the share of its time that the floor is.
 
-    Args:
-        records: of any measures; those of steps are changed.
-        model: whose steps they are.
-        floor: the machine's, with `bytes` and `rate` where reading was measured.
+    `floor` has `bytes` and `rate` where reading was measured.
     """
     reads = sorted((r.bytes, r.rate) for r in floor if r.bytes and r.rate)
 
@@ -95,13 +92,10 @@ def with_shares(
 
 
 def floor_seconds(working_set: int, moved: int, reads: Sequence[tuple[int, float]]) -> float:
-    """Return the least time of a step.
+    """Return the least time of a step that moves some of the bytes of its working set.
 
-    Args:
-        working_set: bytes of weights, states and caches.
-        moved: bytes read and written.
-        reads: sizes in bytes, ascending, and the bandwidth there in bytes/s. Between two sizes it
-            goes evenly with the logarithm; beyond the ends it is that of the end.
+    `reads` are sizes in bytes, ascending, and the bandwidth there in bytes/s. Between two sizes it
+    goes evenly with the logarithm; beyond the ends it is that of the end.
     """
     sizes, rates = zip(*reads, strict=True)
     return moved / float(np.interp(np.log(working_set), np.log(sizes), rates))

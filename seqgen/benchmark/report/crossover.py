@@ -24,15 +24,10 @@ def is_peer(variant: str) -> bool:
 
 @dataclass(frozen=True)
 class Crossover:
-    """Two sides at one batch size.
-
-    Attributes:
-        ratios: how many times as long the peer took, by position, rising; at least one.
-        ours, peers: the variants that were compared, in the order of positions, each once.
-    """
+    """Two sides at one batch size, and their variants in the order of positions, each once."""
 
     batch: int
-    ratios: Mapping[int, float]
+    ratios: Mapping[int, float]  # how many times as long the peer took, by position; at least one
     ours: Sequence[str]
     peers: Sequence[str]
 
@@ -58,10 +53,9 @@ class Crossover:
 
 
 def crossovers(records: Sequence[Record]) -> Iterator[Crossover]:
-    """Compare at each batch size the fair pair, then the fastest of each side.
+    """Compare at each batch size of one scene the fair pair, then the fastest of each side.
 
-    Args:
-        records: of one measure and one scene; a call that was not warmed up is left out.
+    A call that was not warmed up is left out.
     """
     timed = [r for r in records if r.measure == "decode" and (r.repeats or 0) > 1]
     for batch in sorted({record.batch for record in timed}):

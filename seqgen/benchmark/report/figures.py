@@ -24,20 +24,13 @@ COLORS = ("#0072B2", "#56B4E9", "#009E73", "#D55E00", "#E69F00", "#CC79A7", GREY
 
 @dataclass(frozen=True)
 class FigurePlan:
-    """Lines of a figure: a panel for each value of one attribute, log-log.
+    """Lines of a figure: a panel for each value of one attribute, log-log."""
 
-    Attributes:
-        name: of the file, after that of the measure.
-        label: of the axis that goes up.
-        value, unit: what goes up, an attribute of a record, and how much of it is 1.
-        x: the attribute that goes to the right; panels are the other one of batch and position.
-    """
-
-    name: str
-    label: str
-    value: str
-    unit: float
-    x: str = "position"
+    name: str  # of the file, after that of the measure
+    label: str  # of the axis that goes up
+    value: str  # what goes up, an attribute of a record
+    unit: float  # how much of it is 1
+    x: str = "position"  # what goes to the right; panels are the other one of batch and position
 
     @property
     def by(self) -> str:

@@ -38,42 +38,31 @@ def update_records(folder: Path, records: Sequence[Record]) -> None:
     """Put records in place of those of the same place and setting, and leave the page as it is."""
     for measure in TITLES:
         new = [record for record in records if record.measure == measure]
-        path = Path(folder) / f"{measure}.json"
+        path = folder / f"{measure}.json"
         if new:
             old = read_records(path) if path.exists() else []
             write_records(path, merge(old, new))
 
 
 def draw_page(folder: Path) -> Path:
-    """Draw figures and page anew from the records in a folder, and return the page's path.
-
-    Raises:
-        UserError: there are none.
-    """
-    folder = Path(folder)
-    parts: list[str] = []
-    found = read_folder(folder)
+    """Draw figures and page anew from the records in a folder, and return the page's path."""
+    found, notes = read_folder(folder), folder / NOTES
+    parts = [f"# Benchmark: {machine_line(found[0].setting)}", HOW_TO_READ]
+    missing = [measure for measure in TITLES if measure not in {r.measure for r in found}]
+    if missing:
+        parts.append(f"Not measured here: {', '.join(missing)}.")
+    if notes.exists():
+        parts.append(notes.read_text().strip())
     for measure in TITLES:
         groups = group_by_scene([r for r in found if r.measure == measure])
         for i, chosen in enumerate(groups):
             parts += _section(chosen, folder, suffix=f"-{i + 1}" * (i > 0))
-    notes = folder / NOTES
-    head = [f"# Benchmark: {machine_line(found[0].setting)}", HOW_TO_READ]
-    missing = [measure for measure in TITLES if measure not in {r.measure for r in found}]
-    if missing:
-        head.append(f"Not measured here: {', '.join(missing)}.")
-    if notes.exists():
-        head.append(notes.read_text().strip())
-    write_bytes(folder / PAGE, ("\n\n".join([*head, *parts]) + "\n").encode())
+    write_bytes(folder / PAGE, ("\n\n".join(parts) + "\n").encode())
     return folder / PAGE
 
 
 def read_folder(folder: Path) -> list[Record]:
-    """Read the records of all measures in a folder.
-
-    Raises:
-        UserError: there are none.
-    """
+    """Read the records of all measures in a folder; UserError where there are none."""
     found = records_in(folder)
     if not found:
         raise UserError(f"{folder} holds no records, such as decode.json; `--page` writes them")
@@ -82,7 +71,7 @@ def read_folder(folder: Path) -> list[Record]:
 
 def records_in(folder: Path) -> list[Record]:
     """Read the records of all measures in a folder, if there are any."""
-    paths = [Path(folder) / f"{measure}.json" for measure in TITLES]
+    paths = [folder / f"{measure}.json" for measure in TITLES]
     return [record for path in paths if path.exists() for record in read_records(path)]
 
 
