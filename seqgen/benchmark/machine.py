@@ -13,13 +13,9 @@ CPU_INFO, MEMORY_INFO = Path("/proc/cpuinfo"), Path("/proc/meminfo")
 CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 CONTAINER_USE = Path("/sys/fs/cgroup/memory.current")
 FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile")
+# Environment variables that change how threads work.
 THREADS = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "OMP_PROC_BIND", "GOMP_CPU_AFFINITY")
 UNKNOWN_BYTES = 4 * 2**30  # assumed to be free where the system does not say
-
-
-def device_name(device: torch.device) -> str:
-    """Return a device's name: "cpu", or the GPU's name from its driver."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
 def free_bytes(device: torch.device) -> int:
@@ -50,20 +46,14 @@ def hardware() -> dict[str, object]:
         facts.setdefault(name.strip(), value.strip())
     flags = facts.get("flags", "").split()
     total = next((line.split()[1] for line in _lines(MEMORY_INFO)), "0")
-    cores = (
-        os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-    )
+    # On other systems than Linux all cores may be used.
+    has_affinity = hasattr(os, "sched_getaffinity")
     return {
         "processor": facts.get("model name") or platform.processor() or platform.machine(),
-        "cores": len(cores),
+        "cores": len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1,
         "instructions": [name for name in FEATURES if name in flags],
         "memory_gib": round(int(total) / 2**20),
     }
-
-
-def environment() -> dict[str, str]:
-    """Return the environment variables that change how threads work."""
-    return {name: os.environ[name] for name in THREADS if name in os.environ}
 
 
 @cache

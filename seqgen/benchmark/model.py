@@ -4,6 +4,7 @@ Legend: B rows, T positions, F fields, H heads, K key width, V value width, D mo
 N_f vocabulary of a field.
 """
 
+import os
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from seqgen.attention.kinds import KINDS
-from seqgen.benchmark.machine import device_name, environment, hardware, versions
+from seqgen.benchmark.machine import THREADS, hardware, versions
 from seqgen.benchmark.records import LIBRARY, Setting
 from seqgen.checkpoint import load_model
 from seqgen.config import load_config
@@ -204,12 +205,13 @@ class BenchmarkModel:
             "parameters": self.n_parameters,
             "weights": self.weights,
         }
+        on_gpu = self.device.type == "cuda"
         return Setting(
-            device=device_name(self.device),
+            device=torch.cuda.get_device_name(self.device) if on_gpu else "cpu",
             hardware=hardware(),
             versions=versions(),
             sizes=sizes,
-            environment=environment(),
+            environment={name: os.environ[name] for name in THREADS if name in os.environ},
             command=command,
         )
 

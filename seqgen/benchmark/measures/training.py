@@ -6,7 +6,6 @@ CPU, softmax attention with dropout has no fused kernel. The peak of memory is t
 of each, which is not timed.
 """
 
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -90,21 +89,16 @@ class Trainee:
             # Each with its own shapes: none shares with, or falls back because of, another.
             self.model.stack.compile(dynamic=False, isolate_recompiles=True)
 
-    def use(self, way: Way) -> None:
-        """Put the attention of a variant into every layer."""
+    def forward(
+        self, tokens: Tensor, way: Way, targets: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
+        """Score tokens [B, T, F] -> logits [B, T, N_f] with a variant's attention and precision."""
         chosen = self._attentions[way.attention]
         for layer, attention in zip(self.model.stack.layers, chosen, strict=True):
             layer.attention.inner_attention = attention.train(self.model.training)
         if way.attention == OURS:
             self.model.use_kernel(way.kernel)
-
-    def forward(
-        self, tokens: Tensor, way: Way, targets: Tensor | None = None
-    ) -> tuple[Tensor, ...]:
-        """Score tokens [B, T, F] -> logits [B, T, N_f] with a variant's attention and precision."""
-        self.use(way)
-        device = tokens.device.type
-        with torch.autocast(device, torch.bfloat16) if way.bfloat16 else nullcontext():
+        with torch.autocast(tokens.device.type, torch.bfloat16, enabled=way.bfloat16):
             return self.model(tokens, targets=targets)
 
     def step(self, tokens: Tensor, way: Way) -> None:

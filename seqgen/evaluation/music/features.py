@@ -50,30 +50,19 @@ def sounding_pitches(notes: Notes) -> tuple[np.ndarray, np.ndarray]:
     Pitches count once, however many notes and tracks sound them. Drums do not count, but time runs
     from 0 to the last end of all notes.
     """
-    pitched = ~notes.drums
-    starts, ends = _without_overlaps(notes, pitched)
-    borders, changes = [0, *starts, *ends], [0] + [1] * len(starts) + [-1] * len(ends)
-    if len(notes.ends):
-        borders, changes = [*borders, notes.ends.max()], [*changes, 0]
-    ticks, where = np.unique(np.array(borders), return_inverse=True)
+    end = notes.ends.max(initial=0)
+    # Pitches are laid end to end on one long line of time, so that one pass finds all stretches.
+    offset = notes.pitched * end
+    starts, ends = notes.starts[~notes.drums] + offset, notes.ends[~notes.drums] + offset
+    order = np.argsort(starts, kind="stable")
+    starts, reach, offset = starts[order], np.maximum.accumulate(ends[order]), offset[order]
+    first = np.append(True, starts[1:] >= reach[:-1])[: len(starts)]
+    last = np.append(first[1:], True)[: len(starts)]
+    starts, ends = starts[first] - offset[first], reach[last] - offset[last]
+    changes = np.repeat([0, 1, -1, 0], [1, len(starts), len(ends), 1])
+    ticks, where = np.unique(np.concatenate([[0], starts, ends, [end]]), return_inverse=True)
     sounding = np.cumsum(np.bincount(where, weights=changes))
     return np.rint(sounding[:-1]).astype(int), np.diff(ticks)
-
-
-def _without_overlaps(notes: Notes, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Starts and ends of the stretches in which a pitch sounds, for all pitches one after another.
-
-    Pitches are laid end to end on one long line of time, so that one pass finds all stretches.
-    """
-    if not chosen.any():
-        return np.zeros(0, int), np.zeros(0, int)
-    offset = notes.pitches[chosen] * notes.ends.max()
-    starts, ends = notes.starts[chosen] + offset, notes.ends[chosen] + offset
-    order = np.argsort(starts, kind="stable")
-    starts, reach = starts[order], np.maximum.accumulate(ends[order])
-    first = np.append(True, starts[1:] >= reach[:-1])
-    last = np.append(first[1:], True)
-    return starts[first] - offset[order][first], reach[last] - offset[order][last]
 
 
 def polyphony(notes: Notes) -> tuple[float | None, float | None]:
