@@ -92,27 +92,24 @@ def judge_generated(
     tokenizer = run.loaded.tokenizer
     is_music = tokenizer.suffix == ".mid"
     parts: dict[str, Any] = {"samples": [_sample(piece) for piece in pieces]}
-    material = PageMaterial(tuple(pieces))
-    if is_music:
-        items = [item for of_set in sets.asked_for for item in of_set.items]
-        ids = [item.ids for item in items]
-        parts["validity"] = check_generated(pieces, progress=progress)
-        parts["validity"]["real"] = check_real(ids, tokenizer, progress=progress)
-        held_out = _as_music(run, items, progress)
-        real, of = list(held_out), " and ".join(of_set.name for of_set in sets.asked_for)
-        is_split = all(of_set.is_split for of_set in sets.asked_for)
-        if len(items) < FEWEST_REAL and sets.training is not None and is_split:
-            real += _as_music(run, sets.training.items, progress)
-            of += ", and, since these are few, training"
-        midis = [midi for _, midi in real]
-        ours, theirs, n_bars = measure_sets(pieces, midis, progress=progress)
-        parts["music"] = compare_music(ours, theirs, seed=seed, of=of, opening_bars=n_bars)
-        material = PageMaterial(tuple(pieces), tuple(held_out), tuple(ours), tuple(theirs))
-    else:
-        reason = "This run generates text, which has no notes."
-        parts |= {"validity": {"left_out": reason}, "music": {"left_out": reason}}
     parts["copying"] = _copying(pieces, sets, data, is_music=is_music, progress=progress)
-    return parts, material
+    if not is_music:
+        reason = {"left_out": "This run generates text, which has no notes."}
+        return parts | {"validity": reason, "music": reason}, PageMaterial(tuple(pieces))
+    items = [item for of_set in sets.asked_for for item in of_set.items]
+    real_ids = [item.ids for item in items]
+    parts["validity"] = check_generated(pieces, progress=progress)
+    parts["validity"]["real"] = check_real(real_ids, tokenizer, progress=progress)
+    held_out = _as_music(run, items, progress)
+    real, of = list(held_out), " and ".join(of_set.name for of_set in sets.asked_for)
+    is_split = all(of_set.is_split for of_set in sets.asked_for)
+    if len(items) < FEWEST_REAL and sets.training is not None and is_split:
+        real += _as_music(run, sets.training.items, progress)
+        of += ", and, since these are few, training"
+    midis = [midi for _, midi in real]
+    ours, theirs, n_bars = measure_sets(pieces, midis, progress=progress)
+    parts["music"] = compare_music(ours, theirs, seed=seed, of=of, opening_bars=n_bars)
+    return parts, PageMaterial(tuple(pieces), tuple(held_out), tuple(ours), tuple(theirs))
 
 
 def learning_curve(metrics: Sequence[dict]) -> dict:

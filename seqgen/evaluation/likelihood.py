@@ -134,19 +134,14 @@ class Range:
 
 
 def nats_by_position(
-    model: SequenceModel,
-    data: PreparedData,
-    pieces: Sequence[Piece],
-    *,
-    decay_after: int | None = None,
+    model: SequenceModel, data: PreparedData, pieces: Sequence[Piece]
 ) -> list[Range]:
     """Score whole pieces from their beginning, and average over ranges of positions.
 
     Position 0 is that of the second token, predicted from the first. Learned positions end where
-    the table does, and the ranges with them. `decay_after` is as in `score_piece`.
+    the table does, and the ranges with them.
     """
-    whole = (data.read(piece)[: model.positions.limit] for piece in pieces)
-    return by_ranges([nats_of(model, ids, decay_after=decay_after) for ids in whole])
+    return by_ranges([nats_of(model, data.read(x)[: model.positions.limit]) for x in pieces])
 
 
 def by_ranges(curves: Sequence[np.ndarray]) -> list[Range]:

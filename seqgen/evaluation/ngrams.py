@@ -57,17 +57,12 @@ def ngram_scores(data: PreparedData, held_out: Sequence[Piece]) -> list[Score]:
     return scores
 
 
-def ngram_curves(
-    data: PreparedData, pieces: Sequence[np.ndarray], *, max_order: int = max(NAMES)
-) -> dict[str, list[np.ndarray]]:
+def ngram_curves(data: PreparedData, pieces: Sequence[np.ndarray]) -> dict[str, list[np.ndarray]]:
     """Score pieces [T, F] with the n-gram models of the training split of `data`.
 
     A compound token is scored field by field, each field by its own history: weaker than an n-gram
     model of whole tokens would be if these came back as often as their fields do. Fields that mean
-    nothing cost nothing.
-
-    Returns:
-        By name of the model: for each piece, nats [T - 1, F].
+    nothing cost nothing. Returns by name of the model, for each piece, nats [T - 1, F].
     """
     training = training_ids(data)
     fields = [
@@ -75,14 +70,13 @@ def ngram_curves(
             (ids[:, f] for ids in training),
             (ids[:, f] for ids in pieces),
             vocab_size=size,
-            max_order=max_order,
         ).nats
         for f, size in enumerate(data.tokenizer.vocabulary.sizes)
     ]
     nats = np.stack(fields, axis=-1)  # [max_order, targets, F]
     nats *= data.tokenizer.vocabulary.uses[np.concatenate([ids[1:, 0] for ids in pieces])]
     ends = np.cumsum([len(ids) - 1 for ids in pieces])[:-1]
-    return {NAMES[n + 1]: np.split(nats[n], ends) for n in range(max_order)}
+    return {name: np.split(nats[n - 1], ends) for n, name in NAMES.items()}
 
 
 def training_ids(data: PreparedData) -> list[np.ndarray]:

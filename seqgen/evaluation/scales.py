@@ -18,7 +18,7 @@ from seqgen.errors import FileRejected
 from seqgen.midi import ANY_SIZE, MidiFile, open_midi, summarize
 from seqgen.tokenizers import Tokenizer
 
-RESAMPLES = 1000
+RESAMPLES, SEED = 1000, 0
 QUANTILES = (0.025, 0.975)  # an interval holds 95% of the resampled means
 
 
@@ -69,7 +69,7 @@ def count_tokens(ids: np.ndarray, tokenizer: Tokenizer) -> Amount:
     return Amount() if midi is None else count_midi(midi)
 
 
-def mean_of(sums: Sequence[float], counts: Sequence[float], *, seed: int = 0) -> Value | None:
+def mean_of(sums: Sequence[float], counts: Sequence[float]) -> Value | None:
     """Divide the sum of `sums` [P] by that of `counts` [P], with a percentile interval over pieces.
 
     Pieces are drawn with replacement, and sums and counts of a piece stay together (Efron and
@@ -81,12 +81,10 @@ def mean_of(sums: Sequence[float], counts: Sequence[float], *, seed: int = 0) ->
     value = float(np.sum(sums) / np.sum(counts))
     if len(sums) < 2:
         return Value(value)
-    return _with_interval(value, _resampled(sums, counts, np.random.default_rng(seed)))
+    return _with_interval(value, _resampled(sums, counts, np.random.default_rng(SEED)))
 
 
-def gap_between(
-    sums: Sequence[Sequence[float]], counts: Sequence[Sequence[float]], *, seed: int = 0
-) -> Value | None:
+def gap_between(sums: Sequence[Sequence[float]], counts: Sequence[Sequence[float]]) -> Value | None:
     """Mean of the first set of pieces minus that of the second, each resampled by itself."""
     if min(sum(of_set) for of_set in counts) <= 0:
         return None
@@ -94,7 +92,7 @@ def gap_between(
     if min(len(of_set) for of_set in sums) < 2:
         return Value(float(first - second))
     drawn = [
-        _resampled(s, c, np.random.default_rng([seed, i]))
+        _resampled(s, c, np.random.default_rng([SEED, i]))
         for i, (s, c) in enumerate(zip(sums, counts, strict=True))
     ]
     return _with_interval(float(first - second), drawn[0] - drawn[1])

@@ -82,7 +82,7 @@ def test_ogg_by_its_name_and_by_its_option(command, tmp_path):
 
 
 def test_no_soundfont_is_one_sentence_with_the_package(command, tmp_path, monkeypatch):
-    monkeypatch.setattr(soundfonts.find_soundfont, "__kwdefaults__", {"folders": [tmp_path / "x"]})
+    monkeypatch.setattr(soundfonts, "FOLDERS", [tmp_path / "x"])
     code, said = command("listen", "song.mid")
     assert (code, said.count("\n")) == (1, 1)
     assert "apt-get install timgm6mb-soundfont" in said

@@ -103,8 +103,8 @@ def test_ngram_models_score_compound_tokens_field_by_field(toy_vocabulary):
     for ids in training:
         ids[:, 2] = 4  # a field that never changes costs next to nothing
     held_out = [ids[:n] for ids, n in zip(training, (60, 9, 31), strict=False)]
-    curves = ngram_curves(Data(toy_vocabulary, training), held_out, max_order=2)
-    assert list(curves) == ["unigram", "bigram"]
+    curves = ngram_curves(Data(toy_vocabulary, training), held_out)
+    assert list(curves) == ["unigram", "bigram", "trigram", "4-gram", "5-gram"]
     assert [curve.shape for curve in curves["bigram"]] == [(59, 3), (8, 3), (30, 3)]
     nats = np.concatenate(curves["unigram"]).mean(axis=0)
     assert nats[2] < 0.05

@@ -14,6 +14,7 @@ from seqgen.evaluation.page.build import build_page, choose_pieces, play_opening
 from seqgen.evaluation.page.render import PagePicture
 from seqgen.midi import Instrument, MidiFile, Note
 from seqgen.midi.repair import repair
+from seqgen.rendering.sound import soundfonts
 from seqgen.rendering.sound.soundfonts import VARIABLE
 
 
@@ -39,8 +40,7 @@ def soundfont(tmp_path, monkeypatch):
 def silent(tmp_path, monkeypatch):
     """A machine without a soundfont."""
     monkeypatch.delenv(VARIABLE, raising=False)
-    find = build.find_soundfont
-    monkeypatch.setattr(build, "find_soundfont", lambda: find(folders=[tmp_path]))
+    monkeypatch.setattr(soundfonts, "FOLDERS", [tmp_path])
 
 
 @needs_sound

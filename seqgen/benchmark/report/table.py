@@ -124,11 +124,11 @@ def plain(headings: list[str], rows: Sequence[TableRow], *, n_left: int = 3) -> 
     return "\n".join(lines)
 
 
-def markdown(headings: list[str], rows: Sequence[TableRow], *, n_left: int = 3) -> str:
+def markdown(headings: list[str], rows: Sequence[TableRow]) -> str:
     """Write the same for a page, with a column of notes if there are any."""
     n, notes = len(headings), any(row.note for row in rows)
     lines = [headings + ["note"] * notes]
-    lines.append([":--" if i < n_left else "--:" for i in range(n)] + [":--"] * notes)
+    lines.append([":--" if i < 3 else "--:" for i in range(n)] + [":--"] * notes)
     for row in rows:
         cells = [*row.cells, *["-"] * (n - len(row.cells)), *[row.note] * notes]
         lines.append([cell.replace("|", "\\|") for cell in cells])

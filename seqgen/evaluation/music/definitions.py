@@ -63,29 +63,17 @@ Value = float | bool | Shares | None
 
 @dataclass(frozen=True)
 class Measure:
-    """A number of a piece, or shares over bins that sum to 1.
+    """A number of a piece, or shares over bins that sum to 1."""
 
-    Attributes:
-        name: in records.
-        aspect: of music, one of `ASPECTS`; None where it is no part of the sound.
-        title: what a musician calls it.
-        plain: one line on what it tells.
-        unit: of a number; of a histogram, what is shared out.
-        meaning: how it is computed.
-        source: where it comes from.
-        compute: its value for the notes of a piece; None where it has no meaning for them.
-        bins: names of the bins of a histogram.
-    """
-
-    name: str
-    aspect: str | None
-    title: str
-    plain: str
-    unit: str
-    meaning: str
-    source: str
-    compute: Callable[[Notes], Value]
-    bins: tuple[str, ...] = ()
+    name: str  # in records
+    aspect: str | None  # of music, one of `ASPECTS`; None where it is no part of the sound
+    title: str  # what a musician calls it
+    plain: str  # one line on what it tells
+    unit: str  # of a number; of a histogram, what is shared out
+    meaning: str  # how it is computed
+    source: str  # where it comes from
+    compute: Callable[[Notes], Value]  # None where it has no meaning for the notes of a piece
+    bins: tuple[str, ...] = ()  # names of the bins of a histogram
 
     @property
     def kind(self) -> Literal["scalar", "histogram"]:

@@ -1,7 +1,6 @@
 """Finds the soundfont to play with: the one named, the environment's, or one of the system's."""
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 from seqgen.errors import UserError
@@ -20,18 +19,14 @@ SUFFIXES = (".sf2", ".sf3")
 PREFERRED = ("default-gm", "default", "fluidr3_gm", "musescore_general", "timgm6mb")
 
 
-def find_soundfont(named: str | Path | None = None, *, folders: Sequence[Path] = FOLDERS) -> Path:
-    """Return the soundfont to play with.
-
-    Raises:
-        UserError: the named file is not a soundfont, or none is named and none found.
-    """
+def find_soundfont(named: str | Path | None = None) -> Path:
+    """Return the soundfont to play with; UserError where it is none, or none is found."""
     for given, where in ((named, "--soundfont"), (os.environ.get(VARIABLE), VARIABLE)):
         if given:
             return _checked(Path(given).expanduser(), where)
     found = [
         path
-        for folder in map(Path.expanduser, folders)
+        for folder in map(Path.expanduser, FOLDERS)
         if folder.is_dir()
         for path in folder.iterdir()
         if path.suffix.lower() in SUFFIXES and path.is_file()
