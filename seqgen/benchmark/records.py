@@ -141,5 +141,5 @@ def read_records(path: Path) -> list[Record]:
 def _read(values: dict) -> Record:
     own = {key: values[key] for key in OWN_KEYS if key in values}
     own["samples"] = tuple(own.get("samples", ()))
-    setting = Setting(**{key: values[key] for key in SETTING_KEYS if key in values})
+    setting = Setting(**{key: values[key] for key in SETTING_KEYS})
     return Record(**own, setting=setting)

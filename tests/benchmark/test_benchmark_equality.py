@@ -2,12 +2,13 @@
 
 import pytest
 import torch
-from tiny_models import tiny_model
+from tiny_models import patient_timer, tiny_model
 
 from seqgen.benchmark import softmax
 from seqgen.benchmark.equality import OutputsDiffer, check_equal
 from seqgen.benchmark.measures import attention, decode, prefill, training
 from seqgen.benchmark.model import DECODERS, BenchmarkModel
+from seqgen.benchmark.records import Place
 from seqgen.benchmark.run import Plan, run_benchmark
 from seqgen.benchmark.timing import Effort
 from seqgen.model.sequence_model import SequenceModel
@@ -140,3 +141,12 @@ def test_other_values_nan_and_other_shapes_differ(ours):
 
 def test_rounding_does_not_differ():
     check_equal("ours", [torch.tensor([1.0, 2.00001])], "theirs", [torch.tensor([1.0, 2.0])])
+
+
+@pytest.mark.parametrize("measure", [attention, prefill, training])
+def test_variants_in_bfloat16_are_checked_and_timed_where_the_device_has_it(measure, monkeypatch):
+    monkeypatch.setattr(BenchmarkModel, "has_bfloat16", True)
+    model = tiny_model(quick=True)
+    measure.check(model, batch=2, position=9)
+    records = measure.measure(model, patient_timer(), Place("any", 2, 9))
+    assert any(r.repeats and r.variant.endswith("-bf16") for r in records)

@@ -136,6 +136,14 @@ def test_more_than_sixteen_instruments_keep_their_programs(tmp_path):
 
 
 @needs_sound
+def test_more_instruments_than_fluidsynth_plays_are_refused(soundfont):
+    midi = MidiFile(ticks_per_beat=480)
+    midi.instruments = [Instrument(i % 128, notes=[Note(100, 69, 0, 10)]) for i in range(257)]
+    with pytest.raises(UserError, match="it has 257 instruments, and FluidSynth plays 256"):
+        sound_of(midi, soundfont)
+
+
+@needs_sound
 def test_an_opening_is_the_beginning_and_what_sounds_then_is_released(soundfont):
     midi = piece((69, 0, 960), (72, 960, 9600), (76, 4800, 9600))  # 1 s, then until 10 s
     opening = sound_of(midi, soundfont, opening_seconds=3.0)

@@ -104,8 +104,6 @@ def floor_seconds(working_set: int, moved: int, reads: Sequence[tuple[int, float
 def step_bytes(record: Record, model: BenchmarkModel) -> tuple[int, int] | None:
     """Count the bytes of a step's working set, and those moved; None where that is no bound."""
     variant = record.variant
-    if record.dtype not in WEIGHT_BYTES:
-        return None
     weights = matrix_bytes(model.model, record.dtype)
     if variant in STATIC:
         itemsize = STATIC[variant][1].itemsize

@@ -138,10 +138,7 @@ def markdown(headings: list[str], rows: Sequence[TableRow]) -> str:
 def setting_line(record: Record) -> str:
     """Describe the setting in one line: sizes, weights, device, threads, torch."""
     setting, n = record.setting, record.threads
-    threads = f"{n} thread{'s' * (n != 1)}"
-    if not setting.sizes:
-        return f"model, machine and versions were not recorded; {threads}"
-    sizes = setting.sizes
+    threads, sizes = f"{n} thread{'s' * (n != 1)}", setting.sizes
     return (
         f"{sizes['n_layers']} layers of width {sizes['d_model']}, {sizes['n_heads']} heads, "
         f"{sizes['parameters'] / 1e6:.1f}M parameters ({sizes['weights']}), "
@@ -152,8 +149,6 @@ def setting_line(record: Record) -> str:
 def machine_line(setting: Setting) -> str:
     """Name processor, cores, instructions, memory and, if it is not the processor, the device."""
     machine = setting.hardware
-    if not machine:
-        return "machine not recorded"
     instructions = ", ".join(machine.get("instructions", ())) or "no wide instructions"
     words = f"{machine['cores']} cores of {machine['processor']} ({instructions})"
     gpu = f"{setting.device} with " * (setting.device not in ("", "cpu"))
