@@ -9,7 +9,6 @@ and the same slot.
 from functools import partial
 
 import torch
-from torch import Tensor
 
 from seqgen.benchmark import gpt2, softmax
 from seqgen.benchmark.draws import Draws
@@ -27,27 +26,21 @@ REDUCED = {"bf16": BFLOAT16_TOLERANCE, "int8": 0.1, "w8a8": 0.1}
 def check(model: BenchmarkModel, *, batch: int, position: int) -> None:
     """Compare each step after a real prompt with the parallel form at that position."""
     tokens = model.random_tokens(batch, position + 1)
-    check_decoders(model, tokens)
-    softmax.check(model, tokens)
-    gpt2.check(model, tokens)
-
-
-@torch.no_grad()
-def check_decoders(model: BenchmarkModel, tokens: Tensor) -> None:
-    """Compare a step of the library and of each decoder, the last of tokens [B, T, F]."""
-    lengths = torch.full((len(tokens),), tokens.shape[1] - 1, device=model.device)
-    slots = torch.arange(len(tokens), device=model.device)
+    lengths = torch.full((batch,), position, device=model.device)
+    slots = torch.arange(batch, device=model.device)
     _, state = model.recurrent.prefill(tokens[:, :-1], lengths)
     _, after = model.recurrent.prefill(tokens, lengths + 1)
     parallel = tuple(scores[:, -1] for scores in model.model(tokens))
     for name in (LIBRARY, *model.decoder_names):
         if not model.why_not(name):
             tolerance = REDUCED.get(model.dtype(name))
-            pool = model.open(name, len(tokens))
+            pool = model.open(name, batch)
             pool.write(slots, state)
             logits = pool.advance(slots, tokens[:, -1])
             check_equal(name, logits, "the parallel form", parallel, tolerance=tolerance)
             check_states(name, pool.read(slots), after, tolerance=tolerance)
+    softmax.check(model, tokens)
+    gpt2.check(model, tokens)
 
 
 def check_states(name: str, ours: State, wanted: State, *, tolerance: float | None) -> None:

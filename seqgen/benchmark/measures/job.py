@@ -16,7 +16,7 @@ import torch
 
 from seqgen.benchmark import softmax
 from seqgen.benchmark.draws import Draws, endless_sampling
-from seqgen.benchmark.measures.decode import check_decoders
+from seqgen.benchmark.measures import decode
 from seqgen.benchmark.model import BenchmarkModel
 from seqgen.benchmark.records import LIBRARY, Place, Record
 from seqgen.benchmark.timing import Call, Timer, Variant
@@ -31,12 +31,9 @@ PART = 16  # tokens of a piece that is written first
 Write = Callable[[int], None]  # so many tokens of all pieces
 
 
-@torch.no_grad()
 def check(model: BenchmarkModel, *, batch: int, position: int) -> None:
     """Compare steps of the library, of the decoders and of a cache that fills up, as in decode."""
-    tokens = model.random_tokens(min(batch, CHECKED_ROWS), position + 1)
-    check_decoders(model, tokens)
-    softmax.check(model, tokens)
+    decode.check(model, batch=min(batch, CHECKED_ROWS), position=position)
 
 
 def decoders(model: BenchmarkModel) -> list[str]:
