@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seqgen.data.corpora import Progress, tracked
+from seqgen.data.corpora import Progress
 from seqgen.data.shards import PreparedData
 from seqgen.data.splits import TEST, TRAIN, VALIDATION
 from seqgen.evaluation.copying.report import copied_notes, copied_tokens
 from seqgen.evaluation.generated import Generated, find_generated, read_generated
 from seqgen.evaluation.music.comparison import Measured, compare_music, measure_sets
-from seqgen.evaluation.piece_sets import Item, Sets
-from seqgen.evaluation.scales import decoded
+from seqgen.evaluation.piece_sets import Sets
 from seqgen.evaluation.scoring import evaluate_likelihood
 from seqgen.evaluation.subject import EvaluatedRun, data_of, rival_of
 from seqgen.evaluation.validity import check_generated, check_real
@@ -100,15 +99,16 @@ def judge_generated(
     real_ids = [item.ids for item in items]
     parts["validity"] = check_generated(pieces, progress=progress)
     parts["validity"]["real"] = check_real(real_ids, tokenizer, progress=progress)
-    held_out = _as_music(run, items, progress)
-    real, of = list(held_out), " and ".join(of_set.name for of_set in sets.asked_for)
+    real, of = list(items), " and ".join(of_set.name for of_set in sets.asked_for)
     is_split = all(of_set.is_split for of_set in sets.asked_for)
     if len(items) < FEWEST_REAL and sets.training is not None and is_split:
-        real += _as_music(run, sets.training.items, progress)
+        real += sets.training.items
         of += ", and, since these are few, training"
-    midis = [midi for _, midi in real]
+    # As their tokens have them: so both sets have passed the same grid, tempo and tracks.
+    midis = [item.midi for item in real if item.midi is not None]
     ours, theirs, n_bars = measure_sets(pieces, midis, progress=progress)
     parts["music"] = compare_music(ours, theirs, seed=seed, of=of, opening_bars=n_bars)
+    held_out = [(readable(item.name), item.midi) for item in items if item.midi is not None]
     return parts, PageMaterial(tuple(pieces), tuple(held_out), tuple(ours), tuple(theirs))
 
 
@@ -118,21 +118,6 @@ def learning_curve(metrics: Sequence[dict]) -> dict:
         name: [[line["step"], line[key]] for line in metrics if line.get(key) is not None]
         for name, key in (("training", "loss"), ("validation", "validation_loss"))
     }
-
-
-def _as_music(
-    run: EvaluatedRun, items: Sequence[Item], progress: Progress
-) -> list[tuple[str, MidiFile]]:
-    """Turn tokens of real pieces into music again, as a model that writes them would.
-
-    So both sets have passed the same grid, tempo and tracks; pieces without a note are left out.
-    """
-    music = []
-    for item in tracked(items, "decoding real pieces", progress):
-        midi = decoded(item.ids, run.loaded.tokenizer)
-        if midi is not None:
-            music.append((readable(item.name), midi))
-    return music
 
 
 def _copying(

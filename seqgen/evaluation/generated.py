@@ -14,7 +14,7 @@ import numpy as np
 
 from seqgen.data.corpora import Progress, tracked
 from seqgen.errors import FileRejected, UserError
-from seqgen.evaluation.scales import Amount, count_midi, count_tokens, decoded
+from seqgen.evaluation.scales import Amount, count_midi, decoded
 from seqgen.files import readable, write_bytes
 from seqgen.midi import GENEROUS, Instrument, MidiFile, midi_bytes, open_midi
 from seqgen.midi.timing import TempoMap
@@ -109,7 +109,7 @@ def _read(path: Path, folder: Path, tokenizer: Tokenizer) -> Generated:
         piece = replace(piece, token_midi=decoded(ids, tokenizer))
     else:
         text = path.read_text("utf-8", errors="replace")
-        piece = replace(piece, text=text, amount=count_tokens(ids, tokenizer))
+        piece = replace(piece, text=text, amount=Amount(tokenizer.units(ids)))
     return replace(piece, **_drawn(piece, ids, tokenizer))
 
 

@@ -18,9 +18,9 @@ from seqgen.data.corpora import Corpus, Progress, locate, open_corpus, tracked
 from seqgen.data.shards import Piece, PreparedData
 from seqgen.data.splits import TEST, TRAIN, VALIDATION
 from seqgen.errors import FileRejected, UserError
-from seqgen.evaluation.scales import Amount, count_midi, count_tokens
+from seqgen.evaluation.scales import Amount, count_midi, decoded
 from seqgen.evaluation.subject import EvaluatedRun, data_of
-from seqgen.midi import ANY_SIZE, open_midi
+from seqgen.midi import ANY_SIZE, MidiFile, open_midi
 from seqgen.tokenizers import Tokenizer
 
 MOST_BYTES = ANY_SIZE.max_file_bytes
@@ -40,6 +40,7 @@ class Item:
     path: Path | None = None  # the file, where it is still there and `ids` are the whole of it
     in_tokens: Amount = field(default_factory=Amount)
     in_file: Amount | None = None  # None where there is no `path`
+    midi: MidiFile | None = None  # what the tokens stand for, if a whole note is among them
 
     @property
     def n_targets(self) -> int:
@@ -171,7 +172,7 @@ def split_set(
     name, items = "training" if split == TRAIN else split, []
     for piece in tracked(chosen, f"{name}: counting {data.tokenizer.unit}s", progress):
         path = _original(data, piece) if piece.variants[0] in whole else None
-        items.append(_counted(piece.file, data.read(piece), path, data.tokenizer))
+        items.append(item_of(piece.file, data.read(piece), path, data.tokenizer))
     return PieceSet(name, tuple(items), len(available), is_split=True)
 
 
@@ -211,20 +212,22 @@ def folder_set(
             room = 0
             continue
         path = file if is_whole else None
-        items.append(_counted(corpus.label(file), ids[: room + 1], path, tokenizer))
+        items.append(item_of(corpus.label(file), ids[: room + 1], path, tokenizer))
         room -= items[-1].n_targets
     if not items:
         raise UserError(f"--data {source}: {_no_items(len(corpus.files), n_known, skipped)}")
     return PieceSet(corpus.name, tuple(items), len(corpus.files), tuple(skipped), n_known)
 
 
-def _counted(name: str, ids: np.ndarray, path: Path | None, tokenizer: Tokenizer) -> Item:
+def item_of(name: str, ids: np.ndarray, path: Path | None, tokenizer: Tokenizer) -> Item:
     """A piece with what its tokens hold, and what its file does."""
-    in_tokens = count_tokens(ids, tokenizer)
     if tokenizer.suffix != ".mid":
-        return Item(name, ids, path, in_tokens, in_tokens)
+        amount = Amount(tokenizer.units(ids))
+        return Item(name, ids, path, amount, amount)
+    midi = decoded(ids, tokenizer)
+    in_tokens = Amount() if midi is None else count_midi(midi)
     in_file = None if path is None else count_midi(open_midi(path, ANY_SIZE))
-    return Item(name, ids, path, in_tokens, in_file)
+    return Item(name, ids, path, in_tokens, in_file, midi)
 
 
 def _no_items(n: int, n_known: int, skipped: list[tuple[str, str]]) -> str:

@@ -61,14 +61,6 @@ def decoded(ids: np.ndarray, tokenizer: Tokenizer) -> MidiFile | None:
             return None
 
 
-def count_tokens(ids: np.ndarray, tokenizer: Tokenizer) -> Amount:
-    """Count what tokens [T, F] stand for: MIDI is decoded and read by miditoolkit."""
-    if tokenizer.suffix != ".mid":
-        return Amount(tokenizer.units(ids))
-    midi = decoded(ids, tokenizer)
-    return Amount() if midi is None else count_midi(midi)
-
-
 def mean_of(sums: Sequence[float], counts: Sequence[float]) -> Value | None:
     """Divide the sum of `sums` [P] by that of `counts` [P], with a percentile interval over pieces.
 

@@ -182,8 +182,6 @@ def judge_likelihood(likelihood: dict, curve: dict | None, *, near: int = 0, of:
     pieces: then nothing is said about there being no over-fitting.
     """
     parts = likelihood["sets"]
-    if not parts:
-        return {"tone": FAIR, "title": "Cannot be judged: no piece was held out", "sentences": []}
     if broken := _broken(likelihood):
         return _verdict([broken.title], [broken.tone], [broken])
     sets = [_facts(part, likelihood, near=near, of=of) for part in parts]

@@ -20,7 +20,7 @@ from seqgen.evaluation.evaluate import judge_generated
 from seqgen.evaluation.generated import Generated, read_generated
 from seqgen.evaluation.music.comparison import compare_music, measure_sets
 from seqgen.evaluation.music.definitions import GROWING
-from seqgen.evaluation.piece_sets import Item, PieceSet, Sets, folder_set, split_set
+from seqgen.evaluation.piece_sets import PieceSet, Sets, folder_set, item_of, split_set
 from seqgen.midi import Instrument, MidiFile, Note, open_midi
 
 LIMITS = LimitsConfig()
@@ -46,10 +46,11 @@ def generated(path, data, **record):
     return read_generated([path], **options)[0]
 
 
-def item_of(data, path):
+def read_item(data, path):
     vocabulary = data.tokenizer.vocabulary
     bos = vocabulary.special_token(vocabulary.bos_id)[None]
-    return Item(path.name, np.concatenate([bos, data.tokenizer.encode(path)]), path)
+    ids = np.concatenate([bos, data.tokenizer.encode(path)])
+    return item_of(path.name, ids, path, data.tokenizer)
 
 
 def songs_of(data):
@@ -61,7 +62,7 @@ def sets_of(data, tmp_path):
     """The run's own validation beside another file."""
     other = write_song(tmp_path / "other.mid", seed=99, bars=6)
     own = split_set(data, "validation", max_targets=10**6, progress=quiet)
-    return Sets(None, (PieceSet("songs", (item_of(data, other),), 1), own))
+    return Sets(None, (PieceSet("songs", (read_item(data, other),), 1), own))
 
 
 @pytest.mark.parametrize("max_targets", [10**6, 20])

@@ -115,17 +115,15 @@ def copied_notes(
 
     Returns a sentence where the training pieces hold no notes to compare.
     """
-
-    def notes(name: str, ids: np.ndarray) -> list[Material]:
-        midi = decoded(ids, data.tokenizer)
-        return [] if midi is None else [note_material(name, midi)]
-
-    training = tracked(data.of_split(TRAIN), "copying: reading training pieces", progress)
-    materials = [found for piece in training for found in notes(piece.file, data.read(piece))]
+    materials = []
+    for piece in tracked(data.of_split(TRAIN), "copying: reading training pieces", progress):
+        midi = decoded(data.read(piece), data.tokenizer)
+        if midi is not None:
+            materials.append(note_material(piece.file, midi))
     if not any(len(material.symbols) for material in materials):
         return "Notes are not compared: the training pieces hold none but drums."
     ours = [(p, p.drawn_midi and note_material(p.name, p.drawn_midi)) for p in generated]
-    theirs = [found for item in held_out for found in notes(item.name, item.ids)]
+    theirs = [note_material(item.name, item.midi) for item in held_out if item.midi is not None]
     return _report("notes", ours, theirs, materials, progress)
 
 
