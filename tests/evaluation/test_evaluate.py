@@ -1,5 +1,6 @@
 """What is evaluated: which pieces, counted where, beside which runs and n-gram models."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from making import random_tokens, write_songs
 
+from seqgen.checkpoint import FORMAT
 from seqgen.config import Config, DataConfig, LimitsConfig, ModelConfig, TokenizerConfig
 from seqgen.data.prepare import prepare
 from seqgen.data.shards import Piece
@@ -14,8 +16,9 @@ from seqgen.errors import UserError
 from seqgen.evaluation import piece_sets
 from seqgen.evaluation.evaluate import learning_curve
 from seqgen.evaluation.ngrams import ngram_curves
-from seqgen.evaluation.piece_sets import folder_set, split_set
+from seqgen.evaluation.piece_sets import choose_sets, folder_set, split_set
 from seqgen.evaluation.subject import EvaluatedRun, check_beside, name_apart, rival_of
+from seqgen.files import write_record
 
 
 @pytest.fixture
@@ -135,6 +138,30 @@ def test_runs_on_other_data_or_tokens_are_refused_and_other_budgets_told():
         check_beside(subject(), subject("runs/b", fingerprint="others"))
     with pytest.raises(UserError, match=r"other data.*model\.attention=softmax"):
         check_beside(subject(), subject("runs/b", content="others"))
+
+
+def test_a_run_whose_data_is_not_there_says_why_and_is_evaluated_on_other_files(
+    prepared, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    write_songs(tmp_path / "others", 2, bars=2)
+    run = replace(subject(tmp_path / "run", content="x"), loaded=prepared)  # has the tokenizer
+
+    def choose(source=None, **record):
+        write_record(tmp_path / "run/run.json", record, format=FORMAT)
+        return choose_sets(run, source, max_targets=10**6, progress=lambda *_: None)
+
+    (tmp_path / "run").mkdir()
+    for record, reason in (
+        ({}, "does not say what data it was trained on"),
+        ({"data": str(tmp_path / "gone")}, "cannot be read"),
+        ({"data": str(prepared.folder)}, "no longer what the run was trained on"),
+    ):
+        with pytest.raises(UserError, match=f"{reason}.*: restore it, or choose other files"):
+            choose(**record)
+    sets = choose(str(tmp_path / "others"))
+    assert sets.training is None
+    assert [len(pieces.items) for pieces in sets.held_out] == [2]
 
 
 def test_what_is_not_known_of_a_run_beside_is_said():

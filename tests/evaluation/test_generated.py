@@ -99,6 +99,17 @@ def test_text_is_read_and_what_is_none_is_told(tmp_path):
     assert "larger than limits.max_file_bytes=20" in pieces[2].problem
 
 
+def test_what_follows_a_prompt_is_what_the_model_wrote(tmp_path):
+    (tmp_path / "1.txt").write_text("tell me")
+    (tmp_path / "1.json").write_text(json.dumps({"prompt": "x.txt", "prompt_tokens": 1 + 5}))
+    (piece,) = read(tmp_path, "bytes")
+    assert len(piece.drawn_ids) == len("me")
+    path = write_song(tmp_path / "2.mid", bars=2)
+    path.with_suffix(".json").write_text(json.dumps({"prompt": "x.mid", "prompt_seconds": 1e4}))
+    (piece,) = read(tmp_path)
+    assert (piece.drawn_ids, piece.reason) == (None, "no note follows the prompt")
+
+
 def test_what_the_tokens_refuse_is_valid_and_told(tmp_path):
     write_song(tmp_path / "long.mid", bars=40)
     (piece,) = read(tmp_path, max_notes=100)

@@ -85,7 +85,7 @@ class Trainee:
             OURS: inner_attentions(self.model.stack),
             SOFTMAX: _attentions(model, SOFTMAX_TYPE),
         }
-        if compiled:
+        if compiled:  # pragma: no cover  (compiling takes minutes on a CPU)
             # Each with its own shapes: none shares with, or falls back because of, another.
             self.model.stack.compile(dynamic=False, isolate_recompiles=True)
 
@@ -171,7 +171,7 @@ def measure(model: BenchmarkModel, timer: Timer, place: Place) -> list[Record]:
         """Warmed up by the part: AdamW makes its moments at the first step."""
         trainee = trainees[name] = Trainee(model, compiled=True) if way.compiled else plain
         part = None if way.compiled else -(-place.position // PART)  # a part would be compiled too
-        if way.compiled:
+        if way.compiled:  # pragma: no cover  (compiling takes minutes on a CPU)
             trainee.step(tokens, way)
         return Call(
             lambda length: trainee.step(tokens[:, : length + 1], way),
