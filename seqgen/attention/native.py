@@ -61,9 +61,10 @@ def _shapes(
 
 
 def _gradient_shapes(out_gradient, S_gradient, Z_gradient, q, k, v, *rest) -> tuple[Tensor, ...]:
+    *rest, learns_decay = rest
     _, S, Z = _shapes(q, k, v, *rest)
     B, _, H, _ = q.shape
-    of_decay = q.new_empty(0 if rest[4] is None else B, H, dtype=torch.float64)
+    of_decay = q.new_empty(B if learns_decay else 0, H, dtype=torch.float64)
     return (*(x.new_empty(x.shape) for x in (q, k, v)), S, Z, of_decay)
 
 
@@ -75,6 +76,7 @@ def _keep_inputs(ctx, inputs: tuple, output: tuple) -> None:
 
 def _backward(ctx, out_gradient, S_gradient, Z_gradient) -> tuple[Tensor | None, ...]:
     q, k, v, lengths, boundaries, S, Z, decay = ctx.saved_tensors
+    learns_decay = decay is not None and ctx.needs_input_grad[7]
     if out_gradient is None:
         out_gradient = torch.zeros_like(v)
     dq, dk, dv, dS, dZ, of_log = torch.ops.seqgen.causal_linear_backward(
@@ -84,10 +86,11 @@ def _backward(ctx, out_gradient, S_gradient, Z_gradient) -> tuple[Tensor | None,
         *(q, k, v, lengths, boundaries, S, Z, decay),
         ctx.eps,
         ctx.feature_map,
+        learns_decay,
     )
     if S is None:
         dS = dZ = None
-    d_decay = None if decay is None else of_log.sum(0) / decay
+    d_decay = of_log.sum(0) / decay if learns_decay else None
     return dq, dk, dv, None, None, dS, dZ, d_decay, None, None
 
 

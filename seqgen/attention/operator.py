@@ -69,8 +69,6 @@ def causal_linear_attention(
         options["initial_state"] = tuple(x.to(work) for x in initial_state)
     if decay is not None:
         options["decay"] = decay.to(work)
-        if kernel == "auto" and chosen == "triton":
-            chosen = "chunked"
     with torch.autocast(q.device.type, enabled=False):  # products of sums stay in float32
         dtype = v.dtype
         name = None if feature_map is None else feature_map.name

@@ -267,11 +267,18 @@ def load_benchmark_model(
         vocabulary = Vocabulary((Field("token", 512),), bos_id=1, eos_id=2, pad_id=0)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            model = SequenceModel(load_config(target).model, vocabulary).to(device)
+            # The library, beside which it is measured, does not support decay.
+            config = load_config(target).model.model_copy(update={"decay": "none"})
+            model = SequenceModel(config, vocabulary).to(device)
         weights = "random weights"
     if model.config.attention != LINEAR:
         raise UserError(
             f"{target} has model.attention={model.config.attention}: give a causal-linear model, "
             f"which is measured against softmax attention of the same sizes"
+        )
+    if model.config.decay != "none":
+        raise UserError(
+            f"{target} has model.decay={model.config.decay}, which the library's attention does not "
+            f"support: give its configuration, which is measured without decay"
         )
     return BenchmarkModel(model, weights=weights, run=run, beside=beside, quick=quick)

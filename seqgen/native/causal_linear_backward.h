@@ -51,7 +51,8 @@ class Backward {
     copy_in(p_.S_gradient, R, head, p_.K, p_.V);
     copy_in(p_.Z_gradient, r, head, 1, p_.K);
     of_decay_ = sum_of_decays_ = 0;
-    if (decays_) of_final_state();
+    if (p_.log_decay_gradient && p_.S_gradient) of_final_S();
+    if (p_.log_decay_gradient && p_.Z_gradient) of_decay_ += dot(r.data, Z.data, K);
     for (int64_t t1 = p_.T; n_chunks--; t1 = begins_[n_chunks]) {
       key_and_value_gradients(b, h, begins_[n_chunks], t1, length);
       if (is_boundary(p_, b, begins_[n_chunks])) clear(R, K), clear(r, 1), of_decay_ = 0;
@@ -117,9 +118,9 @@ class Backward {
       Real* __restrict__ row = dk.data + t * dk.row;
       const Real *__restrict__ features = k.data + t * k.row, *__restrict__ later = r.data;
       const Real factor = decays_ ? decays_.until_end()[t] : Real(1);
-      for (int i = 0; i < K; i++) row[i] += factor * later[i];
-      if (decays_) add_of_decay(t, t0, length, dot(features, row, K));
-      for (int i = 0; i < K; i++) row[i] *= slope<map>(features[i]);
+      if (p_.log_decay_gradient)
+        add_of_decay(t0 + t, length, dot(features, row, K) + factor * dot(features, later, K));
+      for (int i = 0; i < K; i++) row[i] = (row[i] + factor * later[i]) * slope<map>(features[i]);
       if (t0 + t >= length) memset(row, 0, K * sizeof(Real));
       store(row, k_to.data + (t0 + t) * k_to.step, p_.K);
     }
@@ -140,18 +141,16 @@ class Backward {
     }
   }
 
-  void of_final_state() {
-    for (int i = 0; i < p_.K; i++) {
-      of_decay_ += double(r.data[i]) * Z.data[i];
+  // What S after the last position and its gradient add to G after it.
+  void of_final_S() {
+    for (int i = 0; i < p_.K; i++)
       for (int j = 0; j < p_.V; j++) of_decay_ += double(R.data[i * R.row + j]) * ST.data[j * ST.row + i];
-    }
   }
 
-  // Go back over position t0 + t: from G_{t+1} to G_t.
-  void add_of_decay(int t, int64_t t0, int64_t length, double keys) {
-    const int64_t at = t0 + t;
-    of_decay_ -= keys + p_.eps * slopes.data[at];
-    if (at < length) sum_of_decays_ += of_decay_;
+  // From G_{t+1} to G_t, whose key and its gradient have this product.
+  void add_of_decay(int64_t t, int64_t length, double product) {
+    of_decay_ -= product + p_.eps * slopes.data[t];
+    if (t < length) sum_of_decays_ += of_decay_;
   }
 
   const Problem& p_;

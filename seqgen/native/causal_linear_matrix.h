@@ -200,7 +200,7 @@ void causal_products(Matrix<Real> a, Matrix<Real> b_transposed, const Real* shif
         for (int s = 0; s <= t; s++) at[s] += shift[t];
       if (decays) {
         const Real* __restrict__ factors = decays.until(t);
-        for (int s = 0; s <= t; s++) at[s] *= factors[s];
+        for (int s = 0; s < CHUNK; s++) at[s] *= factors[s];
       }
       for (int s = t + 1; s < CHUNK; s++) at[s] = 0;
     }
@@ -246,8 +246,11 @@ inline Real dot(const Real* a, const Real* b, int n) {
 // Multiply the rows of a chunk by factors [CHUNK].
 template <class Real>
 void scale_rows(Matrix<Real> x, const Real* factors, int width) {
-  for (int t = 0; t < CHUNK; t++)
-    for (int i = 0; i < width; i++) x.data[t * x.row + i] *= factors[t];
+  typedef typename VectorOf<Real>::type Vector;
+  for (int t = 0; t < CHUNK; t++) {
+    const Real factor = factors[t];
+    for (int i = 0; i < width; i += LANES<Real>) *(Vector*)(x.data + t * x.row + i) *= factor;
+  }
 }
 
 // Add k_t to the decayed Z and return n_t.

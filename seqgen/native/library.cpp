@@ -106,12 +106,13 @@ std::tuple<Tensor, Tensor, Tensor> causal_linear(Tensor q, Tensor k, Tensor v, O
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> causal_linear_backward(
     Tensor out_gradient, OptionalTensor S_gradient, OptionalTensor Z_gradient, Tensor q, Tensor k, Tensor v,
     OptionalTensor lengths, OptionalTensor boundaries, OptionalTensor S, OptionalTensor Z, OptionalTensor decay,
-    double eps, int64_t feature_map) {
+    double eps, int64_t feature_map, bool learns_decay) {
   q = readable(q), k = readable(k), v = readable(v);
   lengths = readable(lengths), boundaries = readable(boundaries), S = readable(S), Z = readable(Z);
   decay = readable(decay);
   out_gradient = readable(out_gradient), S_gradient = readable(S_gradient), Z_gradient = readable(Z_gradient);
   Problem p = problem(q, k, v, lengths, boundaries, S, Z, decay, eps, feature_map);
+  STD_TORCH_CHECK(decay || !learns_decay, "causal_linear: there is no decay to learn");
   check(out_gradient, "the gradient of out", v.scalar_type(), {p.B, p.T, p.H, p.V});
   if (S_gradient) check(*S_gradient, "the gradient of S", state_type(q), {p.B, p.H, p.K, p.V});
   if (Z_gradient) check(*Z_gradient, "the gradient of Z", state_type(q), {p.B, p.H, p.K});
@@ -123,8 +124,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> causal_linear_backwar
   p.out_gradient = sequence(out_gradient), p.S_gradient = data(S_gradient), p.Z_gradient = data(Z_gradient);
   p.q_gradient = sequence(dq), p.k_gradient = sequence(dk), p.v_gradient = sequence(dv);
   p.initial_S_gradient = dS.data_ptr(), p.initial_Z_gradient = dZ.data_ptr();
-  Tensor of_decay = torch::stable::new_empty(v, {decay ? p.B : 0, p.H}, ScalarType::Double);
-  if (decay) p.log_decay_gradient = (double*)of_decay.data_ptr();
+  Tensor of_decay = torch::stable::new_empty(v, {learns_decay ? p.B : 0, p.H}, ScalarType::Double);
+  if (learns_decay) p.log_decay_gradient = (double*)of_decay.data_ptr();
   run(kernels().backward, p);
   return {dq, dk, dv, dS, dZ, of_decay};
 }
@@ -140,7 +141,7 @@ STABLE_TORCH_LIBRARY(seqgen, m) {
   m.def(
       "causal_linear_backward(Tensor out_gradient, Tensor? S_gradient, Tensor? Z_gradient, Tensor q, Tensor k,"
       " Tensor v, Tensor? lengths, Tensor? boundaries, Tensor? S, Tensor? Z, Tensor? decay, float eps,"
-      " int feature_map) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
+      " int feature_map, bool learns_decay) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(seqgen, CompositeExplicitAutograd, m) {

@@ -19,16 +19,21 @@ def arguments(**options):
         torch.randn(2, 40, 2, 8, generator=generator).abs().requires_grad_() for _ in range(3)
     )
     state = torch.rand(2, 2, 8, 8), torch.rand(2, 2, 8)
-    return q, k, v, options.get("lengths"), options.get("boundaries"), *state, 1e-6, 0
+    given = (options.get(name) for name in ("lengths", "boundaries"))
+    return q, k, v, *given, *state, options.get("decay"), 1e-6, 0
 
 
 def test_the_operator_is_registered_as_torch_wants_it():
     """Schema, fake shapes, gradients, and tracing, by PyTorch's own checks."""
     native(*arguments()[:3])
-    torch.library.opcheck(
-        torch.ops.seqgen.causal_linear.default,
-        arguments(lengths=torch.tensor([40, 7]), boundaries=torch.rand(2, 40) < 0.1),
-    )
+    decay = torch.tensor([0.5, 0.99], dtype=torch.float64)
+    for given in (None, decay, decay.clone().requires_grad_()):
+        torch.library.opcheck(
+            torch.ops.seqgen.causal_linear.default,
+            arguments(
+                lengths=torch.tensor([40, 7]), boundaries=torch.rand(2, 40) < 0.1, decay=given
+            ),
+        )
 
 
 def test_compile_and_export_pass_through_without_a_break():
@@ -74,9 +79,11 @@ def test_lesser_instructions_give_the_same_within_rounding(tmp_path):
         "assert not why_missing()\n"
         "g = torch.Generator().manual_seed(0)\n"
         "q, k, v = (torch.randn(1, 70, 2, 20, generator=g).requires_grad_() for _ in range(3))\n"
-        "out, (S, Z) = native(q, k, v, feature_map='elu+1')\n"
+        "decay = torch.tensor([0.5, 0.99], requires_grad=True)\n"
+        "out, (S, Z) = native(q, k, v, decay=decay, feature_map='elu+1')\n"
         "(out.sum() * 3 + S.square().sum()).backward()\n"
-        "torch.save([instructions(), out.detach(), q.grad, k.grad, v.grad], sys.argv[1])\n"
+        "results = [out.detach(), q.grad, k.grad, v.grad, decay.grad]\n"
+        "torch.save([instructions(), *results], sys.argv[1])\n"
     )
 
     def run(path, wanted):
