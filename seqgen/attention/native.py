@@ -61,8 +61,8 @@ def _shapes(
 
 
 def _gradient_shapes(out_gradient, S_gradient, Z_gradient, q, k, v, *rest) -> tuple[Tensor, ...]:
-    *rest, learns_decay = rest
-    _, S, Z = _shapes(q, k, v, *rest)
+    *given, learns_decay = rest
+    _, S, Z = _shapes(q, k, v, *given)
     B, _, H, _ = q.shape
     of_decay = q.new_empty(B if learns_decay else 0, H, dtype=torch.float64)
     return (*(x.new_empty(x.shape) for x in (q, k, v)), S, Z, of_decay)

@@ -52,7 +52,8 @@ def causal_linear_attention(
 
     Returns:
         out [B, T, H, V] in the dtype of `v`, and the sums after the last position. Sums are kept in
-        float32, in float64 for float64 inputs. Differentiable in q, k, v, the initial state and the decay.
+        float32, in float64 for float64 inputs. Differentiable in q, k, v, the initial state and the
+        decay.
 
     Raises:
         ValueError: shapes or dtypes do not match, or the kernel is unknown or not available.

@@ -278,7 +278,8 @@ def load_benchmark_model(
         )
     if model.config.decay != "none":
         raise UserError(
-            f"{target} has model.decay={model.config.decay}, which the library's attention does not "
-            f"support: give its configuration, which is measured without decay"
+            f"{target} has model.decay={model.config.decay}, which the library's attention, beside "
+            f"which it is measured, does not support: give its configuration, which is measured "
+            f"without decay"
         )
     return BenchmarkModel(model, weights=weights, run=run, beside=beside, quick=quick)

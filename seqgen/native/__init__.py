@@ -11,7 +11,7 @@ import torch
 
 LIBRARY = "_library*.so"
 CPUS = ("avx512_vnni", "avx512", "avx2", "baseline")  # values of SEQGEN_CPU
-INTERFACE = 5  # as in library.cpp; a library that was built from other sources has another
+INTERFACE = 6  # as in library.cpp; a library that was built from other sources has another
 
 
 def _load() -> str:

@@ -22,7 +22,7 @@ using torch::stable::Tensor;
 using OptionalTensor = std::optional<Tensor>;
 
 // Raised with every change of a signature below; native/__init__.py says which one it was written for.
-constexpr int64_t INTERFACE = 5;
+constexpr int64_t INTERFACE = 6;
 
 std::string instructions() { return kernels().name; }
 int64_t interface() { return INTERFACE; }

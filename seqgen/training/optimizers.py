@@ -43,8 +43,8 @@ def parameter_groups(
 ) -> list[dict]:
     """Group the parameters that learn by learning rate, and by whether they decay.
 
-    Norms, biases, embeddings and the heads' decays are not among the latter. Where several patterns of `learning_rates` match a
-    name, the last one counts.
+    Norms, biases, embeddings and the decays of heads do not decay. Where several patterns of
+    `learning_rates` match a name, the last one counts.
     """
     _matches(model, list(learning_rates), key="train.learning_rates")
     still = _undecayed(model)

@@ -134,3 +134,11 @@ def test_a_rival_whose_positions_end_too_early_is_left_out(run, make_run):
 def test_a_run_of_other_data_is_refused(run, make_run):
     with pytest.raises(UserError, match="other data"):
         load_benchmark_model(run, beside=make_run("elsewhere", content="other"))
+
+
+def test_speed_is_measured_without_decay(make_run, tmp_path):
+    """The library, beside which it is measured, does not support one."""
+    with pytest.raises(UserError, match=r"model\.decay=fixed.*give its configuration"):
+        load_benchmark_model(make_run("forgets", decay="fixed"))
+    (tmp_path / "a.yaml").write_text("model: {d_model: 16, n_heads: 2, decay: fixed}")
+    assert load_benchmark_model(tmp_path / "a.yaml").config.decay == "none"
