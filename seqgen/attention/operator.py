@@ -19,6 +19,7 @@ from seqgen.native import instructions, why_missing
 
 KERNELS = ("auto", "naive", "chunked", "native", "triton")
 HAS_TRITON = find_spec("triton") is not None
+TRITON_MAPS = ("elu+1", "relu")  # the feature maps that Triton's kernels compute themselves
 
 
 def causal_linear_attention(
@@ -73,7 +74,9 @@ def causal_linear_attention(
     with torch.autocast(q.device.type, enabled=False):  # products of sums stay in float32
         dtype = v.dtype
         name = None if feature_map is None else feature_map.name
-        if chosen == "native" and name in FUSED_MAPS:
+        if (chosen == "native" and name in FUSED_MAPS) or (
+            chosen == "triton" and name in TRITON_MAPS
+        ):
             options["feature_map"] = name
         elif feature_map is not None:
             q, k, v = feature_map(q.to(work)), feature_map(k.to(work)), v.to(work)

@@ -1,7 +1,11 @@
-"""Causal linear attention by Triton kernels, for CUDA devices; the backward pass recomputes.
+"""Causal linear attention by Triton kernels, for CUDA devices.
 
 Legend: B rows, T positions, H heads, K key width, V value width, N chunks of C positions.
 """
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
 
 import torch
 import triton
@@ -12,6 +16,7 @@ from seqgen.attention import triton_kernels as kernels
 from seqgen.attention.naive import AttentionState
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+SCANNED = 128  # sums per program of the scan
 
 
 def causal_linear(
@@ -22,12 +27,15 @@ def causal_linear(
     lengths: Tensor | None = None,
     boundaries: Tensor | None = None,
     initial_state: AttentionState | None = None,
+    decay: Tensor | None = None,
     eps: float = 1e-6,
+    feature_map: str | None = None,
 ) -> tuple[Tensor, AttentionState]:
     """Attend to all earlier positions and the present one. Shapes and meaning as in `chunked`.
 
     Inputs are float32, bfloat16 or float16, on a CUDA device (or on any under Triton's
-    interpreter); all sums, their gradients and the returned state are float32. The caller
+    interpreter); all sums, their gradients and the returned state are float32. `feature_map`
+    names the map that the kernels apply to q and k: elu+1 or relu, or None for none. The caller
     checks that shapes match, as `causal_linear_attention` does.
 
     Raises:
@@ -41,116 +49,174 @@ def causal_linear(
     out_dtype = v.dtype
     if not q.dtype == k.dtype == v.dtype:
         q, k, v = q.float(), k.float(), v.float()
-    S, Z = (x.float() for x in initial_state) if initial_state is not None else (None, None)
-    segment = None if boundaries is None else boundaries.cumsum(1, dtype=torch.int32)
-    out, S, Z = _CausalLinearFunction.apply(q, k, v, lengths, segment, S, Z, eps)
+    S, Z = (None, None)
+    if initial_state is not None:
+        S, Z = (x.float().contiguous() for x in initial_state)
+    if lengths is not None:
+        lengths = lengths.contiguous()
+    if decay is not None:
+        decay = decay.float().contiguous()
+    segment = None if boundaries is None else boundaries.cumsum(1, dtype=torch.int32).contiguous()
+    out, S, Z = _CausalLinearFunction.apply(
+        q, k, v, S, Z, decay, lengths, segment, eps, feature_map
+    )
     return out.to(out_dtype), (S, Z)
 
 
 class _CausalLinearFunction(torch.autograd.Function):
-    """Saves only its inputs: the sums at chunk borders are computed again in the backward pass."""
+    """Saves its inputs and the sums before each chunk; the backward pass recomputes the rest."""
 
     @staticmethod
-    def forward(ctx, q, k, v, lengths, segment, S, Z, eps):
-        q, k, v, lengths, segment, S, Z = (
-            x if x is None else x.contiguous() for x in (q, k, v, lengths, segment, S, Z)
-        )
-        ctx.save_for_backward(q, k, v, lengths, segment, S, Z)
-        ctx.set_materialize_grads(False)
-        ctx.eps = eps
+    def forward(ctx, q, k, v, S, Z, decay, lengths, segment, eps, feature_map):
+        q, k, v = _rows(q), _rows(k), _rows(v)
+        B, T, H, K = q.shape
+        V = v.shape[-1]
+        options = _options(K, V, q.dtype, q.device, feature_map)
+        N = triton.cdiv(T, options["C"])
+        n = (B * H * N, 1, 1)  # programs
+        rows = (lengths, segment, decay)
         with torch.cuda.device_of(q):
-            S_border, Z_border, S, Z = _sum_chunks(k, v, (S, Z), segment, lengths=lengths)
-            out = torch.empty_like(v)
-            _per_chunk(kernels.attend, q, k, v, lengths, segment, S_border, Z_border, out, eps)
-        return out, S, Z
+            sums = torch.empty(B, H, N, K * V + K, device=q.device, dtype=torch.float32)
+            out = torch.empty_like(v, memory_format=torch.contiguous_format)
+            last = sums.new_empty(B, H, K, V), sums.new_empty(B, H, K)
+            distances = _distance(q), _distance(k), _distance(v)
+            _launch(kernels.sum_chunks, n, options, k, v, *rows, sums, T, H, *distances[1:])
+            _scan(sums, (S, Z), last, rows, T, options)
+            _launch(kernels.attend, n, options, q, k, v, *rows, sums, out, eps, T, H, *distances)
+        ctx.save_for_backward(q, k, v, *rows, sums)
+        ctx.set_materialize_grads(False)
+        ctx.options, ctx.eps, ctx.resumed = options, eps, S is not None
+        return out, *last
 
     @staticmethod
     @once_differentiable
     def backward(ctx, dout, dS, dZ):
-        q, k, v, lengths, segment, S, Z = ctx.saved_tensors
-        dout = torch.zeros_like(v) if dout is None else dout.contiguous()
+        q, k, v, *rows, sums = ctx.saved_tensors
+        dout = torch.zeros_like(v) if dout is None else _rows(dout)
         dS, dZ = (x if x is None else x.contiguous() for x in (dS, dZ))
-        dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
-        B, T, H, _ = q.shape
-        norms = q.new_empty(2, B, H, T, dtype=torch.float32)  # 1 / norm, gradient of norm
+        B, H, N, _ = sums.shape
+        T, options, n = q.shape[1], ctx.options, (B * H * N, 1, 1)
+        dq, dk, dv = (torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q, k, v))
+        later = torch.empty_like(sums)
+        norms = sums.new_empty(B, H, 2, T)
+        first: Any = (None, None)
+        if ctx.resumed:
+            K, V = options["K"], options["V"]
+            first = sums.new_empty(B, H, K, V), sums.new_empty(B, H, K)
+        parts: Any = (None, None, None)  # of the gradient of log γ, from each kernel
+        if ctx.needs_input_grad[5]:
+            n_parts = (N, triton.cdiv(sums.shape[3], SCANNED), N)
+            dlog = sums.new_empty(sum(n_parts), B, H)
+            parts = dlog.split(n_parts)
+        given = (q, k, v, dout, *rows)
+        sizes = (T, H, *(_distance(x) for x in given[:4]))
         with torch.cuda.device_of(q):
-            given = (q, k, v, dout, lengths, segment)
-            sums = _sum_chunks(k, v, (S, Z), segment, lengths=lengths)[:2]
-            _per_chunk(kernels.query_gradients, *given, *sums, dq, *norms, ctx.eps)
-            *later, dS, dZ = _sum_chunks(q, dout, (dS, dZ), segment, norms=norms)
-            _per_chunk(kernels.key_value_gradients, *given, *norms, *later, dk, dv)
-        return dq, dk, dv, None, None, None if S is None else dS, None if Z is None else dZ, None
+            new = (dq, norms, later, parts[0])
+            _launch(kernels.query_gradients, n, options, *given, sums, *new, ctx.eps, *sizes)
+            _scan(later, (dS, dZ), first, rows, T, options, others=sums, parts=parts[1])
+            known = (norms, later)
+            _launch(
+                kernels.key_value_gradients, n, options, *given, *known, dk, dv, parts[2], *sizes
+            )
+        ddecay = None
+        if ctx.needs_input_grad[5]:
+            ddecay = dlog.sum((0, 1), dtype=torch.float64).float() / rows[2]
+        return dq, dk, dv, *first, ddecay, None, None, None, None
 
 
-def _sum_chunks(
-    x: Tensor,
-    y: Tensor,
-    first: tuple[Tensor | None, Tensor | None],
-    segment: Tensor | None,
-    *,
-    lengths: Tensor | None = None,
-    norms: Tensor | None = None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Sum x yᵀ and x before each chunk, and over all; with `norms`, weighted and from the end."""
-    B, T, H, K = x.shape
-    V = y.shape[-1]
-    tile = _tile(K, V)
-    N = triton.cdiv(T, tile["C"])
-    S_border, Z_border, S_last, Z_last = (
-        x.new_empty(*shape, dtype=torch.float32)
-        for shape in ((B, H, N, K, V), (B, H, N, K), (B, H, K, V), (B, H, K))
-    )
-    # The walk is sequential, so its programs must come from blocks of K too.
-    tile |= {"BK": min(tile["BK"], 32), "num_warps": 4}
-    kernels.sum_chunks[B * H, triton.cdiv(K, tile["BK"]), triton.cdiv(V, tile["BV"])](
-        x,
-        y,
-        lengths,
-        segment,
-        *((None, None) if norms is None else norms),
-        *first,
-        S_border,
-        Z_border,
-        S_last,
-        Z_last,
-        T,
-        H,
-        K,
-        V,
-        FROM_END=norms is not None,
-        PRECISION=_precision(x),
-        **tile,
-    )
-    return S_border, Z_border, S_last, Z_last
+def _rows(x: Tensor) -> Tensor:
+    """Give x [B, T, H, ·] as the kernels take it: contiguous but for the distance of positions.
 
-
-def _per_chunk(kernel, q: Tensor, k: Tensor, v: Tensor, *rest) -> None:
-    """Run one program per row, head and chunk."""
-    B, T, H, K = q.shape
-    V = v.shape[-1]
-    tile = _tile(K, V)
-    programs = B * H * triton.cdiv(T, tile["C"])
-    kernel[programs,](q, k, v, *rest, T, H, K, V, PRECISION=_precision(q), **tile)
-
-
-def _tile(K: int, V: int) -> dict[str, int | bool]:
-    """Choose chunk, blocks and warps: sizes whose tiles stay in a program's registers.
-
-    Larger chunks would read fewer sums, but spill: compiled for sm_80 and sm_90, chunks of 64
-    keep tens of kilobytes per thread in local memory.
+    A part of a wider tensor is, as where one product gives queries, keys and values.
     """
-    BK, BV = (max(16, triton.next_power_of_2(width)) for width in (K, V))
+    _, T, _, D = x.shape
+    b, t, h, d = x.stride()
+    return x if d == 1 and h == D and b == T * t else x.contiguous()
+
+
+def _distance(x: Tensor) -> int:
+    """Give the distance of the positions of x [B, T, H, ·], that of rows where each has one."""
+    return x.stride(1) if x.shape[1] > 1 else x.stride(0)
+
+
+def _scan(
+    sums: Tensor,
+    first: tuple[Tensor | None, Tensor | None],
+    last: tuple[Tensor | None, Tensor | None],
+    rows: Sequence[Tensor | None],
+    T: int,
+    options: dict[str, Any],
+    *,
+    others: Tensor | None = None,
+    parts: Tensor | None = None,
+) -> None:
+    """Turn the sums of each chunk into those before it, in place, and store those over all.
+
+    With `others`, the sums before each chunk: into those after it.
+    """
+    B, H, _, width = sums.shape
+    n = (B * H, triton.cdiv(width, SCANNED), 1)
+    options = _scan_options(options["K"], options["V"], options["C"], others is not None)
+    _launch(kernels.scan_chunks, n, options, sums, *first, *last, *rows, others, parts, T, H)
+
+
+def _launch(
+    kernel: Any, programs: tuple[int, int, int], options: dict[str, Any], *args: Any
+) -> None:
+    """Launch a kernel. What was compiled is kept by all that it may depend on, since Triton takes
+    15 µs to find it again.
+    """
+    looks = [(x.dtype, x.data_ptr() % 16) if isinstance(x, Tensor) else x for x in args]
+    key = (kernel, args[0].device, *options.values(), *looks)
+    compiled = _compiled.get(key)
+    if compiled is None:
+        _compiled[key] = kernel[programs](*args, **options)
+    else:
+        compiled[programs](*args, *(options[name] for name in kernel.arg_names[len(args) :]))
+
+
+_compiled: dict[tuple, Any] = {}
+
+
+@cache
+def _scan_options(K: int, V: int, C: int, from_end: bool) -> dict[str, Any]:
     return {
-        "C": 32 if BK <= 64 else 16,
+        "K": K,
+        "V": V,
+        "C": C,
+        "E": SCANNED,
+        "FROM_END": from_end,
+        "num_warps": 1,
+        "enable_fp_fusion": True,
+    }
+
+
+@cache
+def _options(
+    K: int, V: int, dtype: torch.dtype, device: torch.device, feature_map: str | None
+) -> dict[str, Any]:
+    """Choose chunk, blocks and warps: sizes whose tiles stay in a program's registers."""
+    BK, BV = (max(16, triton.next_power_of_2(width)) for width in (K, V))
+    capability = _capability(device)
+    half = dtype != torch.float32
+    C = 32 if half or BK <= 64 else 16
+    if half and BK <= 64 and capability >= (9, 0):
+        C = 64
+    return {
+        "K": K,
+        "V": V,
+        "C": C,
         "BK": BK,
-        "BV": min(BV, 32 if BK <= 128 else 16),
+        "BV": min(BV, 64 if half and BK <= 64 else 32 if BK <= 128 else 16),
+        "MAP": feature_map,
+        "PRECISION": "bf16" if half and capability >= (8, 0) else "ieee",  # see triton_tiles.dot
         "num_warps": 4 if BK <= 64 else 8,
         "enable_fp_fusion": True,
     }
 
 
-def _precision(x: Tensor) -> str:
-    """Name how float32 operands multiply. "tf32x3" splits each in two and errs by about 1e-6."""
-    if x.dtype == torch.float32 or not x.is_cuda or torch.version.hip is not None:
-        return "ieee"
-    return "tf32x3" if torch.cuda.get_device_capability(x.device) >= (8, 0) else "ieee"
+def _capability(device: torch.device) -> tuple[int, int]:
+    """Give the compute capability of an NVIDIA GPU, (0, 0) of anything else."""
+    if device.type != "cuda" or torch.version.hip is not None:
+        return (0, 0)
+    return torch.cuda.get_device_capability(device)

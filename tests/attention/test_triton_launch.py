@@ -13,31 +13,55 @@ from seqgen.attention import operator, triton_form
 from seqgen.attention.naive import position_loop
 from seqgen.attention.triton_form import causal_linear
 
-KERNELS = ("sum_chunks", "attend", "query_gradients", "key_value_gradients")
+FORWARD = ["sum_chunks", "scan_chunks", "attend"]
+BACKWARD = ["query_gradients", "scan_chunks", "key_value_gradients"]
 
 
 @pytest.mark.skipif(INTERPRETED, reason="the interpreter does not compile")
 @pytest.mark.parametrize(
-    ("dtype", "precision", "resumed", "with_boundaries"),
-    [(torch.float32, "ieee", False, False), (torch.bfloat16, "tf32x3", True, True)],
+    ("dtype", "capability", "resumed", "with_boundaries"),
+    [(torch.float32, 80, False, False), (torch.bfloat16, 90, True, True)],
     ids=["float32, one segment", "bfloat16, boundaries"],
 )
 def test_every_launch_compiles_outside_the_interpreter(
-    with_boundaries, dtype, precision, resumed, tmp_path, monkeypatch
+    with_boundaries, dtype, capability, resumed, tmp_path, monkeypatch
 ):
-    launches = record_launches(monkeypatch, triton_form.kernels, KERNELS)
-    monkeypatch.setattr(triton_form, "_precision", lambda x: precision)
+    launches = record_launches(monkeypatch, triton_form.kernels, {*FORWARD, *BACKWARD})
+    monkeypatch.setattr(triton_form, "_capability", lambda _: divmod(capability, 10))
+    monkeypatch.setattr(triton_form, "_options", triton_form._options.__wrapped__)
     monkeypatch.setattr(triton.knobs.runtime, "interpret", True)  # so that a CPU is let in
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     data = draw(1, 40, 2, 16, 16, device="cpu", dtype=dtype)
     lengths = torch.tensor([30]) if resumed else None
     boundaries = torch.zeros(1, 40, dtype=torch.bool) if with_boundaries else None
-    run(causal_linear, *data, with_state=resumed, lengths=lengths, boundaries=boundaries)
-    assert {kernel.__name__ for kernel, _, _ in launches} == set(KERNELS)
+    decay = torch.ones(2, requires_grad=True) if resumed else None
+    rows = {"lengths": lengths, "boundaries": boundaries, "decay": decay}
+    run(causal_linear, *data, with_state=resumed, **rows)
+    assert [kernel.__name__ for kernel, _, _ in launches] == FORWARD + BACKWARD
     for kernel, args, kwargs in launches:
         segment = args[kernel.arg_names.index("segment")]
         assert (segment is not None) == with_boundaries
-        assert compile_launch(kernel, args, kwargs).asm["cubin"]
+        assert compile_launch(kernel, args, kwargs, capability=capability).asm["cubin"]
+
+
+def test_a_kernel_is_compiled_again_only_for_arguments_that_look_different():
+    launched = []
+
+    class Compiled:
+        def __getitem__(self, programs):
+            return lambda *args: launched.append(("again", args))
+
+    class Kernel:
+        arg_names = ("x", "n", "C")
+
+        def __getitem__(self, programs):
+            return lambda *args, **options: launched.append(("first", args)) or Compiled()
+
+    kernel, x = Kernel(), torch.zeros(64)
+    for args in ((x, 3), (x[16:], 3), (x, 4), (x.half(), 3), (x[1:], 3)):
+        triton_form._launch(kernel, (1, 1, 1), {"C": 32}, *args)
+    assert [kind for kind, _ in launched] == ["first", "again", "first", "first", "first"]
+    assert launched[1][1][1:] == (3, 32)
 
 
 def test_inputs_of_another_dtype_are_refused():

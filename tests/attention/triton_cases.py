@@ -4,7 +4,7 @@ import torch
 
 from seqgen.attention.naive import position_loop
 
-NAMES = ("out", "S", "Z", "dq", "dk", "dv", "dS", "dZ")
+NAMES = ("out", "S", "Z", "dq", "dk", "dv", "dS", "dZ", "ddecay")
 
 
 def draw(B, T, H, K, V, *, device, dtype=torch.float32, scale=1.0, seed=0):
@@ -18,10 +18,13 @@ def draw(B, T, H, K, V, *, device, dtype=torch.float32, scale=1.0, seed=0):
     return [x.to(device) for x in inputs], [x.to(device) for x in weights]
 
 
-def run(attend, inputs, weights, *, with_state=True, used=(0, 1, 2), **options):
+def run(attend, inputs, weights, *, with_state=True, used=(0, 1, 2), decay=None, **options):
     """Give out, S, Z and the gradients of the inputs, for a loss of the `used` results."""
     inputs = [x.detach().requires_grad_() for x in (inputs if with_state else inputs[:3])]
     state = tuple(inputs[3:]) or None
+    if decay is not None:
+        options["decay"] = decay
+        inputs += [decay] if decay.requires_grad else []
     out, (S, Z) = attend(*inputs[:3], initial_state=state, **options)
     results = (out, S, Z)
     loss = sum((results[n].to(weights[n]) * weights[n]).sum() for n in used)
