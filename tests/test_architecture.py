@@ -20,7 +20,8 @@ BESIDE = {("tokenizers", "midi"), ("model", "attention")}
 OWNERS = {
     "fast_transformers": {"attention", "model/stack.py", "benchmark"},
     "triton": {f"attention/triton_{part}.py" for part in ("form", "kernels", "tiles")}
-    | {f"decoding/triton_step{part}.py" for part in ("", "_kernels")},
+    | {f"decoding/triton_step{part}.py" for part in ("", "_kernels")}
+    | {"sampling/triton_draw.py"},
     "miditok": {"tokenizers/midi"},
     "miditoolkit": {"midi", "evaluation"},
     "mido": {"midi"},

@@ -12,6 +12,7 @@ from triton.compiler import ASTSource
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 POINTERS = {
+    torch.float64: "*fp64",
     torch.float32: "*fp32",
     torch.bfloat16: "*bf16",
     torch.int32: "*i32",
@@ -40,16 +41,18 @@ def compile_launch(kernel, args, kwargs, *, capability=80):
     """Compile a launch for a GPU (80: an A100): a compiler is part of Triton."""
     kwargs = {**dict(zip(kernel.arg_names, args, strict=False)), **kwargs}
     options = {name: kwargs.pop(name) for name in set(kwargs) - set(kernel.arg_names)}
-    signature, constants = {}, {}
-    for parameter in kernel.params:
+    signature, constants, aligned = {}, {}, {}
+    for i, parameter in enumerate(kernel.params):
         value = kwargs[parameter.name]
         if parameter.is_constexpr or value is None:
             signature[parameter.name], constants[parameter.name] = "constexpr", value
         elif isinstance(value, torch.Tensor):
             signature[parameter.name] = POINTERS[value.dtype]
+            if value.data_ptr() % 16 == 0 and not parameter.do_not_specialize_on_alignment:
+                aligned[i,] = [["tt.divisibility", 16]]
         else:
             signature[parameter.name] = "i32" if isinstance(value, int) else "fp32"
-    source = ASTSource(kernel, signature, constants)
+    source = ASTSource(kernel, signature, constants, aligned)
     return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
 
 

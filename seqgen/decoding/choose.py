@@ -60,7 +60,9 @@ def choose_decoder(model: SequenceModel, weights: str = "float32") -> tuple[str,
     if model.config.attention != "causal-linear":
         return "reference", f"model.attention={model.config.attention} has no other decoder"
     if next(model.parameters()).device.type == "cuda":
-        return "torch", "--decoder cuda uses CUDA graphs and is not chosen automatically yet"
+        if weights in CudaDecoder.supported_weights:
+            return "cuda", "CUDA graphs of the fastest steps on this GPU"
+        return "torch", f"not cuda: it does not support weights={weights}"
     reason = why_not_native(model, weights)
     if reason:
         return "torch", f"not native: {reason}"

@@ -3,8 +3,12 @@
 Legend: C slots, B rows, F fields, N_f vocabulary of a field.
 """
 
+import math
+import time
+import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -21,18 +25,25 @@ from seqgen.model.sequence_model import SequenceModel
 from seqgen.model.state import State
 from seqgen.sampling import Sampler
 
+TIMES, AT_ONCE = 4, 8  # each kind of step is timed so often, so many steps at a time
+MOST_TIMED = 256  # rows of such steps
 MAX_GRAPHS = 64  # kept by a pool; the one not used for the longest time goes first
 
 Work = Callable[[], Any]  # returns tensors
 
 
 class CudaDecoder(TorchDecoder):
-    """Steps of the torch decoder as CUDA graphs, with Triton's kernels where possible.
+    """Steps of the torch decoder as CUDA graphs, with Triton's kernels where those are faster.
 
-    Weights are float32 or bf16; activations and sums are float32.
+    Weights are float32 or bf16; activations and sums are float32. The first steps are PyTorch's.
+    Meanwhile Triton's kernels are compiled in another thread; when they are, both are timed and the
+    faster one goes on with the same states. What was found holds for the decoder and the number of
+    rows, rounded up to a power of two.
 
     Attributes:
         steps_per_call: steps that one call of `Pool.run` should make.
+        choices: of each number of rows, the steps that were taken, and what they were chosen from:
+            seconds of a step, by name.
     """
 
     name = "cuda"
@@ -58,25 +69,31 @@ class CudaDecoder(TorchDecoder):
             )
         super().__init__(model, weights, **choices)
         self.steps_per_call = steps_per_call
+        self.choices: dict[int, dict[str, float]] = {}
 
     def open(self, n_slots: int) -> "GraphPool":
         """Make room for the states of `n_slots` streams."""
-        return GraphPool(step_pool(self, n_slots), CudaRecorder(self.device))
+        recorder = CudaRecorder(self.device)
+        return ChosenPool(self, n_slots, recorder, kinds=step_kinds(self), choices=self.choices)
 
 
-def step_pool(decoder: TorchDecoder, n_slots: int) -> TorchPool:
-    """Open a pool that steps with Triton's kernels, or with torch where they are not available."""
+def step_kinds(decoder: TorchDecoder) -> dict[str, type[TorchPool]]:
+    """Return the pools that can make a decoder's steps, by name; those of PyTorch come first."""
+    kinds: dict[str, type[TorchPool]] = {"torch": TorchPool}
     if HAS_TRITON:
         # Where there is no GPU, there is often no Triton.
-        from seqgen.decoding.triton_step import TritonPool, why_not
+        from seqgen.decoding.triton_step import MixedPool, TritonPool, why_not
 
         if not why_not(decoder):
-            return TritonPool(decoder, n_slots)
-    return TorchPool(decoder, n_slots)
+            kinds |= {"triton": TritonPool, "mixed": MixedPool}
+    return kinds
 
 
 class Recorder(Protocol):
     """Records work on tensors, so that it can be replayed without the host."""
+
+    def wait(self) -> None:
+        """Wait for all work that was begun."""
 
     def warm_up(self, work: Work) -> Any:
         """Run the work, including what is done only the first time."""
@@ -98,6 +115,10 @@ class CudaRecorder:
         self._stream = torch.cuda.Stream(device)
         self._memory = torch.cuda.graph_pool_handle()
 
+    def wait(self) -> None:
+        """Wait for the device."""
+        torch.cuda.synchronize(self._device)
+
     def warm_up(self, work: Work) -> Any:
         """Run the work on the recording stream: libraries keep a workspace for each stream."""
         current = torch.cuda.current_stream(self._device)
@@ -110,7 +131,10 @@ class CudaRecorder:
     def record(self, work: Work) -> tuple[Callable[[], None], Any]:
         """Record it as one graph."""
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._memory, stream=self._stream):
+        # Other threads may use the device meanwhile.
+        with torch.cuda.graph(
+            graph, pool=self._memory, stream=self._stream, capture_error_mode="thread_local"
+        ):
             results = work()
         return graph.replay, results
 
@@ -135,7 +159,8 @@ class GraphPool(Pool):
     """Steps of another pool, recorded when the same kind of call is made a second time.
 
     The first such call runs directly, as the warm-up. Calls are of the same kind if they have the
-    same numbers of rows and steps and the same sampling operations, in whatever slots.
+    same numbers of rows and steps and the same sampling operations, in whatever slots. Those that
+    cannot be recorded run directly each time, after a warning.
     """
 
     def __init__(self, pool: Pool, recorder: Recorder):
@@ -143,6 +168,7 @@ class GraphPool(Pool):
         pool.host_may_read = False
         self._pool, self._recorder = pool, recorder
         self._recordings: OrderedDict[Hashable, Recording | None] = OrderedDict()
+        self._unrecordable: set[Hashable] = set()
         self._sampler: Sampler | None = None  # kept, since recordings use its tensors
 
     def write(self, slots: Tensor, state: State) -> None:
@@ -158,37 +184,190 @@ class GraphPool(Pool):
 
         The logits are overwritten by the next call.
         """
-        return self._do(len(slots), self._pool.advance, slots, tokens)
+        if not len(slots):  # no kernel would be launched, and a graph must hold one
+            return self._pool.advance(slots, tokens)
+        name, pool = self._stepping(slots, tokens, None)
+        return self._do((name, len(slots)), pool.advance, slots, tokens)
 
     def run(self, slots: Tensor, tokens: Tensor, sampler: Sampler, n_steps: int = 1) -> Tensor:
         """Make steps with a draw after each, as `Pool.run`: one graph does them all."""
+        if not len(slots):
+            return self._pool.run(slots, tokens, sampler, n_steps)
         if sampler is not self._sampler:
             self._recordings.clear()
             self._sampler = sampler
-        work = partial(self._pool.run, sampler=sampler, n_steps=n_steps)
+        name, pool = self._stepping(slots, tokens, sampler)
+        work = partial(pool.run, sampler=sampler, n_steps=n_steps)
         # Equal flags are equal operations, on the same tensors: the bias, which is allocated when a
         # stream first asks for one, is only read where the flags say so.
-        return self._do((len(slots), n_steps, sampler.flags), work, slots, tokens).clone()
+        key = name, len(slots), n_steps, sampler.flags
+        return self._do(key, work, slots, tokens).clone()
+
+    def _stepping(self, slots: Tensor, tokens: Tensor, sampler: Sampler | None) -> tuple[str, Pool]:
+        """Return the pool that makes this call's steps, and its name."""
+        return "", self._pool
 
     @torch.no_grad()
     def _do(
         self, key: Hashable, work: Callable[[Tensor, Tensor], Any], slots: Tensor, tokens: Tensor
     ) -> Any:
         """Do `work` on slots [B] and tokens [B, F]; from the third call on by replay."""
-        if not len(slots):  # no kernel would be launched, and a graph must hold one
+        if key in self._unrecordable:
             return work(slots, tokens)
         if key not in self._recordings:
             self._recordings[key] = None
             if len(self._recordings) > MAX_GRAPHS:
                 self._recordings.popitem(last=False)
             return self._recorder.warm_up(lambda: work(slots, tokens))
-        recording = self._recordings[key]
+        recording = self._recordings[key] or self._record(key, work, slots, tokens)
         if recording is None:
-            mine = slots.clone(), tokens.clone()
-            recording = Recording(*mine, *self._recorder.record(lambda: work(*mine)))
-            self._recordings[key] = recording
+            return work(slots, tokens)
         self._recordings.move_to_end(key)
         recording.slots.copy_(slots)
         recording.tokens.copy_(tokens)
         recording.replay()
         return recording.results
+
+    def _record(
+        self, key: Hashable, work: Callable[[Tensor, Tensor], Any], slots: Tensor, tokens: Tensor
+    ) -> Recording | None:
+        """Record `work`; None, after a warning, where that fails."""
+        mine = slots.clone(), tokens.clone()
+        prepared = self._sampler and self._sampler.prepared
+        try:
+            recording = Recording(*mine, *self._recorder.record(lambda: work(*mine)))
+        except RuntimeError as error:
+            warnings.warn(
+                f"steps of {len(slots)} streams run one operation at a time, which is slower: they "
+                f"could not be recorded as a CUDA graph ({error})",
+                stacklevel=2,
+            )
+            if self._sampler is not None and prepared is not None:
+                self._sampler.prepared = prepared  # nothing was drawn
+            del self._recordings[key]
+            self._unrecordable.add(key)
+            return None
+        self._recordings[key] = recording
+        return recording
+
+
+class ChosenPool(GraphPool):
+    """Graphs of the steps that are the fastest of several kinds, which share their states.
+
+    Until kernels are compiled, which happens in another thread, steps are those of the first kind.
+    """
+
+    def __init__(
+        self,
+        decoder: TorchDecoder,
+        n_slots: int,
+        recorder: Recorder,
+        *,
+        kinds: Mapping[str, type[TorchPool]],
+        choices: dict[int, dict[str, float]],
+        clock: Callable[[], float] = time.perf_counter,
+    ):
+        """Make room for `n_slots` streams.
+
+        Args:
+            decoder: whose steps are made.
+            n_slots: how many streams.
+            recorder: records them.
+            kinds: of pools that can make them, by name.
+            choices: seconds of a step by number of rows and name, of those that were timed so far;
+                more are added.
+            clock: tells the time, in seconds.
+        """
+        (first, kind), *others = kinds.items()
+        pool = kind(decoder, n_slots)
+        super().__init__(pool, recorder)
+        self._decoder, self._kinds, self._clock = decoder, kinds, clock
+        self._first, self._choices = first, choices
+        self._pools = {first: pool} | {
+            name: kind(decoder, n_slots, states=pool) for name, kind in others
+        }
+        self._executor: ThreadPoolExecutor | None = None
+        self._compiled: dict[Hashable, Future[None]] = {}
+
+    def get_ready(self, slots: Tensor, tokens: Tensor, sampler: Sampler | None = None) -> None:
+        """Wait until such steps can be made by the fastest kind, and choose it."""
+        if len(self._kinds) > 1:
+            wait([self._compilation(slots, tokens, sampler)])
+            self._stepping(slots, tokens, sampler)
+
+    def _stepping(self, slots: Tensor, tokens: Tensor, sampler: Sampler | None) -> tuple[str, Pool]:
+        rows = 1 << (len(slots) - 1).bit_length()
+        name = self._first
+        if len(self._kinds) > 1 and self._fastest(rows) != self._first:
+            compilation = self._compilation(slots, tokens, sampler)
+            if compilation.done() and self._succeeded(compilation):
+                if rows not in self._choices:
+                    self._choices[rows] = self._measure(min(rows, MOST_TIMED))
+                name = self._fastest(rows) or self._first
+        return name, self._pools[name]
+
+    def _fastest(self, rows: int) -> str | None:
+        """Return the kind that was the fastest with so many rows; None: they were not timed."""
+        seconds = self._choices.get(rows)
+        return seconds and min(seconds, key=seconds.__getitem__)
+
+    def _compilation(
+        self, slots: Tensor, tokens: Tensor, sampler: Sampler | None
+    ) -> "Future[None]":
+        """Compile what such a call needs, in another thread."""
+        key = len(slots), sampler and sampler.flags
+        if key not in self._compiled:
+            if self._executor is None:
+                self._executor = ThreadPoolExecutor(1, "compile")
+            compilations = [
+                partial(pool.compile, slots.clone(), tokens.clone(), sampler)
+                for pool in self._pools.values()
+            ]
+            self._compiled[key] = self._executor.submit(
+                lambda: [f() for f in compilations] and None
+            )
+        return self._compiled[key]
+
+    def _succeeded(self, compilation: "Future[None]") -> bool:
+        """Whether kernels were compiled; if not, warn and give up the other kinds."""
+        error = compilation.exception()
+        if error is None:
+            return True
+        warnings.warn(
+            f"steps are those of {self._first}, which may be slower: Triton's kernels could not be "
+            f"compiled ({error!r})",
+            stacklevel=3,
+        )
+        self._kinds = {self._first: self._kinds[self._first]}
+        return False
+
+    def _measure(self, rows: int) -> dict[str, float]:
+        """Time a step of each kind, with states of its own: seconds by name."""
+        seconds = {}
+        for name, kind in self._kinds.items():
+            try:
+                seconds[name] = self._seconds(kind(self._decoder, rows))
+            except RuntimeError as error:
+                seconds[name] = math.inf
+                warnings.warn(f"steps of {name} are not used: {error}", stacklevel=4)
+        return seconds
+
+    @torch.no_grad()
+    def _seconds(self, pool: TorchPool) -> float:
+        """Time a step of all slots of a pool, recorded; its states are overwritten."""
+        pool.host_may_read = False
+        slots = torch.arange(len(pool.position), device=pool.position.device)
+        shape = len(slots), len(self._decoder.vocabulary.sizes)
+        tokens = slots.new_full(shape, self._decoder.vocabulary.bos_id)
+        step = partial(pool.advance, slots, tokens)
+        self._recorder.warm_up(step)
+        replay, _ = self._recorder.record(step)
+        seconds = []
+        for _ in range(TIMES):
+            self._recorder.wait()
+            start = self._clock()
+            for _ in range(AT_ONCE):
+                replay()
+            self._recorder.wait()
+            seconds.append((self._clock() - start) / AT_ONCE)
+        return min(seconds)

@@ -23,6 +23,7 @@ from seqgen.errors import UserError
 from seqgen.model.positions import LearnedPositions
 from seqgen.model.sequence_model import SequenceModel
 from seqgen.model.state import State
+from seqgen.sampling import Sampler
 from seqgen.vocabulary import Vocabulary
 
 EPS = 1e-6  # of the library's recurrent attention
@@ -153,8 +154,9 @@ class NetworkDecoder(Protocol):
 class TorchPool(SumsPool):
     """States that are changed in place: consecutive slots without a copy."""
 
-    def __init__(self, decoder: NetworkDecoder, n_slots: int):
-        super().__init__(decoder.initial_state(n_slots))
+    def __init__(self, decoder: NetworkDecoder, n_slots: int, *, states: SumsPool | None = None):
+        """Make room for `n_slots` streams, or step those that `states` holds."""
+        super().__init__(decoder.initial_state(n_slots) if states is None else states.everything())
         self.decoder, self.network = decoder, decoder.network
         config = decoder.config
         self.n_heads, self.feature_map = config.n_heads, FEATURE_MAPS[config.feature_map]
@@ -162,6 +164,12 @@ class TorchPool(SumsPool):
         self._positions, self._sizes = decoder.model.positions, decoder.vocabulary.sizes
         self.host_may_read = self.S.device.type == "cpu"
         self._last = Active(self.position, slice(0))
+
+    def compile(self, slots: Tensor, tokens: Tensor, sampler: Sampler | None) -> None:
+        """Compile the kernels of a step of slots [B] and, with a sampler, of the draw after it.
+
+        Nothing is computed. Other threads may make steps meanwhile.
+        """
 
     @torch.no_grad()
     def advance(self, slots: Tensor, tokens: Tensor) -> Logits:
@@ -173,8 +181,11 @@ class TorchPool(SumsPool):
         if not len(slots):
             return self.S.new_empty(0, sum(self._sizes)).split(self._sizes, dim=-1)
         active = self._active(slots)
-        x = self.run_layers(self._embed(tokens, active), active)
-        return self.network.lm_head(normalize(x, self.network.norm)).split(self._sizes, dim=-1)
+        return self._score(self._embed(tokens, active), active).split(self._sizes, dim=-1)
+
+    def _score(self, x: Tensor, active: Active) -> Tensor:
+        """Run all layers on x [B, D], and the output head: logits [B, N] of all fields."""
+        return self.network.lm_head(normalize(self.run_layers(x, active), self.network.norm))
 
     def run_layers(self, x: Tensor, active: Active) -> Tensor:
         """Run all layers on x [B, D]."""

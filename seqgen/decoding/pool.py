@@ -42,6 +42,14 @@ class Pool(ABC):
         The logits may be overwritten by the next call.
         """
 
+    def get_ready(  # noqa: B027 (most pools are)
+        self, slots: Tensor, tokens: Tensor, sampler: Sampler | None = None
+    ) -> None:
+        """Wait until calls with such arguments can be as fast as they will ever be.
+
+        They can be made at any time. On a GPU the first ones are slower, unless this was called.
+        """
+
     def run(self, slots: Tensor, tokens: Tensor, sampler: Sampler, n_steps: int = 1) -> Tensor:
         """Make steps with a draw after each, which the next one takes.
 
@@ -76,6 +84,10 @@ class SumsPool(Pool):
         self.S, self.Z = empty.S, empty.Z
         self.recent = empty.recent
         self.position, self.origin = empty.position, empty.origin
+
+    def everything(self) -> State:
+        """Return the states of all slots as they are stored: steps change them."""
+        return State((self.S, self.Z), self.recent, self.position, self.origin)
 
     def write(self, slots: Tensor, state: State) -> None:
         """Put the rows of `state` into slots [B]."""

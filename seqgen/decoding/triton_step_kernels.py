@@ -1,12 +1,17 @@
-"""Triton kernels of one decode step: a matrix with all that stands around it, and the attention.
+"""Triton kernels of one decode step: the embedding, a matrix with all that stands around it, the
+attention.
 
-Legend: B rows, C slots, H heads, D model width, M outputs of a matrix, K its inputs, W width of a
-head; BB, BM, BK, BW, BV are block widths. All tensors are contiguous, and float32 but for weights
-and biases.
+Each kernel waits for the one before it only where it needs the results (`chain`): what it reads
+before that was written by none of the last two kernels, weights above all.
+
+Legend: B rows, C slots, F fields, H heads, D model width, M outputs of a matrix, K its inputs, W
+width of a head or of the short convolution, P parts of a row's statistics; BB, BM, BK, BW, BV, BP
+are block widths. All tensors are contiguous, and float32 but for weights and biases.
 """
 
 import triton
 import triton.language as tl
+from triton.language.extra import cuda
 
 from seqgen.attention import feature_maps
 from seqgen.attention.triton_tiles import dot
@@ -15,6 +20,90 @@ ROOT_HALF = tl.constexpr(0.7071067811865476)
 LAYER_NORM_EPS = tl.constexpr(1e-5)  # torch's default
 ATTENTION_EPS = tl.constexpr(1e-6)
 RELU_SHIFT = tl.constexpr(feature_maps.RELU_SHIFT)
+
+
+@triton.jit
+def chain(PDL: tl.constexpr):
+    """Wait for the kernel before this one, and let the one after it begin."""
+    if PDL:
+        cuda.gdc_wait()
+        cuda.gdc_launch_dependents()
+
+
+@triton.jit
+def activate(x, ACTIVATION: tl.constexpr):
+    """Apply an activation, of those in `seqgen.decoding.linear`."""
+    if ACTIVATION == "gelu":
+        x = 0.5 * x * (1.0 + tl.erf(x * ROOT_HALF))
+    elif ACTIVATION == "relu":
+        x = tl.maximum(x, 0.0)
+    return x
+
+
+@triton.jit
+def layer_norm(x, inside, weight, bias, K: tl.constexpr):
+    """Take the layer norm of one row x [BK], zero from column K on."""
+    mean = tl.sum(x, 0) / K
+    away = tl.where(inside, x - mean, 0.0)
+    return away * tl.rsqrt(tl.sum(away * away, 0) / K + LAYER_NORM_EPS) * weight + bias
+
+
+@triton.jit(do_not_specialize=["B"])
+def multiply_few(
+    x,
+    norm_weight,
+    norm_bias,
+    last_weight,
+    last_bias,
+    normed,
+    weight,
+    bias,
+    residual,
+    y,
+    B,
+    M: tl.constexpr,
+    K: tl.constexpr,
+    BB: tl.constexpr,
+    BM: tl.constexpr,
+    BK: tl.constexpr,
+    ACTIVATION: tl.constexpr,
+    PDL: tl.constexpr,
+):
+    """Write y [B, M] = activation(x' weightᵀ + bias) + residual for up to BB rows.
+
+    x' is x [B, K], or if there is a norm, its layer norm, which is written to `normed` too, or if
+    there is a last norm, the norm of that. One program per block of outputs: its weights are read
+    once, before it waits, and used for each row. Products and sums are exact float32.
+    """
+    outputs = tl.program_id(0) * BM + tl.arange(0, BM)
+    columns = tl.arange(0, BK)
+    inside = columns < K
+    at = outputs[:, None] * K + columns[None, :]
+    w = tl.load(weight + at, mask=(outputs < M)[:, None] & inside[None, :], other=0.0)
+    added = tl.load(bias + outputs, mask=outputs < M, other=0.0).to(tl.float32)
+    if norm_weight is not None:
+        n_weight = tl.load(norm_weight + columns, mask=inside, other=0.0)
+        n_bias = tl.load(norm_bias + columns, mask=inside, other=0.0)
+    if last_weight is not None:
+        l_weight = tl.load(last_weight + columns, mask=inside, other=0.0)
+        l_bias = tl.load(last_bias + columns, mask=inside, other=0.0)
+    chain(PDL)
+    there = outputs < M
+    for i in tl.static_range(BB):
+        b = tl.minimum(i, B - 1)  # beyond the last row: that one again
+        row = tl.load(x + b * K + columns, mask=inside, other=0.0)
+        if norm_weight is not None:
+            row = layer_norm(row, inside, n_weight, n_bias, K)
+            if normed is not None:
+                if tl.program_id(0) == 0:
+                    tl.store(normed + b * K + columns, row, mask=inside)
+        if last_weight is not None:
+            row = layer_norm(row, inside, l_weight, l_bias, K)
+        row = row.to(w.dtype).to(tl.float32)
+        total = activate(tl.sum(w.to(tl.float32) * row[None, :], 1) + added, ACTIVATION)
+        if residual is not None:
+            total += tl.load(residual + b * M + outputs, mask=there, other=0.0)
+        tl.store(y + b * M + outputs, total, mask=there)
 
 
 @triton.jit
@@ -34,23 +123,38 @@ def store_tile(x, value, rows, columns, n_rows, n_columns: tl.constexpr):
 
 
 @triton.jit
-def mean_and_scale(x, rows, B, K: tl.constexpr, BB: tl.constexpr, BK: tl.constexpr):
-    """Give mean and 1 / deviation [BB] of rows of x [B, K], in two passes."""
-    total = tl.zeros([BB], tl.float32)
-    for first in range(0, K, BK):
-        total += tl.sum(load_tile(x, rows, first + tl.arange(0, BK), B, K), 1)
-    mean = total / K
-    squares = tl.zeros([BB], tl.float32)
-    for first in range(0, K, BK):
-        columns = first + tl.arange(0, BK)
-        away = load_tile(x, rows, columns, B, K) - mean[:, None]
-        squares += tl.sum(tl.where((columns < K)[None, :], away * away, 0.0), 1)
-    return mean, tl.rsqrt(squares / K + LAYER_NORM_EPS)
+def store_parts(parts, x, rows, outputs, B, M: tl.constexpr, BM: tl.constexpr):
+    """Store mean and squared deviation of a tile of x [B, M]: its part of parts [B, P, 2]."""
+    P: tl.constexpr = (M + BM - 1) // BM
+    p = tl.program_id(0)
+    n = tl.minimum(BM, M - p * BM).to(tl.float32)
+    inside = (outputs < M)[None, :]
+    mean = tl.sum(tl.where(inside, x, 0.0), 1) / n
+    away = tl.where(inside, x - mean[:, None], 0.0)
+    at = parts + (rows.to(tl.int64) * P + p) * 2
+    tl.store(at, mean, mask=rows < B)
+    tl.store(at + 1, tl.sum(away * away, 1), mask=rows < B)
+
+
+@triton.jit
+def mean_and_scale(parts, rows, B, K: tl.constexpr, SIZE: tl.constexpr, BP: tl.constexpr):
+    """Give mean and 1 / deviation [BB] of rows of K numbers, from parts [B, P, 2] of SIZE each."""
+    P: tl.constexpr = (K + SIZE - 1) // SIZE
+    p = tl.arange(0, BP)
+    n = tl.minimum(tl.maximum(K - p * SIZE, 0), SIZE).to(tl.float32)[None, :]
+    inside = (rows < B)[:, None] & (p < P)[None, :]
+    at = parts + (rows.to(tl.int64)[:, None] * P + p[None, :]) * 2
+    means = tl.load(at, mask=inside, other=0.0)
+    squares = tl.load(at + 1, mask=inside, other=0.0)
+    mean = tl.sum(means * n, 1) / K
+    away = means - mean[:, None]
+    return mean, tl.rsqrt(tl.sum(squares + n * away * away, 1) / K + LAYER_NORM_EPS)
 
 
 @triton.jit(do_not_specialize=["B"])
-def multiply(
+def multiply_many(
     x,
+    parts,
     norm_weight,
     norm_bias,
     normed,
@@ -58,45 +162,50 @@ def multiply(
     bias,
     residual,
     y,
+    y_parts,
     B,
     M: tl.constexpr,
     K: tl.constexpr,
     BB: tl.constexpr,
     BM: tl.constexpr,
     BK: tl.constexpr,
+    SIZE: tl.constexpr,
+    BP: tl.constexpr,
     ACTIVATION: tl.constexpr,
     PRECISION: tl.constexpr,
+    PDL: tl.constexpr,
 ):
     """Write y [B, M] = activation(x' weightᵀ + bias) + residual.
 
     x' is x [B, K], or if there is a norm, its layer norm, which is written to `normed` too. One
-    program per (block of outputs, block of rows); each takes the norm of whole rows for itself.
+    program per (block of outputs, block of rows). A norm's statistics come from whatever wrote x:
+    parts [B, P, 2] of SIZE columns each; `y_parts` are those of y.
     """
     rows = tl.program_id(1) * BB + tl.arange(0, BB)
     outputs = tl.program_id(0) * BM + tl.arange(0, BM)
+    chain(PDL)
     if norm_weight is not None:
-        mean, scale = mean_and_scale(x, rows, B, K, BB, BK)
+        mean, scale = mean_and_scale(parts, rows, B, K, SIZE, BP)
     total = tl.zeros([BB, BM], tl.float32)
     for first in range(0, K, BK):
         columns = first + tl.arange(0, BK)
         x_tile = load_tile(x, rows, columns, B, K)
         if norm_weight is not None:
             inside = columns < K
-            w = tl.load(norm_weight + columns, mask=inside, other=0.0)
-            b = tl.load(norm_bias + columns, mask=inside, other=0.0)
-            x_tile = (x_tile - mean[:, None]) * scale[:, None] * w[None, :] + b[None, :]
+            n_weight = tl.load(norm_weight + columns, mask=inside, other=0.0)
+            n_bias = tl.load(norm_bias + columns, mask=inside, other=0.0)
+            x_tile = (x_tile - mean[:, None]) * scale[:, None] * n_weight[None, :] + n_bias[None, :]
             if tl.program_id(0) == 0:
                 store_tile(normed, x_tile, rows, columns, B, K)
         w_tile = load_tile(weight, outputs, columns, M, K)
         total += dot(x_tile.to(w_tile.dtype), tl.trans(w_tile), PRECISION)
     total += tl.load(bias + outputs, mask=outputs < M, other=0.0).to(tl.float32)[None, :]
-    if ACTIVATION == "gelu":
-        total = 0.5 * total * (1.0 + tl.erf(total * ROOT_HALF))
-    elif ACTIVATION == "relu":
-        total = tl.maximum(total, 0.0)
+    total = activate(total, ACTIVATION)
     if residual is not None:
         total += load_tile(residual, rows, outputs, B, M)
     store_tile(y, total, rows, outputs, B, M)
+    if y_parts is not None:
+        store_parts(y_parts, total, rows, outputs, B, M, BM)
 
 
 @triton.jit
@@ -115,6 +224,7 @@ def attend(
     qkv,
     slots,
     decay,
+    head_decay,
     S,
     Z,
     out,
@@ -123,35 +233,121 @@ def attend(
     BW: tl.constexpr,
     BV: tl.constexpr,
     MAP: tl.constexpr,
+    PDL: tl.constexpr,
 ):
     """Add one position to a layer's sums S [C, H, W, W] and Z [C, H, W], and attend: out [B, H W].
 
-    qkv is [B, 3 H W], slots [B], decay [B]: factors of the sums before, None: 1. One program
-    per (row, head).
+    qkv is [B, 3 H W], slots [B], decay [B] and head_decay [H]: factors of the sums before, None: 1.
+    One program per (row, head). Sums were last written a step ago, so they are read at once.
     """
     b, h = (tl.program_id(0) // H).to(tl.int64), tl.program_id(0) % H
     at = tl.load(slots + b) * H + h
     i = tl.arange(0, BW)
     inside = i < W
+    gamma = 1.0
+    if head_decay is not None:
+        gamma *= tl.load(head_decay + h)
+    Z_new = tl.load(Z + at * W + i, mask=inside, other=0.0)
+    if BV >= W:
+        j = tl.arange(0, BV)
+        both = inside[:, None] & (j < W)[None, :]
+        S_old = tl.load(S + at * W * W + i[:, None] * W + j[None, :], mask=both, other=0.0)
+    chain(PDL)
+    if decay is not None:
+        gamma *= tl.load(decay + b)
     mine = qkv + b * (3 * H * W) + h * W
     q = features(tl.load(mine + i, mask=inside, other=0.0), inside, MAP)
     k = features(tl.load(mine + H * W + i, mask=inside, other=0.0), inside, MAP)
-    Z_new = tl.load(Z + at * W + i, mask=inside, other=0.0)
-    if decay is not None:
-        gamma = tl.load(decay + b)
+    if decay is not None or head_decay is not None:
         Z_new *= gamma
     Z_new += k
     tl.store(Z + at * W + i, Z_new, mask=inside)
     norm = tl.sum(q * Z_new, 0) + ATTENTION_EPS
-    for first in range(0, W, BV):
+    for first in tl.static_range(0, W, BV):
         j = first + tl.arange(0, BV)
         v = tl.load(mine + 2 * H * W + j, mask=j < W, other=0.0)
         tile = S + at * W * W + i[:, None] * W + j[None, :]
         both = inside[:, None] & (j < W)[None, :]
-        S_new = tl.load(tile, mask=both, other=0.0)
-        if decay is not None:
-            S_new *= gamma
+        if BV < W:
+            S_old = tl.load(tile, mask=both, other=0.0)
+        S_new = S_old
+        if decay is not None or head_decay is not None:
+            S_new = S_old * gamma
         S_new += k[:, None] * v[None, :]
         tl.store(tile, S_new, mask=both)
         y = tl.sum(q[:, None] * S_new, 0) / norm
         tl.store(out + b * (H * W) + h * W + j, y, mask=j < W)
+
+
+@triton.jit(
+    do_not_specialize=["limit", "decay_after", "gamma"],
+    do_not_specialize_on_alignment=["tokens"],  # any row of what was drawn
+)
+def embed(
+    tokens,
+    slots,
+    table,
+    starts,
+    encoding,
+    is_anchor,
+    recent,
+    position,
+    origin,
+    context,
+    decay,
+    x,
+    limit,
+    decay_after,
+    gamma,
+    F: tl.constexpr,
+    D: tl.constexpr,
+    BD: tl.constexpr,
+    W: tl.constexpr,
+    POSITIONS: tl.constexpr,
+    PDL: tl.constexpr,
+):
+    """Write tokens [B, F] as x [B, D], the sum of their embeddings and the encoding of a position.
+
+    `table` [N, D] has those of all fields, which begin at `starts` [F]; `encoding` are frequencies
+    [D / 2] or learned vectors [limit, D]. The last W embeddings go to context [B, W D], for the
+    short convolution; `recent` [C, W - 1, D], `position` and `origin` [C] become those of the next
+    token, and `decay` [B] gets the factors of the sums, if it is there. One program per row.
+    """
+    chain(PDL)
+    b = tl.program_id(0).to(tl.int64)
+    slot = tl.load(slots + b)
+    i = tl.arange(0, BD)
+    inside = i < D
+    raw = tl.zeros([BD], tl.float32)
+    for f in tl.static_range(F):
+        place = tl.load(starts + f) + tl.load(tokens + b * F + f)
+        raw += tl.load(table + place * D + i, mask=inside, other=0.0)
+    if W > 0:
+        for w in tl.static_range(W - 1):
+            before = recent + (slot * (W - 1) + w) * D + i
+            earlier = tl.load(before, mask=inside, other=0.0)
+            tl.store(context + (b * W + w) * D + i, earlier, mask=inside)
+            if w > 0:  # the same thread has read what is overwritten
+                tl.store(before - D, earlier, mask=inside)
+        if W > 1:
+            tl.store(recent + (slot * (W - 1) + W - 2) * D + i, raw, mask=inside)
+        tl.store(context + (b * W + W - 1) * D + i, raw, mask=inside)
+    now = tl.load(position + slot)
+    began = now * 0
+    if POSITIONS == "bars":
+        anchored = tl.load(is_anchor + tl.load(tokens + b * F)) != 0
+        began = tl.where(anchored | (now == 0), now, tl.load(origin + slot))
+    tl.store(origin + slot, began)
+    tl.store(position + slot, now + 1)
+    if decay is not None:
+        tl.store(decay + b, tl.where(now >= decay_after, gamma, 1.0))
+    index = now - began
+    if POSITIONS == "learned":
+        at = tl.minimum(index, limit - 1) * D
+        raw += tl.load(encoding + at + i, mask=inside, other=0.0)
+    elif POSITIONS != "none":
+        half: tl.constexpr = D // 2
+        pair = tl.where(i < half, i, i - half)
+        angle = index.to(tl.float32) * tl.load(encoding + pair, mask=inside, other=0.0)
+        raw += tl.where(i < half, tl.sin(angle), tl.cos(angle))
+    tl.store(x + b * D + i, raw, mask=inside)

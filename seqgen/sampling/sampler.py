@@ -60,6 +60,8 @@ class Sampler:
         chain: what ids add to the logits of later fields [N - N_{F-1}, N - N0] float32, a row for
             each id but those of the last field, a column for each but those of the first; None:
             nothing.
+        starts: places of each field's first id among the ids of all, and N [F + 1] int64.
+        prepared: rows B, and how many draws of them are prepared.
         log_likelihood: [C] float64; if `scored`, the sum over what was drawn of log p in all
             fields, under the softmax of the logits and the chain; else 0.
     """
@@ -94,8 +96,8 @@ class Sampler:
         self._samplings: dict[int, Sampling] = {}
         self._slot_flags = np.zeros((n_slots, len(Flags._fields)), dtype=np.int64)  # of each slot
         self.flags = Flags(*[0] * len(Flags._fields))
-        self._prepared_rows = self._prepared_steps = 0
-        self._starts = torch.tensor(vocabulary.starts, device=device)
+        self.prepared = 0, 0
+        self.starts = torch.tensor([*vocabulary.starts, sum(sizes)], device=device)
         # Where each field's ids stand among those of all fields.
         self._places = [slice(a, a + n) for a, n in zip(vocabulary.starts, sizes, strict=True)]
         self._forbidden = (~self.rules.allowed).split(sizes, dim=-1)  # by field [G + 1, 2, N_f]
@@ -167,7 +169,7 @@ class Sampler:
         if not self._samplings.keys() >= set(slots):
             raise ValueError(f"no stream has entered slots {set(slots) - self._samplings.keys()}")
         self._series.prepare(slots, n_steps)
-        self._prepared_rows, self._prepared_steps = len(slots), n_steps
+        self.prepared = len(slots), n_steps
 
     def take(self, n_rows: int, n_steps: int = 1) -> None:
         """Consume prepared draws; implementations that replace `draw` call this.
@@ -175,12 +177,12 @@ class Sampler:
         Raises:
             ValueError: fewer draws were prepared, or of another number of rows.
         """
-        if self._prepared_steps < n_steps or self._prepared_rows != n_rows:
+        rows, steps = self.prepared
+        if steps < n_steps or rows != n_rows:
             raise ValueError(
-                f"a draw of {n_rows} rows was not prepared "
-                f"(prepared: {self._prepared_steps} draws of {self._prepared_rows} rows)"
+                f"a draw of {n_rows} rows was not prepared (prepared: {steps} draws of {rows} rows)"
             )
-        self._prepared_steps -= n_steps
+        self.prepared = rows, steps - n_steps
 
     def draw(self, logits: Sequence[Tensor], slots: Tensor) -> Tensor:
         """Draw the next token of each row, field by field, without synchronizing with the device.
@@ -313,7 +315,7 @@ class Sampler:
     def _record(self, tokens: Tensor, slots: Tensor) -> None:
         """Remember tokens [B, F]. Slots differ, so that each entry is written once."""
         width = self.seen.shape[1]
-        places = ((slots * width).unsqueeze(-1) + self._starts + tokens).view(-1)
+        places = ((slots * width).unsqueeze(-1) + self.starts[:-1] + tokens).view(-1)
         ones = torch.ones_like(places, dtype=torch.int32)
         first = tokens[:, 0]
         units = self.rules.completes_unit.index_select(0, first)

@@ -11,8 +11,8 @@ from streams import make_prompt
 from tapes import TapeRecorder
 
 from seqgen.decoding import Engine, beam_search, best_of
-from seqgen.decoding.cuda import GraphPool, step_pool
-from seqgen.decoding.fused import TorchDecoder
+from seqgen.decoding.cuda import GraphPool
+from seqgen.decoding.fused import TorchDecoder, TorchPool
 from seqgen.errors import UserError
 from seqgen.evaluation.likelihood import score_piece
 from seqgen.model.embedding import add_chain
@@ -139,7 +139,7 @@ def test_recorded_steps_draw_the_same(tiny, compound_vocabulary):
         steps_per_call = 3
 
         def open(self, n_slots):
-            return GraphPool(step_pool(self, n_slots), TapeRecorder())
+            return GraphPool(TorchPool(self, n_slots), TapeRecorder())
 
     model, prompt = tiny(compound_vocabulary), make_prompt(compound_vocabulary, 3)
     sampling = Sampling(logit_bias={2: -1e6})

@@ -3,14 +3,17 @@
 Without a GPU, a tape stands for a CUDA graph.
 """
 
+from functools import partial
+from threading import Event
+
 import numpy as np
 import pytest
 import torch
 from making import random_tokens
-from tapes import TapeRecorder
+from tapes import Tape, TapeRecorder
 
 from seqgen.decoding import Engine, cuda
-from seqgen.decoding.cuda import CudaDecoder, CudaRecorder, GraphPool, step_pool
+from seqgen.decoding.cuda import ChosenPool, CudaDecoder, CudaRecorder, GraphPool, step_kinds
 from seqgen.decoding.fused import TorchDecoder, TorchPool
 from seqgen.errors import UserError
 from seqgen.model.recurrent_model import RecurrentModel
@@ -27,7 +30,7 @@ class Decoder(TorchDecoder):
 
     def open(self, n_slots):
         self.recorder = TapeRecorder()
-        return GraphPool(step_pool(self, n_slots), self.recorder)
+        return GraphPool(TorchPool(self, n_slots), self.recorder)
 
 
 def streams(decoder, settings, *, scored=False):
@@ -194,6 +197,142 @@ def test_sums_decay_as_with_the_torch_decoder(tiny, plain_vocabulary):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=0)
 
 
+class Costly(TapeRecorder):
+    """A recorder under which a replay takes what the pool's kind says, by a stand-in clock."""
+
+    now = 0.0
+
+    def record(self, work):
+        replay, results = super().record(work)
+        pool = work.func.__self__ if isinstance(work, partial) else None
+
+        def costly():
+            self.now += getattr(pool, "seconds", 0.0)
+            replay()
+
+        return costly, results
+
+
+class Choice:
+    """A pool that chooses between kinds of steps with given costs, whose kernels compile on call."""
+
+    def __init__(self, model, seconds, choices=None, error=None):
+        self.may_compile, waiting = Event(), self
+
+        def compile(pool, slots, tokens, sampler):
+            assert waiting.may_compile.wait(60)
+            if error:
+                raise error
+
+        kinds = {
+            name: type(name, (TorchPool,), {"seconds": cost, "compile": compile})
+            for name, cost in seconds.items()
+        }
+        kinds[next(iter(kinds))].compile = TorchPool.compile
+        self.choices = {} if choices is None else choices
+        self.recorder, decoder = Costly(), TorchDecoder(model)
+        clock = lambda: self.recorder.now  # noqa: E731
+        self.pool = ChosenPool(
+            decoder, C, self.recorder, kinds=kinds, choices=self.choices, clock=clock
+        )
+        self.pool.write(torch.arange(C), decoder.initial_state(C))
+
+    def steps(self, n, rows=1, token=7):
+        """Logits of n steps, and the names of the kinds that made them."""
+        slots, tokens = torch.arange(rows), torch.full((rows, 1), token)
+        logits = [self.pool.advance(slots, tokens)[0].clone() for _ in range(n)]
+        return logits, list(self.pool._recordings)[-1][0]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        ({"torch": 3.0, "kernels": 2.0, "mixed": 2.5}, "kernels"),
+        ({"torch": 2.0, "a": 3.0}, "torch"),
+    ],
+)
+def test_the_fastest_kind_of_step_is_taken_once_it_is_compiled(
+    tiny, plain_vocabulary, seconds, expected
+):
+    model = tiny(plain_vocabulary)
+    choice = Choice(model, seconds)
+    first, by = choice.steps(4)
+    assert by == "torch"  # which waits for nothing
+    assert not choice.choices
+    choice.may_compile.set()
+    choice.pool.get_ready(torch.arange(1), torch.full((1, 1), 7))
+    assert choice.choices == {1: pytest.approx(seconds)}
+    second, by = choice.steps(4)
+    assert by == expected
+    # The states are the same ones.
+    pool = TorchDecoder(model).open(1)
+    pool.write(torch.arange(1), TorchDecoder(model).initial_state(1))
+    for logits in first + second:
+        again = pool.advance(torch.arange(1), torch.full((1, 1), 7))[0]
+        torch.testing.assert_close(logits, again, atol=1e-5, rtol=0)
+
+
+def test_a_choice_holds_for_the_decoder_and_the_number_of_rows(tiny, plain_vocabulary):
+    model, seconds = tiny(plain_vocabulary), {"torch": 3.0, "kernels": 2.0}
+    choice = Choice(model, seconds)
+    choice.may_compile.set()
+    for rows in (1, 3, 4):
+        choice.pool.get_ready(torch.arange(rows), torch.full((rows, 1), 7))
+    assert list(choice.choices) == [1, 4]
+    other = Choice(model, {"torch": 1.0, "kernels": 2.0}, choices=choice.choices)
+    other.may_compile.set()
+    other.pool.get_ready(torch.arange(4), torch.full((4, 1), 7))
+    assert other.steps(1, rows=4)[1] == "kernels"  # it was not timed again
+    assert other.recorder.now == 0
+
+
+def test_where_kernels_do_not_compile_steps_stay_as_they_are(tiny, plain_vocabulary):
+    choice = Choice(
+        tiny(plain_vocabulary), {"torch": 3.0, "kernels": 2.0}, error=RuntimeError("no ptxas")
+    )
+    choice.may_compile.set()
+    with pytest.warns(UserWarning, match="steps are those of torch.*no ptxas"):
+        choice.pool.get_ready(torch.arange(1), torch.full((1, 1), 7))
+    assert choice.steps(4)[1] == "torch"
+
+
+def test_a_kind_that_fails_is_not_taken(tiny, plain_vocabulary):
+    choice = Choice(tiny(plain_vocabulary), {"torch": 3.0, "kernels": 2.0})
+    choice.may_compile.set()
+
+    def fail(pool, slots, tokens):
+        raise RuntimeError("out of memory")
+
+    choice.pool._kinds["kernels"].advance = fail
+    with pytest.warns(UserWarning, match="steps of kernels are not used: out of memory"):
+        choice.pool.get_ready(torch.arange(1), torch.full((1, 1), 7))
+    assert choice.steps(4)[1] == "torch"
+
+
+def test_what_cannot_be_recorded_runs_without_a_graph(tiny, plain_vocabulary):
+    class Unable(TapeRecorder):
+        def record(self, work):
+            with Tape() as tape:
+                work()
+            tape.rewind()  # a capture computes nothing
+            raise RuntimeError("operation not permitted when stream is capturing")
+
+    class Ungraphed(Decoder):
+        def open(self, n_slots):
+            return GraphPool(TorchPool(self, n_slots), Unable())
+
+    model, tokens = tiny(plain_vocabulary), torch.ones(2, 1, dtype=torch.int64)
+    expected, mine = (streams(d(model), [Sampling(top_k=4)]) for d in (TorchDecoder, Ungraphed))
+    for i in range(4):
+        drawn = run(*expected, [0, 3], tokens, 2)
+        if i == 1:
+            with pytest.warns(UserWarning, match="steps of 2 streams run.*not permitted"):
+                same = run(*mine, [0, 3], tokens, 2)
+        else:
+            same = run(*mine, [0, 3], tokens, 2)
+        assert torch.equal(same, drawn)
+
+
 def test_a_model_on_a_cpu_is_refused(tiny, plain_vocabulary):
     with pytest.raises(UserError, match="the model is on cpu, move it to a GPU"):
         CudaDecoder(tiny(plain_vocabulary))
@@ -201,9 +340,9 @@ def test_a_model_on_a_cpu_is_refused(tiny, plain_vocabulary):
 
 def test_plain_torch_steps_where_there_are_no_kernels(tiny, plain_vocabulary, monkeypatch):
     decoder = TorchDecoder(tiny(plain_vocabulary))
-    assert type(step_pool(decoder, 1)) is TorchPool
+    assert step_kinds(decoder) == {"torch": TorchPool}
     monkeypatch.setattr(cuda, "HAS_TRITON", False)
-    assert type(step_pool(decoder, 1)) is TorchPool
+    assert step_kinds(decoder) == {"torch": TorchPool}
 
 
 @pytest.mark.gpu

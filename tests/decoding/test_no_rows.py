@@ -7,8 +7,8 @@ import torch
 from decoders import DECODERS, PAIRS
 from tapes import TapeRecorder
 
-from seqgen.decoding.cuda import GraphPool, step_pool
-from seqgen.decoding.fused import TorchDecoder
+from seqgen.decoding.cuda import GraphPool
+from seqgen.decoding.fused import TorchDecoder, TorchPool
 from seqgen.model.state import State
 from seqgen.sampling import Sampler
 
@@ -19,7 +19,7 @@ class TapedDecoder(TorchDecoder):
     """What `CudaDecoder` is, with tapes."""
 
     def open(self, n_slots):
-        return GraphPool(step_pool(self, n_slots), TapeRecorder())
+        return GraphPool(TorchPool(self, n_slots), TapeRecorder())
 
 
 ALL = [

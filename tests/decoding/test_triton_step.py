@@ -4,6 +4,8 @@ A test that takes `device` states a property. It runs here where there is a GPU;
 run by the interpreter, in a process of its own, because TRITON_INTERPRET acts on a whole process.
 """
 
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -18,7 +20,7 @@ from seqgen.decoding import cuda, fused, linear, triton_step
 from seqgen.decoding.fused import TorchDecoder, TorchPool
 from seqgen.decoding.linear import Plain
 from seqgen.decoding.matrices import Norm
-from seqgen.decoding.triton_step import TritonPool, multiply
+from seqgen.decoding.triton_step import Rows, TritonPool, multiply
 
 NO_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 DEVICE = "cpu" if INTERPRETED else pytest.param("cuda", marks=[pytest.mark.gpu, NO_CUDA])
@@ -38,33 +40,43 @@ def _as_on_a_gpu(monkeypatch):
 
 CASES = {  # B, K, M and what follows
     "one row": (1, 32, 32, "none"),
-    "sizes that fill no block": (3, 20, 37, "gelu"),
-    "several blocks of inputs": (2, 200, 16, "relu"),
+    "few rows, sizes that fill no block": (3, 20, 37, "gelu"),
+    "rows in tiles": (9, 20, 37, "gelu"),
+    "several blocks of inputs": (9, 200, 16, "relu"),
     "several blocks of rows": (70, 33, 17, "gelu"),
 }
+
+
+def plain(M, K, device):
+    return Plain(torch.randn(M, K, device=device), torch.randn(M, device=device))
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_a_matrix_with_all_around_it_is_what_torch_makes_of_it(case, device):
     B, K, M, activation = case
-    x, residual = torch.randn(B, K, device=device) + 3, torch.randn(B, M, device=device)
-    matrix = Plain(torch.randn(M, K, device=device), torch.randn(M, device=device))
-    norm = Norm(torch.randn(K, device=device), torch.randn(K, device=device))
+    x, residual = torch.randn(B, 8, device=device), torch.randn(B, M, device=device)
+    first, matrix = plain(K, 8, device), plain(M, K, device)
+    norm, last = (Norm(torch.randn(K, device=device), torch.randn(K, device=device)) for _ in "ab")
     act = {"none": lambda x: x, "relu": F.relu, "gelu": F.gelu}[activation]
-    same, y = multiply(x, matrix, activation=activation)
+    same, rows = multiply(Rows(x), first, with_parts=True)
     assert same is x
-    torch.testing.assert_close(y, act(matrix(x)), atol=1e-4, rtol=1e-5)
-    normed, y = multiply(x, matrix, norm=norm, activation=activation, residual=residual)
-    expected = fused.normalize(x, norm)
-    torch.testing.assert_close(normed, expected, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(y, act(matrix(expected)) + residual, atol=1e-4, rtol=1e-5)
+    close = partial(torch.testing.assert_close, atol=1e-4, rtol=1e-5)
+    close(rows.x, first(x))
+    for rows in (rows._replace(norm=norm), Rows(rows.x, norm)):
+        normed, y = multiply(rows, matrix, activation=activation, residual=residual)
+        expected = fused.normalize(rows.x, norm)
+        close(normed, expected)
+        close(y.x, act(matrix(expected)) + residual)
+        _, y = multiply(rows, matrix, last=last)
+        close(y.x, matrix(fused.normalize(expected, last)))
 
 
 CHOICES = [
-    ({"n_heads": 2, "d_ff": 32}, 2),
+    ({"n_heads": 2, "d_ff": 32, "positions": "bars"}, 2),
     ({"feature_map": "relu", "activation": "relu", "d_model": 20, "d_ff": 36}, None),
-    ({"n_heads": 1, "d_model": 80, "n_layers": 1, "d_ff": 32}, 2),  # values in two blocks
-]
+    ({"positions": "learned", "max_positions": 2, "conv_width": 1, "n_layers": 1}, None),
+    ({"n_heads": 1, "d_model": 136, "n_layers": 1, "d_ff": 32, "conv_width": 0}, 2),
+]  # the last one's values are in two blocks
 
 
 @pytest.mark.parametrize(("choices", "decay_after"), CHOICES, ids=str)
@@ -75,7 +87,9 @@ def test_steps_equal_the_torch_decoders(tiny, toy_vocabulary, choices, decay_aft
             torch.nn.init.normal_(parameter, mean=0.5, std=0.5)
     decoder = TorchDecoder(model, decay_after=decay_after)
     pools = TorchPool(decoder, 4), TritonPool(decoder, 4)
+    pools[0].host_may_read = False  # so that both take the last learned position beyond the end
     tokens = random_tokens(toy_vocabulary, 2, 3).to(device)
+    tokens[0, 1, 0] = 5  # an anchor
     for pool in pools:
         pool.write(torch.arange(4, device=device), decoder.initial_state(4))
     for t, slots in enumerate(([0, 1], [3, 0], [0, 1])):
@@ -85,6 +99,9 @@ def test_steps_equal_the_torch_decoders(tiny, toy_vocabulary, choices, decay_aft
     states = [pool.read(torch.arange(4, device=device)) for pool in pools]
     torch.testing.assert_close(states[1].S, states[0].S, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(states[1].Z, states[0].Z, atol=1e-4, rtol=1e-4)
+    assert torch.equal(states[1].recent, states[0].recent)
+    assert torch.equal(states[1].position, states[0].position)
+    assert torch.equal(states[1].origin, states[0].origin)
 
 
 def test_bf16_weights_are_those_of_the_torch_decoder(tiny, plain_vocabulary, device):
@@ -101,16 +118,17 @@ def test_bf16_weights_are_those_of_the_torch_decoder(tiny, plain_vocabulary, dev
 
 
 def test_a_row_is_the_same_to_the_last_bit_beside_others(device):
-    x, matrix = torch.randn(16, 40, device=device), Plain(torch.randn(24, 40), torch.randn(24))
-    matrix = Plain(matrix.weight.to(device), matrix.bias.to(device))
-    assert torch.equal(multiply(x[3:4].contiguous(), matrix)[1], multiply(x, matrix)[1][3:4])
+    x, matrix = torch.randn(20, 40, device=device), plain(24, 40, device)
+    for few, many in ((slice(3, 4), slice(0, 8)), (slice(3, 15), slice(0, 20))):
+        some, all_of_them = (multiply(Rows(x[rows]), matrix)[1].x for rows in (few, many))
+        assert torch.equal(some[0], all_of_them[3])
 
 
 def test_the_kernels_are_taken_where_they_can_be(tiny, plain_vocabulary, monkeypatch, device):
     decoder = TorchDecoder(tiny(plain_vocabulary).to(device))
-    assert type(cuda.step_pool(decoder, 1)) is TritonPool
+    assert list(cuda.step_kinds(decoder)) == ["torch", "triton", "mixed"]
     decoder = TorchDecoder(tiny(plain_vocabulary, feature_map="dpfp").to(device))
-    assert type(cuda.step_pool(decoder, 1)) is TorchPool
+    assert list(cuda.step_kinds(decoder)) == ["torch"]
 
 
 @pytest.mark.skipif(INTERPRETED, reason="the interpreter does not compile")

@@ -1,0 +1,81 @@
+"""A draw by Triton's kernel is the sampler's, with all that it leaves behind.
+
+A test that takes `device` states a property. It runs here where there is a GPU; without one it is
+run by the interpreter, in a process of its own, because TRITON_INTERPRET acts on a whole process.
+"""
+
+import pytest
+import torch
+
+pytest.importorskip("triton", reason="Triton is not installed")
+
+from sampling_cases import bos
+from triton_launches import INTERPRETED, check_in_interpreter
+
+from seqgen.sampling import Sampler, Sampling, triton_draw
+
+NO_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+DEVICE = "cpu" if INTERPRETED else pytest.param("cuda", marks=[pytest.mark.gpu, NO_CUDA])
+HELD = ("seen", "counts", "previous", "has_unit", "registers", "drawn")
+
+
+def pytest_generate_tests(metafunc):
+    if "device" in metafunc.fixturenames:
+        metafunc.parametrize("device", [DEVICE])
+
+
+SETTINGS = {
+    "plain": [Sampling()],
+    "greedy": [Sampling(temperature=0)],
+    "the usual": [
+        Sampling(temperature=0.8, top_k=5),
+        Sampling(top_p=0.7, grammar=False),
+        Sampling(temperature=1.4, min_p=0.1),
+        Sampling(top_k=30, top_p=0.9, min_p=0.02),
+    ],
+    "all": [
+        Sampling(temperature=0, repetition_penalty=1.7),
+        Sampling(typical_p=0.6, frequency_penalty=0.5),
+        Sampling(top_k=7, logit_bias={5: 3.0, 2: -1e6}),
+        Sampling(repetition_penalty=0.4, top_p=0.95, typical_p=0.9),
+    ],
+}
+
+
+@pytest.mark.filterwarnings("ignore:.* encountered in:RuntimeWarning")  # NumPy of infinities
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+@pytest.mark.parametrize("name", ["plain_vocabulary", "compound_vocabulary"])
+def test_ids_and_what_they_leave_are_the_samplers(name, settings, device, request):
+    vocabulary = request.getfixturevalue(name)
+    B, C, N, sizes = len(settings), 6, sum(vocabulary.sizes), vocabulary.sizes
+    torch.manual_seed(3)
+    chain = torch.randn(N - sizes[-1], N - sizes[0], device=device) if len(sizes) > 1 else None
+    samplers = [Sampler(vocabulary, C, device=device, scored=True, chain=chain) for _ in "ab"]
+    slots = [4, 0, 5, 2][:B]
+    for sampler in samplers:
+        for i, slot in enumerate(slots):
+            sampler.enter(slot, settings[i], seed=(1, i), prompt=bos(vocabulary))
+    index = torch.tensor(slots, device=device)
+    for step in range(3):
+        logits = torch.randn(B, N, device=device) * 2
+        logits[0, 6], logits[-1, 8] = float("nan"), -float("inf")
+        logits[:, 10:13] = torch.tensor([0.0, -0.0, 0.0], device=device)  # ties
+        if step == 2:
+            logits[0, 7] = float("inf")
+        logits = logits.split(sizes, dim=-1)
+        for sampler in samplers:
+            sampler.prepare(slots, 1)
+        expected = samplers[0].draw(logits, index)
+        drawn = torch.full_like(expected, -1)
+        samplers[1].take(B)
+        triton_draw.draw(samplers[1], logits, index, drawn)
+        assert torch.equal(drawn, expected)
+        for held in HELD:
+            assert torch.equal(getattr(samplers[1], held), getattr(samplers[0], held)), held
+    scores = [sampler.log_likelihood[slots] for sampler in samplers]
+    torch.testing.assert_close(*scores, equal_nan=True)
+
+
+@pytest.mark.skipif(INTERPRETED, reason="it is this process")
+def test_every_property_holds_in_the_interpreter():
+    check_in_interpreter(__file__, "cpu")
