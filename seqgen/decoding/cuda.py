@@ -24,6 +24,8 @@ from seqgen.errors import UserError
 from seqgen.model.sequence_model import SequenceModel
 from seqgen.model.state import State
 from seqgen.sampling import Sampler
+from seqgen.sampling.sampler import DrawBy
+from seqgen.vocabulary import Vocabulary
 
 TIMES, AT_ONCE = 4, 8  # each kind of step is timed so often, so many steps at a time
 MOST_TIMED = 256  # rows of such steps
@@ -73,8 +75,14 @@ class CudaDecoder(TorchDecoder):
 
     def open(self, n_slots: int) -> "GraphPool":
         """Make room for the states of `n_slots` streams."""
-        recorder = CudaRecorder(self.device)
-        return ChosenPool(self, n_slots, recorder, kinds=step_kinds(self), choices=self.choices)
+        return ChosenPool(
+            self,
+            n_slots,
+            CudaRecorder(self.device),
+            kinds=step_kinds(self),
+            draw_kernel=draw_kernel(self.vocabulary),
+            choices=self.choices,
+        )
 
 
 def step_kinds(decoder: TorchDecoder) -> dict[str, type[TorchPool]]:
@@ -87,6 +95,25 @@ def step_kinds(decoder: TorchDecoder) -> dict[str, type[TorchPool]]:
         if not why_not(decoder):
             kinds |= {"triton": TritonPool, "mixed": MixedPool}
     return kinds
+
+
+@dataclass(frozen=True)
+class DrawKernel:
+    """A draw in one launch, and a function that compiles it for a sampler and slots [B]."""
+
+    draw: DrawBy
+    compile: Callable[[Sampler, Tensor], None]
+
+
+def draw_kernel(vocabulary: Vocabulary) -> DrawKernel | None:
+    """Return the kernel that draws tokens of a vocabulary; None: there is none."""
+    if not HAS_TRITON:
+        return None
+    from seqgen.sampling import triton_draw
+
+    if triton_draw.why_not(vocabulary):
+        return None
+    return DrawKernel(triton_draw.draw, triton_draw.compile_draw)
 
 
 class Recorder(Protocol):
@@ -200,7 +227,7 @@ class GraphPool(Pool):
         work = partial(pool.run, sampler=sampler, n_steps=n_steps)
         # Equal flags are equal operations, on the same tensors: the bias, which is allocated when a
         # stream first asks for one, is only read where the flags say so.
-        key = name, len(slots), n_steps, sampler.flags
+        key = name, len(slots), n_steps, sampler.flags, sampler.draw_by
         return self._do(key, work, slots, tokens).clone()
 
     def _stepping(self, slots: Tensor, tokens: Tensor, sampler: Sampler | None) -> tuple[str, Pool]:
@@ -233,7 +260,8 @@ class GraphPool(Pool):
     ) -> Recording | None:
         """Record `work`; None, after a warning, where that fails."""
         mine = slots.clone(), tokens.clone()
-        prepared = self._sampler and self._sampler.prepared
+        sampler = self._sampler
+        prepared = (0, 0) if sampler is None else sampler.prepared
         try:
             recording = Recording(*mine, *self._recorder.record(lambda: work(*mine)))
         except RuntimeError as error:
@@ -242,8 +270,8 @@ class GraphPool(Pool):
                 f"could not be recorded as a CUDA graph ({error})",
                 stacklevel=2,
             )
-            if self._sampler is not None and prepared is not None:
-                self._sampler.prepared = prepared  # nothing was drawn
+            if sampler is not None:
+                sampler.prepared = prepared  # nothing was drawn
             del self._recordings[key]
             self._unrecordable.add(key)
             return None
@@ -265,6 +293,7 @@ class ChosenPool(GraphPool):
         *,
         kinds: Mapping[str, type[TorchPool]],
         choices: dict[int, dict[str, float]],
+        draw_kernel: DrawKernel | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ):
         """Make room for `n_slots` streams.
@@ -276,13 +305,14 @@ class ChosenPool(GraphPool):
             kinds: of pools that can make them, by name.
             choices: seconds of a step by number of rows and name, of those that were timed so far;
                 more are added.
+            draw_kernel: of the draws after steps; None: the sampler's own.
             clock: tells the time, in seconds.
         """
         (first, kind), *others = kinds.items()
         pool = kind(decoder, n_slots)
         super().__init__(pool, recorder)
         self._decoder, self._kinds, self._clock = decoder, kinds, clock
-        self._first, self._choices = first, choices
+        self._first, self._choices, self._draw = first, choices, draw_kernel
         self._pools = {first: pool} | {
             name: kind(decoder, n_slots, states=pool) for name, kind in others
         }
@@ -291,25 +321,20 @@ class ChosenPool(GraphPool):
 
     def get_ready(self, slots: Tensor, tokens: Tensor, sampler: Sampler | None = None) -> None:
         """Wait until such steps can be made by the fastest kind, and choose it."""
-        if len(self._kinds) > 1:
-            wait([self._compilation(slots, tokens, sampler)])
-            self._stepping(slots, tokens, sampler)
+        wait([self._compilation(slots, tokens, sampler)])
+        self._stepping(slots, tokens, sampler)
 
     def _stepping(self, slots: Tensor, tokens: Tensor, sampler: Sampler | None) -> tuple[str, Pool]:
-        rows = 1 << (len(slots) - 1).bit_length()
-        name = self._first
-        if len(self._kinds) > 1 and self._fastest(rows) != self._first:
-            compilation = self._compilation(slots, tokens, sampler)
-            if compilation.done() and self._succeeded(compilation):
-                if rows not in self._choices:
-                    self._choices[rows] = self._measure(min(rows, MOST_TIMED))
-                name = self._fastest(rows) or self._first
+        name, rows = self._first, 1 << (len(slots) - 1).bit_length()
+        compilation = self._compilation(slots, tokens, sampler)
+        is_ready = compilation.done() and self._succeeded(compilation)
+        if is_ready and len(self._kinds) > 1:
+            if rows not in self._choices:
+                self._choices[rows] = self._measure(min(rows, MOST_TIMED))
+            name = min(self._choices[rows], key=self._choices[rows].__getitem__)
+        if sampler is not None:
+            sampler.draw_by = self._draw.draw if self._draw and is_ready else None
         return name, self._pools[name]
-
-    def _fastest(self, rows: int) -> str | None:
-        """Return the kind that was the fastest with so many rows; None: they were not timed."""
-        seconds = self._choices.get(rows)
-        return seconds and min(seconds, key=seconds.__getitem__)
 
     def _compilation(
         self, slots: Tensor, tokens: Tensor, sampler: Sampler | None
@@ -319,26 +344,28 @@ class ChosenPool(GraphPool):
         if key not in self._compiled:
             if self._executor is None:
                 self._executor = ThreadPoolExecutor(1, "compile")
-            compilations = [
-                partial(pool.compile, slots.clone(), tokens.clone(), sampler)
-                for pool in self._pools.values()
-            ]
             self._compiled[key] = self._executor.submit(
-                lambda: [f() for f in compilations] and None
+                self._compile, slots.clone(), tokens.clone(), sampler
             )
         return self._compiled[key]
+
+    def _compile(self, slots: Tensor, tokens: Tensor, sampler: Sampler | None) -> None:
+        for pool in self._pools.values():
+            pool.compile(slots, tokens)
+        if self._draw is not None and sampler is not None:
+            self._draw.compile(sampler, slots)
 
     def _succeeded(self, compilation: "Future[None]") -> bool:
         """Whether kernels were compiled; if not, warn and give up the other kinds."""
         error = compilation.exception()
-        if error is None:
-            return True
+        if error is None or (len(self._kinds) == 1 and self._draw is None):
+            return error is None
         warnings.warn(
             f"steps are those of {self._first}, which may be slower: Triton's kernels could not be "
             f"compiled ({error!r})",
             stacklevel=3,
         )
-        self._kinds = {self._first: self._kinds[self._first]}
+        self._kinds, self._draw = {self._first: self._kinds[self._first]}, None
         return False
 
     def _measure(self, rows: int) -> dict[str, float]:

@@ -23,7 +23,6 @@ from seqgen.errors import UserError
 from seqgen.model.positions import LearnedPositions
 from seqgen.model.sequence_model import SequenceModel
 from seqgen.model.state import State
-from seqgen.sampling import Sampler
 from seqgen.vocabulary import Vocabulary
 
 EPS = 1e-6  # of the library's recurrent attention
@@ -165,8 +164,8 @@ class TorchPool(SumsPool):
         self.host_may_read = self.S.device.type == "cpu"
         self._last = Active(self.position, slice(0))
 
-    def compile(self, slots: Tensor, tokens: Tensor, sampler: Sampler | None) -> None:
-        """Compile the kernels of a step of slots [B] and, with a sampler, of the draw after it.
+    def compile(self, slots: Tensor, tokens: Tensor) -> None:
+        """Compile the kernels of steps of as many slots [B], with tokens [B, F].
 
         Nothing is computed. Other threads may make steps meanwhile.
         """

@@ -17,8 +17,6 @@ from seqgen.decoding.matrices import Norm
 from seqgen.decoding.pool import SumsPool
 from seqgen.model.positions import AnchoredPositions, LearnedPositions, frequencies
 from seqgen.native.launches import compiling_only, launch
-from seqgen.sampling import Sampler
-from seqgen.sampling import triton_draw as draw
 
 MAPS = ("elu+1", "relu")  # feature maps that apply to each number separately
 FEW = 8  # rows that are multiplied without tensor cores, each weight read once
@@ -74,23 +72,10 @@ class TritonPool(TorchPool):
             self._is_anchor = positions.is_anchor
 
     @torch.no_grad()
-    def compile(self, slots: Tensor, tokens: Tensor, sampler: Sampler | None) -> None:
-        """Compile the kernels of a step and of the draw after it."""
+    def compile(self, slots: Tensor, tokens: Tensor) -> None:
+        """Compile the kernels of a step."""
         with compiling_only():
-            logits = self.advance(slots, tokens)
-            if sampler is not None and not draw.why_not(sampler):
-                draw.draw(sampler, logits, slots, torch.empty_like(tokens))
-
-    def run(self, slots: Tensor, tokens: Tensor, sampler: Sampler, n_steps: int = 1) -> Tensor:
-        """Make steps with a draw after each, as `Pool.run`; a draw is one launch."""
-        if draw.why_not(sampler):
-            return super().run(slots, tokens, sampler, n_steps)
-        sampler.take(len(slots), n_steps)
-        drawn = torch.empty(n_steps, *tokens.shape, dtype=torch.int64, device=tokens.device)
-        for ids in drawn:
-            draw.draw(sampler, self.advance(slots, tokens), slots, ids)
-            tokens = ids
-        return drawn
+            self.advance(slots, tokens)
 
     def _score(self, x: Tensor, active: Active) -> Tensor:
         """Run all layers, and the output head: logits [B, N]."""
@@ -180,9 +165,9 @@ class TritonPool(TorchPool):
 
 
 class MixedPool(TritonPool):
-    """Triton's embedding, attention and draw, and PyTorch's matrices: for many rows."""
+    """Triton's embedding and attention, and PyTorch's matrices: for many rows."""
 
-    def compile(self, slots: Tensor, tokens: Tensor, sampler: Sampler | None) -> None:
+    def compile(self, slots: Tensor, tokens: Tensor) -> None:
         """Its kernels are among those of `TritonPool`."""
 
     def _score(self, x: Tensor, active: Active) -> Tensor:

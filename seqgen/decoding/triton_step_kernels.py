@@ -94,7 +94,8 @@ def multiply_few(
         row = tl.load(x + b * K + columns, mask=inside, other=0.0)
         if norm_weight is not None:
             row = layer_norm(row, inside, n_weight, n_bias, K)
-            if normed is not None:
+            # Two conditions: the first is decided when this is compiled.
+            if normed is not None:  # noqa: SIM102
                 if tl.program_id(0) == 0:
                     tl.store(normed + b * K + columns, row, mask=inside)
         if last_weight is not None:

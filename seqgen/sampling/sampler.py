@@ -4,7 +4,7 @@ Legend: C slots, B rows, F fields, N_f vocabulary of a field, M the largest of t
 fields side by side, N0 ids of the first field, R registers of the grammar.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -36,6 +36,9 @@ from seqgen.vocabulary import FOLLOW, LESS, RESET, Vocabulary
 # allowed, and no temperature takes either out of float32.
 LOWEST, HIGHEST = -1e30, 1e30
 
+# Draws with a sampler, from logits [B, N_f] by field, for slots [B]: ids [B, F].
+DrawBy = Callable[["Sampler", Sequence[Tensor], Tensor], Tensor]
+
 
 class Sampler:
     """Draws tokens for the streams in C slots.
@@ -62,6 +65,7 @@ class Sampler:
             nothing.
         starts: places of each field's first id among the ids of all, and N [F + 1] int64.
         prepared: rows B, and how many draws of them are prepared.
+        draw_by: an implementation that `draw` calls instead of its own; None: its own.
         log_likelihood: [C] float64; if `scored`, the sum over what was drawn of log p in all
             fields, under the softmax of the logits and the chain; else 0.
     """
@@ -97,6 +101,7 @@ class Sampler:
         self._slot_flags = np.zeros((n_slots, len(Flags._fields)), dtype=np.int64)  # of each slot
         self.flags = Flags(*[0] * len(Flags._fields))
         self.prepared = 0, 0
+        self.draw_by: DrawBy | None = None
         self.starts = torch.tensor([*vocabulary.starts, sum(sizes)], device=device)
         # Where each field's ids stand among those of all fields.
         self._places = [slice(a, a + n) for a, n in zip(vocabulary.starts, sizes, strict=True)]
@@ -203,6 +208,8 @@ class Sampler:
             ValueError: this draw of B rows was not prepared.
         """
         self.take(len(slots))
+        if self.draw_by is not None:
+            return self.draw_by(self, logits, slots)
         settings = self.settings.index_select(0, slots)  # [B, F, 7]
         follows = settings[:, 0, GRAMMAR].bool()
         registers = self.registers.index_select(0, slots)

@@ -12,7 +12,7 @@ import triton.language as tl
 from torch import Tensor
 from triton.language.extra import cuda
 
-from seqgen.native.launches import launch
+from seqgen.native.launches import compiling_only, launch
 from seqgen.sampling.sampler import HIGHEST, LOWEST, Sampler
 from seqgen.sampling.series import RING
 from seqgen.sampling.settings import (
@@ -25,7 +25,7 @@ from seqgen.sampling.settings import (
     TOP_P,
     TYPICAL_P,
 )
-from seqgen.vocabulary import FOLLOW, RESET
+from seqgen.vocabulary import FOLLOW, RESET, Vocabulary
 
 MOST_IDS = 8192  # of a field: a program holds all of them
 REMOVED = tl.constexpr(float("-inf"))
@@ -36,27 +36,29 @@ _TYPICAL_P, _GRAMMAR = tl.constexpr(TYPICAL_P), tl.constexpr(GRAMMAR)
 _REPETITION, _FREQUENCY = tl.constexpr(REPETITION_PENALTY), tl.constexpr(FREQUENCY_PENALTY)
 
 
-def why_not(sampler: Sampler) -> str:
-    """Return why the kernel cannot draw for a sampler; an empty string where it can."""
-    largest = max(sampler.vocabulary.sizes)
+def why_not(vocabulary: Vocabulary) -> str:
+    """Return why the kernel cannot draw tokens of a vocabulary; an empty string where it can."""
+    largest = max(vocabulary.sizes)
     return f"a field has {largest} ids, more than {MOST_IDS}" if largest > MOST_IDS else ""
 
 
-def draw(sampler: Sampler, logits: Sequence[Tensor], slots: Tensor, tokens: Tensor) -> None:
-    """Draw the next token of each row as `Sampler.draw`, into `tokens` [B, F], in one launch.
+def draw(sampler: Sampler, logits: Sequence[Tensor], slots: Tensor) -> Tensor:
+    """Draw the next token of each row in one launch: for `Sampler.draw_by`.
 
-    Draws must have been taken (`Sampler.take`). Ids differ from the sampler's only where sums that
-    are rounded in another order decide.
+    Ids differ from the sampler's own only where sums that are rounded in another order decide.
 
     Args:
         sampler: its tensors are those of the streams, and are updated.
-        logits: one float32 tensor [B, N_f] per field.
+        logits: one tensor [B, N_f] per field.
         slots: of the rows [B].
-        tokens: int64 [B, F], contiguous.
+
+    Returns:
+        ids [B, F], int64.
     """
     s, flags, rules = sampler, sampler.flags, sampler.rules
     sizes = s.vocabulary.sizes
     joined = _side_by_side(logits, s.vocabulary.starts)
+    tokens = torch.empty(len(slots), len(sizes), dtype=torch.int64, device=slots.device)
     BN = max(16, triton.next_power_of_2(max(sizes)))
     launch(
         draw_kernel,
@@ -84,6 +86,14 @@ def draw(sampler: Sampler, logits: Sequence[Tensor], slots: Tensor, tokens: Tens
         SCORED=s.scored,
         num_warps=min(8, max(1, BN // 512)),
     )
+    return tokens
+
+
+def compile_draw(sampler: Sampler, slots: Tensor) -> None:
+    """Compile what such a draw needs; nothing is drawn."""
+    with compiling_only():
+        shape = len(slots), sampler.seen.shape[1]
+        draw(sampler, [torch.empty(shape, device=slots.device)], slots)
 
 
 def _side_by_side(logits: Sequence[Tensor], starts: Sequence[int]) -> Tensor:

@@ -219,7 +219,7 @@ class Choice:
     def __init__(self, model, seconds, choices=None, error=None):
         self.may_compile, waiting = Event(), self
 
-        def compile(pool, slots, tokens, sampler):
+        def compile(pool, slots, tokens):
             assert waiting.may_compile.wait(60)
             if error:
                 raise error
@@ -231,9 +231,13 @@ class Choice:
         kinds[next(iter(kinds))].compile = TorchPool.compile
         self.choices = {} if choices is None else choices
         self.recorder, decoder = Costly(), TorchDecoder(model)
-        clock = lambda: self.recorder.now  # noqa: E731
         self.pool = ChosenPool(
-            decoder, C, self.recorder, kinds=kinds, choices=self.choices, clock=clock
+            decoder,
+            C,
+            self.recorder,
+            kinds=kinds,
+            choices=self.choices,
+            clock=lambda: self.recorder.now,
         )
         self.pool.write(torch.arange(C), decoder.initial_state(C))
 

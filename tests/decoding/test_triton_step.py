@@ -33,7 +33,9 @@ def pytest_generate_tests(metafunc):
 
 @pytest.fixture(autouse=True)
 def _as_on_a_gpu(monkeypatch):
-    """Matrices are plain there."""
+    """Matrices are plain there; the interpreter takes long for many programs."""
+    if INTERPRETED:
+        monkeypatch.setattr(triton_step, "MULTIPROCESSORS", 2)
     monkeypatch.setattr(linear, "_can_pack", lambda dtype: False)
     monkeypatch.setattr(linear, "has_fbgemm", lambda: False)
 
@@ -62,12 +64,12 @@ def test_a_matrix_with_all_around_it_is_what_torch_makes_of_it(case, device):
     assert same is x
     close = partial(torch.testing.assert_close, atol=1e-4, rtol=1e-5)
     close(rows.x, first(x))
-    for rows in (rows._replace(norm=norm), Rows(rows.x, norm)):
-        normed, y = multiply(rows, matrix, activation=activation, residual=residual)
+    for given in (rows._replace(norm=norm), Rows(rows.x, norm)):
+        normed, y = multiply(given, matrix, activation=activation, residual=residual)
         expected = fused.normalize(rows.x, norm)
         close(normed, expected)
         close(y.x, act(matrix(expected)) + residual)
-        _, y = multiply(rows, matrix, last=last)
+        _, y = multiply(given, matrix, last=last)
         close(y.x, matrix(fused.normalize(expected, last)))
 
 
@@ -119,7 +121,7 @@ def test_bf16_weights_are_those_of_the_torch_decoder(tiny, plain_vocabulary, dev
 
 def test_a_row_is_the_same_to_the_last_bit_beside_others(device):
     x, matrix = torch.randn(20, 40, device=device), plain(24, 40, device)
-    for few, many in ((slice(3, 4), slice(0, 8)), (slice(3, 15), slice(0, 20))):
+    for few, many in ((slice(3, 4), slice(0, 8)), (slice(3, 12), slice(0, 16))):
         some, all_of_them = (multiply(Rows(x[rows]), matrix)[1].x for rows in (few, many))
         assert torch.equal(some[0], all_of_them[3])
 
