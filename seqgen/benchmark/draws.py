@@ -66,6 +66,7 @@ class Draws:
         begin()
         prepare = begin if again or self._limited else lambda: None
         if self.slots.device.type == "cuda":  # a graph is recorded in the second call
+            pool.get_ready(self.slots, last, self._sampler)
             for _ in range(2):
                 prepare()
                 self.advance(pool, last)

@@ -74,6 +74,7 @@ class _Trial:
     variant: Variant
     note: str
     call: Call = NOTHING
+    ready_seconds: float | None = None
     repeats: int = 0
     is_short: bool = False
     samples: list[float] = field(default_factory=list)
@@ -101,17 +102,25 @@ class Timer:
         so that one call counts. A variant that could not or should not run has a record too.
         """
         trials = self._try(variants, self._late(place.measure), whole_pieces)
-        found = [(t.variant, t.samples, t.note) for t in trials]
+        found = [(t.variant, t.samples, t.note, t.ready_seconds) for t in trials]
         del trials  # with all that the variants hold
         self._free()
         # A single call that was not warmed up is no measure for the others.
         least = 1 if whole_pieces else 2
-        library = next((s for v, s, _ in found if v.name == LIBRARY and len(s) >= least), None)
+        library = next((s for v, s, *_ in found if v.name == LIBRARY and len(s) >= least), None)
         return [
-            self.timed(v.name, place, samples, dtype=v.dtype, tokens=tokens, library=library)
+            self.timed(
+                v.name,
+                place,
+                samples,
+                dtype=v.dtype,
+                tokens=tokens,
+                library=library,
+                ready_seconds=ready,
+            )
             if samples
             else self.untimed(v.name, place, dtype=v.dtype, note=note)
-            for v, samples, note in found
+            for v, samples, note, ready in found
         ]
 
     def timed(
@@ -192,7 +201,10 @@ class Timer:
 
     def _begin(self, trial: _Trial, *, whole_pieces: bool) -> None:
         """Open a variant and warm it up, unless a call would take too long."""
+        begin = time.perf_counter()
         effort, call = self.effort, trial.variant.open()
+        self._synchronize()
+        trial.ready_seconds = time.perf_counter() - begin
         longest = effort.longest_piece if whole_pieces else effort.longest_call
         if call.part is not None:
             shorter = replace(call, length=call.part)

@@ -44,22 +44,27 @@ def explain(loaded: LoadedModel, run: Path, *, decoder: str, decay_after: int | 
                     raise
                 console.print(str(error), markup=False, highlight=False)  # not on this device
                 continue
-            rows.append((weights, agree(built, tokens, exact), _step_seconds(built)))
+            rows.append((weights, agree(built, tokens, exact), *_step_seconds(built)))
         tell("comparing", len(known), len(known))
     bits = rows[0][1].exact_bits
     table = Table(
         title=f"Compared with the parallel form in float32: {bits:.4f} bits per token; "
         f"{rows[0][1].targets:,} tokens of {source}"
     )
-    for column in ("weights", "bits per token", "difference", "same top id", "ms per step"):
+    for column in (
+        *("weights", "bits per token", "difference", "same top id"),
+        *("ms per step", "ms of the first", "ready after s"),
+    ):
         table.add_column(column, justify="left" if column == "weights" else "right")
-    for weights, result, seconds in rows:
+    for weights, result, seconds, first, ready in rows:
         table.add_row(
             weights,
             f"{result.bits:.4f}",
             f"{round(result.bits - bits, 4) + 0.0:+.4f}",  # no -0
             f"{result.top1:.2%}",
             f"{1000 * seconds:.2f}",
+            f"{1000 * first:.2f}",
+            f"{ready:.2f}",
         )
     console.print(table)
     size = RecurrentModel(model).initial_state(1).nbytes
@@ -85,15 +90,28 @@ def _tokens(loaded: LoadedModel, run: Path) -> tuple[torch.Tensor, str]:
     return torch.from_numpy(np.stack([row[:shortest] for row in rows])), "its own samples"
 
 
-def _step_seconds(decoder: Decoder) -> float:
-    """The median time of a step of one stream, without the draw."""
+def _step_seconds(decoder: Decoder) -> tuple[float, float, float]:
+    """Time steps of one stream, without the draw.
+
+    Returns:
+        The median time of a step, that of the first one, and the time until steps were as fast as
+        they get: on a GPU, kernels are compiled and graphs recorded meanwhile.
+    """
+    opened = time.perf_counter()
     pool, slots = decoder.open(1), torch.zeros(1, dtype=torch.long, device=decoder.device)
     pool.write(slots, decoder.initial_state(1))
     shape = (1, len(decoder.vocabulary.sizes))
     tokens = torch.full(shape, decoder.vocabulary.bos_id, device=decoder.device)
-    seconds = []
-    for _ in range(min(TIMED, decoder.max_positions or TIMED)):
+
+    def step() -> float:
         start = time.perf_counter()
         pool.advance(slots, tokens)[0].cpu()
-        seconds.append(time.perf_counter() - start)
-    return float(np.median(seconds))
+        return time.perf_counter() - start
+
+    first = step()
+    pool.get_ready(slots, tokens)
+    for _ in range(2):  # a graph is recorded in the second one
+        step()
+    ready = time.perf_counter() - opened
+    limit = decoder.max_positions or TIMED
+    return float(np.median([step() for _ in range(min(TIMED, limit - 3))])), first, ready

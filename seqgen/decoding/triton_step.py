@@ -1,12 +1,13 @@
 """Steps by Triton's kernels: five launches a layer, and no copy of a slot's sums.
 
-Legend: B rows, F fields, D model width, M outputs of a matrix, K its inputs, N ids of all fields, P
-parts of a row's statistics.
+Legend: B rows, F fields, D model width, W width of the short convolution, M outputs of a matrix, K
+its inputs.
 """
 
-from typing import NamedTuple, cast
+from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 import triton
 from torch import Tensor
 
@@ -19,7 +20,7 @@ from seqgen.model.positions import AnchoredPositions, LearnedPositions, frequenc
 from seqgen.native.launches import compiling_only, launch
 
 MAPS = ("elu+1", "relu")  # feature maps that apply to each number separately
-FEW = 8  # rows that are multiplied without tensor cores, each weight read once
+FEW = 2  # rows that are multiplied without tensor cores, each weight read once
 MOST_INPUTS = 4096  # of such a matrix: a program holds whole rows of it
 MULTIPROCESSORS = 128  # about as many as a large GPU has: programs that a launch should have
 
@@ -38,29 +39,17 @@ def why_not(decoder: TorchDecoder) -> str:
     return ""
 
 
-class Rows(NamedTuple):
-    """Rows that are to be normalised: x [B, K], and the statistics of its parts.
+class TritonPool(TorchPool):
+    """The torch decoder's pool, whose whole step is kernels.
 
     Attributes:
-        x: [B, K].
-        norm: the layer norm to take; None: x is taken as it is.
-        parts: mean and squared deviation of each `size` columns [B, P, 2]; None: of few rows, which
-            are read whole.
-        size: columns of a part.
+        dtype: of weights, and of what is only multiplied by them.
     """
-
-    x: Tensor
-    norm: Norm | None = None
-    parts: Tensor | None = None
-    size: int = 1 << 20
-
-
-class TritonPool(TorchPool):
-    """The torch decoder's pool, whose whole step is kernels."""
 
     def __init__(self, decoder: TorchDecoder, n_slots: int, *, states: SumsPool | None = None):
         super().__init__(decoder, n_slots, states=states)
         tables, positions = self.network.tables, self._positions
+        self.dtype = _plain(self.network.layers[0].qkv).weight.dtype
         self._table = tables[0] if len(tables) == 1 else torch.cat(tables)
         self._starts = torch.tensor(decoder.vocabulary.starts, device=self.S.device)
         self._encoding, self._is_anchor = self._starts, self._starts  # not read
@@ -78,28 +67,22 @@ class TritonPool(TorchPool):
             self.advance(slots, tokens)
 
     def _score(self, x: Tensor, active: Active) -> Tensor:
-        """Run all layers, and the output head: logits [B, N]."""
-        rows, head = self._layers(x, active), _plain(self.network.lm_head)
-        return multiply(rows, head, last=self.network.norm)[1].x
-
-    def _layers(self, x: Tensor, active: Active) -> Rows:
-        """Run all layers on x [B, D], but for the last norm."""
+        """Run all layers, and the output head: a layer's last norm is taken by what follows."""
         activation = self.decoder.config.activation
-        rows = Rows(x)
+        norm: Norm | None = None
         for i, layer in enumerate(self.network.layers):
             up = _plain(cast("Activated", layer.up).multiply)
-            x, qkv = multiply(rows, _plain(layer.qkv))
-            attended = self.attend(i, qkv.x, active)
-            _, rows = multiply(Rows(attended), _plain(layer.out), residual=x, with_parts=True)
-            x, h = multiply(rows._replace(norm=layer.attention_norm), up, activation=activation)
-            _, rows = multiply(h, _plain(layer.down), residual=x, with_parts=True)
-            rows = rows._replace(norm=layer.feed_forward_norm)
-        return rows
+            x, qkv = multiply(x, _plain(layer.qkv), norm=norm)
+            _, x = multiply(self.attend(i, qkv, active), _plain(layer.out), residual=x)
+            x, h = multiply(x, up, norm=layer.attention_norm, activation=activation, rounded=True)
+            _, x = multiply(h, _plain(layer.down), residual=x)
+            norm = layer.feed_forward_norm
+        return multiply(x, _plain(self.network.lm_head), norm=norm, last=self.network.norm)[1]
 
     def attend(self, layer: int, qkv: Tensor, active: Active) -> Tensor:
         """Add the present position to a layer's sums, and attend, as `TorchPool.attend`."""
         B, width = len(qkv), self.S.shape[-1]
-        out = torch.empty(B, qkv.shape[1] // 3, device=qkv.device)
+        out = torch.empty(B, qkv.shape[1] // 3, dtype=self.dtype, device=qkv.device)
         BW = max(16, triton.next_power_of_2(width))
         launch(
             kernels.attend,
@@ -133,7 +116,7 @@ class TritonPool(TorchPool):
         (B, F), D = tokens.shape, self._table.shape[1]
         width = self.decoder.config.conv_width
         x = torch.empty(B, D, device=tokens.device)
-        context = x.new_empty(B, max(width, 1) * D)
+        context = x.new_empty(B, max(width, 1) * D, dtype=self.dtype)
         launch(
             kernels.embed,
             (B,),
@@ -161,82 +144,98 @@ class TritonPool(TorchPool):
         )
         if self.network.short_convolution is None:
             return x
-        return multiply(Rows(context), _plain(self.network.short_convolution), residual=x)[1].x
+        return self._convolve(context, _plain(self.network.short_convolution), x)
+
+    def _convolve(self, context: Tensor, matrix: Plain, x: Tensor) -> Tensor:
+        """Add the short convolution of context [B, W D] to x [B, D]."""
+        return multiply(context, matrix, residual=x)[1]
 
 
 class MixedPool(TritonPool):
-    """Triton's embedding and attention, and PyTorch's matrices: for many rows."""
+    """Triton's embedding, attention and norms, and PyTorch's matrices: for many rows."""
 
     def compile(self, slots: Tensor, tokens: Tensor) -> None:
-        """Its kernels are among those of `TritonPool`."""
+        """Compile what `TritonPool` does not have: it has the rest."""
+        x = torch.empty(len(slots), self._table.shape[1], dtype=self.dtype, device=slots.device)
+        layer, config = self.network.layers[0], self.decoder.config
+        with compiling_only():
+            for last in (None, self.network.norm):
+                add_and_norm(x, x.float(), layer.attention_norm, last)
+            activate(x.new_empty(len(x), config.d_ff or 4 * config.d_model), config.activation)
 
     def _score(self, x: Tensor, active: Active) -> Tensor:
-        return TorchPool._score(self, x, active)
+        """Run all layers, and the output head."""
+        rounded, end = x.to(self.dtype), len(self.network.layers) - 1
+        for i, layer in enumerate(self.network.layers):
+            qkv = _product(rounded, layer.qkv)
+            out = _product(self.attend(i, qkv, active), layer.out)
+            x, rounded = add_and_norm(out, x, layer.attention_norm)
+            h = _product(rounded, cast("Activated", layer.up).multiply)
+            down = _product(activate(h, self.decoder.config.activation), layer.down)
+            last = self.network.norm if i == end else None
+            x, rounded = add_and_norm(down, x, layer.feed_forward_norm, last)
+        return _product(rounded, self.network.lm_head).float()
+
+    def _convolve(self, context: Tensor, matrix: Plain, x: Tensor) -> Tensor:
+        return x + _product(context, matrix)
 
 
 def multiply(
-    rows: Rows,
+    x: Tensor,
     matrix: Plain,
     *,
+    norm: Norm | None = None,
     last: Norm | None = None,
     activation: str = "none",
     residual: Tensor | None = None,
-    with_parts: bool = False,
-) -> tuple[Tensor, Rows]:
+    rounded: bool = False,
+) -> tuple[Tensor, Tensor]:
     """Multiply by a matrix, with what stands before and after it, in one launch.
 
     Args:
-        rows: float32 [B, K], and perhaps a norm that comes first.
+        x: [B, K], float32 or rounded as the matrix.
         matrix: float32 or bf16 [M, K], which x is rounded to; sums are float32.
-        last: a second norm, of few rows.
+        norm: a layer norm of x that comes first.
+        last: a second norm, which comes after it.
         activation: of the product: relu, gelu or none.
         residual: added at the end [B, M].
-        with_parts: whether the result is to be normalised next.
+        rounded: whether the result may be rounded as the matrix, since another one takes it.
 
     Returns:
-        What was multiplied, x or its norm [B, K], and the result [B, M], both float32. With a
-        second norm, x after the first one is not kept.
+        What was multiplied, x or its norm [B, K], float32; and the result [B, M]. With a second
+        norm, x after the first one is not kept.
     """
-    x, norm = rows.x, rows.norm
     (B, K), M = x.shape, len(matrix.bias)
-    y = torch.empty(B, M, device=x.device)
-    normed = x if norm is None or last is not None else torch.empty_like(x)
-    of_norm = (None, None) if norm is None else (norm.weight, norm.bias)
-    kept = None if normed is x else normed
-    if _are_few(B, K):
-        of_last = (None, None) if last is None else (last.weight, last.bias)
-        tile = few_tile(B, M, K, matrix.weight.element_size())
-        launch(
-            kernels.multiply_few,
-            (triton.cdiv(M, tile["BM"]),),
-            *(x, *of_norm, *of_last, kept, matrix.weight, matrix.bias, residual, y, B),
-            M=M,
-            K=K,
-            ACTIVATION=activation,
-            **tile,
-        )
-        return normed, Rows(y)
-    if last is not None or rows.parts is None:
-        for each in (norm, last):
-            x = x if each is None else normalize(x, each)
-        normed, kept, of_norm = x, None, (None, None)
-    tile = many_tile(B, M, K, matrix.weight.dtype)
-    parts = None
-    if with_parts:
-        parts = x.new_empty(B, triton.cdiv(M, tile["BM"]), 2)
+    few = B <= FEW and K <= MOST_INPUTS
+    if few:
+        kernel, grid_rows = kernels.multiply_few, 1
+        options = few_tile(B, M, K, matrix.weight.element_size())
+    else:
+        kernel, options = kernels.multiply_some, some_tile(B, M, K, matrix.weight.dtype)
+        grid_rows = triton.cdiv(B, options["BB"])
+        if norm is not None and options["BS"] * options["BK"] < K:
+            x, norm = normalize(x, norm), None
+            x, last = (x, None) if last is None else (normalize(x, last), None)
+    y = torch.empty(B, M, dtype=matrix.weight.dtype if rounded else torch.float32, device=x.device)
+    normed = None if norm is None or last is not None else torch.empty_like(x)
     launch(
-        kernels.multiply_many,
-        (triton.cdiv(M, tile["BM"]), triton.cdiv(B, tile["BB"])),
-        *(x, rows.parts, *of_norm, kept, matrix.weight, matrix.bias, residual, y, parts, B),
+        kernel,
+        (triton.cdiv(M, options["BM"]), grid_rows),
+        x,
+        *((None, None) if norm is None else (norm.weight, norm.bias)),
+        *((None, None) if last is None else (last.weight, last.bias)),
+        normed,
+        matrix.weight,
+        matrix.bias,
+        residual,
+        y,
+        B,
         M=M,
         K=K,
-        SIZE=rows.size,
-        BP=triton.next_power_of_2(triton.cdiv(K, rows.size)),
         ACTIVATION=activation,
-        PRECISION=_precision(matrix.weight),
-        **tile,
+        **options,
     )
-    return normed, Rows(y, parts=parts, size=tile["BM"])
+    return (x if normed is None else normed), y
 
 
 def few_tile(B: int, M: int, K: int, size: int) -> dict[str, int | bool]:
@@ -254,40 +253,75 @@ def few_tile(B: int, M: int, K: int, size: int) -> dict[str, int | bool]:
     }
 
 
-def many_tile(B: int, M: int, K: int, dtype: torch.dtype) -> dict[str, int | bool]:
-    """Choose blocks and warps for many rows: the largest that keep all multiprocessors busy.
+def some_tile(B: int, M: int, K: int, dtype: torch.dtype) -> dict[str, Any]:
+    """Choose blocks and warps for more rows, so that all multiprocessors have a program.
 
-    A row's result depends on these, not on other rows: 16 is the smallest that can be multiplied.
+    A row's result depends on these, not on other rows.
     """
-    BB = 16 if B <= 64 else 32 if B <= 256 else 64
+    BB = 16 if B <= 64 else 32
     BM = 64
-    while BM > 16 and triton.cdiv(M, BM) * triton.cdiv(B, BB) < MULTIPROCESSORS:
+    while BM > 8 and triton.cdiv(M, BM) * triton.cdiv(B, BB) < MULTIPROCESSORS:
         BM //= 2
-    BK = 128 if BB == 16 else 64
-    if dtype == torch.float32:
-        BK //= 2
-    BK = min(BK, max(16, triton.next_power_of_2(K)))
+    exact = dtype == torch.float32
+    inputs = min(512 if exact else 2048, max(64, triton.next_power_of_2(K)))
+    warps = 8 if inputs * max(BB, BM) > 1 << 14 else 4
     return {
         "BB": BB,
         "BM": BM,
-        "BK": BK,
-        "num_warps": 4,
-        "num_stages": 3,
+        "BS": min(warps, inputs // 16),
+        "BK": inputs // min(warps, inputs // 16),
+        "PRECISION": _precision(dtype),
+        "num_warps": warps,
+        "num_stages": 2,
         "enable_fp_fusion": True,
     }
 
 
-def _are_few(B: int, K: int) -> bool:
-    return B <= FEW and K <= MOST_INPUTS
+def add_and_norm(
+    product: Tensor, residual: Tensor, norm: Norm, last: Norm | None = None
+) -> tuple[Tensor, Tensor]:
+    """Take the layer norm of product + residual [B, K], and a last one of that, in one launch.
+
+    Returns:
+        The result in float32, and the same in the product's type.
+    """
+    y = torch.empty_like(residual)
+    rounded = y if product.dtype == y.dtype else torch.empty_like(product)
+    B, K = y.shape
+    launch(
+        kernels.add_and_norm,
+        (B,),
+        product,
+        residual,
+        *(norm.weight, norm.bias),
+        *((None, None) if last is None else (last.weight, last.bias)),
+        y,
+        None if rounded is y else rounded,
+        K=K,
+        BK=triton.next_power_of_2(K),
+        num_warps=4,
+    )
+    return y, rounded
 
 
-def _precision(weight: Tensor) -> str:
-    """Name how tiles multiply: bf16 as it is; float32 in three products that err by about 1e-6."""
-    if not weight.is_cuda:
+def activate(x: Tensor, activation: str) -> Tensor:
+    """Apply an activation to x, in its place."""
+    grid = (triton.cdiv(x.numel(), 1024),)
+    launch(kernels.activate_all, grid, x, x.numel(), BLOCK=1024, ACTIVATION=activation, num_warps=4)
+    return x
+
+
+def _product(x: Tensor, linear: Linear) -> Tensor:
+    """Multiply x [B, K] by a matrix of its type, and leave the result in it."""
+    matrix = _plain(linear)
+    return F.linear(x, matrix.weight, matrix.bias)
+
+
+def _precision(dtype: torch.dtype) -> str:
+    """Name how blocks multiply: bf16 as it is; float32 in three products that err by about 1e-6."""
+    if triton.knobs.runtime.interpret:
         return "ieee"
-    if weight.dtype == torch.bfloat16:
-        return "tf32"
-    return "tf32x3" if torch.cuda.get_device_capability(weight.device) >= (8, 0) else "ieee"
+    return "tf32" if dtype == torch.bfloat16 else "tf32x3"
 
 
 def _plain(linear: Linear) -> Plain:

@@ -5,8 +5,9 @@ Each kernel waits for the one before it only where it needs the results (`chain`
 before that was written by none of the last two kernels, weights above all.
 
 Legend: B rows, C slots, F fields, H heads, D model width, M outputs of a matrix, K its inputs, W
-width of a head or of the short convolution, P parts of a row's statistics; BB, BM, BK, BW, BV, BP
-are block widths. All tensors are contiguous, and float32 but for weights and biases.
+width of a head or of the short convolution; BB, BM, BK, BS, BW, BV, BD are block widths. All
+tensors are contiguous, and float32 but for weights, biases, and what is only multiplied by weights,
+which may be rounded as they are.
 """
 
 import triton
@@ -91,7 +92,7 @@ def multiply_few(
     there = outputs < M
     for i in tl.static_range(BB):
         b = tl.minimum(i, B - 1)  # beyond the last row: that one again
-        row = tl.load(x + b * K + columns, mask=inside, other=0.0)
+        row = tl.load(x + b * K + columns, mask=inside, other=0.0).to(tl.float32)
         if norm_weight is not None:
             row = layer_norm(row, inside, n_weight, n_bias, K)
             # Two conditions: the first is decided when this is compiled.
@@ -104,109 +105,132 @@ def multiply_few(
         total = activate(tl.sum(w.to(tl.float32) * row[None, :], 1) + added, ACTIVATION)
         if residual is not None:
             total += tl.load(residual + b * M + outputs, mask=there, other=0.0)
-        tl.store(y + b * M + outputs, total, mask=there)
-
-
-@triton.jit
-def load_tile(x, rows, columns, n_rows, n_columns: tl.constexpr):
-    """Load x[rows, columns] of [n_rows, n_columns], zero outside."""
-    inside = (rows < n_rows)[:, None] & (columns < n_columns)[None, :]
-    at = rows.to(tl.int64)[:, None] * n_columns + columns[None, :]
-    return tl.load(x + at, mask=inside, other=0.0)
-
-
-@triton.jit
-def store_tile(x, value, rows, columns, n_rows, n_columns: tl.constexpr):
-    """Store into x[rows, columns] of [n_rows, n_columns]."""
-    inside = (rows < n_rows)[:, None] & (columns < n_columns)[None, :]
-    at = rows.to(tl.int64)[:, None] * n_columns + columns[None, :]
-    tl.store(x + at, value, mask=inside)
-
-
-@triton.jit
-def store_parts(parts, x, rows, outputs, B, M: tl.constexpr, BM: tl.constexpr):
-    """Store mean and squared deviation of a tile of x [B, M]: its part of parts [B, P, 2]."""
-    P: tl.constexpr = (M + BM - 1) // BM
-    p = tl.program_id(0)
-    n = tl.minimum(BM, M - p * BM).to(tl.float32)
-    inside = (outputs < M)[None, :]
-    mean = tl.sum(tl.where(inside, x, 0.0), 1) / n
-    away = tl.where(inside, x - mean[:, None], 0.0)
-    at = parts + (rows.to(tl.int64) * P + p) * 2
-    tl.store(at, mean, mask=rows < B)
-    tl.store(at + 1, tl.sum(away * away, 1), mask=rows < B)
-
-
-@triton.jit
-def mean_and_scale(parts, rows, B, K: tl.constexpr, SIZE: tl.constexpr, BP: tl.constexpr):
-    """Give mean and 1 / deviation [BB] of rows of K numbers, from parts [B, P, 2] of SIZE each."""
-    P: tl.constexpr = (K + SIZE - 1) // SIZE
-    p = tl.arange(0, BP)
-    n = tl.minimum(tl.maximum(K - p * SIZE, 0), SIZE).to(tl.float32)[None, :]
-    inside = (rows < B)[:, None] & (p < P)[None, :]
-    at = parts + (rows.to(tl.int64)[:, None] * P + p[None, :]) * 2
-    means = tl.load(at, mask=inside, other=0.0)
-    squares = tl.load(at + 1, mask=inside, other=0.0)
-    mean = tl.sum(means * n, 1) / K
-    away = means - mean[:, None]
-    return mean, tl.rsqrt(tl.sum(squares + n * away * away, 1) / K + LAYER_NORM_EPS)
+        tl.store(y + b * M + outputs, total.to(y.dtype.element_ty), mask=there)
 
 
 @triton.jit(do_not_specialize=["B"])
-def multiply_many(
+def multiply_some(
     x,
-    parts,
     norm_weight,
     norm_bias,
+    last_weight,
+    last_bias,
     normed,
     weight,
     bias,
     residual,
     y,
-    y_parts,
     B,
     M: tl.constexpr,
     K: tl.constexpr,
     BB: tl.constexpr,
     BM: tl.constexpr,
+    BS: tl.constexpr,
     BK: tl.constexpr,
-    SIZE: tl.constexpr,
-    BP: tl.constexpr,
     ACTIVATION: tl.constexpr,
     PRECISION: tl.constexpr,
     PDL: tl.constexpr,
 ):
-    """Write y [B, M] = activation(x' weightᵀ + bias) + residual.
+    """Do the same as `multiply_few`, for blocks of BB rows, on tensor cores.
 
-    x' is x [B, K], or if there is a norm, its layer norm, which is written to `normed` too. One
-    program per (block of outputs, block of rows). A norm's statistics come from whatever wrote x:
-    parts [B, P, 2] of SIZE columns each; `y_parts` are those of y.
+    BS stretches of BK inputs are multiplied at once and then added, since one after the other would
+    wait for each other. One program per (block of outputs, block of rows). Norms need all inputs in
+    one go: K is at most BS BK.
     """
     rows = tl.program_id(1) * BB + tl.arange(0, BB)
     outputs = tl.program_id(0) * BM + tl.arange(0, BM)
-    chain(PDL)
+    columns = tl.arange(0, BS)[:, None] * BK + tl.arange(0, BK)[None, :]
+    inside = columns < K
+    w = load_stretches(weight, outputs, M, columns, K)
+    added = tl.load(bias + outputs, mask=outputs < M, other=0.0).to(tl.float32)
     if norm_weight is not None:
-        mean, scale = mean_and_scale(parts, rows, B, K, SIZE, BP)
-    total = tl.zeros([BB, BM], tl.float32)
-    for first in range(0, K, BK):
-        columns = first + tl.arange(0, BK)
-        x_tile = load_tile(x, rows, columns, B, K)
-        if norm_weight is not None:
-            inside = columns < K
-            n_weight = tl.load(norm_weight + columns, mask=inside, other=0.0)
-            n_bias = tl.load(norm_bias + columns, mask=inside, other=0.0)
-            x_tile = (x_tile - mean[:, None]) * scale[:, None] * n_weight[None, :] + n_bias[None, :]
+        n_weight = tl.load(norm_weight + columns, mask=inside, other=0.0)
+        n_bias = tl.load(norm_bias + columns, mask=inside, other=0.0)
+    if last_weight is not None:
+        l_weight = tl.load(last_weight + columns, mask=inside, other=0.0)
+        l_bias = tl.load(last_bias + columns, mask=inside, other=0.0)
+    chain(PDL)
+    x_tile = load_stretches(x, rows, B, columns, K)
+    if norm_weight is not None:
+        x_tile = layer_norms(x_tile, inside, n_weight, n_bias, K)
+        # Two conditions: the first is decided when this is compiled.
+        if normed is not None:  # noqa: SIM102
             if tl.program_id(0) == 0:
-                store_tile(normed, x_tile, rows, columns, B, K)
-        w_tile = load_tile(weight, outputs, columns, M, K)
-        total += dot(x_tile.to(w_tile.dtype), tl.trans(w_tile), PRECISION)
-    total += tl.load(bias + outputs, mask=outputs < M, other=0.0).to(tl.float32)[None, :]
-    total = activate(total, ACTIVATION)
+                at = rows.to(tl.int64)[None, :, None] * K + columns[:, None, :]
+                tl.store(normed + at, x_tile, mask=(rows < B)[None, :, None] & inside[:, None, :])
+    if last_weight is not None:
+        x_tile = layer_norms(x_tile, inside, l_weight, l_bias, K)
+    total = tl.sum(dot(x_tile.to(w.dtype), tl.permute(w, (0, 2, 1)), PRECISION), 0)
+    for first in range(BS * BK, K, BS * BK):
+        w = load_stretches(weight, outputs, M, first + columns, K)
+        x_tile = load_stretches(x, rows, B, first + columns, K)
+        total += tl.sum(dot(x_tile.to(w.dtype), tl.permute(w, (0, 2, 1)), PRECISION), 0)
+    total = activate(total + added[None, :], ACTIVATION)
+    there = (rows < B)[:, None] & (outputs < M)[None, :]
+    at = rows.to(tl.int64)[:, None] * M + outputs[None, :]
     if residual is not None:
-        total += load_tile(residual, rows, outputs, B, M)
-    store_tile(y, total, rows, outputs, B, M)
-    if y_parts is not None:
-        store_parts(y_parts, total, rows, outputs, B, M, BM)
+        total += tl.load(residual + at, mask=there, other=0.0)
+    tl.store(y + at, total.to(y.dtype.element_ty), mask=there)
+
+
+@triton.jit
+def load_stretches(x, rows, n_rows, columns, K: tl.constexpr):
+    """Load stretches [BS, BR, BK] of rows [BR] of x [n_rows, K], zero outside."""
+    at = rows.to(tl.int64)[None, :, None] * K + columns[:, None, :]
+    there = (rows < n_rows)[None, :, None] & (columns < K)[:, None, :]
+    return tl.load(x + at, mask=there, other=0.0)
+
+
+@triton.jit
+def layer_norms(x, inside, weight, bias, K: tl.constexpr):
+    """Take the layer norms of rows in stretches: x [BS, BB, BK], zero where not `inside`."""
+    mean = tl.sum(tl.sum(x, 2), 0) / K
+    away = tl.where(inside[:, None, :], x - mean[None, :, None], 0.0)
+    scale = tl.rsqrt(tl.sum(tl.sum(away * away, 2), 0) / K + LAYER_NORM_EPS)
+    return away * scale[None, :, None] * weight[:, None, :] + bias[:, None, :]
+
+
+@triton.jit
+def add_and_norm(
+    product,
+    residual,
+    norm_weight,
+    norm_bias,
+    last_weight,
+    last_bias,
+    y,
+    rounded,
+    K: tl.constexpr,
+    BK: tl.constexpr,
+    PDL: tl.constexpr,
+):
+    """Write the layer norm of product + residual [B, K] to y, or if there is a last norm, the norm
+    of that; and the same to `rounded`, which has the product's type. One program per row.
+    """
+    columns = tl.arange(0, BK)
+    inside = columns < K
+    at = tl.program_id(0).to(tl.int64) * K + columns
+    weight = tl.load(norm_weight + columns, mask=inside, other=0.0)
+    bias = tl.load(norm_bias + columns, mask=inside, other=0.0)
+    chain(PDL)
+    x = tl.load(product + at, mask=inside, other=0.0).to(tl.float32)
+    x += tl.load(residual + at, mask=inside, other=0.0)
+    x = layer_norm(x, inside, weight, bias, K)
+    if last_weight is not None:
+        weight = tl.load(last_weight + columns, mask=inside, other=0.0)
+        x = layer_norm(x, inside, weight, tl.load(last_bias + columns, mask=inside, other=0.0), K)
+    tl.store(y + at, x, mask=inside)
+    if rounded is not None:
+        tl.store(rounded + at, x.to(rounded.dtype.element_ty), mask=inside)
+
+
+@triton.jit(do_not_specialize=["n"])
+def activate_all(x, n, BLOCK: tl.constexpr, ACTIVATION: tl.constexpr, PDL: tl.constexpr):
+    """Apply an activation to the n numbers of x, in their place."""
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    chain(PDL)
+    value = activate(tl.load(x + at, mask=at < n, other=0.0).to(tl.float32), ACTIVATION)
+    tl.store(x + at, value.to(x.dtype.element_ty), mask=at < n)
 
 
 @triton.jit
@@ -257,8 +281,9 @@ def attend(
     if decay is not None:
         gamma *= tl.load(decay + b)
     mine = qkv + b * (3 * H * W) + h * W
-    q = features(tl.load(mine + i, mask=inside, other=0.0), inside, MAP)
-    k = features(tl.load(mine + H * W + i, mask=inside, other=0.0), inside, MAP)
+    q = tl.load(mine + i, mask=inside, other=0.0).to(tl.float32)
+    k = tl.load(mine + H * W + i, mask=inside, other=0.0).to(tl.float32)
+    q, k = features(q, inside, MAP), features(k, inside, MAP)
     if decay is not None or head_decay is not None:
         Z_new *= gamma
     Z_new += k
@@ -266,7 +291,7 @@ def attend(
     norm = tl.sum(q * Z_new, 0) + ATTENTION_EPS
     for first in tl.static_range(0, W, BV):
         j = first + tl.arange(0, BV)
-        v = tl.load(mine + 2 * H * W + j, mask=j < W, other=0.0)
+        v = tl.load(mine + 2 * H * W + j, mask=j < W, other=0.0).to(tl.float32)
         tile = S + at * W * W + i[:, None] * W + j[None, :]
         both = inside[:, None] & (j < W)[None, :]
         if BV < W:
@@ -277,7 +302,7 @@ def attend(
         S_new += k[:, None] * v[None, :]
         tl.store(tile, S_new, mask=both)
         y = tl.sum(q[:, None] * S_new, 0) / norm
-        tl.store(out + b * (H * W) + h * W + j, y, mask=j < W)
+        tl.store(out + b * (H * W) + h * W + j, y.to(out.dtype.element_ty), mask=j < W)
 
 
 @triton.jit(
@@ -327,12 +352,14 @@ def embed(
         for w in tl.static_range(W - 1):
             before = recent + (slot * (W - 1) + w) * D + i
             earlier = tl.load(before, mask=inside, other=0.0)
-            tl.store(context + (b * W + w) * D + i, earlier, mask=inside)
+            tl.store(
+                context + (b * W + w) * D + i, earlier.to(context.dtype.element_ty), mask=inside
+            )
             if w > 0:  # the same thread has read what is overwritten
                 tl.store(before - D, earlier, mask=inside)
         if W > 1:
             tl.store(recent + (slot * (W - 1) + W - 2) * D + i, raw, mask=inside)
-        tl.store(context + (b * W + W - 1) * D + i, raw, mask=inside)
+        tl.store(context + (b * W + W - 1) * D + i, raw.to(context.dtype.element_ty), mask=inside)
     now = tl.load(position + slot)
     began = now * 0
     if POSITIONS == "bars":

@@ -214,7 +214,7 @@ class Costly(TapeRecorder):
 
 
 class Choice:
-    """A pool that chooses between kinds of steps with given costs, whose kernels compile on call."""
+    """A pool that chooses between kinds of steps with given costs, which wait to be compiled."""
 
     def __init__(self, model, seconds, choices=None, error=None):
         self.may_compile, waiting = Event(), self

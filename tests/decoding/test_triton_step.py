@@ -20,7 +20,7 @@ from seqgen.decoding import cuda, fused, linear, triton_step
 from seqgen.decoding.fused import TorchDecoder, TorchPool
 from seqgen.decoding.linear import Plain
 from seqgen.decoding.matrices import Norm
-from seqgen.decoding.triton_step import Rows, TritonPool, multiply
+from seqgen.decoding.triton_step import MixedPool, TritonPool, multiply
 
 NO_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 DEVICE = "cpu" if INTERPRETED else pytest.param("cuda", marks=[pytest.mark.gpu, NO_CUDA])
@@ -42,9 +42,9 @@ def _as_on_a_gpu(monkeypatch):
 
 CASES = {  # B, K, M and what follows
     "one row": (1, 32, 32, "none"),
-    "few rows, sizes that fill no block": (3, 20, 37, "gelu"),
-    "rows in tiles": (9, 20, 37, "gelu"),
-    "several blocks of inputs": (9, 200, 16, "relu"),
+    "two rows, sizes that fill no block": (2, 20, 37, "gelu"),
+    "more rows": (3, 20, 37, "gelu"),
+    "several passes over inputs": (9, 700, 16, "relu"),
     "several blocks of rows": (70, 33, 17, "gelu"),
 }
 
@@ -56,21 +56,19 @@ def plain(M, K, device):
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_a_matrix_with_all_around_it_is_what_torch_makes_of_it(case, device):
     B, K, M, activation = case
-    x, residual = torch.randn(B, 8, device=device), torch.randn(B, M, device=device)
-    first, matrix = plain(K, 8, device), plain(M, K, device)
+    x, residual = torch.randn(B, K, device=device) + 3, torch.randn(B, M, device=device)
+    matrix = plain(M, K, device)
     norm, last = (Norm(torch.randn(K, device=device), torch.randn(K, device=device)) for _ in "ab")
     act = {"none": lambda x: x, "relu": F.relu, "gelu": F.gelu}[activation]
-    same, rows = multiply(Rows(x), first, with_parts=True)
-    assert same is x
     close = partial(torch.testing.assert_close, atol=1e-4, rtol=1e-5)
-    close(rows.x, first(x))
-    for given in (rows._replace(norm=norm), Rows(rows.x, norm)):
-        normed, y = multiply(given, matrix, activation=activation, residual=residual)
-        expected = fused.normalize(rows.x, norm)
-        close(normed, expected)
-        close(y.x, act(matrix(expected)) + residual)
-        _, y = multiply(given, matrix, last=last)
-        close(y.x, matrix(fused.normalize(expected, last)))
+    same, y = multiply(x, matrix, activation=activation)
+    assert same is x
+    close(y, act(matrix(x)))
+    normed, y = multiply(x, matrix, norm=norm, activation=activation, residual=residual)
+    expected = fused.normalize(x, norm)
+    close(normed, expected)
+    close(y, act(matrix(expected)) + residual)
+    close(multiply(x, matrix, norm=norm, last=last)[1], matrix(fused.normalize(expected, last)))
 
 
 CHOICES = [
@@ -88,42 +86,44 @@ def test_steps_equal_the_torch_decoders(tiny, toy_vocabulary, choices, decay_aft
         if parameter.dim() == 1:  # so that no norm can be left out or taken for another
             torch.nn.init.normal_(parameter, mean=0.5, std=0.5)
     decoder = TorchDecoder(model, decay_after=decay_after)
-    pools = TorchPool(decoder, 4), TritonPool(decoder, 4)
-    pools[0].host_may_read = False  # so that both take the last learned position beyond the end
-    tokens = random_tokens(toy_vocabulary, 2, 3).to(device)
+    pools = [kind(decoder, 4) for kind in (TorchPool, TritonPool, MixedPool)]
+    pools[0].host_may_read = False  # so that all take the last learned position beyond the end
+    tokens = random_tokens(toy_vocabulary, 3, 3).to(device)
     tokens[0, 1, 0] = 5  # an anchor
     for pool in pools:
         pool.write(torch.arange(4, device=device), decoder.initial_state(4))
-    for t, slots in enumerate(([0, 1], [3, 0], [0, 1])):
-        slots = torch.tensor(slots, device=device)
-        expected, logits = (torch.cat(p.advance(slots, tokens[:, t]), 1) for p in pools)
-        torch.testing.assert_close(logits, expected, atol=1e-4, rtol=0)
-    states = [pool.read(torch.arange(4, device=device)) for pool in pools]
-    torch.testing.assert_close(states[1].S, states[0].S, atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(states[1].Z, states[0].Z, atol=1e-4, rtol=1e-4)
-    assert torch.equal(states[1].recent, states[0].recent)
-    assert torch.equal(states[1].position, states[0].position)
-    assert torch.equal(states[1].origin, states[0].origin)
+    for t, slots in enumerate(([0], [3, 0, 2], [0, 1])):
+        rows, slots = tokens[: len(slots), t], torch.tensor(slots, device=device)
+        expected, *others = (torch.cat(pool.advance(slots, rows), 1) for pool in pools)
+        for logits in others:
+            torch.testing.assert_close(logits, expected, atol=1e-4, rtol=0)
+    expected, *others = (pool.read(torch.arange(4, device=device)) for pool in pools)
+    for state in others:
+        torch.testing.assert_close(state.S, expected.S, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(state.Z, expected.Z, atol=1e-4, rtol=1e-4)
+        for exact in ("recent", "position", "origin"):
+            assert torch.equal(getattr(state, exact), getattr(expected, exact))
 
 
 def test_bf16_weights_are_those_of_the_torch_decoder(tiny, plain_vocabulary, device):
     decoder = TorchDecoder(tiny(plain_vocabulary, n_layers=1).to(device), "bf16")
-    pools = TorchPool(decoder, 2), TritonPool(decoder, 2)
-    slots = torch.arange(2, device=device)
+    pools = [kind(decoder, 3) for kind in (TorchPool, TritonPool, MixedPool)]
     for pool in pools:
-        pool.write(slots, decoder.initial_state(2))
-    for tokens in random_tokens(plain_vocabulary, 4, 2).to(device).split(2):
-        expected, logits = (pool.advance(slots, tokens[:, 0])[0] for pool in pools)
-        torch.testing.assert_close(
-            logits, expected, atol=0.02 * float(expected.abs().max()), rtol=0
-        )
+        pool.write(torch.arange(3, device=device), decoder.initial_state(3))
+    for tokens in random_tokens(plain_vocabulary, 5, 1).to(device).split([3, 2]):
+        slots = torch.arange(len(tokens), device=device)
+        expected, *others = (pool.advance(slots, tokens[:, 0])[0] for pool in pools)
+        for logits in others:
+            torch.testing.assert_close(
+                logits, expected, atol=0.02 * float(expected.abs().max()), rtol=0
+            )
 
 
 def test_a_row_is_the_same_to_the_last_bit_beside_others(device):
     x, matrix = torch.randn(20, 40, device=device), plain(24, 40, device)
-    for few, many in ((slice(3, 4), slice(0, 8)), (slice(3, 12), slice(0, 16))):
-        some, all_of_them = (multiply(Rows(x[rows]), matrix)[1].x for rows in (few, many))
-        assert torch.equal(some[0], all_of_them[3])
+    for few, many in ((slice(1, 2), slice(0, 2)), (slice(1, 10), slice(0, 16))):
+        some, all_of_them = (multiply(x[rows], matrix)[1] for rows in (few, many))
+        assert torch.equal(some[0], all_of_them[1])
 
 
 def test_the_kernels_are_taken_where_they_can_be(tiny, plain_vocabulary, monkeypatch, device):

@@ -35,6 +35,7 @@ def check(model: BenchmarkModel, *, batch: int, position: int) -> None:
         if not model.why_not(name):
             tolerance = REDUCED.get(model.dtype(name))
             pool = model.open(name, batch)
+            pool.get_ready(slots, tokens[:, -1])
             pool.write(slots, state)
             logits = pool.advance(slots, tokens[:, -1])
             check_equal(name, logits, "the parallel form", parallel, tolerance=tolerance)
