@@ -1,6 +1,7 @@
 """Triton's kernels without a GPU: their launches compiled, their properties interpreted."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +55,16 @@ def compile_launch(kernel, args, kwargs, *, capability=80):
             signature[parameter.name] = "i32" if isinstance(value, int) else "fp32"
     source = ASTSource(kernel, signature, constants, aligned)
     return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+
+
+def resources(compiled, folder):
+    """Read from a compiled kernel how many registers it takes, and how many bytes did not fit."""
+    file = folder / "kernel.cubin"
+    file.write_bytes(compiled.asm["cubin"])
+    tool = triton.knobs.nvidia.cuobjdump.path
+    told = subprocess.run([tool, "-res-usage", file], capture_output=True, text=True, check=True)
+    (found,) = re.findall(r"REG:(\d+) STACK:(\d+)", told.stdout)
+    return tuple(map(int, found))
 
 
 def check_in_interpreter(file, chosen):

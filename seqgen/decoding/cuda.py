@@ -8,9 +8,10 @@ import time
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from functools import partial
+from threading import Lock, Thread
 from typing import Any, Protocol
 
 import torch
@@ -29,6 +30,7 @@ from seqgen.vocabulary import Vocabulary
 
 TIMES, AT_ONCE = 4, 8  # each kind of step is timed so often, so many steps at a time
 MOST_TIMED = 256  # rows of such steps
+BRIEF = 0.1  # seconds that a call may wait for kernels that were compiled for another one
 MAX_GRAPHS = 64  # kept by a pool; the one not used for the longest time goes first
 
 Work = Callable[[], Any]  # returns tensors
@@ -316,8 +318,8 @@ class ChosenPool(GraphPool):
         self._pools = {first: pool} | {
             name: kind(decoder, n_slots, states=pool) for name, kind in others
         }
-        self._executor: ThreadPoolExecutor | None = None
         self._compiled: dict[Hashable, Future[None]] = {}
+        self._compiler = Lock()  # one at a time
 
     def get_ready(self, slots: Tensor, tokens: Tensor, sampler: Sampler | None = None) -> None:
         """Wait until such steps can be made by the fastest kind, and choose it."""
@@ -339,21 +341,28 @@ class ChosenPool(GraphPool):
     def _compilation(
         self, slots: Tensor, tokens: Tensor, sampler: Sampler | None
     ) -> "Future[None]":
-        """Compile what such a call needs, in another thread."""
+        """Compile what such a call needs, in another thread; what is compiled is found at once."""
         key = len(slots), sampler and sampler.flags
         if key not in self._compiled:
-            if self._executor is None:
-                self._executor = ThreadPoolExecutor(1, "compile")
-            self._compiled[key] = self._executor.submit(
-                self._compile, slots.clone(), tokens.clone(), sampler
-            )
+            is_first = not self._compiled
+            future = self._compiled[key] = Future()
+            work = future, slots.clone(), tokens.clone(), sampler
+            Thread(target=self._compile, args=work, name="compile").start()
+            wait([future], timeout=0 if is_first else BRIEF)
         return self._compiled[key]
 
-    def _compile(self, slots: Tensor, tokens: Tensor, sampler: Sampler | None) -> None:
-        for pool in self._pools.values():
-            pool.compile(slots, tokens)
-        if self._draw is not None and sampler is not None:
-            self._draw.compile(sampler, slots)
+    def _compile(
+        self, future: "Future[None]", slots: Tensor, tokens: Tensor, sampler: Sampler | None
+    ) -> None:
+        try:
+            with self._compiler:
+                for pool in self._pools.values():
+                    pool.compile(slots, tokens)
+                if self._draw is not None and sampler is not None:
+                    self._draw.compile(sampler, slots)
+            future.set_result(None)
+        except Exception as error:  # of any kind: it is told by `_succeeded`
+            future.set_exception(error)
 
     def _succeeded(self, compilation: "Future[None]") -> bool:
         """Whether kernels were compiled; if not, warn and give up the other kinds."""

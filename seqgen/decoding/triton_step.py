@@ -100,7 +100,6 @@ class TritonPool(TorchPool):
             BV=min(BW, 128),
             MAP=self.feature_map.name,
             num_warps=4 if BW <= 64 else 8,
-            enable_fp_fusion=True,
         )
         return out
 
@@ -249,7 +248,6 @@ def few_tile(B: int, M: int, K: int, size: int) -> dict[str, int | bool]:
         "BM": BM,
         "BK": BK,
         "num_warps": 4 if BM * BK * size <= 1 << 15 else 8,
-        "enable_fp_fusion": True,
     }
 
 
@@ -273,7 +271,6 @@ def some_tile(B: int, M: int, K: int, dtype: torch.dtype) -> dict[str, Any]:
         "PRECISION": _precision(dtype),
         "num_warps": warps,
         "num_stages": 2,
-        "enable_fp_fusion": True,
     }
 
 

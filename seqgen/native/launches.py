@@ -22,26 +22,31 @@ def compiling_only() -> Iterator[None]:
 
 
 def launch(kernel: Any, grid: tuple[int, ...], *args: Any, **options: Any) -> None:
-    """Launch a kernel of `seqgen.native.chained`'s kind, as the next link of a chain of kernels.
+    """Launch a kernel on its tensors' device.
 
-    On a device that can, it begins while the one before it ends: `PDL` says so to the kernel.
+    The kernel has a constant `PDL`: whether it may begin before the one ahead of it has ended, so
+    that it has to wait where it needs that one's results.
 
     Args:
-        kernel: with a constant `PDL`.
+        kernel: of Triton.
         grid: programs in each direction.
         args: of the kernel; the first is a tensor.
         options: constants of the kernel, and Triton's options.
+
+    Raises:
+        RuntimeError: it was only to be compiled, and the process ends.
     """
-    if args[0].is_cuda and has_programmatic_launch(args[0].device):
-        options = {**options, "PDL": True, "launch_pdl": True}
-    else:
-        options = {**options, "PDL": False}
-    if getattr(_mode, "compiling", False):
-        if not threading.main_thread().is_alive():
-            raise RuntimeError("the process ends")  # and would wait for what is not needed
-        kernel.warmup(*args, grid=grid, **options)
-    else:
-        kernel[grid](*args, **options)
+    device = args[0].device
+    options |= {"enable_fp_fusion": True, "PDL": False}
+    if device.type == "cuda" and has_programmatic_launch(device):
+        options |= {"PDL": True, "launch_pdl": True}
+    with torch.cuda.device_of(args[0]):
+        if getattr(_mode, "compiling", False):
+            if not threading.main_thread().is_alive():
+                raise RuntimeError("the process ends, and kernels are not needed any more")
+            kernel.warmup(*args, grid=grid, **options)
+        else:
+            kernel[grid](*args, **options)
 
 
 @cache

@@ -1,5 +1,7 @@
 """The decoder that is taken is the fastest one that can be had, and it is said why."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from making import random_tokens
@@ -24,6 +26,14 @@ def test_without_compiled_operators_it_is_torch_and_says_so(tiny, plain_vocabula
 def test_with_them_it_is_native(tiny, plain_vocabulary):
     model = tiny(plain_vocabulary)
     assert build_decoder(model, weights="w8a8").name == choose_decoder(model)[0] == "native"
+
+
+def test_on_a_gpu_it_is_cuda_where_its_weights_are_supported(tiny, plain_vocabulary, monkeypatch):
+    model = tiny(plain_vocabulary)
+    on_a_gpu = [SimpleNamespace(device=torch.device("cuda"))]
+    monkeypatch.setattr(model, "parameters", lambda: iter(on_a_gpu))
+    assert choose_decoder(model)[0] == choose_decoder(model, "bf16")[0] == "cuda"
+    assert choose_decoder(model, "int8") == ("torch", "not cuda: it does not support weights=int8")
 
 
 def test_full_attention_has_the_reference_alone(tiny, plain_vocabulary):

@@ -13,7 +13,13 @@ import torch.nn.functional as F
 pytest.importorskip("triton", reason="Triton is not installed")
 
 from making import random_tokens
-from triton_launches import INTERPRETED, check_in_interpreter, compile_launch, record_launches
+from triton_launches import (
+    INTERPRETED,
+    check_in_interpreter,
+    compile_launch,
+    record_launches,
+    resources,
+)
 
 from seqgen.attention.feature_maps import FEATURE_MAPS
 from seqgen.decoding import cuda, fused, linear, triton_step
@@ -133,26 +139,43 @@ def test_the_kernels_are_taken_where_they_can_be(tiny, plain_vocabulary, monkeyp
     assert list(cuda.step_kinds(decoder)) == ["torch"]
 
 
+@pytest.mark.skipif(INTERPRETED, reason="nothing is launched")
+@pytest.mark.parametrize(("kind", "expected"), [(TritonPool, 63), (MixedPool, 49)])
+@pytest.mark.parametrize("rows", [1, 3])
+def test_a_step_of_12_layers_takes_few_launches(
+    tiny, toy_vocabulary, rows, kind, expected, monkeypatch
+):
+    launches = []
+    monkeypatch.setattr(triton_step, "launch", lambda kernel, *_, **__: launches.append(kernel))
+    decoder = TorchDecoder(tiny(toy_vocabulary, n_layers=12, conv_width=3))
+    kind(decoder, rows).advance(torch.arange(rows), torch.ones(rows, 3, dtype=torch.int64))
+    assert len(launches) == expected
+
+
 @pytest.mark.skipif(INTERPRETED, reason="the interpreter does not compile")
 @pytest.mark.parametrize(("capability", "weights", "rows"), [(80, "float32", 1), (90, "bf16", 40)])
 def test_every_launch_compiles_outside_the_interpreter(
     tiny, plain_vocabulary, capability, weights, rows, tmp_path, monkeypatch
 ):
-    launches = record_launches(monkeypatch, triton_step.kernels, ("multiply", "attend"))
+    names = ("embed", "attend", "multiply_few", "multiply_some", "add_and_norm", "activate_all")
+    launches = record_launches(monkeypatch, triton_step.kernels, names)
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     model = tiny(plain_vocabulary, d_model=64, n_heads=2, d_ff=64)
     decoder = TorchDecoder(model, weights, decay_after=8)
-    pool, slots = TritonPool(decoder, rows), torch.arange(rows)
-    pool.advance(slots, torch.ones(rows, 1, dtype=torch.int64))
-    assert len(launches) == 10
+    for kind in (TritonPool, MixedPool):
+        kind(decoder, rows).advance(torch.arange(rows), torch.ones(rows, 1, dtype=torch.int64))
     different = {
         (k.__name__, *(type(a) for a in args), *kw.values()): (k, args, kw)
         for k, args, kw in launches
     }
     for kernel, args, kwargs in different.values():
-        if "PRECISION" in kwargs and weights == "bf16":
-            kwargs["PRECISION"] = "tf32"  # as on a GPU
-        assert compile_launch(kernel, args, kwargs, capability=capability).asm["cubin"]
+        if capability == 90:  # as on such a GPU
+            kwargs |= {"PDL": True, "launch_pdl": True}
+        compiled = compile_launch(kernel, args, kwargs, capability=capability)
+        registers, spilled = resources(compiled, tmp_path)
+        assert 0 < registers <= 255
+        assert not spilled
+        assert ("griddepcontrol.wait" in compiled.asm["ptx"]) == (capability == 90)
 
 
 def test_without_a_gpu_the_kernels_are_not_taken(tiny, plain_vocabulary):

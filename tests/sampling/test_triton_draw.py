@@ -10,9 +10,16 @@ import torch
 pytest.importorskip("triton", reason="Triton is not installed")
 
 from sampling_cases import bos
-from triton_launches import INTERPRETED, check_in_interpreter
+from triton_launches import (
+    INTERPRETED,
+    check_in_interpreter,
+    compile_launch,
+    record_launches,
+    resources,
+)
 
 from seqgen.sampling import Sampler, Sampling, triton_draw
+from seqgen.vocabulary import Field, Vocabulary
 
 NO_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 DEVICE = "cpu" if INTERPRETED else pytest.param("cuda", marks=[pytest.mark.gpu, NO_CUDA])
@@ -72,6 +79,42 @@ def test_ids_and_what_they_leave_are_the_samplers(name, settings, device, reques
             assert torch.equal(getattr(samplers[1], held), getattr(samplers[0], held)), held
     scores = [sampler.log_likelihood[slots] for sampler in samplers]
     torch.testing.assert_close(*scores, equal_nan=True)
+
+
+@pytest.mark.skipif(INTERPRETED, reason="the interpreter does not compile")
+@pytest.mark.parametrize("capability", [80, 90])
+def test_the_launch_compiles_outside_the_interpreter(
+    compound_vocabulary, capability, tmp_path, monkeypatch
+):
+    launches = record_launches(monkeypatch, triton_draw, ["draw_kernel"])
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    N, sizes = sum(compound_vocabulary.sizes), compound_vocabulary.sizes
+    chain = torch.randn(N - sizes[-1], N - sizes[0])
+    sampler = Sampler(compound_vocabulary, 4, scored=True, chain=chain)
+    for slot, sampling in enumerate(SETTINGS["all"]):
+        sampler.enter(slot, sampling, seed=(0, slot), prompt=bos(compound_vocabulary))
+    triton_draw.draw(sampler, torch.randn(4, N).split(sizes, dim=-1), torch.arange(4))
+    ((kernel, args, kwargs),) = launches
+    if capability == 90:  # as on such a GPU
+        kwargs |= {"PDL": True, "launch_pdl": True}
+    compiled = compile_launch(kernel, args, kwargs, capability=capability)
+    assert resources(compiled, tmp_path)[1] == 0
+
+
+def test_logits_that_lie_side_by_side_are_not_copied():
+    logits = torch.randn(3, 10)
+    fields = logits.split([4, 6], dim=-1)
+    assert triton_draw._side_by_side(fields, (0, 4)).data_ptr() == logits.data_ptr()
+    for apart in (fields[::-1], [x.clone() for x in fields], logits.double().split([4, 6], -1)):
+        joined = triton_draw._side_by_side(apart, (0, apart[0].shape[1]))
+        torch.testing.assert_close(joined, torch.cat(list(apart), -1).float())
+    alone = torch.randn(3, 5)
+    assert triton_draw._side_by_side([alone], (0,)) is alone
+
+
+def test_a_vocabulary_that_is_too_large_is_not_drawn_by_the_kernel():
+    vocabulary = Vocabulary((Field("token", 9000),), bos_id=1, eos_id=2, pad_id=0)
+    assert "9000 ids" in triton_draw.why_not(vocabulary)
 
 
 @pytest.mark.skipif(INTERPRETED, reason="it is this process")
