@@ -12,7 +12,7 @@ from torch import Tensor
 
 from seqgen.benchmark.model import BenchmarkModel
 from seqgen.benchmark.timing import Call
-from seqgen.decoding.cuda import CudaRecorder, GraphPool
+from seqgen.decoding.cuda import CudaRecorder, GraphPool, draw_kernel
 from seqgen.decoding.pool import Pool
 from seqgen.model.state import State
 from seqgen.sampling import Sampler, Sampling
@@ -42,6 +42,8 @@ class Draws:
         self._listed = list(range(batch))
         chain = model.model.lm_head.chain()
         self._sampler = Sampler(vocabulary, batch, device=model.device, chain=chain)
+        kernel = draw_kernel(vocabulary) if model.device.type == "cuda" else None
+        self._sampler.draw_by = None if kernel is None else kernel.draw  # also for peers
         prompt = np.full((1, len(vocabulary.sizes)), vocabulary.bos_id)
         for slot in self._listed:
             self._sampler.enter(slot, sampling, seed=(0, slot), prompt=prompt)

@@ -6,8 +6,7 @@ from torch import Tensor
 
 from seqgen.errors import UserError
 
-# Float32 throughout; on a GPU the short convolution may run in TF32.
-TOLERANCES = {"cpu": 1e-4, "cuda": 5e-3}
+TOLERANCES = {"cpu": 1e-4, "cuda": 1e-3}  # float32; on a GPU sums are split in more ways
 BFLOAT16_TOLERANCE = 2e-2  # inputs are rounded to 8 bits, and so are results
 
 

@@ -1,4 +1,4 @@
-"""Steps by Triton's kernels: five launches a layer, and no copy of a slot's sums.
+"""Steps by Triton's kernels: five launches a layer, or four between PyTorch's matrices.
 
 Legend: B rows, F fields, D model width, W width of the short convolution, M outputs of a matrix, K
 its inputs.
