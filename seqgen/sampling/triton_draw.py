@@ -30,6 +30,7 @@ from seqgen.vocabulary import FOLLOW, RESET, Vocabulary
 MOST_IDS = 8192  # of a field: a program holds all of them
 REMOVED = tl.constexpr(float("-inf"))
 _LOWEST, _HIGHEST, _SMALL = tl.constexpr(LOWEST), tl.constexpr(HIGHEST), tl.constexpr(SMALL)
+_LESS = tl.constexpr(FOLLOW - 1)  # a register counts down
 _RING, _FOLLOW, _RESET = tl.constexpr(RING), tl.constexpr(FOLLOW), tl.constexpr(RESET)
 _TEMPERATURE, _TOP_P, _MIN_P = (tl.constexpr(x) for x in (TEMPERATURE, TOP_P, MIN_P))
 _TYPICAL_P, _GRAMMAR = tl.constexpr(TYPICAL_P), tl.constexpr(GRAMMAR)
@@ -180,18 +181,28 @@ def draw_kernel(
     n_drawn = tl.load(drawn + slot)
     r = tl.arange(0, BR)
     held = tl.load(registers + slot * R + r, mask=r < R, other=0)
-    if PDL:
-        cuda.gdc_wait()
-        cuda.gdc_launch_dependents()
     now, stuck = held, slot < 0
     ids = tl.zeros([BF], tl.int64)
     for f in range(F):
         own = settings + f * 7
         start = tl.load(starts + f)
         there = n < tl.load(starts + f + 1) - start
-        x = field_logits(logits, chain, starts, ids, f, b, n, there, N, N0, BF)
-
         may = tl.load(allowed + (group * 2 + units) * N + start + n, mask=there, other=0) != 0
+        temperature = tl.load(own + _TEMPERATURE)
+        number = tl.load(numbers + (slot * _RING + n_drawn % _RING) * F + f)
+        if TOP_K:
+            k = tl.load(top_k + slot * F + f)
+        if TOP_P:
+            p = tl.load(own + _TOP_P)
+        if MINIMUM:
+            least = tl.load(own + _MIN_P)
+        if TYPICAL:
+            typical = tl.load(own + _TYPICAL_P)
+
+        if PDL:  # only the first time does it wait
+            cuda.gdc_wait()
+            cuda.gdc_launch_dependents()
+        x = field_logits(logits, chain, starts, ids, f, b, n, there, N, N0, BF)
         if R > 0:
             for i in range(R):
                 bound = tl.load(bounds + i * N + start + n, mask=there, other=0)
@@ -212,38 +223,32 @@ def draw_kernel(
         x = tl.where(x == x, tl.minimum(tl.maximum(x, _LOWEST), _HIGHEST), _LOWEST)
         x = tl.where(may, x, REMOVED)
 
-        temperature = tl.load(own + _TEMPERATURE)
         if GREEDY or not RANDOM:
             best = tl.argmax(x, 0).to(tl.int64)
         if RANDOM:
             kept = x / tl.maximum(temperature, _SMALL)
             if TOP_K:
-                k = tl.load(top_k + slot * F + f)
                 keys = ordered(kept)
                 last = tl.where(k == 0, 0, reach(keys, tl.where(there, 1.0, 0.0), k.to(tl.float32)))
                 kept = tl.where(keys >= last, kept, REMOVED)
             if TOP_P:
-                p = tl.load(own + _TOP_P)
                 keys = ordered(kept)
                 last = tl.where(p >= 1, 0, reach(keys, shares_of(kept), p))
                 kept = tl.where(keys >= last, kept, REMOVED)
             if MINIMUM:
-                lowest = tl.max(kept, 0) + tl.log(tl.load(own + _MIN_P))
+                lowest = tl.max(kept, 0) + tl.log(least)
                 kept = tl.where(kept >= lowest, kept, REMOVED)
             if TYPICAL:
-                p = tl.load(own + _TYPICAL_P)
                 highest = tl.max(kept, 0)
                 logs = kept - highest - tl.log(tl.sum(tl.exp(kept - highest), 0))
                 shares = tl.exp(logs)
                 entropy = -tl.sum(tl.where(shares > 0, shares * logs, 0.0), 0)
                 keys = ordered(-tl.abs(logs + entropy))
-                last = tl.where(p >= 1, 0, reach(keys, shares, p))
+                last = tl.where(typical >= 1, 0, reach(keys, shares, typical))
                 kept = tl.where(keys >= last, kept, REMOVED)
             exact = kept.to(tl.float64)
             weights = tl.exp(exact - tl.max(exact, 0))
-            weights = weights / tl.sum(weights, 0)
             reached = tl.where(weights == 0, -1.0, tl.cumsum(weights, 0))
-            number = tl.load(numbers + (slot * _RING + n_drawn % _RING) * F + f)
             first = tl.min(tl.where(reached > number * tl.max(reached, 0), n, BN), 0)
             chosen = tl.where(first == BN, 0, first).to(tl.int64)
             if GREEDY:
@@ -259,7 +264,7 @@ def draw_kernel(
         ids = tl.where(tl.arange(0, BF) == f, chosen, ids)
         if R > 0:
             made = tl.load(changes + r * N + start + chosen, mask=r < R, other=_FOLLOW)
-            new = tl.where(made >= _RESET, made, now)
+            new = tl.where(made >= _RESET, made, now - (made == _LESS).to(tl.int32))
             new = tl.where(r < R, new, now)
             changed = tl.cumsum((new != now).to(tl.int32), 0) > 0
             now = tl.where((made == _FOLLOW) & changed, _RESET, new)

@@ -111,6 +111,23 @@ def test_steps_equal_the_torch_decoders(tiny, toy_vocabulary, choices, decay_aft
             assert torch.equal(getattr(state, exact), getattr(expected, exact))
 
 
+def test_sums_of_each_head_decay_as_its_layer_says(tiny, plain_vocabulary, device):
+    decoder = TorchDecoder(tiny(plain_vocabulary, n_layers=1).to(device), decay_after=1 << 20)
+    gamma, slots = torch.rand(4, device=device), torch.arange(1, device=device)
+    pools = TorchPool(decoder, 1), TritonPool(decoder, 1)
+    for pool in pools:
+        pool.write(slots, decoder.initial_state(1))
+    for token in random_tokens(plain_vocabulary, 1, 3)[0].to(device):
+        pools[0].S *= gamma[:, None, None]
+        pools[0].Z *= gamma[:, None]
+        expected = pools[0].advance(slots, token[None])[0]
+        (layer,) = decoder.network.layers
+        object.__setattr__(layer, "decay", gamma)
+        logits = pools[1].advance(slots, token[None])[0]
+        object.__setattr__(layer, "decay", None)
+        torch.testing.assert_close(logits, expected, atol=1e-4, rtol=0)
+
+
 def test_bf16_weights_are_those_of_the_torch_decoder(tiny, plain_vocabulary, device):
     decoder = TorchDecoder(tiny(plain_vocabulary, n_layers=1).to(device), "bf16")
     pools = [kind(decoder, 3) for kind in (TorchPool, TritonPool, MixedPool)]
