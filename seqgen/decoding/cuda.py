@@ -29,7 +29,7 @@ from seqgen.sampling.sampler import DrawBy
 from seqgen.vocabulary import Vocabulary
 
 TIMES, AT_ONCE = 4, 8  # each kind of step is timed so often, so many steps at a time
-MOST_TIMED = 256  # rows of such steps
+MOST_TIMED = 1024  # rows of such steps, since they have states of their own
 BRIEF = 0.1  # seconds that a call may wait for kernels that were compiled for another one
 MAX_GRAPHS = 64  # kept by a pool; the one not used for the longest time goes first
 

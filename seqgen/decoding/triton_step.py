@@ -30,8 +30,6 @@ def why_not(decoder: TorchDecoder) -> str:
     feature_map = decoder.config.feature_map
     if feature_map not in MAPS:
         return f"model.feature_map={feature_map} is not one of {', '.join(MAPS)}"
-    if decoder.config.decay != "none":
-        return f"model.decay={decoder.config.decay} is not supported by them yet"
     if decoder.device.type != "cuda" and not triton.knobs.runtime.interpret:
         return f"Triton's kernels run on a GPU, not on {decoder.device}"
     if not isinstance(decoder.network.layers[0].qkv, Plain):
@@ -90,7 +88,7 @@ class TritonPool(TorchPool):
             qkv,
             active.slots,
             active.decay,
-            getattr(self.network.layers[layer], "decay", None),
+            self.network.layers[layer].decay,
             self.S[layer],
             self.Z[layer],
             out,

@@ -172,7 +172,7 @@ def draw_kernel(
     """
     b = tl.program_id(0).to(tl.int64)
     n = tl.arange(0, BN)
-    # What streams are was last written by the draw before this one, or before these steps.
+    # What streams are was last written by a draw, and none is under way when this one begins.
     slot = tl.load(slots + b)
     settings += slot * F * 7
     follows = tl.load(settings + _GRAMMAR) != 0
@@ -199,9 +199,8 @@ def draw_kernel(
         if TYPICAL:
             typical = tl.load(own + _TYPICAL_P)
 
-        if PDL:  # only the first time does it wait
+        if PDL:  # only the first time does it wait; the next kernel, perhaps a draw, waits as well
             cuda.gdc_wait()
-            cuda.gdc_launch_dependents()
         x = field_logits(logits, chain, starts, ids, f, b, n, there, N, N0, BF)
         if R > 0:
             for i in range(R):

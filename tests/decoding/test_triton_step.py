@@ -78,9 +78,15 @@ def test_a_matrix_with_all_around_it_is_what_torch_makes_of_it(case, device):
 
 
 CHOICES = [
-    ({"n_heads": 2, "d_ff": 32, "positions": "bars"}, 2),
+    ({"n_heads": 2, "d_ff": 32, "positions": "bars", "decay": "learned"}, 2),
     ({"feature_map": "relu", "activation": "relu", "d_model": 20, "d_ff": 36}, None),
-    ({"positions": "learned", "max_positions": 2, "conv_width": 1, "n_layers": 1}, None),
+    (
+        {
+            **{"positions": "learned", "max_positions": 2, "conv_width": 1, "n_layers": 1},
+            **{"decay": "fixed", "heads_without_decay": 1},
+        },
+        None,
+    ),
     ({"n_heads": 1, "d_model": 136, "n_layers": 1, "d_ff": 32, "conv_width": 0}, 2),
 ]  # the last one's values are in two blocks
 
@@ -109,23 +115,6 @@ def test_steps_equal_the_torch_decoders(tiny, toy_vocabulary, choices, decay_aft
         torch.testing.assert_close(state.Z, expected.Z, atol=1e-4, rtol=1e-4)
         for exact in ("recent", "position", "origin"):
             assert torch.equal(getattr(state, exact), getattr(expected, exact))
-
-
-def test_sums_of_each_head_decay_as_its_layer_says(tiny, plain_vocabulary, device):
-    decoder = TorchDecoder(tiny(plain_vocabulary, n_layers=1).to(device), decay_after=1 << 20)
-    gamma, slots = torch.rand(4, device=device), torch.arange(1, device=device)
-    pools = TorchPool(decoder, 1), TritonPool(decoder, 1)
-    for pool in pools:
-        pool.write(slots, decoder.initial_state(1))
-    for token in random_tokens(plain_vocabulary, 1, 3)[0].to(device):
-        pools[0].S *= gamma[:, None, None]
-        pools[0].Z *= gamma[:, None]
-        expected = pools[0].advance(slots, token[None])[0]
-        (layer,) = decoder.network.layers
-        object.__setattr__(layer, "decay", gamma)
-        logits = pools[1].advance(slots, token[None])[0]
-        object.__setattr__(layer, "decay", None)
-        torch.testing.assert_close(logits, expected, atol=1e-4, rtol=0)
 
 
 def test_bf16_weights_are_those_of_the_torch_decoder(tiny, plain_vocabulary, device):
