@@ -378,3 +378,23 @@ def test_a_graph_is_replayed_on_what_its_tensors_hold_by_then():
     replay()
     replay()
     assert y.tolist() == [3, 3, 3]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_on_a_gpu_each_kind_of_step_is_timed_and_goes_on_with_the_same_states(
+    tiny, plain_vocabulary
+):
+    model = tiny(plain_vocabulary).cuda()
+    decoder, slots = CudaDecoder(model), torch.arange(2, device="cuda")
+    tokens = random_tokens(plain_vocabulary, 2, 12).cuda()
+    pools = decoder.open(2), TorchDecoder(model).open(2)
+    for pool in pools:
+        pool.write(slots, decoder.initial_state(2))
+    for t in range(12):
+        if t == 4:
+            pools[0].get_ready(slots, tokens[:, t])
+            assert decoder.choices.keys() == {2}
+            assert all(0 < seconds < 1 for seconds in decoder.choices[2].values())
+        logits, expected = (pool.advance(slots, tokens[:, t])[0] for pool in pools)
+        torch.testing.assert_close(logits, expected, atol=2e-5, rtol=0)
