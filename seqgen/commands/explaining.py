@@ -15,6 +15,7 @@ from seqgen.commands.settings import console, progress_bar
 from seqgen.decoding import continuations, generate
 from seqgen.decoding.agreement import agree, score
 from seqgen.decoding.choose import AUTO, DECODERS, build_decoder, choose_decoder
+from seqgen.decoding.cuda import CudaDecoder
 from seqgen.decoding.decoder import Decoder
 from seqgen.decoding.held_out import held_out
 from seqgen.errors import UserError
@@ -44,29 +45,27 @@ def explain(loaded: LoadedModel, run: Path, *, decoder: str, decay_after: int | 
                     raise
                 console.print(str(error), markup=False, highlight=False)  # not on this device
                 continue
-            rows.append((weights, agree(built, tokens, exact), *_step_seconds(built)))
+            rows.append((weights, agree(built, tokens, exact), *_step_seconds(built), built))
         tell("comparing", len(known), len(known))
     bits = rows[0][1].exact_bits
     table = Table(
         title=f"Compared with the parallel form in float32: {bits:.4f} bits per token; "
         f"{rows[0][1].targets:,} tokens of {source}"
     )
-    for column in (
-        *("weights", "bits per token", "difference", "same top id"),
-        *("ms per step", "ms of the first", "ready after s"),
-    ):
+    for column in ("weights", "bits per token", "difference", "same top id", "ms per step"):
         table.add_column(column, justify="left" if column == "weights" else "right")
-    for weights, result, seconds, first, ready in rows:
+    for weights, result, seconds, *_ in rows:
         table.add_row(
             weights,
             f"{result.bits:.4f}",
             f"{round(result.bits - bits, 4) + 0.0:+.4f}",  # no -0
             f"{result.top1:.2%}",
             f"{1000 * seconds:.2f}",
-            f"{1000 * first:.2f}",
-            f"{ready:.2f}",
         )
     console.print(table)
+    for weights, _, _, first, ready, built in rows:
+        if isinstance(built, CudaDecoder):
+            console.print(_getting_ready(weights, first, ready, built), highlight=False)
     size = RecurrentModel(model).initial_state(1).nbytes
     decays = f", sums decay after {decay_after} positions" if decay_after else ""
     console.print(
@@ -88,6 +87,18 @@ def _tokens(loaded: LoadedModel, run: Path) -> tuple[torch.Tensor, str]:
     rows = [np.concatenate([bos, drawn.tokens]) for drawn in continuations(steps)]
     shortest = min(len(row) for row in rows)
     return torch.from_numpy(np.stack([row[:shortest] for row in rows])), "its own samples"
+
+
+def _getting_ready(weights: str, first: float, ready: float, decoder: CudaDecoder) -> str:
+    """Say how long kernels and graphs took, and what was chosen for one stream."""
+    told = (
+        f"{weights}: the first step took {1000 * first:.1f} ms; steps were fast after {ready:.1f} s"
+    )
+    choice = decoder.choices.get(1, {})
+    if not choice:
+        return told
+    times = ", ".join(f"{name} {1000 * seconds:.2f} ms" for name, seconds in choice.items())
+    return f"{told}; chosen: {min(choice, key=choice.__getitem__)} ({times})"
 
 
 def _step_seconds(decoder: Decoder) -> tuple[float, float, float]:

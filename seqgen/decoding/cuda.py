@@ -24,7 +24,7 @@ from seqgen.decoding.pool import Pool
 from seqgen.errors import UserError
 from seqgen.model.sequence_model import SequenceModel
 from seqgen.model.state import State
-from seqgen.sampling import Sampler
+from seqgen.sampling import Flags, Sampler
 from seqgen.sampling.sampler import DrawBy
 from seqgen.vocabulary import Vocabulary
 
@@ -101,10 +101,10 @@ def step_kinds(decoder: TorchDecoder) -> dict[str, type[TorchPool]]:
 
 @dataclass(frozen=True)
 class DrawKernel:
-    """A draw in one launch, and a function that compiles it for a sampler and slots [B]."""
+    """A draw in one launch, and a function that compiles it for a sampler, slots [B] and flags."""
 
     draw: DrawBy
-    compile: Callable[[Sampler, Tensor], None]
+    compile: Callable[[Sampler, Tensor, Flags], None]
 
 
 def draw_kernel(vocabulary: Vocabulary) -> DrawKernel | None:
@@ -323,59 +323,66 @@ class ChosenPool(GraphPool):
 
     def get_ready(self, slots: Tensor, tokens: Tensor, sampler: Sampler | None = None) -> None:
         """Wait until such steps can be made by the fastest kind, and choose it."""
-        wait([self._compilation(slots, tokens, sampler)])
+        wait(self._compilations(slots, tokens, sampler))
         self._stepping(slots, tokens, sampler)
 
     def _stepping(self, slots: Tensor, tokens: Tensor, sampler: Sampler | None) -> tuple[str, Pool]:
-        name, rows = self._first, 1 << (len(slots) - 1).bit_length()
-        compilation = self._compilation(slots, tokens, sampler)
-        is_ready = compilation.done() and self._succeeded(compilation)
-        if is_ready and len(self._kinds) > 1:
+        steps, *draws = self._compilations(slots, tokens, sampler)
+        name, rows = self._first, _rounded(len(slots))
+        if steps.done() and self._succeeded(steps) and len(self._kinds) > 1:
             if rows not in self._choices:
                 self._choices[rows] = self._measure(min(rows, MOST_TIMED))
             name = min(self._choices[rows], key=self._choices[rows].__getitem__)
         if sampler is not None:
-            sampler.draw_by = self._draw.draw if self._draw and is_ready else None
+            can_draw = all(draw.done() and self._succeeded(draw) for draw in draws)
+            sampler.draw_by = self._draw.draw if self._draw is not None and can_draw else None
         return name, self._pools[name]
 
-    def _compilation(
+    def _compilations(
         self, slots: Tensor, tokens: Tensor, sampler: Sampler | None
-    ) -> "Future[None]":
-        """Compile what such a call needs, in another thread; what is compiled is found at once."""
-        key = len(slots), sampler and sampler.flags
-        if key not in self._compiled:
-            is_first = not self._compiled
-            future = self._compiled[key] = Future()
-            work = future, slots.clone(), tokens.clone(), sampler
-            Thread(target=self._compile, args=work, name="compile").start()
-            wait([future], timeout=0 if is_first else BRIEF)
-        return self._compiled[key]
+    ) -> "list[Future[None]]":
+        """Compile what such steps, and the draws after them, need: in other threads, once."""
+        rows, found = _rounded(len(slots)), []
+        works: list[tuple[Hashable, Work]] = [
+            (rows, partial(self._compile_steps, slots.clone(), tokens.clone()))
+        ]
+        if self._draw is not None and sampler is not None:
+            works.append(
+                (sampler.flags, partial(self._draw.compile, sampler, slots.clone(), sampler.flags))
+            )
+        for key, work in works:
+            if key not in self._compiled:
+                future: Future[None] = Future()
+                is_first = not self._compiled
+                self._compiled[key] = future
+                Thread(target=self._compile, args=(future, work), name="compile").start()
+                wait([future], timeout=0 if is_first else BRIEF)
+            found.append(self._compiled[key])
+        return found
 
-    def _compile(
-        self, future: "Future[None]", slots: Tensor, tokens: Tensor, sampler: Sampler | None
-    ) -> None:
+    def _compile_steps(self, slots: Tensor, tokens: Tensor) -> None:
+        for pool in self._pools.values():
+            pool.compile(slots, tokens)
+
+    def _compile(self, future: "Future[None]", work: Work) -> None:
         try:
             with self._compiler:
-                for pool in self._pools.values():
-                    pool.compile(slots, tokens)
-                if self._draw is not None and sampler is not None:
-                    self._draw.compile(sampler, slots)
+                work()
             future.set_result(None)
-        except Exception as error:  # of any kind: it is told by `_succeeded`
+        except Exception as error:  # of any kind: `_succeeded` tells it
             future.set_exception(error)
 
     def _succeeded(self, compilation: "Future[None]") -> bool:
-        """Whether kernels were compiled; if not, warn and give up the other kinds."""
+        """Whether kernels were compiled; the first time that they were not, warn and do without."""
         error = compilation.exception()
-        if error is None or (len(self._kinds) == 1 and self._draw is None):
-            return error is None
-        warnings.warn(
-            f"steps are those of {self._first}, which may be slower: Triton's kernels could not be "
-            f"compiled ({error!r})",
-            stacklevel=3,
-        )
-        self._kinds, self._draw = {self._first: self._kinds[self._first]}, None
-        return False
+        if error is not None and (len(self._kinds) > 1 or self._draw is not None):
+            warnings.warn(
+                f"steps are those of {self._first}, which may be slower: Triton's kernels could "
+                f"not be compiled ({error!r})",
+                stacklevel=3,
+            )
+            self._kinds, self._draw = {self._first: self._kinds[self._first]}, None
+        return error is None
 
     def _measure(self, rows: int) -> dict[str, float]:
         """Time a step of each kind, with states of its own: seconds by name."""
@@ -383,7 +390,7 @@ class ChosenPool(GraphPool):
         for name, kind in self._kinds.items():
             try:
                 seconds[name] = self._seconds(kind(self._decoder, rows))
-            except RuntimeError as error:
+            except Exception as error:  # whatever a device has too little of
                 seconds[name] = math.inf
                 warnings.warn(f"steps of {name} are not used: {error}", stacklevel=4)
         return seconds
@@ -407,3 +414,8 @@ class ChosenPool(GraphPool):
             self._recorder.wait()
             seconds.append((self._clock() - start) / AT_ONCE)
         return min(seconds)
+
+
+def _rounded(n_rows: int) -> int:
+    """Return the power of two of rows for which steps are compiled and chosen."""
+    return 1 << (n_rows - 1).bit_length()

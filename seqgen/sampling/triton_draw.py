@@ -13,6 +13,7 @@ from torch import Tensor
 from triton.language.extra import cuda
 
 from seqgen.native.launches import compiling_only, launch
+from seqgen.sampling.flags import Flags
 from seqgen.sampling.sampler import HIGHEST, LOWEST, Sampler
 from seqgen.sampling.series import RING
 from seqgen.sampling.settings import (
@@ -43,7 +44,9 @@ def why_not(vocabulary: Vocabulary) -> str:
     return f"a field has {largest} ids, more than {MOST_IDS}" if largest > MOST_IDS else ""
 
 
-def draw(sampler: Sampler, logits: Sequence[Tensor], slots: Tensor) -> Tensor:
+def draw(
+    sampler: Sampler, logits: Sequence[Tensor], slots: Tensor, *, flags: Flags | None = None
+) -> Tensor:
     """Draw the next token of each row in one launch: for `Sampler.draw_by`.
 
     Ids differ from the sampler's own only where sums that are rounded in another order decide.
@@ -52,11 +55,12 @@ def draw(sampler: Sampler, logits: Sequence[Tensor], slots: Tensor) -> Tensor:
         sampler: its tensors are those of the streams, and are updated.
         logits: one tensor [B, N_f] per field.
         slots: of the rows [B].
+        flags: the operations that are needed; None: those of all streams.
 
     Returns:
         ids [B, F], int64.
     """
-    s, flags, rules = sampler, sampler.flags, sampler.rules
+    s, flags, rules = sampler, flags or sampler.flags, sampler.rules
     sizes = s.vocabulary.sizes
     joined = _side_by_side(logits, s.vocabulary.starts)
     tokens = torch.empty(len(slots), len(sizes), dtype=torch.int64, device=slots.device)
@@ -64,7 +68,8 @@ def draw(sampler: Sampler, logits: Sequence[Tensor], slots: Tensor) -> Tensor:
     launch(
         draw_kernel,
         (len(slots),),
-        *(joined, slots, tokens, s.starts, s.settings, s.top_k, s.bias, s.seen, s.counts),
+        *(joined, slots, tokens, s.starts, s.settings, s.top_k),
+        *(s.bias if flags.bias else None, s.seen, s.counts),
         *(s.previous, s.has_unit, s.registers, s.drawn, s.numbers, s.log_likelihood, s.chain),
         *(rules.allowed, rules.last_group, rules.completes_unit, rules.bounds, rules.changes),
         *(rules.uses, rules.fills, s.vocabulary.eos_id),
@@ -90,11 +95,11 @@ def draw(sampler: Sampler, logits: Sequence[Tensor], slots: Tensor) -> Tensor:
     return tokens
 
 
-def compile_draw(sampler: Sampler, slots: Tensor) -> None:
-    """Compile what such a draw needs; nothing is drawn."""
+def compile_draw(sampler: Sampler, slots: Tensor, flags: Flags) -> None:
+    """Compile what draws with such flags need; nothing is drawn."""
     with compiling_only():
         shape = len(slots), sampler.seen.shape[1]
-        draw(sampler, [torch.empty(shape, device=slots.device)], slots)
+        draw(sampler, [torch.empty(shape, device=slots.device)], slots, flags=flags)
 
 
 def _side_by_side(logits: Sequence[Tensor], starts: Sequence[int]) -> Tensor:

@@ -13,7 +13,14 @@ from making import random_tokens
 from tapes import Tape, TapeRecorder
 
 from seqgen.decoding import Engine, cuda
-from seqgen.decoding.cuda import ChosenPool, CudaDecoder, CudaRecorder, GraphPool, step_kinds
+from seqgen.decoding.cuda import (
+    ChosenPool,
+    CudaDecoder,
+    CudaRecorder,
+    DrawKernel,
+    GraphPool,
+    step_kinds,
+)
 from seqgen.decoding.fused import TorchDecoder, TorchPool
 from seqgen.errors import UserError
 from seqgen.model.recurrent_model import RecurrentModel
@@ -311,6 +318,37 @@ def test_a_kind_that_fails_is_not_taken(tiny, plain_vocabulary):
     with pytest.warns(UserWarning, match="steps of kernels are not used: out of memory"):
         choice.pool.get_ready(torch.arange(1), torch.full((1, 1), 7))
     assert choice.steps(4)[1] == "torch"
+
+
+def test_draws_are_a_kernels_once_it_is_compiled(tiny, plain_vocabulary):
+    def draw(sampler, logits, slots):
+        return torch.full((len(slots), 1), 17)
+
+    may_compile, wanted = Event(), []
+
+    def compile_draw(sampler, slots, flags):
+        wanted.append(flags)
+        assert may_compile.wait(60)
+
+    class Drawing(Decoder):
+        def open(self, n_slots):
+            kinds, kernel = {"torch": TorchPool}, DrawKernel(draw, compile_draw)
+            return ChosenPool(
+                self, n_slots, TapeRecorder(), kinds=kinds, choices={}, draw_kernel=kernel
+            )
+
+    model, tokens = tiny(plain_vocabulary), torch.ones(2, 1, dtype=torch.int64)
+    sampling = [Sampling(logit_bias={17: -1e6})]
+    expected, mine = (streams(d(model), sampling) for d in (TorchDecoder, Drawing))
+    for _ in range(3):
+        drawn = run(*expected, [0, 3], tokens, 1)
+        assert torch.equal(run(*mine, [0, 3], tokens, 1), drawn)
+    may_compile.set()
+    pool, sampler = mine
+    pool.get_ready(torch.tensor([0, 3]), tokens, sampler)
+    assert wanted == [sampler.flags]
+    for _ in range(3):
+        assert run(pool, sampler, [0, 3], tokens, 2).flatten().tolist() == [17] * 4
 
 
 def test_what_cannot_be_recorded_runs_without_a_graph(tiny, plain_vocabulary):
