@@ -156,6 +156,7 @@ class MixedPool(TritonPool):
         x = torch.empty(len(slots), self._table.shape[1], dtype=self.dtype, device=slots.device)
         layer, config = self.network.layers[0], self.decoder.config
         with compiling_only():
+            self.attend(0, x.repeat(1, 3), self._active(slots))
             for last in (None, self.network.norm):
                 add_and_norm(x, x.float(), layer.attention_norm, last)
             activate(x.new_empty(len(x), config.d_ff or 4 * config.d_model), config.activation)
@@ -208,7 +209,7 @@ def multiply(
         kernel, grid_rows = kernels.multiply_few, 1
         options = few_tile(B, M, K, matrix.weight.element_size())
     else:
-        kernel, options = kernels.multiply_some, some_tile(B, M, K, matrix.weight.dtype)
+        kernel, options = kernels.multiply_some, some_tile(B, matrix.weight)
         grid_rows = triton.cdiv(B, options["BB"])
         if norm is not None and options["BS"] * options["BK"] < K:
             x, norm = normalize(x, norm), None
@@ -249,25 +250,25 @@ def few_tile(B: int, M: int, K: int, size: int) -> dict[str, int | bool]:
     }
 
 
-def some_tile(B: int, M: int, K: int, dtype: torch.dtype) -> dict[str, Any]:
+def some_tile(B: int, weight: Tensor) -> dict[str, Any]:
     """Choose blocks and warps for more rows, so that all multiprocessors have a program.
 
     A row's result depends on these, not on other rows.
     """
+    M, K = weight.shape
     B = triton.next_power_of_2(B)  # so that as few kernels as possible are compiled
     BB = 16 if B <= 64 else 32
     BM = 64
     while BM > 8 and triton.cdiv(M, BM) * triton.cdiv(B, BB) < MULTIPROCESSORS:
         BM //= 2
-    exact = dtype == torch.float32
-    inputs = min(512 if exact else 2048, max(64, triton.next_power_of_2(K)))
+    inputs = min(512 if weight.dtype == torch.float32 else 2048, max(64, triton.next_power_of_2(K)))
     warps = 8 if inputs * max(BB, BM) > 1 << 14 else 4
     return {
         "BB": BB,
         "BM": BM,
         "BS": min(warps, inputs // 16),
         "BK": inputs // min(warps, inputs // 16),
-        "PRECISION": _precision(dtype),
+        "PRECISION": _precision(weight),
         "num_warps": warps,
         "num_stages": 2,
     }
@@ -313,11 +314,11 @@ def _product(x: Tensor, linear: Linear) -> Tensor:
     return F.linear(x, matrix.weight, matrix.bias)
 
 
-def _precision(dtype: torch.dtype) -> str:
+def _precision(weight: Tensor) -> str:
     """Name how blocks multiply: bf16 as it is; float32 in three products that err by about 1e-6."""
-    if triton.knobs.runtime.interpret:
+    if not weight.is_cuda or torch.cuda.get_device_capability(weight.device) < (8, 0):
         return "ieee"
-    return "tf32" if dtype == torch.bfloat16 else "tf32x3"
+    return "tf32" if weight.dtype == torch.bfloat16 else "tf32x3"
 
 
 def _plain(linear: Linear) -> Plain:
