@@ -74,6 +74,7 @@ class CudaDecoder(TorchDecoder):
         super().__init__(model, weights, **choices)
         self.steps_per_call = steps_per_call
         self.choices: dict[int, dict[str, float]] = {}
+        self._compiled: dict[Hashable, Future[None]] = {}
 
     def open(self, n_slots: int) -> "GraphPool":
         """Make room for the states of `n_slots` streams."""
@@ -84,6 +85,7 @@ class CudaDecoder(TorchDecoder):
             kinds=step_kinds(self),
             draw_kernel=draw_kernel(self.vocabulary),
             choices=self.choices,
+            compiled=self._compiled,
         )
 
 
@@ -295,6 +297,7 @@ class ChosenPool(GraphPool):
         *,
         kinds: Mapping[str, type[TorchPool]],
         choices: dict[int, dict[str, float]],
+        compiled: "dict[Hashable, Future[None]] | None" = None,
         draw_kernel: DrawKernel | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ):
@@ -307,6 +310,7 @@ class ChosenPool(GraphPool):
             kinds: of pools that can make them, by name.
             choices: seconds of a step by number of rows and name, of those that were timed so far;
                 more are added.
+            compiled: what other pools of the decoder have compiled; None: nothing yet.
             draw_kernel: of the draws after steps; None: the sampler's own.
             clock: tells the time, in seconds.
         """
@@ -318,7 +322,7 @@ class ChosenPool(GraphPool):
         self._pools = {first: pool} | {
             name: kind(decoder, n_slots, states=pool) for name, kind in others
         }
-        self._compiled: dict[Hashable, Future[None]] = {}
+        self._compiled = {} if compiled is None else compiled
         self._compiler = Lock()  # one at a time
 
     def get_ready(self, slots: Tensor, tokens: Tensor, sampler: Sampler | None = None) -> None:

@@ -223,7 +223,7 @@ class Costly(TapeRecorder):
 class Choice:
     """A pool that chooses between kinds of steps with given costs, which wait to be compiled."""
 
-    def __init__(self, model, seconds, choices=None, error=None):
+    def __init__(self, model, seconds, choices=None, compiled=None, error=None):
         self.may_compile, waiting = Event(), self
 
         def compile(pool, slots, tokens):
@@ -244,6 +244,7 @@ class Choice:
             self.recorder,
             kinds=kinds,
             choices=self.choices,
+            compiled=compiled,
             clock=lambda: self.recorder.now,
         )
         self.pool.write(torch.arange(C), decoder.initial_state(C))
@@ -290,10 +291,13 @@ def test_a_choice_holds_for_the_decoder_and_the_number_of_rows(tiny, plain_vocab
     for rows in (1, 3, 4):
         choice.pool.get_ready(torch.arange(rows), torch.full((rows, 1), 7))
     assert list(choice.choices) == [1, 4]
-    other = Choice(model, {"torch": 1.0, "kernels": 2.0}, choices=choice.choices)
-    other.may_compile.set()
-    other.pool.get_ready(torch.arange(4), torch.full((4, 1), 7))
-    assert other.steps(1, rows=4)[1] == "kernels"  # it was not timed again
+    other = Choice(
+        model,
+        {"torch": 1.0, "kernels": 2.0},
+        choices=choice.choices,
+        compiled=choice.pool._compiled,
+    )
+    assert other.steps(1, rows=4)[1] == "kernels"  # neither compiled nor timed again
     assert other.recorder.now == 0
 
 
