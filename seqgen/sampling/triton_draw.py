@@ -26,13 +26,13 @@ from seqgen.sampling.settings import (
     TOP_P,
     TYPICAL_P,
 )
-from seqgen.vocabulary import FOLLOW, RESET, Vocabulary
+from seqgen.vocabulary import FOLLOW, LESS, RESET, Vocabulary
 
 MOST_IDS = 8192  # of a field: a program holds all of them
 REMOVED = tl.constexpr(float("-inf"))
 _LOWEST, _HIGHEST, _SMALL = tl.constexpr(LOWEST), tl.constexpr(HIGHEST), tl.constexpr(SMALL)
-_LESS = tl.constexpr(FOLLOW - 1)  # a register counts down
-_RING, _FOLLOW, _RESET = tl.constexpr(RING), tl.constexpr(FOLLOW), tl.constexpr(RESET)
+_RING, _LESS = tl.constexpr(RING), tl.constexpr(LESS)
+_FOLLOW, _RESET = tl.constexpr(FOLLOW), tl.constexpr(RESET)
 _TEMPERATURE, _TOP_P, _MIN_P = (tl.constexpr(x) for x in (TEMPERATURE, TOP_P, MIN_P))
 _TYPICAL_P, _GRAMMAR = tl.constexpr(TYPICAL_P), tl.constexpr(GRAMMAR)
 _REPETITION, _FREQUENCY = tl.constexpr(REPETITION_PENALTY), tl.constexpr(FREQUENCY_PENALTY)

@@ -9,6 +9,7 @@ import torch
 
 pytest.importorskip("triton", reason="Triton is not installed")
 
+from ordered import at_random
 from sampling_cases import bos
 from triton_launches import (
     INTERPRETED,
@@ -52,11 +53,21 @@ SETTINGS = {
 @pytest.mark.filterwarnings("ignore:.* encountered in:RuntimeWarning")  # NumPy of infinities
 @pytest.mark.parametrize(
     ("name", "chosen"),
-    [*(("plain", chosen) for chosen in SETTINGS), ("compound", "plain"), ("compound", "all")],
+    [*(("plain", chosen) for chosen in SETTINGS), ("compound", "all"), ("random", "greedy")],
 )
-def test_ids_and_what_they_leave_are_the_samplers(name, chosen, device, request):
-    vocabulary = request.getfixturevalue(f"{name}_vocabulary")
-    settings = SETTINGS[chosen] if name == "plain" else SETTINGS[chosen][-2:]
+def test_ids_and_what_they_leave_are_the_samplers(
+    plain_vocabulary, compound_vocabulary, name, chosen, device
+):
+    vocabulary = {
+        "plain": plain_vocabulary,
+        "compound": compound_vocabulary,
+        "random": at_random(1, 14, 9),  # with registers that count
+    }[name]
+    settings = {
+        "plain": SETTINGS[chosen],
+        "compound": SETTINGS[chosen][-2:],
+        "random": SETTINGS[chosen] * 4,
+    }[name]
     B, C, N, sizes = len(settings), 6, sum(vocabulary.sizes), vocabulary.sizes
     torch.manual_seed(3)
     chain = torch.randn(N - sizes[-1], N - sizes[0], device=device) if len(sizes) > 1 else None
@@ -66,7 +77,7 @@ def test_ids_and_what_they_leave_are_the_samplers(name, chosen, device, request)
         for i, slot in enumerate(slots):
             sampler.enter(slot, settings[i], seed=(1, i), prompt=bos(vocabulary))
     index = torch.tensor(slots, device=device)
-    for step in range(2):
+    for step in range(4 if name == "random" else 2):
         logits = torch.randn(B, N, device=device) * 2
         logits[0, 6], logits[-1, 8] = float("nan"), -float("inf")
         logits[:, 10:13] = torch.tensor([0.0, -0.0, 0.0], device=device)  # ties
