@@ -39,15 +39,14 @@ Work = Callable[[], Any]  # returns tensors
 class CudaDecoder(TorchDecoder):
     """Steps of the torch decoder as CUDA graphs, with Triton's kernels where those are faster.
 
-    Weights are float32 or bf16; activations and sums are float32. The first steps are PyTorch's.
-    Meanwhile Triton's kernels are compiled in another thread; when they are, both are timed and the
-    faster one goes on with the same states. What was found holds for the decoder and the number of
+    Weights are float32 or bf16; sums are float32. The first steps are PyTorch's. Meanwhile Triton's
+    kernels are compiled in another thread; when they are, each kind of step is timed and the
+    fastest goes on with the same states. What was found holds for the decoder and the number of
     rows, rounded up to a power of two.
 
     Attributes:
         steps_per_call: steps that one call of `Pool.run` should make.
-        choices: of each number of rows, the steps that were taken, and what they were chosen from:
-            seconds of a step, by name.
+        choices: seconds of a step by kind, for each number of rows for which they were timed.
     """
 
     name = "cuda"

@@ -224,7 +224,7 @@ def add_and_norm(
         tl.store(rounded + at, x.to(rounded.dtype.element_ty), mask=inside)
 
 
-@triton.jit(do_not_specialize=["n"])
+@triton.jit
 def activate_all(x, n, BLOCK: tl.constexpr, ACTIVATION: tl.constexpr, PDL: tl.constexpr):
     """Apply an activation to the n numbers of x, in their place."""
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
