@@ -80,9 +80,9 @@ class _CausalLinearFunction(torch.autograd.Function):
             out = torch.empty_like(v, memory_format=torch.contiguous_format)
             last = sums.new_empty(B, H, K, V), sums.new_empty(B, H, K)
             distances = _distance(q), _distance(k), _distance(v)
-            _launch(kernels.sum_chunks, n, options, k, v, *rows, sums, T, H, *distances[1:])
+            kernels.sum_chunks[n](k, v, *rows, sums, T, H, *distances[1:], **options)
             _scan(sums, (S, Z), last, rows, T, options)
-            _launch(kernels.attend, n, options, q, k, v, *rows, sums, out, eps, T, H, *distances)
+            kernels.attend[n](q, k, v, *rows, sums, out, eps, T, H, *distances, **options)
         ctx.save_for_backward(q, k, v, *rows, sums)
         ctx.set_materialize_grads(False)
         ctx.options, ctx.eps, ctx.resumed = options, eps, S is not None
@@ -112,12 +112,10 @@ class _CausalLinearFunction(torch.autograd.Function):
         sizes = (T, H, *(_distance(x) for x in given[:4]))
         with torch.cuda.device_of(q):
             new = (dq, norms, later, parts[0])
-            _launch(kernels.query_gradients, n, options, *given, sums, *new, ctx.eps, *sizes)
+            kernels.query_gradients[n](*given, sums, *new, ctx.eps, *sizes, **options)
             _scan(later, (dS, dZ), first, rows, T, options, others=sums, parts=parts[1])
-            known = (norms, later)
-            _launch(
-                kernels.key_value_gradients, n, options, *given, *known, dk, dv, parts[2], *sizes
-            )
+            args = (*given, norms, later, dk, dv, parts[2], *sizes)
+            kernels.key_value_gradients[n](*args, **options)
         ddecay = None
         if ctx.needs_input_grad[5]:
             ddecay = dlog.sum((0, 1), dtype=torch.float64).float() / rows[2]
@@ -157,25 +155,7 @@ def _scan(
     B, H, _, width = sums.shape
     n = (B * H, triton.cdiv(width, SCANNED), 1)
     options = _scan_options(options["K"], options["V"], options["C"], others is not None)
-    _launch(kernels.scan_chunks, n, options, sums, *first, *last, *rows, others, parts, T, H)
-
-
-def _launch(
-    kernel: Any, programs: tuple[int, int, int], options: dict[str, Any], *args: Any
-) -> None:
-    """Launch a kernel. What was compiled is kept by all that it may depend on, since Triton takes
-    15 µs to find it again.
-    """
-    looks = [(x.dtype, x.data_ptr() % 16) if isinstance(x, Tensor) else x for x in args]
-    key = (kernel, args[0].device, *options.values(), *looks)
-    compiled = _compiled.get(key)
-    if compiled is None:
-        _compiled[key] = kernel[programs](*args, **options)
-    else:
-        compiled[programs](*args, *(options[name] for name in kernel.arg_names[len(args) :]))
-
-
-_compiled: dict[tuple, Any] = {}
+    kernels.scan_chunks[n](sums, *first, *last, *rows, others, parts, T, H, **options)
 
 
 @cache

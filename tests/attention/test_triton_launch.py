@@ -44,26 +44,6 @@ def test_every_launch_compiles_outside_the_interpreter(
         assert compile_launch(kernel, args, kwargs, capability=capability).asm["cubin"]
 
 
-def test_a_kernel_is_compiled_again_only_for_arguments_that_look_different():
-    launched = []
-
-    class Compiled:
-        def __getitem__(self, programs):
-            return lambda *args: launched.append(("again", args))
-
-    class Kernel:
-        arg_names = ("x", "n", "C")
-
-        def __getitem__(self, programs):
-            return lambda *args, **options: launched.append(("first", args)) or Compiled()
-
-    kernel, x = Kernel(), torch.zeros(64)
-    for args in ((x, 3), (x[16:], 3), (x, 4), (x.half(), 3), (x[1:], 3)):
-        triton_form._launch(kernel, (1, 1, 1), {"C": 32}, *args)
-    assert [kind for kind, _ in launched] == ["first", "again", "first", "first", "first"]
-    assert launched[1][1][1:] == (3, 32)
-
-
 def test_inputs_of_another_dtype_are_refused():
     x = torch.ones(1, 6, 2, 4)
     with pytest.raises(ValueError, match=r"v is torch\.float64"):
