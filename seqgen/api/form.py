@@ -13,6 +13,7 @@ from seqgen.errors import UserError
 from seqgen.sampling import Sampling
 from seqgen.tokenizers import Tokenizer
 
+DEFAULT_SECTION = 8  # bars
 NEVER = -1e6  # added to the logit of a token that must not be drawn
 
 
@@ -127,10 +128,9 @@ def _draw(
         decoder, prompts, sampling=sampling, max_tokens=max_tokens, stop=stop, seed=seed
     )
     for step in drawn:
-        finished = [n for n in step.finished if is_last or clocks[n].bars <= until]
-        yield Step(
-            tuple(rows[n] for n in step.rows), step.tokens, tuple(rows[n] for n in finished), ()
-        )
+        cut = [rows[n] for n in step.finished if clocks[n].bars <= until]
+        whole = [rows[n] for n in step.finished if is_last and clocks[n].bars > until]
+        yield Step(tuple(rows[n] for n in step.rows), step.tokens, (*cut, *whole), tuple(whole))
 
 
 def _quote(
@@ -150,4 +150,5 @@ def _quote(
     for t in range(max(map(len, told.values()), default=0)):
         rows = [row for row, tokens in told.items() if t < len(tokens)]
         ends = [row for row in rows if is_last and t + 1 == len(told[row])]
-        yield Step(tuple(rows), np.stack([told[row][t] for row in rows]), tuple(ends), ())
+        ids = np.stack([told[row][t] for row in rows])
+        yield Step(tuple(rows), ids, tuple(ends), tuple(ends))

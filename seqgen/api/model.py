@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from seqgen.api.form import Form, generate_form
+from seqgen.api.form import DEFAULT_SECTION, Form, generate_form
 from seqgen.api.prompts import Prompt, read_prompts, stop_after
 from seqgen.api.settings import RUNS, pick_device
 from seqgen.checkpoint import find_run, load_model
@@ -86,7 +86,7 @@ class Model:
         bars: int | None = None,
         seconds: float | None = None,
         form: str | None = None,
-        section: int = 8,
+        section: int = DEFAULT_SECTION,
         seed: int = 0,
         **sampling: Any,
     ) -> list[Piece]:

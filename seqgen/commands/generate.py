@@ -111,9 +111,7 @@ from seqgen.commands import ByField, FiniteFloat
 @click.option(
     "--section",
     type=click.IntRange(1),
-    default=8,
-    show_default=True,
-    help="Bars of each section of --form.",
+    help="Bars of each section of --form.  [default: 8]",
 )
 @click.option(
     "--seed", type=click.IntRange(0), help="Random seed; chosen at random and recorded if omitted."

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import click
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from seqgen.api.form import NEVER, Form, generate_form
+from seqgen.api.form import DEFAULT_SECTION, NEVER, Form, generate_form
 from seqgen.api.prompts import Prompt, read_prompts, stop_after
 from seqgen.api.settings import RUNS, pick_device
 from seqgen.attention.decay import default_decay_after
@@ -92,7 +92,7 @@ def _plan(
     bars: int | None,
     seconds: float | None,
     form: str | None,
-    section: int,
+    section: int | None,
     **filters: Any,
 ) -> Plan:
     """Build the decoder and read the prompts; `filters` are fields of `Sampling`."""
@@ -100,6 +100,8 @@ def _plan(
         raise UserError(
             "--form lays out a whole piece: leave out --prompt, --bars, --seconds and --endless"
         )
+    if section is not None and form is None:
+        raise UserError("--section is the length of the sections of --form: give --form too")
     bias = ((loaded.tokenizer.vocabulary.eos_id, NEVER),) if endless else ()
     sampling = Sampling(**filters, grammar=not free, logit_bias=bias)
     check_sampling(sampling, loaded.tokenizer.vocabulary)
@@ -115,7 +117,7 @@ def _plan(
     each = [prompt for prompt in read for _ in range(n_samples)]
     draws: dict[str, Any] = {"sampling": sampling, "max_tokens": max_tokens, "seed": seed}
     if form is not None:
-        laid_out = Form(form, section)
+        laid_out = Form(form, section or DEFAULT_SECTION)
         laid_out.check(loaded.tokenizer)
         steps = generate_form(built, loaded.tokenizer, laid_out, n_rows=len(each), **draws)
     else:
@@ -124,7 +126,7 @@ def _plan(
     chosen = {"decoder": built.name, "weights": weights, "decay_after": decay_after}
     limits = {"max_tokens": max_tokens, "max_bars": bars, "max_seconds": seconds, "form": form}
     if form is not None:
-        limits["section_bars"] = section
+        limits["section_bars"] = laid_out.bars
     return Plan(each, steps, {"seed": seed, "sampling": vars(sampling), **chosen, **limits})
 
 

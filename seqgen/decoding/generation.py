@@ -28,7 +28,8 @@ OnStep = Callable[[int, int, float], None]
 class Step:
     """The tokens of one decode step: `tokens[i]` [F] continues row `rows[i]`.
 
-    `finished` lists the rows that end with this step; `ended` those of them whose token is EOS.
+    `finished` lists the rows that end with this step; `ended` those of them that are whole: their
+    token is EOS, or their form is complete.
     """
 
     rows: tuple[int, ...]

@@ -34,7 +34,7 @@ def test_sections_repeat_the_ones_that_their_letters_name(tmp_path, options):
     found, n_tokens = list(continuations(steps)), 0
     assert sorted(one.row for one in found) == [0, 1, 2]
     for one in found:
-        assert one.end == "limit"
+        assert one.end == "eos"
         ids = np.concatenate([[[vocabulary.bos_id]], one.tokens])
         plain = model.tokenizer._unquoted(ids)
         bars = []
@@ -58,7 +58,8 @@ def test_a_section_that_takes_too_many_tokens_ends_its_piece(tmp_path):
         max_tokens=20,
         seed=0,
     )
-    assert [len(one.tokens) for one in continuations(steps)] == [20, 20]
+    found = list(continuations(steps))
+    assert [(len(one.tokens), one.end) for one in found] == [(20, "limit")] * 2
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,12 @@ def test_numbers_are_finite(command, option, value):
         assert f"'{value}' is not a finite number" in said
 
 
+def test_sections_without_a_form_are_refused(generate):
+    code, said = generate("--section", "4")
+    assert code == 1
+    assert "give --form too" in said
+
+
 def test_every_float_option_of_every_command_is_finite():
     for name in COMMANDS:
         found = getattr(importlib.import_module(f"seqgen.commands.{name}"), name)
