@@ -104,21 +104,25 @@ class Grammar:
         table = np.reshape(rows, (len(rows) or len(self.first), self.n_registers)).T
         return table.astype(np.int32, order="C")
 
-    def registers_after(self, ids: np.ndarray) -> tuple[int, ...]:
-        """Return what the registers hold after ids [T] from the beginning of a stream.
+    def registers_after(
+        self, ids: np.ndarray, before: Sequence[int] | None = None
+    ) -> tuple[int, ...]:
+        """Return what the registers hold after ids [T].
 
         Args:
             ids: of all fields side by side, as `Vocabulary.side_by_side` gives them.
+            before: what they held; None: the ids are the beginning of a stream.
         """
         registers = []
         changed = np.zeros(len(ids), dtype=bool)  # whether each id changes a register before
-        for changes in self.changes:
+        for changes, start in zip(self.changes, before or [RESET] * self.n_registers, strict=True):
             made = changes[ids]
             made = np.where(made == FOLLOW, np.where(changed, RESET, KEEP), made)
             places = np.flatnonzero(made != KEEP)
-            values = np.array([RESET, *made[places]])
-            lower = np.cumsum(values == LESS)  # how often so far
-            since = np.maximum.accumulate(np.where(values == LESS, 0, np.arange(len(values))))
+            values = np.array([start, *made[places]])
+            is_less = np.array([False, *(made[places] == LESS)])
+            lower = np.cumsum(is_less)  # how often so far
+            since = np.maximum.accumulate(np.where(is_less, 0, np.arange(len(values))))
             values = values[since] - (lower - lower[since])
             changed[places] |= values[1:] != values[:-1]
             registers.append(int(values[-1]))

@@ -275,3 +275,22 @@ def test_what_lies_so_many_bars_back_may_be_named_once_there_are_more_bars():
         assert bars == RESET - n_bars
         back = [n for n in (1, 2, 3) if grammar.bounds[0, n] > bars]
         assert back == [n for n in (1, 2, 3) if n < n_bars]
+
+
+def test_registers_go_on_from_what_they_held():
+    rng = np.random.default_rng(0)
+    made = [RESET, KEEP, FOLLOW, LESS, 0, 1, 5]
+    sets = tuple(tuple(int(x) for x in rng.choice(made, 3)) for _ in range(12))
+    grammar = Grammar(
+        first=(0,) * 12,
+        last=(0,) * 12,
+        follows=((True,),),
+        units=(True,) * 12,
+        needs=((ANY,) * 3,) * 12,
+        sets=sets,
+    )
+    for _ in range(50):
+        ids = rng.integers(12, size=20)
+        cut = int(rng.integers(21))
+        before = grammar.registers_after(ids[:cut])
+        assert grammar.registers_after(ids[cut:], before) == grammar.registers_after(ids)

@@ -3,7 +3,7 @@
 Legend: T positions, F fields.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -74,81 +74,64 @@ def generate_form(
     """
     form.check(tokenizer)
     vocabulary = tokenizer.vocabulary
-    endless = replace(sampling, logit_bias=(*sampling.logit_bias, (vocabulary.eos_id, NEVER)))
-    pieces = {row: [vocabulary.special_token(vocabulary.bos_id)] for row in range(n_rows)}
-    for i in range(len(form.sections)):
-        back, is_last = form.back(i), i == len(form.sections) - 1
-        if back is not None:
-            steps = _quote(tokenizer, pieces, back=back, n_bars=form.bars, is_last=is_last)
-        else:
-            steps = _draw(
-                decoder,
-                tokenizer,
-                pieces,
-                until=(i + 1) * form.bars,
-                is_last=is_last,
-                sampling=endless,
-                max_tokens=max_tokens,
-                seed=seed if i == 0 else int(np.random.default_rng([seed, i]).integers(2**31)),
-            )
-        for step in steps:
-            for row, token in zip(step.rows, step.tokens, strict=True):
-                pieces[row].append(token)
-            yield step
-            for row in step.finished:
-                del pieces[row]
-
-
-def _draw(
-    decoder: Decoder,
-    tokenizer: Tokenizer,
-    pieces: dict[int, list[np.ndarray]],
-    *,
-    until: int,
-    is_last: bool,
-    sampling: Sampling,
-    max_tokens: int,
-    seed: int,
-) -> Iterator[Step]:
-    """Continue pieces to the beginning of bar `until` + 1; others, cut before it, are finished."""
-    rows = list(pieces)
-    prompts = [np.stack(pieces[row]) for row in rows]
-    clocks = [clock for _ in rows if (clock := tokenizer.clock()) is not None]
-    for clock, prompt in zip(clocks, prompts, strict=True):
-        for token in prompt:
-            clock.feed(token)
-
-    def stop(number: int, token: np.ndarray) -> bool:
-        clocks[number].feed(token)
-        return clocks[number].bars > until
-
-    if not rows:
-        return
-    drawn = generate(
-        decoder, prompts, sampling=sampling, max_tokens=max_tokens, stop=stop, seed=seed
+    beginning = vocabulary.special_token(vocabulary.bos_id)[None]
+    layouts = [_Layout(form, tokenizer, beginning, max_tokens) for _ in range(n_rows)]
+    steps = generate(
+        decoder,
+        [beginning] * n_rows,
+        sampling=replace(sampling, logit_bias=(*sampling.logit_bias, (vocabulary.eos_id, NEVER))),
+        max_tokens=max_tokens * len(set(form.sections)),
+        stop=lambda row, token: layouts[row].take(token),
+        force=lambda row, _: layouts[row].repeat(),
+        seed=seed,
     )
-    for step in drawn:
-        cut = [rows[n] for n in step.finished if clocks[n].bars <= until]
-        whole = [rows[n] for n in step.finished if is_last and clocks[n].bars > until]
-        yield Step(tuple(rows[n] for n in step.rows), step.tokens, (*cut, *whole), tuple(whole))
+    for step in steps:
+        whole = tuple(row for row in step.finished if layouts[row].is_whole)
+        yield replace(step, ended=whole)
 
 
-def _quote(
-    tokenizer: Tokenizer,
-    pieces: dict[int, list[np.ndarray]],
-    *,
-    back: int,
-    n_bars: int,
-    is_last: bool,
-) -> Iterator[Step]:
-    """Continue pieces with quotes, to the beginning of the next bar unless they end here."""
-    told: dict[int, Sequence[np.ndarray]] = {}
-    assert tokenizer.bar is not None  # tokens with quotes have one
-    for row, piece in pieces.items():
-        quotes = list(tokenizer.quote_bars(np.stack(piece), back=back, n_bars=n_bars))
-        told[row] = quotes if is_last and quotes else [*quotes, tokenizer.bar]
-    for t in range(max(map(len, told.values()), default=0)):
-        rows = [row for row, tokens in told.items() if t < len(tokens)]
-        ends = [row for row in rows if is_last and t + 1 == len(told[row])]
-        ids = np.stack([told[row][t] for row in rows])
-        yield Step(tuple(rows), ids, tuple(ends), tuple(ends))
+class _Layout:
+    """One piece, as far as it is known."""
+
+    def __init__(self, form: Form, tokenizer: Tokenizer, beginning: np.ndarray, max_tokens: int):
+        clock = tokenizer.clock()
+        assert clock is not None  # tokens with quotes have both
+        assert tokenizer.bar is not None
+        self._form, self._tokenizer, self._bar, self._clock = form, tokenizer, tokenizer.bar, clock
+        self._piece, self._max_tokens = list(beginning), max_tokens
+        self._n_drawn = self._n_told = 0  # of the section, and still to be taken without a draw
+        self._begins = False  # whether the last token begins a section
+        self.is_whole = False
+
+    def take(self, token: np.ndarray) -> bool:
+        """Note a token [F]; return whether the piece ends with it, or with what it was told."""
+        section = self._section
+        self._piece.append(token)
+        self._clock.feed(token)
+        self._begins = self._section > section
+        self._n_drawn = 0 if self._begins or self._n_told else self._n_drawn + 1
+        self._n_told = max(self._n_told - 1, 0)
+        self.is_whole = self.is_whole or self._section == len(self._form.sections)
+        return self.is_whole or self._n_drawn >= self._max_tokens
+
+    def repeat(self) -> np.ndarray:
+        """Return what follows without a draw [T, F]: quotes, if a section begins that repeats."""
+        piece, known, i = list(self._piece), len(self._piece), self._section
+        while self._begins and i < len(self._form.sections):
+            back = self._form.back(i)
+            if back is None:
+                break
+            ids = np.stack(piece)
+            quotes = self._tokenizer.quote_bars(ids, back=back, n_bars=self._form.bars)
+            piece += list(quotes)
+            i += 1
+            self.is_whole = i == len(self._form.sections)
+            if not self.is_whole or not len(quotes):
+                piece.append(self._bar)
+        self._n_told = len(piece) - known
+        return np.stack(piece)[known:]
+
+    @property
+    def _section(self) -> int:
+        """The section of the bar that has begun last, counted from 0."""
+        return max(self._clock.bars - 1, 0) // self._form.bars

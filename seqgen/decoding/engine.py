@@ -10,7 +10,13 @@ from weakref import WeakSet
 import numpy as np
 
 from seqgen.decoding.decoder import Decoder
-from seqgen.decoding.prompts import Prompts, check_positions, check_sampling, checked_prompt
+from seqgen.decoding.prompts import (
+    Prompts,
+    check_positions,
+    check_sampling,
+    checked_prompt,
+    checked_tokens,
+)
 from seqgen.decoding.session import Session
 from seqgen.decoding.slots import Slots
 from seqgen.decoding.stream import Beginning, OnToken, Reason, Stop, Stream
@@ -95,6 +101,7 @@ class Engine:
         self._streams: WeakSet[Stream] = WeakSet()  # all of this engine
         self._n_submitted = 0
         self._n_ahead = 0  # steps that were made, but whose tokens were not handed out yet
+        self._untold: set[Stream] = set()  # whose `on_token` is to be told of a token
         self._is_stepping = False
 
     @property
@@ -268,6 +275,58 @@ class Engine:
             if slot is not None:
                 self._start(slot, session)
 
+    def force(self, stream: Stream, tokens: np.ndarray) -> None:
+        """Let a running stream take tokens [T, F] that are given and not drawn, T ≥ 1.
+
+        They are taken at once, by the parallel form, after all that it has drawn. What it draws
+        then depends on them, and uses the random numbers that it would have used without them.
+        Neither `max_tokens` nor the frequency penalty counts them. `stop` and `on_token` are called
+        with each, while `Stream.is_forced` is true; a rule that ends the stream at one of them ends
+        it after the last. Call this between steps, or from the stream's own `on_token`.
+
+        Raises:
+            UserError: the stream is not running or its callbacks have a token still to be told of,
+                the tokens are none, invalid or hold EOS, they exceed the positions of the model, or
+                as for `session`.
+        """
+        tokens = checked_tokens(tokens, self.decoder.vocabulary, name="a sequence to force")
+        if not len(tokens):
+            raise UserError("no tokens are given that could be forced")
+        if (tokens[:, 0] == self.decoder.vocabulary.eos_id).any():
+            raise UserError("EOS cannot be forced: cancel the stream instead")
+        with self._turns:
+            self._check_own(stream)
+            if stream.finished is not None:
+                raise UserError(f"stream {stream.number} has ended: rewind it, or begin a new one")
+            session = self.session(stream)
+            if stream in self._untold:
+                raise UserError(
+                    f"stream {stream.number} has a token that its on_token has not been told of "
+                    f"yet: force tokens from its own on_token, or between calls of step"
+                )
+            left = None if stream.max_tokens is None else stream.max_tokens - stream.n_drawn
+            check_positions(self.decoder.max_positions, stream.position + 1 + len(tokens), left)
+            taken = np.concatenate([session.pending[None], tokens[:-1]])
+            state = self._prompts.state_after(taken, session.state.to(self.decoder.device))
+            sampler = session.sampler.after(self.decoder.vocabulary, tokens)
+            if stream.start is None and stream.slot is not None:
+                self._slots.write(stream.slot, state, sampler, pending=tokens[-1])
+            else:
+                stream.start = replace(
+                    session, state=state.to("cpu"), pending=tokens[-1], sampler=sampler
+                )
+            given = list(tokens)
+            for token in given:
+                token.flags.writeable = False
+                stream.take(token, forced=True)
+            before, stream.is_forced = stream.is_forced, True
+            self._untold.add(stream)
+            try:
+                self._tell(stream, *given)
+            finally:
+                self._untold.discard(stream)
+                stream.is_forced = before
+
     def _add(self, stream: Stream) -> Stream:
         """Queue a new stream, if the engine can run it to its end."""
         if stream.max_tokens is not None and stream.max_tokens < 1:
@@ -337,6 +396,7 @@ class Engine:
                 self._hand_out(streams, tokens)
         finally:
             self._n_ahead = 0
+            self._untold.clear()
 
     def _hand_out(self, streams: list[Stream], tokens: np.ndarray) -> None:
         """Give streams [B] their drawn tokens [B, F]; those that ended in this call get no more."""
@@ -348,6 +408,7 @@ class Engine:
                 given.append((stream, token))
         for stream, token in given:  # all of them first: a callback may mark any stream, or raise
             stream.take(token)
+        self._untold = {stream for stream, _ in given}
         ends = {id(stream): self._end(stream, token) for stream, token in given}
         for stream, token in given:
             # A callback may have cancelled or rewound it.
@@ -358,19 +419,25 @@ class Engine:
         """End a stream that ends with `token` [F] whatever its rule says; return why it did."""
         if token[0] == self.decoder.vocabulary.eos_id:
             self._finish(stream, "eos")
-        elif stream.max_tokens is not None and stream.n_tokens >= stream.max_tokens:
+        elif stream.max_tokens is not None and stream.n_drawn >= stream.max_tokens:
             self._finish(stream, "length")
         return stream.finished
 
-    def _tell(self, stream: Stream, token: np.ndarray) -> None:
-        """Call a stream's `stop` and `on_token` with `token` [F]."""
+    def _tell(self, stream: Stream, *tokens: np.ndarray) -> None:
+        """Call a stream's `stop`, then `on_token`, with tokens [F] that it took together."""
         try:
-            if stream.finished is None and stream.stop is not None and stream.stop(stream, token):
-                if stream.finished is not None or stream.pending is not token:
+            last = tokens[-1]
+            if stream.finished is None and stream.stop is not None:
+                stops = [stream.stop(stream, token) for token in tokens]  # all: a rule may count
+                if any(stops) and stream.finished is None and stream.pending is last:
+                    self._finish(stream, "stop")
+                elif any(stops):
                     return  # the rule has cancelled or rewound it
-                self._finish(stream, "stop")
-            if stream.on_token is not None:
-                stream.on_token(stream, token)
+            for token in tokens:
+                if token is last:
+                    self._untold.discard(stream)
+                if stream.on_token is not None:
+                    stream.on_token(stream, token)
         except Exception as error:  # of any kind: it ends this stream only
             stream.error = error
             self._finish(stream, "error")

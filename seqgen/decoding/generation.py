@@ -21,6 +21,7 @@ MAX_STREAMS = 1024  # rows in one decode step
 PREFILL_TOKENS = 65_536  # large: unlike in a server, nobody waits for tokens meanwhile
 
 RowStop = Callable[[int, np.ndarray], bool]
+RowForce = Callable[[int, np.ndarray], np.ndarray]
 OnStep = Callable[[int, int, float], None]
 
 
@@ -64,6 +65,7 @@ def generate(
     sampling: Sampling | Sequence[Sampling] = PLAIN,
     max_tokens: int = 1024,
     stop: RowStop | None = None,
+    force: RowForce | None = None,
     seed: int = 0,
 ) -> Iterator[Step]:
     """Continue every prompt and yield tokens as they are drawn.
@@ -76,7 +78,9 @@ def generate(
         prompts: one array [T, F] per row, T ≥ 1 (BOS at least); lengths may differ.
         sampling: settings of all rows, or of each.
         max_tokens: the most tokens that any row may draw.
-        stop: called with each drawn token; the token that stops a row is still yielded.
+        stop: called with each token; the token that stops a row is still yielded.
+        force: called after that with each drawn token of a row that goes on; returns what the row
+            then takes without a draw, ids [T, F] with any T. Not counted by `max_tokens`.
         seed: of the draws.
 
     Raises:
@@ -93,12 +97,27 @@ def generate(
         max_prompt_tokens=max(n_tokens, 1),
         max_waiting_tokens=max(n_tokens, 1),
         prefill_tokens=PREFILL_TOKENS,
+        steps_per_call=None if force is None else 1,
     )
     settings = [sampling] * len(prompts) if isinstance(sampling, Sampling) else sampling
     rule = None if stop is None else lambda stream, token: stop(stream.number, token)
+
+    def give(stream: Stream, token: np.ndarray) -> None:
+        assert force is not None
+        if stream.finished is None and not stream.is_forced:
+            tokens = force(stream.number, token)
+            if len(tokens):
+                engine.force(stream, tokens)
+
     live = [
         engine.submit(
-            prompt, sampling=setting, max_tokens=max_tokens, stop=rule, seed=seed, number=row
+            prompt,
+            sampling=setting,
+            max_tokens=max_tokens,
+            stop=rule,
+            on_token=None if force is None else give,
+            seed=seed,
+            number=row,
         )
         for row, (prompt, setting) in enumerate(zip(prompts, settings, strict=True))
     ]

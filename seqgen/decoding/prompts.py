@@ -87,9 +87,11 @@ class Prompts:
                 self._take(group)
             unfinished = {key: p for key, p in unfinished.items() if not p.is_done}
 
-    def state_after(self, tokens: np.ndarray) -> State:
-        """Return the state after `tokens` [T, F] at once."""
+    def state_after(self, tokens: np.ndarray, before: State | None = None) -> State:
+        """Return the state after `tokens` [T, F] at once; `before` is one of one row, None: new."""
         prompt = self.get(tokens)
+        if before is not None:
+            prompt = PromptPrefill(tokens, state=before, turn=next(self._turns))
         self.prefill([prompt], len(tokens))
         return prompt.final_state
 
@@ -130,20 +132,28 @@ class Prompts:
 
 def checked_prompt(prompt: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
     """Return a copy of the prompt as int64 [T, F]; UserError where it is invalid."""
-    prompt = np.asarray(prompt)
     if len(prompt) == 0:
         raise UserError("a prompt has no tokens: begin it with BOS")
+    return checked_tokens(prompt, vocabulary, name="a prompt")
+
+
+def checked_tokens(tokens: np.ndarray, vocabulary: Vocabulary, *, name: str) -> np.ndarray:
+    """Return a copy of tokens as int64 [T, F]; UserError, which calls them so, where they are not.
+
+    T may be 0.
+    """
+    tokens = np.asarray(tokens)
     sizes = vocabulary.sizes
-    if prompt.shape[1:] != (len(sizes),) or not np.issubdtype(prompt.dtype, np.integer):
+    if tokens.shape[1:] != (len(sizes),) or not np.issubdtype(tokens.dtype, np.integer):
         raise UserError(
-            f"a prompt of shape {prompt.shape} and type {prompt.dtype}: must be ids "
+            f"{name} of shape {tokens.shape} and type {tokens.dtype}: must be ids "
             f"[tokens, {len(sizes)}]"
         )
-    if (prompt < 0).any() or (prompt >= sizes).any():
+    if (tokens < 0).any() or (tokens >= sizes).any():
         raise UserError(
-            f"a prompt holds ids from {prompt.min()} to {prompt.max()}: its fields have {sizes} ids"
+            f"{name} with ids from {tokens.min()} to {tokens.max()}: its fields have {sizes} ids"
         )
-    return prompt.astype(np.int64)
+    return tokens.astype(np.int64)
 
 
 def check_positions(limit: int | None, n_tokens: int, max_tokens: int | None) -> None:

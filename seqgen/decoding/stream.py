@@ -42,14 +42,17 @@ class Stream:
         prompt: ids [T, F] given before the first drawn token; T = 0 for a resumed session.
         max_tokens: the most tokens that it may draw; None: no end, and `tokens` stays empty.
         stop: called with the stream and each token [F] it draws, but the one that ends it anyway
-            (EOS, or the last of `max_tokens`); true ends it with that token.
+            (EOS, or the last of `max_tokens`); true ends it with that token, or after the last of
+            tokens that it was forced to take together.
         on_token: called likewise, after it is known whether the stream ends with the token.
+        is_forced: whether the token that these two are called with was forced and not drawn.
         keep: whether its session can be read after its end.
         start: where it goes on from as soon as there is room; with `keep`, where it has ended.
         pending: the token [F] that it takes next.
         position: index of `pending`.
-        tokens: what has been drawn, ids [F] each.
-        n_tokens: how many have been drawn here.
+        tokens: what has been drawn or forced, ids [F] each.
+        n_tokens: how many these are.
+        forced: which of them were forced, counted from 0.
         finished: why it has ended; None before that. All else is known when this is set.
         error: what `stop` or `on_token` raised, where they ended it.
         log_likelihood: of all that it has drawn, before its session too, in nats: at the end, and
@@ -68,13 +71,22 @@ class Stream:
     keep: bool = False
     tokens: list[np.ndarray] = field(default_factory=list)
     n_tokens: int = 0
+    forced: list[int] = field(default_factory=list)
+    is_forced: bool = False
     finished: Reason | None = None
     error: Exception | None = None
     log_likelihood: float | None = None
     slot: int | None = None
 
-    def take(self, token: np.ndarray) -> None:
-        """Note a token [F] that was drawn. For the engine."""
+    @property
+    def n_drawn(self) -> int:
+        """How many tokens have been drawn here."""
+        return self.n_tokens - len(self.forced)
+
+    def take(self, token: np.ndarray, *, forced: bool = False) -> None:
+        """Note a token [F] that was drawn, or forced. For the engine."""
+        if forced:
+            self.forced.append(self.n_tokens)
         self.pending = token
         self.position += 1
         self.n_tokens += 1
@@ -102,5 +114,6 @@ class Stream:
         """Return to a mark. For the engine."""
         self.n_tokens -= self.position - session.position
         del self.tokens[self.n_tokens :]
+        self.forced = [i for i in self.forced if i < self.n_tokens]
         self.start, self.pending, self.position = session, session.pending, session.position
         self.finished = self.error = self.log_likelihood = None

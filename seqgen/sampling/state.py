@@ -4,7 +4,7 @@ Legend: T positions, F fields, N ids of all fields side by side, R registers of 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -70,4 +70,23 @@ class SamplerState:
             has_unit=grammar is None or bool(grammar.completes_unit[prompt[:, 0]].any()),
             registers=() if grammar is None else grammar.registers_after(places),
             log_likelihood=0.0,
+        )
+
+    def after(self, vocabulary: Vocabulary, tokens: np.ndarray) -> "SamplerState":
+        """Return the state after tokens [T, F], T ≥ 1, that were given and not drawn.
+
+        They are seen as a prompt is: no random number is used, and they do not count as drawn.
+        """
+        places = vocabulary.side_by_side(tokens)
+        seen = self.seen.clone()
+        seen[torch.from_numpy(places)] = True
+        grammar = vocabulary.grammar
+        if grammar is None:
+            return replace(self, seen=seen, previous=int(tokens[-1, 0]))
+        return replace(
+            self,
+            seen=seen,
+            previous=int(tokens[-1, 0]),
+            has_unit=self.has_unit or bool(grammar.completes_unit[tokens[:, 0]].any()),
+            registers=grammar.registers_after(places, self.registers),
         )
