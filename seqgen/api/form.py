@@ -3,6 +3,7 @@
 Legend: T positions, F fields.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -18,40 +19,89 @@ NEVER = -1e6  # added to the logit of a token that must not be drawn
 
 
 @dataclass(frozen=True)
-class Form:
-    """Sections of equal length.
+class Section:
+    """One section of a form.
 
     Attributes:
-        sections: a letter for each; the first of a letter is new, later ones repeat the last.
-        bars: of each.
+        name: a letter or a number.
+        begin: the bar that it begins with, counted from 0.
+        bars: how many it has.
+        repeats: which section it repeats; None: it is new.
+        quoted: how many of its bars are those of that section; the others are new.
     """
 
-    sections: str
+    name: str
+    begin: int
     bars: int
+    repeats: int | None = None
+    quoted: int = 0
 
-    def back(self, i: int) -> int | None:
-        """How many bars before section i the one begins that it repeats; None for a new one."""
-        before = self.sections[:i].rfind(self.sections[i])
-        return None if before < 0 else (i - before) * self.bars
+
+class Form:
+    """Sections, the first of a name new, and later ones repeating it.
+
+    Attributes:
+        text: as it was written.
+        sections: in their order.
+    """
+
+    def __init__(self, text: str, bars: int = DEFAULT_SECTION):
+        """Read a form such as "AABA", "A A' B A" or "8 8' 8 16".
+
+        A letter is a section of `bars` bars, a number one of so many. With a prime (') it repeats
+        but for an ending that is new: a fourth of its bars, and one at least.
+
+        Raises:
+            UserError: it is no form, or a prime comes before what it varies.
+        """
+        self.text = text
+        found = re.findall(r"([A-Za-z]|[1-9]\d*)('?)", text)
+        if not found or "".join(map("".join, found)) != "".join(text.split()):
+            raise UserError(
+                f"--form {text!r}: must be letters, one for each section, as in AABA, or numbers "
+                f"of bars, as in 8 8' 8 16; a prime (') changes the ending"
+            )
+        self.sections: list[Section] = []
+        originals: dict[str, int] = {}
+        end = 0
+        for name, prime in found:
+            length = int(name) if name.isdigit() else bars
+            section = Section(name, end, length, originals.get(name), length)
+            if prime:
+                if section.repeats is None:
+                    raise UserError(f"--form {text!r}: {name}' varies {name}, which comes first")
+                section = replace(section, quoted=length - max(length // 4, 1))
+            else:
+                originals[name] = len(self.sections)
+            self.sections.append(section)
+            end += length
+        self.bars = end
+
+    @property
+    def n_new(self) -> int:
+        """How many sections have bars that are new."""
+        return sum(s.repeats is None or s.quoted < s.bars for s in self.sections)
+
+    def back(self, section: Section) -> int | None:
+        """How many bars before a section the one begins that it repeats; None for a new one."""
+        if section.repeats is None:
+            return None
+        return section.begin - self.sections[section.repeats].begin
 
     def check(self, tokenizer: Tokenizer) -> None:
-        """Raise UserError where it is no form, or the tokens cannot tell it."""
-        if not self.sections.isalpha():
-            raise UserError(
-                f"--form {self.sections!r}: must be letters, one for each section: AABA"
-            )
+        """Raise UserError where the tokens cannot tell it."""
         if not tokenizer.config.quotes:
             raise UserError(
                 "--form needs a model whose tokens quote bars: train one with tokenizer.quotes=true"
             )
         reach = tokenizer.config.quote_bars or 0
-        for i in range(len(self.sections)):
-            back = self.back(i)
+        for i, section in enumerate(self.sections):
+            back = self.back(section)
             if back is not None and back > reach:
                 raise UserError(
-                    f"--form {self.sections}: section {i + 1} repeats one that begins {back} bars "
-                    f"before, and quotes of this model reach back {reach} bars: lower --section, "
-                    f"or train with tokenizer.quote_bars={back}"
+                    f"--form {self.text}: section {i + 1} repeats one that begins {back} bars "
+                    f"before, and quotes of this model reach back {reach} bars: shorten the "
+                    f"sections, or train with tokenizer.quote_bars={back}"
                 )
 
 
@@ -80,7 +130,7 @@ def generate_form(
         decoder,
         [beginning] * n_rows,
         sampling=replace(sampling, logit_bias=(*sampling.logit_bias, (vocabulary.eos_id, NEVER))),
-        max_tokens=max_tokens * len(set(form.sections)),
+        max_tokens=max_tokens * form.n_new,
         stop=lambda row, token: layouts[row].take(token),
         force=lambda row, _: layouts[row].repeat(),
         seed=seed,
@@ -100,38 +150,35 @@ class _Layout:
         self._form, self._tokenizer, self._bar, self._clock = form, tokenizer, tokenizer.bar, clock
         self._piece, self._max_tokens = list(beginning), max_tokens
         self._n_drawn = self._n_told = 0  # of the section, and still to be taken without a draw
-        self._begins = False  # whether the last token begins a section
+        self._begun: list[Section] = []  # the section that begins with the last token
         self.is_whole = False
 
     def take(self, token: np.ndarray) -> bool:
         """Note a token [F]; return whether the piece ends with it, or with what it was told."""
-        section = self._section
+        before = self._clock.bars
         self._piece.append(token)
         self._clock.feed(token)
-        self._begins = self._section > section
-        self._n_drawn = 0 if self._begins or self._n_told else self._n_drawn + 1
+        bars = max(self._clock.bars - 1, 0)  # that are finished
+        self._begun = [s for s in self._form.sections if bars > before - 1 and s.begin == bars]
+        self._n_drawn = 1 if self._begun else 0 if self._n_told else self._n_drawn + 1
         self._n_told = max(self._n_told - 1, 0)
-        self.is_whole = self.is_whole or self._section == len(self._form.sections)
+        self.is_whole = self.is_whole or bars == self._form.bars
         return self.is_whole or self._n_drawn >= self._max_tokens
 
     def repeat(self) -> np.ndarray:
         """Return what follows without a draw [T, F]: quotes, if a section begins that repeats."""
-        piece, known, i = list(self._piece), len(self._piece), self._section
-        while self._begins and i < len(self._form.sections):
-            back = self._form.back(i)
-            if back is None:
+        piece, known = list(self._piece), len(self._piece)
+        following = self._form.sections
+        for section in following[following.index(self._begun[0]) :] if self._begun else ():
+            back = self._form.back(section)
+            if back is None or not section.quoted:
                 break
-            ids = np.stack(piece)
-            quotes = self._tokenizer.quote_bars(ids, back=back, n_bars=self._form.bars)
+            quotes = self._tokenizer.quote_bars(np.stack(piece), back=back, n_bars=section.quoted)
             piece += list(quotes)
-            i += 1
-            self.is_whole = i == len(self._form.sections)
+            self.is_whole = section.begin + section.quoted == self._form.bars
             if not self.is_whole or not len(quotes):
                 piece.append(self._bar)
+            if section.quoted < section.bars:
+                break
         self._n_told = len(piece) - known
         return np.stack(piece)[known:]
-
-    @property
-    def _section(self) -> int:
-        """The section of the bar that has begun last, counted from 0."""
-        return max(self._clock.bars - 1, 0) // self._form.bars

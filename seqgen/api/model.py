@@ -101,8 +101,9 @@ class Model:
             samples: how many pieces.
             max_tokens: the most new tokens of each.
             bars, seconds: stop after so many new bars, or seconds of new music.
-            form: sections to lay out, such as "AABA"; `max_tokens` is then for each new section.
-            section: bars of each section.
+            form: sections to lay out, such as "AABA" or "8 8' 8 16", see `seqgen.api.form.Form`;
+                `max_tokens` is then for each new section.
+            section: bars of each section that is a letter.
             seed: of the draws.
             sampling: `temperature`, `top_k` and the other fields of `Sampling`.
 

@@ -105,13 +105,14 @@ from seqgen.commands import ByField, FiniteFloat
 )
 @click.option(
     "--form",
-    help="Lay out a piece in sections, as in AABA: the first of a letter is new, later ones repeat "
-    "it. --max-tokens is then for each new section.",
+    help='Lay out a piece in sections, as in AABA or, with their bars, "8 8\' 8 16": the first of '
+    "a name is new, later ones repeat it, and a prime (') changes the ending. --max-tokens is then "
+    "for each new section.",
 )
 @click.option(
     "--section",
     type=click.IntRange(1),
-    help="Bars of each section of --form.  [default: 8]",
+    help="Bars of each section of --form that is a letter.  [default: 8]",
 )
 @click.option(
     "--seed", type=click.IntRange(0), help="Random seed; chosen at random and recorded if omitted."

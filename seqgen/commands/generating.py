@@ -126,7 +126,7 @@ def _plan(
     chosen = {"decoder": built.name, "weights": weights, "decay_after": decay_after}
     limits = {"max_tokens": max_tokens, "max_bars": bars, "max_seconds": seconds, "form": form}
     if form is not None:
-        limits["section_bars"] = laid_out.bars
+        limits["form_bars"] = laid_out.bars
     return Plan(each, steps, {"seed": seed, "sampling": vars(sampling), **chosen, **limits})
 
 

@@ -15,10 +15,11 @@ RICH |= {"use_tempos": True, "time_signatures": ["4/4", "3/4"]}
 
 
 @pytest.mark.parametrize("options", [{}, RICH], ids=["one part", "several"])
-def test_sections_repeat_the_ones_that_their_letters_name(tmp_path, options):
+@pytest.mark.parametrize("text", ["AABA", "A A' 2 A"])
+def test_sections_repeat_the_ones_that_their_names_say(tmp_path, options, text):
     model = load(write_model(tmp_path / "run", quotes=True, quote_bars=32, **options))
     vocabulary, names = model.tokenizer.vocabulary, model.tokenizer.names()
-    form = Form("AABA", 3)
+    form = Form(text, 3)
     likely = {"Bar": 2.5, "Part": 3.0, "Position": 1.5}
     kinds = [name.partition("_")[0] for name in names]
     bias = tuple((i, likely[kind]) for i, kind in enumerate(kinds) if kind in likely)
@@ -41,8 +42,12 @@ def test_sections_repeat_the_ones_that_their_letters_name(tmp_path, options):
         for token in plain[1:]:
             bars += [[]] if token == "Bar_None" else []
             bars[-1].append(token)
-        assert len(bars) == 12
-        assert bars[3:6] == bars[9:12] == bars[:3]
+        assert len(bars) == form.bars
+        for section in form.sections:
+            if section.repeats is not None:
+                first = form.sections[section.repeats].begin
+                quoted = bars[section.begin : section.begin + section.quoted]
+                assert quoted == bars[first : first + section.quoted]
         n_tokens += sum(map(len, bars[:3]))
     assert n_tokens > 60
 
@@ -63,18 +68,37 @@ def test_a_section_that_takes_too_many_tokens_ends_its_piece(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("form", "quotes", "said"),
+    ("form", "bars", "quotes", "said"),
     [
-        (Form("A4", 8), True, "must be letters"),
-        (Form("", 8), True, "must be letters"),
-        (Form("AA", 8), False, "tokenizer.quotes=true"),
-        (Form("ABCA", 30), True, "section 4 repeats one that begins 90 bars before"),
+        ("AA", 8, False, "tokenizer.quotes=true"),
+        ("ABCA", 30, True, "section 4 repeats one that begins 90 bars before"),
+        ("70 8 70'", 8, True, "section 3 repeats one that begins 78 bars before"),
     ],
 )
-def test_a_form_that_cannot_be_told_is_refused(tmp_path, form, quotes, said):
+def test_a_form_that_cannot_be_told_is_refused(tmp_path, form, bars, quotes, said):
     model = load(write_model(tmp_path / "run", quotes=quotes))
     with pytest.raises(UserError, match=said):
-        form.check(model.tokenizer)
+        Form(form, bars).check(model.tokenizer)
+
+
+@pytest.mark.parametrize("text", ["", " ", "A-B", "AB?", "0 8", "8''", "'A", "Ä"])
+def test_what_is_no_form_is_refused(text):
+    with pytest.raises(UserError, match=r"must be letters, .*AABA, or numbers of bars"):
+        Form(text)
+
+
+def test_a_prime_comes_after_what_it_varies():
+    with pytest.raises(UserError, match="A' varies A, which comes first"):
+        Form("BA'A")
+
+
+def test_forms_are_letters_or_numbers_of_bars():
+    found = [(s.begin, s.bars, s.repeats, s.quoted) for s in Form("8 8' 8 16").sections]
+    assert found == [(0, 8, None, 8), (8, 8, 0, 6), (16, 8, 0, 8), (24, 16, None, 16)]
+    spaced, close = Form("A A' B A", 3), Form("AA'BA", 3)
+    assert spaced.sections == close.sections
+    assert [s.quoted for s in close.sections] == [3, 2, 3, 3]
+    assert (close.bars, close.n_new) == (12, 3)
 
 
 def test_a_form_is_generated_and_saved_from_python(tmp_path):
