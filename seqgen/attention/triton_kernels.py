@@ -123,7 +123,7 @@ def scan_chunks(
         n = N - 1 - step if FROM_END else step
         here = sums + n.to(tl.int64) * (K * V + K) + e
         added = tl.load(here, mask=of_S | of_Z, other=0.0)
-        tl.store(here, total, mask=of_S | of_Z)
+        so_far = total
         if segment is not None:
             every = n + tl.zeros_like(e)  # a scalar would not be loaded ahead
             first = segment + bh // H * T + every * C
@@ -140,6 +140,7 @@ def scan_chunks(
                     other = tl.where(before == end, other, 0.0)
                 dlog += in_all * total * other
         total += added
+        tl.store(here, so_far, mask=of_S | of_Z)  # last: what was there has surely been loaded
     if S_last is not None:
         tl.store(S_last + bh * (K * V) + e, total, mask=of_S)
         tl.store(Z_last + bh * K + e - K * V, total, mask=of_Z)
