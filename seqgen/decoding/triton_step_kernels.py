@@ -287,6 +287,7 @@ def attend(
     if decay is not None or head_decay is not None:
         Z_new *= gamma
     Z_new += k
+    tl.debug_barrier()  # several warps load the same numbers: before any of them is overwritten
     tl.store(Z + at * W + i, Z_new, mask=inside)
     norm = tl.sum(q * Z_new, 0) + ATTENTION_EPS
     for first in tl.static_range(0, W, BV):
@@ -365,6 +366,7 @@ def embed(
     if POSITIONS == "bars":
         anchored = tl.load(is_anchor + tl.load(tokens + b * F)) != 0
         began = tl.where(anchored | (now == 0), now, tl.load(origin + slot))
+    tl.debug_barrier()  # all threads load these two, one overwrites them
     tl.store(origin + slot, began)
     tl.store(position + slot, now + 1)
     if decay is not None:

@@ -55,6 +55,9 @@ CASES = {  # B, K, M and what follows
 }
 
 
+KERNELS = ("embed", "attend", "multiply_few", "multiply_some", "add_and_norm", "activate_all")
+
+
 def plain(M, K, device):
     return Plain(torch.randn(M, K, device=device), torch.randn(M, device=device))
 
@@ -163,8 +166,7 @@ def test_a_step_of_12_layers_takes_few_launches(
 def test_every_launch_compiles_outside_the_interpreter(
     tiny, plain_vocabulary, capability, weights, rows, tmp_path, monkeypatch
 ):
-    names = ("embed", "attend", "multiply_few", "multiply_some", "add_and_norm", "activate_all")
-    launches = record_launches(monkeypatch, triton_step.kernels, names)
+    launches = record_launches(monkeypatch, triton_step.kernels, KERNELS)
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     model = tiny(plain_vocabulary, d_model=64, n_heads=2, d_ff=64)
     decoder = TorchDecoder(model, weights, decay_after=8)
@@ -184,6 +186,20 @@ def test_every_launch_compiles_outside_the_interpreter(
         assert 0 < registers <= 255
         assert not spilled
         assert ("griddepcontrol.wait" in compiled.asm["ptx"]) == (capability == 90)
+
+
+@pytest.mark.skipif(INTERPRETED, reason="the interpreter does not compile")
+@pytest.mark.parametrize("name", ["embed", "attend"])
+def test_no_thread_overwrites_what_another_one_has_yet_to_read(
+    tiny, plain_vocabulary, name, tmp_path, monkeypatch
+):
+    launches = record_launches(monkeypatch, triton_step.kernels, KERNELS)
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    decoder = TorchDecoder(tiny(plain_vocabulary, conv_width=0, positions="bars"))
+    TritonPool(decoder, 1).advance(torch.arange(1), torch.ones(1, 1, dtype=torch.int64))
+    kernel, args, kwargs = next(x for x in launches if x[0].__name__ == name)
+    before, _, _ = compile_launch(kernel, args, kwargs).asm["ptx"].partition("st.global")
+    assert "bar.sync" in before
 
 
 def test_without_a_gpu_the_kernels_are_not_taken(tiny, plain_vocabulary):
