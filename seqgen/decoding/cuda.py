@@ -146,8 +146,8 @@ class CudaRecorder:
         self._memory = torch.cuda.graph_pool_handle()
 
     def wait(self) -> None:
-        """Wait for the device."""
-        torch.cuda.synchronize(self._device)
+        """Wait for this thread's stream: other threads may use the device meanwhile."""
+        torch.cuda.current_stream(self._device).synchronize()
 
     def warm_up(self, work: Work) -> Any:
         """Run the work on the recording stream: libraries keep a workspace for each stream."""
@@ -286,6 +286,7 @@ class ChosenPool(GraphPool):
     """Graphs of the steps that are the fastest of several kinds, which share their states.
 
     Until kernels are compiled, which happens in another thread, steps are those of the first kind.
+    Nothing is timed meanwhile: the threads would hold each other up.
     """
 
     def __init__(
@@ -333,9 +334,10 @@ class ChosenPool(GraphPool):
         steps, *draws = self._compilations(slots, tokens, sampler)
         name, rows = self._first, _rounded(len(slots))
         if steps.done() and self._succeeded(steps) and len(self._kinds) > 1:
-            if rows not in self._choices:
+            if rows not in self._choices and all(x.done() for x in [*self._compiled.values()]):
                 self._choices[rows] = self._measure(min(rows, MOST_TIMED))
-            name = min(self._choices[rows], key=self._choices[rows].__getitem__)
+            if rows in self._choices:
+                name = min(self._choices[rows], key=self._choices[rows].__getitem__)
         if sampler is not None:
             can_draw = all(draw.done() and self._succeeded(draw) for draw in draws)
             sampler.draw_by = self._draw.draw if self._draw is not None and can_draw else None
@@ -345,20 +347,20 @@ class ChosenPool(GraphPool):
         self, slots: Tensor, tokens: Tensor, sampler: Sampler | None
     ) -> "list[Future[None]]":
         """Compile what such steps, and the draws after them, need: in other threads, once."""
-        rows, found = _rounded(len(slots)), []
-        works: list[tuple[Hashable, Work]] = [
-            (rows, partial(self._compile_steps, slots.clone(), tokens.clone()))
-        ]
+        found = []
+        works: dict[Hashable, Callable[[Tensor, Tensor], None]] = {
+            _rounded(len(slots)): self._compile_steps
+        }
         if self._draw is not None and sampler is not None:
-            works.append(
-                (sampler.flags, partial(self._draw.compile, sampler, slots.clone(), sampler.flags))
-            )
-        for key, work in works:
+            compile_draw, flags = self._draw.compile, sampler.flags
+            works[flags, sampler.scored] = lambda slots, _: compile_draw(sampler, slots, flags)
+        for key, work in works.items():
             if key not in self._compiled:
                 future: Future[None] = Future()
                 is_first = not self._compiled
                 self._compiled[key] = future
-                Thread(target=self._compile, args=(future, work), name="compile").start()
+                mine = partial(work, slots.clone(), tokens.clone())
+                Thread(target=self._compile, args=(future, mine), name="compile").start()
                 wait([future], timeout=0 if is_first else BRIEF)
             found.append(self._compiled[key])
         return found

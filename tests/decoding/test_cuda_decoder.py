@@ -3,6 +3,7 @@
 Without a GPU, a tape stands for a CUDA graph.
 """
 
+from concurrent.futures import Future
 from functools import partial
 from threading import Event
 
@@ -299,6 +300,18 @@ def test_a_choice_holds_for_the_decoder_and_the_number_of_rows(tiny, plain_vocab
     )
     assert other.steps(1, rows=4)[1] == "kernels"  # neither compiled nor timed again
     assert other.recorder.now == 0
+
+
+def test_steps_are_not_timed_while_anything_is_compiled(tiny, plain_vocabulary):
+    draws: Future[None] = Future()
+    seconds, compiled = {"torch": 3.0, "kernels": 2.0}, {"draws": draws}
+    choice = Choice(tiny(plain_vocabulary), seconds, compiled=compiled)
+    choice.may_compile.set()
+    choice.pool.get_ready(torch.arange(1), torch.full((1, 1), 7))
+    assert choice.steps(1)[1] == "torch"
+    assert not choice.choices
+    draws.set_result(None)
+    assert choice.steps(1)[1] == "kernels"
 
 
 def test_where_kernels_do_not_compile_steps_stay_as_they_are(tiny, plain_vocabulary):
