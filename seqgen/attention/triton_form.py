@@ -14,6 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from seqgen.attention import triton_kernels as kernels
 from seqgen.attention.naive import AttentionState
+from seqgen.native.launches import capability
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 SCANNED = 128  # sums per program of the scan
@@ -177,10 +178,10 @@ def _options(
 ) -> dict[str, Any]:
     """Choose chunk, blocks and warps: sizes whose tiles stay in a program's registers."""
     BK, BV = (max(16, triton.next_power_of_2(width)) for width in (K, V))
-    capability = _capability(device)
+    able = capability(device)
     half = dtype != torch.float32
     C = 32 if half or BK <= 64 else 16
-    if half and BK <= 64 and capability >= (9, 0):
+    if half and BK <= 64 and able >= (9, 0):
         C = 64
     return {
         "K": K,
@@ -189,14 +190,7 @@ def _options(
         "BK": BK,
         "BV": min(BV, 64 if half and BK <= 64 else 32 if BK <= 128 else 16),
         "MAP": feature_map,
-        "PRECISION": "bf16" if half and capability >= (8, 0) else "ieee",  # see triton_tiles.dot
+        "PRECISION": "bf16" if half and able >= (8, 0) else "ieee",  # see triton_tiles.dot
         "num_warps": 4 if BK <= 64 else 8,
         "enable_fp_fusion": True,
     }
-
-
-def _capability(device: torch.device) -> tuple[int, int]:
-    """Give the compute capability of an NVIDIA GPU, (0, 0) of anything else."""
-    if device.type != "cuda" or torch.version.hip is not None:
-        return (0, 0)
-    return torch.cuda.get_device_capability(device)

@@ -17,7 +17,7 @@ from seqgen.decoding.linear import Activated, Linear, Plain
 from seqgen.decoding.matrices import Norm
 from seqgen.decoding.pool import SumsPool
 from seqgen.model.positions import AnchoredPositions, LearnedPositions, frequencies
-from seqgen.native.launches import compiling_only, launch
+from seqgen.native.launches import capability, compiling_only, launch
 
 MAPS = ("elu+1", "relu")  # feature maps that apply to each number separately
 FEW = 2  # rows that are multiplied without tensor cores, each weight read once
@@ -316,7 +316,7 @@ def _product(x: Tensor, linear: Linear) -> Tensor:
 
 def _precision(weight: Tensor) -> str:
     """Name how blocks multiply: bf16 as it is; float32 in three products that err by about 1e-6."""
-    if not weight.is_cuda or torch.cuda.get_device_capability(weight.device) < (8, 0):
+    if capability(weight.device) < (8, 0):
         return "ieee"
     return "tf32" if weight.dtype == torch.bfloat16 else "tf32x3"
 

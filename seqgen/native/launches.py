@@ -38,7 +38,7 @@ def launch(kernel: Any, grid: tuple[int, ...], *args: Any, **options: Any) -> No
     """
     device = args[0].device
     options |= {"enable_fp_fusion": True, "PDL": False}
-    if device.type == "cuda" and has_programmatic_launch(device):
+    if capability(device) >= (9, 0):  # the kernels of such a GPU may overlap
         options |= {"PDL": True, "launch_pdl": True}
     with torch.cuda.device_of(args[0]):
         if getattr(_mode, "compiling", False):
@@ -50,6 +50,8 @@ def launch(kernel: Any, grid: tuple[int, ...], *args: Any, **options: Any) -> No
 
 
 @cache
-def has_programmatic_launch(device: torch.device) -> bool:
-    """Whether a kernel on this GPU may begin before the one ahead of it has ended."""
-    return torch.cuda.get_device_capability(device) >= (9, 0)
+def capability(device: torch.device) -> tuple[int, int]:
+    """Return the compute capability of an NVIDIA GPU, (0, 0) for anything else."""
+    if device.type != "cuda" or torch.version.hip is not None:
+        return (0, 0)
+    return torch.cuda.get_device_capability(device)

@@ -27,7 +27,7 @@ def test_every_launch_compiles_outside_the_interpreter(
     with_boundaries, dtype, capability, resumed, tmp_path, monkeypatch
 ):
     launches = record_launches(monkeypatch, triton_form.kernels, {*FORWARD, *BACKWARD})
-    monkeypatch.setattr(triton_form, "_capability", lambda _: divmod(capability, 10))
+    monkeypatch.setattr(triton_form, "capability", lambda _: divmod(capability, 10))
     monkeypatch.setattr(triton_form, "_options", triton_form._options.__wrapped__)
     monkeypatch.setattr(triton.knobs.runtime, "interpret", True)  # so that a CPU is let in
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from seqgen.native.launches import compiling_only, launch
+from seqgen.native.launches import capability, compiling_only, launch
 
 
 class Kernel:
@@ -47,6 +47,12 @@ def test_nothing_is_compiled_when_the_process_ends(monkeypatch):
     monkeypatch.setattr(threading, "main_thread", lambda: ended)
     with compiling_only(), pytest.raises(RuntimeError, match="the process ends"):
         launch(Kernel(), (1,), torch.ones(1))
+
+
+def test_only_gpus_of_nvidia_have_a_compute_capability(monkeypatch):
+    assert capability(torch.device("cpu")) == (0, 0)
+    monkeypatch.setattr(torch.version, "hip", "7.0")
+    assert capability.__wrapped__(torch.device("cuda")) == (0, 0)
 
 
 @pytest.mark.gpu
