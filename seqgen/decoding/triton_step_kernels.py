@@ -356,7 +356,8 @@ def embed(
             tl.store(
                 context + (b * W + w) * D + i, earlier.to(context.dtype.element_ty), mask=inside
             )
-            if w > 0:  # the same thread has read what is overwritten
+            tl.debug_barrier()  # what is overwritten below may have been read by another thread
+            if w > 0:
                 tl.store(before - D, earlier, mask=inside)
         if W > 1:
             tl.store(recent + (slot * (W - 1) + W - 2) * D + i, raw, mask=inside)

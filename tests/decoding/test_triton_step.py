@@ -202,6 +202,18 @@ def test_no_thread_overwrites_what_another_one_has_yet_to_read(
     assert "bar.sync" in before
 
 
+@pytest.mark.skipif(INTERPRETED, reason="the interpreter does not compile")
+def test_recent_embeddings_move_on_only_when_all_threads_have_read_them(
+    tiny, plain_vocabulary, tmp_path, monkeypatch
+):
+    launches = record_launches(monkeypatch, triton_step.kernels, KERNELS)
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    decoder = TorchDecoder(tiny(plain_vocabulary, conv_width=4, positions="none"))
+    TritonPool(decoder, 1).advance(torch.arange(1), torch.ones(1, 1, dtype=torch.int64))
+    ptx = compile_launch(*launches[0]).asm["ptx"]
+    assert ptx.count("bar.sync") == 4  # one for each of the 3, one for the position
+
+
 def test_without_a_gpu_the_kernels_are_not_taken(tiny, plain_vocabulary):
     if INTERPRETED or torch.cuda.is_available():
         pytest.skip("they are")
