@@ -327,7 +327,8 @@ class ChosenPool(GraphPool):
 
     def get_ready(self, slots: Tensor, tokens: Tensor, sampler: Sampler | None = None) -> None:
         """Wait until such steps can be made by the fastest kind, and choose it."""
-        wait(self._compilations(slots, tokens, sampler))
+        self._compilations(slots, tokens, sampler)
+        wait([*self._compiled.values()])
         self._stepping(slots, tokens, sampler)
 
     def _stepping(self, slots: Tensor, tokens: Tensor, sampler: Sampler | None) -> tuple[str, Pool]:
