@@ -37,6 +37,7 @@ def launch(kernel: Any, grid: tuple[int, ...], *args: Any, **options: Any) -> No
         RuntimeError: it was only to be compiled, and the process ends.
     """
     device = args[0].device
+    # Fusion is the default, but Triton 3.9 warns where it is not given.
     options |= {"enable_fp_fusion": True, "PDL": False}
     if capability(device) >= (9, 0):  # the kernels of such a GPU may overlap
         options |= {"PDL": True, "launch_pdl": True}
