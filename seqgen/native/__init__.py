@@ -1,7 +1,7 @@
 """The compiled operators: loaded on import, or a reason why they are not available.
 
 They are registered with PyTorch by library.cpp. Where they were not built, plain torch
-does the same.
+does the same. `launches` is for the kernels of Triton, which attention, sampling and decoding have.
 """
 
 import os
