@@ -69,7 +69,7 @@ def write_form(path, form="AABACABB", *, seed=0, metres=((4, 4),)):
 
 
 def unquote(told):
-    unquoter = Unquoter(4)
+    unquoter = Unquoter(4, 1000)
     return [plain for token in told for plain in unquoter.take(token)]
 
 
@@ -151,7 +151,7 @@ def test_damaged_quotes_are_silence_or_end_with_the_bar():
         "Pitch_62",
         "Duration_1.0.4",
     ]
-    unquoter = Unquoter(4)
+    unquoter = Unquoter(4, 1000)
     for token in (*bar, *music, "Bar_None", "TimeSig_3/4"):
         assert unquoter.take(token) == (token,)
     fork = copy(unquoter)
@@ -164,6 +164,34 @@ def test_damaged_quotes_are_silence_or_end_with_the_bar():
         fork.take(token)
     assert fork.take("Quote_1") == ()  # of silence
     assert fork.take("Quote_2") == tuple(music)
+
+
+def test_quotes_do_not_let_a_piece_grow_without_bound():
+    note = ["Position_0", "Pitch_60", "Duration_1.0.4"]
+    unquoter = Unquoter(4, 5)
+    for token in ("Bar_None", "Part_0", *note, *note, "Bar_None", "Part_0"):
+        unquoter.take(token)
+    fork = copy(unquoter)
+    assert len(unquoter.take("Quote_1")) == 6
+    assert unquoter.take("Quote_1") == ()  # behind other music
+    assert unquoter.take("Bar_None") == ("Bar_None",)
+    unquoter.take("Part_0")
+    assert unquoter.take("Quote_1") == ()  # with it there would be 6 notes
+    assert unquoter.take(note[2]) == (note[2],)
+    assert len(fork.take("Quote_1")) == 6
+
+
+@pytest.mark.parametrize("length", [3, 12])
+def test_a_written_file_has_no_more_notes_than_files_may_have(tmp_path, length):
+    limits = LimitsConfig(max_notes=20)
+    t = build_tokenizer(TokenizerConfig(quotes=True), limits)
+    known = {name: i for i, name in enumerate(t.names())}
+    bar = [x for i in range(length) for x in (f"Position_{i}", "Pitch_60", "Duration_0.1.4")]
+    names = ["BOS_None", "Bar_None", *bar, *(["Bar_None", "Quote_1", "Quote_1"] * 200)]
+    ids = np.array([[known[name]] for name in names])
+    t.decode(ids, tmp_path / "piece.mid")
+    n_notes = sum(len(track.notes) for track in MidiFile(str(tmp_path / "piece.mid")).instruments)
+    assert n_notes == t.units(ids) == 20 // length * length
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -324,6 +352,16 @@ def test_the_music_of_repeated_bars_is_found_with_and_without_quotes(tmp_path, t
     assert units.sum() == t.units(ids)
     n_notes = [12, 12, 12, 6, 12, 12]  # the violin rests in the fourth bar
     assert units[is_repeated].sum() == n_notes[2] + n_notes[4] + n_notes[5]
+
+
+def test_changes_of_tempo_do_not_end_repeats(tmp_path):
+    path = write_form(tmp_path / "form.mid", "ABACAB", metres=((4, 4), (3, 4)))
+    found = []
+    for quotes in (False, True):
+        t = tokenizer(**KINDS["one part, tempos and metres"], quotes=quotes)
+        is_repeated, units = t.repeats(t.encode(path))
+        found.append(units[is_repeated].sum())
+    assert found[0] == found[1] > 0
 
 
 def test_a_bar_is_repeated_where_its_part_has_played_it(tmp_path):

@@ -96,17 +96,20 @@ class Unquoter:
     """Replaces quotes by what they stand for, token by token, from the beginning of a piece.
 
     A quote of a bar in which the part is silent, or that lies before the beginning, is silence.
-    What a quoted bar has beyond the end of a shorter one is left out.
+    What a quoted bar has beyond the end of a shorter one is left out. So that a piece cannot grow
+    without bound, a quote behind other music of the part in the bar is silence, and so is one with
+    which the piece would have more than `most_notes`.
     """
 
-    def __init__(self, positions_per_beat: int):
-        self._per_beat = positions_per_beat
+    def __init__(self, positions_per_beat: int, most_notes: int):
+        self._per_beat, self._most_notes = positions_per_beat, most_notes
+        self._n_notes = 0
         self._number, self._part = 0, ""
         self._positions: float = inf  # of the bar; if no bar says how many, all have as many
         self._music: dict[tuple[int, str], tuple[str, ...]] = {}  # by bar and part
 
     def __copy__(self) -> Unquoter:
-        copied = Unquoter(self._per_beat)
+        copied = Unquoter(self._per_beat, self._most_notes)
         copied.__dict__ |= {**self.__dict__, "_music": dict(self._music)}
         return copied
 
@@ -120,12 +123,18 @@ class Unquoter:
             self._positions = metre(value)[0] * self._per_beat
         elif kind == "Part":
             self._part = value
-        elif kind == "Quote":
-            music = self._inside(self._music.get((self._number - int(value), self._part), ()))
+        here = (self._number, self._part)
+        if kind == "Quote":
+            music = () if self._music.get(here) else self._quoted(int(value))
         if kind not in APART:
-            here = (self._number, self._part)
             self._music[here] = self._music.get(here, ()) + music
+            self._n_notes += _count_notes(music)
         return music
+
+    def _quoted(self, distance: int) -> tuple[str, ...]:
+        """Return the part's music of so many bars ago, if there is room for it."""
+        music = self._inside(self._music.get((self._number - distance, self._part), ()))
+        return music if self._n_notes + _count_notes(music) <= self._most_notes else ()
 
     def _inside(self, music: tuple[str, ...]) -> tuple[str, ...]:
         """Cut music where a position lies outside the bar."""
@@ -136,13 +145,20 @@ class Unquoter:
         return music
 
 
+def _count_notes(music: Iterable[str]) -> int:
+    return sum(token.startswith("Duration_") for token in music)
+
+
 def repeated(tokens: Iterable[Sequence[str]]) -> np.ndarray:
     """Tell which tokens have music of a bar that equals an earlier one of its part [T].
+
+    Music is at its positions: those at which only the tempo changes do not matter.
 
     Args:
         tokens: for each one the plain tokens that it stands for, without quotes.
     """
     place = 0, "", ""  # number and time signature of the bar, and the part
+    position = ""
     music: defaultdict[tuple[int, str, str], list[str]] = defaultdict(list)
     places = []
     for plain in tokens:
@@ -155,8 +171,10 @@ def repeated(tokens: Iterable[Sequence[str]]) -> np.ndarray:
                 place = place[0], value, place[2]
             elif kind == "Part":
                 place = *place[:2], value
+            elif kind == "Position":
+                position, has_music = value, True
             elif kind not in APART:
-                music[place].append(token)
+                music[place].append(f"{position} {token}")
                 has_music = True
         places.append(place if has_music else None)
     known: set[tuple[str, ...]] = set()

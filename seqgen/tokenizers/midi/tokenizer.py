@@ -228,7 +228,7 @@ class MidiTokenizer:
         if not self.config.quotes:
             raise UserError("these tokens have no quotes: set tokenizer.quotes=true")
         plain = quote_ahead(self._plain(ids), back=back, n_bars=n_bars)
-        return self._ids(plain)
+        return self.merge(self._ids(plain))
 
     def clock(self, *, tempo: float | None = None) -> MidiClock:
         """Return a new clock before the first bar."""
@@ -446,7 +446,7 @@ class MidiTokenizer:
         return [token for told in plain for token in unquoter.take(told)]
 
     def _unquoter(self) -> Unquoter:
-        return Unquoter(self._miditok.config.max_num_pos_per_beat)
+        return Unquoter(self._miditok.config.max_num_pos_per_beat, self._limits.max_notes)
 
     def _stretches(self, ids: np.ndarray) -> list[tuple[bool, list[int]]]:
         """Cut plain ids [T, 1] where bars and parts begin; say which stretches may be merged.
