@@ -125,11 +125,15 @@ def generate_form(
     form.check(tokenizer)
     vocabulary = tokenizer.vocabulary
     beginning = vocabulary.special_token(vocabulary.bos_id)[None]
+    assert tokenizer.bar is not None  # tokens with quotes have one
+    # A section begins with the bar alone: merged tokens would bring notes that it does not repeat.
+    never = {vocabulary.eos_id, *vocabulary.anchors} - {int(tokenizer.bar[0])}
+    bias = (*sampling.logit_bias, *((i, NEVER) for i in sorted(never)))
     layouts = [_Layout(form, tokenizer, beginning, max_tokens) for _ in range(n_rows)]
     steps = generate(
         decoder,
         [beginning] * n_rows,
-        sampling=replace(sampling, logit_bias=(*sampling.logit_bias, (vocabulary.eos_id, NEVER))),
+        sampling=replace(sampling, logit_bias=bias),
         max_tokens=max_tokens * form.n_new,
         stop=lambda row, token: layouts[row].take(token),
         force=lambda row, _: layouts[row].repeat(),

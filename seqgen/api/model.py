@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from seqgen.api.form import DEFAULT_SECTION, Form, generate_form
-from seqgen.api.prompts import Prompt, read_prompts, stop_after
+from seqgen.api.prompts import Prompt, end_with_bar, read_prompts, stop_after
 from seqgen.api.settings import RUNS, pick_device
 from seqgen.checkpoint import find_run, load_model
 from seqgen.decoding import Decoder, build_decoder, continuations, generate
@@ -126,6 +126,7 @@ class Model:
             stop = stop_after(prompts, bars=bars, seconds=seconds)
             ids = [prompt.ids for prompt in prompts]
             steps = generate(self.decoder, ids, stop=stop, seed=seed, **draws)
+            steps = steps if stop is None else end_with_bar(steps, self.tokenizer)
         return [
             Piece(prompts[found.row], found.tokens, found.end == "eos", self.tokenizer)
             for found in sorted(continuations(steps), key=lambda found: found.row)

@@ -3,7 +3,7 @@
 Legend: T positions, F fields.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from math import inf
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from seqgen.decoding import Step
 from seqgen.decoding.generation import RowStop
 from seqgen.errors import FileRejected, UserError
 from seqgen.midi.repair import MAX_TEMPO, MIN_TEMPO
@@ -151,3 +152,17 @@ def stop_after(
         return clocks[row].bars > last_bars[row] or clocks[row].seconds >= ends[row]
 
     return stop
+
+
+def end_with_bar(steps: Iterable[Step], tokenizer: Tokenizer) -> Iterator[Step]:
+    """Yield steps so that a row which ends where a bar begins has no music of that bar.
+
+    A merged token may begin a bar and hold its first notes: the beginning of a bar takes its place.
+    """
+    for step in steps:
+        if not step.finished or tokenizer.bar is None:
+            yield step
+            continue
+        ends = np.isin(step.rows, step.finished)
+        ends &= np.isin(step.tokens[:, 0], tokenizer.vocabulary.anchors)
+        yield replace(step, tokens=np.where(ends[:, None], tokenizer.bar, step.tokens))

@@ -11,7 +11,7 @@ import click
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from seqgen.api.form import DEFAULT_SECTION, NEVER, Form, generate_form
-from seqgen.api.prompts import Prompt, read_prompts, stop_after
+from seqgen.api.prompts import Prompt, end_with_bar, read_prompts, stop_after
 from seqgen.api.settings import RUNS, pick_device
 from seqgen.attention.decay import default_decay_after
 from seqgen.checkpoint import LoadedModel, RunFolder, describe_step, find_run, load_model
@@ -123,6 +123,7 @@ def _plan(
     else:
         stop = stop_after(each, bars=bars, seconds=seconds)
         steps = generate(built, [prompt.ids for prompt in each], stop=stop, **draws)
+        steps = steps if stop is None else end_with_bar(steps, loaded.tokenizer)
     chosen = {"decoder": built.name, "weights": weights, "decay_after": decay_after}
     limits = {"max_tokens": max_tokens, "max_bars": bars, "max_seconds": seconds, "form": form}
     if form is not None:

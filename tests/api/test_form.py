@@ -2,13 +2,17 @@
 
 import numpy as np
 import pytest
-from making import write_model
+from making import write_model, write_song
 
 from seqgen.api.form import Form, generate_form
 from seqgen.api.model import load
+from seqgen.checkpoint import save_model
+from seqgen.config import LimitsConfig, ModelConfig, TokenizerConfig
 from seqgen.decoding import continuations
 from seqgen.errors import UserError
+from seqgen.model.sequence_model import SequenceModel
 from seqgen.sampling import Sampling
+from seqgen.tokenizers import build_tokenizer
 
 RICH = {"parts": "tracks", "part_names": ["0", "40", "drums"], "use_time_signatures": True}
 RICH |= {"use_tempos": True, "time_signatures": ["4/4", "3/4"]}
@@ -50,6 +54,45 @@ def test_sections_repeat_the_ones_that_their_names_say(tmp_path, options, text):
                 assert quoted == bars[first : first + section.quoted]
         n_tokens += sum(map(len, bars[:3]))
     assert n_tokens > 60
+
+
+def merged_model(folder, **options):
+    """A model whose merged tokens begin bars and hold notes, and the ids of these."""
+    t = build_tokenizer(TokenizerConfig(quotes=True, **options), LimitsConfig())
+    pieces = [t.encode(write_song(folder / f"{i}.mid", seed=i)) for i in range(3)]
+    t = t.train(pieces, vocab_size=t.vocabulary.sizes[0] + 60)
+    model = SequenceModel(ModelConfig(d_model=16, n_layers=1, n_heads=2), t.vocabulary)
+    save_model(folder / "run" / "model", model, t, step=0)
+    return load(folder / "run"), [i for i in t.vocabulary.anchors if "+" in t.names()[i]]
+
+
+def bars_of(model, piece):
+    """The plain tokens of each bar, without quotes."""
+    bars = []
+    for token in model.tokenizer._unquoted(piece.tokens):
+        bars += [[]] if token == "Bar_None" else []
+        bars[-1].append(token)
+    return bars
+
+
+@pytest.mark.parametrize("options", [{}, RICH], ids=["one part", "several"])
+def test_sections_repeat_where_merged_tokens_begin_bars(tmp_path, options):
+    model, merged = merged_model(tmp_path, **options)
+    likely = (*merged, int(model.tokenizer.bar[0]))
+    draws = {"samples": 3, "logit_bias": tuple((i, 4.0) for i in likely), "seed": 1}
+    for piece in model.generate(form="AABA", section=3, **draws):
+        bars = bars_of(model, piece)
+        assert len(bars) == 12
+        assert bars[3:6] == bars[9:12] == bars[:3]
+
+
+def test_a_limit_of_bars_leaves_nothing_of_the_next_bar(tmp_path):
+    model, merged = merged_model(tmp_path)
+    draws = {"samples": 3, "logit_bias": tuple((i, 6.0) for i in merged), "seed": 1}
+    for piece in model.generate(bars=4, **draws):
+        bars = bars_of(model, piece)
+        assert bars[4:] == [["Bar_None"]]
+        assert any(len(bar) > 1 for bar in bars)
 
 
 def test_a_section_that_takes_too_many_tokens_ends_its_piece(tmp_path):
