@@ -16,6 +16,7 @@ from seqgen.midi import (
     MidiFile,
     Note,
     TempoChange,
+    TimeSignature,
     open_midi,
     summarize,
 )
@@ -305,3 +306,19 @@ def test_a_folder_without_tokenizer_is_refused(tmp_path):
     (tmp_path / "tokenizer.json").write_text('{"type": "remi", "config": {"type": "remix"}}')
     with pytest.raises(UserError, match="no usable tokenizer"):
         load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("quotes", [False, True])
+def test_files_in_some_of_the_metres_of_a_vocabulary_are_read(tmp_path, quotes):
+    metres = ["2/4", "6/8", "1/32"]  # of the file: 2/4 and 6/8
+    midi = MidiFile(ticks_per_beat=TICKS)
+    midi.time_signature_changes = [TimeSignature(2, 4, 0), TimeSignature(6, 8, 2 * TICKS)]
+    notes = [Note(80, 60 + i, i * TICKS, (i + 1) * TICKS) for i in range(5)]
+    midi.instruments = [Instrument(0, notes=notes)]
+    midi.dump(str(tmp_path / "song.mid"))
+    t = tokenizer(use_time_signatures=True, time_signatures=metres, quotes=quotes)
+    t.decode(t.encode(tmp_path / "song.mid"), tmp_path / "again.mid")
+    again = open_midi(tmp_path / "again.mid")
+    assert [n.start / again.ticks_per_beat for n in again.instruments[0].notes] == [0, 1, 2, 3, 4]
+    found = [(c.numerator, c.denominator) for c in again.time_signature_changes]
+    assert found == [(2, 4), (6, 8)]

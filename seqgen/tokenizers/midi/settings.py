@@ -135,6 +135,10 @@ def miditok_config(config: TokenizerConfig) -> miditok.TokenizerConfig:
     metres: dict[int, list[int]] = {}  # 4/4 is always among them: MidiTok takes it for none
     for numerator, denominator in sorted(map(metre, accepted_metres(config))):
         metres.setdefault(denominator, []).append(numerator)
+    denominator = min(metres)
+    while denominator < max(metres):  # MidiTok's tables of durations need those between as well
+        metres.setdefault(denominator, [1])
+        denominator *= 2
     low, high = config.tempo_range or (120.0, 120.0)
     extra: dict[str, Any] = {}
     if config.type == "midilike":  # notes never switched off end after this long
