@@ -51,6 +51,9 @@ class DataConfig(Section):
     group_duplicates: bool = True  # files that share most of their notes stay in one split
     transpose: Annotated[int, Field(ge=0, le=12)] = 0  # training pieces also ±1 … ±n semitones
     velocity: Annotated[int, Field(ge=0, le=40)] = 0  # each variant louder or softer by up to ±n
+    # What a model learns to do, with the share of its windows: {continue: 0.5, infill: 0.5}
+    tasks: dict[str, PositiveFloat] = {}
+    controls: list[str] = []  # what can be asked for: key, chords, density …; or [all]
     workers: Annotated[int, Field(ge=0)] = 0  # processes that read files; 0: one per core
 
     @field_validator("source", mode="before")
@@ -111,6 +114,8 @@ class TokenizerConfig(Section):
     time_signatures: list[Annotated[str, Field(pattern=METRE)]] | None = None  # such as "9/8"
     tempo: Annotated[float, Field(ge=10, le=500)] | None = None  # of files without tempo tokens
     velocity: Annotated[int, Field(ge=1, le=127)] | None = None  # of files without velocity tokens
+    marks: list[str] = []  # tokens that are given and never drawn; they follow from data.tasks
+    levels: dict[str, list[float]] = {}  # of controls: the borders between their classes
 
     @model_validator(mode="after")
     def _tempos_are_in_order(self) -> "TokenizerConfig":
@@ -274,6 +279,11 @@ class Config(Section):
             raise ValueError(
                 f"train.carry_state needs a state that does not grow: model.attention="
                 f"{self.model.attention} has none"
+            )
+        if self.train.carry_state and (self.data.tasks or self.data.controls):
+            raise ValueError(
+                "train.carry_state goes through pieces as they are: leave it out, or leave out "
+                "data.tasks and data.controls"
             )
         if self.train.recompute and self.train.compile:
             raise ValueError(

@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "seqgen"
 FLOORS = [
     {"errors", "files", "config", "vocabulary", "native"},
-    {"midi", "tokenizers", "attention", "model", "sampling"},
+    {"midi", "tokenizers", "tasks", "attention", "model", "sampling"},
     {"data", "checkpoint", "rendering"},
     {"training", "decoding", "evaluation", "export"},
     {"api"},
@@ -16,7 +16,7 @@ FLOORS = [
     {"commands"},
 ]
 # On the floor of parts, who may use whom.
-BESIDE = {("tokenizers", "midi"), ("model", "attention")}
+BESIDE = {("tokenizers", "midi"), ("tasks", "tokenizers"), ("model", "attention")}
 OWNERS = {
     "fast_transformers": {"attention", "model/stack.py", "benchmark"},
     "triton": {f"attention/triton_{part}.py" for part in ("form", "kernels", "tiles")}

@@ -26,6 +26,7 @@ from seqgen.files import atomic_path, json_ready, write_record
 from seqgen.midi import open_midi
 from seqgen.rendering.piano_roll import piano_roll_image
 from seqgen.sampling import Sampling
+from seqgen.tasks import has_tasks
 from seqgen.tokenizers import Tokenizer
 from seqgen.training.callbacks import DrawSample
 from seqgen.training.module import TrainingModule
@@ -82,6 +83,7 @@ def train_job(
         job.config.model,
         job.config.train,
         seed=job.config.run.seed,
+        tasks=job.config.data.tasks if has_tasks(job.config.data) else None,
         kernel=job.config.attention.kernel,
         resume=job.resume,
         start=job.start,

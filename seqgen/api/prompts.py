@@ -15,7 +15,7 @@ from seqgen.decoding import Step
 from seqgen.decoding.generation import RowStop
 from seqgen.errors import FileRejected, UserError
 from seqgen.midi.repair import MAX_TEMPO, MIN_TEMPO
-from seqgen.tokenizers import Clock, Original, Tokenizer
+from seqgen.tokenizers import Clock, Edit, Original, Tokenizer
 
 MAX_PROMPT_TOKENS = 32_768
 
@@ -33,7 +33,8 @@ class Prompt:
         bars: how many bars it has, a begun one included.
         about: what it holds, in a few words.
         left_out: what of the file its tokens cannot hold, in a few words each.
-        original: the file, where samples begin with its music and not with that of its tokens.
+        original: the file, where samples begin with its music and not with that of its tokens, or
+            are the file with some bars replaced.
     """
 
     file: str | None
@@ -43,7 +44,7 @@ class Prompt:
     bars: int = 0
     about: str = ""
     left_out: tuple[str, ...] = ()
-    original: Original | None = None
+    original: Original | Edit | None = None
 
 
 def read_prompts(

@@ -115,6 +115,31 @@ from seqgen.commands import ByField, FiniteFloat
     help="Bars of each section of --form that is a letter.  [default: 8]",
 )
 @click.option(
+    "--key",
+    help='Key, such as Am or "F# minor". This and the options down to '
+    "--instruments need a run that was trained with data.controls.",
+)
+@click.option("--metre", help="Time signature of all new bars, such as 3/4.")
+@click.option("--chords", help='Chords, one for each bar, as in "Am F C G"; they repeat.')
+@click.option(
+    "--density",
+    help="How many notes: lowest, low, medium, high or highest as in the "
+    "training files; or several, one for each bar.",
+)
+@click.option("--polyphony", help="How many notes begin together: lowest to highest.")
+@click.option("--register", help="How high the notes lie: lowest to highest.")
+@click.option("--loudness", help="How loud the notes are: lowest to highest.")
+@click.option("--instruments", help="Who plays, as in piano,bass,drums.")
+@click.option(
+    "--edit",
+    metavar="FILE",
+    help="Write a changed copy of this file: with --rewrite or "
+    "--add. --max-tokens is then for each new bar.",
+)
+@click.option("--rewrite", metavar="BARS", help="Bars of --edit to write anew, as in 9-16.")
+@click.option("--tracks", help="Tracks of --edit that --rewrite writes anew. By default all.")
+@click.option("--add", metavar="TRACKS", help="Parts to add to --edit, as in bass,drums.")
+@click.option(
     "--seed", type=click.IntRange(0), help="Random seed; chosen at random and recorded if omitted."
 )
 @click.option("--endless", is_flag=True, help="Do not end before --max-tokens; the past decays.")

@@ -2,8 +2,9 @@
 
 import secrets
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from seqgen.api.form import DEFAULT_SECTION, NEVER, Form, generate_form
 from seqgen.api.prompts import Prompt, end_with_bar, read_prompts, stop_after
+from seqgen.api.requests import Asking, Editing, answer, plan_edit, plan_pieces
 from seqgen.api.settings import RUNS, pick_device
 from seqgen.attention.decay import default_decay_after
 from seqgen.checkpoint import LoadedModel, RunFolder, describe_step, find_run, load_model
@@ -25,7 +27,9 @@ from seqgen.decoding.generation import OnStep
 from seqgen.decoding.prompts import check_sampling
 from seqgen.errors import UserError
 from seqgen.sampling import Sampling
+from seqgen.tokenizers import Tokenizer
 
+ASKED = ("key", "chords", "density", "polyphony", "register", "loudness", "instruments")
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -35,6 +39,7 @@ class Plan(NamedTuple):
     prompts: list[Prompt]
     steps: Iterator[Step]
     facts: dict
+    asking: Asking | None = None
 
 
 def execute(
@@ -55,13 +60,22 @@ def execute(
     if (audio or ogg) and loaded.tokenizer.suffix != ".mid":
         raise UserError(f"--audio and --ogg are for music: {path} generates text")
     player = open_player(ogg=ogg, soundfont=soundfont) if audio or ogg else None
-    plan = _plan(loaded, path, **options)
+    layout = Layout.taken_from(options)
+    plan = _plan(loaded, path, layout=layout, **options)
     say(f"{path} ({describe_step(path, loaded)}), seed {plan.facts['seed']}")
     for prompt in {prompt.file: prompt for prompt in plan.prompts}.values():
         _tell_prompt(prompt)
     place = Path(output) if output else Path("generated") / path.resolve().name
     facts = {"run": str(path), "checkpoint": checkpoint, "step": loaded.step, **plan.facts}
-    _write(plan, OutputFolder(place, loaded.tokenizer, facts=facts, pictures=not no_png), player)
+    folder = OutputFolder(
+        place,
+        loaded.tokenizer,
+        facts=facts,
+        pictures=not no_png,
+        check=None if plan.asking is None else plan.asking.check,
+        only_whole=layout.edit is not None,
+    )
+    _write(plan, folder, player)
 
 
 def _tell_prompt(prompt: Prompt) -> None:
@@ -89,19 +103,11 @@ def _plan(
     decay_after: int | None,
     free: bool,
     max_tokens: int,
-    bars: int | None,
-    seconds: float | None,
-    form: str | None,
-    section: int | None,
+    layout: "Layout",
     **filters: Any,
 ) -> Plan:
     """Build the decoder and read the prompts; `filters` are fields of `Sampling`."""
-    if form is not None and (prompts or endless or bars or seconds):
-        raise UserError(
-            "--form lays out a whole piece: leave out --prompt, --bars, --seconds and --endless"
-        )
-    if section is not None and form is None:
-        raise UserError("--section is the length of the sections of --form: give --form too")
+    layout.check(has_prompt=bool(prompts), endless=endless)
     bias = ((loaded.tokenizer.vocabulary.eos_id, NEVER),) if endless else ()
     sampling = Sampling(**filters, grammar=not free, logit_bias=bias)
     check_sampling(sampling, loaded.tokenizer.vocabulary)
@@ -116,19 +122,103 @@ def _plan(
     )
     each = [prompt for prompt in read for _ in range(n_samples)]
     draws: dict[str, Any] = {"sampling": sampling, "max_tokens": max_tokens, "seed": seed}
-    if form is not None:
-        laid_out = Form(form, section or DEFAULT_SECTION)
+    chosen = {"decoder": built.name, "weights": weights, "decay_after": decay_after}
+    facts = {"seed": seed, "sampling": vars(sampling), **chosen, "max_tokens": max_tokens}
+    facts |= layout.facts
+    asking = layout.ask(loaded.tokenizer, each, tempo, lambda: _context_length(loaded, run))
+    if asking is not None:
+        if layout.edit is not None:
+            draws["max_tokens"] = facts["max_tokens"] = max_tokens * (
+                asking.requests[0].n_bars or 1
+            )
+        steps = answer(built, loaded.tokenizer, asking.requests, **draws)
+        return Plan(asking.prompts, steps, facts, asking)
+    if layout.form is not None:
+        laid_out = Form(layout.form, layout.section or DEFAULT_SECTION)
         laid_out.check(loaded.tokenizer)
         steps = generate_form(built, loaded.tokenizer, laid_out, n_rows=len(each), **draws)
-    else:
-        stop = stop_after(each, bars=bars, seconds=seconds)
-        steps = generate(built, [prompt.ids for prompt in each], stop=stop, **draws)
-        steps = steps if stop is None else end_with_bar(steps, loaded.tokenizer)
-    chosen = {"decoder": built.name, "weights": weights, "decay_after": decay_after}
-    limits = {"max_tokens": max_tokens, "max_bars": bars, "max_seconds": seconds, "form": form}
-    if form is not None:
-        limits["form_bars"] = laid_out.bars
-    return Plan(each, steps, {"seed": seed, "sampling": vars(sampling), **chosen, **limits})
+        return Plan(each, steps, facts | {"form_bars": laid_out.bars})
+    stop = stop_after(each, bars=layout.bars, seconds=layout.seconds)
+    steps = generate(built, [prompt.ids for prompt in each], stop=stop, **draws)
+    return Plan(each, steps if stop is None else end_with_bar(steps, loaded.tokenizer), facts)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The options that say what is written, beyond prompts and random draws."""
+
+    bars: int | None
+    seconds: float | None
+    form: str | None
+    section: int | None
+    metre: str | None
+    edit: str | None
+    rewrite: str | None
+    tracks: str | None
+    add: str | None
+    asked: dict[str, str | None]
+
+    @classmethod
+    def taken_from(cls, options: dict[str, Any]) -> "Layout":
+        """Take these options out of those of the command."""
+        names = [field.name for field in fields(cls) if field.name != "asked"]
+        asked = {name: options.pop(name) for name in ASKED}
+        return cls(**{name: options.pop(name) for name in names}, asked=asked)
+
+    @property
+    def facts(self) -> dict:
+        """What the records say of it."""
+        known = {name: value for name, value in vars(self).items() if name != "asked"}
+        known["max_bars"], known["max_seconds"] = known.pop("bars"), known.pop("seconds")
+        return known | self.asked
+
+    def check(self, *, has_prompt: bool, endless: bool) -> None:
+        """Raise UserError where options exclude each other."""
+        limited = self.bars is not None or self.seconds is not None
+        is_asked = self.metre is not None or any(self.asked.values())
+        if self.form is not None and (has_prompt or endless or limited or is_asked or self.edit):
+            raise UserError(
+                "--form lays out a whole piece: leave out --prompt, --bars, --seconds, --endless, "
+                "--edit and what is asked of single bars"
+            )
+        if self.section is not None and self.form is None:
+            raise UserError("--section is the length of the sections of --form: give --form too")
+        if self.edit is None and (self.rewrite or self.tracks or self.add):
+            raise UserError("--rewrite, --tracks and --add change a file: give --edit FILE too")
+        if self.edit is not None and (self.rewrite is None) == (self.add is None):
+            raise UserError("--edit needs --rewrite BARS or --add TRACKS, one of them")
+        if self.add is not None and self.tracks is not None:
+            raise UserError("--tracks is for --rewrite: leave it out beside --add")
+        if self.edit is not None and (has_prompt or endless or limited or self.metre):
+            raise UserError(
+                "--edit changes bars of a file: leave out --prompt, --bars, --seconds, --metre and "
+                "--endless"
+            )
+        if is_asked and self.seconds is not None:
+            raise UserError("--seconds and what is asked of bars exclude each other: give --bars")
+
+    def ask(
+        self,
+        tokenizer: Tokenizer,
+        prompts: Sequence[Prompt],
+        tempo: float | None,
+        context_length: Callable[[], int],
+    ) -> Asking | None:
+        """Return what is asked of the model; None where it just goes on."""
+        if self.edit is not None:
+            editing = Editing(self.edit, self.rewrite, self.tracks, self.add)
+            return plan_edit(
+                tokenizer,
+                editing,
+                self.asked,
+                n_rows=len(prompts),
+                context_length=context_length(),
+            )
+        if self.metre is not None or any(self.asked.values()):
+            return plan_pieces(
+                tokenizer, prompts, self.asked, metre=self.metre, bars=self.bars, tempo=tempo
+            )
+        return None
 
 
 def _write(plan: Plan, folder: OutputFolder, player: Player | None) -> None:

@@ -1,6 +1,6 @@
 """Generated files: written under new names, checked, each with a record and a picture."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +11,13 @@ from seqgen.commands.settings import say
 from seqgen.commands.targets import fail_on
 from seqgen.decoding import Continuation
 from seqgen.errors import FileRejected, UserError
+from seqgen.evaluation.asked import Finding
 from seqgen.files import atomic_path, reserve, write_json
 from seqgen.midi import ANY_SIZE, open_midi, summarize
 from seqgen.rendering.piano_roll import save_piano_roll
 from seqgen.tokenizers import Tokenizer
+
+Check = Callable[[Path, int], list[Finding]]
 
 
 class OutputFolder:
@@ -24,8 +27,28 @@ class OutputFolder:
     drawn. Leaving the context frees the numbers of samples that were not written.
     """
 
-    def __init__(self, path: Path, tokenizer: Tokenizer, *, facts: dict, pictures: bool):
+    def __init__(
+        self,
+        path: Path,
+        tokenizer: Tokenizer,
+        *,
+        facts: dict,
+        pictures: bool,
+        check: Check | None = None,
+        only_whole: bool = False,
+    ):
+        """Name a folder.
+
+        Args:
+            path: of the folder, which may exist.
+            tokenizer: of the model.
+            facts: what all records say.
+            pictures: whether to draw pictures of music.
+            check: measures whether a file is what was asked for; called with its path and row.
+            only_whole: whether a sample that was cut is none.
+        """
         self._path = path
+        self._measure, self._only_whole = check, only_whole
         self._tokenizer = tokenizer
         self._facts = facts
         self._pictures = pictures and tokenizer.suffix == ".mid"
@@ -58,6 +81,9 @@ class OutputFolder:
 
     def write(self, drawn: Continuation) -> None:
         """Write a sample and its record, both or neither; one without content goes to `failed`."""
+        if self._only_whole and drawn.end != "eos":
+            self.failed.append(f"sample {drawn.row + 1}: its bars were not finished")
+            return
         record, prompt = self._reserved[drawn.row], self._prompts[drawn.row]
         path = record.with_suffix(self._tokenizer.suffix)
         ids = np.concatenate([prompt.ids, drawn.tokens])
@@ -65,6 +91,8 @@ class OutputFolder:
             with atomic_path(path) as new_file, atomic_path(record) as new_record:
                 self._tokenizer.decode(ids, new_file, tempo=prompt.tempo, original=prompt.original)
                 content = self._check(new_file)
+                findings = self._measure(new_file, drawn.row) if self._measure else []
+                asked = [vars(finding) for finding in findings]
                 outcome = {
                     "file": path.name,
                     "tokens": len(drawn.tokens),
@@ -73,6 +101,7 @@ class OutputFolder:
                     "seconds": round(drawn.seconds, 3),
                     "decode_tokens_per_second": round(drawn.tokens_per_second, 1),
                 }
+                content |= {"asked": asked} if asked else {}
                 write_json(new_record, self._record(drawn.row) | outcome | content)
         except FileRejected as rejected:
             self.failed.append(f"sample {drawn.row + 1}: {rejected.reason}")
@@ -80,6 +109,7 @@ class OutputFolder:
         del self._reserved[drawn.row]
         end = {"eos": "", "limit": " (cut)", "interrupted": " (interrupted)"}[drawn.end]
         description = f"{len(drawn.tokens)} tokens, {_describe(content)}{end}"
+        description += "".join(f"\n    {finding}" for finding in findings)
         self.written[drawn.row] = (path, description)
 
     def picture(self, row: int) -> None:

@@ -26,6 +26,7 @@ class Batch:
         continues: whether each row continues the same row of the previous batch of the same turn,
             from its last token on.
         turn: number of the turn, where batches take turns; see `StreamBatches`.
+        given: which tokens are given and not to be predicted [B, T + 1]; None: none.
     """
 
     tokens: np.ndarray
@@ -34,12 +35,30 @@ class Batch:
     sources: tuple[str, ...]
     continues: bool = False
     turn: int = 0
+    given: np.ndarray | None = None
 
     @property
     def targets(self) -> np.ndarray:
-        """Which positions are followed by a token of their own window [B, T]."""
+        """Which positions are followed by a token of their own window that is predicted [B, T]."""
         followed = np.arange(self.boundaries.shape[1] - 1) < self.lengths[:, None]
-        return followed & ~self.boundaries[:, 1:]
+        targets = followed & ~self.boundaries[:, 1:]
+        return targets if self.given is None else targets & ~self.given[:, 1:]
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of one variant of a piece.
+
+    Attributes:
+        file: of the piece.
+        offset, length: where the whole variant lies in the token array.
+        share: where the window lies in it, from 0 at the beginning to 1 at the end.
+    """
+
+    file: str
+    offset: int
+    length: int
+    share: float
 
 
 class TrainingBatches:
@@ -92,6 +111,16 @@ class TrainingBatches:
     def rows_per_epoch(self) -> int:
         """Rows that hold the windows of an epoch."""
         return len(self._bounds) - 1
+
+    def window(self, number: int) -> Window:
+        """Return the first window of a row, counted from 0."""
+        epoch, place = divmod(number, self.rows_per_epoch)
+        rows, variants, shares = self._epoch(epoch)
+        window = self._windows[self._bounds[rows[place]]]
+        piece = self._piece_of[window]
+        offsets, lengths = self._variants.choose(piece[None], variants[window, None])
+        file = self._pieces[piece].file
+        return Window(file, int(offsets[0]), int(lengths[0]), float(shares[window]))
 
     def batch(self, k: int) -> Batch:
         """Return batch k, counted from 0."""

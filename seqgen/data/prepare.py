@@ -35,6 +35,7 @@ from seqgen.data.shards import (
 from seqgen.data.splits import TRAIN, content_hash, split_of, split_pieces
 from seqgen.errors import FileRejected, UserError
 from seqgen.files import atomic_folder, checksums, locked, sweep, write_json, write_record
+from seqgen.tasks import BarReader, check_known, has_tasks, level_borders, with_marks
 from seqgen.tokenizers import (
     Encoded,
     Shift,
@@ -44,12 +45,15 @@ from seqgen.tokenizers import (
     choose_settings,
     is_open,
     load_tokenizer,
+    settled,
     survey_file,
 )
 from seqgen.vocabulary import Vocabulary
 
-PLACES = {"source", "prepared_dir", "workers"}  # settings that do not change what comes out
+# Settings that do not change what comes out; of tasks, the names do.
+PLACES = {"source", "prepared_dir", "workers", "tasks"}
 MAX_BPE_PIECES = 2000  # merges hardly change beyond this many
+MAX_LEVEL_PIECES = 2000  # nor do the levels of controls
 SMALL = 24  # training files up to which any other may have to become one
 
 
@@ -91,6 +95,7 @@ def prepare(
         FORMAT,
         corpus.sources,
         config.model_dump(exclude=PLACES),
+        sorted(config.tasks),
         limits.model_dump(),
         made_by,
     ]
@@ -114,7 +119,11 @@ def prepare(
                 tokenizer_config, chosen = _settle(
                     tokenizer_config, corpus, limits, readers, progress
                 )
+                if has_tasks(config):
+                    tokenizer_config = with_marks(settled(tokenizer_config), config)
                 tokenizer = build_tokenizer(tokenizer_config, limits)
+            else:
+                check_known(tokenizer.config, config)
             _build(
                 folder,
                 corpus,
@@ -166,6 +175,11 @@ def _build(
         groups = [found.get(piece.file_hash, piece.file_hash) for piece in pieces]
         duplicates = name_groups(pieces, groups)
         pieces = split_pieces(pieces, groups, tokens, tokenizer, shares)
+        if tokenizer.config.marks and not tokenizer.config.levels:
+            levels = _levels(tokens, pieces, tokenizer)
+            settings = tokenizer.config.model_copy(update={"levels": levels})
+            tokenizer = build_tokenizer(settings, limits)
+            tokenizer.save(temporary / TOKENIZER)
         if n_merged is not None:
             tokens, pieces, tokenizer = _merge(temporary, tokens, pieces, tokenizer, n_merged)
             tokenizer.save(temporary / TOKENIZER)
@@ -317,6 +331,18 @@ def _merge(
     tokens = writer.written()
     path.replace(folder / TOKENS)
     return tokens, pieces, tokenizer
+
+
+def _levels(
+    tokens: np.ndarray, pieces: Sequence[Piece], tokenizer: Tokenizer
+) -> dict[str, list[float]]:
+    """Find the levels of controls in the training pieces as they are."""
+    reader = BarReader(tokenizer)
+    learned_from = [piece.variants[0] for piece in pieces if piece.split == TRAIN]
+    return level_borders(
+        reader.read(tokens[offset : offset + length].astype(np.int64))
+        for offset, length in learned_from[:MAX_LEVEL_PIECES]
+    )
 
 
 def _is_current(folder: Path, corpus: Corpus, fingerprint: str) -> bool:

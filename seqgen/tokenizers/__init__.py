@@ -6,7 +6,7 @@ from pathlib import Path
 from seqgen.config import LimitsConfig, TokenizerConfig
 from seqgen.errors import UserError
 from seqgen.files import read_json
-from seqgen.tokenizers.base import Clock, Encoded, Original, Shift, Sketch, Tokenizer
+from seqgen.tokenizers.base import Clock, Edit, Encoded, Original, Shift, Sketch, Tokenizer
 from seqgen.tokenizers.midi import (
     COMPOUND,
     CompoundTokenizer,
@@ -21,6 +21,7 @@ from seqgen.tokenizers.text import ByteTokenizer
 
 __all__ = [
     "Clock",
+    "Edit",
     "Encoded",
     "FileSurvey",
     "Original",
@@ -31,6 +32,7 @@ __all__ = [
     "choose_settings",
     "is_open",
     "load_tokenizer",
+    "settled",
     "survey_file",
     "total_account",
 ]

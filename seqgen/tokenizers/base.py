@@ -71,6 +71,22 @@ class Original:
     until: float = inf
 
 
+@dataclass(frozen=True)
+class Edit:
+    """A file of which some bars are written anew, and all else is kept.
+
+    Attributes:
+        path: of the file.
+        parts: names of the parts that are written anew or added; "" is an only one.
+        begin, end: of these bars, in quarter notes from the beginning.
+    """
+
+    path: Path
+    parts: tuple[str, ...]
+    begin: float
+    end: float
+
+
 class Clock(Protocol):
     """Counts musical time while tokens are drawn."""
 
@@ -120,7 +136,7 @@ class Tokenizer(Protocol):
         path: Path,
         *,
         tempo: float | None = None,
-        original: Original | None = None,
+        original: Original | Edit | None = None,
     ) -> None:
         """Write ids as a file, atomically, without special tokens and an unfinished last unit.
 
@@ -129,7 +145,8 @@ class Tokenizer(Protocol):
             path: of the new file.
             tempo: quarter notes per minute with which the file begins; None: as the tokens or the
                 configuration say. For text it means nothing.
-            original: the file that the first tokens were read from, which is written as it is.
+            original: the file that the first tokens were read from, which is written as it is; or
+                the one of which some bars are replaced by those of the tokens.
         """
 
     def describe(self, path: Path, *, until: float) -> tuple[str, list[str]]:

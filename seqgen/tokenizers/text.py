@@ -12,7 +12,7 @@ import numpy as np
 from seqgen.config import LimitsConfig, TokenizerConfig
 from seqgen.errors import FileRejected, UserError
 from seqgen.files import write_bytes, write_json
-from seqgen.tokenizers.base import Encoded, Original, Shift
+from seqgen.tokenizers.base import Edit, Encoded, Original, Shift
 from seqgen.vocabulary import Field, Vocabulary
 
 PAD, BOS, EOS = 256, 257, 258
@@ -47,7 +47,7 @@ class ByteTokenizer:
         path: Path,
         *,
         tempo: float | None = None,
-        original: Original | None = None,
+        original: Original | Edit | None = None,
     ) -> None:
         """Write the bytes; an unfinished character at the end is left out."""
         content = bytes(ids[ids[:, 0] < 256, 0].astype(np.uint8))

@@ -4,7 +4,7 @@ Legend: B rows, T targets of a window, F fields.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from typing import NamedTuple
@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from seqgen.config import TrainConfig
+from seqgen.data.arranged import ArrangedBatches
 from seqgen.data.batches import (
     Batch,
     TrainingBatches,
@@ -26,7 +27,7 @@ from seqgen.data.splits import TRAIN, VALIDATION
 from seqgen.data.streams import StreamBatches, held_out_streams
 from seqgen.errors import UserError
 
-Batches = TrainingBatches | StreamBatches
+Batches = TrainingBatches | StreamBatches | ArrangedBatches
 
 
 class MicroBatch(NamedTuple):
@@ -117,7 +118,15 @@ class TrainingDataModule(LightningDataModule):
 
     trainer: Trainer  # set by Lightning before it asks for dataloaders
 
-    def __init__(self, data: PreparedData, config: TrainConfig, *, seed: int):
+    def __init__(
+        self,
+        data: PreparedData,
+        config: TrainConfig,
+        *,
+        seed: int,
+        tasks: Mapping[str, float] | None = None,
+    ):
+        """Take prepared data, and the share of each task; None: windows of pieces as they are."""
         super().__init__()
         self._data = data
         self._config = config
@@ -125,6 +134,8 @@ class TrainingDataModule(LightningDataModule):
         self._batches: Batches
         if config.carry_state:
             self._batches = StreamBatches(data, split=TRAIN, seed=seed, **sizes)
+        elif tasks is not None:
+            self._batches = ArrangedBatches(data, split=TRAIN, seed=seed, shares=tasks, **sizes)
         else:
             self._batches = TrainingBatches(
                 data, split=TRAIN, seed=seed, packed=config.packing, **sizes

@@ -3,7 +3,7 @@
 import logging
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -63,6 +63,7 @@ def train(
     config: TrainConfig,
     *,
     seed: int,
+    tasks: Mapping[str, float] | None = None,
     kernel: str = "auto",
     resume: bool = False,
     start: LoadedModel | None = None,
@@ -78,6 +79,7 @@ def train(
         model_config: sizes of the model.
         config: how to train.
         seed: of weights, batches and dropout.
+        tasks: the share of each task; None: windows of pieces as they are.
         kernel: which attention kernel to use, as in `causal_linear_attention`.
         resume: continue exactly from the run's last checkpoint.
         start: model whose weights and tokenizer a new run starts from (`train.init_from`).
@@ -110,7 +112,7 @@ def train(
     board = TensorBoardLogger(run.path, name="", version="tensorboard", purge_step=purge)
     trainer = _build_trainer(run, config, callbacks, [metrics, board], show_progress=show_progress)
     _warn_of_slow_bfloat16(trainer, config, tell)
-    data_module = TrainingDataModule(data, config, seed=seed)
+    data_module = TrainingDataModule(data, config, seed=seed, tasks=tasks)
     with stopper:
         try:
             trainer.fit(

@@ -21,7 +21,7 @@ import numpy as np
 
 from seqgen.config import LimitsConfig, TokenizerConfig
 from seqgen.errors import FileRejected, UserError
-from seqgen.tokenizers.base import Encoded, Original, Shift
+from seqgen.tokenizers.base import Edit, Encoded, Original, Shift
 from seqgen.tokenizers.midi.clock import MidiClock
 from seqgen.tokenizers.midi.quotes import repeated
 from seqgen.tokenizers.midi.settings import SPECIAL, write_settings
@@ -362,10 +362,10 @@ class CompoundTokenizer:
         path: Path,
         *,
         tempo: float | None = None,
-        original: Original | None = None,
+        original: Original | Edit | None = None,
     ) -> None:
         """Write ids [T, F] as a MIDI file, as `MidiTokenizer.decode` does."""
-        if original is not None:
+        if isinstance(original, Original):
             n_tokens = len(self._ungroup(ids[: original.n_tokens]))
             original = replace(original, n_tokens=n_tokens)
         self._plain.decode(self._ungroup(ids), path, tempo=tempo, original=original)

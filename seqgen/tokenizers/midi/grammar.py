@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from seqgen.tokenizers.midi.settings import SPECIAL
+from seqgen.tokenizers.midi.settings import ANSWER, GIVEN, SPECIAL
 from seqgen.vocabulary import ANY, KEEP, LESS, RESET, Grammar, join_orders
 
 COMPLETING = frozenset({"Duration", "NoteOff", "DrumOff", "PedalOff"})  # what ends a note or pedal
@@ -24,7 +24,8 @@ def build_grammar(
     MidiTok's graph lets a piece end anywhere and begin with anything; here it begins as MidiTok's
     own encodings do and ends after a whole note. Inside a bar, positions rise and stay below its
     length, and parts come once, in their order: time does not go back. A quote takes the place of a
-    part's music, and is of a bar of the piece; that the part plays there is not asked for.
+    part's music, and is of a bar of the piece; that the part plays there is not asked for. Marks
+    are given and never drawn.
 
     Args:
         graph: for each type, the types that may follow.
@@ -38,7 +39,7 @@ def build_grammar(
         name: {x for x in follow if x in graph} - set(SPECIAL) for name, follow in graph.items()
     }
     if by_bars:
-        after = _with_parts(after, named=bool(part_names))
+        after = _with_marks(_with_parts(after, named=bool(part_names)))
     groups = [*SPECIAL, *(name for name in after if name not in SPECIAL)]
     index = {name: i for i, name in enumerate(groups)}
     for name in (COMPLETING | {"Quote"}) & set(groups):
@@ -106,6 +107,8 @@ class _Order:
             sets[0] = int(value)
         elif kind == "Part":
             sets[0], sets[1] = self._ranks[value], RESET
+        elif kind == ANSWER:
+            sets[:2] = RESET, RESET
         return tuple(sets)
 
 
@@ -132,6 +135,17 @@ def _with_parts(after: Mapping[str, set[str]], *, named: bool) -> dict[str, set[
     if quote:
         within["Quote"] = {"Bar"} | part
     within["Position"] &= TIMED
+    return within
+
+
+def _with_marks(after: Mapping[str, set[str]]) -> dict[str, set[str]]:
+    """Let nothing be followed by marks; after given ones a bar goes on as after its beginning."""
+    marks = {GIVEN, ANSWER} & after.keys()
+    within = {name: follow - marks for name, follow in after.items()}
+    for name in marks:
+        within[name] = set(within["Bar"])
+    if ANSWER in marks:
+        within[ANSWER] = {"Part", "Bar"} & after.keys()
     return within
 
 

@@ -12,9 +12,10 @@ from math import inf
 
 import numpy as np
 
-from seqgen.tokenizers.midi.settings import SPECIAL, metre
+from seqgen.tokenizers.midi.settings import ANSWER, GIVEN, SPECIAL, metre
 
-APART = frozenset({"Bar", "TimeSig", "TempoPosition", "Tempo", "Part", *SPECIAL})  # no music
+HEAD = ("Bar", "TimeSig", "TempoPosition", "Tempo")  # of a bar
+APART = frozenset({*HEAD, "Part", GIVEN, ANSWER, *SPECIAL})  # no music
 
 
 def quote(told: Iterable[str], *, most: int) -> list[str]:

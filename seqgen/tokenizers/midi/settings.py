@@ -18,6 +18,10 @@ FORMATS = {
     "structured": miditok.Structured,
 }
 SPECIAL = ("PAD", "BOS", "EOS")
+GIVEN, ANSWER = (
+    "Given",
+    "Answer",
+)  # marks: Given_key.Am, and where what is asked for begins in a bar
 LACKING = {  # what MidiTok's format has no tokens for
     "structured": (
         "use_tempos",
@@ -66,6 +70,11 @@ def settled(config: TokenizerConfig) -> TokenizerConfig:
             "tokenizer.quotes=true needs bars that are told part by part: set "
             "tokenizer.type=remi and tokenizer.layout=bars, or leave it out"
         )
+    if config.marks and (not can_quote(config) or config.bpe_vocab_size is not None):
+        raise UserError(
+            "data.tasks and data.controls need plain tokens that are told bar by bar: set "
+            "tokenizer.type=remi and tokenizer.layout=bars, without tokenizer.bpe_vocab_size"
+        )
     return config.model_copy(
         update={
             key: value
@@ -82,7 +91,8 @@ def can_quote(config: TokenizerConfig) -> bool:
 
 def told_by_bars(config: TokenizerConfig) -> bool:
     """Whether pieces are told bar by bar, and bars part by part if there are several parts."""
-    return can_quote(config) and (config.parts == "tracks" or bool(config.quotes))
+    by_bars = config.parts == "tracks" or config.quotes or config.marks
+    return can_quote(config) and bool(by_bars)
 
 
 def named_parts(config: TokenizerConfig) -> list[Part]:
@@ -153,6 +163,7 @@ def miditok_config(config: TokenizerConfig) -> miditok.TokenizerConfig:
             special += [f"TempoPosition_{i}" for i in range(_positions(config))]
         if config.quotes:
             special += [f"Quote_{n}" for n in range(1, 1 + (config.quote_bars or 0))]
+        special += config.marks
     return miditok.TokenizerConfig(
         pitch_range=(0, 127),
         drums_pitch_range=(0, 127),

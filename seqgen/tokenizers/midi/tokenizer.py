@@ -24,16 +24,19 @@ from seqgen.files import write_bytes
 from seqgen.midi import MidiFile, TempoChange, midi_bytes, open_midi, read_midi, summarize
 from seqgen.midi.repair import repair
 from seqgen.midi.timing import bars_and_beats
-from seqgen.tokenizers.base import Encoded, Original, Shift
+from seqgen.tokenizers.base import Edit, Encoded, Original, Shift
 from seqgen.tokenizers.midi.account import account_for
 from seqgen.tokenizers.midi.clock import MidiClock
 from seqgen.tokenizers.midi.continuation import drop_late_changes, join, remove_notes
+from seqgen.tokenizers.midi.edits import replace_bars
 from seqgen.tokenizers.midi.grammar import COMPLETING, SOUNDING, build_grammar, close_notes
 from seqgen.tokenizers.midi.parts import LEFT_OUT, assign, tell, untell
 from seqgen.tokenizers.midi.quotes import Unquoter, quote, quote_ahead, repeated
 from seqgen.tokenizers.midi.scores import thin, title, to_midi, to_score
 from seqgen.tokenizers.midi.settings import (
+    ANSWER,
     FORMATS,
+    GIVEN,
     SPECIAL,
     longest,
     miditok_config,
@@ -138,7 +141,7 @@ class MidiTokenizer:
         path: Path,
         *,
         tempo: float | None = None,
-        original: Original | None = None,
+        original: Original | Edit | None = None,
     ) -> None:
         """Write ids [T, 1] as a MIDI file.
 
@@ -148,9 +151,12 @@ class MidiTokenizer:
             tempo: quarter notes per minute with which the file begins; by default those of the
                 tokens or, where they have none, of the configuration.
             original: the file that the first tokens were read from; its music is written as it is.
+                Or the one of which some bars are replaced by those of the tokens.
         """
         midi, parts = self._decoded(ids)
-        if original is not None:
+        if isinstance(original, Edit):
+            midi = self._edited(original, midi, parts)
+        elif original is not None:
             midi = self._continued(original, ids, midi, parts)
         if tempo is not None and midi.tempo_changes:
             faster = tempo / midi.tempo_changes[0].tempo
@@ -177,6 +183,20 @@ class MidiTokenizer:
             keep_all=original.until == inf,
             keep_tempo=not self.config.use_tempos,
             keep_metre=not self.config.use_time_signatures,
+        )
+
+    def _edited(self, edit: Edit, midi: MidiFile, parts: list[int]) -> MidiFile:
+        """Put bars of some parts of a decoded file into the file itself."""
+        reading = self._read(edit.path)
+        names = [part.name for part in self.parts] if self.tells_parts else [""]
+        return replace_bars(
+            reading.midi,
+            reading.parts,
+            midi,
+            parts,
+            parts=[names.index(name) for name in edit.parts],
+            begin=edit.begin,
+            end=edit.end,
         )
 
     def describe(self, path: Path, *, until: float) -> tuple[str, list[str]]:
@@ -472,8 +492,14 @@ class MidiTokenizer:
             i for token, i in self._miditok.vocab.items() if token.partition("_")[0] in kinds
         )
 
+    @cached_property
+    def _apart(self) -> np.ndarray:
+        """Ids that are no material: special ones and marks."""
+        marks = [i for i, kinds in enumerate(self._types) if kinds[0] in (GIVEN, ANSWER)]
+        return np.array([*self.vocabulary.special_ids, *marks])
+
     def _material(self, ids: np.ndarray) -> np.ndarray:
-        return ids[~np.isin(ids[:, 0], self.vocabulary.special_ids)]
+        return ids[~np.isin(ids[:, 0], self._apart)]
 
 
 def _count_notes(plain: Iterable[str]) -> int:

@@ -1,0 +1,278 @@
+"""What is asked of a model beyond going on: controls, rewritten bars, added parts.
+
+Legend: T positions.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import inf
+from pathlib import Path
+
+import numpy as np
+
+from seqgen.api.prompts import Prompt
+from seqgen.decoding import Decoder, Step, generate
+from seqgen.errors import FileRejected, UserError
+from seqgen.evaluation.asked import Finding, check_asked
+from seqgen.midi import open_midi
+from seqgen.midi.timing import bars_and_beats
+from seqgen.sampling import Sampling
+from seqgen.tasks import Teller, accompany, continuation, infill, known_tasks
+from seqgen.tasks.asking import describe_part, find_parts, read_wishes
+from seqgen.tasks.bars import Piece
+from seqgen.tasks.request import Request, Writing
+from seqgen.tokenizers import Edit, Original, Tokenizer
+
+NEVER = -1e6  # added to the logit of a token that must not be drawn
+Asked = Mapping[str, str | None]  # what is asked for, by control, in words
+
+
+@dataclass(frozen=True)
+class Editing:
+    """What is to be changed in a file: bars that are rewritten, or parts that are added.
+
+    Attributes:
+        path: of the file, which itself stays as it is.
+        rewrite: the bars, as in "9-16" or "9"; None: parts are added to all.
+        tracks: the parts that are rewritten, as in "piano, bass"; None: all.
+        add: the parts that are added, as in "bass, drums".
+    """
+
+    path: str
+    rewrite: str | None = None
+    tracks: str | None = None
+    add: str | None = None
+
+
+@dataclass(frozen=True)
+class Asking:
+    """What is asked of a model, one row after the other.
+
+    Attributes:
+        prompts: what each file begins with, in tokens.
+        requests: what the model is given.
+        check: measures a written file; called with its path and row.
+    """
+
+    prompts: list[Prompt]
+    requests: list[Request]
+    check: Callable[[Path, int], list[Finding]]
+
+
+def plan_pieces(
+    tokenizer: Tokenizer,
+    prompts: Sequence[Prompt],
+    asked: Asked,
+    *,
+    metre: str | None = None,
+    bars: int | None = None,
+    tempo: float | None = None,
+) -> Asking:
+    """Return what a model is given for pieces of which something is asked.
+
+    Args:
+        tokenizer: of the model.
+        prompts: what they begin with.
+        asked: controls in words, such as {"key": "Am"}.
+        metre: the time signature of all new bars, such as "3/4".
+        bars: how many new bars.
+        tempo: that pieces begin with, if one is asked for; the prompts have it already.
+
+    Raises:
+        UserError: the run has not learned what is asked for.
+    """
+    teller = _teller(tokenizer)
+    wish = read_wishes(teller.controls, asked, bars)
+    head = _head(teller, metre)
+    names = [name for name, text in asked.items() if text is not None]
+    requests = []
+    for prompt in prompts:
+        ids = prompt.ids[:-1] if (prompt.ids[-1] == tokenizer.bar).all() else prompt.ids
+        piece = teller.reader.read(ids)
+        requests.append(
+            continuation.request(teller, piece, wish, names=names, head=head, n_bars=bars)
+        )
+    told = [
+        replace(
+            prompt,
+            ids=request.prompt,
+            original=_longer(prompt.original, len(request.prompt)),
+        )
+        for prompt, request in zip(prompts, requests, strict=True)
+    ]
+
+    def check(path: Path, row: int) -> list[Finding]:
+        clock = prompts[row].clock
+        begin = clock.bar_start if prompts[row].file and clock else 0.0
+        return check_asked(
+            path, asked, wish, levels=levels, begin=begin, bars=bars, metre=metre, tempo=tempo
+        )
+
+    levels = tokenizer.config.levels
+    return Asking(told, requests, check)
+
+
+def plan_edit(
+    tokenizer: Tokenizer, editing: Editing, asked: Asked, *, n_rows: int, context_length: int
+) -> Asking:
+    """Return what a model is given for changes in a file.
+
+    Args:
+        tokenizer: of the model.
+        editing: the file, and what is to be changed.
+        asked: controls in words, of the new bars.
+        n_rows: how many answers there will be.
+        context_length: tokens that the model was trained with.
+
+    Raises:
+        UserError: the file has no such bars or parts, or the run has not learned the task.
+    """
+    task = "accompany" if editing.add is not None else "infill"
+    if task not in known_tasks(tokenizer.config):
+        option = "--add" if task == "accompany" else "--rewrite"
+        raise UserError(
+            f"{option}: this run has not learned to {task}; train one with "
+            f"data.tasks={{continue: 0.5, {task}: 0.5}}"
+        )
+    teller = _teller(tokenizer)
+    path = Path(editing.path)
+    try:
+        ids = tokenizer.encode(path)
+    except FileRejected as rejected:
+        raise UserError(f"--edit {rejected.name}: {rejected.reason}") from None
+    bos = tokenizer.vocabulary.special_token(tokenizer.vocabulary.bos_id)[None]
+    ids = np.concatenate([bos, ids])
+    piece = teller.reader.read(ids)
+    first, last = _bars(editing, piece)
+    parts = _parts(editing, teller, piece)
+    wish = read_wishes(teller.controls, asked, None)
+    lines = np.cumsum([0.0, *(bar.quarters for bar in piece.bars)])
+    begin, end = float(lines[first]), float(lines[last])
+    _check_bars(path, begin, end)
+    if task == "accompany":
+        request = accompany.request(teller, piece, parts, wish)
+    else:
+        request = infill.request(teller, piece, first, last, parts, wish, room=context_length)
+    starts = np.flatnonzero(ids[:, 0] == teller.bar)
+    opening = [[teller.bar], *([i] for i in request.opening(0))]
+    before = np.concatenate([ids[: starts[first]], np.array(opening, dtype=np.int64)])
+    clock = tokenizer.clock(tempo=tokenizer.tempo(path))
+    assert clock is not None  # tokens of music have one
+    for token in before:
+        clock.feed(token)
+    what = f"bars {first + 1} to {last}" if last > first + 1 else f"bar {last}"
+    names = ", ".join(map(describe_part, parts)) if parts != teller.parts else "all parts"
+    about = f"{what} of {len(piece.bars)}, {names}"
+    edit = Edit(path, tuple(parts), begin, end)
+    prompt = Prompt(str(path), before, None, clock, first, about, (), edit)
+    levels = tokenizer.config.levels
+
+    def check(path: Path, _: int) -> list[Finding]:
+        return check_asked(path, asked, wish, levels=levels, begin=begin, end=end)
+
+    return Asking([prompt] * n_rows, [request] * n_rows, check)
+
+
+def answer(
+    decoder: Decoder,
+    tokenizer: Tokenizer,
+    requests: Sequence[Request],
+    *,
+    sampling: Sampling,
+    max_tokens: int,
+    seed: int,
+) -> Iterator[Step]:
+    """Yield the tokens of an answer to each request, as `generate` does: those drawn, and given.
+
+    `Step.ended` lists the rows whose bars are all written.
+    """
+    assert tokenizer.bar is not None  # tokens with marks have one
+    writings = [Writing(request, int(tokenizer.bar[0])) for request in requests]
+    steps = generate(
+        decoder,
+        [request.prompt for request in requests],
+        sampling=[
+            replace(
+                sampling,
+                logit_bias=(*sampling.logit_bias, *((i, NEVER) for i in request.forbidden)),
+            )
+            for request in requests
+        ],
+        max_tokens=max_tokens,
+        stop=lambda row, token: writings[row].take(token),
+        force=lambda row, _: writings[row].given(),
+        seed=seed,
+    )
+    for step in steps:
+        whole = (row for row in step.finished if row in step.ended or writings[row].is_whole)
+        yield replace(step, ended=tuple(whole))
+
+
+def _longer(original: Original | Edit | None, n_tokens: int) -> Original | Edit | None:
+    """Return the file that a prompt is from, where the prompt has so many tokens."""
+    if isinstance(original, Original):
+        return replace(original, n_tokens=n_tokens)
+    return original
+
+
+def _teller(tokenizer: Tokenizer) -> Teller:
+    """Return what tells bars with marks; UserError where the tokens have none."""
+    if not tokenizer.config.marks:
+        raise UserError(
+            "this run has learned to continue and nothing else; for keys, chords and other "
+            "controls train one with data.controls=[all]"
+        )
+    return Teller(tokenizer)
+
+
+def _head(teller: Teller, metre: str | None) -> list[int]:
+    """Return the ids of a time signature that all bars have."""
+    if metre is None:
+        return []
+    known = [n.partition("_")[2] for n in teller.id_of if n.startswith("TimeSig_")] or ["4/4"]
+    if metre not in known:
+        raise UserError(f"--metre {metre}: this run knows {', '.join(known)}")
+    return [teller.id_of[f"TimeSig_{metre}"]] if f"TimeSig_{metre}" in teller.id_of else []
+
+
+def _bars(editing: Editing, piece: Piece) -> tuple[int, int]:
+    """Return the bars that are written, from 0 on: the first, and the one after the last."""
+    n = len(piece.bars)
+    if editing.rewrite is None:
+        return 0, n
+    found = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+))?\s*", editing.rewrite)
+    if found is None:
+        raise UserError(f"--rewrite {editing.rewrite!r}: write bars as in 9-16, or 9 for one")
+    first, last = int(found[1]), int(found[2] or found[1])
+    if not 1 <= first <= last <= n:
+        raise UserError(f"--rewrite {editing.rewrite}: {editing.path} has bars 1 to {n}")
+    return first - 1, last
+
+
+def _parts(editing: Editing, teller: Teller, piece: Piece) -> list[str]:
+    """Return the parts that are written."""
+    playing = {part for bar in piece.bars for part in bar.music}
+    there = [part for part in teller.parts if part in playing]
+    if editing.add is not None:
+        parts = find_parts(editing.add, teller.parts, option="--add")
+        if set(parts) >= set(there):
+            raise UserError("--add: no part of the file would be left to go with")
+        return parts
+    if editing.tracks is None:
+        return teller.parts
+    if teller.parts == [""]:
+        raise UserError("--tracks: this run tells all tracks as one part; leave it out")
+    return find_parts(editing.tracks, there, option="--tracks")
+
+
+def _check_bars(path: Path, begin: float, end: float) -> None:
+    """Raise UserError where the file has no bar lines where the tokens have them."""
+    midi = open_midi(path)
+    lines, _ = bars_and_beats(midi, round(end * midi.ticks_per_beat) + 2)
+    for quarters in (begin, end):
+        if min(abs(lines - quarters * midi.ticks_per_beat), default=inf) > 1:
+            raise UserError(
+                f"--edit {path}: its bars are not those that this run counts; train one whose "
+                f"tokens have time signatures (tokenizer.use_time_signatures=true)"
+            )

@@ -1,0 +1,50 @@
+"""Accompany: parts are added to those that are there, bar by bar."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from seqgen.tasks.asking import Wish
+from seqgen.tasks.bars import Piece
+from seqgen.tasks.request import Request
+from seqgen.tasks.telling import Teller, Told
+
+
+def arrange(
+    teller: Teller, piece: Piece, begin: int, room: int, rng: np.random.Generator
+) -> Told | None:
+    """Tell bars with some parts given and the others to be written; None where one part plays."""
+    stop = teller.fitting(piece, begin, room - len(teller.parts) - 4)
+    playing = {part for bar in piece.bars[begin:stop] for part in bar.music}
+    named = [part for part in teller.parts if part in playing]
+    if len(named) < 2:
+        return None
+    chosen = rng.choice(len(named), size=int(rng.integers(1, len(named))), replace=False)
+    parts = [named[k] for k in sorted(chosen)]
+    controls = teller.drawn_controls(piece, begin, stop, rng)
+    told = Told()
+    told.give([teller.bos] if begin == 0 and piece.begins else [])
+    told.give(teller.asked(parts))
+    for k, (bar, values) in enumerate(zip(piece.bars[begin:stop], controls, strict=True)):
+        (told.write if k else told.give)([teller.bar])
+        told.give(teller.opening(bar, values, parts))
+        told.write(teller.music(bar, parts))
+    if stop == len(piece.bars) and piece.ends:
+        told.write([teller.eos])
+    return told
+
+
+def request(teller: Teller, piece: Piece, parts: Sequence[str], wish: Wish) -> Request:
+    """Ask for parts beside those of a piece, in all of its bars."""
+
+    def opening(number: int) -> list[int]:
+        return teller.opening(piece.bars[number], wish(number), parts)
+
+    ids = [teller.bos, *teller.asked(parts), teller.bar, *opening(0)]
+    return Request(
+        np.array(ids, dtype=np.int64)[:, None],
+        opening,
+        begun=1,
+        n_bars=len(piece.bars),
+        forbidden=(teller.eos, *teller.not_asked(parts)),
+    )

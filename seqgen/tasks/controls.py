@@ -1,0 +1,169 @@
+"""What can be asked of a piece: computed from the music in training, given by a person later.
+
+A control is a mark after the beginning of a bar. Those of a block stand in every eighth bar and say
+something of the bars from there to the next block; those of a bar say something of that bar alone.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+
+from seqgen.config import TokenizerConfig
+from seqgen.errors import UserError
+from seqgen.tasks.bars import Bar, Note, Piece
+from seqgen.tasks.harmony import CHORDS, KEYS, chord_of, key_of
+
+BLOCK = 8  # bars
+MOST_LEFT = 64  # bars that are counted down; more of them have no mark
+LEVELS = ("lowest", "low", "medium", "high", "highest")
+ALL = "all"
+MARK = "Given_"
+Values = dict[str, list[str]]  # of a bar, by control
+
+
+def _density(bars: Sequence[Bar]) -> float:
+    """Notes per quarter note."""
+    return sum(len(bar.notes) for bar in bars) / sum(bar.quarters for bar in bars)
+
+
+def _polyphony(bars: Sequence[Bar]) -> float:
+    """How many notes of a part begin together, on average."""
+    onsets = [(i, note.part, note.start) for i, bar in enumerate(bars) for note in _pitched(bar)]
+    return len(onsets) / max(len(set(onsets)), 1)
+
+
+def _register(bars: Sequence[Bar]) -> float:
+    """The mean pitch."""
+    pitches = [note.pitch for bar in bars for note in _pitched(bar)]
+    return float(np.mean(pitches)) if pitches else 0.0
+
+
+def _loudness(bars: Sequence[Bar]) -> float:
+    """The mean velocity."""
+    return float(np.mean([note.velocity for bar in bars for note in bar.notes]))
+
+
+def _pitched(bar: Bar) -> list[Note]:
+    return [note for note in bar.notes if not note.is_drum]
+
+
+MEASURES: dict[str, Callable[[Sequence[Bar]], float]] = {
+    "density": _density,
+    "polyphony": _polyphony,
+    "register": _register,
+    "loudness": _loudness,
+}
+OF_BLOCKS = ("key", "polyphony", "register", "loudness", "instruments")
+OF_BARS = ("bars", "chords", "density")
+CONTROLS = (*OF_BLOCKS, *OF_BARS)
+
+
+def control_values(config: TokenizerConfig) -> dict[str, list[str]]:
+    """Return the controls that settled tokens can have, and the values of each."""
+    values: dict[str, list[str]] = {
+        "key": KEYS,
+        "polyphony": [*LEVELS],
+        "register": [*LEVELS],
+        "bars": [str(n) for n in range(1, MOST_LEFT + 1)],
+        "chords": CHORDS,
+        "density": [*LEVELS],
+    }
+    if config.use_velocities:
+        values["loudness"] = [*LEVELS]
+    if config.parts == "tracks":
+        values["instruments"] = config.part_names or []
+    return values
+
+
+def chosen_controls(names: Sequence[str], config: TokenizerConfig) -> list[str]:
+    """Return the controls that are named, or all that the tokens can have; UserError."""
+    possible = control_values(config)
+    known = ", ".join((*CONTROLS, ALL))
+    for name in names:
+        if name not in (*CONTROLS, ALL):
+            raise UserError(f"data.controls: {name!r} is none of {known}")
+    if ALL in names:
+        return [name for name in CONTROLS if name in possible]
+    lacking = {"loudness": "tokenizer.use_velocities=true", "instruments": "tokenizer.parts=tracks"}
+    for name in names:
+        if name not in possible:
+            raise UserError(f"data.controls: {name} needs {lacking[name]}")
+    return [name for name in CONTROLS if name in names]
+
+
+class Controls:
+    """The controls that a run's tokens know."""
+
+    def __init__(self, config: TokenizerConfig, id_of: Mapping[str, int]):
+        """Take them from the marks of a tokenizer; `id_of` gives the id of each token by name."""
+        self._ids: dict[str, dict[str, int]] = defaultdict(dict)
+        for mark in config.marks:
+            name, _, value = mark.removeprefix(MARK).partition(".")
+            levels = config.levels.get(name, [0.0, 1.0])
+            if name in CONTROLS and levels[0] < levels[-1]:  # with one level there is no choice
+                self._ids[name][value] = id_of[mark]
+        self._borders = config.levels
+
+    @property
+    def names(self) -> list[str]:
+        """What can be asked for."""
+        return list(self._ids)
+
+    def values(self, name: str) -> list[str]:
+        """What can be asked of a control."""
+        return list(self._ids[name])
+
+    def marks(self, values: Mapping[str, Iterable[str]]) -> list[int]:
+        """Return the ids of values, in the order of training; those without a mark have none."""
+        return [
+            self._ids[name][value]
+            for name in self._ids
+            for value in values.get(name, ())
+            if value in self._ids[name]
+        ]
+
+    def measure(self, piece: Piece, begin: int, stop: int, names: Iterable[str]) -> list[Values]:
+        """Return what the bars begin … stop of a piece are, by bar, in some of the controls."""
+        names = [name for name in names if name in self._ids]
+        found: list[Values] = []
+        for number in range(begin, stop):
+            bar, values = piece.bars[number], Values()
+            if (number - begin) % BLOCK == 0:
+                block = piece.bars[number : min(number + BLOCK, stop)]
+                values |= {name: self._of(name, block) for name in names if name in OF_BLOCKS}
+            values |= {name: self._of(name, [bar]) for name in names if name in OF_BARS}
+            if "bars" in names and piece.ends:
+                values["bars"] = [str(len(piece.bars) - number)]
+            found.append(values)
+        return found
+
+    def _of(self, name: str, bars: Sequence[Bar]) -> list[str]:
+        """Return the values of one control that some bars have; none where it means nothing."""
+        notes = [note for bar in bars for note in bar.notes]
+        if not notes or name == "bars":
+            return []
+        if name == "instruments":
+            playing = {note.part for note in notes}
+            return [part for part in self._ids[name] if part in playing]
+        if name in MEASURES:
+            return [LEVELS[int(np.searchsorted(self._borders[name], MEASURES[name](bars)))]]
+        value = key_of(notes) if name == "key" else chord_of(notes)
+        return [] if value is None else [value]
+
+
+def level_borders(pieces: Iterable[Piece]) -> dict[str, list[float]]:
+    """Return the borders between five levels of each measure, equally common in some pieces."""
+    found: dict[str, list[float]] = {name: [] for name in MEASURES}
+    for piece in pieces:
+        for name in MEASURES:
+            size = BLOCK if name in OF_BLOCKS else 1
+            for begin in range(0, len(piece.bars), size):
+                block = piece.bars[begin : begin + size]
+                if any(bar.notes for bar in block):
+                    found[name].append(MEASURES[name](block))
+    shares = np.arange(1, len(LEVELS)) / len(LEVELS)
+    return {
+        name: [round(float(x), 6) for x in np.quantile(values, shares)] if values else [0.0] * 4
+        for name, values in found.items()
+    }

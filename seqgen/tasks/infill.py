@@ -1,0 +1,106 @@
+"""Infill: bars inside a piece are written anew, in all parts or some, when both sides are known."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from seqgen.tasks.asking import Wish
+from seqgen.tasks.bars import Piece
+from seqgen.tasks.request import Request
+from seqgen.tasks.telling import Teller, Told
+
+MOST = 16  # bars of a hole in training
+ALL_PARTS = 0.5  # share of holes in which every part is written anew
+
+
+def arrange(
+    teller: Teller, piece: Piece, begin: int, room: int, rng: np.random.Generator
+) -> Told | None:
+    """Tell bars around a hole, then the hole; None where there is no bar behind one."""
+    stop = teller.fitting(piece, begin, room - len(teller.parts) - 4)
+    if stop - begin < 2:
+        return None
+    n_bars = int(rng.integers(1, min(MOST, stop - begin - 1) + 1))
+    first = int(rng.integers(begin, stop - n_bars))
+    parts = _drawn_parts(teller, piece, first, first + n_bars, rng)
+    controls = teller.drawn_controls(piece, first, first + n_bars, rng)
+    told = Told()
+    if begin == 0 and piece.begins:
+        told.give([teller.bos])
+    tell_around(teller, told, piece, begin, first, first + n_bars, stop)
+    told.give(teller.asked(parts))
+    for k, (bar, values) in enumerate(zip(piece.bars[first:], controls, strict=False)):
+        (told.write if k else told.give)([teller.bar])
+        told.give(teller.opening(bar, values, parts))
+        told.write(teller.music(bar, parts))
+    told.write([teller.bar])
+    return told
+
+
+def request(
+    teller: Teller,
+    piece: Piece,
+    first: int,
+    last: int,
+    parts: Sequence[str],
+    wish: Wish,
+    *,
+    room: int,
+) -> Request:
+    """Ask for the bars first … last of a piece anew, in some of its parts or all.
+
+    Around them stand as many bars as make `room` tokens together with them, which is what the model
+    was trained with; both sides have the same share, and what one does not need the other has.
+    """
+    left = max((room - sum(map(teller.size, piece.bars[first:last]))) // 2, 0)
+    begin = _back(teller, piece, first, left)
+    used = sum(map(teller.size, piece.bars[begin:first]))
+    stop = teller.fitting(piece, last, 2 * left - used) if last < len(piece.bars) else last
+    used = sum(map(teller.size, piece.bars[last:stop]))
+    begin = _back(teller, piece, first, 2 * left - used)
+    told = Told()
+    told.give([teller.bos] if begin == 0 else [])
+    tell_around(teller, told, piece, begin, first, last, stop)
+
+    def opening(number: int) -> list[int]:
+        return teller.opening(piece.bars[first + number], wish(number), parts)
+
+    told.give([*teller.asked(parts), teller.bar, *opening(0)])
+    return Request(
+        np.array(told.ids, dtype=np.int64)[:, None],
+        opening,
+        begun=1,
+        n_bars=last - first,
+        forbidden=(teller.eos, *teller.not_asked(parts)),
+    )
+
+
+def _back(teller: Teller, piece: Piece, first: int, room: int) -> int:
+    """Return the earliest bar from which on those before `first` take `room` tokens at most."""
+    begin = first
+    while begin > 0 and (room := room - teller.size(piece.bars[begin - 1])) >= 0:
+        begin -= 1
+    return begin
+
+
+def tell_around(
+    teller: Teller, told: Told, piece: Piece, begin: int, first: int, last: int, stop: int
+) -> None:
+    """Give the bars begin … stop; for those of the hole first … last a mark stands."""
+    for bar in piece.bars[begin:first]:
+        told.give(teller.plain(bar))
+    told.give(teller.hole(last - first))
+    for bar in piece.bars[last:stop]:
+        told.give(teller.plain(bar))
+
+
+def _drawn_parts(
+    teller: Teller, piece: Piece, first: int, last: int, rng: np.random.Generator
+) -> list[str]:
+    """Draw the parts that are written anew: all, or some of those that play in the hole."""
+    playing = {part for bar in piece.bars[first:last] for part in bar.music}
+    named = [part for part in teller.parts if part in playing]
+    if len(named) < 2 or rng.random() < ALL_PARTS:
+        return teller.parts
+    chosen = rng.choice(len(named), size=int(rng.integers(1, len(named))), replace=False)
+    return [named[k] for k in sorted(chosen)]
