@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from seqgen.decoding import Decoder, Step, generate
+from seqgen.decoding.generation import NEVER
 from seqgen.errors import UserError
 from seqgen.sampling import Sampling
 from seqgen.tokenizers import Tokenizer
 
 DEFAULT_SECTION = 8  # bars
-NEVER = -1e6  # added to the logit of a token that must not be drawn
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,9 @@
 Legend: T positions, F fields.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +13,18 @@ import numpy as np
 
 from seqgen.api.form import DEFAULT_SECTION, Form, generate_form
 from seqgen.api.prompts import Prompt, end_with_bar, read_prompts, stop_after
+from seqgen.api.requests import VARIED, Asking, Editing, answer, plan_edit, plan_pieces
 from seqgen.api.settings import RUNS, pick_device
 from seqgen.checkpoint import find_run, load_model
 from seqgen.decoding import Decoder, build_decoder, continuations, generate
 from seqgen.errors import UserError
+from seqgen.evaluation.asked import Finding
 from seqgen.files import reserve
 from seqgen.model.sequence_model import SequenceModel
 from seqgen.sampling import Sampling
 from seqgen.tokenizers import Tokenizer
+
+DEFAULT_CONTEXT = 512  # of a model folder that does not record it
 
 
 @dataclass(frozen=True)
@@ -28,13 +34,15 @@ class Piece:
     Attributes:
         prompt: what it begins with.
         tokens: the continuation [T, F].
-        ended: whether the model ended it, and not a limit.
+        ended: whether the model ended it, or all bars that were asked for are written, and it was
+            not cut at a limit.
     """
 
     prompt: Prompt
     tokens: np.ndarray
     ended: bool
     tokenizer: Tokenizer = field(repr=False)
+    check: Callable[[Path], list[Finding]] = field(default=lambda path: [], repr=False)
 
     def save(self, path: str | Path) -> Path:
         """Write prompt and continuation as a file, atomically; return its path.
@@ -55,6 +63,10 @@ class Piece:
             raise
         return path
 
+    def findings(self, path: str | Path) -> list[Finding]:
+        """Measure the saved file: what was asked of it, what came, and whether that is the same."""
+        return self.check(Path(path))
+
 
 @dataclass(frozen=True)
 class Model:
@@ -66,6 +78,7 @@ class Model:
         model: the parallel form, which owns the weights.
         decoder: what computes decode steps; `Engine(decoder)` runs many streams at once.
         tokenizer: files to ids and back.
+        context_length: tokens of the windows that it was trained with.
     """
 
     path: Path
@@ -73,6 +86,7 @@ class Model:
     model: SequenceModel
     decoder: Decoder
     tokenizer: Tokenizer
+    context_length: int
 
     def generate(
         self,
@@ -87,6 +101,8 @@ class Model:
         seconds: float | None = None,
         form: str | None = None,
         section: int = DEFAULT_SECTION,
+        asked: Mapping[str, str] | None = None,
+        metre: str | None = None,
         seed: int = 0,
         **sampling: Any,
     ) -> list[Piece]:
@@ -104,6 +120,9 @@ class Model:
             form: sections to lay out, such as "AABA" or "8 8' 8 16", see `seqgen.api.form.Form`;
                 `max_tokens` is then for each new section.
             section: bars of each section that is a letter.
+            asked: what the music should be, such as {"key": "Am", "chords": "Am F C G"}; for a run
+                trained with `data.controls`, which are its names.
+            metre: time signature of all new bars, such as "3/4".
             seed: of the draws.
             sampling: `temperature`, `top_k` and the other fields of `Sampling`.
 
@@ -115,6 +134,13 @@ class Model:
             files, self.tokenizer, bars=prompt_bars, tempo=tempo, as_tokens=as_tokens
         )
         draws: dict[str, Any] = {"sampling": Sampling(**sampling), "max_tokens": max_tokens}
+        if asked or metre is not None:
+            if form is not None or seconds is not None:
+                raise UserError("what is asked of bars excludes form and seconds: give bars")
+            asking = plan_pieces(
+                self.tokenizer, prompts, asked or {}, metre=metre, bars=bars, tempo=tempo
+            )
+            return self._answer(asking, seed=seed, **draws)
         if form is not None:
             if prompt is not None or bars is not None or seconds is not None:
                 raise UserError("form lays out a whole piece: leave out prompt, bars and seconds")
@@ -129,6 +155,69 @@ class Model:
             steps = steps if stop is None else end_with_bar(steps, self.tokenizer)
         return [
             Piece(prompts[found.row], found.tokens, found.end == "eos", self.tokenizer)
+            for found in sorted(continuations(steps), key=lambda found: found.row)
+        ]
+
+    def edit(
+        self,
+        file: str | Path,
+        *,
+        rewrite: str | None = None,
+        vary: str | None = None,
+        amount: float = VARIED,
+        tracks: str | None = None,
+        add: str | None = None,
+        asked: Mapping[str, str] | None = None,
+        samples: int = 1,
+        max_tokens: int = 2048,
+        seed: int = 0,
+        **sampling: Any,
+    ) -> list[Piece]:
+        """Change bars of a file, or add parts to it; saved pieces are the file with these changes.
+
+        Args:
+            file: a MIDI file, which itself stays as it is.
+            rewrite: bars that are written anew, such as "9-16".
+            vary: bars of which a share is written anew; instead of `rewrite`.
+            amount: this share, each bar of each part drawn for itself.
+            tracks: parts to which these two apply, such as "piano, bass"; None: all.
+            add: parts that are added, such as "bass, drums"; instead of `rewrite`.
+            asked: what the new bars should be, as for `generate`.
+            samples: how many answers.
+            max_tokens: the most new tokens for each new bar.
+            seed: of the draws.
+            sampling: `temperature`, `top_k` and the other fields of `Sampling`.
+
+        Raises:
+            UserError: the file has no such bars or parts, or the run has not learned to do it.
+        """
+        if [rewrite, vary, add].count(None) != 2:
+            raise UserError("edit needs one of rewrite, vary and add")
+        editing = Editing(str(file), vary or rewrite, tracks, add, 1.0 if vary is None else amount)
+        asking = plan_edit(
+            self.tokenizer,
+            editing,
+            asked or {},
+            n_rows=samples,
+            seed=seed,
+            context_length=self.context_length,
+        )
+        n_bars = asking.requests[0].n_bars or 1
+        return self._answer(
+            asking, sampling=Sampling(**sampling), max_tokens=max_tokens * n_bars, seed=seed
+        )
+
+    def _answer(self, asking: Asking, **draws: Any) -> list[Piece]:
+        """Return an answer to each request."""
+        steps = answer(self.decoder, self.tokenizer, asking.requests, **draws)
+        return [
+            Piece(
+                asking.prompts[found.row],
+                found.tokens,
+                found.end == "eos",
+                self.tokenizer,
+                partial(asking.check, row=found.row),
+            )
             for found in sorted(continuations(steps), key=lambda found: found.row)
         ]
 
@@ -156,4 +245,5 @@ def load(
     path = find_run(RUNS) if run is None else Path(run)
     loaded = load_model(path, device=pick_device(device), checkpoint=checkpoint)
     built = build_decoder(loaded.model, decoder, weights=weights)
-    return Model(path, loaded.step, loaded.model, built, loaded.tokenizer)
+    context_length = loaded.record.get("context_length") or DEFAULT_CONTEXT
+    return Model(path, loaded.step, loaded.model, built, loaded.tokenizer, context_length)

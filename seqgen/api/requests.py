@@ -4,15 +4,17 @@ Legend: T positions.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from seqgen.api.prompts import Prompt
 from seqgen.decoding import Decoder, Step, generate
+from seqgen.decoding.generation import NEVER
 from seqgen.errors import FileRejected, UserError
 from seqgen.evaluation.asked import Finding, check_asked
 from seqgen.midi import open_midi
@@ -24,8 +26,15 @@ from seqgen.tasks.bars import Piece
 from seqgen.tasks.request import Request, Writing
 from seqgen.tokenizers import Edit, Original, Tokenizer
 
-NEVER = -1e6  # added to the logit of a token that must not be drawn
+VARIED = 0.3  # share of bars that are written anew where a file is varied
 Asked = Mapping[str, str | None]  # what is asked for, by control, in words
+
+
+class Check(Protocol):
+    """Measures a written file."""
+
+    def __call__(self, path: Path, row: int) -> list[Finding]:
+        """Return what was asked of the file of a row, and what came."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +46,15 @@ class Editing:
         rewrite: the bars, as in "9-16" or "9"; None: parts are added to all.
         tracks: the parts that are rewritten, as in "piano, bass"; None: all.
         add: the parts that are added, as in "bass, drums".
+        amount: the share of these bars that is written anew, each bar of each part drawn for
+            itself; the others stay.
     """
 
     path: str
     rewrite: str | None = None
     tracks: str | None = None
     add: str | None = None
+    amount: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -57,7 +69,7 @@ class Asking:
 
     prompts: list[Prompt]
     requests: list[Request]
-    check: Callable[[Path, int], list[Finding]]
+    check: Check
 
 
 def plan_pieces(
@@ -114,7 +126,13 @@ def plan_pieces(
 
 
 def plan_edit(
-    tokenizer: Tokenizer, editing: Editing, asked: Asked, *, n_rows: int, context_length: int
+    tokenizer: Tokenizer,
+    editing: Editing,
+    asked: Asked,
+    *,
+    n_rows: int,
+    seed: int,
+    context_length: int,
 ) -> Asking:
     """Return what a model is given for changes in a file.
 
@@ -123,6 +141,7 @@ def plan_edit(
         editing: the file, and what is to be changed.
         asked: controls in words, of the new bars.
         n_rows: how many answers there will be.
+        seed: of what is drawn here: the bars that vary.
         context_length: tokens that the model was trained with.
 
     Raises:
@@ -137,41 +156,49 @@ def plan_edit(
         )
     teller = _teller(tokenizer)
     path = Path(editing.path)
-    try:
-        ids = tokenizer.encode(path)
-    except FileRejected as rejected:
-        raise UserError(f"--edit {rejected.name}: {rejected.reason}") from None
-    bos = tokenizer.vocabulary.special_token(tokenizer.vocabulary.bos_id)[None]
-    ids = np.concatenate([bos, ids])
+    ids = _read(path, tokenizer)
     piece = teller.reader.read(ids)
     first, last = _bars(editing, piece)
     parts = _parts(editing, teller, piece)
     wish = read_wishes(teller.controls, asked, None)
-    lines = np.cumsum([0.0, *(bar.quarters for bar in piece.bars)])
-    begin, end = float(lines[first]), float(lines[last])
-    _check_bars(path, begin, end)
-    if task == "accompany":
-        request = accompany.request(teller, piece, parts, wish)
-    else:
-        request = infill.request(teller, piece, first, last, parts, wish, room=context_length)
+    lines = np.cumsum([0.0, *(bar.quarters for bar in piece.bars)]).tolist()
+    _check_bars(path, lines[first], lines[last])
     starts = np.flatnonzero(ids[:, 0] == teller.bar)
-    opening = [[teller.bar], *([i] for i in request.opening(0))]
-    before = np.concatenate([ids[: starts[first]], np.array(opening, dtype=np.int64)])
     clock = tokenizer.clock(tempo=tokenizer.tempo(path))
     assert clock is not None  # tokens of music have one
-    for token in before:
+    for token in ids[: starts[first]]:
         clock.feed(token)
     what = f"bars {first + 1} to {last}" if last > first + 1 else f"bar {last}"
-    names = ", ".join(map(describe_part, parts)) if parts != teller.parts else "all parts"
+    names = "all parts" if parts == teller.parts else "; ".join(map(describe_part, parts))
     about = f"{what} of {len(piece.bars)}, {names}"
-    edit = Edit(path, tuple(parts), begin, end)
-    prompt = Prompt(str(path), before, None, clock, first, about, (), edit)
-    levels = tokenizer.config.levels
+    rng = np.random.default_rng(seed)
+    prompts, requests = [], []
+    for _ in range(n_rows):
+        written = _written(parts, last - first, editing.amount, rng)
+        if task == "accompany":
+            request = accompany.request(teller, piece, parts, wish)
+        else:
+            request = infill.request(teller, piece, first, last, written, wish, room=context_length)
+        # In its file the first bar stands behind those before it, and not behind what is given.
+        own = request.prompt[_first_bar(request, teller) :]
+        edit = Edit(
+            path,
+            tuple(
+                (part, lines[first + k], lines[first + k + 1])
+                for k, some in enumerate(written)
+                for part in some
+            ),
+        )
+        before = np.concatenate([ids[: starts[first]], own])
+        prompts.append(Prompt(str(path), before, None, clock, first, about, (), edit))
+        requests.append(request)
 
-    def check(path: Path, _: int) -> list[Finding]:
+    def check(path: Path, row: int) -> list[Finding]:
+        begin, end = lines[first], lines[last]
+        levels = tokenizer.config.levels
         return check_asked(path, asked, wish, levels=levels, begin=begin, end=end)
 
-    return Asking([prompt] * n_rows, [request] * n_rows, check)
+    return Asking(prompts, requests, check)
 
 
 def answer(
@@ -216,6 +243,35 @@ def _longer(original: Original | Edit | None, n_tokens: int) -> Original | Edit 
     return original
 
 
+def _read(path: Path, tokenizer: Tokenizer) -> np.ndarray:
+    """Return a file as tokens [T, 1] from BOS on."""
+    try:
+        ids = tokenizer.encode(path)
+    except FileRejected as rejected:
+        raise UserError(f"--edit {rejected.name}: {rejected.reason}") from None
+    bos = tokenizer.vocabulary.special_token(tokenizer.vocabulary.bos_id)[None]
+    return np.concatenate([bos, ids])
+
+
+def _written(
+    parts: Sequence[str], n_bars: int, amount: float, rng: np.random.Generator
+) -> list[list[str]]:
+    """Draw for each bar the parts that are written anew; a share of all, one at least."""
+    n = n_bars * len(parts)
+    chosen = np.zeros(n, dtype=bool)
+    chosen[rng.permutation(n)[: max(round(amount * n), 1)]] = True
+    return [
+        [part for k, part in enumerate(parts) if chosen[number * len(parts) + k]]
+        for number in range(n_bars)
+    ]
+
+
+def _first_bar(request: Request, teller: Teller) -> int:
+    """Return where in a prompt the first bar of what is asked for begins."""
+    bars = np.flatnonzero(request.prompt[:, 0] == teller.bar)
+    return int(bars[-request.begun])
+
+
 def _teller(tokenizer: Tokenizer) -> Teller:
     """Return what tells bars with marks; UserError where the tokens have none."""
     if not tokenizer.config.marks:
@@ -256,8 +312,11 @@ def _parts(editing: Editing, teller: Teller, piece: Piece) -> list[str]:
     there = [part for part in teller.parts if part in playing]
     if editing.add is not None:
         parts = find_parts(editing.add, teller.parts, option="--add")
-        if set(parts) >= set(there):
-            raise UserError("--add: no part of the file would be left to go with")
+        for part in set(parts) & set(there):
+            raise UserError(
+                f"--add: the file has {describe_part(part)} already; to write it anew, use "
+                f"--rewrite 1-{len(piece.bars)} --tracks {part}"
+            )
         return parts
     if editing.tracks is None:
         return teller.parts

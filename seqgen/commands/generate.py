@@ -138,6 +138,13 @@ from seqgen.commands import ByField, FiniteFloat
 )
 @click.option("--rewrite", metavar="BARS", help="Bars of --edit to write anew, as in 9-16.")
 @click.option("--tracks", help="Tracks of --edit that --rewrite writes anew. By default all.")
+@click.option("--vary", metavar="BARS", help="Bars of --edit of which --amount is written anew.")
+@click.option(
+    "--amount",
+    type=FiniteFloat(above=0),
+    help="Share of the bars of --vary that are written anew, each bar "
+    "of each track drawn for itself.  [default: 0.3]",
+)
 @click.option("--add", metavar="TRACKS", help="Parts to add to --edit, as in bass,drums.")
 @click.option(
     "--seed", type=click.IntRange(0), help="Random seed; chosen at random and recorded if omitted."

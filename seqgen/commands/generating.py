@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from seqgen.api.form import DEFAULT_SECTION, NEVER, Form, generate_form
 from seqgen.api.prompts import Prompt, end_with_bar, read_prompts, stop_after
-from seqgen.api.requests import Asking, Editing, answer, plan_edit, plan_pieces
+from seqgen.api.requests import VARIED, Asking, Editing, answer, plan_edit, plan_pieces
 from seqgen.api.settings import RUNS, pick_device
 from seqgen.attention.decay import default_decay_after
 from seqgen.checkpoint import LoadedModel, RunFolder, describe_step, find_run, load_model
@@ -125,7 +125,7 @@ def _plan(
     chosen = {"decoder": built.name, "weights": weights, "decay_after": decay_after}
     facts = {"seed": seed, "sampling": vars(sampling), **chosen, "max_tokens": max_tokens}
     facts |= layout.facts
-    asking = layout.ask(loaded.tokenizer, each, tempo, lambda: _context_length(loaded, run))
+    asking = layout.ask(loaded.tokenizer, each, tempo, seed, lambda: _context_length(loaded, run))
     if asking is not None:
         if layout.edit is not None:
             draws["max_tokens"] = facts["max_tokens"] = max_tokens * (
@@ -155,6 +155,8 @@ class Layout:
     edit: str | None
     rewrite: str | None
     tracks: str | None
+    vary: str | None
+    amount: float | None
     add: str | None
     asked: dict[str, str | None]
 
@@ -183,12 +185,17 @@ class Layout:
             )
         if self.section is not None and self.form is None:
             raise UserError("--section is the length of the sections of --form: give --form too")
-        if self.edit is None and (self.rewrite or self.tracks or self.add):
-            raise UserError("--rewrite, --tracks and --add change a file: give --edit FILE too")
-        if self.edit is not None and (self.rewrite is None) == (self.add is None):
-            raise UserError("--edit needs --rewrite BARS or --add TRACKS, one of them")
+        changes = [self.rewrite, self.vary, self.add]
+        if self.edit is None and (any(changes) or self.tracks):
+            raise UserError(
+                "--rewrite, --vary, --tracks and --add change a file: give --edit FILE too"
+            )
+        if self.edit is not None and len(changes) - changes.count(None) != 1:
+            raise UserError("--edit needs one of --rewrite BARS, --vary BARS and --add TRACKS")
         if self.add is not None and self.tracks is not None:
-            raise UserError("--tracks is for --rewrite: leave it out beside --add")
+            raise UserError("--tracks is for --rewrite and --vary: leave it out beside --add")
+        if self.amount is not None and (self.vary is None or self.amount > 1):
+            raise UserError("--amount is the share of the bars of --vary, 1 at most")
         if self.edit is not None and (has_prompt or endless or limited or self.metre):
             raise UserError(
                 "--edit changes bars of a file: leave out --prompt, --bars, --seconds, --metre and "
@@ -202,16 +209,19 @@ class Layout:
         tokenizer: Tokenizer,
         prompts: Sequence[Prompt],
         tempo: float | None,
+        seed: int,
         context_length: Callable[[], int],
     ) -> Asking | None:
         """Return what is asked of the model; None where it just goes on."""
         if self.edit is not None:
-            editing = Editing(self.edit, self.rewrite, self.tracks, self.add)
+            amount = (self.amount or VARIED) if self.vary is not None else 1.0
+            bars = self.vary or self.rewrite
             return plan_edit(
                 tokenizer,
-                editing,
+                Editing(self.edit, bars, self.tracks, self.add, amount),
                 self.asked,
                 n_rows=len(prompts),
+                seed=seed,
                 context_length=context_length(),
             )
         if self.metre is not None or any(self.asked.values()):

@@ -18,6 +18,7 @@ from seqgen.errors import UserError
 from seqgen.sampling import Sampling
 
 MAX_STREAMS = 1024  # rows in one decode step
+NEVER = -1e6  # added to the logit of a token that must not be drawn
 PREFILL_TOKENS = 65_536  # large: unlike in a server, nobody waits for tokens meanwhile
 
 RowStop = Callable[[int, np.ndarray], bool]

@@ -42,12 +42,14 @@ def request(
     piece: Piece,
     first: int,
     last: int,
-    parts: Sequence[str],
+    written: Sequence[Sequence[str]],
     wish: Wish,
     *,
     room: int,
 ) -> Request:
-    """Ask for the bars first … last of a piece anew, in some of its parts or all.
+    """Ask for the bars first … last of a piece anew: in each of them for the parts `written`.
+
+    A bar of which nothing is written anew is given whole.
 
     Around them stand as many bars as make `room` tokens together with them, which is what the model
     was trained with; both sides have the same share, and what one does not need the other has.
@@ -63,13 +65,24 @@ def request(
     tell_around(teller, told, piece, begin, first, last, stop)
 
     def opening(number: int) -> list[int]:
-        return teller.opening(piece.bars[first + number], wish(number), parts)
+        bar, parts = piece.bars[first + number], written[number]
+        if parts:
+            return teller.opening(bar, wish(number), parts)
+        after = opening(number + 1) if number + 1 < last - first else []
+        return [
+            *teller.opening(bar, wish(number), teller.parts),
+            *teller.music(bar),
+            teller.bar,
+            *after,
+        ]
 
+    parts = [part for part in teller.parts if any(part in some for some in written)]
     told.give([*teller.asked(parts), teller.bar, *opening(0)])
+    begun = 1 + next(number for number, some in enumerate(written) if some)
     return Request(
         np.array(told.ids, dtype=np.int64)[:, None],
         opening,
-        begun=1,
+        begun=begun,
         n_bars=last - first,
         forbidden=(teller.eos, *teller.not_asked(parts)),
     )

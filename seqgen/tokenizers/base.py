@@ -77,14 +77,12 @@ class Edit:
 
     Attributes:
         path: of the file.
-        parts: names of the parts that are written anew or added; "" is an only one.
-        begin, end: of these bars, in quarter notes from the beginning.
+        places: for each part that is written anew or added somewhere, its name ("" is an only one),
+            and where these bars begin and end, in quarter notes from the beginning.
     """
 
     path: Path
-    parts: tuple[str, ...]
-    begin: float
-    end: float
+    places: tuple[tuple[str, float, float], ...]
 
 
 class Clock(Protocol):

@@ -12,29 +12,29 @@ def replace_bars(
     second: MidiFile,
     second_parts: Sequence[int],
     *,
-    parts: Sequence[int],
-    begin: float,
-    end: float,
+    places: Sequence[tuple[int, float, float]],
 ) -> MidiFile:
-    """Put what a second file holds of some parts between two times into a first file.
+    """Put what a second file holds at some places into a first file.
 
-    Notes of the first file that begin before or after are kept to the tick. A new note neither
-    meets a kept one on the same key of its track nor changes it: it ends before a later one, and is
-    left out where an earlier one still sounds.
+    Notes of the first file that begin elsewhere are kept to the tick. A new note ends before the
+    next one on the same key of its track, and is left out where a kept one still sounds.
 
     Args:
         first: the file that is edited; it is not changed.
         first_parts: the part of each of its tracks; -1: one that is not told.
         second: where the new notes are.
         second_parts: the part of each of its tracks.
-        parts: those that are written anew, or added.
-        begin, end: of the bars, in quarter notes.
+        places: parts that are written anew, or added, and where the bars begin and end, in quarter
+            notes.
     """
     result = deepcopy(first)
-    start, stop = (round(quarters * first.ticks_per_beat) for quarters in (begin, end))
     scale = first.ticks_per_beat / second.ticks_per_beat
-    for part in parts:
-        tracks = [t for t, k in zip(result.instruments, first_parts, strict=False) if k == part]
+    of_part = dict[int, list[Instrument]]()
+    for track, part in zip(result.instruments, first_parts, strict=True):
+        of_part.setdefault(part, []).append(track)
+    for part, begin, end in places:
+        start, stop = (round(quarters * first.ticks_per_beat) for quarters in (begin, end))
+        tracks = of_part.setdefault(part, [])
         for track in tracks:
             _clear(track, start, stop)
         for track, k in zip(second.instruments, second_parts, strict=True):
@@ -48,7 +48,7 @@ def replace_bars(
             if not notes:
                 continue
             if not tracks:
-                tracks = [Instrument(track.program, is_drum=track.is_drum, name=track.name)]
+                tracks.append(Instrument(track.program, is_drum=track.is_drum, name=track.name))
                 result.instruments += tracks
             longest = max(tracks, key=lambda kept: len(kept.notes))  # of several told as one part
             longest.notes += _fitted(notes, longest.notes)
@@ -70,12 +70,14 @@ def _clear(track: Instrument, start: int, stop: int) -> None:
 
 
 def _fitted(notes: Sequence[Note], kept: Sequence[Note]) -> list[Note]:
-    """Return new notes that leave those that are kept on the same key as they are."""
-    fitted = []
+    """Return new notes of which none sounds together with another on its key."""
+    fitted: dict[tuple[int, int], Note] = {}
     for note in notes:
         same = [other for other in kept if other.pitch == note.pitch]
         if any(other.start <= note.start < other.end for other in same):
             continue
-        later = [other.start for other in same if other.start > note.start]
-        fitted.append(Note(note.velocity, note.pitch, note.start, min([note.end, *later])))
-    return fitted
+        others = [other for other in notes if other.pitch == note.pitch]
+        later = [other.start for other in (*same, *others) if other.start > note.start]
+        end = min([note.end, *later])
+        fitted[note.start, note.pitch] = Note(note.velocity, note.pitch, note.start, end)
+    return list(fitted.values())

@@ -194,9 +194,7 @@ class MidiTokenizer:
             reading.parts,
             midi,
             parts,
-            parts=[names.index(name) for name in edit.parts],
-            begin=edit.begin,
-            end=edit.end,
+            places=[(names.index(name), begin, end) for name, begin, end in edit.places],
         )
 
     def describe(self, path: Path, *, until: float) -> tuple[str, list[str]]:

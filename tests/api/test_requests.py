@@ -1,0 +1,163 @@
+"""What is asked of a model: files change where they should and nowhere else, and say what came."""
+
+import random
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from making import TICKS, write_band
+
+from seqgen.api.model import load
+from seqgen.checkpoint import save_model
+from seqgen.config import DataConfig, LimitsConfig, ModelConfig, TokenizerConfig
+from seqgen.errors import UserError
+from seqgen.midi import open_midi
+from seqgen.model.sequence_model import SequenceModel
+from seqgen.tasks import with_marks
+from seqgen.tokenizers import build_tokenizer, settled
+
+TRACKS = {"parts": "tracks", "part_names": ["0", "33", "40", "drums"], "use_time_signatures": True}
+TRACKS |= {"use_tempos": True, "use_velocities": True, "positions_per_beat": 12}
+TASKS = {"continue": 1.0, "infill": 1.0, "accompany": 1.0}
+
+
+@pytest.fixture(scope="module")
+def song(tmp_path_factory):
+    """A band whose notes are off the grid, with notes that are held over bar lines."""
+    path = write_band(tmp_path_factory.mktemp("song") / "song.mid", bars=8)
+    midi, rng = open_midi(path), random.Random(0)
+    for track in midi.instruments:
+        for note in track.notes:
+            note.start += rng.randint(0, 15)
+            note.end += rng.randint(20, 3 * TICKS) if rng.random() < 0.2 else rng.randint(20, 30)
+    midi.dump(str(path))
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A model that has learned nothing, with tokens for all tasks and controls."""
+    data = DataConfig(tasks=TASKS, controls=["all"])
+    config = with_marks(settled(TokenizerConfig(**TRACKS)), data)
+    levels = {"levels": {"density": [1.0, 2.0, 4.0, 8.0], "register": [40.0, 50.0, 60.0, 70.0]}}
+    tokenizer = build_tokenizer(config.model_copy(update=levels), LimitsConfig())
+    sequence_model = SequenceModel(
+        ModelConfig(d_model=16, n_layers=1, n_heads=2), tokenizer.vocabulary
+    )
+    folder = tmp_path_factory.mktemp("model")
+    save_model(folder / "model", sequence_model, tokenizer, step=0, context_length=256)
+    return load(folder)
+
+
+def notes_of(path):
+    """The notes of each instrument: (start, end, pitch, velocity)."""
+    found = {}
+    for track in open_midi(path).instruments:
+        key = "drums" if track.is_drum else str(track.program)
+        notes = {(n.start, n.end, n.pitch, n.velocity) for n in track.notes}
+        found[key] = found.get(key, set()) | notes
+    return found
+
+
+def inside(notes, first, last):
+    """Those that begin in bars first … last of 4/4, counted from 1."""
+    begin, end = (first - 1) * 4 * TICKS, last * 4 * TICKS
+    return {note for note in notes if begin <= note[0] < end}
+
+
+def overlaps(notes):
+    """How often two notes of one key sound at the same time."""
+    by_pitch = {}
+    for start, end, pitch, _ in sorted(notes):
+        by_pitch.setdefault(pitch, []).append((start, end))
+    return sum(a[1] > b[0] for one in by_pitch.values() for a, b in pairwise(one))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_is_rewritten_changes_inside_its_bars_alone(tmp_path, model, song, seed):
+    rng = random.Random(seed)
+    first = rng.randint(1, 8)
+    last = rng.randint(first, 8)
+    tracks = rng.choice([None, "piano", "bass,drums", "40"])
+    [piece] = model.edit(song, rewrite=f"{first}-{last}", tracks=tracks, seed=seed, max_tokens=60)
+    before, after = notes_of(song), notes_of(piece.save(tmp_path / "new.mid"))
+    names = {None: set(before), "piano": {"0"}, "bass,drums": {"33", "drums"}, "40": {"40"}}[tracks]
+    for name, notes in before.items():
+        kept = notes - (inside(notes, first, last) if name in names else set())
+        assert kept == after.get(name, set()) - inside(after.get(name, set()), first, last) | (
+            inside(kept, first, last)
+        )
+        if name not in names:
+            assert after[name] == notes
+        assert overlaps(after.get(name, set())) <= overlaps(kept)
+
+
+def test_variation_leaves_the_share_of_bars_that_it_should(tmp_path, model, song):
+    [piece] = model.edit(song, vary="2-5", amount=0.25, seed=3, max_tokens=60)
+    places = piece.prompt.original.places
+    assert len(places) == 4  # of four bars and four parts
+    before, after = notes_of(song), notes_of(piece.save(tmp_path / "new.mid"))
+    for name, notes in before.items():
+        for bar in range(1, 9):
+            is_place = any(p == name and b == (bar - 1) * 4 for p, b, _ in places)
+            if not is_place:
+                assert inside(after[name], bar, bar) == inside(notes, bar, bar)
+
+
+def test_an_added_part_leaves_the_others_as_they_are(tmp_path, model, song):
+    midi = open_midi(song)
+    midi.instruments = [track for track in midi.instruments if track.program == 40]
+    midi.dump(str(tmp_path / "melody.mid"))
+    [piece] = model.edit(tmp_path / "melody.mid", add="bass, drums", seed=1, max_tokens=60)
+    before = notes_of(tmp_path / "melody.mid")
+    after = notes_of(piece.save(tmp_path / "new.mid"))
+    assert after["40"] == before["40"]
+    assert set(after) <= {"40", "33", "drums"}
+
+
+def test_bars_are_as_many_as_are_asked_for_and_in_their_metre(tmp_path, model):
+    pieces = model.generate(
+        asked={"key": "Am", "chords": "Am F", "density": "low", "instruments": "piano"},
+        metre="4/4",
+        bars=3,
+        samples=2,
+        max_tokens=20_000,
+        seed=2,
+    )
+    for i, piece in enumerate(pieces):
+        assert piece.ended
+        path = piece.save(tmp_path / f"{i}.mid")
+        assert open_midi(path).max_tick <= (3 + 16) * 4 * TICKS
+        tokens = np.concatenate([piece.prompt.ids, piece.tokens])
+        assert (tokens == model.tokenizer.bar).sum() == 4  # with the one that ended it
+        found = {finding.name: finding for finding in piece.findings(path)}
+        assert set(found) == {"bars", "metre", "key", "chords", "density", "instruments"}
+        assert found["metre"].met == 1
+
+
+def test_a_prompt_goes_on_as_it_is(tmp_path, model, song):
+    [piece] = model.generate(song, prompt_bars=3, asked={"key": "C"}, bars=2, max_tokens=5000)
+    before, after = notes_of(song), notes_of(piece.save(tmp_path / "new.mid"))
+    for name, notes in before.items():
+        starts = {(n[0], n[2]) for n in inside(notes, 1, 3)}
+        assert starts == {(n[0], n[2]) for n in inside(after[name], 1, 3)}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"rewrite": "9"}, "has bars 1 to 8"),
+        ({"rewrite": "5-3"}, "has bars 1 to 8"),
+        ({"rewrite": "one"}, "write bars as in"),
+        ({"rewrite": "2", "tracks": "tuba"}, "no part called 'tuba'"),
+        ({"add": "drums"}, "has Drums already"),
+        ({"add": "kazoo"}, "no part called 'kazoo'"),
+        ({"rewrite": "2", "asked": {"key": "H"}}, "is no key"),
+        ({"rewrite": "2", "asked": {"chords": "Am Xy"}}, "'Xy' is no chord"),
+        ({"rewrite": "2", "asked": {"density": "loud"}}, "must be one of"),
+        ({}, "one of rewrite, vary and add"),
+    ],
+)
+def test_what_cannot_be_done_is_said(model, song, options, said):
+    with pytest.raises(UserError, match=said):
+        model.edit(song, **options)

@@ -1,0 +1,155 @@
+"""Training windows are told so that what is learned can be drawn, and as requests tell it later."""
+
+import numpy as np
+import pytest
+
+from seqgen.tasks import TASKS, Arranger, accompany, continuation, infill, known_tasks
+from seqgen.vocabulary import RESET
+
+ROOM = 700
+
+
+def names_of(teller, ids):
+    names = {i: name for name, i in teller.id_of.items()}
+    return [names[i] for i in ids]
+
+
+def windows(teller, piece, task, *, n=30, room=ROOM):
+    """Windows of a task, drawn by as many seeds, from bars all over the piece."""
+    for seed in range(n):
+        rng = np.random.default_rng(seed)
+        told = TASKS[task](teller, piece, seed % (len(piece.bars) - 1), room, rng)
+        if told is not None:
+            yield told
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_what_is_learned_may_be_drawn(teller, tokenizer, piece, task):
+    if task not in known_tasks(tokenizer.config):
+        pytest.skip("needs several parts")
+    vocabulary = tokenizer.vocabulary
+    grammar, n_learned = vocabulary.grammar, 0
+    for told in windows(teller, piece, task, n=8):
+        ids, before = np.array(told.ids), None
+        registers = (RESET,) * grammar.n_registers
+        for i, token in enumerate(ids):
+            if i and not told.given[i]:
+                allowed = vocabulary.allowed(
+                    ids[None, i - 1, None], has_unit=np.array([True]), registers=registers[None]
+                )
+                assert allowed[0, token], names_of(teller, ids[max(i - 5, 0) : i + 1])
+                n_learned += 1
+            registers = np.array(grammar.registers_after(ids[i : i + 1], before))
+            before = tuple(registers.tolist())
+    assert n_learned > 100
+
+
+def test_marks_are_never_learned_and_never_drawn(teller, tokenizer, piece):
+    marks = {i for name, i in teller.id_of.items() if name.startswith(("Given_", "Answer_"))}
+    allowed = tokenizer.vocabulary.grammar.table
+    assert not allowed[:, sorted(marks)].any()
+    seen = set()
+    for task in known_tasks(tokenizer.config):
+        for told in windows(teller, piece, task):
+            found = [(i, given) for i, given in zip(told.ids, told.given, strict=True)]
+            assert all(given for i, given in found if i in marks)
+            seen |= {i for i, _ in found} & marks
+    assert len(seen) > 20
+
+
+def test_a_window_without_controls_is_the_piece(teller, piece, ids, monkeypatch):
+    monkeypatch.setattr("seqgen.tasks.telling.NO_CONTROLS", 1.0)
+    told = continuation.arrange(teller, piece, 0, 10_000, np.random.default_rng(0))
+    assert told.ids == ids[:, 0].tolist()
+    assert not any(told.given)
+
+
+def test_infill_learns_the_hole_and_gives_all_around_it(teller, piece, monkeypatch):
+    monkeypatch.setattr("seqgen.tasks.telling.NO_CONTROLS", 1.0)
+    monkeypatch.setattr("seqgen.tasks.infill.ALL_PARTS", 1.0)
+    for told in windows(teller, piece, "infill", room=5000):
+        names = names_of(teller, told.ids)
+        hole = next(i for i, name in enumerate(names) if name.startswith("Given_hole"))
+        fill = names.index("Given_fill")
+        n_bars = int(names[hole].rpartition(".")[2])
+        left, right = told.ids[:hole], told.ids[hole + 1 : fill]
+        begun = left.count(teller.bar)
+        whole = [i for bar in piece.bars for i in teller.plain(bar)]
+        middle = told.ids[fill + 1 : -1]
+        told_again = [i for i in left if i != teller.bos] + middle + right
+        places = [whole[k : k + len(told_again)] for k in range(len(whole))]
+        assert told_again in places
+        assert middle.count(teller.bar) == n_bars
+        assert told.ids[-1] == teller.bar
+        assert not told.given[-1]
+        assert all(told.given[: fill + 2])
+        learned = [i for i, given in zip(told.ids, told.given, strict=True) if not given][:-1]
+        heads = {i for bar in piece.bars for i in bar.head}
+        assert learned == [i for i in middle[1:] if i not in heads]
+        assert begun + n_bars + right.count(teller.bar) <= len(piece.bars)
+
+
+def test_a_request_is_told_as_in_training(teller, tokenizer, piece):
+    """What a model is given is, token for token, what it was trained with."""
+    tasks = [name for name in known_tasks(tokenizer.config) if name != "continue"]
+    for task in tasks:
+        for told in windows(teller, piece, task, n=12, room=100_000):
+            names = names_of(teller, told.ids)
+            fill = names.index("Given_fill")
+            first = fill + names[fill:].index("Bar_None")
+            asked = [n.partition("part.")[2] for n in names[fill + 1 : first]]
+            parts = asked or teller.parts
+            starts = [i for i, n in enumerate(names) if n == "Bar_None" and i >= first]
+            values = [
+                _values(names[a + 1 : b]) for a, b in zip(starts, [*starts[1:], None], strict=True)
+            ]
+            wish = dict(enumerate(values)).__getitem__
+            if task == "infill":
+                left = names[:fill].index(next(n for n in names if n.startswith("Given_hole")))
+                n_left, n_bars = told.ids[:left].count(teller.bar), len(starts) - 1
+                if told.ids[0] != teller.bos:
+                    continue  # a window that begins later is told without what comes before
+                written = [parts] * n_bars
+                request = infill.request(
+                    teller, piece, n_left, n_left + n_bars, written, wish, room=10**6
+                )
+            else:
+                if told.ids[0] != teller.bos:
+                    continue
+                request = accompany.request(teller, piece, parts, wish)
+                n_bars = len(starts)
+            given = request.prompt[:, 0].tolist()
+            assert given == told.ids[: len(given)]
+            assert all(told.given[: len(given)])
+            for k in range(1, n_bars):
+                opening = request.opening(k)
+                after = starts[k] + 1
+                assert told.ids[after : after + len(opening)] == opening
+                assert all(told.given[after : after + len(opening)])
+                assert not told.given[after + len(opening)]
+
+
+def _values(names):
+    """The values of controls that stand among the first tokens of a bar."""
+    found = {}
+    for name in names:
+        if not name.startswith("Given_"):
+            break
+        control, _, value = name.removeprefix("Given_").partition(".")
+        found.setdefault(control, []).append(value)
+    return found
+
+
+def test_windows_are_a_function_of_their_seed_and_fit(teller, tokenizer, piece):
+    shares = dict.fromkeys(known_tasks(tokenizer.config), 1.0)
+    arranger = Arranger(teller, shares)
+    differ = set()
+    for seed in range(20):
+        first, again = (
+            arranger.arrange(piece, 0.5, 200, np.random.default_rng(seed)) for _ in range(2)
+        )
+        assert np.array_equal(first[0], again[0])
+        assert np.array_equal(first[1], again[1])
+        assert 1 < len(first[0]) == len(first[1]) <= 200
+        differ.add(first[0].tobytes())
+    assert len(differ) > 15
