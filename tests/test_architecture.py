@@ -16,7 +16,12 @@ FLOORS = [
     {"commands"},
 ]
 # On the floor of parts, who may use whom.
-BESIDE = {("tokenizers", "midi"), ("tasks", "tokenizers"), ("model", "attention")}
+BESIDE = {
+    ("tokenizers", "midi"),
+    ("tasks", "midi"),
+    ("tasks", "tokenizers"),
+    ("model", "attention"),
+}
 OWNERS = {
     "fast_transformers": {"attention", "model/stack.py", "benchmark"},
     "triton": {f"attention/triton_{part}.py" for part in ("form", "kernels", "tiles")}

@@ -13,7 +13,15 @@ import numpy as np
 
 from seqgen.api.form import DEFAULT_SECTION, Form, generate_form
 from seqgen.api.prompts import Prompt, end_with_bar, read_prompts, stop_after
-from seqgen.api.requests import VARIED, Asking, Editing, answer, plan_edit, plan_pieces
+from seqgen.api.requests import (
+    VARIED,
+    Asking,
+    Editing,
+    answer,
+    plan_edit,
+    plan_pieces,
+    trained_context,
+)
 from seqgen.api.settings import RUNS, pick_device
 from seqgen.checkpoint import find_run, load_model
 from seqgen.decoding import Decoder, build_decoder, continuations, generate
@@ -23,8 +31,6 @@ from seqgen.files import reserve
 from seqgen.model.sequence_model import SequenceModel
 from seqgen.sampling import Sampling
 from seqgen.tokenizers import Tokenizer
-
-DEFAULT_CONTEXT = 512  # of a model folder that does not record it
 
 
 @dataclass(frozen=True)
@@ -245,5 +251,5 @@ def load(
     path = find_run(RUNS) if run is None else Path(run)
     loaded = load_model(path, device=pick_device(device), checkpoint=checkpoint)
     built = build_decoder(loaded.model, decoder, weights=weights)
-    context_length = loaded.record.get("context_length") or DEFAULT_CONTEXT
+    context_length = trained_context(loaded)
     return Model(path, loaded.step, loaded.model, built, loaded.tokenizer, context_length)

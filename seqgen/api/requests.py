@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from seqgen.api.prompts import Prompt
+from seqgen.checkpoint import LoadedModel
 from seqgen.decoding import Decoder, Step, generate
 from seqgen.decoding.generation import NEVER
 from seqgen.errors import FileRejected, UserError
@@ -27,6 +28,7 @@ from seqgen.tasks.request import Request, Writing
 from seqgen.tokenizers import Edit, Original, Tokenizer
 
 VARIED = 0.3  # share of bars that are written anew where a file is varied
+DEFAULT_CONTEXT = 512  # tokens, for a model folder that does not record its own
 Asked = Mapping[str, str | None]  # what is asked for, by control, in words
 
 
@@ -70,6 +72,11 @@ class Asking:
     prompts: list[Prompt]
     requests: list[Request]
     check: Check
+
+
+def trained_context(loaded: LoadedModel) -> int:
+    """Return how many tokens the windows had that a model was trained with."""
+    return loaded.record.get("context_length") or DEFAULT_CONTEXT
 
 
 def plan_pieces(

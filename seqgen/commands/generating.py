@@ -2,7 +2,7 @@
 
 import secrets
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -13,7 +13,15 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from seqgen.api.form import DEFAULT_SECTION, NEVER, Form, generate_form
 from seqgen.api.prompts import Prompt, end_with_bar, read_prompts, stop_after
-from seqgen.api.requests import VARIED, Asking, Editing, answer, plan_edit, plan_pieces
+from seqgen.api.requests import (
+    VARIED,
+    Asking,
+    Editing,
+    answer,
+    plan_edit,
+    plan_pieces,
+    trained_context,
+)
 from seqgen.api.settings import RUNS, pick_device
 from seqgen.attention.decay import default_decay_after
 from seqgen.checkpoint import LoadedModel, RunFolder, describe_step, find_run, load_model
@@ -125,7 +133,7 @@ def _plan(
     chosen = {"decoder": built.name, "weights": weights, "decay_after": decay_after}
     facts = {"seed": seed, "sampling": vars(sampling), **chosen, "max_tokens": max_tokens}
     facts |= layout.facts
-    asking = layout.ask(loaded.tokenizer, each, tempo, seed, lambda: _context_length(loaded, run))
+    asking = layout.ask(loaded.tokenizer, each, tempo, seed, trained_context(loaded))
     if asking is not None:
         if layout.edit is not None:
             draws["max_tokens"] = facts["max_tokens"] = max_tokens * (
@@ -210,7 +218,7 @@ class Layout:
         prompts: Sequence[Prompt],
         tempo: float | None,
         seed: int,
-        context_length: Callable[[], int],
+        context_length: int,
     ) -> Asking | None:
         """Return what is asked of the model; None where it just goes on."""
         if self.edit is not None:
@@ -222,7 +230,7 @@ class Layout:
                 self.asked,
                 n_rows=len(prompts),
                 seed=seed,
-                context_length=context_length(),
+                context_length=context_length,
             )
         if self.metre is not None or any(self.asked.values()):
             return plan_pieces(
