@@ -13,6 +13,7 @@ from seqgen.checkpoint import LoadedModel, RunFolder, load_model, read_run
 from seqgen.config import Config, load_config, override_keys, save_config
 from seqgen.errors import UserError
 from seqgen.files import TEMPORARY, atomic_path, locked, sweep, write_bytes
+from seqgen.tasks import learned
 from seqgen.tokenizers import build_tokenizer
 
 RUN_VARIABLE = "SEQGEN_RUN_DIR"  # tells the other processes of a run which folder it is
@@ -261,4 +262,8 @@ def _adopt(settings: Settings, start: LoadedModel) -> Config:
             f"{start.tokenizer.config.type}): use a configuration for that type, or another run"
         )
     model = start.model.config.model_copy(update={"dropout": config.model.dropout})
-    return config.model_copy(update={"model": model, "tokenizer": start.tokenizer.config})
+    data = config.data
+    if start.tokenizer.config.marks and not (data.tasks or data.controls):
+        data = data.model_copy(update=learned(start.tokenizer.config))
+    changes = {"model": model, "tokenizer": start.tokenizer.config, "data": data}
+    return config.model_copy(update=changes)

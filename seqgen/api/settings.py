@@ -34,6 +34,20 @@ def read_config(arguments: Sequence[str]) -> Settings:
     return Settings(load_config(file, overrides), file, overrides)
 
 
+def adapting(run: str, arguments: Sequence[str]) -> tuple[str, ...]:
+    """Return the arguments of a training that goes on from `run` with other files.
+
+    Raises:
+        UserError: the files are not named, or another configuration file is.
+    """
+    if "data.source" not in override_keys([one for one in arguments if "=" in one]):
+        raise UserError("--adapt needs files to learn from: data.source=FOLDER")
+    files = [argument for argument in arguments if "=" not in argument]
+    if files:
+        raise UserError(f"--adapt has settings of its own: leave out {files[0]}")
+    return (str(CONFIGS / "adapt.yaml"), f"train.init_from={run}", *arguments)
+
+
 def read_resumed(arguments: Sequence[str]) -> Settings:
     """Resolve the arguments of `train --resume` to the configuration of the resumed run.
 

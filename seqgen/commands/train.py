@@ -14,9 +14,15 @@ import click
     help="Resume a stopped run exactly: the one in run.dir, or the newest.",
 )
 @click.option(
+    "--adapt",
+    metavar="RUN",
+    help="Go on from a trained run with files of your own, few as they may be: "
+    "--adapt RUN data.source=FOLDER, by the settings in configs/adapt.yaml.",
+)
+@click.option(
     "--device", help="Device to compute on: cpu, cuda or cuda:1. By default a GPU if there is one."
 )
-def train(arguments: tuple[str, ...], resume: bool, device: str | None) -> None:
+def train(arguments: tuple[str, ...], resume: bool, adapt: str | None, device: str | None) -> None:
     """Train a model with the settings in CONFIG, a YAML file.
 
     Without CONFIG: configs/quickstart.yaml, or configs/midi.yaml if data.source is given (text.yaml
@@ -27,10 +33,16 @@ def train(arguments: tuple[str, ...], resume: bool, device: str | None) -> None:
     python cli.py train data.source=FOLDER run.dir=runs/mine
     python cli.py train configs/pop909.yaml data.source=FOLDER train.max_steps=2000
     python cli.py train --resume run.dir=runs/mine
+    python cli.py train --adapt runs/mine data.source=FOLDER
     """
-    from seqgen.api.settings import describe_settings, read_config, read_resumed
+    from seqgen.api.settings import adapting, describe_settings, read_config, read_resumed
     from seqgen.commands.settings import console, device_settings, say
+    from seqgen.errors import UserError
 
+    if adapt is not None:
+        if resume:
+            raise UserError("--adapt begins a run and --resume goes on with one: give one of them")
+        arguments = adapting(adapt, arguments)
     # Mistakes are reported before anything heavy is loaded.
     read = read_resumed if resume else read_config
     settings = read((*arguments, *device_settings(device)))

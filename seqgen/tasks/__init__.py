@@ -11,7 +11,13 @@ from seqgen.config import DataConfig, TokenizerConfig
 from seqgen.errors import UserError
 from seqgen.tasks import accompany, continuation, infill
 from seqgen.tasks.bars import BarReader, Piece
-from seqgen.tasks.controls import MARK, chosen_controls, control_values, level_borders
+from seqgen.tasks.controls import (
+    CONTROLS,
+    MARK,
+    chosen_controls,
+    control_values,
+    level_borders,
+)
 from seqgen.tasks.telling import ANSWER, FILL, HOLE, MOST_BARS, Teller, Told
 
 Arrange = Callable[[Teller, Piece, int, int, np.random.Generator], Told | None]
@@ -32,6 +38,7 @@ __all__ = [
     "check_known",
     "has_tasks",
     "known_tasks",
+    "learned",
     "level_borders",
     "with_marks",
 ]
@@ -90,6 +97,15 @@ def check_known(tokens: TokenizerConfig, data: DataConfig) -> None:
             f"data.tasks and data.controls need tokens that the run to start from lacks "
             f"({', '.join(sorted(names))}): leave them out, or train a new run"
         )
+
+
+def learned(tokens: TokenizerConfig) -> dict:
+    """Return `data.tasks` and `data.controls` with which a run goes on learning all that it has."""
+    others = [name for name in known_tasks(tokens) if name != CONTINUE]
+    shares = dict.fromkeys(others, 0.5 / len(others)) if others else {}
+    marked = {mark.removeprefix(MARK).partition(".")[0] for mark in tokens.marks}
+    controls = [name for name in CONTROLS if name in marked]
+    return {"tasks": {CONTINUE: 1.0 - sum(shares.values()), **shares}, "controls": controls}
 
 
 class Arranger:
