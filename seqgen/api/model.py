@@ -109,6 +109,7 @@ class Model:
         section: int = DEFAULT_SECTION,
         asked: Mapping[str, str] | None = None,
         metre: str | None = None,
+        guidance: float = 1.0,
         seed: int = 0,
         **sampling: Any,
     ) -> list[Piece]:
@@ -129,6 +130,7 @@ class Model:
             asked: what the music should be, such as {"key": "Am", "chords": "Am F C G"}; for a run
                 trained with `data.controls`, which are its names.
             metre: time signature of all new bars, such as "3/4".
+            guidance: how much what is asked for weighs; above 1: more than the model has learned.
             seed: of the draws.
             sampling: `temperature`, `top_k` and the other fields of `Sampling`.
 
@@ -146,7 +148,7 @@ class Model:
             asking = plan_pieces(
                 self.tokenizer, prompts, asked or {}, metre=metre, bars=bars, tempo=tempo
             )
-            return self._answer(asking, seed=seed, **draws)
+            return self._answer(asking, seed=seed, guidance=guidance, **draws)
         if form is not None:
             if prompt is not None or bars is not None or seconds is not None:
                 raise UserError("form lays out a whole piece: leave out prompt, bars and seconds")
@@ -174,6 +176,7 @@ class Model:
         tracks: str | None = None,
         add: str | None = None,
         asked: Mapping[str, str] | None = None,
+        guidance: float = 1.0,
         samples: int = 1,
         max_tokens: int = 2048,
         seed: int = 0,
@@ -188,7 +191,7 @@ class Model:
             amount: this share, each bar of each part drawn for itself.
             tracks: parts to which these two apply, such as "piano, bass"; None: all.
             add: parts that are added, such as "bass, drums"; instead of `rewrite`.
-            asked: what the new bars should be, as for `generate`.
+            asked, guidance: what the new bars should be, as for `generate`.
             samples: how many answers.
             max_tokens: the most new tokens for each new bar.
             seed: of the draws.
@@ -210,12 +213,16 @@ class Model:
         )
         n_bars = asking.requests[0].n_bars or 1
         return self._answer(
-            asking, sampling=Sampling(**sampling), max_tokens=max_tokens * n_bars, seed=seed
+            asking,
+            sampling=Sampling(**sampling),
+            max_tokens=max_tokens * n_bars,
+            seed=seed,
+            guidance=guidance,
         )
 
     def _answer(self, asking: Asking, **draws: Any) -> list[Piece]:
         """Return an answer to each request."""
-        steps = answer(self.decoder, self.tokenizer, asking.requests, **draws)
+        steps = answer(self.decoder, self.tokenizer, asking, **draws)
         return [
             Piece(
                 asking.prompts[found.row],

@@ -4,11 +4,11 @@ Legend: T positions.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -16,13 +16,14 @@ from seqgen.api.prompts import Prompt
 from seqgen.checkpoint import LoadedModel
 from seqgen.decoding import Decoder, Step, generate
 from seqgen.decoding.generation import NEVER
+from seqgen.decoding.guided import generate_guided
 from seqgen.errors import FileRejected, UserError
 from seqgen.evaluation.asked import Finding, check_asked
 from seqgen.midi import open_midi
 from seqgen.midi.timing import bars_and_beats
 from seqgen.sampling import Sampling
 from seqgen.tasks import Teller, accompany, continuation, infill, known_tasks
-from seqgen.tasks.asking import describe_part, find_parts, read_wishes
+from seqgen.tasks.asking import Wish, describe_part, find_parts, no_wish, read_wishes
 from seqgen.tasks.bars import Piece
 from seqgen.tasks.request import Request, Writing
 from seqgen.tokenizers import Edit, Original, Tokenizer
@@ -66,11 +67,13 @@ class Asking:
     Attributes:
         prompts: what each file begins with, in tokens.
         requests: what the model is given.
+        free: the same requests without what is asked for, which guidance compares with.
         check: measures a written file; called with its path and row.
     """
 
     prompts: list[Prompt]
     requests: list[Request]
+    free: list[Request]
     check: Check
 
 
@@ -105,13 +108,13 @@ def plan_pieces(
     wish = read_wishes(teller.controls, asked, bars)
     head = _head(teller, metre)
     names = [name for name, text in asked.items() if text is not None]
-    requests = []
+    requests, free = [], []
     for prompt in prompts:
         ids = prompt.ids[:-1] if (prompt.ids[-1] == tokenizer.bar).all() else prompt.ids
         piece = teller.reader.read(ids)
-        requests.append(
-            continuation.request(teller, piece, wish, names=names, head=head, n_bars=bars)
-        )
+        options: dict[str, Any] = {"head": head, "n_bars": bars}
+        requests.append(continuation.request(teller, piece, wish, names=names, **options))
+        free.append(continuation.request(teller, piece, no_wish, **options))
     told = [
         replace(
             prompt,
@@ -129,7 +132,7 @@ def plan_pieces(
         )
 
     levels = tokenizer.config.levels
-    return Asking(told, requests, check)
+    return Asking(told, requests, free, check)
 
 
 def plan_edit(
@@ -179,13 +182,15 @@ def plan_edit(
     names = "all parts" if parts == teller.parts else "; ".join(map(describe_part, parts))
     about = f"{what} of {len(piece.bars)}, {names}"
     rng = np.random.default_rng(seed)
-    prompts, requests = [], []
+    prompts, requests, free = [], [], []
     for _ in range(n_rows):
         written = _written(parts, last - first, editing.amount, rng)
+        ask: Callable[[Wish], Request] = partial(
+            infill.request, teller, piece, first, last, written, room=context_length
+        )
         if task == "accompany":
-            request = accompany.request(teller, piece, parts, wish)
-        else:
-            request = infill.request(teller, piece, first, last, written, wish, room=context_length)
+            ask = partial(accompany.request, teller, piece, parts)
+        request = ask(wish)
         # In its file the first bar stands behind those before it, and not behind what is given.
         own = request.prompt[_first_bar(request, teller) :]
         edit = Edit(
@@ -199,45 +204,57 @@ def plan_edit(
         before = np.concatenate([ids[: starts[first]], own])
         prompts.append(Prompt(str(path), before, None, clock, first, about, (), edit))
         requests.append(request)
+        free.append(ask(no_wish))
 
     def check(path: Path, row: int) -> list[Finding]:
         begin, end = lines[first], lines[last]
         levels = tokenizer.config.levels
         return check_asked(path, asked, wish, levels=levels, begin=begin, end=end)
 
-    return Asking(prompts, requests, check)
+    return Asking(prompts, requests, free, check)
 
 
 def answer(
     decoder: Decoder,
     tokenizer: Tokenizer,
-    requests: Sequence[Request],
+    asking: Asking,
     *,
     sampling: Sampling,
     max_tokens: int,
     seed: int,
+    guidance: float = 1.0,
 ) -> Iterator[Step]:
     """Yield the tokens of an answer to each request, as `generate` does: those drawn, and given.
 
-    `Step.ended` lists the rows whose bars are all written.
+    `Step.ended` lists the rows whose bars are all written. `guidance`: how much what is asked for
+    weighs, see `generate_guided`; 1: as the model has learned it.
     """
     assert tokenizer.bar is not None  # tokens with marks have one
-    writings = [Writing(request, int(tokenizer.bar[0])) for request in requests]
-    steps = generate(
-        decoder,
-        [request.prompt for request in requests],
-        sampling=[
+    bar, requests = int(tokenizer.bar[0]), asking.requests
+    writings = [Writing(request, bar) for request in requests]
+    draws: dict[str, Any] = {
+        "sampling": [
             replace(
                 sampling,
                 logit_bias=(*sampling.logit_bias, *((i, NEVER) for i in request.forbidden)),
             )
             for request in requests
         ],
-        max_tokens=max_tokens,
-        stop=lambda row, token: writings[row].take(token),
-        force=lambda row, _: writings[row].given(),
-        seed=seed,
-    )
+        "max_tokens": max_tokens,
+        "stop": lambda row, token: writings[row].take(token),
+        "seed": seed,
+    }
+    if guidance == 1:
+        prompts = [request.prompt for request in requests]
+        steps = generate(decoder, prompts, force=lambda row, _: writings[row].given(), **draws)
+    else:
+        steps = generate_guided(
+            decoder,
+            [(a.prompt, b.prompt) for a, b in zip(requests, asking.free, strict=True)],
+            scale=guidance,
+            force=lambda row, _: (writings[row].given(), writings[row].given(asking.free[row])),
+            **draws,
+        )
     for step in steps:
         whole = (row for row in step.finished if row in step.ended or writings[row].is_whole)
         yield replace(step, ended=tuple(whole))

@@ -131,6 +131,14 @@ from seqgen.commands import ByField, FiniteFloat
 @click.option("--loudness", help="How loud the notes are: lowest to highest.")
 @click.option("--instruments", help="Who plays, as in piano,bass,drums.")
 @click.option(
+    "--guidance",
+    type=FiniteFloat(above=0),
+    default=1.0,
+    show_default=True,
+    help="How much --key and the other controls weigh: 1.5 or 2 follows them more closely than the "
+    "model has learned, at twice the work.",
+)
+@click.option(
     "--edit",
     metavar="FILE",
     help="Write a changed copy of this file: with --rewrite or "

@@ -139,7 +139,7 @@ def _plan(
             draws["max_tokens"] = facts["max_tokens"] = max_tokens * (
                 asking.requests[0].n_bars or 1
             )
-        steps = answer(built, loaded.tokenizer, asking.requests, **draws)
+        steps = answer(built, loaded.tokenizer, asking, guidance=layout.guidance, **draws)
         return Plan(asking.prompts, steps, facts, asking)
     if layout.form is not None:
         laid_out = Form(layout.form, layout.section or DEFAULT_SECTION)
@@ -166,6 +166,7 @@ class Layout:
     vary: str | None
     amount: float | None
     add: str | None
+    guidance: float
     asked: dict[str, str | None]
 
     @classmethod
@@ -209,6 +210,8 @@ class Layout:
                 "--edit changes bars of a file: leave out --prompt, --bars, --seconds, --metre and "
                 "--endless"
             )
+        if self.guidance != 1 and not any(self.asked.values()):
+            raise UserError("--guidance is for what is asked for: give --key or another control")
         if is_asked and self.seconds is not None:
             raise UserError("--seconds and what is asked of bars exclude each other: give --bars")
 

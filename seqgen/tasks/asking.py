@@ -28,6 +28,11 @@ FAMILIES = {
 Wish = Callable[[int], Values]  # what is asked of a bar, counted from 0
 
 
+def no_wish(number: int) -> Values:
+    """Ask for nothing."""
+    return {}
+
+
 def read_wishes(controls: Controls, asked: Mapping[str, str | None], n_bars: int | None) -> Wish:
     """Turn what is asked for in words into the values of each bar.
 

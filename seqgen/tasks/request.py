@@ -52,7 +52,8 @@ class Writing:
         self.is_whole = n_bars is not None and self._n_begun > n_bars
         return self.is_whole
 
-    def given(self) -> np.ndarray:
-        """Return what follows the latest token without a draw [T, 1]."""
-        ids = self._request.opening(self._n_begun - 1) if self._begins else []
+    def given(self, request: Request | None = None) -> np.ndarray:
+        """Return what follows the latest token without a draw [T, 1], by default in its request."""
+        opening = (request or self._request).opening
+        ids = opening(self._n_begun - 1) if self._begins else []
         return np.array(ids, dtype=np.int64).reshape(-1, 1)
