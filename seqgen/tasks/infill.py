@@ -1,4 +1,8 @@
-"""Infill: bars inside a piece are written anew, in all parts or some, when both sides are known."""
+"""Infill: bars inside a piece are written anew, in all parts or some, when both sides are known.
+
+A mark with the length of the hole comes first, then what stands behind the hole, then what stands
+before it, so that the hole goes on from there.
+"""
 
 from collections.abc import Sequence
 
@@ -24,10 +28,7 @@ def arrange(
     first = int(rng.integers(begin, stop - n_bars))
     parts = _drawn_parts(teller, piece, first, first + n_bars, rng)
     controls = teller.drawn_controls(piece, first, first + n_bars, rng)
-    told = Told()
-    if begin == 0 and piece.begins:
-        told.give([teller.bos])
-    tell_around(teller, told, piece, begin, first, first + n_bars, stop)
+    told = _around(teller, piece, begin, first, first + n_bars, stop)
     told.give(teller.asked(parts))
     for k, (bar, values) in enumerate(zip(piece.bars[first:], controls, strict=False)):
         (told.write if k else told.give)([teller.bar])
@@ -60,9 +61,7 @@ def request(
     stop = teller.fitting(piece, last, 2 * left - used) if last < len(piece.bars) else last
     used = sum(map(teller.size, piece.bars[last:stop]))
     begin = _back(teller, piece, first, 2 * left - used)
-    told = Told()
-    told.give([teller.bos] if begin == 0 else [])
-    tell_around(teller, told, piece, begin, first, last, stop)
+    told = _around(teller, piece, begin, first, last, stop)
 
     def opening(number: int) -> list[int]:
         bar, parts = piece.bars[first + number], written[number]
@@ -96,15 +95,17 @@ def _back(teller: Teller, piece: Piece, first: int, room: int) -> int:
     return begin
 
 
-def tell_around(
-    teller: Teller, told: Told, piece: Piece, begin: int, first: int, last: int, stop: int
-) -> None:
-    """Give the bars begin … stop; for those of the hole first … last a mark stands."""
-    for bar in piece.bars[begin:first]:
-        told.give(teller.plain(bar))
+def _around(teller: Teller, piece: Piece, begin: int, first: int, last: int, stop: int) -> Told:
+    """Give the bars last … stop, which come behind the hole, and then begin … first before it."""
+    told = Told()
     told.give(teller.hole(last - first))
     for bar in piece.bars[last:stop]:
         told.give(teller.plain(bar))
+    told.give(teller.asked(teller.parts))
+    told.give([teller.bos] if begin == 0 and piece.begins else [])
+    for bar in piece.bars[begin:first]:
+        told.give(teller.plain(bar))
+    return told
 
 
 def _drawn_parts(

@@ -69,10 +69,9 @@ def test_infill_learns_the_hole_and_gives_all_around_it(teller, piece, monkeypat
     monkeypatch.setattr("seqgen.tasks.infill.ALL_PARTS", 1.0)
     for told in windows(teller, piece, "infill", room=5000):
         names = names_of(teller, told.ids)
-        hole = next(i for i, name in enumerate(names) if name.startswith("Given_hole"))
-        fill = names.index("Given_fill")
-        n_bars = int(names[hole].rpartition(".")[2])
-        left, right = told.ids[:hole], told.ids[hole + 1 : fill]
+        first, fill = (i for i, name in enumerate(names) if name == "Given_fill")
+        n_bars = int(names[0].removeprefix("Given_hole."))
+        right, left = told.ids[1:first], told.ids[first + 1 : fill]
         begun = left.count(teller.bar)
         whole = [i for bar in piece.bars for i in teller.plain(bar)]
         middle = told.ids[fill + 1 : -1]
@@ -92,10 +91,11 @@ def test_infill_learns_the_hole_and_gives_all_around_it(teller, piece, monkeypat
 def test_a_request_is_told_as_in_training(teller, tokenizer, piece):
     """What a model is given is, token for token, what it was trained with."""
     tasks = [name for name in known_tasks(tokenizer.config) if name != "continue"]
+    compared = []
     for task in tasks:
         for told in windows(teller, piece, task, n=12, room=100_000):
             names = names_of(teller, told.ids)
-            fill = names.index("Given_fill")
+            fill = max(i for i, name in enumerate(names) if name == "Given_fill")
             first = fill + names[fill:].index("Bar_None")
             asked = [n.partition("part.")[2] for n in names[fill + 1 : first]]
             parts = asked or teller.parts
@@ -105,9 +105,9 @@ def test_a_request_is_told_as_in_training(teller, tokenizer, piece):
             ]
             wish = dict(enumerate(values)).__getitem__
             if task == "infill":
-                left = names[:fill].index(next(n for n in names if n.startswith("Given_hole")))
-                n_left, n_bars = told.ids[:left].count(teller.bar), len(starts) - 1
-                if told.ids[0] != teller.bos:
+                left = told.ids[names.index("Given_fill") + 1 : fill]
+                n_left, n_bars = left.count(teller.bar), len(starts) - 1
+                if left[:1] != [teller.bos]:
                     continue  # a window that begins later is told without what comes before
                 written = [parts] * n_bars
                 request = infill.request(
@@ -119,6 +119,7 @@ def test_a_request_is_told_as_in_training(teller, tokenizer, piece):
                 request = accompany.request(teller, piece, parts, wish)
                 n_bars = len(starts)
             given = request.prompt[:, 0].tolist()
+            compared.append(task)
             assert given == told.ids[: len(given)]
             assert all(told.given[: len(given)])
             for k in range(1, n_bars):
@@ -127,6 +128,7 @@ def test_a_request_is_told_as_in_training(teller, tokenizer, piece):
                 assert told.ids[after : after + len(opening)] == opening
                 assert all(told.given[after : after + len(opening)])
                 assert not told.given[after + len(opening)]
+    assert set(compared) == set(tasks)
 
 
 def _values(names):
