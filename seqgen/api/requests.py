@@ -230,9 +230,9 @@ def answer(
     `Step.ended` lists the rows whose bars are all written. `guidance`: how much what is asked for
     weighs, see `generate_guided`; 1: as the model has learned it.
     """
-    assert tokenizer.bar is not None  # tokens with marks have one
-    bar, requests = int(tokenizer.bar[0]), asking.requests
-    writings = [Writing(request, bar) for request in requests]
+    requests, teller = asking.requests, Teller(tokenizer)
+    parts = [teller.id_of[f"Part_{part}"] for part in teller.parts if part]
+    writings = [Writing(request, teller.bar, parts) for request in requests]
     draws: dict[str, Any] = {
         "sampling": [
             replace(

@@ -13,7 +13,9 @@ from seqgen.tasks import accompany, continuation, infill
 from seqgen.tasks.bars import BarReader, Piece
 from seqgen.tasks.controls import (
     CONTROLS,
+    HINT,
     MARK,
+    OF_PARTS,
     chosen_controls,
     control_values,
     level_borders,
@@ -64,6 +66,9 @@ def with_marks(tokens: TokenizerConfig, data: DataConfig) -> TokenizerConfig:
         for name in chosen_controls(data.controls, tokens)
         for value in values[name]
     ]
+    if tokens.parts == "tracks":
+        hints = [mark.removeprefix(MARK) for mark in marks]
+        marks += [f"{HINT}{hint}" for hint in hints if hint.partition(".")[0] in OF_PARTS]
     if set(data.tasks) - {CONTINUE}:
         marks.append(FILL)
         if tokens.parts == "tracks":
@@ -103,7 +108,7 @@ def learned(tokens: TokenizerConfig) -> dict:
     """Return `data.tasks` and `data.controls` with which a run goes on learning all that it has."""
     others = [name for name in known_tasks(tokens) if name != CONTINUE]
     shares = dict.fromkeys(others, 0.5 / len(others)) if others else {}
-    marked = {mark.removeprefix(MARK).partition(".")[0] for mark in tokens.marks}
+    marked = {mark.partition("_")[2].partition(".")[0] for mark in tokens.marks}
     controls = [name for name in CONTROLS if name in marked]
     return {"tasks": {CONTINUE: 1.0 - sum(shares.values()), **shares}, "controls": controls}
 

@@ -28,7 +28,7 @@ def arrange(
     for k, (bar, values) in enumerate(zip(piece.bars[begin:stop], controls, strict=True)):
         (told.write if k else told.give)([teller.bar])
         told.give(teller.opening(bar, values, parts))
-        told.write(teller.music(bar, parts))
+        told.go_on(teller.music(bar, parts, values=values))
     if stop == len(piece.bars) and piece.ends:
         told.write([teller.eos])
     return told
@@ -44,6 +44,7 @@ def request(teller: Teller, piece: Piece, parts: Sequence[str], wish: Wish) -> R
     return Request(
         np.array(ids, dtype=np.int64)[:, None],
         opening,
+        hints=lambda number: teller.controls.hints(wish(number)),
         begun=1,
         n_bars=len(piece.bars),
         forbidden=(teller.eos, *teller.not_asked(parts)),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from seqgen.errors import UserError
 from seqgen.midi import program_name
 from seqgen.tasks.bars import DRUMS
-from seqgen.tasks.controls import BLOCK, LEVELS, OF_BLOCKS, Controls, Values
+from seqgen.tasks.controls import BLOCK, LEVELS, Controls, Values
 from seqgen.tasks.harmony import QUALITIES, parse_chord, parse_key
 
 OPEN = "-"  # a bar for which nothing is asked
@@ -58,7 +58,7 @@ def read_wishes(controls: Controls, asked: Mapping[str, str | None], n_bars: int
         values = {
             name: found[number % len(found)]
             for name, found in series.items()
-            if name not in OF_BLOCKS or number % BLOCK == 0
+            if name != "instruments" or number % BLOCK == 0
         }
         if n_bars is not None and "bars" in controls.names:
             values["bars"] = [str(n_bars - number)]

@@ -20,7 +20,8 @@ def arrange(teller: Teller, piece: Piece, begin: int, room: int, rng: np.random.
     for bar, values in zip(piece.bars[begin:stop], controls, strict=True):
         told.write([teller.bar])
         told.give(teller.controls.marks(values))
-        told.write([*bar.head, *teller.music(bar, quoted=True)])
+        told.write(bar.head)
+        told.go_on(teller.music(bar, values=values, quoted=True))
     if stop == len(piece.bars) and piece.ends:
         told.write([teller.eos])
     return told
@@ -51,7 +52,7 @@ def request(
     measured = teller.controls.measure(piece, 0, n_there, [n for n in names if n != "bars"])
     for bar, values in zip(piece.bars, measured, strict=True):
         told.give([teller.bar, *teller.controls.marks(values)])
-        told.give([*bar.head, *teller.music(bar, quoted=True)])
+        told.give([*bar.head, *teller.music(bar, values=values, quoted=True).ids])
 
     def opening(number: int) -> list[int]:
         return [*teller.controls.marks(wish(number)), *head]
@@ -59,4 +60,11 @@ def request(
     told.give([teller.bar, *opening(0)])
     prompt = np.array(told.ids, dtype=np.int64)[:, None]
     forbidden = (teller.eos,) if n_bars is not None else ()
-    return Request(prompt, opening, begun=1, n_bars=n_bars, forbidden=forbidden)
+    return Request(
+        prompt,
+        opening,
+        hints=lambda number: teller.controls.hints(wish(number)),
+        begun=1,
+        n_bars=n_bars,
+        forbidden=forbidden,
+    )

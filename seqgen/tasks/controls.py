@@ -1,7 +1,7 @@
 """What can be asked of a piece: computed from the music in training, given by a person later.
 
-A control is a mark after the beginning of a bar. Those of a block stand in every eighth bar and say
-something of the bars from there to the next block; those of a bar say something of that bar alone.
+Controls are marks after the beginning of each bar, and again after the name of each part in it:
+sums remember what is near. Those of a block are measured over eight bars, the others bar by bar.
 """
 
 from collections import defaultdict
@@ -18,7 +18,7 @@ BLOCK = 8  # bars
 MOST_LEFT = 64  # bars that are counted down; more of them have no mark
 LEVELS = ("lowest", "low", "medium", "high", "highest")
 ALL = "all"
-MARK = "Given_"
+MARK, HINT = "Given_", "Hint_"  # of a bar, and of a part in it
 Values = dict[str, list[str]]  # of a bar, by control
 
 
@@ -56,6 +56,7 @@ MEASURES: dict[str, Callable[[Sequence[Bar]], float]] = {
 }
 OF_BLOCKS = ("key", "polyphony", "register", "loudness", "instruments")
 OF_BARS = ("bars", "chords", "density")
+OF_PARTS = ("key", "polyphony", "register", "loudness", "chords", "density")  # told again
 CONTROLS = (*OF_BLOCKS, *OF_BARS)
 
 
@@ -98,11 +99,14 @@ class Controls:
     def __init__(self, config: TokenizerConfig, id_of: Mapping[str, int]):
         """Take them from the marks of a tokenizer; `id_of` gives the id of each token by name."""
         self._ids: dict[str, dict[str, int]] = defaultdict(dict)
+        self._hints: dict[str, dict[str, int]] = defaultdict(dict)
         for mark in config.marks:
-            name, _, value = mark.removeprefix(MARK).partition(".")
+            kind, _, told = mark.partition("_")
+            name, _, value = told.partition(".")
             levels = config.levels.get(name, [0.0, 1.0])
             if name in CONTROLS and levels[0] < levels[-1]:  # with one level there is no choice
-                self._ids[name][value] = id_of[mark]
+                ids = self._hints if kind + "_" == HINT else self._ids
+                ids[name][value] = id_of[mark]
         self._borders = config.levels
 
     @property
@@ -115,24 +119,33 @@ class Controls:
         return list(self._ids[name])
 
     def marks(self, values: Mapping[str, Iterable[str]]) -> list[int]:
-        """Return the ids of values, in the order of training; those without a mark have none."""
+        """Return the ids of values behind the beginning of a bar, in the order of training."""
+        return self._told(self._ids, values)
+
+    def hints(self, values: Mapping[str, Iterable[str]]) -> list[int]:
+        """Return the ids of values behind the name of a part."""
+        return self._told(self._hints, values)
+
+    @staticmethod
+    def _told(ids: dict[str, dict[str, int]], values: Mapping[str, Iterable[str]]) -> list[int]:
+        """Return the ids of values; those that have none are left out."""
         return [
-            self._ids[name][value]
-            for name in self._ids
-            for value in values.get(name, ())
-            if value in self._ids[name]
+            of[value] for name, of in ids.items() for value in values.get(name, ()) if value in of
         ]
 
     def measure(self, piece: Piece, begin: int, stop: int, names: Iterable[str]) -> list[Values]:
         """Return what the bars begin … stop of a piece are, by bar, in some of the controls."""
         names = [name for name in names if name in self._ids]
         found: list[Values] = []
+        of_block = Values()
         for number in range(begin, stop):
-            bar, values = piece.bars[number], Values()
+            bar = piece.bars[number]
             if (number - begin) % BLOCK == 0:
                 block = piece.bars[number : min(number + BLOCK, stop)]
-                values |= {name: self._of(name, block) for name in names if name in OF_BLOCKS}
-            values |= {name: self._of(name, [bar]) for name in names if name in OF_BARS}
+                of_block = {name: self._of(name, block) for name in names if name in OF_BLOCKS}
+            else:
+                of_block.pop("instruments", None)  # they are many
+            values = of_block | {name: self._of(name, [bar]) for name in names if name in OF_BARS}
             if "bars" in names and piece.ends:
                 values["bars"] = [str(len(piece.bars) - number)]
             found.append(values)

@@ -33,7 +33,7 @@ def arrange(
     for k, (bar, values) in enumerate(zip(piece.bars[first:], controls, strict=False)):
         (told.write if k else told.give)([teller.bar])
         told.give(teller.opening(bar, values, parts))
-        told.write(teller.music(bar, parts))
+        told.go_on(teller.music(bar, parts, values=values))
     told.write([teller.bar])
     return told
 
@@ -70,7 +70,7 @@ def request(
         after = opening(number + 1) if number + 1 < last - first else []
         return [
             *teller.opening(bar, wish(number), teller.parts),
-            *teller.music(bar),
+            *teller.music(bar).ids,
             teller.bar,
             *after,
         ]
@@ -81,6 +81,7 @@ def request(
     return Request(
         np.array(told.ids, dtype=np.int64)[:, None],
         opening,
+        hints=lambda number: teller.controls.hints(wish(number)),
         begun=begun,
         n_bars=last - first,
         forbidden=(teller.eos, *teller.not_asked(parts)),

@@ -3,12 +3,12 @@
 Legend: T positions.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
 
-Opening = Callable[[int], list[int]]
+Given = Callable[[int], list[int]]
 
 
 @dataclass(frozen=True)
@@ -19,13 +19,15 @@ class Request:
         prompt: ids [T, 1] that the model takes first. They end with what is given of the first bar
             that it writes, if they hold its beginning.
         opening: what is given of a bar after the token that begins it; bars are counted from 0.
+        hints: what is given in a bar after the name of a part.
         begun: how many of the bars the prompt has begun.
         n_bars: how many there are; None: until the model ends, or a limit.
         forbidden: ids that must not be drawn.
     """
 
     prompt: np.ndarray
-    opening: Opening
+    opening: Given
+    hints: Given
     begun: int = 0
     n_bars: int | None = None
     forbidden: tuple[int, ...] = ()
@@ -38,22 +40,27 @@ class Writing:
         is_whole: whether all bars are written.
     """
 
-    def __init__(self, request: Request, bar_id: int):
-        self._request, self._bar_id = request, bar_id
+    def __init__(self, request: Request, bar_id: int, part_ids: Collection[int]):
+        """Begin; ids are those of the token that begins a bar, and of the names of parts."""
+        self._request, self._bar_id, self._part_ids = request, bar_id, frozenset(part_ids)
         self._n_begun = request.begun
-        self._begins = False  # a bar begins with the latest token
+        self._last = -1  # the latest token
         self.is_whole = False
 
     def take(self, token: np.ndarray) -> bool:
         """Note a token [1]; return whether all that was asked for is written."""
-        self._begins = int(token[0]) == self._bar_id
-        self._n_begun += self._begins
+        self._last = int(token[0])
+        self._n_begun += self._last == self._bar_id
         n_bars = self._request.n_bars
         self.is_whole = n_bars is not None and self._n_begun > n_bars
         return self.is_whole
 
     def given(self, request: Request | None = None) -> np.ndarray:
         """Return what follows the latest token without a draw [T, 1], by default in its request."""
-        opening = (request or self._request).opening
-        ids = opening(self._n_begun - 1) if self._begins else []
+        request, number = request or self._request, self._n_begun - 1
+        ids: list[int] = []
+        if self._last == self._bar_id:
+            ids = request.opening(number)
+        elif self._last in self._part_ids:
+            ids = request.hints(number)
         return np.array(ids, dtype=np.int64).reshape(-1, 1)

@@ -35,6 +35,11 @@ class Told:
         """Add tokens that are to be written."""
         self._add(ids, False)
 
+    def go_on(self, other: "Told") -> None:
+        """Add what another has."""
+        self.ids += other.ids
+        self.given += other.given
+
     def _add(self, ids: Iterable[int], given: bool) -> None:
         n = len(self.ids)
         self.ids.extend(ids)
@@ -66,19 +71,27 @@ class Teller:
         names = len(bar.music) * (self.parts != [""])
         return 1 + len(bar.head) + names + sum(map(len, bar.music.values()))
 
-    def music(self, bar: Bar, parts: Sequence[str] | None = None, *, quoted: bool = False) -> list:
-        """Return the ids of parts of a bar, of all by default; with or without quotes."""
-        ids: list[int] = []
+    def music(
+        self,
+        bar: Bar,
+        parts: Sequence[str] | None = None,
+        *,
+        values: Values | None = None,
+        quoted: bool = False,
+    ) -> Told:
+        """Tell parts of a bar, all by default, with hints of some values, with quotes or not."""
+        told, hints = Told(), self.controls.hints(values or {})
         source: Mapping[str, tuple[int, ...]] = bar.told if quoted else bar.music
         for part in self.parts if parts is None else parts:
             if source.get(part):
-                ids += [self.id_of[f"Part_{part}"]] if part else []
-                ids += source[part]
-        return ids
+                told.write([self.id_of[f"Part_{part}"]] if part else [])
+                told.give(hints if part else [])
+                told.write(source[part])
+        return told
 
     def plain(self, bar: Bar) -> list[int]:
         """Return the ids of a bar without controls and quotes."""
-        return [self.bar, *bar.head, *self.music(bar)]
+        return [self.bar, *bar.head, *self.music(bar).ids]
 
     def hole(self, n_bars: int) -> list[int]:
         """Return the mark of a hole of so many bars."""
@@ -94,7 +107,7 @@ class Teller:
         given = [*self.controls.marks(values), *bar.head]
         if len(parts) < len(self.parts):
             others = [part for part in self.parts if part not in parts]
-            given += [*self.music(bar, others), self.id_of[ANSWER]]
+            given += [*self.music(bar, others).ids, self.id_of[ANSWER]]
         return given
 
     def not_asked(self, parts: Sequence[str]) -> list[int]:

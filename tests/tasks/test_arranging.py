@@ -45,7 +45,7 @@ def test_what_is_learned_may_be_drawn(teller, tokenizer, piece, task):
 
 
 def test_marks_are_never_learned_and_never_drawn(teller, tokenizer, piece):
-    marks = {i for name, i in teller.id_of.items() if name.startswith(("Given_", "Answer_"))}
+    marks = {i for name, i in teller.id_of.items() if name.startswith(("Given_", "Hint_", "Answer_"))}
     allowed = tokenizer.vocabulary.grammar.table
     assert not allowed[:, sorted(marks)].any()
     seen = set()
@@ -91,6 +91,7 @@ def test_infill_learns_the_hole_and_gives_all_around_it(teller, piece, monkeypat
 def test_a_request_is_told_as_in_training(teller, tokenizer, piece):
     """What a model is given is, token for token, what it was trained with."""
     tasks = [name for name in known_tasks(tokenizer.config) if name != "continue"]
+    part_ids = [i for name, i in teller.id_of.items() if name.startswith("Part_")]
     compared = []
     for task in tasks:
         for told in windows(teller, piece, task, n=12, room=100_000):
@@ -128,6 +129,12 @@ def test_a_request_is_told_as_in_training(teller, tokenizer, piece):
                 assert told.ids[after : after + len(opening)] == opening
                 assert all(told.given[after : after + len(opening)])
                 assert not told.given[after + len(opening)]
+                stop = starts[k + 1] if k + 1 < len(starts) else len(told.ids)
+                for i in range(after + len(opening), stop):
+                    if told.ids[i] in part_ids:
+                        hints = request.hints(k)
+                        assert told.ids[i + 1 : i + 1 + len(hints)] == hints
+                        assert not told.given[i + 1 + len(hints)]
     assert set(compared) == set(tasks)
 
 

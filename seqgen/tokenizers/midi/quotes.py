@@ -12,10 +12,10 @@ from math import inf
 
 import numpy as np
 
-from seqgen.tokenizers.midi.settings import ANSWER, GIVEN, SPECIAL, metre
+from seqgen.tokenizers.midi.settings import MARKS, SPECIAL, metre
 
 HEAD = ("Bar", "TimeSig", "TempoPosition", "Tempo")  # of a bar
-APART = frozenset({*HEAD, "Part", GIVEN, ANSWER, *SPECIAL})  # no music
+APART = frozenset({*HEAD, "Part", *MARKS, *SPECIAL})  # no music
 
 
 def quote(told: Iterable[str], *, most: int) -> list[str]:

@@ -18,10 +18,9 @@ FORMATS = {
     "structured": miditok.Structured,
 }
 SPECIAL = ("PAD", "BOS", "EOS")
-GIVEN, ANSWER = (
-    "Given",
-    "Answer",
-)  # marks: Given_key.Am, and where what is asked for begins in a bar
+# Marks: Given_key.Am after the beginning of a bar, Hint_key.Am after the name of a part, and where
+# what is asked for begins in a bar.
+GIVEN, HINT, ANSWER = MARKS = ("Given", "Hint", "Answer")
 LACKING = {  # what MidiTok's format has no tokens for
     "structured": (
         "use_tempos",

@@ -34,9 +34,8 @@ from seqgen.tokenizers.midi.parts import LEFT_OUT, assign, tell, untell
 from seqgen.tokenizers.midi.quotes import Unquoter, quote, quote_ahead, repeated
 from seqgen.tokenizers.midi.scores import thin, title, to_midi, to_score
 from seqgen.tokenizers.midi.settings import (
-    ANSWER,
     FORMATS,
-    GIVEN,
+    MARKS,
     SPECIAL,
     longest,
     miditok_config,
@@ -493,7 +492,7 @@ class MidiTokenizer:
     @cached_property
     def _apart(self) -> np.ndarray:
         """Ids that are no material: special ones and marks."""
-        marks = [i for i, kinds in enumerate(self._types) if kinds[0] in (GIVEN, ANSWER)]
+        marks = [i for i, kinds in enumerate(self._types) if kinds[0] in MARKS]
         return np.array([*self.vocabulary.special_ids, *marks])
 
     def _material(self, ids: np.ndarray) -> np.ndarray:
