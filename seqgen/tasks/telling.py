@@ -9,8 +9,8 @@ from seqgen.tasks.bars import Bar, BarReader, Piece
 from seqgen.tasks.controls import CONTROLS, Controls, Values
 from seqgen.tokenizers import Tokenizer
 
-NO_CONTROLS = 0.25  # share of training windows without any
-KEPT = 0.5  # share of the others that have a control
+NO_CONTROLS = 0.2  # share of training windows without any
+KEPT = 0.7  # share of the others that have a control
 MOST_BARS = 32  # of a hole that have a mark of their own; longer ones have that of 32
 FILL, HOLE, ANSWER = "Given_fill", "Given_hole.", "Answer_None"
 
