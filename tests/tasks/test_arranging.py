@@ -45,7 +45,9 @@ def test_what_is_learned_may_be_drawn(teller, tokenizer, piece, task):
 
 
 def test_marks_are_never_learned_and_never_drawn(teller, tokenizer, piece):
-    marks = {i for name, i in teller.id_of.items() if name.startswith(("Given_", "Hint_", "Answer_"))}
+    marks = {
+        i for name, i in teller.id_of.items() if name.startswith(("Given_", "Hint_", "Answer_"))
+    }
     allowed = tokenizer.vocabulary.grammar.table
     assert not allowed[:, sorted(marks)].any()
     seen = set()
