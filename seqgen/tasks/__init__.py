@@ -20,7 +20,7 @@ from seqgen.tasks.controls import (
     control_values,
     level_borders,
 )
-from seqgen.tasks.telling import ANSWER, FILL, HOLE, MOST_BARS, Teller, Told
+from seqgen.tasks.telling import ADD, ANSWER, FILL, HOLE, MOST_BARS, Teller, Told
 
 Arrange = Callable[[Teller, Piece, int, int, np.random.Generator], Told | None]
 CONTINUE = "continue"
@@ -70,7 +70,6 @@ def with_marks(tokens: TokenizerConfig, data: DataConfig) -> TokenizerConfig:
         hints = [mark.removeprefix(MARK) for mark in marks]
         marks += [f"{HINT}{hint}" for hint in hints if hint.partition(".")[0] in OF_PARTS]
     if set(data.tasks) - {CONTINUE}:
-        marks.append(FILL)
         if tokens.parts == "tracks":
             marks += [f"{MARK}part.{name}" for name in tokens.part_names or []] + [ANSWER]
         elif "accompany" in data.tasks:
@@ -78,8 +77,10 @@ def with_marks(tokens: TokenizerConfig, data: DataConfig) -> TokenizerConfig:
                 "data.tasks: accompany needs several parts, and these tokens tell all tracks as "
                 "one: set tokenizer.parts=tracks, or leave it out"
             )
+    if "accompany" in data.tasks:
+        marks.append(ADD)
     if "infill" in data.tasks:
-        marks += [f"{HOLE}{n}" for n in range(1, MOST_BARS + 1)]
+        marks += [FILL, *(f"{HOLE}{n}" for n in range(1, MOST_BARS + 1))]
     return tokens.model_copy(update={"marks": marks})
 
 
@@ -88,7 +89,7 @@ def known_tasks(tokens: TokenizerConfig) -> list[str]:
     known = [CONTINUE]
     if f"{HOLE}1" in tokens.marks:
         known.append("infill")
-    if ANSWER in tokens.marks:
+    if ADD in tokens.marks:
         known.append("accompany")
     return known
 

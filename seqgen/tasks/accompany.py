@@ -7,7 +7,7 @@ import numpy as np
 from seqgen.tasks.asking import Wish
 from seqgen.tasks.bars import Piece
 from seqgen.tasks.request import Request
-from seqgen.tasks.telling import Teller, Told
+from seqgen.tasks.telling import ADD, Teller, Told
 
 
 def arrange(
@@ -24,7 +24,7 @@ def arrange(
     controls = teller.drawn_controls(piece, begin, stop, rng)
     told = Told()
     told.give([teller.bos] if begin == 0 and piece.begins else [])
-    told.give(teller.asked(parts))
+    told.give(teller.asked(parts, ADD))
     for k, (bar, values) in enumerate(zip(piece.bars[begin:stop], controls, strict=True)):
         (told.write if k else told.give)([teller.bar])
         told.give(teller.opening(bar, values, parts))
@@ -40,7 +40,7 @@ def request(teller: Teller, piece: Piece, parts: Sequence[str], wish: Wish) -> R
     def opening(number: int) -> list[int]:
         return teller.opening(piece.bars[number], wish(number), parts)
 
-    ids = [teller.bos, *teller.asked(parts), teller.bar, *opening(0)]
+    ids = [teller.bos, *teller.asked(parts, ADD), teller.bar, *opening(0)]
     return Request(
         np.array(ids, dtype=np.int64)[:, None],
         opening,

@@ -12,7 +12,7 @@ from seqgen.tokenizers import Tokenizer
 NO_CONTROLS = 0.2  # share of training windows without any
 KEPT = 0.7  # share of the others that have a control
 MOST_BARS = 32  # of a hole that have a mark of their own; longer ones have that of 32
-FILL, HOLE, ANSWER = "Given_fill", "Given_hole.", "Answer_None"
+FILL, ADD, HOLE, ANSWER = "Given_fill", "Given_add", "Given_hole.", "Answer_None"
 
 
 @dataclass
@@ -97,10 +97,10 @@ class Teller:
         """Return the mark of a hole of so many bars."""
         return [self.id_of[f"{HOLE}{min(n_bars, MOST_BARS)}"]]
 
-    def asked(self, parts: Sequence[str]) -> list[int]:
+    def asked(self, parts: Sequence[str], mark: str = FILL) -> list[int]:
         """Return the mark that what is to be written follows, and the marks of its parts."""
         of_parts = [self.id_of[f"Given_part.{part}"] for part in parts if part]
-        return [self.id_of[FILL], *(of_parts if len(parts) < len(self.parts) else [])]
+        return [self.id_of[mark], *(of_parts if len(parts) < len(self.parts) else [])]
 
     def opening(self, bar: Bar, values: Values, parts: Sequence[str]) -> list[int]:
         """Return what of a bar is given after its first token, where `parts` are to be written."""

@@ -1,4 +1,4 @@
-"""A run goes on with other files: by settings of its own, and with all that it has learned to do."""
+"""A run goes on with other files, by settings of its own, and keeps all that it can do."""
 
 import pytest
 from making import write_songs
