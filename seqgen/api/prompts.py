@@ -115,12 +115,14 @@ def _begin(
     clock = tokenizer.clock(tempo=tempo)
     if clock is None:
         return ids, None, inf
-    closes, until, bar = tokenizer.tells_parts, inf, tokenizer.bar
+    start, closes, until, bar = copy(clock), tokenizer.tells_parts, inf, tokenizer.bar
     for i, token in enumerate(ids):
-        before = copy(clock)
         clock.feed(token)
         if bars is not None and clock.bars > bars:
-            ids, clock, closes, until = ids[:i], before, True, clock.bar_start
+            ids, closes, until = ids[:i], True, clock.bar_start
+            clock = start
+            for kept in ids:
+                clock.feed(kept)
             break
     if closes and bar is not None:
         clock.feed(bar)
