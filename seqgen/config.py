@@ -154,6 +154,13 @@ class ModelConfig(Section):
     conv_width: Annotated[int, Field(ge=0, le=64)] = 5  # of the short convolution; 0: none
     field_widths: dict[str, PositiveInt] = {}  # of the embeddings of compound tokens; else d_model
 
+    @field_validator("decay_range")
+    @classmethod
+    def _decay_slows_down(cls, value: list[float]) -> list[float]:
+        if value[0] > value[1]:
+            raise ValueError("the first head forgets fastest: give the smaller number first")
+        return value
+
     @model_validator(mode="after")
     def _heads_divide_width(self) -> "ModelConfig":
         if self.d_model % self.n_heads:

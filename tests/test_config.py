@@ -101,6 +101,7 @@ def test_what_is_saved_is_read_back(tmp_path):
         ("data.source=[a", "data.source: cannot read the value '[a'"),
         ("model.decay=slow", "model.decay = 'slow'"),
         ("model.decay_range=[0,8]", "model.decay_range"),
+        ("model.decay_range=[8,3]", "model.decay_range = [8, 3]: the first head"),
         ("model.n_heads=3", "d_model 128 must be a multiple of n_heads 3"),
         ("data.validation=0.9", None),
         ("train.max_steps", "not of the form section.key=value"),
