@@ -45,14 +45,15 @@ class Form:
         sections: in their order.
     """
 
-    def __init__(self, text: str, bars: int = DEFAULT_SECTION):
+    def __init__(self, text: str, bars: int | None = None):
         """Read a form such as "AABA", "A A' B A" or "8 8' 8 16".
 
-        A letter is a section of `bars` bars, a number one of so many. With a prime (') it repeats
-        but for an ending that is new: a fourth of its bars, and one at least.
+        A letter is a section of `bars` bars (None: 8), a number one of so many. With a prime (')
+        it repeats but for an ending that is new: a fourth of its bars, and one at least.
 
         Raises:
-            UserError: it is no form, or a prime comes before what it varies.
+            UserError: it is no form, a prime comes before what it varies, or `bars` are given and
+                no section is a letter.
         """
         self.text = text
         found = re.findall(r"([A-Za-z]|[1-9]\d*)('?)", text)
@@ -61,11 +62,16 @@ class Form:
                 f"--form {text!r}: must be letters, one for each section, as in AABA, or numbers "
                 f"of bars, as in 8 8' 8 16; a prime (') changes the ending"
             )
+        if bars is not None and all(name.isdigit() for name, _ in found):
+            raise UserError(
+                f"--section {bars} is for sections that are letters, and --form {text!r} gives the "
+                f"bars of each: leave out --section"
+            )
         self.sections: list[Section] = []
         originals: dict[str, int] = {}
         end = 0
         for name, prime in found:
-            length = int(name) if name.isdigit() else bars
+            length = int(name) if name.isdigit() else bars or DEFAULT_SECTION
             section = Section(name, end, length, originals.get(name), length)
             if prime:
                 if section.repeats is None:

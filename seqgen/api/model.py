@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from seqgen.api.form import DEFAULT_SECTION, Form, generate_form
+from seqgen.api.form import Form, generate_form
 from seqgen.api.prompts import Prompt, end_with_bar, read_prompts, stop_after
 from seqgen.api.requests import (
     VARIED,
@@ -106,7 +106,7 @@ class Model:
         bars: int | None = None,
         seconds: float | None = None,
         form: str | None = None,
-        section: int = DEFAULT_SECTION,
+        section: int | None = None,
         asked: Mapping[str, str] | None = None,
         metre: str | None = None,
         guidance: float = 1.0,
@@ -126,7 +126,7 @@ class Model:
             bars, seconds: stop after so many new bars, or seconds of new music.
             form: sections to lay out, such as "AABA" or "8 8' 8 16", see `seqgen.api.form.Form`;
                 `max_tokens` is then for each new section.
-            section: bars of each section that is a letter.
+            section: bars of each section that is a letter; None: 8.
             asked: what the music should be, such as {"key": "Am", "chords": "Am F C G"}; for a run
                 trained with `data.controls`, which are its names.
             metre: time signature of all new bars, such as "3/4".

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import click
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from seqgen.api.form import DEFAULT_SECTION, NEVER, Form, generate_form
+from seqgen.api.form import NEVER, Form, generate_form
 from seqgen.api.prompts import Prompt, end_with_bar, read_prompts, stop_after
 from seqgen.api.requests import (
     VARIED,
@@ -142,7 +142,7 @@ def _plan(
         steps = answer(built, loaded.tokenizer, asking, guidance=layout.guidance, **draws)
         return Plan(asking.prompts, steps, facts, asking)
     if layout.form is not None:
-        laid_out = Form(layout.form, layout.section or DEFAULT_SECTION)
+        laid_out = Form(layout.form, layout.section)
         laid_out.check(loaded.tokenizer)
         steps = generate_form(built, loaded.tokenizer, laid_out, n_rows=len(each), **draws)
         return Plan(each, steps, facts | {"form_bars": laid_out.bars})

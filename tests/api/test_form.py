@@ -115,7 +115,7 @@ def test_a_section_that_takes_too_many_tokens_ends_its_piece(tmp_path):
     [
         ("AA", 8, False, "tokenizer.quotes=true"),
         ("ABCA", 30, True, "section 4 repeats one that begins 90 bars before"),
-        ("70 8 70'", 8, True, "section 3 repeats one that begins 78 bars before"),
+        ("70 8 70'", None, True, "section 3 repeats one that begins 78 bars before"),
     ],
 )
 def test_a_form_that_cannot_be_told_is_refused(tmp_path, form, bars, quotes, said):
@@ -133,6 +133,12 @@ def test_what_is_no_form_is_refused(text):
 def test_a_prime_comes_after_what_it_varies():
     with pytest.raises(UserError, match="A' varies A, which comes first"):
         Form("BA'A")
+
+
+def test_a_length_for_letters_needs_a_letter():
+    assert Form("8 A", 4).bars == 12
+    with pytest.raises(UserError, match="--section 4 is for sections that are letters"):
+        Form("8 8'", 4)
 
 
 def test_forms_are_letters_or_numbers_of_bars():
