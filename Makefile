@@ -1,8 +1,10 @@
 # All targets but help and clean install .venv first if needed.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint coverage bench soak clean
+.PHONY: help install demo test-packages test lint coverage bench soak clean
 
 python := .venv/bin/python
+# In parallel processes with one thread each: more threads would compete for the cores.
+pytest := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(python) -m pytest -n auto --dist worksteal
 
 help:
 	@echo "make demo     train the quickstart model and generate four samples from it"
@@ -26,24 +28,24 @@ demo: install
 
 # Packages that only tests need: Triton (large; GPU builds of torch install a matching one), and the
 # libraries that measures and the benchmark are compared with.
-# Tests run in parallel processes with one thread each: more threads would compete for the cores.
-test: install
+test-packages: install
 	@$(python) -c 'import triton' 2>/dev/null || $(python) -m pip install --quiet triton==3.9.0 || \
 		echo "triton could not be installed: its tests are skipped"
 	@$(python) -c 'from importlib.util import find_spec as find; \
 		raise SystemExit(not (find("muspy") and find("transformers")))' || \
 		$(python) -m pip install --quiet -c constraints.txt muspy transformers || \
 		echo "muspy or transformers could not be installed: their tests are skipped"
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(python) -m pytest -n auto --dist worksteal
+
+test: test-packages
+	$(pytest)
 
 lint: install
 	$(python) -m ruff check
 	$(python) -m ruff format --check
 	$(python) -m mypy
 
-coverage: install
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(python) -m pytest -n auto --dist worksteal \
-		--cov=seqgen --cov-report=term-missing:skip-covered
+coverage: test-packages
+	$(pytest) --cov=seqgen --cov-report=term-missing:skip-covered
 
 bench: install
 	$(python) cli.py benchmark --quick --guard
