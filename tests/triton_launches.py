@@ -5,11 +5,14 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 import triton
+import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
+from triton.runtime import interpreter
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 POINTERS = {
@@ -20,6 +23,16 @@ POINTERS = {
     torch.int64: "*i64",
     torch.bool: "*i1",
 }
+
+if INTERPRETED:
+    # The interpreter replaces the functions of the language for each launch, and again for each
+    # call of a helper, which takes half of the time: once for each launch is enough.
+    _replace = interpreter._patch_lang
+    _whole_language = SimpleNamespace(__globals__={"tl": tl, "core": tl.core})
+    interpreter._patch_lang = lambda kernel: _replace(_whole_language)
+    interpreter.InterpretedFunction.__call__ = lambda self, *args, **kwargs: self.rewrite()(
+        *args, **kwargs
+    )
 
 
 def record_launches(monkeypatch, module, names):

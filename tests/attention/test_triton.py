@@ -53,7 +53,7 @@ if not INTERPRETED:
 
 
 # The interpreter is slow: there, one shape begins without a state.
-FRESH = ["three chunks"] if INTERPRETED else SHAPES
+FRESH = ["one past a chunk"] if INTERPRETED else SHAPES
 
 
 @pytest.mark.parametrize(
@@ -93,15 +93,15 @@ def test_gradients_of_one_result_alone_equal_the_loop(used, device):
 
 
 def test_strides_do_not_matter(device):
-    inputs, weights = draw(2, 40, 2, 5, 4, device=device)
+    inputs, weights = draw(2, 20, 2, 5, 4, device=device)
 
     def strided(x):  # the same values, dimensions in reverse order in memory, every second element
         order = list(range(x.dim()))[::-1]
         return x.permute(order).repeat_interleave(2, dim=-1).permute(order)[::2]
 
     rows = {
-        "lengths": torch.tensor([40, 17], device=device),
-        "boundaries": boundaries_at(40, 5, 33, device=device).expand(2, 40).clone(),
+        "lengths": torch.tensor([20, 9], device=device),
+        "boundaries": boundaries_at(20, 5, 13, device=device).expand(2, 20).clone(),
     }
     rows["boundaries"][1] = False
     plain = run(causal_linear, inputs, weights, **rows)
@@ -113,7 +113,7 @@ def test_strides_do_not_matter(device):
 
 
 def test_inputs_that_share_their_memory_are_read_where_they_lie(device, monkeypatch):
-    inputs, weights = draw(2, 40, 2, 8, 8, device=device)
+    inputs, weights = draw(2, 20, 2, 8, 8, device=device)
     plain = run(causal_linear, inputs, weights)
     shared = torch.cat([x.flatten(2) for x in inputs[:3]], dim=-1)  # [B, T, 3 H K]
     inputs[:3] = (x.unflatten(2, (2, 8)) for x in shared.split(16, dim=-1))
@@ -167,7 +167,7 @@ def test_a_sequence_split_in_two_equals_one_pass(cut, device):
     ("dtype", "rounding"), [(torch.bfloat16, 2**-7), (torch.float16, 2**-10)], ids=str
 )
 def test_half_inputs_are_rounded_once_at_the_end(dtype, rounding, device):
-    data = draw(1, 70, 2, 8, 5, device=device, dtype=dtype)
+    data = draw(1, 40, 1, 8, 5, device=device, dtype=dtype)
     got = run(causal_linear, *data)
     expected = exact(*data)
     half, single = (0, 3, 4, 5), (1, 2, 6, 7)
@@ -189,16 +189,16 @@ def test_values_of_another_dtype_keep_it(device):
 
 
 @pytest.mark.parametrize(
-    ("share", "K", "with_state"),
-    [(0.02, 5, True), (0.1, 5, False), (0.5, 5, True), (0.1, 65, True)],
+    ("share", "T", "K", "with_state"),
+    [(0.02, 75, 5, True), (0.1, 75, 5, False), (0.5, 75, 5, True), (0.1, 40, 65, True)],
     ids=["few", "fresh", "many", "in chunks of 16"],
 )
-def test_drawn_starts_equal_the_loop(share, K, with_state, device):
+def test_drawn_starts_equal_the_loop(share, T, K, with_state, device):
     generator = torch.Generator().manual_seed(0)
-    boundaries = (torch.rand(3, 75, generator=generator) < share).to(device)
-    lengths = torch.tensor([75, 38, 0], device=device)
+    boundaries = (torch.rand(3, T, generator=generator) < share).to(device)
+    lengths = torch.tensor([T, T // 2 + 1, 0], device=device)
     options = {"boundaries": boundaries, "lengths": lengths, "with_state": with_state}
-    data = draw(3, 75, 1, K, 4, device=device)
+    data = draw(3, T, 1, K, 4, device=device)
     agree(exact(*data, **options), run(causal_linear, *data, **options))
 
 
@@ -221,7 +221,7 @@ def test_starts_at_the_borders_of_chunks_equal_the_loop(at, device):
     ids=["first, far", "first, near", "second, far", "second, near"],
 )
 def test_a_piece_equals_itself_alone_whatever_the_other_holds(filled, clean, filler, device):
-    inputs, weights = draw(1, 100, 2, 5, 4, device=device)
+    inputs, weights = draw(1, 100, 1, 5, 4, device=device)
     first = clean.start == 0
     piece = slice(45) if first else slice(45, None)
     used = (0,) if first else (0, 1, 2)  # the last sums are the second piece's
@@ -269,12 +269,12 @@ def test_gradients_of_the_last_sums_reach_the_last_part_only(device):
 @pytest.mark.parametrize("name", ["elu+1", "relu", "dpfp"])
 def test_the_operator_with_any_feature_map_equals_the_loop(name, device, monkeypatch):
     monkeypatch.setattr(operator, "_why_not_triton", lambda *_: "")
-    inputs, weights = draw(2, 70, 1, 5, 4, device=device)
+    inputs, weights = draw(2, 40, 1, 5, 4, device=device)
     feature_map = FEATURE_MAPS[name]
     inputs[:2] = (x.log() for x in inputs[:2])
     rows = {
-        "lengths": torch.tensor([70, 50], device=device),
-        "boundaries": boundaries_at(70, 40, device=device).expand(2, 70),
+        "lengths": torch.tensor([40, 35], device=device),
+        "boundaries": boundaries_at(40, 20, device=device).expand(2, 40),
     }
 
     def loop(q, k, v, **options):
@@ -303,6 +303,7 @@ def test_sums_that_decay_equal_the_loop(learned, device):
     agree(exact(*data, **options), run(causal_linear, *data, **options))
 
 
+@pytest.mark.slow
 def test_every_property_holds_in_the_interpreter():
     # It is slow: of the shapes, those that begin with a state, which is the longer way.
     check_in_interpreter(__file__, "not interpreter and not fresh")

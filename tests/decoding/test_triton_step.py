@@ -226,5 +226,6 @@ def test_the_maps_of_the_kernels_are_known_by_name(name):
 
 
 @pytest.mark.skipif(INTERPRETED, reason="it is this process")
+@pytest.mark.slow
 def test_every_property_holds_in_the_interpreter():
     check_in_interpreter(__file__, "cpu")

@@ -132,5 +132,6 @@ def test_a_vocabulary_that_is_too_large_is_not_drawn_by_the_kernel():
 
 
 @pytest.mark.skipif(INTERPRETED, reason="it is this process")
+@pytest.mark.slow
 def test_every_property_holds_in_the_interpreter():
     check_in_interpreter(__file__, "cpu")
