@@ -1,5 +1,7 @@
 """Heads that forget: one formula in every kernel, and decays that stay what they are."""
 
+from functools import cache
+
 import pytest
 import torch
 from test_operator import KERNELS, SHAPES, draw, lengths_and_boundaries
@@ -49,12 +51,21 @@ def cases(shape, seed=0):
     yield {"lengths": lengths, "boundaries": boundaries}
 
 
+@cache
+def reference(shape, near):
+    """Everything in each of the cases by the loop over positions, which is slow."""
+    inputs, weights = draw(shape)
+    return [
+        everything(position_loop, inputs, weights, decays(shape[2], near), **options)
+        for options in cases(shape)
+    ]
+
+
 @pytest.mark.parametrize("near", NEAR)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_the_two_references_are_the_same_formula(shape, near):
     inputs, weights = draw(shape)
-    for options in cases(shape):
-        wanted = everything(position_loop, inputs, weights, decays(shape[2], near), **options)
+    for options, wanted in zip(cases(shape), reference(shape, near), strict=True):
         got = everything(masked_product, inputs, weights, decays(shape[2], near), **options)
         assert_close(got, wanted, 1e-10)
 
@@ -65,8 +76,7 @@ def test_the_two_references_are_the_same_formula(shape, near):
 def test_kernels_equal_the_reference(kernel, shape, near):
     inputs, weights = draw(shape)
     decay = decays(shape[2], near)
-    for options in cases(shape):
-        wanted = everything(position_loop, inputs, weights, decay, **options)
+    for options, wanted in zip(cases(shape), reference(shape, near), strict=True):
         options["kernel"] = kernel
         # The gradient of a decay near 0 is a small difference of large numbers in the C++ kernel.
         tolerance = 1e-8 if near == "0" else 1e-10

@@ -27,12 +27,15 @@ def test_the_operator_is_registered_as_torch_wants_it():
     """Schema, fake shapes, gradients, and tracing, by PyTorch's own checks."""
     native(*arguments()[:3])
     decay = torch.tensor([0.5, 0.99], dtype=torch.float64)
-    for given in (None, decay, decay.clone().requires_grad_()):
+    every = ["test_schema", "test_autograd_registration", "test_faketensor"]
+    traced = [*every, "test_aot_dispatch_dynamic"]  # which takes longest
+    for given, checks in ((None, traced), (decay, every), (decay.clone().requires_grad_(), traced)):
         torch.library.opcheck(
             torch.ops.seqgen.causal_linear.default,
             arguments(
                 lengths=torch.tensor([40, 7]), boundaries=torch.rand(2, 40) < 0.1, decay=given
             ),
+            test_utils=checks,
         )
 
 

@@ -1,6 +1,7 @@
 """All implementations of the operator mean the same: outputs, gradients and state."""
 
 import itertools
+from functools import cache
 
 import pytest
 import torch
@@ -44,6 +45,14 @@ def lengths_and_boundaries(shape, seed=0):
     return lengths, torch.rand(B, T, generator=generator) < 0.07
 
 
+@cache
+def reference(shape, seed, with_boundaries):
+    """Everything by the loop over positions, which is slow, once for all kernels."""
+    lengths, boundaries = lengths_and_boundaries(shape, seed)
+    options = {"lengths": lengths, "boundaries": boundaries if with_boundaries else None}
+    return everything(position_loop, *draw(shape, seed), **options)
+
+
 def everything(attend, inputs, weights, **options):
     """Outputs, state, and the gradients of all five inputs."""
     inputs = [x.detach().clone().requires_grad_() for x in inputs]
@@ -69,11 +78,8 @@ def test_the_two_references_are_the_same_formula(shape, with_boundaries):
     inputs, weights = draw(shape)
     lengths, boundaries = lengths_and_boundaries(shape)
     options = {"lengths": lengths, "boundaries": boundaries if with_boundaries else None}
-    assert_close(
-        everything(masked_product, inputs, weights, **options),
-        everything(position_loop, inputs, weights, **options),
-        1e-10,
-    )
+    got = everything(masked_product, inputs, weights, **options)
+    assert_close(got, reference(shape, 0, with_boundaries), 1e-10)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -85,19 +91,24 @@ def test_fast_kernels_equal_the_reference(kernel, dtype, tolerance, with_boundar
         inputs, weights = draw(shape, seed)
         lengths, boundaries = lengths_and_boundaries(shape, seed)
         options = {"lengths": lengths, "boundaries": boundaries if with_boundaries else None}
-        wanted = everything(position_loop, inputs, weights, **options)
         inputs = [x.to(dtype) for x in inputs]
         got = everything(causal_linear_attention, inputs, weights, kernel=kernel, **options)
-        assert_close(got, wanted, tolerance)
+        assert_close(got, reference(shape, seed, with_boundaries), tolerance)
+
+
+@cache
+def bfloat16_case():
+    """Inputs, weights, and the exact results for the rounded inputs."""
+    inputs, weights = draw((2, 700, 2, 16, 16))
+    inputs = [x.bfloat16() if i < 3 else x.float() for i, x in enumerate(inputs)]
+    weights = [weights[0].bfloat16(), *weights[1:]]
+    return inputs, weights, everything(position_loop, [x.double() for x in inputs], weights)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_bfloat16_is_summed_in_float32(kernel):
-    """Against the exact results for the rounded inputs: only what is handed out is rounded."""
-    inputs, weights = draw((2, 700, 2, 16, 16))
-    inputs = [x.bfloat16() if i < 3 else x.float() for i, x in enumerate(inputs)]
-    weights = [weights[0].bfloat16(), *weights[1:]]
-    wanted = everything(position_loop, [x.double() for x in inputs], weights)
+    """Only what is handed out is rounded."""
+    inputs, weights, wanted = bfloat16_case()
     got = everything(causal_linear_attention, inputs, weights, kernel=kernel)
     assert [x.dtype for x in got[:3]] == [torch.bfloat16, torch.float32, torch.float32]
     assert_close(got, wanted, 8e-3)

@@ -13,7 +13,7 @@ from seqgen.model.sequence_model import SequenceModel
 from seqgen.model.stack import build_parallel, build_recurrent, share_weights, stack_arguments
 from seqgen.model.state import State
 
-B, T = 3, 40
+B, T = 3, 24
 TOLERANCE = 2e-5
 
 CHOICES = [
@@ -140,7 +140,7 @@ def test_greedy_ids_by_steps_equal_greedy_ids_by_full_passes(tiny, plain_vocabul
     prompt = random_tokens(plain_vocabulary, B, 5)
     logits, state = recurrent.prefill(prompt, torch.full((B,), 5))
     ids, stepped = prompt, []
-    for _ in range(60):
+    for _ in range(30):
         token = logits[0].argmax(-1, keepdim=True)
         stepped.append(token)
         with torch.no_grad():
@@ -154,10 +154,10 @@ def test_greedy_ids_by_steps_equal_greedy_ids_by_full_passes(tiny, plain_vocabul
 def test_a_cloned_state_replays(tiny, vocabulary):
     recurrent = RecurrentModel(tiny(vocabulary))
     tokens = random_tokens(vocabulary, B, T)
-    _, state = by_steps(recurrent, tokens[:, :30])
+    _, state = by_steps(recurrent, tokens[:, :15])
     saved = state.clone()
-    first, _ = by_steps(recurrent, tokens[:, 30:], state)
-    second, _ = by_steps(recurrent, tokens[:, 30:], saved)
+    first, _ = by_steps(recurrent, tokens[:, 15:], state)
+    second, _ = by_steps(recurrent, tokens[:, 15:], saved)
     assert_same(first, second, 1e-9)
 
 
@@ -189,7 +189,7 @@ def test_rows_and_join_rearrange_streams(tiny, vocabulary):
 def test_the_state_never_grows(tiny, vocabulary):
     recurrent = RecurrentModel(tiny(vocabulary))
     _, short = by_steps(recurrent, random_tokens(vocabulary, B, 1))
-    _, long = by_steps(recurrent, random_tokens(vocabulary, B, 100))
+    _, long = by_steps(recurrent, random_tokens(vocabulary, B, 50))
     assert short.nbytes == long.nbytes == recurrent.initial_state(B).nbytes > 0
 
 
