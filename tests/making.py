@@ -1,6 +1,7 @@
 """Tokens and songs made for tests."""
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from seqgen.checkpoint import save_model
 from seqgen.config import LimitsConfig, ModelConfig, TokenizerConfig
 from seqgen.midi import Instrument, MidiFile, Note, TempoChange, TimeSignature, midi_bytes
 from seqgen.model.sequence_model import SequenceModel
+from seqgen.sampling import Sampler, Sampling
 from seqgen.tokenizers import build_tokenizer
 from seqgen.vocabulary import Vocabulary
 
@@ -21,6 +23,28 @@ def random_tokens(vocabulary: Vocabulary, rows: int, length: int, seed: int = 0)
     rng = np.random.default_rng(seed)
     fields = [rng.integers(3, size, (rows, length)) for size in vocabulary.sizes]
     return torch.from_numpy(vocabulary.fill_unused(np.stack(fields, axis=-1)))
+
+
+def random_walks(
+    vocabulary: Vocabulary, n: int, length: int, logits: Callable[[], list[torch.Tensor]]
+) -> list[np.ndarray]:
+    """Draw n pieces [T, F] by the grammar and logits [n, N] alone, up to EOS or their length."""
+    bos = vocabulary.special_token(vocabulary.bos_id)[None]
+    sampler = Sampler(vocabulary, n)
+    for row in range(n):
+        sampler.enter(row, Sampling(), seed=(row,), prompt=bos)
+    pieces, rows = [[bos[0]] for _ in range(n)], list(range(n))
+    for _ in range(length):
+        if not rows:
+            break
+        sampler.prepare(rows)
+        drawn = sampler.draw([field[rows] for field in logits()], torch.tensor(rows)).numpy()
+        for row, token in zip(list(rows), drawn, strict=True):
+            if token[0] == vocabulary.eos_id:
+                rows.remove(row)
+            else:
+                pieces[row].append(token)
+    return [np.stack(piece)[1:] for piece in pieces]
 
 
 def write_song(path: Path, *, seed: int = 0, bars: int = 8, tempo: float = 100.0) -> Path:

@@ -4,7 +4,7 @@ import miditok
 import numpy as np
 import pytest
 import torch
-from making import TICKS, write_song
+from making import TICKS, random_walks, write_song
 
 from seqgen.config import LimitsConfig, TokenizerConfig
 from seqgen.errors import FileRejected, UserError
@@ -18,7 +18,6 @@ from seqgen.midi import (
     TimeSignature,
     read_midi,
 )
-from seqgen.sampling import Sampler, Sampling
 from seqgen.tokenizers import build_tokenizer, choose_settings, survey_file
 from seqgen.tokenizers.midi.compound import COMPOUND, group
 
@@ -167,27 +166,21 @@ def test_cpword_groups_as_miditok_does(tmp_path):
     assert [unpacker.take(token) for token in tokenizer.encode(path)] == expected
 
 
-def drawn_at_random(tokenizer, seed, n):
-    """Tokens [T, F] that only the grammar has chosen, up to EOS."""
+def drawn_at_random(tokenizer):
+    """Six pieces [T, F] that only the grammar has chosen."""
     v = tokenizer.vocabulary
-    sampler, rng = Sampler(v, 1), torch.Generator().manual_seed(seed)
-    sampler.enter(0, Sampling(), seed=(seed,), prompt=v.special_token(v.bos_id)[None])
-    tokens = []
-    for _ in range(n):
-        sampler.prepare([0])
-        logits = [torch.randn(1, size, generator=rng) for size in v.sizes]
+
+    def logits():
+        drawn = [torch.randn(6, size) for size in v.sizes]
         if v.fields[1].name == "bar":  # bars come one after the other
-            logits[1][0, 3:] -= 0.5 * torch.arange(v.sizes[1] - 3)
-        token = sampler.draw(logits, torch.tensor([0]))[0].numpy()
-        if token[0] == v.eos_id:
-            break
-        tokens.append(token)
-    return np.stack(tokens)
+            drawn[1][:, 3:] -= 0.5 * torch.arange(v.sizes[1] - 3)
+        return drawn
+
+    return random_walks(v, 6, 60, logits)
 
 
 def test_whatever_is_drawn_goes_forward_and_becomes_a_file(tmp_path, tokenizer):
-    for seed in range(6):
-        ids = drawn_at_random(tokenizer, seed, 60)
+    for ids in drawn_at_random(tokenizer):
         clock, now = tokenizer.clock(), (0, 0.0)
         for token in ids:
             clock.feed(token)
@@ -202,9 +195,9 @@ def test_positions_of_one_bar_rise(tokenizer):
     names = tokenizer.words.fields
     at = names.index("position")
     numbered = "bar" in names  # in each token, and not by tokens between
-    for seed in range(6):
+    for ids in drawn_at_random(tokenizer):
         bar, position = None, -1
-        for token in drawn_at_random(tokenizer, seed, 60):
+        for token in ids:
             kind = tokenizer.words.kinds[token[0]]
             number = token[names.index("bar")] if numbered else None
             if kind == "bar" or number != bar:

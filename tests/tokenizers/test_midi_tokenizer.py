@@ -6,7 +6,7 @@ import mido
 import numpy as np
 import pytest
 import torch
-from making import TICKS, write_song, write_songs
+from making import TICKS, random_walks, write_song, write_songs
 
 from seqgen.config import LimitsConfig, TokenizerConfig
 from seqgen.errors import FileRejected, UserError
@@ -20,7 +20,6 @@ from seqgen.midi import (
     open_midi,
     summarize,
 )
-from seqgen.sampling import Sampler, Sampling
 from seqgen.tokenizers import Shift, build_tokenizer, load_tokenizer
 from seqgen.vocabulary import KEEP, RESET
 
@@ -39,18 +38,6 @@ def tokenizer(type="remi", **options):
     if type == "structured":
         options = {key: value for key, value in options.items() if key not in METRE}
     return build_tokenizer(TokenizerConfig(type=type, **options), LimitsConfig())
-
-
-def random_walk(t, seed, length=120):
-    """Ids drawn from nothing but the grammar."""
-    sampler = Sampler(t.vocabulary, 1)
-    ids = [t.vocabulary.bos_id]
-    sampler.enter(0, Sampling(), seed=(seed, 0), prompt=np.array([ids]))
-    slots, logits = torch.tensor([0]), [torch.zeros(1, t.vocabulary.sizes[0])]
-    while len(ids) < length and ids[-1] != t.vocabulary.eos_id:
-        sampler.prepare([0])
-        ids.append(int(sampler.draw(logits, slots)))
-    return np.array(ids)[:, None]
 
 
 def notes(midi, quantum=TICKS // 4):
@@ -242,8 +229,8 @@ def test_the_clock_follows_the_meter(tmp_path):
 @pytest.mark.parametrize("type", TYPES)
 def test_whatever_the_grammar_lets_through_decodes_to_notes(tmp_path, type, options):
     t = tokenizer(type, **options)
-    for seed in range(12):
-        ids = random_walk(t, seed)
+    logits = [torch.zeros(12, t.vocabulary.sizes[0])]
+    for ids in random_walks(t.vocabulary, 12, 120, lambda: logits):
         t.decode(ids, tmp_path / "walk.mid")
         assert open_midi(tmp_path / "walk.mid", LimitsConfig(max_minutes=1e4)).instruments
 

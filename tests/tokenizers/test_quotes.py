@@ -6,12 +6,11 @@ from copy import copy
 import numpy as np
 import pytest
 import torch
-from making import TICKS, write_band
+from making import TICKS, random_walks, write_band
 
 from seqgen.config import LimitsConfig, TokenizerConfig
 from seqgen.errors import UserError
 from seqgen.midi import Instrument, MidiFile, Note, TempoChange, TimeSignature, midi_bytes
-from seqgen.sampling import Sampler, Sampling
 from seqgen.tokenizers import Original, Shift, build_tokenizer, choose_settings, survey_file
 from seqgen.tokenizers.midi.quotes import Unquoter, quote, repeated
 
@@ -227,25 +226,19 @@ def test_shifted_variants_have_the_same_quotes(tmp_path):
     assert is_quote[0] == is_quote[1]
 
 
-def random_walk(t, seed, length=200):
-    """Ids drawn from nothing but the grammar."""
-    sampler = Sampler(t.vocabulary, 1)
-    ids = [t.vocabulary.bos_id]
-    sampler.enter(0, Sampling(), seed=(seed, 0), prompt=np.array([ids]))
-    slots, logits = torch.tensor([0]), [torch.zeros(1, t.vocabulary.sizes[0])]
-    logits[0][0, t.bar[0]], logits[0][0, t.vocabulary.eos_id] = 4, -9
-    while len(ids) < length and ids[-1] != t.vocabulary.eos_id:
-        sampler.prepare([0])
-        ids.append(int(sampler.draw(logits, slots)))
-    return np.array(ids)[:, None]
+def with_many_bars(t, length):
+    """Twelve pieces drawn from nothing but the grammar, with many bars."""
+    logits = torch.zeros(12, t.vocabulary.sizes[0])
+    logits[:, t.bar[0]], logits[:, t.vocabulary.eos_id] = 4, -9
+    return random_walks(t.vocabulary, 12, length, lambda: [logits])
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_drawn_quotes_are_of_bars_of_the_piece_and_end_what_the_part_has(tmp_path, kind):
     t = tokenizer(**KINDS[kind])
     names, n_quotes = t.names(), 0
-    for seed in range(12):
-        drawn = [names[i] for i in random_walk(t, seed)[:, 0]]
+    for ids in with_many_bars(t, 200):
+        drawn = [names[i] for i in ids[:, 0]]
         n_bars = 0
         for token, following in zip(drawn, [*drawn[1:], "EOS_None"], strict=True):
             kind_of, _, value = token.partition("_")
@@ -271,8 +264,7 @@ def test_real_pieces_obey_the_grammar(tmp_path, kind):
 
 def test_a_drawn_piece_never_has_a_note_outside_its_bar(tmp_path):
     t = tokenizer(**ALL)
-    for seed in range(12):
-        ids = random_walk(t, seed, 300)
+    for ids in with_many_bars(t, 300):
         n_bars, positions, shown = 0, [], t._unquoted(ids)
         length = 0
         for token in shown:
