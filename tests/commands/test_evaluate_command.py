@@ -5,6 +5,7 @@ import json
 import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,12 @@ from making import write_song, write_songs
 
 from seqgen.commands import cli, evaluating, main
 from seqgen.errors import UserError
+from seqgen.evaluation.music import comparison
 from seqgen.evaluation.page import build
 from seqgen.evaluation.page.render import PagePicture
 from seqgen.evaluation.subject import open_subject
 
+pytestmark = pytest.mark.slow
 SMALL = [
     "model.d_model=16",
     "model.n_layers=1",
@@ -40,6 +43,16 @@ FEW = ["--samples", "3", "--max-tokens", "80", "--device", "cpu"]
 def invoke(folder, *arguments):
     with contextlib.chdir(folder):
         return CliRunner().invoke(cli, arguments, catch_exceptions=False)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _little_of_what_takes_long():
+    """Play and picture short openings of few pieces, and draw sets again few times."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build, "N_SAMPLES", 2)
+        patch.setattr(build, "OPENING_SECONDS", 3.0)
+        patch.setattr(comparison, "compare", partial(comparison.compare, resamples=20))
+        yield
 
 
 @pytest.fixture(scope="module")
