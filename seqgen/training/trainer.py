@@ -246,6 +246,7 @@ def _quiet() -> None:
         ".*`IterableDataset` has `__len__` defined.*",
         ".*Checkpoint directory .* exists and is not empty.*",
         ".*isinstance.treespec, LeafSpec.*",
+        ".*logging on epoch level in distributed setting.*",  # of sums over all processes
         ".*Total length of `list` across ranks is zero.*",  # nothing is held out
     ):
         warnings.filterwarnings("ignore", message=message)
