@@ -12,6 +12,8 @@ import pytest
 import seqgen.api.jobs  # noqa: F401  # once, here, and not in each process
 from seqgen.commands import main
 
+CLI = Path(__file__).parents[2] / "cli.py"
+
 
 @pytest.fixture
 def command_in(monkeypatch, capsys):
@@ -62,7 +64,8 @@ def fork(tmp_path_factory):
             try:
                 signal.signal(signal.SIGINT, signal.default_int_handler)  # as a shell starts it
                 os.chdir(folder)
-                sys.argv = ["seqgen", *arguments]
+                sys.argv = [str(CLI), *arguments]
+                sys.modules["__main__"].__spec__ = None  # as where a file is run, not a module
                 main()
             except SystemExit as ended:
                 code = ended.code or 0

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -18,7 +17,6 @@ from seqgen.checkpoint import read_metrics
 from seqgen.commands import cli, main
 from seqgen.midi import open_midi
 
-CLI = Path(__file__).parents[2] / "cli.py"
 SMALL = [
     "model.d_model=16",
     "model.n_layers=1",
@@ -128,7 +126,8 @@ def test_an_interrupted_run_stops_after_the_step_and_resumes(place, fork, run):
     assert f"trained to step {reached + 3:,}" in out
 
 
-def test_two_processes_give_the_loss_of_one(place, run):
+@pytest.mark.slow
+def test_two_processes_give_the_loss_of_one(place, fork, run):
     folder, _ = place
     settings = [
         "data.source=songs",
@@ -139,14 +138,8 @@ def test_two_processes_give_the_loss_of_one(place, run):
     ]
     run(folder, "train", *settings, "run.dir=runs/one")
     two = ["run.dir=runs/two", "train.devices=2", "train.strategy=ddp"]
-    done = subprocess.run(
-        [sys.executable, str(CLI), "train", *settings, *two],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    code, out = fork(folder, "train", *settings, *two).end()  # it starts the second one itself
+    assert code == 0, out
     one, two = losses(folder / "runs/one"), losses(folder / "runs/two")
     assert two == pytest.approx(one, rel=1e-5)
 

@@ -6,8 +6,6 @@ import itertools
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,7 +23,6 @@ from seqgen.decoding import generation
 from seqgen.midi import open_midi
 from seqgen.tokenizers import build_tokenizer
 
-CLI = Path(__file__).parents[2] / "cli.py"
 SMALL = ("--max-tokens", "60", "--seed", "1", "--no-png", "-o", "out")
 
 
@@ -34,18 +31,6 @@ def generate(command, tmp_path):
     """Run `generate` with a small model in an empty folder."""
     write_model(tmp_path / "run")
     return lambda *options: command("generate", "run", *SMALL, *options)
-
-
-def start(folder, *options):
-    """Start `generate` as a user does, in another process."""
-    return subprocess.Popen(
-        [sys.executable, str(CLI), "generate", "run", *SMALL, *options],
-        cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
 
 
 def reserve(folder, n, **facts):
@@ -229,7 +214,7 @@ def test_the_second_interrupt_ends_at_once_and_lists_what_had_ended(
     assert names(tmp_path / "out") == {"001.mid", "001.json", "002.mid", "002.json"}
 
 
-def test_ctrl_c_writes_what_was_drawn(tmp_path):
+def test_ctrl_c_writes_what_was_drawn(tmp_path, fork):
     write_model(tmp_path / "run")
     write_song(tmp_path / "song.mid")
     options = (
@@ -241,12 +226,13 @@ def test_ctrl_c_writes_what_was_drawn(tmp_path):
         "--max-tokens",
         "1000000000",
     )
-    process = start(tmp_path, *options)
-    while process.poll() is None and not (tmp_path / "out/004.json").exists():
+    process = fork(tmp_path, "generate", "run", *SMALL, *options)
+    deadline = time.time() + 60
+    while time.time() < deadline and not (tmp_path / "out/004.json").exists():
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=600)
-    assert process.returncode == 130, out + err
+    os.kill(process.pid, signal.SIGINT)
+    code, out = process.end()
+    assert code == 130, out
     assert "4 files in out" in out
     assert names(tmp_path / "out") == {
         f"00{n}.{kind}" for n in range(1, 5) for kind in ("mid", "json")
