@@ -1,11 +1,13 @@
 """Bits per token on held-out pieces, by decoder."""
 
+from math import log
+
 import pytest
 import torch
 from tiny_models import patient_timer, tiny_model
 
 from seqgen.benchmark.measures import likelihood
-from seqgen.benchmark.model import load_benchmark_model
+from seqgen.benchmark.model import as_trained, load_benchmark_model
 from seqgen.benchmark.records import Place
 from seqgen.checkpoint import FORMAT, save_model
 from seqgen.config import DataConfig, LimitsConfig, ModelConfig, TokenizerConfig
@@ -136,9 +138,20 @@ def test_a_run_of_other_data_is_refused(run, make_run):
         load_benchmark_model(run, beside=make_run("elsewhere", content="other"))
 
 
-def test_speed_is_measured_without_decay(make_run, tmp_path):
-    """The library, beside which it is measured, does not support one."""
-    with pytest.raises(UserError, match=r"model\.decay=fixed.*give its configuration"):
-        load_benchmark_model(make_run("forgets", decay="fixed"))
+def test_speed_is_measured_without_decay_and_likelihood_with_it(make_run, tmp_path):
+    """The library, beside which speed is measured, does not support decay."""
+    run = make_run("forgets", decay="fixed", decay_range=[0.2, 0.5])
+    model = load_benchmark_model(run)
+    assert model.config.decay == "none"
+    assert "without their decay" in model.weights
+    weights, trained = (one.model.state_dict() for one in (model, as_trained(model)))
+    assert all(torch.equal(value, trained[name]) for name, value in weights.items())
+    records = measure(model)
+    plain = likelihood.score(model.model, (tokens := likelihood._tokens(model, 20)[0]))
+    without = likelihood.token_nats(plain, tokens[:, 1:]).mean() / log(2)
+    assert records["parallel"].bits_per_token != pytest.approx(float(without), abs=1e-5)
+    for name in ("recurrent", "torch"):
+        bits = records[name].bits_per_token
+        assert bits == pytest.approx(records["parallel"].bits_per_token, abs=1e-4)
     (tmp_path / "a.yaml").write_text("model: {d_model: 16, n_heads: 2, decay: fixed}")
     assert load_benchmark_model(tmp_path / "a.yaml").config.decay == "none"

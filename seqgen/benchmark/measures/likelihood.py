@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from seqgen.benchmark.model import BenchmarkModel
+from seqgen.benchmark.model import BenchmarkModel, as_trained
 from seqgen.benchmark.records import Place, Record
 from seqgen.benchmark.timing import Timer
 from seqgen.checkpoint import load_model
@@ -31,7 +31,7 @@ ABSENT = "left out: the run's held-out data is missing, or has too few pieces of
 
 def measure(model: BenchmarkModel, timer: Timer, place: Place) -> list[Record]:
     """Score the first `position` tokens of held-out pieces, after the token they begin with."""
-    place = replace(place, batch=ROWS)
+    model, place = as_trained(model), replace(place, batch=ROWS)
     tokens, note = _tokens(model, place.position)
     if tokens is None:
         return [timer.untimed(PARALLEL, place, note=note)]
