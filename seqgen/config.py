@@ -93,7 +93,9 @@ class LimitsConfig(Section):
 class TokenizerConfig(Section):
     """How files become token ids. What is null is chosen from the corpus when it is prepared."""
 
-    type: Literal["remi", "tsd", "midilike", "structured", "cpword", "octuple", "bytes"] = "remi"
+    type: Literal["remi", "tsd", "midilike", "structured", "cpword", "octuple", "grid", "bytes"] = (
+        "remi"
+    )
     bpe_vocab_size: PositiveInt | None = None  # train byte-pair encoding up to this many ids
     parts: Literal["one", "tracks"] | None = None  # one: pitched tracks merged, drums left out
     part_names: list[str] | None = None  # with tracks: program, and role or number: "40", "0.2"

@@ -8,7 +8,11 @@ import yaml
 DATASETS = Path(__file__).resolve().parents[1] / "datasets"
 FOLDERS = sorted(path for path in DATASETS.iterdir() if path.is_dir())
 KEYS = {"name", "title", "importer", "source", "licence", "split"}
-MORE_KEYS = {"music21-chorales": set(), "midi-folder": {"folder"}}
+MORE_KEYS = {
+    "music21-chorales": set(),
+    "midi-folder": {"folder"},
+    "voice-grids": {"file", "per_beat"},
+}
 
 
 def test_datasets_hold_no_code():
@@ -16,13 +20,14 @@ def test_datasets_hold_no_code():
 
 
 def test_the_known_corpora_are_there():
-    assert {"chorales", "pop909"} <= {folder.name for folder in FOLDERS}
+    assert {"chorales", "pop909", "jsb", "jsb-quarter"} <= {folder.name for folder in FOLDERS}
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_each_corpus_has_a_complete_description(folder):
     description = yaml.safe_load((folder / "dataset.yaml").read_text())
     assert set(description) == KEYS | MORE_KEYS[description["importer"]]
+    assert description.pop("per_beat", 1) in (1, 2, 4)
     assert all(isinstance(value, str) and value.strip() for value in description.values())
     assert description["name"] == folder.name
 

@@ -3,7 +3,7 @@
 import os
 import stat
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, count
@@ -13,6 +13,7 @@ from typing import TypeVar
 import yaml
 
 from seqgen.data.chorales import build_chorales
+from seqgen.data.voice_grids import build_grids
 from seqgen.errors import UserError
 
 DATASETS = Path(__file__).resolve().parents[2] / "datasets"
@@ -50,12 +51,14 @@ class Corpus:
             several sources, a label begins with the name of its source.
         sources: absolute path of each source, by name; see `locate`.
         passed_over: names of ignored files and folders, by kind: a suffix, or one of `PLURALS`.
+        splits: the published split of files that have one, by their label.
     """
 
     name: str
     labels: Mapping[Path, str]
     sources: Mapping[str, str]
     passed_over: Mapping[str, list[str]] = field(default_factory=dict)
+    splits: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -69,11 +72,17 @@ class Corpus:
 
 @dataclass(frozen=True)
 class _Source:
-    """A folder or a file; `is_ours`: we wrote the folder, and other files in it are no news."""
+    """A folder or a file.
+
+    Attributes:
+        is_ours: we wrote the folder, and other files in it are no news.
+        has_splits: the folder holds one folder for each split.
+    """
 
     name: str
     path: Path
     is_ours: bool = False
+    has_splits: bool = False
 
 
 def locate(sources: Mapping[str, str], label: str) -> Path | None:
@@ -117,7 +126,17 @@ def open_corpus(
         name, named = first.name, {ONLY: first}
     labels, passed_over = _search(named, suffixes)
     sources = {name: str(one.path.resolve()) for name, one in named.items()}
-    return Corpus(name, labels, sources, passed_over)
+    return Corpus(name, labels, sources, passed_over, _published_splits(labels.values(), named))
+
+
+def _published_splits(labels: Iterable[str], sources: Mapping[str, _Source]) -> dict[str, str]:
+    """Return the splits that folders are named after, by label."""
+    splits = {}
+    for label in labels:
+        name, _, inside = (ONLY, "", label) if ONLY in sources else label.partition("/")
+        if sources[name].has_splits:
+            splits[label] = inside.partition("/")[0]
+    return splits
 
 
 def _open(
@@ -153,15 +172,23 @@ def _open_dataset(
 ) -> _Source:
     record = yaml.safe_load(described.read_text())
     name = record["name"]
+    if record["importer"] != "midi-folder" and ".mid" not in suffixes:
+        raise UserError(f"the corpus {name} is MIDI; choose a MIDI tokenizer, or other data")
     if record["importer"] == "music21-chorales":
-        if ".mid" not in suffixes:
-            raise UserError(f"the corpus {name} is MIDI; choose a MIDI tokenizer, or other data")
         tell = progress and partial(progress, "writing chorales")
         return _Source(name, build_chorales(cache / name, progress=tell), is_ours=True)
+    readme = described.parent / "README.md"
+    if record["importer"] == "voice-grids":
+        file = described.parent / record["file"]
+        if not file.is_file():
+            raise UserError(f"the file of {name} is not here: {readme} says how to get {file}")
+        tell = progress and partial(progress, "writing pieces")
+        folder = build_grids(file, cache / name, per_beat=record["per_beat"], progress=tell)
+        return _Source(name, folder, is_ours=True, has_splits=True)
     folder = described.parent / record["folder"]
     if not folder.is_dir():
         raise UserError(
-            f"the files of {name} are not here: {described.parent / 'README.md'} says how to "
+            f"the files of {name} are not here: {readme} says how to "
             f"get them, then put them in {folder} or name their folder by {option}FOLDER"
         )
     return _Source(name, folder)

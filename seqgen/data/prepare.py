@@ -163,7 +163,7 @@ def _build(
         (temporary / TOKENIZER).mkdir()
         tokenizer.save(temporary / TOKENIZER)
         encoded = readers.read(
-            _jobs(hashes, config, shares),
+            _jobs(hashes, corpus, config, shares),
             partial(_examiner, temporary / TOKENIZER, limits),
             tell=partial(progress or _silent, "tokenizing files"),
         )
@@ -172,9 +172,14 @@ def _build(
         )
         tokens, pieces = written.tokens, written.pieces
         found = find_duplicates(written.sketches) if config.group_duplicates else {}
-        groups = [found.get(piece.file_hash, piece.file_hash) for piece in pieces]
+        groups = [
+            piece.file  # a published split holds whatever is like it
+            if piece.file in corpus.splits
+            else found.get(piece.file_hash, piece.file_hash)
+            for piece in pieces
+        ]
         duplicates = name_groups(pieces, groups)
-        pieces = split_pieces(pieces, groups, tokens, tokenizer, shares)
+        pieces = split_pieces(pieces, groups, tokens, tokenizer, shares, published=corpus.splits)
         if tokenizer.config.marks and not tokenizer.config.levels:
             levels = _levels(tokens, pieces, tokenizer)
             settings = tokenizer.config.model_copy(update={"levels": levels})
@@ -243,12 +248,18 @@ def _silent(*_: object) -> None:
     """Takes the place of progress that nobody wants to see."""
 
 
-def _jobs(hashes: dict[Path, str], config: DataConfig, shares: dict[str, float]) -> list[Job]:
+def _jobs(
+    hashes: dict[Path, str], corpus: Corpus, config: DataConfig, shares: dict[str, float]
+) -> list[Job]:
     """Choose the variants of each file: several where it may be for training.
 
     Which files are is settled when it is known which are usable, and which are near-duplicates.
     """
-    training = {file for file, h in hashes.items() if split_of(h, **shares) == TRAIN}
+    splits = {
+        file: corpus.splits.get(corpus.label(file)) or split_of(h, **shares)
+        for file, h in hashes.items()
+    }
+    training = {file for file, split in splits.items() if split == TRAIN}
     if len(training) <= SMALL or config.group_duplicates:
         training = set(hashes)
     return [(file, _shifts(config) if file in training else [Shift()]) for file in hashes]

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -60,17 +60,25 @@ def split_pieces(
     tokens: np.ndarray,
     tokenizer: Tokenizer,
     shares: dict[str, float],
+    *,
+    published: Mapping[str, str],
 ) -> list[Piece]:
-    """Give every piece its split, and pieces of one group the same.
+    """Give every piece its published split; of the others, those of one group the same.
 
-    Where all are of one group, each of them is cut into three parts instead.
+    Where all are of one group, and none has a published split, each is cut into three parts
+    instead.
     """
-    if len(set(groups)) == 1:
+    if len(set(groups)) == 1 and not published:
         distinct = {piece.file_hash: piece for piece in reversed(pieces)}
         return [
             part for p in reversed(distinct.values()) for part in _cut(p, tokens, tokenizer, shares)
         ]
-    splits = assign(groups, **shares)
+    others = [g for g, piece in zip(groups, pieces, strict=True) if piece.file not in published]
+    assigned = dict(zip(others, assign(others, **shares), strict=True)) if others else {}
+    splits = [
+        published.get(piece.file) or assigned[group]
+        for piece, group in zip(pieces, groups, strict=True)
+    ]
     return [
         replace(piece, split=split, variants=piece.variants[: None if split == TRAIN else 1])
         for piece, split in zip(pieces, splits, strict=True)

@@ -221,10 +221,11 @@ def folder_set(
 
 def item_of(name: str, ids: np.ndarray, path: Path | None, tokenizer: Tokenizer) -> Item:
     """A piece with what its tokens hold, and what its file does."""
-    if tokenizer.suffix != ".mid":
-        amount = Amount(tokenizer.units(ids))
-        return Item(name, ids, path, amount, amount)
-    midi = decoded(ids, tokenizer)
+    midi = decoded(ids, tokenizer) if tokenizer.suffix == ".mid" else None
+    if tokenizer.unit != "note":
+        seconds = 0.0 if midi is None else count_midi(midi).seconds
+        amount = Amount(tokenizer.units(ids), seconds)
+        return Item(name, ids, path, amount, amount, midi)
     in_tokens = Amount() if midi is None else count_midi(midi)
     in_file = None if path is None else count_midi(open_midi(path, ANY_SIZE))
     return Item(name, ids, path, in_tokens, in_file, midi)

@@ -25,6 +25,7 @@ from seqgen.evaluation.piece_sets import PieceSet, Sets
 from seqgen.evaluation.repeats import split_by_repeats
 from seqgen.evaluation.scales import Value, gap_between, mean_of
 from seqgen.evaluation.subject import EvaluatedRun, check_beside
+from seqgen.tokenizers.grid import VOICES
 from seqgen.vocabulary import Vocabulary
 
 OWN, NGRAM, BESIDE = "own", "n-gram", "beside"  # kinds of models in a record
@@ -165,6 +166,23 @@ def paired(a: Curves, b: Curves) -> dict | None:
     return _as_record(mean_of(differences, sizes))
 
 
+def per_cell(whole: dict, pieces: PieceSet) -> dict:
+    """What whole pieces of a grid cost per cell, and per frame, a step of all voices, in nats.
+
+    Args:
+        whole: the `entry` of whole pieces.
+        pieces: what it is of, counted in cells. Their ends are not counted.
+    """
+    bits, cells = whole["bits_per_unit"], pieces.facts()["units"]
+    nats = Value(**bits).scaled(math.log(2)) if bits else None
+    return {
+        "cells": cells,
+        "frames": cells // VOICES,
+        "nats_per_cell": _as_record(nats),
+        "nats_per_frame": _as_record(nats and nats.scaled(VOICES)),
+    }
+
+
 def position_ranges(curves: Curves) -> list[dict]:
     """Average over ranges of positions, nats summed over fields."""
     return [asdict(part) for part in by_ranges([curve.sum(axis=1) for curve in curves])]
@@ -223,6 +241,7 @@ def _score_set(
         "models": entries,
         "forms": forms,
         "repeats": split_by_repeats(scored, pieces.ids, run.loaded.tokenizer),
+        "grid": per_cell(entries[1], pieces) if run.loaded.tokenizer.unit == "cell" else None,
         "best_ngram": best and {"name": best, "difference": paired(own["windows"], ngrams[best])},
         "beside": rivals,
         "gap": None if training is None else _gap(own["windows"], training),

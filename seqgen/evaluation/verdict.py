@@ -140,6 +140,10 @@ COPIES: tuple[Rule, ...] = (
 )
 # All rules that hold are said.
 OF_A_SET: tuple[Rule, ...] = (
+    (PLAIN, lambda f: f.grid and f.grid["nats_per_cell"], "",
+     "Whole {set} pieces need {grid[nats_per_cell][value]:.4f} nats per cell ({grid[cells]:,} "
+     "cells), {grid[nats_per_frame][value]:.3f} nats per frame ({grid[frames]:,} frames); the ends "
+     "of pieces are not counted."),
     (PLAIN, lambda f: f.n_known, "",
      "Left out of {set}, since the model was trained on them: {n_known} files."),
     # Learned positions end: then whole pieces are only their beginnings, and other targets.
@@ -318,6 +322,7 @@ def _facts(part: dict, likelihood: dict, *, near: int, of: int) -> Facts:
         same_targets=whole["targets"] == windows["targets"],
         drift=nats(whole) - nats(windows),
         forms=part["forms"],
+        grid=part.get("grid"),
     )
     if ngrams:
         name, difference = part["best_ngram"]["name"], part["best_ngram"]["difference"]

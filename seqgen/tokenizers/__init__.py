@@ -7,6 +7,7 @@ from seqgen.config import LimitsConfig, TokenizerConfig
 from seqgen.errors import UserError
 from seqgen.files import read_json
 from seqgen.tokenizers.base import Clock, Edit, Encoded, Original, Shift, Sketch, Tokenizer
+from seqgen.tokenizers.grid import GridTokenizer
 from seqgen.tokenizers.midi import (
     COMPOUND,
     CompoundTokenizer,
@@ -37,13 +38,14 @@ __all__ = [
     "total_account",
 ]
 
-# By tokenizer.type; the other types are MidiTok's.
+# By tokenizer.type; the other types are MidiTok's, but for "grid".
 WITHOUT_OPTIONS: dict[str, Callable[[LimitsConfig], Tokenizer]] = {"bytes": ByteTokenizer}
 
 
 def is_open(config: TokenizerConfig) -> bool:
     """Whether a configuration leaves settings open that are chosen from the corpus."""
-    return config.type not in WITHOUT_OPTIONS and config != settled(config)
+    is_own = config.type in WITHOUT_OPTIONS or config.type == "grid"
+    return not is_own and config != settled(config)
 
 
 def build_tokenizer(config: TokenizerConfig, limits: LimitsConfig) -> Tokenizer:
@@ -59,12 +61,14 @@ def build_tokenizer(config: TokenizerConfig, limits: LimitsConfig) -> Tokenizer:
                 f"tokenizer.bpe_vocab_size is for MIDI tokens; leave it out for {config.type}"
             )
         return WITHOUT_OPTIONS[config.type](limits)
-    if config.type in COMPOUND:
+    if config.type in COMPOUND or config.type == "grid":
         if size is not None:
             raise UserError(
                 f"tokenizer.bpe_vocab_size merges tokens of one field; leave it out for "
                 f"{config.type}"
             )
+        if config.type == "grid":
+            return GridTokenizer(config, limits)
         return CompoundTokenizer(config, limits)
     tokenizer = MidiTokenizer(config, limits)
     if size is not None and size <= tokenizer.vocabulary.sizes[0]:
@@ -89,6 +93,8 @@ def load_tokenizer(folder: Path, limits: LimitsConfig | None = None) -> Tokenize
         if record["type"] in WITHOUT_OPTIONS:
             return WITHOUT_OPTIONS[record["type"]](limits)
         config = TokenizerConfig.model_validate(record["config"])
+        if config.type == "grid":
+            return GridTokenizer(config, limits)
         if config.type in COMPOUND:
             return CompoundTokenizer(config, limits)
         return MidiTokenizer(config, limits, folder / "miditok.json")

@@ -55,6 +55,17 @@ def test_pieces_are_counted_in_their_files_while_these_are_what_was_read(prepare
     assert again[pieces.items[1].name] is not None
 
 
+def test_pieces_of_a_grid_are_counted_in_cells_and_are_music(tmp_path):
+    folder = write_songs(tmp_path / "songs", 8, bars=4)
+    config = DataConfig(source=str(folder), prepared_dir=str(tmp_path / "p"), workers=1)
+    data = prepare(config, LimitsConfig(), TokenizerConfig(type="grid")).data
+    pieces = validation(data)
+    for item in pieces.items:
+        assert item.in_file.units == item.in_tokens.units == 4 * (len(item.ids) - 2) // 4
+        assert len(item.midi.instruments) == 2
+    assert pieces.facts()["units"] == pieces.n_targets - len(pieces.items)  # all but their ends
+
+
 def test_pieces_are_whole_and_only_a_first_one_that_is_too_long_is_cut(prepared):
     whole = validation(prepared)
     few = validation(prepared, max_targets=whole.items[0].n_targets + 5)

@@ -11,7 +11,7 @@ from seqgen.attention.kinds import KINDS
 from seqgen.evaluation.likelihood import score_piece, score_recurrent, score_windows
 from seqgen.evaluation.piece_sets import Item, PieceSet
 from seqgen.evaluation.scales import Amount, gap_between, mean_of
-from seqgen.evaluation.scoring import compare_forms, entry, paired
+from seqgen.evaluation.scoring import compare_forms, entry, paired, per_cell
 from seqgen.model.loss import token_nats
 
 
@@ -150,3 +150,15 @@ def test_pieces_are_paired():
     b = [np.array([[0.5], [0.5]]), np.array([[4.5]])]
     difference = paired(a, b)
     assert (difference["low"], difference["value"], difference["high"]) == (0.5, 0.5, 0.5)
+
+
+def test_a_grid_costs_four_times_as_much_per_frame_as_per_cell_without_its_ends(toy_vocabulary):
+    pieces = [ids[:9] for ids in pieces_of(toy_vocabulary, 9, 9)]
+    for ids in pieces:
+        ids[-1] = toy_vocabulary.special_token(toy_vocabulary.eos_id)
+    counted = counted_set(pieces, notes=(7, 7))
+    curves = [np.full((8, 3), nats) for nats in (0.1, 0.2)]
+    found = per_cell(entry("run", curves, counted, toy_vocabulary, kind="own"), counted)
+    assert (found["cells"], found["frames"]) == (14, 3)
+    assert found["nats_per_cell"]["value"] == pytest.approx(7 * (0.3 + 0.6) / 14)
+    assert found["nats_per_frame"]["value"] == pytest.approx(4 * 7 * (0.3 + 0.6) / 14)

@@ -65,6 +65,17 @@ def test_what_is_hardly_better_than_a_unigram_is_not_called_over_fitted(training
     assert not any("of what it gains" in x["text"] for x in verdict["sentences"])
 
 
+def test_grids_are_told_per_cell_and_per_frame():
+    record = likelihood(0.4, 0.35)
+    of = {"cells": 7200, "frames": 1800}
+    of |= {"nats_per_cell": value(0.3949), "nats_per_frame": value(1.5796)}
+    record["sets"][0]["grid"] = of
+    said = " ".join(x["text"] for x in judge_likelihood(record, None)["sentences"])
+    assert "0.3949 nats per cell (7,200 cells), 1.580 nats per frame (1,800 frames)" in said
+    record["sets"][0]["grid"] = None
+    assert "cell" not in str(judge_likelihood(record, None))
+
+
 def test_a_gap_that_could_be_chance_is_no_over_fitting():
     record = likelihood(1.2, 0.5)
     record["sets"][0]["gap"] = value(0.7, width=0.8)
