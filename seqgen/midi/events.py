@@ -10,12 +10,15 @@ from typing import NamedTuple
 
 from seqgen.config import LimitsConfig
 from seqgen.midi.rejection import Refusal
+from seqgen.midi.sysex import drum_part, standard_of
 
 HEADER_BYTES = 14
 CHUNK_HEADER_BYTES = 8
 
 NOTE_OFF, NOTE_ON, CONTROL, PROGRAM, BEND = 0x80, 0x90, 0xB0, 0xC0, 0xE0
+AFTERTOUCH = (0xA0, 0xD0)
 SYSEX, SYSEX_ESCAPE, META = 0xF0, 0xF7, 0xFF
+STANDARD, DRUM_PART = 0x100, 0x101  # kinds of events that SysEx messages become
 # How many data bytes follow each status byte but those of SysEx and meta events. Messages from
 # 0xF1 on do not belong in a file; some writers leave them there.
 N_DATA_BYTES = {status: 1 if status & 0xF0 in (0xC0, 0xD0) else 2 for status in range(0x80, 0xF0)}
@@ -35,7 +38,7 @@ class Event(NamedTuple):
     """A message to a channel: `kind` is the status byte without its channel.
 
     `channel` is 16 × port + channel, with 9, 25, … for drums. A program has its number in `first`,
-    a bend its lower seven bits.
+    a bend its lower seven bits, a `STANDARD` its number, a `DRUM_PART` whether there are drums.
     """
 
     tick: int
@@ -68,7 +71,8 @@ def read_events(
 ) -> tuple[int, list[Track]]:
     """Return the ticks per quarter note and the tracks, or raise `Refusal`.
 
-    Events that carry no music are left out, the faulty among them counted in `repairs`.
+    Events that carry no music are left out, the faulty among them counted in `repairs`, and so is
+    aftertouch.
     """
     content = _unwrap(content)
     n_tracks, division = _read_header(content)
@@ -177,9 +181,9 @@ class _Reader:
                 continue
             if byte in (SYSEX, SYSEX_ESCAPE):
                 payload, position = _read_payload(content, position + 1)
-                if byte == SYSEX and any(b > 127 for b in payload.removesuffix(b"\xf7")):
-                    self._repairs["invalid SysEx messages dropped"] += 1
                 status = None
+                if byte == SYSEX and n_events <= room:
+                    self._read_sysex(payload, tick, port, track)
                 continue
             if byte > 127:
                 position += 1
@@ -200,6 +204,9 @@ class _Reader:
                 status = status if byte >= FIRST_REAL_TIME else None
                 continue
             kind, channel = byte & 0xF0, port | byte & 0x0F
+            if kind in AFTERTOUCH:
+                self._repairs["aftertouch messages left out"] += 1
+                continue
             if kind == NOTE_ON and second > 0:
                 n_notes += 1
                 track.channels.add(channel)
@@ -211,6 +218,17 @@ class _Reader:
         self._n_notes += n_notes
         track.end = tick
         return track
+
+    def _read_sysex(self, payload: bytes, tick: int, port: int, track: Track) -> None:
+        """Keep what a message says about drums."""
+        if any(byte > 127 for byte in payload.removesuffix(b"\xf7")):
+            self._repairs["invalid SysEx messages dropped"] += 1
+            return
+        standard, part = standard_of(payload), drum_part(payload)
+        if standard is not None:
+            track.events.append(Event(tick, STANDARD, port, standard, 0))
+        elif part is not None:
+            track.events.append(Event(tick, DRUM_PART, port | part[0], part[1], 0))
 
     def _is_sound(self, kind: int, payload: bytes) -> bool:
         """Whether a meta event is of use and holds what its type promises."""

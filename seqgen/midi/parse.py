@@ -2,7 +2,8 @@
 
 General MIDI is a state of channels, not of tracks. Programs, controllers and pitch bends hold for
 their channel from their tick on, in whatever track they are; so do bank selects, which are
-controllers. A port is a further set of 16 channels, and channel 10 of each has the drums.
+controllers. A port is a further set of 16 channels. Channel 10 of each has the drums, and others
+may have some by SysEx or bank select (`seqgen.midi.sysex`).
 """
 
 from bisect import bisect
@@ -25,43 +26,48 @@ from miditoolkit import (
 from seqgen.midi.events import (
     BEND,
     CONTROL,
+    DRUM_PART,
     KEY_SIGNATURE,
     LYRICS,
     MARKER,
     NOTE_OFF,
     NOTE_ON,
     PROGRAM,
+    STANDARD,
     TEMPO,
     TEXT,
     TIME_SIGNATURE,
     TRACK_NAME,
     Track,
 )
+from seqgen.midi.programs import DRUM_CHANNEL
 from seqgen.midi.repair import MAJOR_KEYS, MINOR_KEYS
+from seqgen.midi.sysex import DRUM_BANKS
 from seqgen.midi.timing import negligible_ticks
 
-DRUM_CHANNEL = 9
+BANK_SELECT = 0
 MICROSECONDS_PER_MINUTE = 60_000_000
 # Where an event stands among those of its channel: tick, whether its track has notes there, track
 # and place in the track. So at one tick, what a track without notes sets holds for the others.
 Place = tuple[int, bool, int, int]
+Sound = tuple[int, bool]  # program, and whether it is a drum kit
 
 
 def parse(ticks_per_beat: int, tracks: Sequence[Track], repairs: Counter[str]) -> MidiFile:
     """Build a file from events, with one instrument for each track, channel and program.
 
     Instruments are in the order of their tracks, and within one of their first notes; each has the
-    name of its track. Those of one channel share their lists of controllers and bends. A note that
-    is never released ends with its track, counted in `repairs`. Where notes overlap on one key, the
-    first release ends the first note.
+    name of its track. Those of one channel share their lists of controllers and bends. Where notes
+    overlap on one key, the first release ends the first note. A note without a release ends where
+    its key is struck again, as players do it, or else with its track, counted in `repairs`.
     """
     midi = MidiFile(ticks_per_beat=ticks_per_beat)
     for track in tracks:
         _add_metas(midi, track)
-    programs = _programs(tracks, negligible_ticks(ticks_per_beat))
+    sounds = _sounds(tracks, negligible_ticks(ticks_per_beat))
     controls = _controls(tracks)
     for number, track in enumerate(tracks):
-        midi.instruments += _instruments(number, track, programs, controls, repairs)
+        midi.instruments += _instruments(number, track, sounds, controls, repairs)
     return midi
 
 
@@ -86,31 +92,45 @@ def _key_name(content: bytes) -> str:
     return (MINOR_KEYS if content[1] else MAJOR_KEYS)[n_sharps + 7]
 
 
-def _programs(
+def _sounds(
     tracks: Sequence[Track], tolerance: float
-) -> dict[int, tuple[list[Place], list[int]]]:
-    """Return for each channel where its program changes, and to what.
+) -> dict[int, tuple[list[Place], list[Sound]]]:
+    """Return for each channel where its sound changes, and to what.
 
     The first program of a channel that comes at most `tolerance` ticks after its first note holds
-    from the start.
+    from the start. Of several standards in a file, the last holds throughout.
     """
-    found: dict[int, list[tuple[Place, int]]] = defaultdict(list)
+    found: dict[int, list[tuple[Place, int, int, int]]] = defaultdict(list)
     first_notes: dict[int, int] = {}
+    standards: list[tuple[int, int, int, int]] = []
     for number, track in enumerate(tracks):
         for place, (tick, kind, channel, first, second) in enumerate(track.events):
-            if kind == PROGRAM:
-                found[channel].append(((tick, channel in track.channels, number, place), first))
+            if kind in (PROGRAM, DRUM_PART) or (kind == CONTROL and first == BANK_SELECT):
+                where = (tick, channel in track.channels, number, place)
+                found[channel].append((where, kind, first, second))
             elif kind == NOTE_ON and second > 0 and tick < first_notes.get(channel, tick + 1):
                 first_notes[channel] = tick
-    programs = {}
-    for channel, changes in found.items():
-        changes.sort()
-        places, numbers = zip(*changes, strict=True)
-        starts = list(places)
-        if starts[0][0] <= first_notes.get(channel, 0) + tolerance:
-            starts[0] = (-1, False, 0, 0)
-        programs[channel] = (starts, list(numbers))
-    return programs
+            elif kind == STANDARD:
+                standards.append((tick, number, place, first))
+    drum_banks = DRUM_BANKS.get(max(standards)[-1], {}) if standards else {}
+    sounds = {}
+    for channel, events in found.items():
+        places: list[Place] = []
+        values: list[Sound] = []
+        program, bank, has_drums = None, -1, channel % 16 == DRUM_CHANNEL
+        for where, kind, first, second in sorted(events):
+            if kind == CONTROL:
+                bank = second
+                continue
+            if kind == DRUM_PART:
+                has_drums = bool(first)
+            elif program is None and where[0] <= first_notes.get(channel, 0) + tolerance:
+                places, values, where = [], [], (-1, False, 0, 0)
+            program = first if kind == PROGRAM else program
+            places.append(where)
+            values.append((program or 0, drum_banks.get(bank, has_drums)))
+        sounds[channel] = (places, values)
+    return sounds
 
 
 def _controls(
@@ -142,36 +162,61 @@ def _controls(
 def _instruments(
     number: int,
     track: Track,
-    programs: dict[int, tuple[list[Place], list[int]]],
+    sounds: dict[int, tuple[list[Place], list[Sound]]],
     controls: dict[int, tuple[list[ControlChange], list[PitchBend]]],
     repairs: Counter[str],
 ) -> list[Instrument]:
     names = [meta.content for meta in track.metas if meta.kind == TRACK_NAME and meta.content]
     name = names[0].decode("latin-1") if names else ""
-    found: dict[tuple[int, int], Instrument] = {}  # by channel and program
+    found: dict[tuple[int, Sound], Instrument] = {}  # by channel and sound
     held: dict[tuple[int, int], deque[Note]] = defaultdict(deque)  # by channel and key
+    unbalanced = _unbalanced(track)
+    n_unreleased = 0
     for place, (tick, kind, channel, pitch, velocity) in enumerate(track.events):
         if kind == NOTE_ON and velocity > 0:
-            program = 0
-            if channel in programs:
-                starts, numbers = programs[channel]
+            sound = (0, channel % 16 == DRUM_CHANNEL)
+            if channel in sounds:
+                starts, values = sounds[channel]
                 i = bisect(starts, (tick, True, number, place))
-                program = numbers[i - 1] if i else 0
-            instrument = found.get((channel, program))
+                sound = values[i - 1] if i else sound
+            instrument = found.get((channel, sound))
             if instrument is None:
-                is_drum = channel % 16 == DRUM_CHANNEL
                 changes, bends = controls.get(channel, ([], []))
-                instrument = found[channel, program] = Instrument(
-                    program, is_drum, name, control_changes=changes, pitch_bends=bends
+                instrument = found[channel, sound] = Instrument(
+                    *sound, name, control_changes=changes, pitch_bends=bends
                 )
+            sounding = held[channel, pitch]
+            if sounding and place > unbalanced.get((channel, pitch), place):
+                sounding.pop().end = tick
+                n_unreleased += 1
             note = Note(velocity, pitch, tick, track.end)
             instrument.notes.append(note)
-            held[channel, pitch].append(note)
+            sounding.append(note)
         elif kind in (NOTE_ON, NOTE_OFF):
             notes = held.get((channel, pitch))
             if notes:
                 notes.popleft().end = tick
-    n_held = sum(len(notes) for notes in held.values())
-    if n_held:
-        repairs["notes never released, ended with their track"] += n_held
+    n_unreleased += sum(len(notes) for notes in held.values())
+    if n_unreleased:
+        repairs["notes never released, ended with the next on their key or their track"] += (
+            n_unreleased
+        )
     return list(found.values())
+
+
+def _unbalanced(track: Track) -> dict[tuple[int, int], int]:
+    """Return for each channel and key with too few releases since which event these are missing.
+
+    Before that event the key was up.
+    """
+    n_down: Counter[tuple[int, int]] = Counter()
+    first: dict[tuple[int, int], int] = {}
+    for place, (_, kind, channel, pitch, velocity) in enumerate(track.events):
+        key = (channel, pitch)
+        if kind == NOTE_ON and velocity > 0:
+            if not n_down[key]:
+                first[key] = place
+            n_down[key] += 1
+        elif kind in (NOTE_ON, NOTE_OFF) and n_down[key]:
+            n_down[key] -= 1
+    return {key: first[key] for key, n in n_down.items() if n}

@@ -1,6 +1,7 @@
-"""The names of General MIDI's programs, as in its specification."""
+"""What General MIDI's specification lays down: the names of programs, the channel of drums."""
 
 DRUMS = "Drums"
+DRUM_CHANNEL = 9  # channel 10, as people count
 PROGRAM_NAMES = (
     *("Acoustic Grand Piano", "Bright Acoustic Piano", "Electric Grand Piano", "Honky-tonk Piano"),
     *("Electric Piano 1", "Electric Piano 2", "Harpsichord", "Clavinet"),

@@ -19,9 +19,8 @@ import mido
 import numpy as np
 from miditoolkit import Instrument, MidiFile
 
-from seqgen.midi.programs import program_name
+from seqgen.midi.programs import DRUM_CHANNEL, program_name
 
-DRUM_CHANNEL = 9
 PITCHED_CHANNELS = [channel for channel in range(16) if channel != DRUM_CHANNEL]
 MAX_PORT = 127
 BANK_SELECT = (0, 32)

@@ -251,7 +251,7 @@ def test_foreign_chunks_and_empty_tracks_are_passed_over():
 
 def test_traps_are_rejected_at_once():
     endless_number = b"\xff" * 4_000_000
-    held = b"\x00\x90\x3c\x40" + b"\x00\x3c\x40" * 40_000 + b"\x01\x3c\x00" * 40_000
+    held = b"\x00\x90\x3c\x40" + b"\x00\x3c\x40" * 40_000 + b"\x01\x3c\x00" * 40_001
     far_away = b"\x00\x90\x3c\x40\xff\xff\xff\x7f\x3c\x00"
     start = time.perf_counter()
     assert "four bytes" in str(rejection(midi_file(endless_number)))

@@ -7,10 +7,12 @@ from test_gate import END, NOTE, midi_file, note_values, riff
 from seqgen.midi.gate import open_midi, read_midi
 from seqgen.midi.inspect import summarize
 from seqgen.midi.repair import repair
+from seqgen.midi.store import midi_bytes
 from seqgen.midi.timing import metre_at
 
 TEMPO_60 = b"\xff\x51\x03\x0f\x42\x40"
 NAME = b"\x00\xff\x03\x04Lead"
+UNRELEASED = "notes never released, ended with the next on their key or their track"
 
 
 def parts(content: bytes) -> list[tuple[int, bool, list[int]]]:
@@ -81,6 +83,67 @@ def test_the_channels_of_each_port_are_different_ones():
     assert parts(content) == [(5, False, [60]), (6, False, [60]), (0, True, [60])]
 
 
+XG_ON, GS_ON = b"\x43\x10\x4c\x00\x00\x7e\x00", b"\x41\x10\x42\x12\x40\x00\x7f\x00\x41"
+GM_ON, GM2_ON = b"\x7e\x7f\x09\x01", b"\x7e\x7f\x09\x03"
+
+
+def sysex(message: bytes) -> bytes:
+    return b"\x00\xf0" + bytes([len(message) + 1]) + message + b"\xf7"
+
+
+def gs_part(part: int, value: int) -> bytes:
+    return sysex(bytes([0x41, 0x10, 0x42, 0x12, 0x40, 0x10 | part, 0x15, value, 0]))
+
+
+def bank(number: int, channel: int = 0) -> bytes:
+    return bytes([0, 0xB0 | channel, 0, number])
+
+
+@pytest.mark.parametrize(
+    ("declared", "channel", "is_drum"),
+    [
+        (sysex(XG_ON) + bank(127) + program(8), 0, True),
+        (sysex(XG_ON) + bank(126) + program(8), 0, True),
+        (sysex(XG_ON) + bank(64) + program(8), 0, False),
+        (sysex(XG_ON) + bank(127) + bank(0) + program(8), 0, False),
+        (sysex(XG_ON) + sysex(b"\x43\x10\x4c\x08\x00\x07\x02") + program(8), 0, True),
+        (sysex(XG_ON) + program(8, 9), 9, True),
+        (sysex(GM2_ON) + bank(120) + program(8), 0, True),
+        (sysex(GM2_ON) + bank(121, 9) + program(8, 9), 9, False),
+        (sysex(GS_ON) + bank(127) + program(8), 0, False),
+        (sysex(GM_ON) + bank(120) + program(8), 0, False),
+        (bank(127) + program(8), 0, False),
+        (sysex(GS_ON) + gs_part(1, 1) + program(8), 0, True),
+        (sysex(GS_ON) + gs_part(11, 1) + program(8, 11), 11, True),
+        (sysex(GS_ON) + gs_part(0, 0) + program(8, 9), 9, False),
+        (sysex(GS_ON) + gs_part(1, 1) + gs_part(1, 0) + program(8), 0, False),
+    ],
+)
+def test_drums_are_on_the_channels_that_sysex_and_banks_give_them(declared, channel, is_drum):
+    for content in (
+        midi_file(declared + note(channel) + END),
+        midi_file(declared + END, note(channel) + END),
+        midi_file(note(channel) + END, declared + END),
+    ):
+        assert parts(content) == [(8, is_drum, [60])]
+        assert read_midi(content).repairs == {}
+
+
+def test_a_channel_may_change_from_drums_to_a_program_and_back():
+    content = midi_file(
+        sysex(XG_ON)
+        + (bank(127) + program(8) + note())
+        + (bank(0) + program(8) + note(0, 62))
+        + (bank(127) + program(8) + note(0, 64) + END)
+    )
+    assert parts(content) == [(8, True, [60, 64]), (8, False, [62])]
+    assert parts(midi_bytes(open_midi(content))) == [(8, True, [60, 64]), (8, False, [62])]
+
+
+def test_drums_without_a_program_have_the_standard_kit():
+    assert parts(midi_file(gs_part(2, 1) + note(1) + END)) == [(0, True, [60])]
+
+
 def test_tracks_keep_the_order_of_the_file():
     content = midi_file(*[program(9 - i, i) + note(i) + END for i in range(5)])
     assert [program for program, *_ in parts(content)] == [9, 8, 7, 6, 5]
@@ -94,7 +157,17 @@ def test_notes_never_released_end_with_their_track_and_are_counted():
     assert note_values(read.midi)[:4] == [
         *((0, 96, 60, 64), (0, 96, 70, 64), (96, 192, 62, 64), (96, 192, 65, 64))
     ]
-    assert read.repairs == {"notes never released, ended with their track": 2}
+    assert read.repairs == {UNRELEASED: 2}
+
+
+def test_a_note_never_released_ends_where_its_key_is_struck_again():
+    # Some writers put the release of a grace note before its onset.
+    grace = b"\x00\x80\x3c\x40\x00\x90\x3c\x40"
+    balanced = b"\x00\x90\x3c\x40\x10\x90\x3c\x50\x10\x90\x3c\x00\x10\x80\x3c\x00"
+    read = read_midi(midi_file(balanced + grace + b"\x30" + note(0)[1:] + note(0, start=48) + END))
+    notes = [(start, end) for start, end, *_ in note_values(read.midi)]
+    assert notes == [(0, 32), (16, 48), (48, 96), (96, 192), (240, 336)]
+    assert read.repairs == {UNRELEASED: 1}
 
 
 def test_a_note_on_of_velocity_0_is_a_release_and_the_first_note_ends_first():
@@ -112,6 +185,8 @@ def test_a_note_on_of_velocity_0_is_a_release_and_the_first_note_ends_first():
         (b"\xff\x58\x04\x04\x07\x18\x08", "impossible time signatures dropped"),
         (b"\xff\x58\x04\x21\x02\x18\x08", "impossible time signatures dropped"),
         (b"\xff\x51\x03\x00\x00\x01", "tempi outside 10 to 500 bpm set to these"),
+        (b"\xd0\x40", "aftertouch messages left out"),
+        (b"\xa0\x3c\x40", "aftertouch messages left out"),
         (b"\xf8", "messages that do not belong in a file dropped"),
         (b"\xf2\x01\x02", "messages that do not belong in a file dropped"),
         (b"\x90\x3c\x40\x00\x80\x3c\x40", "notes of no length dropped"),
