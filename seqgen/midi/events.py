@@ -91,6 +91,8 @@ def read_events(
         except Refusal as refusal:
             raise Refusal(refusal.kind, f"track {number} {refusal.reason}") from None
         position = end
+    if content[position : position + 4] == b"MTrk":
+        repairs["tracks beyond the number in the header left out"] += 1
     reader.check_counts()
     return division, tracks
 

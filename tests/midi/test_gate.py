@@ -12,7 +12,7 @@ from miditoolkit import Instrument, Note, TempoChange
 
 from seqgen.config import LimitsConfig
 from seqgen.errors import FileRejected
-from seqgen.midi.gate import open_midi
+from seqgen.midi.gate import open_midi, read_midi
 from seqgen.midi.inspect import MidiSummary, summarize, track_label
 from seqgen.midi.repair import repair
 from seqgen.midi.store import midi_bytes
@@ -105,6 +105,12 @@ def test_faulty_bytes_are_rejected_with_their_reason(content, kind, reason):
     error = rejection(content)
     assert error.kind == kind
     assert reason in str(error)
+
+
+def test_tracks_that_the_header_does_not_count_are_left_out_as_players_do_and_counted():
+    read = read_midi(midi_file(NOTE + END, NOTE + END, n_tracks=1))
+    assert note_values(read.midi) == [(0, 96, 60, 64)]
+    assert read.repairs == {"tracks beyond the number in the header left out": 1}
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from seqgen.midi import (
     midi_bytes,
     open_midi,
 )
+from seqgen.midi.bends import semitones_of
 from seqgen.sampling import Sampler, Sampling
 from seqgen.tokenizers import Original, Shift, build_tokenizer
 from seqgen.tokenizers.midi.metres import metres_of
@@ -80,6 +81,68 @@ def test_pedal_and_bends_come_back(tmp_path):
     assert [time for time, _ in bends] == [TICKS, 2 * TICKS]
     assert bends[0][1] == pytest.approx(4096, abs=256)
     assert bends[1][1] == 0
+
+
+@pytest.mark.parametrize("later", [(4, 4), (7, 16)])
+def test_a_pedal_changed_between_two_positions_is_released(tmp_path, later):
+    """Pianists press it again right after the release: MidiTok would leave it down."""
+    midi = open_midi(write_band(tmp_path / "band.mid"))
+    midi.time_signature_changes.append(TimeSignature(*later, 8 * TICKS))
+    midi.instruments[0].control_changes = [
+        ControlChange(64, value, i * TICKS + tick)
+        for i in range(16)
+        for value, tick in ((127, 20), (0, TICKS - 20))
+    ]
+    (tmp_path / "pedal.mid").write_bytes(midi_bytes(midi))
+    t = tokenizer(positions_per_beat=4)
+    account = t.examine(tmp_path / "pedal.mid", [Shift()]).account
+    assert "presses of the sustain pedal" not in account["lost"]
+    t.decode(t.encode(tmp_path / "pedal.mid"), tmp_path / "back.mid")
+    pedals = open_midi(tmp_path / "back.mid").instruments[0].pedals
+    assert [round(p.end / TICKS) for p in pedals] == list(range(1, 17))
+    assert [p.end % TICKS for p in pedals[:8]] == [0] * 8
+    gaps = [b.start - a.end for a, b in zip(pedals, pedals[1:], strict=False)]
+    assert gaps[:7] == [TICKS // 4] * 7
+    assert all(0 < gap <= TICKS // 4 for gap in gaps)
+
+
+def test_of_bends_at_one_position_the_last_holds(tmp_path):
+    """MidiTok keeps the furthest: a note bent for a moment would stay bent."""
+    midi = open_midi(write_band(tmp_path / "band.mid"))
+    midi.instruments[0].pitch_bends = [
+        *(PitchBend(8000, 0), PitchBend(0, 9), PitchBend(-3000, TICKS), PitchBend(0, TICKS)),
+        *(PitchBend(4096, 2 * TICKS), PitchBend(0, 3 * TICKS)),
+    ]
+    (tmp_path / "bends.mid").write_bytes(midi_bytes(midi))
+    t = tokenizer(positions_per_beat=4)
+    assert t.examine(tmp_path / "bends.mid", [Shift()]).account["lost"]["pitch bends"] == 2
+    t.decode(t.encode(tmp_path / "bends.mid"), tmp_path / "back.mid")
+    bends = open_midi(tmp_path / "back.mid").instruments[0].pitch_bends
+    held = [(bend.time, round(bend.pitch / 1024)) for bend in bends]
+    assert held == [(0, 0), (TICKS, 0), (2 * TICKS, 4), (3 * TICKS, 0)]
+
+
+def test_bends_reach_as_far_as_in_the_file_also_behind_a_prompt(tmp_path):
+    midi = open_midi(write_band(tmp_path / "band.mid"))
+    track = midi.instruments[0]
+    track.control_changes = [ControlChange(n, v, 0) for n, v in ((101, 0), (100, 0), (6, 8))]
+    track.pitch_bends = [PitchBend(1024, 0), PitchBend(0, TICKS), PitchBend(1024, 9 * TICKS)]
+    track.pitch_bends += [PitchBend(8191, 10 * TICKS), PitchBend(0, 11 * TICKS)]
+    path = tmp_path / "bends.mid"
+    path.write_bytes(midi_bytes(midi))
+    t = tokenizer()
+    ids = np.concatenate([[[t.vocabulary.bos_id]], t.encode(path)])
+    lost = t.examine(path, [Shift()]).account["lost"]
+    assert lost["bends by more than two semitones"] == 1
+
+    t.decode(ids, tmp_path / "alone.mid")
+    alone = open_midi(tmp_path / "alone.mid").instruments[0]
+    assert semitones_of(alone) == pytest.approx([1, 0, 1, 2, 0], abs=0.07)
+
+    cut = np.flatnonzero(ids[:, 0] == t.bar[0])[2] + 1
+    t.decode(ids, tmp_path / "more.mid", original=Original(path, cut, until=8.0))
+    more = open_midi(tmp_path / "more.mid").instruments[0]
+    assert semitones_of(more) == pytest.approx([1, 0, 1, 2, 0], abs=0.07)
 
 
 @pytest.mark.parametrize("parts", ["one", "tracks"])

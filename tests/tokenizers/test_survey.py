@@ -128,6 +128,7 @@ def test_the_account_says_what_tokens_do_not_hold(tmp_path):
         ControlChange(64, 127, 0),
         ControlChange(64, 0, TICKS),
         ControlChange(7, 90, 0),
+        ControlChange(80, 90, 0),
     ]
     path.write_bytes(midi_bytes(midi))
     n_notes = sum(len(track.notes) for track in midi.instruments)
@@ -139,6 +140,7 @@ def test_the_account_says_what_tokens_do_not_hold(tmp_path):
     lost = account["lost"]
     assert lost["drum notes"] == n_drums
     assert lost["presses of the sustain pedal"] == 1
+    assert lost["changes of volume"] == 1
     assert lost["other controller changes"] == 1
     assert lost["notes at another tempo"] == n_notes - n_drums
     assert lost["notes with another velocity"] > 0

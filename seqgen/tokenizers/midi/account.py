@@ -9,6 +9,7 @@ import numpy as np
 
 from seqgen.config import TokenizerConfig
 from seqgen.midi import MidiFile, Note
+from seqgen.midi.bends import STANDARD_RANGE, semitones_of
 from seqgen.tokenizers.midi.continuation import SUSTAIN
 from seqgen.tokenizers.midi.metres import NEGLIGIBLE, metres_of
 from seqgen.tokenizers.midi.settings import accepted_metres
@@ -17,6 +18,15 @@ WORST_MS = 1000  # larger errors count as this
 APART = 0.5  # of a quarter note: so far apart two notes are not the same one
 LOUDER = 8  # of 127: from there on another velocity is heard
 FASTER = 0.01  # from there on another tempo is heard
+CONTROLLERS = {
+    **dict.fromkeys((0, 32), "bank selects"),
+    1: "changes of modulation",
+    7: "changes of volume",
+    10: "changes of pan",
+    11: "changes of expression",
+    **dict.fromkeys((6, 38, 98, 99, 100, 101), "messages that set parameters of a channel"),
+    **dict.fromkeys((91, 93), "changes of reverb and chorus"),
+}
 
 Notes = Mapping[tuple[int, int], list[Note]]  # by part and pitch, in order of time
 
@@ -71,7 +81,7 @@ def account_for(
     )
     lost["drum notes"] = drums
     lost["notes"] = n_notes - drums - kept
-    lost |= _other(midi, written, config)
+    lost |= _other(midi, assigned, written, parts, config)
     return {
         "notes": n_notes,
         "notes_kept": kept,
@@ -81,7 +91,13 @@ def account_for(
     }
 
 
-def _other(midi: MidiFile, written: MidiFile, config: TokenizerConfig) -> Counter[str]:
+def _other(
+    midi: MidiFile,
+    assigned: Sequence[int],
+    written: MidiFile,
+    parts: Sequence[int],
+    config: TokenizerConfig,
+) -> Counter[str]:
     """Count what is no note and did not come back."""
     lost: Counter[str] = Counter()
     if config.use_time_signatures:
@@ -89,14 +105,22 @@ def _other(midi: MidiFile, written: MidiFile, config: TokenizerConfig) -> Counte
     else:
         metres, _ = metres_of(midi, None)
         lost["time signatures"] = len(metres) - (metres == [(0, 4, 4)])
+    for sign, file, of_file in ((1, midi, assigned), (-1, written, parts)):
+        # Tracks of a part may share a channel, and so its pedal and bends.
+        presses, bends = set(), set()
+        for track, part in zip(file.instruments, of_file, strict=True):
+            presses |= {(part, pedal.start) for pedal in track.pedals}
+            bends |= {(part, bend.time, bend.pitch) for bend in track.pitch_bends if bend.pitch}
+        lost["presses of the sustain pedal"] += sign * len(presses)
+        lost["pitch bends"] += sign * len(bends)
     for track in midi.instruments:
-        if not config.use_sustain_pedals:
-            lost["presses of the sustain pedal"] += len(track.pedals)
-        if not config.use_pitch_bends:
-            lost["pitch bends"] += sum(bend.pitch != 0 for bend in track.pitch_bends)
-        lost["other controller changes"] += sum(
-            change.number != SUSTAIN for change in track.control_changes
-        )
+        if config.use_pitch_bends:
+            lost["bends by more than two semitones"] += sum(
+                abs(semitones) > STANDARD_RANGE for semitones in semitones_of(track)
+            )
+        for change in track.control_changes:
+            if change.number != SUSTAIN:
+                lost[CONTROLLERS.get(change.number, "other controller changes")] += 1
     lost["lyrics and markers"] = len(midi.lyrics) + len(midi.markers)
     lost["key signatures"] = len(midi.key_signature_changes)
     return +lost

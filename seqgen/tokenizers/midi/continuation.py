@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from seqgen.midi import ControlChange, Instrument, MidiFile, Note, PitchBend, TimeSignature
+from seqgen.midi.bends import bend, bend_ranges, semitones_of
 from seqgen.midi.timing import metre_at
 
 SUSTAIN = 64  # the controller of the sustain pedal
@@ -72,8 +73,12 @@ def join(
         if part not in by_part:
             by_part[part] = Instrument(track.program, is_drum=track.is_drum, name=track.name)
             result.instruments.append(by_part[part])
+        *_, (_, bend_range) = bend_ranges(by_part[part].control_changes)
         by_part[part].notes += notes
         by_part[part].control_changes += later(track.control_changes)
+        semitones = semitones_of(track)
+        for change, far in zip(track.pitch_bends, semitones, strict=True):
+            change.pitch = bend(far, full=bend_range)
         by_part[part].pitch_bends += later(track.pitch_bends)
     result.instruments = [track for track in result.instruments if track.notes]
     _release_held(result, tick)

@@ -5,8 +5,10 @@ scores, which MidiTok works on. Times are in ticks; a quarter is a quarter note.
 """
 
 import heapq
+from bisect import bisect
 from collections import defaultdict
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,7 @@ from seqgen.midi import (
     TimeSignature,
     program_name,
 )
+from seqgen.midi.bends import bend, semitones_of
 from seqgen.tokenizers.midi.continuation import SUSTAIN
 from seqgen.tokenizers.midi.metres import metres_of
 from seqgen.tokenizers.midi.parts import Part
@@ -59,11 +62,12 @@ def to_score(
     finest = max(denominator for _, _, denominator in metres)
     grid = (config.positions_per_beat or 4) * finest // 4
     scale = grid / midi.ticks_per_beat
+    places = _Places(metres, scale, finest)
     score = symusic.Score(grid)
     playing = sorted(set(assigned) - {-1})
     for k in playing:
         tracks = [t for t, part in zip(midi.instruments, assigned, strict=True) if part == k]
-        score.tracks.append(_track(parts[k], tracks, config, scale, velocity))
+        score.tracks.append(_track(parts[k], tracks, config, scale, places, velocity))
     for change in midi.tempo_changes:
         score.tempos.append(symusic.Tempo(round(change.time * scale), change.tempo))
     for tick, numerator, denominator in metres:
@@ -73,8 +77,29 @@ def to_score(
     return score, playing
 
 
+class _Places:
+    """The positions of tokens in a score: further apart under metres that have longer beats."""
+
+    def __init__(self, metres: Sequence[tuple[int, int, int]], scale: float, finest: int):
+        self._scale = scale
+        self._starts = [round(tick * scale) for tick, _, _ in metres]
+        self._steps = [finest // denominator for _, _, denominator in metres]
+
+    def nearest(self, tick: int) -> tuple[int, int]:
+        """Return the place in the score for a tick of the file, and how far the next one is."""
+        time = tick * self._scale
+        i = max(bisect(self._starts, time) - 1, 0)
+        start, step = self._starts[i], self._steps[i]
+        return start + round((time - start) / step) * step, step
+
+
 def _track(
-    part: Part, tracks: Sequence[Instrument], config: TokenizerConfig, scale: float, velocity: int
+    part: Part,
+    tracks: Sequence[Instrument],
+    config: TokenizerConfig,
+    scale: float,
+    places: _Places,
+    velocity: int,
 ) -> symusic.Track:
     # Where each track is told by itself, MidiTok has tokens for the pedal of program 0 alone.
     program = part.program if config.parts == "tracks" and not told_by_bars(config) else 0
@@ -93,15 +118,42 @@ def _track(
         velocity=loudness[order].astype(np.int8),
     )
     if config.use_sustain_pedals and not part.is_drum:
-        pedals = sorted((p.start, p.end) for one in tracks for p in one.pedals)
-        for begin, stop in pedals:
-            length = max(round((stop - begin) * scale), 1)
-            track.pedals.append(symusic.Pedal(round(begin * scale), length))
+        for start, end in _pedals(tracks, places):
+            track.pedals.append(symusic.Pedal(start, end - start))
     if config.use_pitch_bends:
-        bends = sorted((b.time, b.pitch) for one in tracks for b in one.pitch_bends)
-        for tick, value in bends:
-            track.pitch_bends.append(symusic.PitchBend(round(tick * scale), value))
+        bends = [
+            (change.time, bend(semitones))
+            for one in tracks
+            for change, semitones in zip(one.pitch_bends, semitones_of(one), strict=True)
+        ]
+        # Of several at one place the last holds; MidiTok would keep the furthest.
+        kept = {places.nearest(tick)[0]: value for tick, value in sorted(bends, key=itemgetter(0))}
+        for place, value in kept.items():
+            track.pitch_bends.append(symusic.PitchBend(place, value))
     return track
+
+
+def _pedals(tracks: Sequence[Instrument], places: _Places) -> list[tuple[int, int]]:
+    """Return from which place to which the pedal is down in any of some tracks.
+
+    MidiTok takes a pedal that is released and pressed at one place for one that stays down. So a
+    press comes a place after the release; it is left out where the pedal is up again by then.
+    """
+    pressed: list[tuple[int, int]] = []
+    for begin, stop in sorted((p.start, p.end) for one in tracks for p in one.pedals):
+        if pressed and begin < pressed[-1][1]:
+            pressed[-1] = pressed[-1][0], max(pressed[-1][1], stop)
+        else:
+            pressed.append((begin, stop))
+    placed: list[tuple[int, int]] = []
+    for begin, stop in pressed:
+        (start, step), (end, _) = places.nearest(begin), places.nearest(stop)
+        end = max(end, start + step)
+        if placed:
+            start = max(start, placed[-1][1] + step)
+        if start < end:
+            placed.append((start, end))
+    return placed
 
 
 def to_midi(score: symusic.Score) -> MidiFile:
