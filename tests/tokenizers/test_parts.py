@@ -1,5 +1,7 @@
 """Several parts go through tokens as they are: each note in its track, in time and in its metre."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -101,7 +103,7 @@ def test_a_pedal_changed_between_two_positions_is_released(tmp_path, later):
     pedals = open_midi(tmp_path / "back.mid").instruments[0].pedals
     assert [round(p.end / TICKS) for p in pedals] == list(range(1, 17))
     assert [p.end % TICKS for p in pedals[:8]] == [0] * 8
-    gaps = [b.start - a.end for a, b in zip(pedals, pedals[1:], strict=False)]
+    gaps = [b.start - a.end for a, b in pairwise(pedals)]
     assert gaps[:7] == [TICKS // 4] * 7
     assert all(0 < gap <= TICKS // 4 for gap in gaps)
 

@@ -162,3 +162,14 @@ def test_the_account_of_a_file_that_fits_is_clean(tmp_path):
     assert account["notes_kept"] == account["notes"]
     assert account["lost"] == account["repaired"] == {}
     assert account["onset_ms"] == account["duration_ms"] == {"median": 0, "p95": 0}
+
+
+def test_the_commonest_tempo_comes_back_as_it_is(tmp_path):
+    for i, tempo in enumerate((120.0, 51.3, 120.0, 120.0, 203.9)):
+        write(tmp_path / f"{i}.mid", [track()], tempo=tempo)
+    paths = sorted(tmp_path.glob("*.mid"))
+    t = build_tokenizer(chosen(*paths), LIMITS)
+    for path in paths:
+        t.decode(t.encode(path), tmp_path / "back.mid")
+        before, after = (open_midi(p).tempo_changes[0].tempo for p in (path, tmp_path / "back.mid"))
+        assert after == pytest.approx(before, rel=1e-4 if before == 120 else 0.0045)

@@ -49,6 +49,7 @@ COMPACT = TokenizerConfig(  # what holds where neither the user nor a corpus say
 FINE_BEATS = 4  # longer notes end on a coarser grid
 COARSE = 4
 TEMPO_STEP = 1 + 1 / 120  # 120 quarter notes per minute stay within half of one
+NEGLIGIBLE_STEP = 0.01  # the ends of a range are rounded numbers
 BENDS = (-8176, 8176, 33)  # lowest, highest, and how many: evenly spaced, 0 among them
 
 
@@ -149,6 +150,7 @@ def miditok_config(config: TokenizerConfig) -> miditok.TokenizerConfig:
         metres.setdefault(denominator, [1])
         denominator *= 2
     low, high = config.tempo_range or (120.0, 120.0)
+    tempo_steps = math.ceil(math.log(high / low) / math.log(TEMPO_STEP) - NEGLIGIBLE_STEP)
     extra: dict[str, Any] = {}
     if config.type == "midilike":  # notes never switched off end after this long
         extra["max_duration"] = longest(config)
@@ -176,7 +178,7 @@ def miditok_config(config: TokenizerConfig) -> miditok.TokenizerConfig:
         use_rests=False,
         use_tempos=config.use_tempos,
         tempo_range=(low, high),
-        num_tempos=1 + math.ceil(math.log(high / low) / math.log(TEMPO_STEP)),
+        num_tempos=1 + max(tempo_steps, 0),
         log_tempos=True,
         use_time_signatures=config.use_time_signatures,
         time_signature_range=metres,

@@ -15,7 +15,7 @@ from seqgen.config import LimitsConfig, TokenizerConfig
 from seqgen.midi import MidiFile, open_midi
 from seqgen.tokenizers.midi.metres import metres_of
 from seqgen.tokenizers.midi.parts import DRUMS, role
-from seqgen.tokenizers.midi.settings import LACKING, can_quote, settled
+from seqgen.tokenizers.midi.settings import LACKING, TEMPO_STEP, can_quote, settled
 
 NEEDED_BY = (
     ("use_time_signatures", "time_signatures"),
@@ -92,7 +92,7 @@ def survey_file(path: Path, limits: LimitsConfig) -> FileSurvey:
             for track in midi.instruments
         ),
         metres=tuple(f"{numerator}/{denominator}" for _, numerator, denominator in metres),
-        tempos=_counted(np.round(tempos, 1)),
+        tempos=_counted(np.round(tempos, 2)),
         velocities=_counted(notes[:, 2]),
         off_grid=off_grid,
         lengths=_counted(np.clip(lengths, 1, MAX_NOTE_BEATS)),
@@ -200,12 +200,20 @@ def _tempo_settings(surveys: Sequence[FileSurvey]) -> dict[str, tuple[object, st
     low, high = float(values.min()), float(values.max())
     vary = high / low > 1 + SAME_TEMPO
     why = f"{low:g} to {high:g} quarter notes per minute" if vary else f"all at {median:g}"
-    spread = [max(math.floor(low), 1.0), float(math.ceil(high) + 1)]
+    commonest = float(values[weights.argmax()])
+    steps = (_tempo_steps(low / commonest), _tempo_steps(high / commonest))
+    spread = [round(commonest * TEMPO_STEP**n, 3) for n in steps]  # the commonest is among them
     return {
         "use_tempos": (vary, why),
         "tempo_range": (spread, why),
         "tempo": (min(max(median, 10.0), 500.0), "the median"),
     }
+
+
+def _tempo_steps(ratio: float) -> int:
+    """Return how many steps of tempo tokens reach a tempo that is so many times another one."""
+    steps = math.log(ratio) / math.log(TEMPO_STEP)
+    return math.floor(steps) if steps < 0 else math.ceil(steps)
 
 
 def _velocity_settings(surveys: Sequence[FileSurvey]) -> dict[str, tuple[object, str]]:
