@@ -225,6 +225,9 @@ def test_what_no_part_can_play_is_left_out_and_named(tmp_path):
     found, changed = assign(tracks, drums)
     assert found == [-1, 0]
     assert changed == {"pitched tracks left out": 1, STANDARD_KIT: 1}
+    with_role = [Part.named("drums.kit"), *drums]
+    found, changed = assign([Instrument(25, is_drum=True, name="Kit")], with_role)
+    assert (found, changed) == ([0], {STANDARD_KIT: 1})
     path = write_band(tmp_path / "band.mid")
     midi = open_midi(path)
     midi.instruments = midi.instruments[:3]

@@ -86,7 +86,6 @@ def assign(tracks: Sequence[Instrument], parts: Sequence[Part]) -> tuple[list[in
         if found[i] >= 0:
             continue
         options = [k for k, part in enumerate(parts) if _plays(part, track)]
-        changed[STANDARD_KIT] += bool(options and track.is_drum and track.program)
         if not options:
             options = [] if track.is_drum else _nearest(track, parts)
             if not options:
@@ -99,6 +98,10 @@ def assign(tracks: Sequence[Instrument], parts: Sequence[Part]) -> tuple[list[in
         found[i] = free[0] if free else (numbered or options)[-1]
         changed[MERGED] += not free
         taken.add(found[i])
+    changed[STANDARD_KIT] += sum(
+        k >= 0 and track.is_drum and track.program > 0
+        for k, track in zip(found, tracks, strict=True)
+    )
     return found, +changed
 
 
