@@ -46,6 +46,7 @@ from seqgen.midi.sysex import DRUM_BANKS
 from seqgen.midi.timing import negligible_ticks
 
 BANK_SELECT = 0
+ALL_OFF = (120, *range(123, 128))  # controllers that release all notes of their channel
 MICROSECONDS_PER_MINUTE = 60_000_000
 # Where an event stands among those of its channel: tick, whether its track has notes there, track
 # and place in the track. So at one tick, what a track without notes sets holds for the others.
@@ -169,7 +170,7 @@ def _instruments(
     names = [meta.content for meta in track.metas if meta.kind == TRACK_NAME and meta.content]
     name = names[0].decode("latin-1") if names else ""
     found: dict[tuple[int, Sound], Instrument] = {}  # by channel and sound
-    held: dict[tuple[int, int], deque[Note]] = defaultdict(deque)  # by channel and key
+    held: dict[int, dict[int, deque[Note]]] = defaultdict(lambda: defaultdict(deque))
     unbalanced = _unbalanced(track)
     n_unreleased = 0
     for place, (tick, kind, channel, pitch, velocity) in enumerate(track.events):
@@ -185,7 +186,7 @@ def _instruments(
                 instrument = found[channel, sound] = Instrument(
                     *sound, name, control_changes=changes, pitch_bends=bends
                 )
-            sounding = held[channel, pitch]
+            sounding = held[channel][pitch]
             if sounding and place > unbalanced.get((channel, pitch), place):
                 sounding.pop().end = tick
                 n_unreleased += 1
@@ -193,10 +194,14 @@ def _instruments(
             instrument.notes.append(note)
             sounding.append(note)
         elif kind in (NOTE_ON, NOTE_OFF):
-            notes = held.get((channel, pitch))
+            notes = held[channel].get(pitch)
             if notes:
                 notes.popleft().end = tick
-    n_unreleased += sum(len(notes) for notes in held.values())
+        elif kind == CONTROL and pitch in ALL_OFF:
+            for notes in held.pop(channel, {}).values():
+                for note in notes:
+                    note.end = tick
+    n_unreleased += sum(len(notes) for keys in held.values() for notes in keys.values())
     if n_unreleased:
         repairs["notes never released, ended with the next on their key or their track"] += (
             n_unreleased
@@ -209,14 +214,20 @@ def _unbalanced(track: Track) -> dict[tuple[int, int], int]:
 
     Before that event the key was up.
     """
-    n_down: Counter[tuple[int, int]] = Counter()
+    down: dict[int, Counter[int]] = defaultdict(Counter)  # by channel: notes on each key
     first: dict[tuple[int, int], int] = {}
     for place, (_, kind, channel, pitch, velocity) in enumerate(track.events):
-        key = (channel, pitch)
         if kind == NOTE_ON and velocity > 0:
-            if not n_down[key]:
-                first[key] = place
-            n_down[key] += 1
-        elif kind in (NOTE_ON, NOTE_OFF) and n_down[key]:
-            n_down[key] -= 1
-    return {key: first[key] for key, n in n_down.items() if n}
+            if not down[channel][pitch]:
+                first[channel, pitch] = place
+            down[channel][pitch] += 1
+        elif kind in (NOTE_ON, NOTE_OFF) and down[channel][pitch]:
+            down[channel][pitch] -= 1
+        elif kind == CONTROL and pitch in ALL_OFF:
+            down.pop(channel, None)
+    return {
+        (channel, pitch): first[channel, pitch]
+        for channel, keys in down.items()
+        for pitch, n in keys.items()
+        if n
+    }

@@ -259,11 +259,11 @@ def test_traps_are_rejected_at_once():
     endless_number = b"\xff" * 4_000_000
     held = b"\x00\x90\x3c\x40" + b"\x00\x3c\x40" * 40_000 + b"\x01\x3c\x00" * 40_001
     far_away = b"\x00\x90\x3c\x40\xff\xff\xff\x7f\x3c\x00"
-    start = time.perf_counter()
+    start = time.process_time()
     assert "four bytes" in str(rejection(midi_file(endless_number)))
     assert "on one key" in str(rejection(midi_file(held + END)))
     assert "quarter notes" in str(rejection(midi_file(far_away + END)))
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 def damaged(content: bytes, generator: random.Random) -> bytes:

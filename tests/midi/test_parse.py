@@ -170,6 +170,17 @@ def test_a_note_never_released_ends_where_its_key_is_struck_again():
     assert read.repairs == {UNRELEASED: 1}
 
 
+@pytest.mark.parametrize("number", [120, 123, 126])
+def test_controllers_that_release_all_notes_end_those_of_their_channel(number):
+    chord = b"\x00\x90\x3c\x40\x00\x90\x40\x40\x00\x91\x43\x40"
+    all_off = bytes([0x30, 0xB0, number, 0])
+    read = read_midi(midi_file(chord + all_off + note(0, 60) + b"\x00\x81\x43\x40" + END))
+    assert note_values(read.midi) == [
+        *((0, 48, 60, 64), (0, 48, 64, 64), (0, 144, 67, 64), (48, 144, 60, 64))
+    ]
+    assert read.repairs == {}
+
+
 def test_a_note_on_of_velocity_0_is_a_release_and_the_first_note_ends_first():
     content = midi_file(b"\x00\x90\x3c\x40\x10\x90\x3c\x50\x10\x90\x3c\x00\x10\x80\x3c\x00" + END)
     assert note_values(open_midi(content)) == [(0, 32, 60, 64), (16, 48, 60, 80)]
