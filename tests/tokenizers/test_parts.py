@@ -85,6 +85,22 @@ def test_pedal_and_bends_come_back(tmp_path):
     assert bends[1][1] == 0
 
 
+def test_a_note_ends_before_its_key_is_struck_again(tmp_path):
+    """Onsets and lengths are rounded one by one; a release too late would end the next note."""
+    midi = MidiFile(ticks_per_beat=TICKS)
+    starts = np.cumsum([150 + i * 173 % 550 for i in range(100)]).tolist()
+    notes = [Note(80, 60, a, b) for a, b in pairwise(starts)]
+    midi.instruments = [Instrument(0, notes=notes)]
+    path = tmp_path / "legato.mid"
+    path.write_bytes(midi_bytes(midi))
+    for positions in (4, 24):
+        t = tokenizer(positions_per_beat=positions)
+        t.decode(t.encode(path), tmp_path / "back.mid")
+        back = open_midi(tmp_path / "back.mid").instruments[0].notes
+        assert len(back) == len(notes)
+        assert all(a.end <= b.start for a, b in pairwise(back))
+
+
 @pytest.mark.parametrize("later", [(4, 4), (7, 16)])
 def test_a_pedal_changed_between_two_positions_is_released(tmp_path, later):
     """Pianists press it again right after the release: MidiTok would leave it down."""

@@ -109,6 +109,13 @@ def _track(
     ).T
     time = np.rint(start * scale).astype(np.int32)
     duration = np.maximum(np.rint((end - start) * scale), 1).astype(np.int32)
+    # A note that ends before its key is struck again does so when rounded, too: its release would
+    # end the next one.
+    of_key = np.lexsort([start, pitch])
+    now, later = of_key[:-1], of_key[1:]
+    apart = (pitch[now] == pitch[later]) & (end[now] <= start[later])
+    room = np.where(apart, np.maximum(time[later] - time[now], 1), duration[now])
+    duration[now] = np.minimum(duration[now], room)
     loudness = np.clip(loudness + velocity, 1, 127)
     order = np.lexsort([loudness, duration, pitch, time])
     track.notes = symusic.Note.from_numpy(
