@@ -12,6 +12,8 @@ from seqgen.config import LimitsConfig, TokenizerConfig
 from seqgen.errors import UserError
 from seqgen.midi import Instrument, MidiFile, Note, TempoChange, TimeSignature, midi_bytes
 from seqgen.tokenizers import Original, Shift, build_tokenizer, choose_settings, survey_file
+from seqgen.tokenizers.midi import CompoundTokenizer
+from seqgen.tokenizers.midi.compound import group
 from seqgen.tokenizers.midi.quotes import Unquoter, quote, repeated
 
 ALL = {
@@ -28,6 +30,9 @@ KINDS = {
     "one part, tempos and metres": {**ALL, "parts": "one"},
     "several parts": ALL,
     "drums, merged": {**ALL, "part_names": ["0", "40", "drums"]},
+    "compound, one part": {"type": "cpword"},
+    "compound, one part, tempos and metres": {**ALL, "type": "cpword", "parts": "one"},
+    "compound, several parts": {**ALL, "type": "cpword", "part_names": ["0", "40", "drums"]},
 }
 
 
@@ -201,9 +206,9 @@ def test_files_units_and_time_are_what_they_are_without_quotes(tmp_path, kind, m
     if kind == "drums, merged":
         t = t.train([t.encode(path)], vocab_size=t.vocabulary.sizes[0] + 20)
     plain, short = without.encode(path), t.encode(path)
-    if len(metres) == 1 or kind != "one part":  # which has bars in 4/4, whatever the file's are
+    if len(metres) == 1 or "use_time_signatures" in KINDS[kind]:  # else all bars are in 4/4
         assert len(short) < len(plain)
-        assert any("Quote" in t.names()[i] for i in short[:, 0])
+        assert any("quote" in t.names()[i].lower() for i in short[:, 0])
     assert t.units(short) == without.units(plain)
     without.decode(plain, tmp_path / "plain.mid")
     t.decode(short, tmp_path / "short.mid")
@@ -228,17 +233,24 @@ def test_shifted_variants_have_the_same_quotes(tmp_path):
 
 def with_many_bars(t, length):
     """Twelve pieces drawn from nothing but the grammar, with many bars."""
-    logits = torch.zeros(12, t.vocabulary.sizes[0])
-    logits[:, t.bar[0]], logits[:, t.vocabulary.eos_id] = 4, -9
-    return random_walks(t.vocabulary, 12, length, lambda: [logits])
+    logits = [torch.zeros(12, size) for size in t.vocabulary.sizes]
+    logits[0][:, t.bar[0]] = 4 if len(logits) == 1 else 1
+    logits[0][:, t.vocabulary.eos_id] = -9
+    return random_walks(t.vocabulary, 12, length, lambda: logits)
+
+
+def plain_of(t, ids):
+    """The plain tokens of ids [T, F], with quotes as they are."""
+    if isinstance(t, CompoundTokenizer):
+        t, ids = t._plain, t._ungroup(ids)
+    return t._plain(ids)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_drawn_quotes_are_of_bars_of_the_piece_and_end_what_the_part_has(tmp_path, kind):
-    t = tokenizer(**KINDS[kind])
-    names, n_quotes = t.names(), 0
+    t, n_quotes = tokenizer(**KINDS[kind]), 0
     for ids in with_many_bars(t, 200):
-        drawn = [names[i] for i in ids[:, 0]]
+        drawn = plain_of(t, ids)
         n_bars = 0
         for token, following in zip(drawn, [*drawn[1:], "EOS_None"], strict=True):
             kind_of, _, value = token.partition("_")
@@ -255,17 +267,24 @@ def test_real_pieces_obey_the_grammar(tmp_path, kind):
     path = write_form(tmp_path / "form.mid", "AAB AABCABAACC", metres=((4, 4), (3, 4), (7, 8)))
     t = tokenizer(**KINDS[kind])
     v = t.vocabulary
-    ids = np.array([v.bos_id, *t.encode(path)[:, 0], v.eos_id])
+    bos, eos = (v.special_token(i)[None] for i in (v.bos_id, v.eos_id))
+    ids = np.concatenate([bos, t.encode(path), eos])
     for i in range(1, len(ids)):
-        registers = np.array([v.grammar.registers_after(ids[:i])])
-        allowed = v.allowed(ids[None, i - 1 : i], has_unit=np.array([True]), registers=registers)
-        assert allowed[0, ids[i]], (t.names()[ids[i - 1]], t.names()[ids[i]])
+        before, token = v.side_by_side(ids[:i]), v.side_by_side(ids[i : i + 1])
+        registers = np.array([v.grammar.registers_after(before)])
+        allowed = v.allowed(ids[i - 1 : i], has_unit=np.array([True]), registers=registers)
+        assert allowed[0, ids[i, 0]], (t.names()[ids[i - 1, 0]], t.names()[ids[i, 0]])
+        for f in range(1, len(v.sizes)):
+            registers = v.grammar.registers_after(np.append(before, token[:f]))
+            if v.uses[ids[i, 0], f]:
+                assert (v.grammar.bounds[:, token[f]] > registers).all()
 
 
-def test_a_drawn_piece_never_has_a_note_outside_its_bar(tmp_path):
-    t = tokenizer(**ALL)
+@pytest.mark.parametrize("type", ["remi", "cpword"])
+def test_a_drawn_piece_never_has_a_note_outside_its_bar(type):
+    t = tokenizer(**ALL, type=type)
     for ids in with_many_bars(t, 300):
-        n_bars, positions, shown = 0, [], t._unquoted(ids)
+        n_bars, positions, shown = 0, [], unquote(plain_of(t, ids))
         length = 0
         for token in shown:
             kind, _, value = token.partition("_")
@@ -278,14 +297,19 @@ def test_a_drawn_piece_never_has_a_note_outside_its_bar(tmp_path):
         assert all(positions)
 
 
-def test_a_continuation_quotes_its_prompt_and_is_written_behind_it(tmp_path):
+@pytest.mark.parametrize("type", ["remi", "cpword"])
+def test_a_continuation_quotes_its_prompt_and_is_written_behind_it(tmp_path, type):
     path = write_form(tmp_path / "form.mid", "ABAB")
-    t = tokenizer(**ALL)
-    bos = [[t.vocabulary.bos_id]]
+    t = tokenizer(**ALL, type=type)
+    bos = t.vocabulary.special_token(t.vocabulary.bos_id)[None]
     prompt = np.concatenate([bos, t.encode(path), t.bar[None]])
-    known = {name: i for i, name in enumerate(t.names())}
-    more = ["TimeSig_4/4", "Part_0", "Quote_4", "Part_drums", "Quote_3"]
-    ids = np.concatenate([prompt, [[known[name]] for name in more]])
+    more = ["Part_0", "Quote_4", "Part_drums", "Quote_3"]
+    if type == "remi":
+        known = {name: i for i, name in enumerate(t.names())}
+        added = np.array([[known[name]] for name in ["TimeSig_4/4", *more]])
+    else:
+        added = np.stack(list(group(more, t.words)))
+    ids = np.concatenate([prompt, added])
     original = Original(path, len(prompt), 16.0)
     t.decode(ids, tmp_path / "more.mid", original=original)
     before, after = MidiFile(str(path)), MidiFile(str(tmp_path / "more.mid"))
@@ -313,7 +337,9 @@ def test_quotes_are_chosen_where_the_corpus_repeats_bars(tmp_path):
     assert chosen(repeats).quote_bars == 64
     assert chosen(repeats, parts="one").quotes
     assert not chosen(new).quotes
+    assert chosen(repeats, type="cpword").quotes
     assert not chosen(repeats, type="tsd").quotes
+    assert not chosen(repeats, type="octuple").quotes
     assert not chosen(repeats, quotes=False).quotes
     assert chosen(new, quotes=True, quote_bars=80).quote_bars == 80
     assert not chosen(repeats[:1]).quotes  # an only file is cut, also between a bar and its quote
@@ -326,16 +352,24 @@ def test_quotes_reach_as_far_as_the_corpus_repeats(tmp_path):
     assert choose_settings(TokenizerConfig(), surveys)[0].quote_bars == 100
 
 
-@pytest.mark.parametrize("options", [{"type": "tsd"}, {"type": "cpword"}, {"layout": "stream"}])
-def test_formats_without_bars_by_part_refuse_quotes(options):
-    with pytest.raises(UserError, match=r"tokenizer\.quotes=true needs .* tokenizer\.type=remi"):
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"type": "tsd"}, "does not tell a bar part by part"),
+        ({"type": "octuple"}, "has no tokens for bars"),
+        ({"layout": "stream"}, "mixes the parts of a bar"),
+        ({"type": "cpword", "layout": "stream"}, "mixes the parts of a bar"),
+    ],
+)
+def test_formats_without_bars_by_part_refuse_quotes(options, why):
+    with pytest.raises(UserError, match=rf"quotes=true: .* {why}.*set tokenizer\.type=remi or"):
         build_tokenizer(TokenizerConfig(quotes=True, **options), LimitsConfig())
 
 
 @pytest.mark.parametrize("quotes", [False, True])
 @pytest.mark.parametrize("type", ["remi", "cpword", "octuple"])
 def test_the_music_of_repeated_bars_is_found_with_and_without_quotes(tmp_path, type, quotes):
-    if quotes and type != "remi":
+    if quotes and type == "octuple":
         return
     path = write_form(tmp_path / "form.mid", "ABACAB")
     t = tokenizer(type=type, quotes=quotes, parts="one")

@@ -1,9 +1,10 @@
 """Compound words: plain REMI tokens that belong together become one token of several fields.
 
 `cpword` groups them as Hsiao et al. 2021 ("Compound Word Transformer") do: a bar with its time
-signature, a position with its tempo, a note with all that it has. `octuple` has no tokens for bars
-and positions: each note carries them too (Zeng et al. 2021, "MusicBERT"). Both hold whatever plain
-tokens of one stream hold, so nothing is lost between the two.
+signature if that is a new one, a position with its tempo, a note with all that it has. With quotes
+it tells bars part by part, and a quote is a token. `octuple` has no tokens for bars and positions:
+each note carries them too (Zeng et al. 2021, "MusicBERT"). Both hold whatever plain tokens hold, so
+nothing is lost between the two.
 
 Legend: T positions, F fields.
 """
@@ -23,8 +24,9 @@ from seqgen.config import LimitsConfig, TokenizerConfig
 from seqgen.errors import FileRejected, UserError
 from seqgen.tokenizers.base import Edit, Encoded, Original, Shift
 from seqgen.tokenizers.midi.clock import MidiClock
-from seqgen.tokenizers.midi.quotes import repeated
-from seqgen.tokenizers.midi.settings import SPECIAL, write_settings
+from seqgen.tokenizers.midi.parts import DRUMS
+from seqgen.tokenizers.midi.quotes import NO_QUOTES, quote_ahead
+from seqgen.tokenizers.midi.settings import SPECIAL, settled, told_by_bars, write_settings
 from seqgen.tokenizers.midi.tokenizer import MidiTokenizer
 from seqgen.vocabulary import ANY, FOLLOW, KEEP, Field, Grammar, Vocabulary
 
@@ -35,6 +37,8 @@ BAR = "Bar_None"
 FIELDS = {
     "bar": ("BarNumber",),
     "metre": ("TimeSig",),
+    "tempo_position": ("TempoPosition",),
+    "part": ("Part",),
     "position": ("Position",),
     "tempo": ("Tempo",),
     "program": ("Program",),
@@ -44,6 +48,7 @@ FIELDS = {
     "duration": ("Duration",),
     "pedal": ("Pedal", "PedalOff"),
     "bend": ("PitchBend",),
+    "quote": ("Quote",),
 }
 EVENTS = {  # kinds of tokens that sound or control, and the fields of each
     "note": ("program", "pitch", "velocity", "duration"),
@@ -52,17 +57,34 @@ EVENTS = {  # kinds of tokens that sound or control, and the fields of each
     "pedal off": ("pedal",),
     "bend": ("program", "bend"),
 }
-TIME = {  # kinds that tell the time, and the fields of each
-    "cpword": {"bar": ("metre",), "position": ("position",), "tempo": ("position", "tempo")},
-    "octuple": {"bar": ("bar", "metre"), "tempo": ("bar", "metre", "position", "tempo")},
+BARS = {"bar": (), "metre": ("metre",)}  # a bar in the metre of the one before, or another one
+STREAM = BARS | {"position": ("position",), "tempo": ("position", "tempo")}
+BY_BARS = BARS | {  # a bar with its changes of tempo, and then part by part
+    "tempo": ("tempo_position", "tempo"),
+    "part": ("part",),
+    "position": ("position",),
+    "quote": ("quote",),
 }
-ENDING = {"note", "drum", "pedal off"}  # a piece may end after these
+OCTUPLE = {"bar": ("bar", "metre"), "tempo": ("bar", "metre", "position", "tempo")}
+NEEDED = {  # by kinds that not all tokens have
+    "metre": "metre",
+    "tempo": "tempo",
+    "part": "part",
+    "quote": "quote",
+    "note": "pitch",
+    "drum": "drum",
+    "pedal": "pedal",
+    "pedal off": "pedal",
+    "bend": "bend",
+}
+ENDING = {"note", "drum", "pedal off", "quote"}  # a piece may end after these
 UNITS = {"note", "drum"}
 WHEN = (
     "bar",
     "metre",
     "position",
 )  # which bar is known before what it holds, and that before where
+BEGINNING = {"Bar", "TempoPosition", "Part", "Position", "Quote"}  # types that end what was begun
 CONTROLS = {"Pedal": "pedal", "PedalOff": "pedal off", "PitchBend": "bend"}  # types and kinds
 
 
@@ -71,6 +93,7 @@ class Words:
 
     Attributes:
         type: cpword or octuple.
+        time: kinds that tell the time, or where music is from, and the fields of each.
         fields: the names of the fields, the first of which is `kind`.
         kinds: the values of the first field, special ones included.
         values: for each later field, the plain tokens that its ids after the special ones are for.
@@ -79,7 +102,7 @@ class Words:
     def __init__(
         self, type: str, plain: Sequence[str], *, max_bars: int, order: Sequence[str] = ()
     ):
-        """Lay out fields for plain tokens of one stream, and numbers for so many bars.
+        """Lay out fields for plain tokens, and numbers for so many bars.
 
         Those that `order` names come first. UserError: it names others, or tells positions first.
         """
@@ -87,11 +110,14 @@ class Words:
         known: dict[str, list[str]] = {"BarNumber": [f"BarNumber_{i}" for i in range(max_bars)]}
         for token in plain:
             known.setdefault(token.partition("_")[0], []).append(token)
+        self.time = OCTUPLE if type == "octuple" else BY_BARS if "Quote" in known else STREAM
         if type == "cpword":
             del known["BarNumber"]
-        if DRUM_PROGRAM not in plain:
+        names = known.get("Part") or known.get("Program") or []
+        are_drums = [name == DRUM_PROGRAM or name.startswith(f"Part_{DRUMS}") for name in names]
+        if not any(are_drums):
             known.pop("PitchDrum", None)
-        if known.get("Program") == [DRUM_PROGRAM]:
+        if are_drums and all(are_drums):
             del known["Pitch"]
             known.pop("PitchBend", None)
         self.values = {}
@@ -102,12 +128,9 @@ class Words:
                 self.values[name] = of_field
         self.values = _in_order(self.values, order)
         self.fields = ["kind", *self.values]
-        needed = {"note": "pitch", "drum": "drum", "pedal": "pedal", "pedal off": "pedal"}
-        needed |= {"bend": "bend", "tempo": "tempo"}
-        kinds = [*TIME[type], *EVENTS]
         self.kinds = [
             *(name.lower() for name in SPECIAL),
-            *(kind for kind in kinds if needed.get(kind, "kind") in self.fields),
+            *(k for k in (*self.time, *EVENTS) if NEEDED.get(k, "kind") in self.fields),
         ]
         self._ids = {
             token: len(SPECIAL) + i
@@ -117,7 +140,7 @@ class Words:
 
     def used(self, kind: str) -> list[str]:
         """Return the later fields that mean something with a kind, in their order."""
-        wanted = {*TIME[self.type].get(kind, ()), *EVENTS.get(kind, ())}
+        wanted = {*self.time.get(kind, ()), *EVENTS.get(kind, ())}
         if self.type == "octuple" and kind in EVENTS:
             wanted |= {"bar", "metre", "position", "tempo"}
         return [name for name in self.values if name in wanted]
@@ -162,10 +185,11 @@ def _in_order(values: Mapping[str, list[str]], order: Sequence[str]) -> dict[str
     return {name: values[name] for name in names}
 
 
-def group(plain: Iterable[str], words: Words) -> Iterator[np.ndarray]:
-    """Turn plain tokens of one stream into compound ones [F]."""
+def group(plain: Iterable[str], words: Words, *, metre: str | None = None) -> Iterator[np.ndarray]:
+    """Turn plain tokens into compound ones [F]; before them the time signature is `metre`."""
     steps = _steps(plain)
-    for kind, tokens in steps if words.type == "cpword" else _without_time(steps):
+    is_cpword = words.type == "cpword"
+    for kind, tokens in _with_new_metres(steps, metre) if is_cpword else _without_time(steps):
         yield words.word(kind, tokens)
 
 
@@ -178,7 +202,7 @@ def _steps(plain: Iterable[str]) -> Iterator[tuple[str, dict[str, str]]]:
     for token in plain:
         kind = token.partition("_")[0]
         ends_event = kind == "Duration" or kind in CONTROLS
-        if begun and (kind in ("Bar", "Position") or ends_event):
+        if begun and (kind in BEGINNING or ends_event):
             yield begun, dict(now)
             begun = ""
         if kind == "Bar":
@@ -188,11 +212,23 @@ def _steps(plain: Iterable[str]) -> Iterator[tuple[str, dict[str, str]]]:
         now[fields[kind]] = token
         if kind in ("Position", "Tempo"):
             begun = kind.lower()
+        elif kind in ("Part", "Quote"):
+            yield kind.lower(), dict(now)
         elif ends_event:
             yield CONTROLS.get(kind) or ("drum" if "drum" in now else "note"), dict(now)
             now.pop("drum", None)
     if begun:
         yield begun, now
+
+
+def _with_new_metres(
+    steps: Iterable[tuple[str, dict[str, str]]], metre: str | None
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """Tell bars in another metre than the one before from those in the same."""
+    for kind, tokens in steps:
+        is_new = kind == "bar" and tokens.get("metre") != metre
+        metre = tokens["metre"] if is_new else metre
+        yield "metre" if is_new else kind, tokens
 
 
 def _without_time(
@@ -222,7 +258,8 @@ class Unpacker:
 
     Attributes:
         words: what they stand for.
-        bar, metre, position, tempo: where an octuple has told the time to be.
+        metre: the time signature so far.
+        bar, position, tempo: where an octuple has told the time to be.
     """
 
     words: Words
@@ -240,13 +277,14 @@ class Unpacker:
         plain = []
         if self.words.type == "octuple":
             plain = self._time(tokens)
-        elif kind == "bar":
-            plain = [BAR, *tokens.values()]
-        elif kind in TIME["cpword"]:
-            plain = list(tokens.values())
+        elif kind in BARS:
+            self.metre = tokens.get("metre", self.metre)
+            plain = [BAR] if self.metre is None else [BAR, self.metre]
+        elif kind in self.words.time:
+            plain = [tokens[name] for name in self.words.time[kind]]
         if kind not in EVENTS:
             return plain
-        if kind == "drum":
+        if kind == "drum" and self.words.time is not BY_BARS:
             plain.append(DRUM_PROGRAM)
         for name in EVENTS[kind]:
             if name in tokens:
@@ -326,12 +364,13 @@ class CompoundTokenizer:
     unit = MidiTokenizer.unit
     suffix = MidiTokenizer.suffix
     suffixes = MidiTokenizer.suffixes
-    tells_parts = False
 
     def __init__(self, config: TokenizerConfig, limits: LimitsConfig):
-        """Build from the configuration, over the plain tokens of one stream."""
-        stream = config.model_copy(update={"type": "remi", "layout": "stream"})
-        self._plain = MidiTokenizer(stream, limits)
+        """Build from the configuration, over plain tokens of one stream or told bar by bar."""
+        layout = "bars" if told_by_bars(settled(config)) else "stream"
+        plain = config.model_copy(update={"type": "remi", "layout": layout})
+        self._plain = MidiTokenizer(plain, limits)
+        self.tells_parts = self._plain.tells_parts
         self.config = self._plain.config.model_copy(
             update={"type": config.type, "layout": config.layout}
         )
@@ -343,9 +382,7 @@ class CompoundTokenizer:
             config.type, names, max_bars=self._max_bars, order=config.field_order or ()
         )
         self.vocabulary = self._build_vocabulary()
-        self.bar = None
-        if config.type == "cpword" and "metre" not in self.words.fields:
-            self.bar = self.words.word("bar", {})
+        self.bar = self.words.word("bar", {}) if config.type == "cpword" else None
 
     def encode(self, path: Path) -> np.ndarray:
         """Read a MIDI file into ids [T, F]."""
@@ -375,21 +412,29 @@ class CompoundTokenizer:
         return self._plain.describe(path, until=until)
 
     def units(self, ids: np.ndarray) -> int:
-        """Count notes."""
-        return int(self._are_units(ids).sum())
+        """Count notes, those that quotes stand for as well."""
+        return self._plain.units(self._ungroup(ids))
 
     def tempo(self, path: Path) -> float:
         """Quarter notes per minute with which a MIDI file begins."""
         return self._plain.tempo(path)
 
     def repeats(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Tell which tokens [T, F] are of bars that were played before; count notes."""
+        """Tell which tokens [T, F] are of bars that their part has played before; count notes."""
         unpacker = self._unpacker()
-        return repeated(unpacker.take(token) for token in ids), self._are_units(ids).astype(int)
+        return self._plain.repeats_in(unpacker.take(token) for token in ids)
 
     def quote_bars(self, ids: np.ndarray, *, back: int, n_bars: int) -> np.ndarray:
-        """Refuse: there are no quotes among these tokens."""
-        raise UserError(f"tokens of type {self.config.type} cannot quote bars")
+        """Return ids [·, F] that tell the next bars of a piece as quotes of earlier ones."""
+        if not self.config.quotes:
+            raise UserError(NO_QUOTES)
+        unpacker = self._unpacker()
+        told = [unpacker.take(token) for token in ids]
+        begun = len(told[-1]) if self.words.kinds[ids[-1, 0]] in BARS else 0
+        plain = [token for tokens in told for token in tokens]
+        quotes = quote_ahead(plain, back=back, n_bars=n_bars, begun=begun)
+        words = list(group(quotes, self.words, metre=unpacker.metre))
+        return np.stack(words) if words else ids[:0]
 
     def clock(self, *, tempo: float | None = None) -> CompoundClock:
         """Return a new clock before the first bar."""
@@ -415,9 +460,6 @@ class CompoundTokenizer:
     def save(self, folder: Path) -> None:
         """Write the settings, from which all is built again."""
         write_settings(folder, self.config, self._limits)
-
-    def _are_units(self, ids: np.ndarray) -> np.ndarray:
-        return np.isin(ids[:, 0], [i for i, kind in enumerate(self.words.kinds) if kind in UNITS])
 
     def _unpacker(self) -> Unpacker:
         return Unpacker(self.words, self.config.positions_per_beat or 4)
@@ -454,7 +496,9 @@ class CompoundTokenizer:
             eos_id=special["EOS"],
             pad_id=special["PAD"],
             grammar=self._build_grammar(),
-            anchors=(words.kinds.index("bar"),) if words.type == "cpword" else (),
+            anchors=tuple(i for i, kind in enumerate(words.kinds) if kind in BARS)
+            if words.type == "cpword"
+            else (),
             used=tuple(
                 tuple(name in words.used(kind) for name in words.values) for kind in words.kinds
             ),
@@ -465,22 +509,14 @@ class CompoundTokenizer:
         words = self.words
         plain = self._plain.vocabulary.grammar
         assert plain is not None  # REMI has one
-        events = {kind for kind in words.kinds if kind in EVENTS}
-        if words.type == "octuple":
-            after = {kind: {*events, "bar", "tempo"} for kind in [*events, "bar", "tempo", "bos"]}
-        else:
-            after = {"bos": {"bar"}, "bar": {"bar", "position", "tempo"}, "position": events}
-            after["tempo"] = {*events, "bar", "position", "tempo"}
-            after |= {kind: {*events, "bar", "position", "tempo"} for kind in events}
-        for kind in ENDING & events:
-            after[kind] = {*after[kind], "eos"}
         nothing = (ANY,) * plain.n_registers, (KEEP,) * plain.n_registers
         rows = dict.fromkeys(words.kinds, nothing)
         if words.type == "cpword":
-            rows["bar"] = nothing[0], plain.sets[self._ids[BAR]]
-            later = len(words.values["position"]) - 1  # there must be a position to come
-            for kind in ("position", "tempo"):
-                rows[kind] = (ANY, later, ANY), nothing[1]
+            for kind in words.time.keys() & rows.keys():
+                rows[kind] = self._first_of(kind, plain), nothing[1]
+            for kind in BARS.keys() & rows.keys():
+                rows[kind] = nothing[0], plain.sets[self._ids[BAR]]
+        after = {kind: _following(kind, words) for kind in words.kinds}
         orders = [rows[kind] for kind in words.kinds]
         for name, tokens in words.values.items():
             orders += [nothing] * len(SPECIAL)
@@ -489,11 +525,17 @@ class CompoundTokenizer:
         return Grammar(
             first=tuple(range(len(words.kinds))),
             last=tuple(range(len(words.kinds))),
-            follows=tuple(tuple(b in after.get(a, ()) for b in words.kinds) for a in words.kinds),
+            follows=tuple(tuple(b in after[a] for b in words.kinds) for a in words.kinds),
             units=is_unit,
             needs=tuple(needs for needs, _ in orders),
             sets=tuple(sets for _, sets in orders),
         )
+
+    def _first_of(self, kind: str, plain: Grammar) -> tuple[int, ...]:
+        """What a kind that tells the time needs: one of the first ids that it has must be left."""
+        tokens = self.words.values[self.words.time[kind][0]] if self.words.time[kind] else [BAR]
+        needs = [plain.needs[self._ids[token]] for token in tokens]
+        return tuple(max(of_register) for of_register in zip(*needs, strict=True))
 
     def _order(
         self, name: str, i: int, token: str, plain: Grammar
@@ -505,3 +547,23 @@ class CompoundTokenizer:
         if name == "position" and self.words.type == "octuple":  # several notes at one
             sets = (KEEP, sets[1] - 1, KEEP)
         return needs, sets
+
+
+def _following(kind: str, words: Words) -> set[str]:
+    """Return the kinds that may come after a kind."""
+    events, time = {name for name in words.kinds if name in EVENTS}, {*words.time}
+    if words.type == "octuple":
+        after = {*events, *time} if kind in {*events, *time, "bos"} else set()
+    elif kind == "bos":
+        after = {"metre"} if "metre" in words.kinds else {"bar"}
+    elif kind == "position":
+        after = events
+    elif words.time is STREAM:
+        after = {*events, *time} if kind in {*events, "tempo"} else time if kind in BARS else set()
+    elif kind in {*BARS, "tempo"}:
+        after = {*BARS, "tempo", *({"part"} if "part" in words.kinds else {"position", "quote"})}
+    elif kind in events:
+        after = {*events, *BARS, "position", "part"}
+    else:
+        after = {"part": {"position", "quote"}, "quote": {*BARS, "part"}}.get(kind, set())
+    return {*after, "eos"} if kind in ENDING else after

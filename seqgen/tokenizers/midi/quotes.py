@@ -17,6 +17,8 @@ from seqgen.tokenizers.midi.settings import MARKS, SPECIAL, metre
 HEAD = ("Bar", "TimeSig", "TempoPosition", "Tempo")  # of a bar
 APART = frozenset({*HEAD, "Part", *MARKS, *SPECIAL})  # no music
 
+NO_QUOTES = "these tokens have no quotes: set tokenizer.quotes=true"
+
 
 def quote(told: Iterable[str], *, most: int) -> list[str]:
     """Tell the music of a part in a bar as a quote wherever it equals that of an earlier bar.
@@ -67,11 +69,16 @@ def quote(told: Iterable[str], *, most: int) -> list[str]:
     return result
 
 
-def quote_ahead(told: Sequence[str], *, back: int, n_bars: int) -> list[str]:
+def quote_ahead(told: Sequence[str], *, back: int, n_bars: int, begun: int) -> list[str]:
     """Tell so many more bars, each as a quote of the one `back` bars before.
 
-    Time signatures and changes of tempo are those of that bar. Where tokens end with a Bar, that
-    bar is the first of the new ones.
+    Time signatures and changes of tempo are those of that bar.
+
+    Args:
+        told: tokens, which quotes may be among.
+        back: how far each of the bars is from the one that it quotes.
+        n_bars: how many bars to tell.
+        begun: with how many tokens the first of them has begun already, which are the last ones.
     """
     bars: list[list[str]] = []
     has_music = False  # of the part, or of the bar
@@ -84,13 +91,12 @@ def quote_ahead(told: Sequence[str], *, back: int, n_bars: int) -> list[str]:
         if bars and (kind in APART or not has_music):
             bars[-1].append(token if kind in APART else f"Quote_{back}")
             has_music = kind not in APART
-    is_begun = bars[-1] == ["Bar_None"]
-    if is_begun:
+    if begun:
         bars.pop()
     for _ in range(n_bars):
         bars.append(bars[-back])
     quotes = [token for bar in bars[-n_bars:] for token in bar]
-    return quotes[is_begun:]
+    return quotes[begun:]
 
 
 class Unquoter:

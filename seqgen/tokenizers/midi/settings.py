@@ -66,11 +66,17 @@ def settled(config: TokenizerConfig) -> TokenizerConfig:
                 f"tokenizer.type=remi, or leave it out"
             )
     if config.quotes and not can_quote(config):
+        why = {
+            "octuple": "has no tokens for bars: each of its tokens is a note with its bar",
+            "remi": "mixes the parts of a bar with tokenizer.layout=stream",
+            "cpword": "mixes the parts of a bar with tokenizer.layout=stream",
+        }.get(config.type, "does not tell a bar part by part")
         raise UserError(
-            "tokenizer.quotes=true needs bars that are told part by part: set "
-            "tokenizer.type=remi and tokenizer.layout=bars, or leave it out"
+            f"tokenizer.quotes=true: the format {config.type} {why}; set tokenizer.type=remi or "
+            f"cpword and tokenizer.layout=bars, or leave quotes out"
         )
-    if config.marks and (not can_quote(config) or config.bpe_vocab_size is not None):
+    tells_bars = config.type == "remi" and can_quote(config)
+    if config.marks and (not tells_bars or config.bpe_vocab_size is not None):
         raise UserError(
             "data.tasks and data.controls need plain tokens that are told bar by bar: set "
             "tokenizer.type=remi and tokenizer.layout=bars, without tokenizer.bpe_vocab_size"
@@ -86,13 +92,13 @@ def settled(config: TokenizerConfig) -> TokenizerConfig:
 
 def can_quote(config: TokenizerConfig) -> bool:
     """Whether a format has bars whose parts are told one after the other."""
-    return config.type == "remi" and config.layout == "bars"
+    return config.type in ("remi", "cpword") and config.layout == "bars"
 
 
 def told_by_bars(config: TokenizerConfig) -> bool:
     """Whether pieces are told bar by bar, and bars part by part if there are several parts."""
-    by_bars = config.parts == "tracks" or config.quotes or config.marks
-    return can_quote(config) and bool(by_bars)
+    always = config.type == "remi" and (config.parts == "tracks" or config.marks)
+    return can_quote(config) and bool(always or config.quotes)
 
 
 def named_parts(config: TokenizerConfig) -> list[Part]:

@@ -31,7 +31,7 @@ from seqgen.tokenizers.midi.continuation import drop_late_changes, join, remove_
 from seqgen.tokenizers.midi.edits import replace_bars
 from seqgen.tokenizers.midi.grammar import COMPLETING, SOUNDING, build_grammar, close_notes
 from seqgen.tokenizers.midi.parts import LEFT_OUT, assign, tell, untell
-from seqgen.tokenizers.midi.quotes import Unquoter, quote, quote_ahead, repeated
+from seqgen.tokenizers.midi.quotes import NO_QUOTES, Unquoter, quote, quote_ahead, repeated
 from seqgen.tokenizers.midi.scores import thin, title, to_midi, to_score
 from seqgen.tokenizers.midi.settings import (
     FORMATS,
@@ -233,19 +233,21 @@ class MidiTokenizer:
         """Tell which tokens [T, 1] are of bars that their part has played before; count notes."""
         if self.bar is None:
             return None
+        return self.repeats_in(self._plain_parts[i] for i in ids[:, 0])
+
+    def repeats_in(self, told: Iterable[Iterable[str]]) -> tuple[np.ndarray, np.ndarray]:
+        """Return what `repeats` does for tokens of which each stands for several plain ones."""
         unquoter = self._unquoter()
-        plain = [
-            [token for told in self._plain_parts[i] for token in unquoter.take(told)]
-            for i in ids[:, 0]
-        ]
+        plain = [[x for token in tokens for x in unquoter.take(token)] for tokens in told]
         return repeated(plain), np.array([_count_notes(tokens) for tokens in plain])
 
     def quote_bars(self, ids: np.ndarray, *, back: int, n_bars: int) -> np.ndarray:
         """Return ids [·, 1] that tell the next bars of a piece as quotes of earlier ones."""
         if not self.config.quotes:
-            raise UserError("these tokens have no quotes: set tokenizer.quotes=true")
-        plain = quote_ahead(self._plain(ids), back=back, n_bars=n_bars)
-        return self.merge(self._ids(plain))
+            raise UserError(NO_QUOTES)
+        plain = self._plain(ids)
+        begun = int(plain[-1].startswith("Bar_"))
+        return self.merge(self._ids(quote_ahead(plain, back=back, n_bars=n_bars, begun=begun)))
 
     def clock(self, *, tempo: float | None = None) -> MidiClock:
         """Return a new clock before the first bar."""
