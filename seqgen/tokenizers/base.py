@@ -169,6 +169,12 @@ class Tokenizer(Protocol):
         the token that begins a bar, that bar is the first of them. UserError without quotes.
         """
 
+    def write_out(self, ids: np.ndarray) -> np.ndarray:
+        """Replace the quotes in tokens [T, F] from the beginning of a piece by their music [·, F].
+
+        Special tokens are not among them.
+        """
+
     def tempo(self, path: Path) -> float | None:
         """Quarter notes per minute with which a file begins; None where files have no tempo."""
 

@@ -60,6 +60,10 @@ class ByteTokenizer:
     def repeats(self, ids: np.ndarray) -> None:
         """Text has no bars."""
 
+    def write_out(self, ids: np.ndarray) -> np.ndarray:
+        """Return ids [T, 1] as they are."""
+        return ids
+
     def quote_bars(self, ids: np.ndarray, *, back: int, n_bars: int) -> np.ndarray:
         """Refuse: text has no bars."""
         raise UserError("text has no bars to quote")

@@ -94,7 +94,7 @@ def test_longest_run_equals_a_double_loop_over_pieces_of_several_fields():
 def test_a_compound_token_is_one_symbol_and_all_its_fields_count():
     learned = token_material("a", np.array([[1, 2], [3, 4], [5, 6]]))
     runs = runs_of(token_material("b", np.array([[1, 2], [3, 4], [5, 7]])), learned)
-    assert (runs.longest, runs.n_units) == (2, 3)
+    assert (runs.longest, runs.n_new) == (2, 3)
     assert runs_of(token_material("c", np.array([[2, 1], [9, 4]])), learned).longest == 0
 
 
@@ -166,10 +166,34 @@ def test_repeated_notes_are_not_fresh():
 
 def test_coverage_counts_each_unit_once_and_long_runs_only():
     starts, lengths = np.array([0, 3, 8]), np.array([5, 4, 2])
-    runs = Runs(10, starts, lengths, lengths, np.zeros(3), np.zeros(3))
+    is_new = np.ones(10, dtype=bool)
+    runs = Runs(is_new, starts, lengths, lengths, np.zeros(3), np.zeros(3))
     assert runs.coverage(4) == 0.7
     assert runs.coverage(2) == 0.9
     assert runs.coverage(6) == 0.0
+    is_new[:5] = False
+    assert runs.coverage(4) == 0.4
+    is_new[:] = False
+    assert runs.coverage(4) == 0.0
+
+
+def test_what_a_piece_repeats_counts_once():
+    copied, own = random_song(1, n_bars=4), random_song(2, n_bars=8)
+    length = 4 * 4 * TICKS
+
+    def later(song, n):
+        return [(start + n * length, pitch) for start, pitch in song]
+
+    once = notes("once", copied + later(own, 1))
+    often = notes(
+        "often", copied + [x for i in (1, 2, 3) for x in later(copied, i)] + later(own, 4)
+    )
+    training = [notes("song", copied + later(random_song(3), 1))]
+    for piece in (once, often):
+        runs = runs_of(piece, *training)
+        assert runs.n_new == pytest.approx(once.n_units, abs=8)
+        assert runs.coverage(32) == pytest.approx(len(copied) / once.n_units, abs=0.05)
+        assert find_likeness(training, piece, runs).share < 0.5
 
 
 def test_an_excerpt_is_found_with_its_name_and_place():
@@ -241,7 +265,7 @@ def test_a_few_real_pieces_that_the_corpus_holds_twice_hide_no_copy():
 def test_the_run_limit_is_the_outer_fence_of_the_held_out_runs():
     def runs(length):
         one = np.array([length])
-        return Runs(1000, np.zeros(1, dtype=int), one, one, one, one)
+        return Runs(np.ones(1000, dtype=bool), np.zeros(1, dtype=int), one, one, one, one)
 
     lengths = [40] * 10 + [80] * 10 + [160] * 10
     limits = find_limits([runs(length) for length in lengths], [None] * 30)

@@ -213,6 +213,8 @@ def test_files_units_and_time_are_what_they_are_without_quotes(tmp_path, kind, m
     without.decode(plain, tmp_path / "plain.mid")
     t.decode(short, tmp_path / "short.mid")
     assert (tmp_path / "short.mid").read_bytes() == (tmp_path / "plain.mid").read_bytes()
+    assert plain_of(t, t.write_out(short)) == unquote(plain_of(t, short))
+    assert np.array_equal(without.write_out(plain), plain)
     clocks = [without.clock(), t.clock()]
     for clock, ids in zip(clocks, (plain, short), strict=True):
         for token in ids:

@@ -27,7 +27,7 @@ class Likeness:
     """The training piece that a piece is most like when it is moved by `semitones`, and in time.
 
     `share` of the notes are in both, of those that the one has that has more: all notes of the
-    piece, or those of the training piece in the same time.
+    piece, or those of the training piece in the same time. Only new ones count (`Material.is_new`).
     """
 
     name: str
@@ -52,15 +52,18 @@ def find_likeness(training: Sequence[Material], piece: Material, runs: Runs) -> 
     found = []
     for number, *move in distinct[np.argsort(-votes, kind="stable")[:N_CANDIDATES]]:
         source = training[number]
-        found.append(Likeness(source.name, _share(piece.notes, source.notes + move), int(move[1])))
+        share = _share(piece.notes, source.notes + move, piece.is_new, source.is_new)
+        found.append(Likeness(source.name, share, int(move[1])))
     return max(found, key=lambda likeness: likeness.share)
 
 
-def _share(notes: np.ndarray, others: np.ndarray) -> float:
+def _share(
+    notes: np.ndarray, others: np.ndarray, is_new: np.ndarray, are_others_new: np.ndarray
+) -> float:
     """Notes [n, 2] and [·, 2] that both have, of the more there are while the first ones sound."""
-    others = others[(others[:, 0] >= notes[0, 0]) & (others[:, 0] <= notes[-1, 0])]
-    common = np.isin(notes @ [PITCHES, 1], others @ [PITCHES, 1]).sum()
-    return float(common / max(len(notes), len(others)))
+    are_others_new = are_others_new[(others[:, 0] >= notes[0, 0]) & (others[:, 0] <= notes[-1, 0])]
+    common = np.isin(notes @ [PITCHES, 1], others @ [PITCHES, 1])[is_new].sum()
+    return float(common / max(is_new.sum(), are_others_new.sum()))
 
 
 @dataclass(frozen=True)
@@ -79,11 +82,11 @@ class Limits:
         One run that is nearly the whole piece is enough coverage, however short the piece is.
         """
         coverage, alike = runs.coverage(self.block), likeness.share if likeness else 0.0
-        coverage = max(coverage, runs.most_fresh / max(runs.n_units, 1))
+        coverage = max(coverage, runs.most_fresh / max(runs.n_new, 1))
         is_above = {
             "run": runs.most_fresh > self.run,
-            "coverage": coverage > self.coverage and coverage * runs.n_units >= self.least,
-            "likeness": alike > self.likeness and alike * runs.n_units >= self.least,
+            "coverage": coverage > self.coverage and coverage * runs.n_new >= self.least,
+            "likeness": alike > self.likeness and alike * runs.n_new >= self.least,
         }
         return tuple(name for name, above in is_above.items() if above)
 

@@ -4,12 +4,15 @@ Legend: n notes, T positions, F fields.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from seqgen.midi import MidiFile
 from seqgen.midi.grid import GRID, notes_on_grid, steps_between
 from seqgen.midi.timing import bars_and_beats
+
+GRAM = 4  # symbols; what is repeated is as many in a row
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +34,23 @@ class Material:
     def n_units(self) -> int:
         """How many tokens or notes the piece has."""
         return len(self.symbols) if self.notes is None else len(self.notes)
+
+    @cached_property
+    def grams(self) -> np.ndarray:
+        """A number for each `GRAM` symbols in a row, the same for the same ones [·]."""
+        if len(self.symbols) < GRAM:
+            return np.zeros(0, dtype=np.int64)
+        grams = np.lib.stride_tricks.sliding_window_view(self.symbols, GRAM, axis=0)
+        flat = grams.reshape(len(grams), -1)
+        return np.unique(flat, axis=0, return_inverse=True)[1].reshape(-1)
+
+    @cached_property
+    def is_new(self) -> np.ndarray:
+        """Whether no n-gram that came before begins with each unit; the last ones as they end."""
+        is_first = np.zeros(len(self.grams), dtype=bool)
+        is_first[np.unique(self.grams, return_index=True)[1]] = True
+        last = is_first[-1] if len(is_first) else True
+        return np.append(is_first, np.full(self.n_units - len(is_first), last))
 
 
 def token_material(name: str, tokens: np.ndarray) -> Material:

@@ -44,7 +44,7 @@ class PieceCopy:
     n_units: int  # its tokens, or its notes (those of one onset and pitch are one, drums are none)
     longest: int  # units of the longest run that it shares with a training piece
     fresh: int  # units of its freshest run, without what that repeats of itself
-    coverage: float  # the share of its units in runs of at least `Limits.block` fresh ones
+    coverage: float  # the share of its new units in runs of at least `Limits.block` fresh ones
     here: Passage | None  # its freshest run; None where nothing is shared
     there: Passage | None  # the same in a training piece, in one of perhaps several places
     likeness: Likeness | None  # the training piece that its notes are most like; None for tokens
@@ -134,14 +134,16 @@ def copied_tokens(
     *,
     progress: Progress,
 ) -> dict:
-    """Longest runs of tokens as they are, in training pieces with their transpositions.
+    """Longest runs of tokens, in training pieces with their transpositions.
+
+    Quotes are replaced by the music that they stand for.
 
     `variants` of the record says how many transposed pieces were indexed, and of how many.
     """
     special = data.tokenizer.vocabulary.special_ids
 
     def tokens(name: str, ids: np.ndarray) -> Material:
-        return token_material(name, ids[~np.isin(ids[:, 0], special)])
+        return token_material(name, data.tokenizer.write_out(ids[~np.isin(ids[:, 0], special)]))
 
     # All pieces as they are, then shifted ones, turn by turn, while there is room.
     materials, room = [], MOST_TOKENS
@@ -150,7 +152,7 @@ def copied_tokens(
         if not variant or length <= room:
             materials.append(tokens(piece.file, data.read(piece, variant=variant)))
             room -= length
-    ours = [(p, p.drawn_ids is not None and token_material(p.name, p.drawn_ids)) for p in generated]
+    ours = [(p, p.drawn_ids is not None and tokens(p.name, p.drawn_ids)) for p in generated]
     theirs = [tokens(item.name, item.ids) for item in held_out]
     n_variants = sum(len(piece.variants) for piece in data.of_split(TRAIN))
     variants = {"indexed": len(materials), "of": n_variants}

@@ -9,9 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from pydivsufsort import divsufsort, kasai
 
-from seqgen.evaluation.copying.material import Material
-
-GRAM = 4  # symbols; a run is as fresh as it has different ones of so many in a row
+from seqgen.evaluation.copying.material import GRAM, Material
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,15 +18,21 @@ class Runs:
 
     A run is `lengths` units (tokens, notes) from unit `starts` of the piece on, and the same from
     unit `training_starts` of training piece `pieces` on, as one of perhaps several places. `fresh`
-    is its length without what it repeats of itself: 40 equal notes are 5 fresh ones.
+    is its length without what it repeats of itself: 40 equal notes are 5 fresh ones. `is_new` tells
+    of each unit of the piece whether it repeats nothing that came before in it.
     """
 
-    n_units: int
+    is_new: np.ndarray
     starts: np.ndarray
     lengths: np.ndarray
     fresh: np.ndarray
     pieces: np.ndarray
     training_starts: np.ndarray
+
+    @property
+    def n_new(self) -> int:
+        """How many units of the piece are new."""
+        return int(self.is_new.sum())
 
     @property
     def longest(self) -> int:
@@ -46,12 +50,13 @@ class Runs:
         return int(np.lexsort((self.lengths, self.fresh))[-1]) if len(self.fresh) else None
 
     def coverage(self, block: int) -> float:
-        """The share of the piece's units that lie in runs of at least `block` fresh ones."""
-        covers = np.zeros(self.n_units + 1, dtype=np.int64)
+        """The share of the piece's new units that lie in runs of at least `block` fresh ones."""
+        covers = np.zeros(len(self.is_new) + 1, dtype=np.int64)
         counted = self.fresh >= block
         np.add.at(covers, self.starts[counted], 1)
         np.add.at(covers, self.starts[counted] + self.lengths[counted], -1)
-        return float(np.mean(np.cumsum(covers[:-1]) > 0)) if self.n_units else 0.0
+        is_covered = np.cumsum(covers[:-1]) > 0
+        return float(is_covered[self.is_new].mean()) if self.n_new else 0.0
 
 
 def shared_runs(training: Sequence[Material], pieces: Sequence[Material]) -> list[Runs]:
@@ -74,7 +79,7 @@ def shared_runs(training: Sequence[Material], pieces: Sequence[Material]) -> lis
         m, at = len(piece.symbols), start - n_training
         # A match with a training piece may go on over the 0 at both ends.
         shared = np.minimum(lengths[at : at + m], m - np.arange(m))
-        found.append(_runs(piece, text[start : start + m], shared, places[at : at + m], starts))
+        found.append(_runs(piece, shared, places[at : at + m], starts))
     return found
 
 
@@ -111,9 +116,7 @@ def _nearest(order: np.ndarray, shared: np.ndarray, n: int) -> tuple[np.ndarray,
     return lengths, places
 
 
-def _runs(
-    piece: Material, symbols: np.ndarray, lengths: np.ndarray, places: np.ndarray, ends: np.ndarray
-) -> Runs:
+def _runs(piece: Material, lengths: np.ndarray, places: np.ndarray, ends: np.ndarray) -> Runs:
     """The runs of one piece from the longest matches of its places [m]."""
     # What begins one symbol later and ends at the same place is within the run before.
     is_own = lengths > np.append(0, lengths[:-1] - 1)[: len(lengths)]
@@ -122,10 +125,10 @@ def _runs(
     pieces = np.searchsorted(ends, places, side="right") - 1
     more = piece.span - 1
     return Runs(
-        n_units=piece.n_units,
+        is_new=piece.is_new,
         starts=starts,
         lengths=lengths + more,
-        fresh=_fresh(symbols, starts, lengths) + more,
+        fresh=_fresh(piece.grams, starts, lengths) + more,
         pieces=pieces,
         training_starts=places - ends[pieces],
     )
@@ -146,14 +149,10 @@ def _number(pieces: Sequence[np.ndarray]) -> np.ndarray:
     return codes.astype(np.int32) + 1
 
 
-def _fresh(symbols: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+def _fresh(grams: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """Length of each run less its n-grams that occurred in it before; short ones are all fresh."""
     fresh = lengths.copy()
-    if len(symbols) < GRAM:
-        return fresh
-    grams = np.lib.stride_tricks.sliding_window_view(symbols, GRAM)
-    names = np.unique(grams, axis=0, return_inverse=True)[1].reshape(-1)
     for i in np.flatnonzero(lengths > GRAM):
         n_grams = lengths[i] - GRAM + 1
-        fresh[i] = len(np.unique(names[starts[i] : starts[i] + n_grams])) + GRAM - 1
+        fresh[i] = len(np.unique(grams[starts[i] : starts[i] + n_grams])) + GRAM - 1
     return fresh

@@ -436,6 +436,14 @@ class CompoundTokenizer:
         words = list(group(quotes, self.words, metre=unpacker.metre))
         return np.stack(words) if words else ids[:0]
 
+    def write_out(self, ids: np.ndarray) -> np.ndarray:
+        """Replace the quotes in ids [T, F] by the music that they stand for."""
+        if not self.config.quotes:
+            return ids
+        names = self._plain.names()
+        plain = [names[i] for i in self._plain.write_out(self._ungroup(ids))[:, 0]]
+        return np.stack(list(group(plain, self.words)))
+
     def clock(self, *, tempo: float | None = None) -> CompoundClock:
         """Return a new clock before the first bar."""
         return CompoundClock(self._unpacker(), self._plain.clock(tempo=tempo), self._ids)

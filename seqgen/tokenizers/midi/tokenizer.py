@@ -249,6 +249,10 @@ class MidiTokenizer:
         begun = int(plain[-1].startswith("Bar_"))
         return self.merge(self._ids(quote_ahead(plain, back=back, n_bars=n_bars, begun=begun)))
 
+    def write_out(self, ids: np.ndarray) -> np.ndarray:
+        """Replace the quotes in ids [T, 1] by the music that they stand for."""
+        return self.merge(self._ids(self._unquoted(ids))) if self.config.quotes else ids
+
     def clock(self, *, tempo: float | None = None) -> MidiClock:
         """Return a new clock before the first bar."""
         return MidiClock(
