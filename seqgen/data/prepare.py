@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -179,6 +179,8 @@ def _build(
             for piece in pieces
         ]
         duplicates = name_groups(pieces, groups)
+        if len(set(groups)) == 1:  # it will be cut, and no part may quote another
+            tokens, pieces = _write_out(temporary, tokens, pieces, tokenizer)
         pieces = split_pieces(pieces, groups, tokens, tokenizer, shares, published=corpus.splits)
         if tokenizer.config.marks and not tokenizer.config.levels:
             levels = _levels(tokens, pieces, tokenizer)
@@ -318,6 +320,19 @@ def _write(
     return _Written(writer.written(), pieces, skipped, accounts, sketches)
 
 
+def _write_out(
+    folder: Path, tokens: np.ndarray, pieces: list[Piece], tokenizer: Tokenizer
+) -> tuple[np.ndarray, list[Piece]]:
+    """Replace quotes by the music that they stand for."""
+    if not tokenizer.config.quotes:
+        return tokens, pieces
+
+    def change(ids: np.ndarray) -> np.ndarray:
+        return np.concatenate([ids[:1], tokenizer.write_out(ids[1:-1]), ids[-1:]])
+
+    return _rewrite(folder, tokens, pieces, change, max_id=max(tokenizer.vocabulary.sizes) - 1)
+
+
 def _merge(
     folder: Path, tokens: np.ndarray, pieces: Sequence[Piece], tokenizer: Tokenizer, size: int
 ) -> tuple[np.ndarray, list[Piece], Tokenizer]:
@@ -327,13 +342,26 @@ def _merge(
         (tokens[offset : offset + length] for offset, length in learned_from[:MAX_BPE_PIECES]),
         vocab_size=size,
     )
-    path = folder / f"merged-{TOKENS}"
-    with TokenWriter(path, max_id=max(tokenizer.vocabulary.sizes) - 1) as writer:
+    max_id = max(tokenizer.vocabulary.sizes) - 1
+    return *_rewrite(folder, tokens, pieces, tokenizer.merge, max_id=max_id), tokenizer
+
+
+def _rewrite(
+    folder: Path,
+    tokens: np.ndarray,
+    pieces: Sequence[Piece],
+    change: Callable[[np.ndarray], np.ndarray],
+    *,
+    max_id: int,
+) -> tuple[np.ndarray, list[Piece]]:
+    """Write what `change` makes of the tokens of each piece and variant in place of these."""
+    path = folder / f"changed-{TOKENS}"
+    with TokenWriter(path, max_id=max_id) as writer:
         pieces = [
             replace(
                 piece,
                 variants=tuple(
-                    writer.append(tokenizer.merge(tokens[offset : offset + length]))
+                    writer.append(change(tokens[offset : offset + length]))
                     for offset, length in piece.variants
                 ),
             )
@@ -341,7 +369,7 @@ def _merge(
         ]
     tokens = writer.written()
     path.replace(folder / TOKENS)
-    return tokens, pieces, tokenizer
+    return tokens, pieces
 
 
 def _levels(

@@ -230,6 +230,18 @@ def test_merges_do_not_shorten_held_out_noise(tmp_path, make, n_files):
     assert bits.sum() / piece.units > 3
 
 
+@pytest.mark.parametrize("type", ["remi", "cpword"])
+def test_no_part_of_a_single_file_quotes_another(tmp_path, make, type):
+    path = write_song(tmp_path / "song.mid", bars=80)  # whose chords come back
+    config = TokenizerConfig(type=type, quotes=True, parts="tracks")
+    data = make(path, tokenizer=config).data
+    assert len(data.pieces) == 3
+    for piece in data.pieces:
+        assert not any("quote" in data.tokenizer.names()[i].lower() for i in data.read(piece)[:, 0])
+        assert data.tokenizer.units(data.read(piece)) == piece.units
+    assert sum(piece.units for piece in data.pieces) == 80 * 8
+
+
 def test_a_single_text_file_is_cut_before_any_window(tmp_path, make):
     text = "".join(f"line {i} of a long poem\n" for i in range(300))
     (tmp_path / "poem.txt").write_text(text)
