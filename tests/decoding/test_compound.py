@@ -1,6 +1,7 @@
 """Tokens of several fields: every decoder draws from the joint distribution of the model."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from making import random_tokens
 from streams import make_prompt
 from tapes import TapeRecorder
 
+from seqgen.config import LimitsConfig, TokenizerConfig
 from seqgen.decoding import Engine, beam_search, best_of
 from seqgen.decoding.cuda import GraphPool
 from seqgen.decoding.fused import TorchDecoder, TorchPool
@@ -18,6 +20,7 @@ from seqgen.evaluation.likelihood import score_piece
 from seqgen.model.embedding import add_chain
 from seqgen.model.loss import token_nats
 from seqgen.sampling import Sampling
+from seqgen.tokenizers import build_tokenizer
 
 
 @pytest.fixture(params=["toy_vocabulary", "compound_vocabulary"])
@@ -189,3 +192,33 @@ def test_a_field_that_is_not_there_is_refused_with_those_that_are(tiny, toy_voca
     for name in ("temperature", "top_k", "min_p"):
         with pytest.raises(UserError, match=f"{name} is given for colour.*family, pitch, length"):
             engine.submit(prompt, sampling=Sampling(**{name: {"colour": 1}}))
+
+
+@pytest.mark.parametrize("build", EXACT)
+def test_quotes_are_drawn_and_forced_as_they_are_prefilled(tiny, build):
+    t = build_tokenizer(TokenizerConfig(type="cpword", quotes=True), LimitsConfig())
+    v = t.vocabulary
+    model = tiny(v)
+    quote, bar = (t.words.kinds.index(kind) for kind in ("quote", "bar"))
+    sampling = Sampling(logit_bias=((quote, 2.0), (bar, 3.0), (v.eos_id, -1e6)))
+    prompt = v.special_token(v.bos_id)[None]
+    tokens, _ = drawn(build(model), prompt, 120, sampling=sampling, seed=3)
+    expected, _ = drawn(EXACT[0](model), prompt, 120, sampling=sampling, seed=3)
+    assert np.array_equal(tokens, expected)
+    n_bars = 0
+    for token in tokens:
+        n_bars += token[0] == bar
+        if token[0] == quote:
+            assert 1 <= token[t.words.fields.index("quote")] - 2 < n_bars
+    assert (tokens[:, 0] == quote).sum() > 5
+    piece = np.concatenate([prompt, tokens, t.bar[None]])
+    ahead = t.quote_bars(piece, back=4, n_bars=4)
+    engine = Engine(build(model), steps_per_call=1)
+    stream = engine.submit(piece, max_tokens=12, sampling=replace(sampling, temperature=0))
+    engine.step()
+    first = stream.tokens[0]
+    engine.force(stream, ahead)
+    engine.run()
+    whole = np.concatenate([piece, first[None], ahead])
+    again, _ = drawn(build(model), whole, 11, sampling=replace(sampling, temperature=0))
+    assert np.array_equal(np.stack(stream.tokens)[1 + len(ahead) :], again)
