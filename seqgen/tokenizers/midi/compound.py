@@ -433,8 +433,8 @@ class CompoundTokenizer:
         begun = len(told[-1]) if self.words.kinds[ids[-1, 0]] in BARS else 0
         plain = [token for tokens in told for token in tokens]
         quotes = quote_ahead(plain, back=back, n_bars=n_bars, begun=begun)
-        words = list(group(quotes, self.words, metre=unpacker.metre))
-        return np.stack(words) if words else ids[:0]
+        words = group(quotes, self.words, metre=unpacker.metre)
+        return np.concatenate([ids[:0], *(word[None] for word in words)])
 
     def write_out(self, ids: np.ndarray) -> np.ndarray:
         """Replace the quotes in ids [T, F] by the music that they stand for."""
@@ -442,7 +442,7 @@ class CompoundTokenizer:
             return ids
         names = self._plain.names()
         plain = [names[i] for i in self._plain.write_out(self._ungroup(ids))[:, 0]]
-        return np.stack(list(group(plain, self.words)))
+        return np.concatenate([ids[:0], *(word[None] for word in group(plain, self.words))])
 
     def clock(self, *, tempo: float | None = None) -> CompoundClock:
         """Return a new clock before the first bar."""

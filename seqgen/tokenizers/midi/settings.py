@@ -66,11 +66,11 @@ def settled(config: TokenizerConfig) -> TokenizerConfig:
                 f"tokenizer.type=remi, or leave it out"
             )
     if config.quotes and not can_quote(config):
-        why = {
-            "octuple": "has no tokens for bars: each of its tokens is a note with its bar",
-            "remi": "mixes the parts of a bar with tokenizer.layout=stream",
-            "cpword": "mixes the parts of a bar with tokenizer.layout=stream",
-        }.get(config.type, "does not tell a bar part by part")
+        why = "does not tell a bar part by part"
+        if config.type == "octuple":
+            why = "has no tokens for bars: each of its tokens is a note with its bar"
+        elif config.layout == "stream":
+            why = "mixes the parts of a bar with tokenizer.layout=stream"
         raise UserError(
             f"tokenizer.quotes=true: the format {config.type} {why}; set tokenizer.type=remi or "
             f"cpword and tokenizer.layout=bars, or leave quotes out"
