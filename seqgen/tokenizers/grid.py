@@ -113,6 +113,10 @@ class GridTokenizer:
         """Refuse: a grid has no bars."""
         raise UserError("a grid has no bars to quote")
 
+    def write_out(self, ids: np.ndarray) -> np.ndarray:
+        """Return tokens as they are: grids have no quotes."""
+        return ids
+
     def tempo(self, path: Path) -> float:
         """Quarter notes per minute with which a MIDI file begins."""
         return open_midi(path, self._limits).tempo_changes[0].tempo
