@@ -9,10 +9,11 @@ from making import write_song
 
 import seqgen
 from seqgen.checkpoint import save_model
-from seqgen.config import LimitsConfig, ModelConfig, TokenizerConfig
+from seqgen.config import DataConfig, LimitsConfig, ModelConfig, TokenizerConfig
 from seqgen.midi import open_midi
 from seqgen.model.sequence_model import SequenceModel
-from seqgen.tokenizers import build_tokenizer
+from seqgen.tasks import with_marks
+from seqgen.tokenizers import build_tokenizer, settled
 
 PROJECT = Path(__file__).parents[1]
 PAGES = [
@@ -49,12 +50,29 @@ def test_the_readme_program_runs(tmp_path):
 
 
 def test_the_programs_about_streams_run(tmp_path):
-    _, *streams = programs("docs/python.md")  # the first one trains, as in test_examples.py
+    _, _, *streams = programs("docs/python.md")  # the first one trains, as in test_examples.py
     names = {"seqgen": seqgen, "model": seqgen.load("runs/mine")}
     for program in streams:
         exec(program, names)
     assert all(variant.finished for variant in names["variants"])
     assert (tmp_path / "idea.session").stat().st_size < 2**20
+
+
+def test_the_program_that_asks_and_edits_runs(tmp_path):
+    data = DataConfig(tasks={"infill": 1.0, "accompany": 1.0}, controls=["key", "chords"])
+    parts = TokenizerConfig(parts="tracks", part_names=["0", "32", "drums"])
+    options = {"use_time_signatures": True, "time_signatures": ["4/4", "3/4"]}
+    config = with_marks(settled(parts.model_copy(update=options)), data)
+    tokenizer = build_tokenizer(config, LimitsConfig())
+    model = SequenceModel(ModelConfig(d_model=16, n_layers=1), tokenizer.vocabulary)
+    save_model(tmp_path / "runs/asked/model", model, tokenizer, step=1)
+    midi = open_midi(tmp_path / "song.mid")
+    midi.instruments = midi.instruments[:1]
+    midi.dump(str(tmp_path / "melody.mid"))
+    _, program, *_ = programs("docs/python.md")
+    exec(program, {"seqgen": seqgen, "model": seqgen.load("runs/asked")})
+    for name in ("asked", "rewritten", "varied", "accompanied"):
+        assert open_midi(tmp_path / f"{name}.mid").instruments
 
 
 @pytest.mark.parametrize("page", PAGES)
