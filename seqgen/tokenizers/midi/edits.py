@@ -58,15 +58,18 @@ def replace_bars(
 
 
 def _clear(track: Instrument, start: int, stop: int) -> None:
-    """Take out what begins between two times; pedal and bend are released there."""
+    """Take out the notes that begin between two times, and pitch bends, which are 0 there.
+
+    At `stop` the bend is what it was; pedals and other controllers stay.
+    """
     track.notes = [note for note in track.notes if not start <= note.start < stop]
-    bends = [bend for bend in track.pitch_bends if bend.time < stop]
-    if any(bend.time >= start or (bend is bends[-1] and bend.pitch) for bend in bends):
-        track.pitch_bends = [b for b in track.pitch_bends if not start <= b.time < stop]
-        if any(bend.time < start for bend in bends):
-            track.pitch_bends.append(PitchBend(0, start))
-        track.pitch_bends.append(PitchBend(bends[-1].pitch, stop))
-        track.pitch_bends.sort(key=lambda bend: bend.time)
+    before = [bend for bend in track.pitch_bends if bend.time < start]
+    inside = [bend for bend in track.pitch_bends if start <= bend.time < stop]
+    behind = [bend for bend in track.pitch_bends if bend.time >= stop]
+    if inside or (before and before[-1].pitch):
+        released = [PitchBend(0, start)] if before else []
+        restored = PitchBend([*before, *inside][-1].pitch, stop)  # a bend at `stop` comes after it
+        track.pitch_bends = [*before, *released, restored, *behind]
 
 
 def _fitted(notes: Sequence[Note], kept: Sequence[Note]) -> list[Note]:
