@@ -68,7 +68,7 @@ class ArrangedBatches:
         windows: list[tuple[np.ndarray, np.ndarray]] = []
         files: list[str] = []
         room = self._room
-        while room >= LEAST_ROOM and len(windows) < MOST_WINDOWS:
+        while not windows or (room >= LEAST_ROOM and len(windows) < MOST_WINDOWS):
             piece = self._read(window.offset, window.length)
             if piece.bars:
                 told = self._arranger.arrange(piece, window.share, room, rng)

@@ -145,7 +145,8 @@ class Arranger:
         name = self._names[rng.choice(len(self._names), p=self._weights)]
         begin = self._begin(piece, share, room)
         told = TASKS[name](self._teller, piece, begin, room, rng)
-        told = told or continuation.arrange(self._teller, piece, begin, room, rng)
+        if told is None or all(told.given[:room]):
+            told = continuation.arrange(self._teller, piece, begin, room, rng)
         ids = np.array(told.ids[:room], dtype=np.int64)[:, None]
         return ids, np.array(told.given[:room], dtype=bool)
 

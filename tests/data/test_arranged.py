@@ -66,6 +66,16 @@ def test_rows_are_full_and_given_tokens_are_no_targets(data):
     assert windows > 90  # several in a row
 
 
+@pytest.mark.parametrize("context_length", [2, 16, 40])
+def test_rows_that_are_shorter_than_a_bar_have_a_window(data, context_length):
+    b = batches(data, context_length=context_length)
+    found = [b.batch(k) for k in range(10)]
+    assert all((batch.lengths > 0).all() for batch in found)
+    assert all((batch.lengths <= context_length).all() for batch in found)
+    if context_length > 2:
+        assert all(batch.targets.any(axis=1).mean() > 0.8 for batch in found)
+
+
 def test_levels_of_controls_are_kept_with_the_tokens(data):
     levels = data.tokenizer.config.levels
     assert set(levels) == {"density", "polyphony", "register", "loudness"}
