@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from math import inf
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,7 +19,7 @@ from seqgen.decoding.generation import NEVER
 from seqgen.decoding.guided import generate_guided
 from seqgen.errors import FileRejected, UserError
 from seqgen.evaluation.asked import Finding, check_asked
-from seqgen.midi import open_midi
+from seqgen.midi import ANY_SIZE, open_midi
 from seqgen.midi.timing import bars_and_beats
 from seqgen.sampling import Sampling
 from seqgen.tasks import Teller, accompany, continuation, infill, known_tasks
@@ -173,7 +172,7 @@ def plan_edit(
     parts = _parts(editing, teller, piece)
     wish = read_wishes(teller.controls, asked, None)
     lines = np.cumsum([0.0, *(bar.quarters for bar in piece.bars)]).tolist()
-    _check_bars(path, lines[first], lines[last])
+    _check_bars(path, {first: lines[first], last: lines[last]})
     starts = np.flatnonzero(ids[:, 0] == teller.bar)
     clock = tokenizer.clock(tempo=tokenizer.tempo(path))
     assert clock is not None  # tokens of music have one
@@ -350,12 +349,13 @@ def _parts(editing: Editing, teller: Teller, piece: Piece) -> list[str]:
     return find_parts(editing.tracks, there, option="--tracks")
 
 
-def _check_bars(path: Path, begin: float, end: float) -> None:
-    """Raise UserError where the file has no bar lines where the tokens have them."""
-    midi = open_midi(path)
-    lines, _ = bars_and_beats(midi, round(end * midi.ticks_per_beat) + 2)
-    for quarters in (begin, end):
-        if min(abs(lines - quarters * midi.ticks_per_beat), default=inf) > 1:
+def _check_bars(path: Path, lines: Mapping[int, float]) -> None:
+    """Raise UserError where bars of the file, by number, begin elsewhere than in the tokens."""
+    midi = open_midi(path, ANY_SIZE)  # the tokenizer has read it within its limits
+    ticks = {number: quarters * midi.ticks_per_beat for number, quarters in lines.items()}
+    starts, _ = bars_and_beats(midi, round(max(ticks.values())) + 2)
+    for number, tick in ticks.items():
+        if number >= len(starts) or abs(starts[number] - tick) > 1:
             raise UserError(
                 f"--edit {path}: its bars are not those that this run counts; train one whose "
                 f"tokens have time signatures (tokenizer.use_time_signatures=true)"

@@ -111,9 +111,13 @@ class Teller:
         return given
 
     def not_asked(self, parts: Sequence[str]) -> list[int]:
-        """Return what must not be drawn where only `parts` are written: others, and quotes."""
-        quotes = [i for name, i in self.id_of.items() if name.startswith("Quote_")]
-        return quotes + [self.id_of[f"Part_{part}"] for part in self.parts if part not in parts]
+        """Return what must not be drawn where only `parts` are written.
+
+        That is other parts, quotes, and tempos: those of a bar are given with its beginning.
+        """
+        kinds = ("Quote_", "TempoPosition_", "Tempo_")
+        never = [i for name, i in self.id_of.items() if name.startswith(kinds)]
+        return never + [self.id_of[f"Part_{part}"] for part in self.parts if part not in parts]
 
     def fitting(self, piece: Piece, begin: int, room: int) -> int:
         """Return the bar before which `room` tokens from bar `begin` on end; one bar at least."""

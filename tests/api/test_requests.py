@@ -1,23 +1,27 @@
 """What is asked of a model: files change where they should and nowhere else, and say what came."""
 
 import random
+from dataclasses import replace
 from itertools import pairwise
 
+import mido
 import numpy as np
 import pytest
 from making import TICKS, write_band
 
 from seqgen.api.model import load
+from seqgen.api.requests import Editing, plan_edit
 from seqgen.checkpoint import save_model
 from seqgen.config import DataConfig, LimitsConfig, ModelConfig, TokenizerConfig
 from seqgen.errors import UserError
-from seqgen.midi import open_midi
+from seqgen.midi import TempoChange, TimeSignature, open_midi
 from seqgen.model.sequence_model import SequenceModel
 from seqgen.tasks import with_marks
 from seqgen.tokenizers import build_tokenizer, settled
 
 TRACKS = {"parts": "tracks", "part_names": ["0", "33", "40", "drums"], "use_time_signatures": True}
 TRACKS |= {"use_tempos": True, "use_velocities": True, "positions_per_beat": 12}
+BAR = 4 * TICKS
 TASKS = {"continue": 1.0, "infill": 1.0, "accompany": 1.0}
 
 
@@ -90,6 +94,51 @@ def test_what_is_rewritten_changes_inside_its_bars_alone(tmp_path, model, song, 
         if name not in names:
             assert after[name] == notes
         assert overlaps(after.get(name, set())) <= overlaps(kept)
+
+
+def test_tempo_and_metre_stay_where_the_first_notes_go(tmp_path, model, song):
+    """Also where bars before a change are silent then."""
+    midi = open_midi(song)
+    midi.tempo_changes = [TempoChange(90, 0), TempoChange(140, 2 * BAR)]
+    midi.time_signature_changes = [TimeSignature(4, 4, 0), TimeSignature(3, 4, 3 * BAR)]
+    midi.dump(str(tmp_path / "song.mid"))
+    [piece] = model.edit(tmp_path / "song.mid", rewrite="1-3", max_tokens=10)
+    silent = replace(piece, tokens=piece.tokens[:0])
+    file = mido.MidiFile(silent.save(tmp_path / "new.mid"))
+    assert min(n[0] for notes in notes_of(tmp_path / "new.mid").values() for n in notes) >= 3 * BAR
+    found, now = [], 0
+    for message in file.tracks[0]:
+        now += message.time
+        if message.type == "set_tempo":
+            found.append((now, round(mido.tempo2bpm(message.tempo))))
+        elif message.type == "time_signature":
+            found.append((now, f"{message.numerator}/{message.denominator}"))
+    assert set(found) == {(0, 90), (2 * BAR, 140), (0, "4/4"), (3 * BAR, "3/4")}
+
+
+def test_bars_that_the_tokens_count_in_another_way_are_refused(tmp_path, song):
+    """Four bars of 3/4 end where three of 4/4 do: these are not the bars that were asked for."""
+    config = settled(TokenizerConfig(**TRACKS | {"use_time_signatures": False}))
+    tokenizer = build_tokenizer(with_marks(config, DataConfig(tasks=TASKS)), LimitsConfig())
+    midi = open_midi(song)
+    midi.time_signature_changes = [TimeSignature(3, 4, 0)]
+    midi.dump(str(tmp_path / "waltz.mid"))
+    for bars in ("1-3", "4-6"):
+        editing = Editing(str(tmp_path / "waltz.mid"), rewrite=bars)
+        with pytest.raises(UserError, match="its bars are not those"):
+            plan_edit(tokenizer, editing, {}, n_rows=1, seed=0, context_length=256)
+
+
+def test_a_tempo_is_never_drawn_in_bars_of_a_file(model, song):
+    drawn = [
+        token
+        for seed in range(4)
+        for [piece] in [model.edit(song, rewrite="2-7", seed=seed, max_tokens=60)]
+        for token in piece.tokens[:, 0]
+    ]
+    names = model.tokenizer.names()
+    assert len(drawn) > 500
+    assert not any(names[token].startswith("Tempo") for token in drawn)
 
 
 def test_variation_leaves_the_share_of_bars_that_it_should(tmp_path, model, song):

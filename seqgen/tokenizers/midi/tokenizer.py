@@ -150,18 +150,21 @@ class MidiTokenizer:
             tempo: quarter notes per minute with which the file begins; by default those of the
                 tokens or, where they have none, of the configuration.
             original: the file that the first tokens were read from; its music is written as it is.
-                Or the one of which some bars are replaced by those of the tokens.
+                Or the one of which some bars are replaced by those of the tokens; it keeps its own
+                tempo.
         """
         midi, parts = self._decoded(ids)
         if isinstance(original, Edit):
             midi = self._edited(original, midi, parts)
-        elif original is not None:
-            midi = self._continued(original, ids, midi, parts)
-        if tempo is not None and midi.tempo_changes:
-            faster = tempo / midi.tempo_changes[0].tempo
-            for change in midi.tempo_changes:
-                change.tempo *= faster
-        write_bytes(path, midi_bytes(repair(midi)))
+        else:
+            if original is not None:
+                midi = self._continued(original, ids, midi, parts)
+            if tempo is not None and midi.tempo_changes:
+                faster = tempo / midi.tempo_changes[0].tempo
+                for change in midi.tempo_changes:
+                    change.tempo *= faster
+            midi = repair(midi)
+        write_bytes(path, midi_bytes(midi))
 
     def _continued(
         self, original: Original, ids: np.ndarray, midi: MidiFile, parts: list[int]
@@ -188,13 +191,19 @@ class MidiTokenizer:
         """Put bars of some parts of a decoded file into the file itself."""
         reading = self._read(edit.path)
         names = [part.name for part in self.parts] if self.tells_parts else [""]
-        return replace_bars(
-            reading.midi,
-            reading.parts,
-            midi,
-            parts,
-            places=[(names.index(name), begin, end) for name, begin, end in edit.places],
+        edited = repair(
+            replace_bars(
+                reading.midi,
+                reading.parts,
+                midi,
+                parts,
+                places=[(names.index(name), begin, end) for name, begin, end in edit.places],
+            )
         )
+        # A repaired file begins as its first note does, which may be another one now.
+        edited.tempo_changes = reading.midi.tempo_changes
+        edited.time_signature_changes = reading.midi.time_signature_changes
+        return edited
 
     def describe(self, path: Path, *, until: float) -> tuple[str, list[str]]:
         """Say what a file holds in a few words, and what of it the tokens cannot hold."""
