@@ -202,7 +202,8 @@ class Model:
         """
         if [rewrite, vary, add].count(None) != 2:
             raise UserError("edit needs one of rewrite, vary and add")
-        editing = Editing(str(file), vary or rewrite, tracks, add, 1.0 if vary is None else amount)
+        bars = rewrite if vary is None else vary
+        editing = Editing(str(file), bars, tracks, add, 1.0 if vary is None else amount)
         asking = plan_edit(
             self.tokenizer,
             editing,

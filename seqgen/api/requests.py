@@ -159,7 +159,7 @@ def plan_edit(
     """
     task = "accompany" if editing.add is not None else "infill"
     if task not in known_tasks(tokenizer.config):
-        option = "--add" if task == "accompany" else "--rewrite"
+        option = "--add" if task == "accompany" else "--rewrite and --vary"
         raise UserError(
             f"{option}: this run has not learned to {task}; train one with "
             f"data.tasks={{continue: 0.5, {task}: 0.5}}"
@@ -323,10 +323,10 @@ def _bars(editing: Editing, piece: Piece) -> tuple[int, int]:
         return 0, n
     found = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+))?\s*", editing.rewrite)
     if found is None:
-        raise UserError(f"--rewrite {editing.rewrite!r}: write bars as in 9-16, or 9 for one")
+        raise UserError(f"bars {editing.rewrite!r}: write bars as in 9-16, or 9 for one")
     first, last = int(found[1]), int(found[2] or found[1])
     if not 1 <= first <= last <= n:
-        raise UserError(f"--rewrite {editing.rewrite}: {editing.path} has bars 1 to {n}")
+        raise UserError(f"bars {editing.rewrite}: {editing.path} has bars 1 to {n}")
     return first - 1, last
 
 

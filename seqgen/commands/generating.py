@@ -115,7 +115,9 @@ def _plan(
     **filters: Any,
 ) -> Plan:
     """Build the decoder and read the prompts; `filters` are fields of `Sampling`."""
-    layout.check(has_prompt=bool(prompts), endless=endless)
+    layout.check(
+        has_prompt=bool(prompts), endless=endless, has_tempo=tempo is not None, as_tokens=as_tokens
+    )
     bias = ((loaded.tokenizer.vocabulary.eos_id, NEVER),) if endless else ()
     sampling = Sampling(**filters, grammar=not free, logit_bias=bias)
     check_sampling(sampling, loaded.tokenizer.vocabulary)
@@ -183,10 +185,15 @@ class Layout:
         known["max_bars"], known["max_seconds"] = known.pop("bars"), known.pop("seconds")
         return known | self.asked
 
-    def check(self, *, has_prompt: bool, endless: bool) -> None:
+    @property
+    def has_controls(self) -> bool:
+        """Whether a control is given, even an empty one."""
+        return any(text is not None for text in self.asked.values())
+
+    def check(self, *, has_prompt: bool, endless: bool, has_tempo: bool, as_tokens: bool) -> None:
         """Raise UserError where options exclude each other."""
         limited = self.bars is not None or self.seconds is not None
-        is_asked = self.metre is not None or any(self.asked.values())
+        is_asked = self.metre is not None or self.has_controls
         if self.form is not None and (has_prompt or endless or limited or is_asked or self.edit):
             raise UserError(
                 "--form lays out a whole piece: leave out --prompt, --bars, --seconds, --endless, "
@@ -195,22 +202,26 @@ class Layout:
         if self.section is not None and self.form is None:
             raise UserError("--section is the length of the sections of --form: give --form too")
         changes = [self.rewrite, self.vary, self.add]
-        if self.edit is None and (any(changes) or self.tracks):
+        n_changes = len(changes) - changes.count(None)
+        if self.edit is None and (n_changes or self.tracks is not None):
             raise UserError(
                 "--rewrite, --vary, --tracks and --add change a file: give --edit FILE too"
             )
-        if self.edit is not None and len(changes) - changes.count(None) != 1:
+        if self.edit is not None and n_changes != 1:
             raise UserError("--edit needs one of --rewrite BARS, --vary BARS and --add TRACKS")
         if self.add is not None and self.tracks is not None:
             raise UserError("--tracks is for --rewrite and --vary: leave it out beside --add")
-        if self.amount is not None and (self.vary is None or self.amount > 1):
-            raise UserError("--amount is the share of the bars of --vary, 1 at most")
-        if self.edit is not None and (has_prompt or endless or limited or self.metre):
+        if self.amount is not None and self.vary is None:
+            raise UserError("--amount is for --vary BARS: give that, or leave --amount out")
+        if self.amount is not None and self.amount > 1:
+            raise UserError(f"--amount {self.amount:g} is a share of the bars: 1 at most")
+        from_start = has_prompt or as_tokens or has_tempo or self.metre is not None
+        if self.edit is not None and (from_start or endless or limited):
             raise UserError(
-                "--edit changes bars of a file: leave out --prompt, --bars, --seconds, --metre and "
-                "--endless"
+                "--edit changes bars of a file, which keeps its tempo and metre: leave out "
+                "--prompt, --as-tokens, --bars, --seconds, --tempo, --metre and --endless"
             )
-        if self.guidance != 1 and not any(self.asked.values()):
+        if self.guidance != 1 and not self.has_controls:
             raise UserError("--guidance is for what is asked for: give --key or another control")
         if is_asked and self.seconds is not None:
             raise UserError("--seconds and what is asked of bars exclude each other: give --bars")
@@ -226,7 +237,7 @@ class Layout:
         """Return what is asked of the model; None where it just goes on."""
         if self.edit is not None:
             amount = (self.amount or VARIED) if self.vary is not None else 1.0
-            bars = self.vary or self.rewrite
+            bars = self.rewrite if self.vary is None else self.vary
             return plan_edit(
                 tokenizer,
                 Editing(self.edit, bars, self.tracks, self.add, amount),
@@ -235,7 +246,7 @@ class Layout:
                 seed=seed,
                 context_length=context_length,
             )
-        if self.metre is not None or any(self.asked.values()):
+        if self.metre is not None or self.has_controls:
             return plan_pieces(
                 tokenizer, prompts, self.asked, metre=self.metre, bars=self.bars, tempo=tempo
             )

@@ -21,6 +21,7 @@ from seqgen.tasks.controls import (
     level_borders,
 )
 from seqgen.tasks.telling import ADD, ANSWER, FILL, HOLE, MOST_BARS, Teller, Told
+from seqgen.tokenizers import settled
 
 Arrange = Callable[[Teller, Piece, int, int, np.random.Generator], Told | None]
 CONTINUE = "continue"
@@ -55,8 +56,9 @@ def with_marks(tokens: TokenizerConfig, data: DataConfig) -> TokenizerConfig:
     """Return settled tokens with the marks that the tasks and controls of some data need.
 
     Raises:
-        UserError: a control is unknown, or the tokens cannot tell what it needs.
+        UserError: a task or a control is unknown, or the tokens cannot tell what it needs.
     """
+    settled(tokens.model_copy(update={"marks": [ANSWER]}))  # refuses tokens that have no marks
     unknown = [name for name in data.tasks if name not in TASKS]
     if unknown:
         raise UserError(f"data.tasks: {unknown[0]!r} is none of {', '.join(TASKS)}")

@@ -23,6 +23,7 @@ def config(folder, **options):
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("arranged")
     write_songs(folder / "songs", 8, bars=6)
+    (folder / "songs" / "words.txt").write_text("No music.")
     return folder
 
 
@@ -91,6 +92,8 @@ def test_levels_of_controls_are_kept_with_the_tokens(data):
         ({"tasks": SHARES}, {"parts": "one"}, "accompany needs several parts"),
         ({"controls": ["loudness"]}, {"use_velocities": False}, "use_velocities=true"),
         ({"controls": ["key"]}, {"type": "tsd"}, "tokenizer.type=remi"),
+        ({"controls": ["key"]}, {"type": "bytes"}, "tokenizer.type=remi"),
+        ({"tasks": SHARES}, {"type": "cpword"}, "tokenizer.type=remi"),
         ({"controls": ["key"]}, {"bpe_vocab_size": 600}, "without tokenizer.bpe_vocab_size"),
     ],
 )
