@@ -264,6 +264,11 @@ def _adopt(settings: Settings, start: LoadedModel) -> Config:
     model = start.model.config.model_copy(update={"dropout": config.model.dropout})
     data = config.data
     if start.tokenizer.config.marks and not (data.tasks or data.controls):
+        if config.train.carry_state:
+            raise UserError(
+                f"train.carry_state goes through pieces as they are, and {config.train.init_from} "
+                f"has learned tasks or controls, which tell them in another order: leave it out"
+            )
         data = data.model_copy(update=learned(start.tokenizer.config))
     changes = {"model": model, "tokenizer": start.tokenizer.config, "data": data}
     return config.model_copy(update=changes)

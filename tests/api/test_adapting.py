@@ -47,6 +47,12 @@ def test_it_goes_on_learning_what_the_run_has_learned_to_do(tmp_path):
     assert config.data.controls == ["key"]
 
 
+def test_windows_of_tasks_exclude_a_carried_state(tmp_path):
+    write_start(tmp_path / "start", tasks={"continue": 0.9, "infill": 0.1})
+    with pytest.raises(UserError, match="has learned tasks or controls"):
+        job_of(tmp_path, "train.carry_state=true")
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
