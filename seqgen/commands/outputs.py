@@ -15,7 +15,7 @@ from seqgen.evaluation.asked import Finding
 from seqgen.files import atomic_path, reserve, write_json
 from seqgen.midi import ANY_SIZE, open_midi, summarize
 from seqgen.rendering.piano_roll import save_piano_roll
-from seqgen.tokenizers import Tokenizer
+from seqgen.tokenizers import Edit, Tokenizer
 
 Check = Callable[[Path, int], list[Finding]]
 
@@ -122,6 +122,7 @@ class OutputFolder:
                 path.with_suffix(".png"),
                 title=f"{path.stem}, seed {self._facts['seed']}",
                 continuation_from_seconds=_seconds(prompt) if prompt.file else None,
+                new_quarters=_new_quarters(prompt),
             )
 
     def tell(self) -> None:
@@ -156,12 +157,22 @@ class OutputFolder:
             "prompt": prompt.file,
             "prompt_tokens": len(prompt.ids),
             "prompt_seconds": _seconds(prompt),
+            "new_quarters": _new_quarters(prompt),
         }
 
 
 def _seconds(prompt: Prompt) -> float | None:
-    """Return the seconds of music in a prompt."""
-    return None if prompt.clock is None else prompt.clock.seconds
+    """Return the seconds of music in a prompt; None where a file is edited."""
+    is_edit = isinstance(prompt.original, Edit)
+    return None if prompt.clock is None or is_edit else prompt.clock.seconds
+
+
+def _new_quarters(prompt: Prompt) -> tuple[float, float] | None:
+    """Return where the new bars of an edited file begin and end, in quarter notes."""
+    if not isinstance(prompt.original, Edit):
+        return None
+    places = prompt.original.places
+    return min(begin for _, begin, _ in places), max(end for _, _, end in places)
 
 
 def _describe(content: dict) -> str:

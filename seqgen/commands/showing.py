@@ -68,6 +68,7 @@ def _piano_roll(path: Path, theme: Theme, *, from_bar: int | None, bars: int | N
         midi,
         title=path.name,
         continuation_from_seconds=prompt_seconds(path),
+        new_quarters=new_quarters(path),
         theme=theme,
         bars=None if from_bar is None and bars is None else (first, bars and first + bars),
     )
@@ -82,6 +83,17 @@ def prompt_seconds(path: Path) -> float | None:
     except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return None  # another file of that name, or none
     return seconds if seconds is not None and math.isfinite(seconds) else None
+
+
+def new_quarters(path: Path) -> tuple[float, float] | None:
+    """Return where new bars of an edited file begin and end, from the record beside it."""
+    try:
+        record = json.loads(path.with_suffix(".json").read_text())
+        begin, end = (float(x) for x in record["new_quarters"])
+        known = record["file"] == path.name and 0 <= begin < end < math.inf
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
+        return None
+    return (begin, end) if known else None
 
 
 def _losses(run: Path, theme: Theme) -> Figure:

@@ -42,13 +42,15 @@ def draw_piano_roll(
     *,
     title: str = "",
     continuation_from_seconds: float | None = None,
+    new_quarters: tuple[float, float] | None = None,
     theme: Theme = LIGHT,
     bars: tuple[int, int | None] | None = None,
 ) -> Figure:
     """Draw the notes over bars and octaves, one colour for each track, louder ones more opaque.
 
     What `repair` would drop is not drawn. The part before `continuation_from_seconds` is shaded
-    and called the prompt. `bars` are the first to show and the one to stop before, from 0.
+    and called the prompt; around `new_quarters`, where bars of a file were written anew, the file
+    is shaded. `bars` are the first to show and the one to stop before, from 0.
 
     Raises:
         UserError: there is no such bar.
@@ -75,6 +77,9 @@ def draw_piano_roll(
     if continuation_from_seconds is not None:
         boundary = TempoMap(midi).to_ticks(max(0.0, continuation_from_seconds))
         _shade_prompt(axes, boundary, span, theme)
+    if new_quarters is not None:
+        begin, end = (quarters * midi.ticks_per_beat for quarters in new_quarters)
+        _shade_around(axes, begin, end, span, theme)
     _draw_tracks(axes, tracks, theme, with_outlines=is_roomy)
     return figure
 
@@ -85,9 +90,15 @@ def save_piano_roll(
     *,
     title: str = "",
     continuation_from_seconds: float | None = None,
+    new_quarters: tuple[float, float] | None = None,
 ) -> None:
     """Write the picture of `draw_piano_roll` as a PNG or SVG file, as the name ends."""
-    figure = draw_piano_roll(midi, title=title, continuation_from_seconds=continuation_from_seconds)
+    figure = draw_piano_roll(
+        midi,
+        title=title,
+        continuation_from_seconds=continuation_from_seconds,
+        new_quarters=new_quarters,
+    )
     save_figure(figure, path)
 
 
@@ -197,6 +208,30 @@ def _shade_prompt(axes: Axes, boundary: float, span: tuple[float, float], theme:
             xytext=(offset, -4),
             textcoords="offset points",
             ha=alignment,
+            va="top",
+            fontsize=9,
+            color=theme.text,
+            zorder=4,
+        )
+
+
+def _shade_around(
+    axes: Axes, begin: float, end: float, span: tuple[float, float], theme: Theme
+) -> None:
+    """Shade what is kept of an edited file, and rule where the new bars begin and end."""
+    for low, high, border in ((span[0], begin, begin), (end, span[1], end)):
+        low, high = max(low, span[0]), min(high, span[1])
+        if low < high:
+            axes.axvspan(low, high, color=theme.prompt, linewidth=0, zorder=0.4)
+        if span[0] < border < span[1]:
+            axes.axvline(border, color=theme.text, linewidth=1.2, zorder=3)
+    if span[0] <= begin < span[1]:
+        axes.annotate(
+            "new",
+            (begin, 1.0),
+            xycoords=axes.get_xaxis_transform(),
+            xytext=(5, -4),
+            textcoords="offset points",
             va="top",
             fontsize=9,
             color=theme.text,

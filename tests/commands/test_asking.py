@@ -6,6 +6,7 @@ import pytest
 from making import write_band, write_model
 
 from seqgen.checkpoint import save_model
+from seqgen.commands.showing import new_quarters
 from seqgen.config import DataConfig, LimitsConfig, ModelConfig, TokenizerConfig
 from seqgen.model.sequence_model import SequenceModel
 from seqgen.tasks import with_marks
@@ -48,6 +49,10 @@ def test_a_changed_copy_is_written_and_the_file_stays(generate, tmp_path, change
     assert "prompt song.mid: bars" in said
     assert len(list((tmp_path / "out").glob("*.mid"))) == 2
     assert (tmp_path / "song.mid").read_bytes() == before
+    first, last = (2, 3) if change[0] == "--rewrite" else (1, 4)
+    found = new_quarters(tmp_path / "out" / "001.mid")
+    assert found is not None
+    assert (first - 1) * 4 <= found[0] < found[1] <= last * 4
 
 
 @pytest.mark.parametrize(

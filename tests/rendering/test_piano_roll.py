@@ -121,6 +121,16 @@ def test_prompt_is_shaded_up_to_its_time_and_named():
     assert not draw_piano_roll(midi).axes[0].patches
 
 
+def test_around_new_bars_the_file_is_shaded():
+    axes = draw_piano_roll(piece(40), new_quarters=(8.0, 16.0)).axes[0]
+    before, behind = axes.patches
+    assert before.get_x() + before.get_width() == pytest.approx(480 * 8)
+    assert behind.get_x() == pytest.approx(480 * 16)
+    assert "new" in texts(axes.figure)
+    whole = draw_piano_roll(piece(4), new_quarters=(0.0, 100.0)).axes[0]
+    assert not whole.patches
+
+
 @pytest.mark.parametrize("seconds", [0.0, 1e6])
 def test_a_region_without_room_is_not_named(seconds):
     names = texts(draw_piano_roll(piece(), continuation_from_seconds=seconds))
