@@ -27,6 +27,7 @@ from seqgen.decoding.generation import OnStep
 from seqgen.decoding.prompts import check_sampling
 from seqgen.errors import UserError
 from seqgen.sampling import Sampling
+from seqgen.tokenizers import Edit
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 
@@ -79,7 +80,8 @@ def execute(
 def _tell_prompt(prompt: Prompt) -> None:
     """Say what a prompt file holds, and what of it the model does not see."""
     if prompt.file is not None:
-        say(f"  prompt {prompt.file}: {prompt.about}")
+        kind = "edit" if isinstance(prompt.original, Edit) else "prompt"
+        say(f"  {kind} {prompt.file}: {prompt.about}")
         if prompt.left_out:
             say(f"    the model's tokens leave out or change: {', '.join(prompt.left_out)}")
 

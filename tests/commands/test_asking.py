@@ -46,7 +46,7 @@ def test_a_changed_copy_is_written_and_the_file_stays(generate, tmp_path, change
     before = (tmp_path / "song.mid").read_bytes()
     code, said = generate("--edit", "song.mid", *change)
     assert code == 0
-    assert "prompt song.mid: bars" in said
+    assert "edit song.mid: bars" in said
     assert len(list((tmp_path / "out").glob("*.mid"))) == 2
     assert (tmp_path / "song.mid").read_bytes() == before
     first, last = (2, 3) if change[0] == "--rewrite" else (1, 4)
