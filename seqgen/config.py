@@ -13,6 +13,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -55,6 +56,18 @@ class DataConfig(Section):
     tasks: dict[str, PositiveFloat] = {}
     controls: list[str] = []  # what can be asked for: key, chords, density …; or [all]
     workers: Annotated[int, Field(ge=0)] = 0  # processes that read files; 0: one per core
+
+    @field_validator("tasks", "controls", mode="before")
+    @classmethod
+    def _are_in_brackets(cls, value: object, field: ValidationInfo) -> object:
+        if field.field_name == "controls" and not isinstance(value, list):
+            raise ValueError("give names in brackets: [key, chords], or [all]")
+        are_shares = isinstance(value, dict) and None not in value.values()
+        if field.field_name == "tasks" and not are_shares:
+            raise ValueError(
+                "give a share for each task, a space after each colon: {continue: 0.5, infill: 0.5}"
+            )
+        return value
 
     @field_validator("source", mode="before")
     @classmethod

@@ -3,7 +3,7 @@
 Legend: T positions, F fields.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from seqgen.api.form import Form, generate_form
 from seqgen.api.prompts import Prompt, end_with_bar, read_prompts, stop_after
 from seqgen.api.requests import (
     VARIED,
-    Asking,
+    Check,
     Editing,
     answer,
     plan_edit,
@@ -24,7 +24,7 @@ from seqgen.api.requests import (
 )
 from seqgen.api.settings import RUNS, pick_device
 from seqgen.checkpoint import find_run, load_model
-from seqgen.decoding import Decoder, build_decoder, continuations, generate
+from seqgen.decoding import Decoder, Step, build_decoder, continuations, generate
 from seqgen.errors import UserError
 from seqgen.evaluation.asked import Finding
 from seqgen.files import reserve
@@ -48,7 +48,7 @@ class Piece:
     tokens: np.ndarray
     ended: bool
     tokenizer: Tokenizer = field(repr=False)
-    check: Callable[[Path], list[Finding]] = field(default=lambda path: [], repr=False)
+    check: Callable[[Path], list[Finding]] = field(repr=False)
 
     def save(self, path: str | Path) -> Path:
         """Write prompt and continuation as a file, atomically; return its path.
@@ -142,13 +142,17 @@ class Model:
             files, self.tokenizer, bars=prompt_bars, tempo=tempo, as_tokens=as_tokens
         )
         draws: dict[str, Any] = {"sampling": Sampling(**sampling), "max_tokens": max_tokens}
+        _check_guidance(guidance, asked)
         if asked or metre is not None:
             if form is not None or seconds is not None:
                 raise UserError("what is asked of bars excludes form and seconds: give bars")
             asking = plan_pieces(
                 self.tokenizer, prompts, asked or {}, metre=metre, bars=bars, tempo=tempo
             )
-            return self._answer(asking, seed=seed, guidance=guidance, **draws)
+            steps = answer(
+                self.decoder, self.tokenizer, asking, seed=seed, guidance=guidance, **draws
+            )
+            return self._pieces(steps, asking.prompts, asking.check)
         if form is not None:
             if prompt is not None or bars is not None or seconds is not None:
                 raise UserError("form lays out a whole piece: leave out prompt, bars and seconds")
@@ -161,10 +165,7 @@ class Model:
             ids = [prompt.ids for prompt in prompts]
             steps = generate(self.decoder, ids, stop=stop, seed=seed, **draws)
             steps = steps if stop is None else end_with_bar(steps, self.tokenizer)
-        return [
-            Piece(prompts[found.row], found.tokens, found.end == "eos", self.tokenizer)
-            for found in sorted(continuations(steps), key=lambda found: found.row)
-        ]
+        return self._pieces(steps, prompts, lambda path, row: [])
 
     def edit(
         self,
@@ -202,6 +203,7 @@ class Model:
         """
         if [rewrite, vary, add].count(None) != 2:
             raise UserError("edit needs one of rewrite, vary and add")
+        _check_guidance(guidance, asked)
         bars = rewrite if vary is None else vary
         editing = Editing(str(file), bars, tracks, add, 1.0 if vary is None else amount)
         asking = plan_edit(
@@ -213,27 +215,36 @@ class Model:
             context_length=self.context_length,
         )
         n_bars = asking.requests[0].n_bars or 1
-        return self._answer(
+        steps = answer(
+            self.decoder,
+            self.tokenizer,
             asking,
             sampling=Sampling(**sampling),
             max_tokens=max_tokens * n_bars,
             seed=seed,
             guidance=guidance,
         )
+        return self._pieces(steps, asking.prompts, asking.check)
 
-    def _answer(self, asking: Asking, **draws: Any) -> list[Piece]:
-        """Return an answer to each request."""
-        steps = answer(self.decoder, self.tokenizer, asking, **draws)
+    def _pieces(
+        self, steps: Iterable[Step], prompts: Sequence[Prompt], check: Check
+    ) -> list[Piece]:
+        """Return what steps draw as a piece for each prompt."""
         return [
             Piece(
-                asking.prompts[found.row],
+                prompts[found.row],
                 found.tokens,
                 found.end == "eos",
                 self.tokenizer,
-                partial(asking.check, row=found.row),
+                partial(check, row=found.row),
             )
             for found in sorted(continuations(steps), key=lambda found: found.row)
         ]
+
+
+def _check_guidance(guidance: float, asked: Mapping[str, str] | None) -> None:
+    if guidance != 1 and not asked:
+        raise UserError("guidance weighs what is asked for: give asked, such as {'key': 'Am'}")
 
 
 def load(

@@ -164,6 +164,8 @@ def plan_edit(
             f"{option}: this run has not learned to {task}; train one with "
             f"data.tasks={{continue: 0.5, {task}: 0.5}}"
         )
+    if not 0 < editing.amount <= 1:
+        raise UserError(f"--amount {editing.amount:g} is a share of the bars: above 0, at most 1")
     teller = _teller(tokenizer)
     path = Path(editing.path)
     ids = _read(path, tokenizer)
@@ -335,13 +337,18 @@ def _parts(editing: Editing, teller: Teller, piece: Piece) -> list[str]:
     playing = {part for bar in piece.bars for part in bar.music}
     there = [part for part in teller.parts if part in playing]
     if editing.add is not None:
-        parts = find_parts(editing.add, teller.parts, option="--add")
-        for part in set(parts) & set(there):
-            raise UserError(
-                f"--add: the file has {describe_part(part)} already; to write it anew, use "
-                f"--rewrite 1-{len(piece.bars)} --tracks {part}"
-            )
-        return parts
+        absent = [part for part in teller.parts if part not in playing]
+        try:
+            return find_parts(editing.add, absent, option="--add")
+        except UserError:
+            known = find_parts(
+                editing.add, teller.parts, option="--add"
+            )  # or there is no such part
+        part = next(part for part in known if part in playing)
+        raise UserError(
+            f"--add: the file has {describe_part(part)} already; to write it anew, use "
+            f"--rewrite 1-{len(piece.bars)} --tracks {part}"
+        )
     if editing.tracks is None:
         return teller.parts
     if teller.parts == [""]:

@@ -141,11 +141,11 @@ from seqgen.commands import ByField, FiniteFloat
 @click.option(
     "--edit",
     metavar="FILE",
-    help="Write a changed copy of this file: with --rewrite or "
-    "--add. --max-tokens is then for each new bar.",
+    help="Write a changed copy of this file, with --rewrite, --vary or --add. --max-tokens is then "
+    "for each new bar.",
 )
 @click.option("--rewrite", metavar="BARS", help="Bars of --edit to write anew, as in 9-16.")
-@click.option("--tracks", help="Tracks of --edit that --rewrite writes anew. By default all.")
+@click.option("--tracks", help="Tracks that --rewrite and --vary write anew. By default all.")
 @click.option("--vary", metavar="BARS", help="Bars of --edit of which --amount is written anew.")
 @click.option(
     "--amount",

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import click
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from seqgen.api.form import NEVER, Form, generate_form
+from seqgen.api.form import Form, generate_form
 from seqgen.api.prompts import Prompt, end_with_bar, read_prompts, stop_after
 from seqgen.api.requests import Asking, answer, trained_context
 from seqgen.api.settings import RUNS, pick_device
@@ -23,7 +23,7 @@ from seqgen.commands.outputs import OutputFolder
 from seqgen.commands.settings import console, say
 from seqgen.config import load_config
 from seqgen.decoding import Step, build_decoder, continuations, generate
-from seqgen.decoding.generation import OnStep
+from seqgen.decoding.generation import NEVER, OnStep
 from seqgen.decoding.prompts import check_sampling
 from seqgen.errors import UserError
 from seqgen.sampling import Sampling

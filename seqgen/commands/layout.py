@@ -72,8 +72,6 @@ class Layout:
             raise UserError("--tracks is for --rewrite and --vary: leave it out beside --add")
         if self.amount is not None and self.vary is None:
             raise UserError("--amount is for --vary BARS: give that, or leave --amount out")
-        if self.amount is not None and self.amount > 1:
-            raise UserError(f"--amount {self.amount:g} is a share of the bars: 1 at most")
         from_start = has_prompt or as_tokens or has_tempo or self.metre is not None
         if self.edit is not None and (from_start or endless or limited):
             raise UserError(

@@ -120,7 +120,7 @@ def find_parts(text: str, parts: Sequence[str], *, option: str) -> list[str]:
         if not matches:
             known = ", ".join(f"{part} ({describe_part(part)})" for part in parts[:12])
             raise UserError(f"{option}: there is no part called {word!r}; there are {known}")
-        exact = [part for part in matches if part == word]
+        exact = [part for part in matches if word in (part, part.partition(".")[2])]
         found += exact or fresh[:1]
     if not found:
         raise UserError(f"{option} names no part")

@@ -22,6 +22,7 @@ from seqgen.midi import Instrument, MidiFile, Note, TempoChange, midi_bytes, ope
 from seqgen.midi.repair import repair
 from seqgen.tokenizers.base import Edit, Encoded, Original, Shift
 from seqgen.tokenizers.midi.sketch import sketch_of
+from seqgen.tokenizers.midi.tokenizer import MidiTokenizer
 from seqgen.vocabulary import Field, Grammar, Vocabulary
 
 VOICES = 4
@@ -41,7 +42,7 @@ class GridTokenizer:
 
     unit = "cell"
     suffix = ".mid"
-    suffixes = frozenset({".mid", ".midi", ".kar", ".rmi", ".smf"})
+    suffixes = MidiTokenizer.suffixes
     bar: np.ndarray | None = None
     tells_parts = False
 

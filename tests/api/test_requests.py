@@ -17,6 +17,7 @@ from seqgen.errors import UserError
 from seqgen.midi import TempoChange, TimeSignature, open_midi
 from seqgen.model.sequence_model import SequenceModel
 from seqgen.tasks import with_marks
+from seqgen.tasks.asking import find_parts
 from seqgen.tokenizers import build_tokenizer, settled
 
 TRACKS = {"parts": "tracks", "part_names": ["0", "33", "40", "drums"], "use_time_signatures": True}
@@ -192,9 +193,32 @@ def test_a_prompt_goes_on_as_it_is(tmp_path, model, song):
         assert starts == {(n[0], n[2]) for n in inside(after[name], 1, 3)}
 
 
+def test_a_role_means_its_part_and_not_the_first_of_that_instrument():
+    parts = ["0.melody", "0.piano", "0", "33"]
+    assert find_parts("piano", parts, option="--tracks") == ["0.piano"]
+    assert find_parts("bass", parts, option="--tracks") == ["33"]
+
+
+def test_what_is_added_is_a_part_that_the_file_lacks(tmp_path, song):
+    tokens = {**TRACKS, "part_names": ["0", "0.2", "33", "40", "drums"]}
+    config = with_marks(settled(TokenizerConfig(**tokens)), DataConfig(tasks=TASKS))
+    tokenizer = build_tokenizer(config, LimitsConfig())
+    options = {"n_rows": 1, "seed": 0, "context_length": 256}
+    asking = plan_edit(tokenizer, Editing(str(song), add="piano"), {}, **options)
+    assert {part for part, _, _ in asking.prompts[0].original.places} == {"0.2"}
+
+
+def test_guidance_without_anything_asked_is_refused(model, song):
+    for call in (model.generate, lambda **options: model.edit(song, rewrite="2", **options)):
+        with pytest.raises(UserError, match="give asked"):
+            call(guidance=2.0)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
+        ({"vary": "2", "amount": 1.5}, "above 0, at most 1"),
+        ({"vary": "2", "amount": 0.0}, "above 0, at most 1"),
         ({"rewrite": "9"}, "has bars 1 to 8"),
         ({"rewrite": "5-3"}, "has bars 1 to 8"),
         ({"rewrite": "one"}, "write bars as in"),

@@ -67,7 +67,7 @@ def test_a_changed_copy_is_written_and_the_file_stays(generate, tmp_path, change
             ("--edit", "song.mid", "--rewrite", "2", "--amount", "0.5"),
             "--amount is for --vary",
         ),
-        (("--edit", "song.mid", "--vary", "2", "--amount", "1.5"), "1 at most"),
+        (("--edit", "song.mid", "--vary", "2", "--amount", "1.5"), "at most 1"),
         (("--edit", "song.mid", "--vary", "7"), "bars 7: song.mid has bars 1 to 4"),
         (("--edit", "song.mid", "--vary", ""), "write bars as in"),
         (("--edit", "song.mid", "--rewrite", "2", "--tempo", "90"), "keeps its tempo"),

@@ -1,7 +1,6 @@
 """Training windows are told so that what is learned can be drawn, and as requests tell it later."""
 
 import numpy as np
-import pytest
 
 from seqgen.tasks import TASKS, Arranger, accompany, continuation, infill, known_tasks
 from seqgen.vocabulary import RESET
@@ -23,13 +22,12 @@ def windows(teller, piece, task, *, n=30, room=ROOM):
             yield told
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_what_is_learned_may_be_drawn(teller, tokenizer, piece, task):
-    if task not in known_tasks(tokenizer.config):
-        pytest.skip("needs several parts")
+def test_what_is_learned_may_be_drawn(teller, tokenizer, piece):
     vocabulary = tokenizer.vocabulary
     grammar, n_learned = vocabulary.grammar, 0
-    for told in windows(teller, piece, task, n=8):
+    tasks = known_tasks(tokenizer.config)
+    assert tasks == [name for name in TASKS if name != "accompany" or teller.parts != [""]]
+    for told in (told for task in tasks for told in windows(teller, piece, task, n=8)):
         ids, before = np.array(told.ids), None
         registers = (RESET,) * grammar.n_registers
         for i, token in enumerate(ids):
@@ -41,7 +39,7 @@ def test_what_is_learned_may_be_drawn(teller, tokenizer, piece, task):
                 n_learned += 1
             registers = np.array(grammar.registers_after(ids[i : i + 1], before))
             before = tuple(registers.tolist())
-    assert n_learned > 100
+    assert n_learned > 300
 
 
 def test_marks_are_never_learned_and_never_drawn(teller, tokenizer, piece):
