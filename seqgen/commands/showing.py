@@ -21,6 +21,8 @@ from seqgen.rendering.theme import DARK, LIGHT, Theme
 
 LIMITS = LimitsConfig(max_minutes=24 * 60)  # a picture is as large for an endless piece as for any
 LOSSES = "losses"  # the picture of a run folder; may be overwritten
+# What a record beside a file raises that another program wrote, or none.
+UNUSABLE = (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError)
 
 
 def execute(
@@ -77,23 +79,28 @@ def _piano_roll(path: Path, theme: Theme, *, from_bar: int | None, bars: int | N
 def prompt_seconds(path: Path) -> float | None:
     """Return where the continuation begins, from the record that `generate` wrote beside a file."""
     try:
-        record = json.loads(path.with_suffix(".json").read_text())
-        is_continuation = record["file"] == path.name and record["prompt"] is not None
-        seconds = float(record["prompt_seconds"]) if is_continuation else None
-    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
-        return None  # another file of that name, or none
+        record = _record(path)
+        seconds = float(record["prompt_seconds"]) if record["prompt"] is not None else None
+    except UNUSABLE:
+        return None
     return seconds if seconds is not None and math.isfinite(seconds) else None
 
 
 def new_quarters(path: Path) -> tuple[float, float] | None:
     """Return where new bars of an edited file begin and end, from the record beside it."""
     try:
-        record = json.loads(path.with_suffix(".json").read_text())
-        begin, end = (float(x) for x in record["new_quarters"])
-        known = record["file"] == path.name and 0 <= begin < end < math.inf
-    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
+        begin, end = (float(x) for x in _record(path)["new_quarters"])
+    except UNUSABLE:
         return None
-    return (begin, end) if known else None
+    return (begin, end) if 0 <= begin < end < math.inf else None
+
+
+def _record(path: Path) -> dict:
+    """Read the record beside a file; one of the errors `UNUSABLE` where there is none of it."""
+    record = json.loads(path.with_suffix(".json").read_text())
+    if record["file"] != path.name:
+        raise ValueError(f"the record beside {path} is of another file")
+    return record
 
 
 def _losses(run: Path, theme: Theme) -> Figure:

@@ -15,6 +15,7 @@ from seqgen.tasks.controls import BLOCK, LEVELS, MEASURES, OF_BLOCKS
 from seqgen.tasks.harmony import chord_of, key_of
 
 CLOSE_TEMPO = 0.03
+MOST_SAID = 16  # words of what was found; records have all
 SAME = 1e-3  # of a quarter note: rounding to ticks
 
 
@@ -34,9 +35,11 @@ class Finding:
     met: float
 
     def __str__(self) -> str:
+        words = self.found.split(" ")
+        found = " ".join([*words[:MOST_SAID], *["…"] * (len(words) > MOST_SAID)])
         if self.met in (0, 1):
-            return f"{self.name} {self.asked}: {'met' if self.met else f'not met, {self.found}'}"
-        return f"{self.name} {self.asked}: met in {self.met:.0%} of the bars ({self.found})"
+            return f"{self.name} {self.asked}: {'met' if self.met else f'not met, {found}'}"
+        return f"{self.name} {self.asked}: met in {self.met:.0%} of the bars ({found})"
 
 
 def check_asked(
