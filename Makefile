@@ -1,12 +1,13 @@
 # All targets but help and clean install .venv first if needed.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test-packages test lint coverage bench soak clean
+.PHONY: help install hello demo test-packages test lint coverage bench soak clean
 
 python := .venv/bin/python
 # In parallel processes with one thread each: more threads would compete for the cores.
 pytest := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(python) -m pytest -n auto --dist worksteal
 
 help:
+	@echo "make hello    generate four pieces with the model that ships; nothing is compiled"
 	@echo "make demo     train the quickstart model and generate four samples from it"
 	@echo "make test     run the tests"
 	@echo "make lint     check style, formatting and types"
@@ -20,6 +21,10 @@ help:
 
 install:
 	@bash scripts/install.sh
+
+hello:
+	@COMPILE=no bash scripts/install.sh
+	$(python) cli.py generate shipped --samples 4 -o generated/hello
 
 demo: install
 	$(python) cli.py train configs/quickstart.yaml

@@ -3,21 +3,39 @@
 The C++ operators are optional: where they cannot be built, plain torch does their work.
 """
 
+import os
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
 from setuptools import Extension, find_packages, setup
+from setuptools.command.build_py import build_py
 
 NATIVE = Path("seqgen/native")
+
+
+class BuildWithData(build_py):
+    """Puts configurations and descriptions of corpora into a wheel; a clone has them beside it."""
+
+    def run(self) -> None:
+        """Copy the package, then its data."""
+        super().run()
+        if self.editable_mode:
+            return
+        for source in (*Path("configs").glob("*.yaml"), *Path("datasets").glob("*/dataset.yaml")):
+            target = Path(self.build_lib, "seqgen", source)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
 
 
 def native_operators() -> list[Extension]:
     """The C++ operators, against the installed torch; none where there is no torch to build with.
 
-    Only torch's stable interface is used, so that a build outlives an update of torch.
+    None with COMPILE=no in the environment, which makes a wheel for every machine. Only torch's
+    stable interface is used, so that a build outlives an update of torch.
     """
     torch = find_spec("torch")
-    if torch is None:
+    if torch is None or os.environ.get("COMPILE") == "no":
         return []
     folder = Path(torch.submodule_search_locations[0])
     return [
@@ -48,10 +66,11 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["seqgen", "seqgen.*"]),
     package_data={
-        "seqgen": ["py.typed"],
+        "seqgen": ["py.typed", "shipped/*/*", "shipped/*/tokenizer/*"],
         "seqgen.native": ["*.cpp", "*.h"],
         "seqgen.evaluation.page": ["*.j2", "*.css"],
     },
+    cmdclass={"build_py": BuildWithData},
     ext_modules=native_operators(),
     install_requires=[
         "torch>=2.13",
@@ -85,6 +104,7 @@ setup(
             "types-PyYAML>=6.0",
         ],
         "gpu": ["triton>=3.5"],
+        "hub": ["huggingface_hub>=2.4"],
         "sound": ["pyfluidsynth>=1.4", "pyloudnorm>=0.2", "soundfile>=0.13"],
         "test": ["muspy==0.5.0"],
     },

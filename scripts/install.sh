@@ -4,6 +4,7 @@
 # for want of a compiler is compiled as soon as there is one.
 #   PYTHON    the Python to build on; else the first suitable of python3, python3.11, python3.12, ...
 #   CXX       the C++ compiler, g++ unless set
+#   COMPILE   "no": nothing is compiled, which saves some minutes; a later run without it does
 #   MAX_JOBS  how many compilers run at once, one a core (at most four) unless set
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -110,6 +111,10 @@ find_python() {
 # Says what stands against compiling for a Python; no word if nothing does.
 compiler_trouble() {
     local headers missing='' packages=''
+    if [[ ${COMPILE:-} == no ]]; then
+        say "as asked for; 'make install' builds them"
+        return
+    fi
     headers=$("$1" -c 'import sysconfig; print(sysconfig.get_path("include"))')
     if ! command -v "${compiler[0]}" >/dev/null; then
         missing="the C++ compiler ${compiler[0]}"
@@ -254,6 +259,8 @@ from seqgen import native
 if native.why_missing(): raise SystemExit(native.why_missing())
 print(native.instructions())' 2>>"$log"); then
         say "the C++ operators are built ($instructions)"
+    elif [[ ${COMPILE:-} == no ]]; then
+        say "nothing was compiled, as asked for: 'make install' does, and makes training several times faster"
     else
         rm -f seqgen/native/_library*.so
         say "the C++ operators are not built: training and decoding use plain torch, whose attention is" \

@@ -6,7 +6,7 @@ runs/<name>/metrics.jsonl      one line per logged step
 runs/<name>/validation.json    the final loss beside those of n-gram models
 runs/<name>/lock               during training: the process that trains
 runs/<name>/checkpoints/       last.ckpt and best.ckpt: weights, optimizer, everything to resume
-runs/<name>/model/             model.safetensors, model.json, tokenizer/: everything to generate
+runs/<name>/model/             model.safetensors, config.json, tokenizer/: everything to generate
 """
 
 import json
@@ -16,7 +16,9 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as save_safetensors
+from torch import Tensor
 
 from seqgen.config import ModelConfig
 from seqgen.errors import UserError
@@ -26,7 +28,7 @@ from seqgen.tokenizers import Tokenizer, load_tokenizer
 from seqgen.vocabulary import Vocabulary
 
 FORMAT = 3  # of run.json and of model folders; increase it when older ones can no longer be read
-WEIGHTS, RECORD, TOKENIZER = "model.safetensors", "model.json", "tokenizer"
+WEIGHTS, RECORD, TOKENIZER = "model.safetensors", "config.json", "tokenizer"
 COPY_AGAIN = "copy the model folder again, or train a new run"
 CHECKPOINTS = ("best", "last")
 PREFIX = "model."  # of the model's weights in a checkpoint
@@ -59,17 +61,33 @@ class RunFolder:
 
 
 def save_model(
-    folder: Path, model: SequenceModel, tokenizer: Tokenizer, *, step: int, **facts: object
+    folder: Path,
+    model: SequenceModel,
+    tokenizer: Tokenizer,
+    *,
+    step: int,
+    weights: str = "float32",
+    **facts: object,
 ) -> None:
-    """Write a model folder atomically; `facts` are added to its record."""
-    weights = {
-        name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
+    """Write a model folder atomically.
+
+    Args:
+        folder: replaced if it exists.
+        model, tokenizer: what is saved.
+        step: of training, from which the weights are.
+        weights: number format of the matrices in the file, float32 or bf16.
+        facts: what else its record says.
+    """
+    stored = {
+        name: _stored(value.detach().cpu(), weights) for name, value in model.state_dict().items()
     }
     with atomic_folder(folder) as temporary:
         (temporary / TOKENIZER).mkdir()
         tokenizer.save(temporary / TOKENIZER)
-        save_file(weights, temporary / WEIGHTS)
+        # Not by save_file, which leaves a file that only its owner can read.
+        (temporary / WEIGHTS).write_bytes(save_safetensors(stored))
         record = {
+            "model_type": "seqgen",  # for Hugging Face, which counts downloads of config.json
             "step": step,
             "model": model.config.model_dump(),
             "vocabulary": model.vocabulary.to_json(),
@@ -78,6 +96,12 @@ def save_model(
             **facts,
         }
         write_record(temporary / RECORD, record, format=FORMAT)
+
+
+def _stored(value: Tensor, weights: str) -> Tensor:
+    """Return a tensor as it is written; vectors stay in float32."""
+    is_matrix = value.is_floating_point() and value.dim() > 1
+    return value.to(torch.bfloat16 if weights == "bf16" and is_matrix else value.dtype).contiguous()
 
 
 def load_model(
@@ -230,15 +254,10 @@ def _metrics(line: bytes, path: Path, number: int) -> dict:
     raise UserError(f"{path} is damaged in line {number}: copy it again, or delete that line")
 
 
-def find_run(base: Path) -> Path:
-    """Return the run in `base` whose model is the newest; UserError where there is none."""
+def find_run(base: Path) -> Path | None:
+    """Return the run in `base` whose model is the newest; None where there is none."""
     models = list(base.glob(f"*/model/{RECORD}"))
-    if not models:
-        raise UserError(
-            f"no trained model in {base}/: train one first (python cli.py train), "
-            f"or give the path of a run"
-        )
-    return max(models, key=lambda path: path.stat().st_mtime).parents[1]
+    return max(models, key=lambda path: path.stat().st_mtime).parents[1] if models else None
 
 
 def _read_record(folder: Path) -> dict:

@@ -17,8 +17,15 @@ from typing import Any, TextIO
 
 from seqgen.errors import UserError
 
+PROJECT = Path(__file__).resolve().parents[1]  # a clone, or the folder of installed packages
 TEMPORARY = ".seqgen-"  # prefix of temporary folders
 LOCK = "seqgen.lock"  # in a temporary folder: held as long as its writer runs
+
+
+def project_folder(name: str) -> Path:
+    """Return configs/ or datasets/: that of the clone, or what of it was installed."""
+    is_clone = (PROJECT / "setup.py").is_file()
+    return PROJECT / name if is_clone else PROJECT / "seqgen" / name
 
 
 @contextlib.contextmanager

@@ -33,7 +33,7 @@ def saved(tmp_path):
 
 def change_record(folder, *, format=FORMAT, **changes):
     """Write another record, with a checksum that is right."""
-    path = folder / "model.json"
+    path = folder / "config.json"
     record = read_record(path, format=FORMAT, way_out="")
     write_record(path, {**record, "format": format, **changes}, format=format)
 
@@ -102,9 +102,9 @@ def test_a_damaged_folder_is_refused_or_changes_nothing(tmp_path, kind):
 
 def test_a_changed_record_is_refused(saved):
     """Weights of other numbers of heads have the same names and shapes."""
-    path = saved[0] / "model.json"
+    path = saved[0] / "config.json"
     path.write_text(path.read_text().replace('"n_heads": 4', '"n_heads": 2'))
-    with pytest.raises(UserError, match=r"model\.json is damaged"):
+    with pytest.raises(UserError, match=r"config\.json is damaged"):
         load_model(saved[0])
 
 
@@ -182,8 +182,8 @@ def test_a_foreign_tokenizer_is_refused(saved):
 
 @pytest.mark.parametrize("text", ["{", "[]", "[" * 10**5, "\x00", f'{{"format": {FORMAT}}}'])
 def test_a_damaged_record_is_refused(saved, text):
-    (saved[0] / "model.json").write_text(text)
-    with pytest.raises(UserError, match=r"model\.json is damaged"):
+    (saved[0] / "config.json").write_text(text)
+    with pytest.raises(UserError, match=r"config\.json is damaged"):
         load_model(saved[0])
 
 
@@ -208,10 +208,9 @@ def test_the_newest_run_is_found(saved, tmp_path):
     folder, model = saved
     tokenizer = build_tokenizer(TokenizerConfig(type="bytes"), LimitsConfig())
     save_model(tmp_path / "later" / "model", model, tokenizer, step=1)
-    os.utime(folder / "model.json", (1, 1))
+    os.utime(folder / "config.json", (1, 1))
     assert find_run(tmp_path) == tmp_path / "later"
-    with pytest.raises(UserError, match="no trained model"):
-        find_run(tmp_path / "none")
+    assert find_run(tmp_path / "none") is None
 
 
 def test_an_unknown_checkpoint_is_refused(tmp_path):

@@ -29,7 +29,7 @@ case "$*" in
     *" download "*) mkdir .venv/build/source; : >.venv/build/source/library.tar.gz ;;
     *without_compiler.py*) mkdir -p "$3/library" ;;
     *pytorch-fast-transformers==* | */patched/*) record pytorch_fast_transformers-0.4.0 ;;
-    *" -e ."*) ! g++ operators || : >seqgen/native/_library.so ;;
+    *" -e ."*) [[ $COMPILE == no ]] || ! g++ operators || : >seqgen/native/_library.so ;;
     *why_missing*) [[ -e seqgen/native/_library.so ]] && echo avx2 ;;
 esac
 """
@@ -42,7 +42,9 @@ def setup_arguments() -> dict:
     """What setup.py hands to setuptools."""
     code = (
         "import json, setuptools\n"
-        "setuptools.setup = lambda **arguments: print(json.dumps(arguments, default=vars))\n"
+        "setuptools.setup = lambda **arguments: print(\n"
+        "    json.dumps(arguments, default=lambda value: getattr(value, '__dict__', str(value)))\n"
+        ")\n"
         "exec(open('setup.py').read())\n"
     )
     command = [sys.executable, "-c", code]
@@ -93,8 +95,10 @@ def write_command(path: Path, text: str) -> None:
     path.chmod(0o755)
 
 
-def install(clone: Path, path: Path, *, python: str) -> subprocess.CompletedProcess:
-    environment = {key: value for key, value in os.environ.items() if key != "CXX"}
+def install(
+    clone: Path, path: Path, *, python: str, **variables: str
+) -> subprocess.CompletedProcess:
+    environment = {key: value for key, value in os.environ.items() if key != "CXX"} | variables
     return subprocess.run(
         [shutil.which("bash"), str(clone / "scripts/install.sh")],
         env=environment | {"PATH": str(path), "PYTHON": python},
@@ -120,10 +124,10 @@ class Machine:
     def compiler(self, text: str) -> None:
         write_command(self.path / "g++", text)
 
-    def install(self) -> str:
+    def install(self, **variables: str) -> str:
         """Run the script; what it said."""
         self.calls.write_text("", encoding="utf-8")
-        done = install(self.clone, self.path, python=str(self.python))
+        done = install(self.clone, self.path, python=str(self.python), **variables)
         assert (done.returncode, done.stderr) == (0, "")
         return done.stdout
 
@@ -196,6 +200,18 @@ def test_compiler_builds_all(machine):
     assert "the C++ operators are built (avx2)" in said
     assert not machine.asked_pip("download")
     assert machine.install() == ""
+
+
+def test_nothing_is_compiled_where_that_is_asked_for_and_all_of_it_later(machine):
+    machine.compiler(COMPILER)
+    said = machine.install(COMPILE="no")
+    assert "without its compiled kernels" in said
+    assert "nothing was compiled, as asked for" in said
+    assert machine.install(COMPILE="no") == ""
+    said = machine.install()
+    assert "[3/4] building pytorch-fast-transformers" in said
+    assert "the C++ operators are built" in said
+    assert machine.install(COMPILE="no") == ""
 
 
 def test_no_compiler_is_said_and_no_obstacle(machine):

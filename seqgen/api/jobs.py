@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from seqgen.api.places import find_model
 from seqgen.api.runs import Job, Tell, fixed_settings, write_config
-from seqgen.api.settings import PROJECT
 from seqgen.checkpoint import FORMAT, LoadedModel, load_model, read_run
 from seqgen.config import Config
 from seqgen.data.batches import held_out_pieces
@@ -22,7 +22,7 @@ from seqgen.decoding import build_decoder, generate
 from seqgen.errors import FileRejected, UserError
 from seqgen.evaluation.likelihood import Range, nats_by_position
 from seqgen.evaluation.ngrams import Score, ngram_scores
-from seqgen.files import atomic_path, json_ready, write_record
+from seqgen.files import PROJECT, atomic_path, json_ready, write_record
 from seqgen.midi import open_midi
 from seqgen.rendering.piano_roll import piano_roll_image
 from seqgen.sampling import Sampling
@@ -60,7 +60,7 @@ def open_data(job: Job, prepare: Prepare) -> PreparedData:
         data = PreparedData(Path(record["data"]))
     else:
         start = job.config.train.init_from
-        data = prepare(job.config, load_model(Path(start)).tokenizer if start else None)
+        data = prepare(job.config, load_model(find_model(start)).tokenizer if start else None)
     if data.index["content"] != record["data_content"]:
         raise UserError(
             f"the data in {data.folder} is no longer what {job.run.path} was trained on: "

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from seqgen.api.form import Form, generate_form
+from seqgen.api.places import find_model
 from seqgen.api.prompts import Prompt, end_with_bar, read_prompts, stop_after
 from seqgen.api.requests import (
     VARIED,
@@ -22,8 +23,8 @@ from seqgen.api.requests import (
     plan_pieces,
     trained_context,
 )
-from seqgen.api.settings import RUNS, pick_device
-from seqgen.checkpoint import find_run, load_model
+from seqgen.api.settings import pick_device
+from seqgen.checkpoint import load_model
 from seqgen.decoding import Decoder, Step, build_decoder, continuations, generate
 from seqgen.errors import UserError
 from seqgen.evaluation.asked import Finding
@@ -258,7 +259,8 @@ def load(
     """Load a trained model.
 
     Args:
-        run: a run or model folder; None: the newest run in runs/.
+        run: a run or model folder, "shipped" or "hf:OWNER/NAME@REVISION", as `find_model` says;
+            None: the newest run in runs/, or the model that comes with the package.
         checkpoint: "best" by validation loss, or "last".
         device: "cpu", "cuda" or "cuda:1"; None: a GPU if there is one.
         decoder: "auto", "reference", "torch", "native" or "cuda".
@@ -267,7 +269,7 @@ def load(
     Raises:
         UserError: there is no such run, it is damaged, or the decoder cannot run it.
     """
-    path = find_run(RUNS) if run is None else Path(run)
+    path = find_model(run)
     loaded = load_model(path, device=pick_device(device), checkpoint=checkpoint)
     built = build_decoder(loaded.model, decoder, weights=weights)
     context_length = trained_context(loaded)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
+from seqgen.api.places import find_model
 from seqgen.api.settings import RUNS, Settings
 from seqgen.checkpoint import LoadedModel, RunFolder, load_model, read_run
 from seqgen.config import Config, load_config, override_keys, save_config
@@ -240,7 +241,8 @@ def _resumed(run: RunFolder, config: Config) -> Config:
 
 
 def _start(config: Config) -> LoadedModel | None:
-    return None if config.train.init_from is None else load_model(Path(config.train.init_from))
+    start = config.train.init_from
+    return None if start is None else load_model(find_model(start))
 
 
 def _adopt(settings: Settings, start: LoadedModel) -> Config:

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from seqgen.config import Config, TrainConfig, beyond_defaults, load_config, override_keys
 from seqgen.errors import UserError
+from seqgen.files import PROJECT, project_folder
 
-PROJECT = Path(__file__).resolve().parents[2]
-CONFIGS = PROJECT / "configs"
+CONFIGS = project_folder("configs")
 RUNS = Path("runs")
 
 

@@ -12,7 +12,7 @@ import click
 
 from seqgen.errors import UserError
 
-COMMANDS = ("prepare", "train", "generate", "evaluate", "show", "listen", "benchmark")
+COMMANDS = ("prepare", "train", "generate", "evaluate", "show", "listen", "export", "benchmark")
 
 
 class FiniteFloat(click.types.FloatParamType):

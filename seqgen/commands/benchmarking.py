@@ -8,7 +8,8 @@ import click
 import torch
 from rich.text import Text
 
-from seqgen.api.settings import PROJECT, pick_device
+from seqgen.api.places import find_model
+from seqgen.api.settings import CONFIGS, pick_device
 from seqgen.benchmark.model import BenchmarkModel, load_benchmark_model
 from seqgen.benchmark.records import Record, write_records
 from seqgen.benchmark.report.compare import compare_files, find_committed, guard
@@ -17,9 +18,9 @@ from seqgen.benchmark.report.table import tables
 from seqgen.benchmark.run import Plan, run_benchmark
 from seqgen.commands.settings import console, progress_bar, say
 from seqgen.errors import UserError
-from seqgen.files import check_folder
+from seqgen.files import PROJECT, check_folder
 
-REFERENCE = PROJECT / "configs" / "reference-12x512.yaml"
+REFERENCE = CONFIGS / "reference-12x512.yaml"
 RESULTS = PROJECT / "docs" / "results"
 WHERE_IT_GOES = {"json_path", "page", "guard", "against", "compare", "redraw"}
 
@@ -38,7 +39,7 @@ def open_target(
     if threads is not None:
         torch.set_num_threads(threads)
     return load_benchmark_model(
-        target or REFERENCE, device=pick_device(device), beside=beside, quick=quick
+        find_model(target or REFERENCE), device=pick_device(device), beside=beside, quick=quick
     )
 
 

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import torch
 
+from seqgen.api.places import find_model
 from seqgen.api.prompts import read_prompts
-from seqgen.api.settings import RUNS, pick_device
-from seqgen.checkpoint import describe_step, find_run
+from seqgen.api.settings import pick_device
+from seqgen.checkpoint import describe_step
 from seqgen.commands.outputs import OutputFolder
 from seqgen.commands.settings import console, progress_bar, say
 from seqgen.data.corpora import Progress
@@ -59,7 +60,7 @@ def execute(
     """Evaluate a run and write the report; an earlier one is kept under a number."""
     begin = time.perf_counter()
     device = pick_device(device)
-    path = Path(run) if run else find_run(RUNS)
+    path = find_model(run)
     subject = open_subject(path, device=device, checkpoint=checkpoint)
     rivals = _open_beside(subject, beside, device)
     folder = _report_folder(subject, output)
@@ -128,7 +129,7 @@ def _draw(
 
 def _open_beside(subject: EvaluatedRun, paths: Sequence[str], device: str) -> list[EvaluatedRun]:
     """Load the runs to compare with; refuse one that is not comparable before the long work."""
-    rivals = [open_subject(Path(path), device=device) for path in paths]
+    rivals = [open_subject(find_model(path), device=device) for path in paths]
     for rival in rivals:
         check_beside(subject, rival)
     return name_apart(subject, rivals)

@@ -11,11 +11,12 @@ import click
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from seqgen.api.form import Form, generate_form
+from seqgen.api.places import SHIPPED_FOLDER, find_model, model_name
 from seqgen.api.prompts import Prompt, end_with_bar, read_prompts, stop_after
 from seqgen.api.requests import Asking, answer, trained_context
 from seqgen.api.settings import RUNS, pick_device
 from seqgen.attention.decay import default_decay_after
-from seqgen.checkpoint import LoadedModel, RunFolder, describe_step, find_run, load_model
+from seqgen.checkpoint import LoadedModel, RunFolder, describe_step, load_model
 from seqgen.commands.explaining import explain as tell_decoder
 from seqgen.commands.layout import Layout
 from seqgen.commands.listening import Player, open_player
@@ -54,18 +55,20 @@ def execute(
     **options: Any,
 ) -> None:
     """Generate files and write each as soon as it is finished; `options` are those of `_plan`."""
-    path = Path(run) if run else find_run(RUNS)
+    path = find_model(run)
     loaded = load_model(path, device=pick_device(device), checkpoint=checkpoint)
     if (audio or ogg) and loaded.tokenizer.suffix != ".mid":
         raise UserError(f"--audio and --ogg are for music: {path} generates text")
     player = open_player(ogg=ogg, soundfont=soundfont) if audio or ogg else None
     layout = Layout.taken_from(options)
     plan = _plan(loaded, path, layout=layout, **options)
-    say(f"{path} ({describe_step(path, loaded)}), seed {plan.facts['seed']}")
+    if run is None and path == SHIPPED_FOLDER:
+        say(f"no trained run in {RUNS}/: this is the model that comes with seqgen")
+    say(f"{model_name(path)} ({describe_step(path, loaded)}), seed {plan.facts['seed']}")
     for prompt in {prompt.file: prompt for prompt in plan.prompts}.values():
         _tell_prompt(prompt)
     place = Path(output) if output else Path("generated") / path.resolve().name
-    facts = {"run": str(path), "checkpoint": checkpoint, "step": loaded.step, **plan.facts}
+    facts = {"run": model_name(path), "checkpoint": checkpoint, "step": loaded.step, **plan.facts}
     folder = OutputFolder(
         place,
         loaded.tokenizer,

@@ -15,8 +15,9 @@ import yaml
 from seqgen.data.chorales import build_chorales
 from seqgen.data.voice_grids import build_grids
 from seqgen.errors import UserError
+from seqgen.files import project_folder
 
-DATASETS = Path(__file__).resolve().parents[2] / "datasets"
+DATASETS = project_folder("datasets")
 Progress = Callable[[str, int, int], None]  # what is done, how many of it, of how many
 T = TypeVar("T")
 
@@ -192,6 +193,15 @@ def _open_dataset(
             f"get them, then put them in {folder} or name their folder by {option}FOLDER"
         )
     return _Source(name, folder)
+
+
+def describe_licence(source: str) -> str | None:
+    """Name a corpus of datasets/, where it comes from, and its licence; None for other sources."""
+    described = DATASETS / source / "dataset.yaml"
+    if "/" in source or not described.is_file():
+        return None
+    record = yaml.safe_load(described.read_text())
+    return f"{record['title']}: {record['source']}. Licence: {record['licence']}"
 
 
 def _with_own_names(sources: Sequence[_Source]) -> dict[str, _Source]:

@@ -147,7 +147,7 @@ def test_a_configuration_gives_its_model_and_other_targets_a_reason(tmp_path):
     assert load_benchmark_model(path).config.d_model == 8
     with pytest.raises(UserError, match="no configuration file"):
         load_benchmark_model(tmp_path / "absent.yaml")
-    with pytest.raises(UserError, match=r"model\.json"):
+    with pytest.raises(UserError, match=r"config\.json"):
         load_benchmark_model(tmp_path)
 
 
