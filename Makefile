@@ -1,6 +1,6 @@
 # All targets but help and clean install .venv first if needed.
 .DEFAULT_GOAL := help
-.PHONY: help install hello demo test-packages test lint coverage bench soak clean
+.PHONY: help install hello demo test-packages test lint coverage bench soak wheels clean
 
 python := .venv/bin/python
 # In parallel processes with one thread each: more threads would compete for the cores.
@@ -14,6 +14,7 @@ help:
 	@echo "make coverage run the tests, and list the lines that none of them reaches"
 	@echo "make bench    run the quick benchmark, and compare with the record of this machine"
 	@echo "make soak     run random trials for MINUTES=5 minutes: damaged files, kills, threads"
+	@echo "make wheels   build wheels into dist, with the C++ operators and without"
 	@echo "make install  make .venv and install everything (the other targets do it if needed)"
 	@echo "make clean    remove .venv and caches; runs, prepared data and generated files stay"
 	@echo
@@ -57,6 +58,9 @@ bench: install
 
 soak: install
 	$(python) scripts/soak.py --minutes $(or $(MINUTES),5)
+
+wheels: install
+	@bash scripts/wheels.sh
 
 clean:
 	rm -rf .venv build dist *.egg-info seqgen/native/*.so .pytest_cache .ruff_cache .mypy_cache .coverage*

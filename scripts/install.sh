@@ -188,7 +188,7 @@ path_without_nvcc() {
 # the time. setuptools lets the flags given here replace Python's own, so -O3 is said again: without it
 # the kernel is 14 times slower.
 library_pip() (
-    rm -rf "$build" "$built_stamp"
+    rm -rf "$build"
     mkdir "$build"
     cores=$(getconf _NPROCESSORS_ONLN)
     jobs=${MAX_JOBS:-$((cores < 4 ? cores : 4))}
@@ -214,6 +214,7 @@ install_fast_transformers() {
     local versions trouble
     versions="torch $1, python $("$python" -c 'import sys; print(*sys.version_info[:2], sep=".")')"
     if is_built "$versions"; then return; fi
+    is_built "$uncompiled$versions" || rm -f "$built_stamp"
 
     trouble=$(compiler_trouble "$python")
     if [[ -z $trouble ]]; then
@@ -304,4 +305,4 @@ main() {
     say "seqgen is installed in $venv (torch $torch)"
 }
 
-main
+if [[ ${BASH_SOURCE[0]} == "$0" ]]; then main; fi # scripts/wheels.sh reads the functions

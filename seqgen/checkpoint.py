@@ -98,6 +98,11 @@ def save_model(
         write_record(temporary / RECORD, record, format=FORMAT)
 
 
+def add_facts(folder: Path, **facts: object) -> None:
+    """Add to what the record of a model folder says."""
+    write_record(folder / RECORD, {**_read_record(folder), **facts}, format=FORMAT)
+
+
 def _stored(value: Tensor, weights: str) -> Tensor:
     """Return a tensor as it is written; vectors stay in float32."""
     is_matrix = value.is_floating_point() and value.dim() > 1

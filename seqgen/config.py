@@ -239,6 +239,7 @@ class TrainConfig(Section):
     log_every: PositiveInt = 10
     sample_tokens: Annotated[int, Field(ge=0)] = 256  # of the sample at validation; 0: no sample
     ngram_models: bool = True  # print n-gram losses on the same split at the end
+    weight_formats: bool = True  # measure at the end what weights of fewer bits cost
     init_from: str | None = None  # run folder whose weights, tokenizer and sizes to start from
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"] = "auto"
     devices: PositiveInt | list[int] | str = "auto"

@@ -13,12 +13,13 @@ import torch
 
 from seqgen.api.places import find_model
 from seqgen.api.runs import Job, Tell, fixed_settings, write_config
-from seqgen.checkpoint import FORMAT, LoadedModel, load_model, read_run
+from seqgen.checkpoint import FORMAT, LoadedModel, add_facts, load_model, read_run
 from seqgen.config import Config
 from seqgen.data.batches import held_out_pieces
 from seqgen.data.shards import PreparedData
 from seqgen.data.splits import VALIDATION
 from seqgen.decoding import build_decoder, generate
+from seqgen.decoding.formats import compare_formats, comparison_tokens, formats_record
 from seqgen.errors import FileRejected, UserError
 from seqgen.evaluation.likelihood import Range, nats_by_position
 from seqgen.evaluation.ngrams import Score, ngram_scores
@@ -93,9 +94,7 @@ def train_job(
     )
 
 
-def score_job(
-    job: Job, data: PreparedData, outcome: Outcome, loaded: LoadedModel, *, device: str
-) -> Scores | None:
+def score_job(job: Job, data: PreparedData, outcome: Outcome, loaded: LoadedModel) -> Scores | None:
     """Score a trained model beside n-gram models, and keep the result in the run folder.
 
     Returns None where no piece is held out.
@@ -106,7 +105,7 @@ def score_job(
     scores = [Score("this model", outcome.best_loss, outcome.best_bits_per_unit)]
     if job.config.train.ngram_models and data.index["n_fields"] == 1:
         scores = [*ngram_scores(data, pieces), *scores]
-    ranges = nats_by_position(loaded.model.to(device), data, pieces)
+    ranges = nats_by_position(loaded.model, data, pieces)
     write_record(
         job.run.validation,
         {
@@ -119,6 +118,15 @@ def score_job(
         format=FORMAT,
     )
     return Scores(len(pieces), scores, ranges)
+
+
+def measure_formats(job: Job, loaded: LoadedModel) -> None:
+    """Measure what weights of fewer bits cost the model, and keep it in the model folder."""
+    if not job.config.train.weight_formats:
+        return
+    tokens, _ = comparison_tokens(loaded, job.run.path)
+    measured, _ = compare_formats(loaded.model, tokens)
+    add_facts(job.run.model, formats=formats_record(measured))
 
 
 def _record(job: Job, data: PreparedData) -> None:

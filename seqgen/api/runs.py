@@ -31,6 +31,7 @@ FREE_KEYS = frozenset(
         "early_stopping",
         "sample_tokens",
         "ngram_models",
+        "weight_formats",
         "accelerator",
         "devices",
         "strategy",

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from seqgen.api.jobs import open_data, score_job, train_job
+from seqgen.api.jobs import measure_formats, open_data, score_job, train_job
 from seqgen.api.model import Model, load
 from seqgen.api.runs import Tell, begin
 from seqgen.api.settings import pick_device, read_config, read_resumed
@@ -48,7 +48,9 @@ def train(*arguments: str, resume: bool = False, tell: Tell = lambda line: None)
             raise KeyboardInterrupt
         device = "cpu" if job.config.train.accelerator == "cpu" else pick_device(None)
         if outcome.is_main:
-            score_job(job, data, outcome, load_model(job.run.path), device=device)
+            loaded = load_model(job.run.path, device=device)
+            score_job(job, data, outcome, loaded)
+            measure_formats(job, loaded)
     return load(Path(job.run.path), device=device)
 
 

@@ -173,10 +173,11 @@ from seqgen.commands import ByField, FiniteFloat
 )
 @click.option(
     "--weights",
-    type=click.Choice(("float32", "bf16", "int8", "w8a8")),
-    default="float32",
+    type=click.Choice(("auto", "float32", "bf16", "int8", "w8a8")),
+    default="auto",
     show_default=True,
-    help="Number format of the weights; fewer bits are faster and less exact.",
+    help="Number format of the weights; fewer bits are faster and less exact. auto takes the "
+    "fastest that cost at most 0.002 bits per token when training ended.",
 )
 @click.option(
     "--explain",

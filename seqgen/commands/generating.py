@@ -24,6 +24,8 @@ from seqgen.commands.outputs import OutputFolder
 from seqgen.commands.settings import console, say
 from seqgen.config import load_config
 from seqgen.decoding import Step, build_decoder, continuations, generate
+from seqgen.decoding.choose import AUTO
+from seqgen.decoding.formats import choose_weights
 from seqgen.decoding.generation import NEVER, OnStep
 from seqgen.decoding.prompts import check_sampling
 from seqgen.errors import UserError
@@ -118,9 +120,10 @@ def _plan(
     check_sampling(sampling, loaded.tokenizer.vocabulary)
     if endless and decay_after is None and not loaded.model.config.forgets:
         decay_after = default_decay_after(_context_length(loaded, run))
+    weights = choose_weights(loaded, decoder) if weights == AUTO else weights
     built = build_decoder(loaded.model, decoder, weights=weights, decay_after=decay_after)
     if explain:
-        tell_decoder(loaded, run, decoder=decoder, decay_after=decay_after)
+        tell_decoder(loaded, run, decoder=decoder, weights=weights, decay_after=decay_after)
     seed = secrets.randbelow(2**31) if seed is None else seed
     read = read_prompts(
         prompts, loaded.tokenizer, bars=prompt_bars, tempo=tempo, as_tokens=as_tokens

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from rich.table import Table
 
-from seqgen.api.jobs import Scores, open_data, score_job, train_job
+from seqgen.api.jobs import Scores, measure_formats, open_data, score_job, train_job
 from seqgen.api.runs import Job
 from seqgen.api.settings import pick_device
 from seqgen.checkpoint import LoadedModel, describe_step, load_model
@@ -30,7 +30,8 @@ def execute(job: Job, *, show_progress: bool) -> Outcome:
     # Lines go through sys.stdout, where the progress bar makes room for them.
     outcome = train_job(job, data, tell=click.echo, show_progress=show_progress)
     if outcome.is_main:
-        loaded = load_model(job.run.path)
+        device = "cpu" if job.config.train.accelerator == "cpu" else pick_device(None)
+        loaded = load_model(job.run.path, device=device)
         if outcome.stopped:
             _tell_stopped(job.run.path, outcome, loaded)
         else:
@@ -38,10 +39,11 @@ def execute(job: Job, *, show_progress: bool) -> Outcome:
             said = describe_step(job.run.path, loaded)
             say(f"trained to step {outcome.step:,} in {seconds:.0f} s")
             say(f"model: {job.run.model} ({said})")
-            device = "cpu" if job.config.train.accelerator == "cpu" else pick_device(None)
             with console.status("scoring held-out pieces"):
-                scores = score_job(job, data, outcome, loaded, device=device)
+                scores = score_job(job, data, outcome, loaded)
             _tell_scores(scores, data.tokenizer.unit)
+            with console.status("measuring number formats of the weights"):
+                measure_formats(job, loaded)
     return outcome
 
 

@@ -36,7 +36,7 @@ def export_folder(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} exists already: choose another folder")
     loaded = load_model(run, checkpoint=checkpoint)
-    facts = {name: loaded.record.get(name) for name in ("loss", "context_length")}
+    facts = {name: loaded.record.get(name) for name in ("loss", "context_length", "formats")}
     with atomic_folder(folder) as temporary:
         save_model(
             temporary, loaded.model, loaded.tokenizer, step=loaded.step, weights=weights, **facts

@@ -134,6 +134,7 @@ def test_two_processes_give_the_loss_of_one(place, fork, run):
         "train.max_steps=4",
         "model.dropout=0.0",
         "train.ngram_models=false",
+        "train.weight_formats=false",
         *SMALL,
     ]
     run(folder, "train", *settings, "run.dir=runs/one")

@@ -36,6 +36,7 @@ SMALL = [
     "train.sample_tokens=0",
     "train.warmup_steps=2",
     "train.ngram_models=false",
+    "train.weight_formats=false",
 ]
 FEW = ["--samples", "3", "--max-tokens", "80", "--device", "cpu"]
 

@@ -30,6 +30,7 @@ SETTINGS = [
     "train.warmup_steps=2",
     "train.sample_tokens=0",
     "train.ngram_models=false",
+    "train.weight_formats=false",
 ]
 KILLS = 4
 
