@@ -100,7 +100,7 @@ def _nats(model: Model, prompt: list[int], hole: list[Bar], teller: Teller) -> f
     ids, is_music = list(prompt), [False] * len(prompt)
     for k, bar in enumerate(hole):
         opening = [teller.bar, *bar.head] if k else []
-        music = teller.music(bar).ids
+        music = teller.music(bar)
         ids += opening + music
         is_music += [False] * len(opening) + [True] * len(music)
     nats = nats_of(model.model, np.array(ids)[:, None])

@@ -25,7 +25,7 @@ from seqgen.model.sequence_model import SequenceModel
 from seqgen.tokenizers import Tokenizer, load_tokenizer
 from seqgen.vocabulary import Vocabulary
 
-FORMAT = 3  # of run.json and of model folders; increase it when older ones can no longer be read
+FORMAT = 4  # of run.json and of model folders; increase it when older ones can no longer be read
 WEIGHTS, RECORD, TOKENIZER = "model.safetensors", "model.json", "tokenizer"
 COPY_AGAIN = "copy the model folder again, or train a new run"
 CHECKPOINTS = ("best", "last")

@@ -1,7 +1,7 @@
 """A model's weights as decoders take them: matrices that are multiplied together, stacked.
 
 Legend: D model width, W convolution width, M outputs of a matrix, K its inputs, N_f vocabulary of a
-field.
+field, Q held marks.
 """
 
 from dataclasses import dataclass
@@ -51,6 +51,7 @@ class ModelWeights:
 
     Attributes:
         tables: embeddings [N_f, D], one for each field.
+        held: vectors of marks that stay in force [1 + Q, D], the first of them zeros; None: none.
         short_convolution: of the last W embeddings, oldest first, side by side; None without one.
         layers: from the first to the last.
         norm: after the last layer.
@@ -58,6 +59,7 @@ class ModelWeights:
     """
 
     tables: tuple[Tensor, ...]
+    held: Tensor | None
     short_convolution: Matrix | None
     layers: tuple[LayerWeights, ...]
     norm: Norm
@@ -70,6 +72,7 @@ def read_weights(model: SequenceModel) -> ModelWeights:
     convolution = model.short_convolution
     return ModelWeights(
         tables=model.embedding.rows(),
+        held=None if model.held is None else model.held.table.weight.float(),
         short_convolution=_as_matrix(convolution.convolution) if convolution else None,
         layers=tuple(_layer(layer) for layer in model.stack.layers),
         norm=_norm(model.stack.norm),
