@@ -25,8 +25,7 @@ from seqgen.tasks.telling import (
     ANSWER,
     BEFORE,
     FILL,
-    HOLE,
-    MOST_BARS,
+    HOLE_MARKS,
     NO_TASK,
     Teller,
     Told,
@@ -90,14 +89,14 @@ def with_marks(tokens: TokenizerConfig, data: DataConfig) -> TokenizerConfig:
     if "accompany" in data.tasks:
         marks.append(ADD)
     if "infill" in data.tasks:
-        marks += [AFTER, BEFORE, FILL, *(f"{HOLE}{n}" for n in range(1, MOST_BARS + 1))]
+        marks += [AFTER, BEFORE, FILL, *HOLE_MARKS]
     return tokens.model_copy(update={"marks": marks})
 
 
 def known_tasks(tokens: TokenizerConfig) -> list[str]:
     """Return the tasks that a run with these tokens has learned."""
     known = [CONTINUE]
-    if f"{HOLE}1" in tokens.marks:
+    if FILL in tokens.marks:
         known.append("infill")
     if ADD in tokens.marks:
         known.append("accompany")

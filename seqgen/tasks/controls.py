@@ -79,10 +79,15 @@ def control_values(config: TokenizerConfig) -> dict[str, list[str]]:
     return values
 
 
-def control_marks(name: str, values: Sequence[str]) -> list[str]:
-    """Return the names of the marks of a control; of several that are in force, the first ends."""
+def control_marks(name: str, values: Iterable[str]) -> list[str]:
+    """Return the names of the marks of a control."""
     if name == "instruments":
         return [f"{MARK}{name}.{value}" for value in values]
+    return held_marks(name, values)
+
+
+def held_marks(name: str, values: Iterable[str]) -> list[str]:
+    """Return the names of marks of which one at a time is in force; the first ends that."""
     return [f"{HELD}{name}.{value}" for value in (OPEN, *values)]
 
 

@@ -1,7 +1,8 @@
 """Infill: bars inside a piece are written anew, in all parts or some, when both sides are known.
 
 A mark with the length of the hole comes first, then what stands behind the hole, then what stands
-before it, so that the hole goes on from there.
+before it, so that the hole goes on from there. What is far may be forgotten: so marks that stay in
+force say how many bars are left of the hole, and what it leads to.
 """
 
 from collections.abc import Sequence
@@ -29,10 +30,11 @@ def arrange(
     parts = _drawn_parts(teller, piece, first, first + n_bars, rng)
     controls = teller.drawn_marks(piece, first, first + n_bars, rng)
     told = _around(teller, piece, begin, first, first + n_bars, stop)
-    told.give(teller.asked(parts))
+    told.give([*teller.asked(parts), *teller.leads_to(piece.bars[first + n_bars])])
     for k, (bar, marks) in enumerate(zip(piece.bars[first:], controls, strict=False)):
         (told.write if k else told.give)([teller.bar])
-        told.go_on(teller.answer(bar, marks, parts))
+        left = teller.hole(n_bars - k) if k else []
+        told.go_on(teller.answer(bar, [*left, *marks], parts))
     told.write([teller.bar])
     return told
 
@@ -64,14 +66,17 @@ def request(
 
     def opening(number: int) -> list[int]:
         bar, parts = piece.bars[first + number], written[number]
-        marks = teller.marks_of(wish, number)
+        marks = [*teller.hole(last - first - number)] if number else []
+        marks += teller.marks_of(wish, number)
         if parts:
             return teller.opening(bar, marks, parts)
         after = opening(number + 1) if number + 1 < last - first else []
         return [*teller.answer(bar, marks, teller.parts).ids, teller.bar, *after]
 
     parts = [part for part in teller.parts if any(part in some for some in written)]
-    told.give([*teller.asked(parts), teller.bar, *opening(0)])
+    told.give(teller.asked(parts))
+    told.give(teller.leads_to(piece.bars[last]) if last < len(piece.bars) else [])
+    told.give([teller.bar, *opening(0)])
     begun = 1 + next(number for number, some in enumerate(written) if some)
     return Request(
         np.array(told.ids, dtype=np.int64)[:, None],

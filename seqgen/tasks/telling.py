@@ -6,16 +6,24 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from seqgen.tasks.bars import Bar, BarReader, Piece
-from seqgen.tasks.controls import CONTROLS, HELD, MARK, OF_BARS, OPEN, Controls, Wish
+from seqgen.tasks.controls import CONTROLS, HELD, MARK, OF_BARS, Controls, Wish, held_marks
+from seqgen.tasks.harmony import CHORDS, chord_of
 from seqgen.tokenizers import Tokenizer
 
 NO_CONTROLS = 0.2  # share of training windows without any; the others have any number of them
 LEFT_OPEN = 0.1  # share of bars that have no chord, or no density, where others of a window have
 MOST_BARS = 32  # of a hole that have a mark of their own; longer ones have that of 32
 # What is told now: bars after a hole, those before it, what is written into it, added parts.
-AFTER, BEFORE, FILL, ADD = (f"{HELD}task.{name}" for name in ("after", "before", "fill", "add"))
-NO_TASK = f"{HELD}task.{OPEN}"
-HOLE, ANSWER = f"{MARK}hole.", "Answer_None"
+NO_TASK, AFTER, BEFORE, FILL, ADD = held_marks("task", ("after", "before", "fill", "add"))
+ANSWER = "Answer_None"
+# In a hole: how many bars are left of it, and what it leads to: the chord of the first bar behind
+# it, and the highest and the lowest of the notes with which that begins.
+HOLE = f"{HELD}hole."
+LEADS_TO = {"chord": CHORDS, "top": range(128), "bass": range(128)}
+HOLE_MARKS = [
+    *held_marks("hole", map(str, range(1, MOST_BARS + 1))),
+    *(m for name, of in LEADS_TO.items() for m in held_marks(f"next-{name}", map(str, of))),
+]
 
 
 @dataclass
@@ -91,8 +99,18 @@ class Teller:
         return [self.bar, *bar.head, *self.music(bar)]
 
     def hole(self, n_bars: int) -> list[int]:
-        """Return the mark of a hole of so many bars."""
+        """Return the mark of a hole that has so many bars left."""
         return [self.id_of[f"{HOLE}{min(n_bars, MOST_BARS)}"]]
+
+    def leads_to(self, bar: Bar) -> list[int]:
+        """Return the marks of what comes behind a hole; none where nothing with a pitch sounds."""
+        notes = [note for note in bar.notes if not note.is_drum]
+        if not notes:
+            return []
+        first = min(note.start for note in notes)
+        pitches = [note.pitch for note in notes if note.start == first]
+        values = {"chord": chord_of(notes), "top": max(pitches), "bass": min(pitches)}
+        return [self.id_of[f"{HELD}next-{name}.{values[name]}"] for name in LEADS_TO]
 
     def asked(self, parts: Sequence[str], mark: str = FILL) -> list[int]:
         """Return the mark that what is to be written follows, and the marks of its parts."""

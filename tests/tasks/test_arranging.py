@@ -64,25 +64,40 @@ def test_a_window_without_controls_is_the_piece(teller, piece, ids, monkeypatch)
     assert not any(told.given)
 
 
+def is_mark(name):
+    return name.partition("_")[0] in ("Given", "Held", "Answer")
+
+
 def test_infill_tells_what_is_around_the_hole_and_then_the_hole(teller, piece, monkeypatch):
     monkeypatch.setattr("seqgen.tasks.telling.NO_CONTROLS", 1.0)
     monkeypatch.setattr("seqgen.tasks.infill.ALL_PARTS", 1.0)
     for told in windows(teller, piece, "infill", room=5000):
         names = names_of(teller, told.ids)
         after, first, fill = (names.index(f"Held_task.{x}") for x in ("after", "before", "fill"))
-        n_bars = int(names[0].removeprefix("Given_hole."))
+        n_bars = int(names[0].removeprefix("Held_hole."))
         right, left = told.ids[after + 1 : first], told.ids[first + 1 : fill]
         begun = left.count(teller.bar)
         whole = [i for bar in piece.bars for i in teller.plain(bar)]
-        middle = told.ids[fill + 1 : -1]
+        assert [n for n in names if n.startswith("Held_hole.")] == [
+            f"Held_hole.{n_bars - k}" for k in range(n_bars)
+        ]
+        leads_to = [n for n in names if n.startswith("Held_next-")]
+        assert leads_to in [
+            names_of(teller, teller.leads_to(bar))
+            for bar in piece.bars
+            if right[: teller.size(bar)] == teller.plain(bar)
+        ]
+        last = len(names) - 1
+        middle = [told.ids[i] for i in range(fill, last) if not is_mark(names[i])]
         told_again = [i for i in left if i != teller.bos] + middle + right
         places = [whole[k : k + len(told_again)] for k in range(len(whole))]
         assert told_again in places
         assert middle.count(teller.bar) == n_bars
         assert told.ids[-1] == teller.bar
-        given = [name for name, given in zip(names, told.given, strict=True) if given]
+        given = [n for n, given in zip(names, told.given, strict=True) if given]
+        given = [n for n in given[1:] if not n.startswith(("Held_hole.", "Held_next-"))]
         assert given == [
-            *(names[0], "Held_task.after", "Bar_None", "Held_task.before"),
+            *("Held_task.after", "Bar_None", "Held_task.before"),
             *(["BOS_None"] if teller.bos in left else []),
             *(["Bar_None"] if teller.bar in left else []),
             *("Held_task.fill", "Bar_None"),
@@ -99,7 +114,8 @@ def test_a_request_is_told_as_in_training(teller, tokenizer, piece):
             names = names_of(teller, told.ids)
             fill = max(i for i, n in enumerate(names) if n in ("Held_task.fill", "Held_task.add"))
             first = fill + names[fill:].index("Bar_None")
-            asked = [n.partition("part.")[2] for n in names[fill + 1 : first]]
+            named = [n.partition("Given_part.") for n in names[fill + 1 : first]]
+            asked = [name for _, kind, name in named if kind]
             parts = asked or teller.parts
             starts = [i for i, n in enumerate(names) if n == "Bar_None" and i >= first]
             wish = _values([names[a + 1 :] for a in starts]).__getitem__
