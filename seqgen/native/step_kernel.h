@@ -102,6 +102,10 @@ class Worker {
       if (R) memcpy(row, recent, R * D * sizeof(float));
       const int64_t *token = step_.tokens + b * s_.F, slot = step_.slots[b];
       if (e.is_anchor && e.is_anchor[token[0]]) step_.origin[slot] = step_.position[slot];
+      for (int64_t g = 0; g < s_.G; g++) {
+        int32_t mark = e.holds[token[0] * s_.G + g];
+        if (mark >= 0) step_.held[slot * s_.G + g] = mark;
+      }
       memcpy(raw, e.tables[0] + token[0] * D, D * sizeof(float));
       for (int64_t f = 1; f < s_.F; f++)
         for (int64_t i = 0; i < D; i++) raw[i] += e.tables[f][token[f] * D + i];
@@ -115,6 +119,11 @@ class Worker {
     for_my_rows([&](int64_t b) {
       const float* raw = wide + b * width + R * D;
       for (int64_t i = 0; i < D; i++) x(b)[i] = s_.W > 0 ? raw[i] + y[b * D + i] : raw[i];
+      for (int64_t g = 0; g < s_.G; g++) {
+        int64_t mark = step_.held[step_.slots[b] * s_.G + g];
+        if (mark == 0) continue;
+        for (int64_t i = 0; i < D; i++) x(b)[i] += e.marks[mark * D + i];
+      }
       add_position(step_.position[step_.slots[b]] - step_.origin[step_.slots[b]], e.positions, x(b));
     });
   }
