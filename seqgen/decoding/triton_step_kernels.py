@@ -5,9 +5,9 @@ Each kernel waits for the one before it only where it needs the results (`chain`
 before that was written by none of the last two kernels, weights above all.
 
 Legend: B rows, C slots, F fields, H heads, D model width, M outputs of a matrix, K its inputs, W
-width of a head or of the short convolution, G groups of marks; BB, BM, BK, BS, BW, BV, BD are block widths. All
-tensors are contiguous, and float32 but for weights, biases, and what is only multiplied by weights,
-which may be rounded as they are.
+width of a head or of the short convolution, G groups of marks; BB, BM, BK, BS, BW, BV, BD are block
+widths. All tensors are contiguous, and float32 but for weights, biases, and what is only multiplied
+by weights, which may be rounded as they are.
 """
 
 import triton
