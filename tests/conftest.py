@@ -60,6 +60,7 @@ def tiny():
             torch.nn.init.normal_(table.weight)
         if model.held is not None:
             torch.nn.init.normal_(model.held.table.weight[1:])
+            torch.nn.init.normal_(model.held.output.weight[1:])
         return model
 
     return build

@@ -187,8 +187,9 @@ class BenchmarkModel:
 
     def recompute(self, tokens: Tensor) -> tuple[Tensor, ...]:
         """Run softmax attention over tokens [B, T, F], score after the last -> logits [B, N_f]."""
-        x, *_ = self.embed(tokens)
-        return self.model.lm_head(run_parallel(self.softmax_parallel, x)[:, -1])
+        x, *_, in_force = self.embed(tokens)
+        hidden = self.model.finish(run_parallel(self.softmax_parallel, x), in_force)
+        return self.model.lm_head(hidden[:, -1])
 
     def state_at(self, position: int, n_rows: int) -> State:
         """Make a state as large as after `position` tokens: a short one, scaled up."""
@@ -246,6 +247,7 @@ class LibraryPool(SumsPool):
         hidden, _ = self._model.library_recurrent(x.squeeze(1), self._layers)
         self.recent, self.position, self.origin = recent[:, 1:], self.position + 1, origins[:, 0]
         self.held = in_force[:, 0]
+        hidden = self._model.model.finish(hidden.unsqueeze(1), in_force)[:, 0]
         return self._model.model.lm_head(hidden)
 
 

@@ -92,6 +92,7 @@ class Network:
 
     tables: tuple[Tensor, ...]
     held: Tensor | None
+    held_logits: Tensor | None
     short_convolution: Linear | None
     layers: tuple[Layer, ...]
     norm: Norm
@@ -106,6 +107,7 @@ class Network:
         return cls(
             tables=read.tables,
             held=read.held,
+            held_logits=read.held_logits,
             short_convolution=prepare(convolution, weights) if convolution else None,
             layers=tuple(Layer.read(layer, weights, activation) for layer in read.layers),
             norm=read.norm,
@@ -183,7 +185,11 @@ class TorchPool(SumsPool):
         if not len(slots):
             return self.S.new_empty(0, sum(self._sizes)).split(self._sizes, dim=-1)
         active = self._active(slots)
-        return self._score(self._embed(tokens, active), active).split(self._sizes, dim=-1)
+        logits = self._score(self._embed(tokens, active), active)
+        if self.network.held_logits is not None:
+            in_force = self.held[active.rows]
+            logits = logits + F.embedding(in_force, self.network.held_logits).sum(1)
+        return logits.split(self._sizes, dim=-1)
 
     def _score(self, x: Tensor, active: Active) -> Tensor:
         """Run all layers on x [B, D], and the output head: logits [B, N] of all fields."""

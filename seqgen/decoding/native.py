@@ -219,8 +219,8 @@ def _pack_model(model: SequenceModel, read: ModelWeights, weights: str) -> Tenso
         blocks.append(frequencies(model.config.d_model))
     if isinstance(model.positions, AnchoredPositions):
         blocks.append(model.positions.is_anchor)
-    if model.held is not None and read.held is not None:
-        blocks += (model.held.holds.int(), read.held)
+    if model.held is not None and read.held is not None and read.held_logits is not None:
+        blocks += (model.held.holds.int(), read.held, read.held_logits)
     if read.short_convolution:
         blocks += _pack(read.short_convolution, weights)
     for layer in read.layers:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from seqgen.vocabulary import Vocabulary
 
-HELD_STD = 0.25  # several marks are in force at a time; a token's embedding begins with 1
+HELD_STD = 0.5  # several marks are in force at a time; a token's embedding begins with 1
 
 
 class FieldEmbedding(nn.Module):
@@ -125,13 +125,15 @@ def add_chain(logits: Sequence[Tensor], chain: Tensor, targets: Tensor) -> tuple
 
 
 class HeldMarks(nn.Module):
-    """Vectors of the marks that are in force, one for each group, added to the input embedding.
+    """Vectors of the marks that are in force, of each group one, at each position.
 
     A mark that was given once is then as near to a late position as to the next one, which sums
-    that forget, or grow, do not offer.
+    that forget, or grow, do not offer. Each has a vector that is added to the input embedding, and
+    one that is added to the hidden value after the stack: the second is learned in few steps.
 
     Attributes:
         holds: `Vocabulary.holds` [N_0, G].
+        table, output: vectors by number of a mark; those of number 0 are zeros.
     """
 
     holds: Tensor
@@ -142,7 +144,9 @@ class HeldMarks(nn.Module):
         holds = torch.tensor(vocabulary.holds, device="cpu")
         self.register_buffer("holds", holds, persistent=False)
         self.table = nn.Embedding(int(holds.max()) + 1, d_model, padding_idx=0)
+        self.output = nn.Embedding(self.table.num_embeddings, d_model, padding_idx=0)
         nn.init.normal_(self.table.weight[1:], std=HELD_STD)
+        nn.init.zeros_(self.output.weight)
 
     def in_force(
         self, tokens: Tensor, before: Tensor | None = None, boundaries: Tensor | None = None
@@ -166,11 +170,20 @@ class HeldMarks(nn.Module):
         place = torch.arange(sets.shape[1], device=sets.device)[:, None]
         return sets.gather(1, torch.where(sets >= 0, place, 0).cummax(1).values)
 
-    def forward(self, in_force: Tensor) -> Tensor:
-        """Add up the vectors of marks [..., G] -> [..., D]."""
-        bags, weight = in_force.flatten(0, -2), self.table.weight
-        sums = F.embedding_bag(bags, weight, mode="sum", padding_idx=0)
-        return sums.view(*in_force.shape[:-1], -1)
+    def begin(self, x: Tensor, in_force: Tensor) -> Tensor:
+        """Add to input embeddings x [B, T, D] the vectors of marks [B, T, G]."""
+        return x + _sums(self.table, in_force)
+
+    def end(self, hidden: Tensor, in_force: Tensor) -> Tensor:
+        """Add to hidden values [B, T, D] the vectors of marks [B, T, G]."""
+        return hidden + _sums(self.output, in_force)
+
+
+def _sums(table: nn.Embedding, numbers: Tensor) -> Tensor:
+    """Add up the vectors of each row of numbers [B, T, G] -> [B, T, D]."""
+    bags = numbers.flatten(0, 1)
+    sums = F.embedding_bag(bags, table.weight, mode="sum", padding_idx=0)
+    return sums.view(*numbers.shape[:2], -1)
 
 
 class ShortConvolution(nn.Module):

@@ -130,6 +130,7 @@ class RecurrentModel:
         new_state = State(
             attention, recent[:, 1:], state.position + 1, origins[:, 0], in_force[:, 0]
         )
+        hidden = self._parallel.finish(hidden.unsqueeze(1), in_force)[:, 0]
         return self._parallel.lm_head(hidden), new_state
 
     @torch.no_grad()

@@ -22,10 +22,11 @@ from seqgen.vocabulary import Vocabulary
 
 
 class SequenceModel(nn.Module):
-    """embedding → short convolution → held marks → positions → causal stack → one head per field.
+    """embedding → short convolution → positions → causal stack → one head per field.
 
     Attributes:
-        held: vectors of the marks in force; None where the vocabulary has none.
+        held: vectors of the marks in force, which are added before the stack and after it; None
+            where the vocabulary has none.
         recompute: in training, compute what is inside a layer again instead of keeping it.
         uses: `Vocabulary.uses` [N_0, F] with several fields, else None; for the loss.
     """
@@ -89,7 +90,7 @@ class SequenceModel(nn.Module):
         if self.short_convolution is not None:
             x = self.short_convolution(raw, recent, positions if in_segments else None)
         if self.held is not None and in_force is not None:
-            x = x + self.held(in_force)
+            x = self.held.begin(x, in_force)
         return self.dropout(self.positions(x, positions - origins)), torch.cat([recent, raw], dim=1)
 
     def in_force(
@@ -102,6 +103,10 @@ class SequenceModel(nn.Module):
         if self.held is None:
             return tokens.new_zeros(*tokens.shape[:2], 0)
         return self.held.in_force(tokens, before and before.held, boundaries)
+
+    def finish(self, hidden: Tensor, in_force: Tensor) -> Tensor:
+        """Add to what the stack makes [B, T, D] what marks in force [B, T, G] say at its end."""
+        return hidden if self.held is None else self.held.end(hidden, in_force)
 
     def run(
         self,
@@ -156,6 +161,7 @@ class SequenceModel(nn.Module):
             keep=keep_state,
         )
         hidden = run_parallel(self.stack, x, rows, recompute=self.recompute and self.training)
+        hidden = self.finish(hidden, in_force)
         if not keep_state:
             return hidden, None
         return hidden, self._state_after(rows, embeddings, positions, origins, in_force, state)

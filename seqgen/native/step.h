@@ -65,7 +65,7 @@ struct Embedding {
   const float* positions;           // learned [max_positions, D], or the frequencies of sines [D / 2]
   const bool* is_anchor;            // where the index begins anew, for each id of the first field
   const int32_t* holds;             // what ids of the first field put in force [field[0], G]; -1: what was
-  const float* marks;               // [marks, D]
+  const float *marks, *mark_logits;  // added before the layers [marks, D] and after them [marks, N]
   Linear convolution;               // from W embeddings, oldest first, if W > 0
 };
 
