@@ -1,6 +1,6 @@
 """Measures how well a run does what it is asked: controls, infill and accompaniment.
 
-    python scripts/tasks.py RUN [--n 50] [--seed 0]
+    python scripts/tasks.py RUN [--n 50] [--seed 0] [--guidance 2] [--only key,chords,infill]
 
 Requests are made at random from the seed; files are written and measured from themselves. Held-out
 pieces are those of the run's validation split, as they are in their files.
@@ -38,7 +38,7 @@ LONGEST_HOLE = 8  # bars
 TOGETHER = 10  # pieces that are asked for the same thing
 
 
-def controls(model: Model, n: int, seed: int) -> None:
+def controls(model: Model, names: list[str], n: int, *, seed: int, guidance: float) -> None:
     """Ask for one thing at a time, in pieces of eight bars, and count what is met."""
     rng, met = random.Random(seed), defaultdict(list)
     asked = Teller(model.tokenizer).controls
@@ -50,11 +50,13 @@ def controls(model: Model, n: int, seed: int) -> None:
         ),
     }
     with tempfile.TemporaryDirectory() as folder:
-        for name in (name for name in asked.names if name != "bars"):
+        for name in names:
             for i in range(0, n, TOGETHER):
                 wish = words.get(name, lambda: rng.choice(LEVELS))()
                 options: dict = {"bars": 8, "samples": TOGETHER, "seed": seed + i}
-                wanted = model.generate(asked={name: wish}, max_tokens=8192, **options)
+                wanted = model.generate(
+                    asked={name: wish}, guidance=guidance, max_tokens=8192, **options
+                )
                 free = model.generate(metre="4/4", max_tokens=8192, **options)
                 for kind, pieces in ((name, wanted), (f"{name}, not asked", free)):
                     for k, piece in enumerate(pieces):
@@ -65,7 +67,8 @@ def controls(model: Model, n: int, seed: int) -> None:
                             met["bars"].append(found["bars"])
             for kind in (name, f"{name}, not asked"):
                 click.echo(f"{kind}: met {np.mean(met[kind]):.1%} of {len(met[kind])} pieces")
-    click.echo(f"bars: as many as asked in {np.mean(met['bars']):.1%} of {len(met['bars'])}")
+    if names:
+        click.echo(f"bars: as many as asked in {np.mean(met['bars']):.1%} of {len(met['bars'])}")
 
 
 def infill_likelihood(model: Model, pieces: list[Piece], seed: int) -> None:
@@ -100,7 +103,7 @@ def _nats(model: Model, prompt: list[int], hole: list[Bar], teller: Teller) -> f
     ids, is_music = list(prompt), [False] * len(prompt)
     for k, bar in enumerate(hole):
         opening = [teller.bar, *bar.head] if k else []
-        music = teller.music(bar).ids
+        music = teller.music(bar)
         ids += opening + music
         is_music += [False] * len(opening) + [True] * len(music)
     nats = nats_of(model.model, np.array(ids)[:, None])
@@ -191,12 +194,16 @@ def _chords_on_beats(path: Path) -> float:
 @click.argument("run")
 @click.option("--n", default=50, show_default=True, help="Requests of each kind.")
 @click.option("--seed", default=0, show_default=True, help="Of the requests and draws.")
+@click.option("--guidance", default=1.0, show_default=True, help="Of the controls.")
+@click.option("--only", help="Tasks and controls to measure, as in infill,key. By default all.")
 @click.option(
     "--files",
     type=click.Path(exists=True, path_type=Path),
     help="Folder of MIDI files to edit. By default the source of the held-out pieces.",
 )
-def main(run: str, n: int, seed: int, files: Path | None) -> None:
+def main(
+    run: str, n: int, seed: int, guidance: float, only: str | None, files: Path | None
+) -> None:
     """Measure RUN."""
     model = load(run)
     data = PreparedData(Path(read_run(RunFolder(Path(run)))["data"]))
@@ -208,13 +215,16 @@ def main(run: str, n: int, seed: int, files: Path | None) -> None:
     folder = files or Path(next(iter(data.index["sources"].values())))
     paths = [path for one in held_out for path in folder.rglob(one.file)]
     known = known_tasks(model.tokenizer.config)
+    names = [name for name in Teller(model.tokenizer).controls.names if name != "bars"]
+    if only is not None:
+        known, names = ([x for x in all_ if x in only.split(",")] for all_ in (known, names))
     click.echo(f"{run}: {', '.join(known)}; {len(pieces)} held-out pieces, {len(paths)} files")
     if "infill" in known:
         infill_likelihood(model, pieces, seed)
         edits(model, paths, n, seed)
     if "accompany" in known:
         accompaniments(model, paths, min(n, 20), seed)
-    controls(model, n, seed)
+    controls(model, names, n, seed=seed, guidance=guidance)
 
 
 if __name__ == "__main__":

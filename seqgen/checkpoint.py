@@ -27,8 +27,8 @@ from seqgen.model.sequence_model import SequenceModel
 from seqgen.tokenizers import Tokenizer, load_tokenizer
 from seqgen.vocabulary import Vocabulary
 
-FORMAT = 3  # of run.json and of model folders; increase it when older ones can no longer be read
 WEIGHTS, RECORD, TOKENIZER = "model.safetensors", "config.json", "tokenizer"
+FORMAT = 4  # of run.json and of model folders; increase it when older ones can no longer be read
 COPY_AGAIN = "copy the model folder again, or train a new run"
 CHECKPOINTS = ("best", "last")
 PREFIX = "model."  # of the model's weights in a checkpoint

@@ -1,7 +1,7 @@
 """What the model knows about tokens: fields and sizes, special ids, and which ids may follow.
 
-Legend: B rows, T positions, F fields of one token, N vocabulary of a field, G groups of ids (token
-types), R registers.
+Legend: B rows, T positions, F fields of one token, N vocabulary of a field, G groups of ids: token
+types in a grammar, or marks that stay in force; R registers.
 """
 
 from collections.abc import Sequence
@@ -157,6 +157,8 @@ class Vocabulary:
             [N, F - 1]; empty: all do. Rows of special ids do not count.
         anchors: ids of the first field from which `model.positions=bars` counts positions; may be
             empty.
+        held: groups of ids of the first field that stay in force: the model knows at each position
+            which of a group came last, until the first one of the group, which ends that.
     """
 
     fields: tuple[Field, ...]
@@ -166,6 +168,7 @@ class Vocabulary:
     grammar: Grammar | None = None
     anchors: tuple[int, ...] = ()
     used: tuple[tuple[bool, ...], ...] = ()
+    held: tuple[tuple[int, ...], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.fields:
@@ -190,6 +193,15 @@ class Vocabulary:
                 f"anchors {outside} are no ids of field {self.fields[0].name!r}, "
                 f"which has {self.fields[0].size}"
             )
+        held = [i for group in self.held for i in group]
+        ids = set(range(n)) - set(special)
+        if not ids.issuperset(held) or len(set(held)) < len(held):
+            raise ValueError(
+                f"held must be different ids of field {self.fields[0].name!r}, none of them "
+                f"special, got {held}"
+            )
+        if any(len(group) < 2 for group in self.held):
+            raise ValueError("a group of held ids needs one that ends it, and one that holds")
 
     def _check_grammar(self, grammar: Grammar) -> None:
         if len(grammar.first) != self.fields[0].size:
@@ -253,6 +265,21 @@ class Vocabulary:
         first = tokens[..., 0]
         return np.where(self.uses[first], tokens, self.fills[first][..., None])
 
+    @cached_property
+    def holds(self) -> np.ndarray:
+        """What each id of the first field puts in force in each group of `held`: int64 [N, G].
+
+        The ids that hold are numbered from 1 on, over all groups; 0 stands for none of them, and -1
+        for what was in force before.
+        """
+        holds = np.full((self.fields[0].size, len(self.held)), -1, dtype=np.int64)
+        n = 1
+        for g, (end, *others) in enumerate(self.held):
+            holds[end, g] = 0
+            holds[others, g] = np.arange(n, n + len(others))
+            n += len(others)
+        return holds
+
     @property
     def special_ids(self) -> tuple[int, int, int]:
         """The ids of the special tokens: bos, eos, pad."""
@@ -309,6 +336,7 @@ class Vocabulary:
             "grammar": grammar,
             "anchors": self.anchors,
             "used": [[int(x) for x in row] for row in self.used],
+            "held": self.held,
         }
 
     @classmethod
@@ -330,6 +358,7 @@ class Vocabulary:
             grammar=grammar,
             anchors=tuple(value["anchors"]),
             used=_rows(value["used"]),
+            held=tuple(tuple(group) for group in value["held"]),
         )
 
 

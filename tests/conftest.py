@@ -29,14 +29,16 @@ def _one_thread():
 @pytest.fixture
 def plain_vocabulary() -> Vocabulary:
     fields = (Field("token", 24),)
-    return Vocabulary(fields, bos_id=1, eos_id=2, pad_id=0, anchors=(5, 9))
+    held = ((10, 11, 12, 13), (14, 15))
+    return Vocabulary(fields, bos_id=1, eos_id=2, pad_id=0, anchors=(5, 9), held=held)
 
 
 @pytest.fixture
 def toy_vocabulary() -> Vocabulary:
     """Three fields, as a compound word has them."""
     fields = (Field("family", 12), Field("pitch", 20), Field("length", 9))
-    return Vocabulary(fields, bos_id=1, eos_id=2, pad_id=0, anchors=(5, 9))
+    held = ((3, 4, 8), (7, 10))
+    return Vocabulary(fields, bos_id=1, eos_id=2, pad_id=0, anchors=(5, 9), held=held)
 
 
 @pytest.fixture
@@ -56,6 +58,9 @@ def tiny():
             torch.nn.init.normal_(head.weight, std=0.3)
         for table in model.lm_head.tables:
             torch.nn.init.normal_(table.weight)
+        if model.held is not None:
+            torch.nn.init.normal_(model.held.table.weight[1:])
+            torch.nn.init.normal_(model.held.output.weight[1:])
         return model
 
     return build

@@ -103,6 +103,29 @@ def test_anchors_that_are_no_ids_are_refused(anchor):
         Vocabulary((Field("t", 7),), bos_id=1, eos_id=2, pad_id=0, anchors=(3, anchor))
 
 
+@pytest.mark.parametrize(
+    ("held", "said"),
+    [
+        (((3, 7),), "different ids of field 't'"),
+        (((3, 1),), "none of them special"),
+        (((3, 4), (5, 4)), "different ids"),
+        (((3,),), "one that ends it"),
+    ],
+)
+def test_impossible_groups_of_held_ids_are_refused(held, said):
+    with pytest.raises(ValueError, match=said):
+        Vocabulary((Field("t", 7),), bos_id=1, eos_id=2, pad_id=0, held=held)
+
+
+def test_held_ids_are_numbered_over_all_groups():
+    held = ((3, 6, 4), (8, 5))
+    v = Vocabulary((Field("t", 9),), bos_id=1, eos_id=2, pad_id=0, held=held)
+    assert v.holds[[3, 6, 4]].tolist() == [[0, -1], [1, -1], [2, -1]]
+    assert v.holds[[8, 5]].tolist() == [[-1, 0], [-1, 3]]
+    assert (v.holds[[0, 1, 2, 7]] == -1).all()
+    assert Vocabulary.from_json(json.loads(json.dumps(v.to_json()))) == v
+
+
 def names_after(v, parts, tokens):
     """What may follow plain tokens, in a piece that may end."""
     ids = np.array([parts.index([token]) for token in tokens])

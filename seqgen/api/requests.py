@@ -23,8 +23,9 @@ from seqgen.midi import ANY_SIZE, open_midi
 from seqgen.midi.timing import bars_and_beats
 from seqgen.sampling import Sampling
 from seqgen.tasks import Teller, accompany, continuation, infill, known_tasks
-from seqgen.tasks.asking import Wish, describe_part, find_parts, no_wish, read_wishes
+from seqgen.tasks.asking import describe_part, find_parts, no_wish, read_wishes
 from seqgen.tasks.bars import Piece
+from seqgen.tasks.controls import Wish
 from seqgen.tasks.request import Request, Writing
 from seqgen.tokenizers import Edit, Original, Tokenizer
 
@@ -232,8 +233,7 @@ def answer(
     weighs, see `generate_guided`; 1: as the model has learned it.
     """
     requests, teller = asking.requests, Teller(tokenizer)
-    parts = [teller.id_of[f"Part_{part}"] for part in teller.parts if part]
-    writings = [Writing(request, teller.bar, parts) for request in requests]
+    writings = [Writing(request, teller.bar) for request in requests]
     draws: dict[str, Any] = {
         "sampling": [
             replace(

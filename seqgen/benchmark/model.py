@@ -168,23 +168,28 @@ class BenchmarkModel:
         ]
         return torch.stack(fields, dim=-1).to(self.device)
 
-    def embed(self, tokens: Tensor, before: State | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    def embed(self, tokens: Tensor, before: State | None = None) -> tuple[Tensor, ...]:
         """Embed tokens [B, T, F] that come after a state (None: after nothing).
 
         Returns the stacks' input [B, T, D], the state's embeddings with the new ones
-        [B, W - 1 + T, D], and where each token's index is counted from, [B, T] or [T].
+        [B, W - 1 + T, D], where each token's index is counted from, [B, T] or [T], and the marks
+        in force [B, T, G].
         """
         positions = torch.arange(tokens.shape[1], device=self.device)
         if before is not None:
             positions = before.position.unsqueeze(1) + positions
         origins = self.model.positions.origins(tokens, positions, before and before.origin)
-        x, recent = self.model.embed(tokens, positions, before and before.recent, origins=origins)
-        return x, recent, origins
+        in_force = self.model.in_force(tokens, before)
+        x, recent = self.model.embed(
+            tokens, positions, before and before.recent, origins=origins, in_force=in_force
+        )
+        return x, recent, origins, in_force
 
     def recompute(self, tokens: Tensor) -> tuple[Tensor, ...]:
         """Run softmax attention over tokens [B, T, F], score after the last -> logits [B, N_f]."""
-        x, *_ = self.embed(tokens)
-        return self.model.lm_head(run_parallel(self.softmax_parallel, x)[:, -1])
+        x, *_, in_force = self.embed(tokens)
+        hidden = self.model.finish(run_parallel(self.softmax_parallel, x), in_force)
+        return self.model.lm_head(hidden[:, -1])
 
     def state_at(self, position: int, n_rows: int) -> State:
         """Make a state as large as after `position` tokens: a short one, scaled up."""
@@ -192,7 +197,8 @@ class BenchmarkModel:
         lengths = torch.full((n_rows,), length, device=self.device)
         state = self.recurrent.prefill(self.random_tokens(n_rows, length), lengths)[1]
         sums = tuple(x * (position / length) for x in state.attention)
-        return State(sums, state.recent, torch.full_like(lengths, position), state.origin)
+        position_now = torch.full_like(lengths, position)
+        return State(sums, state.recent, position_now, state.origin, state.held)
 
     def cache_bytes(self, position: int, n_rows: int, *, itemsize: int = 4) -> int:
         """Return the bytes of a KV cache."""
@@ -236,10 +242,12 @@ class LibraryPool(SumsPool):
     @torch.no_grad()
     def advance(self, slots: Tensor, tokens: Tensor) -> Logits:
         """Take tokens [B, F]; return logits [B, N_f]."""
-        state = State((), self.recent, self.position, self.origin)
-        x, recent, origins = self._model.embed(tokens.unsqueeze(1), state)
+        state = State((), self.recent, self.position, self.origin, self.held)
+        x, recent, origins, in_force = self._model.embed(tokens.unsqueeze(1), state)
         hidden, _ = self._model.library_recurrent(x.squeeze(1), self._layers)
         self.recent, self.position, self.origin = recent[:, 1:], self.position + 1, origins[:, 0]
+        self.held = in_force[:, 0]
+        hidden = self._model.model.finish(hidden.unsqueeze(1), in_force)[:, 0]
         return self._model.model.lm_head(hidden)
 
 

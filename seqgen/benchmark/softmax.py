@@ -64,6 +64,7 @@ class StaticCachePool(TorchPool):
         """Put all rows where those of `state` are, without its sums; a growing cache is emptied."""
         self.recent[slots] = state.recent
         self.position[slots], self.origin[slots] = state.position, state.origin
+        self.held[slots] = state.held
         if self.grows:
             self.at = 0
 

@@ -91,6 +91,8 @@ class Network:
     """All of a model; see `ModelWeights`."""
 
     tables: tuple[Tensor, ...]
+    held: Tensor | None
+    held_logits: Tensor | None
     short_convolution: Linear | None
     layers: tuple[Layer, ...]
     norm: Norm
@@ -104,6 +106,8 @@ class Network:
         convolution = read.short_convolution
         return cls(
             tables=read.tables,
+            held=read.held,
+            held_logits=read.held_logits,
             short_convolution=prepare(convolution, weights) if convolution else None,
             layers=tuple(Layer.read(layer, weights, activation) for layer in read.layers),
             norm=read.norm,
@@ -161,6 +165,7 @@ class TorchPool(SumsPool):
         self.n_heads, self.feature_map = config.n_heads, FEATURE_MAPS[config.feature_map]
         self.decay_after = decoder.decay_after
         self._positions, self._sizes = decoder.model.positions, decoder.vocabulary.sizes
+        self._marks = decoder.model.held
         self.host_may_read = self.S.device.type == "cpu"
         self._last = Active(self.position, slice(0))
 
@@ -180,7 +185,11 @@ class TorchPool(SumsPool):
         if not len(slots):
             return self.S.new_empty(0, sum(self._sizes)).split(self._sizes, dim=-1)
         active = self._active(slots)
-        return self._score(self._embed(tokens, active), active).split(self._sizes, dim=-1)
+        logits = self._score(self._embed(tokens, active), active)
+        if self.network.held_logits is not None:
+            in_force = self.held[active.rows]
+            logits = logits + F.embedding(in_force, self.network.held_logits).sum(1)
+        return logits.split(self._sizes, dim=-1)
 
     def _score(self, x: Tensor, active: Active) -> Tensor:
         """Run all layers on x [B, D], and the output head: logits [B, N] of all fields."""
@@ -262,6 +271,10 @@ class TorchPool(SumsPool):
             context = torch.cat([self.recent[rows], raw.unsqueeze(1)], dim=1)  # [B, W, D]
             x = raw + self.network.short_convolution(context.flatten(1))
             self.recent[rows] = context[:, 1:]
+        if self._marks is not None and self.network.held is not None:
+            in_force = self._marks.in_force(tokens.unsqueeze(1), self.held[rows])[:, 0]
+            x = x + F.embedding(in_force, self.network.held).sum(1)
+            self.held[rows] = in_force
         position, origin = self.position[rows].unsqueeze(1), self.origin[rows]
         origins = self._positions.origins(tokens.unsqueeze(1), position, origin)  # [B, 1]
         x = self._place(x, (position - origins)[:, 0])

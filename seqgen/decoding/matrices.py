@@ -1,7 +1,7 @@
 """A model's weights as decoders take them: matrices that are multiplied together, stacked.
 
 Legend: D model width, W convolution width, M outputs of a matrix, K its inputs, N_f vocabulary of a
-field.
+field, N all of them, Q held marks.
 """
 
 from dataclasses import dataclass
@@ -51,6 +51,8 @@ class ModelWeights:
 
     Attributes:
         tables: embeddings [N_f, D], one for each field.
+        held: vectors of marks that stay in force [1 + Q, D], the first of them zeros; None: none.
+        held_logits: what these add to the logits of all fields side by side [1 + Q, N].
         short_convolution: of the last W embeddings, oldest first, side by side; None without one.
         layers: from the first to the last.
         norm: after the last layer.
@@ -58,6 +60,8 @@ class ModelWeights:
     """
 
     tables: tuple[Tensor, ...]
+    held: Tensor | None
+    held_logits: Tensor | None
     short_convolution: Matrix | None
     layers: tuple[LayerWeights, ...]
     norm: Norm
@@ -67,13 +71,16 @@ class ModelWeights:
 @torch.no_grad()
 def read_weights(model: SequenceModel) -> ModelWeights:
     """Take a model's weights, in float32."""
-    convolution = model.short_convolution
+    convolution, held = model.short_convolution, model.held
+    lm_head = _stacked(*model.lm_head.linears)
     return ModelWeights(
         tables=model.embedding.rows(),
+        held=None if held is None else held.table.weight.float(),
+        held_logits=None if held is None else held.output.weight.float() @ lm_head.weight.T,
         short_convolution=_as_matrix(convolution.convolution) if convolution else None,
         layers=tuple(_layer(layer) for layer in model.stack.layers),
         norm=_norm(model.stack.norm),
-        lm_head=_stacked(*model.lm_head.linears),
+        lm_head=lm_head,
     )
 
 

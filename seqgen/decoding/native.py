@@ -135,7 +135,7 @@ class NativePool(SumsPool):
         drawn = torch.empty(tokens.shape, dtype=torch.long)
         torch.ops.seqgen.decode_step(
             *(self._decoder.shape, self._decoder.packed, self._decoder.decay, slots, tokens),
-            *(self.S, self.Z, self.recent, self.position, self.origin),
+            *(self.S, self.Z, self.recent, self.position, self.origin, self.held),
             *(sampler, self._eos, self._scratch, self._logits[: len(slots)], drawn, self._threads),
         )
         return drawn
@@ -204,6 +204,7 @@ def _describe(model: SequenceModel, weights: str, decay_after: int | None) -> Te
             *(c.d_model, c.n_layers, c.n_heads, c.d_ff or 4 * c.d_model, c.conv_width),
             *(c.max_positions, decay_after or 0, FORMATS[weights], ACTIVATIONS[c.activation]),
             *(list(FEATURE_MAPS).index(c.feature_map), POSITIONS[c.positions]),
+            *(len(model.vocabulary.held), model.held.table.num_embeddings if model.held else 0),
             *(len(model.vocabulary.sizes), *model.vocabulary.sizes),
         ]
     )
@@ -218,6 +219,8 @@ def _pack_model(model: SequenceModel, read: ModelWeights, weights: str) -> Tenso
         blocks.append(frequencies(model.config.d_model))
     if isinstance(model.positions, AnchoredPositions):
         blocks.append(model.positions.is_anchor)
+    if model.held is not None and read.held is not None and read.held_logits is not None:
+        blocks += (model.held.holds.int(), read.held, read.held_logits)
     if read.short_convolution:
         blocks += _pack(read.short_convolution, weights)
     for layer in read.layers:

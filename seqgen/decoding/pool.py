@@ -1,7 +1,7 @@
 """Pools: the states of streams, each in a slot, updated in place.
 
 Legend: L layers, C slots, B rows, F fields, H heads, K key width, V value width, W convolution
-width, D model width, N_f vocabulary of a field.
+width, D model width, G groups of marks, N_f vocabulary of a field.
 """
 
 from abc import ABC, abstractmethod
@@ -77,23 +77,25 @@ class SumsPool(Pool):
         recent: last embeddings [C, W - 1, D], oldest first.
         position: index of the next token [C], int64.
         origin: the position at which that index began [C], int64.
+        held: number of the mark in force in each group [C, G], int64.
     """
 
     def __init__(self, empty: State):
         """Hold as many slots as `empty`, an initial state, has rows; its tensors are kept."""
         self.S, self.Z = empty.S, empty.Z
         self.recent = empty.recent
-        self.position, self.origin = empty.position, empty.origin
+        self.position, self.origin, self.held = empty.position, empty.origin, empty.held
 
     def everything(self) -> State:
         """Return the states of all slots as they are stored: steps change them."""
-        return State((self.S, self.Z), self.recent, self.position, self.origin)
+        return State((self.S, self.Z), self.recent, self.position, self.origin, self.held)
 
     def write(self, slots: Tensor, state: State) -> None:
         """Put the rows of `state` into slots [B]."""
         self.S[:, slots], self.Z[:, slots] = state.S, state.Z
         self.recent[slots] = state.recent
         self.position[slots], self.origin[slots] = state.position, state.origin
+        self.held[slots] = state.held
 
     def read(self, slots: Tensor) -> State:
         """Copy the states of slots [B] out."""
@@ -102,4 +104,5 @@ class SumsPool(Pool):
             self.recent[slots],
             self.position[slots],
             self.origin[slots],
+            self.held[slots],
         )

@@ -25,7 +25,7 @@ from seqgen.model.state import State
 from seqgen.sampling import SamplerState, Sampling
 from seqgen.vocabulary import ANY, NEVER
 
-FORMAT = 3
+FORMAT = 4
 RECORD, CHECKSUM = "session", "sha256"  # keys of the file's metadata
 SAMPLER = "sampler."  # what names of the sampler's tensors begin with
 
@@ -199,6 +199,9 @@ def _state(tensors: Mapping[str, Tensor], decoder: Decoder) -> State:
         state.origin[0] and decoder.config.positions != "bars"
     ):
         raise ValueError(f"origin {int(state.origin[0])} is impossible")
+    holds = torch.from_numpy(decoder.vocabulary.holds)  # [N, G]
+    if not ((holds == state.held) & (holds >= 0)).any(0).all():
+        raise ValueError(f"marks {state.held[0].tolist()} cannot be in force together")
     return state
 
 

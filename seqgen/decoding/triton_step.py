@@ -51,12 +51,15 @@ class TritonPool(TorchPool):
         self._table = tables[0] if len(tables) == 1 else torch.cat(tables)
         self._starts = torch.tensor(decoder.vocabulary.starts, device=self.S.device)
         self._encoding, self._is_anchor = self._starts, self._starts  # not read
+        self._holds, self._vectors = self._starts, self._starts
         if isinstance(positions, LearnedPositions):
             self._encoding = positions.table.get_parameter("weight").detach().float()
         elif decoder.config.positions != "none":
             self._encoding = frequencies(decoder.config.d_model, device=self.S.device)
         if isinstance(positions, AnchoredPositions):
             self._is_anchor = positions.is_anchor
+        if self._marks is not None and self.network.held is not None:
+            self._holds, self._vectors = self._marks.holds, self.network.held
 
     @torch.no_grad()
     def compile(self, slots: Tensor, tokens: Tensor) -> None:
@@ -126,6 +129,9 @@ class TritonPool(TorchPool):
             self.recent,
             self.position,
             self.origin,
+            self.held,
+            self._holds,
+            self._vectors,
             context,
             active.decay,
             x,
@@ -136,6 +142,7 @@ class TritonPool(TorchPool):
             D=D,
             BD=triton.next_power_of_2(D),
             W=width,
+            G=self.held.shape[1],
             POSITIONS=self.decoder.config.positions,
             num_warps=4,
         )

@@ -5,9 +5,9 @@ Each kernel waits for the one before it only where it needs the results (`chain`
 before that was written by none of the last two kernels, weights above all.
 
 Legend: B rows, C slots, F fields, H heads, D model width, M outputs of a matrix, K its inputs, W
-width of a head or of the short convolution; BB, BM, BK, BS, BW, BV, BD are block widths. All
-tensors are contiguous, and float32 but for weights, biases, and what is only multiplied by weights,
-which may be rounded as they are.
+width of a head or of the short convolution, G groups of marks; BB, BM, BK, BS, BW, BV, BD are block
+widths. All tensors are contiguous, and float32 but for weights, biases, and what is only multiplied
+by weights, which may be rounded as they are.
 """
 
 import triton
@@ -320,6 +320,9 @@ def embed(
     recent,
     position,
     origin,
+    held,
+    holds,
+    marks,
     context,
     decay,
     x,
@@ -330,6 +333,7 @@ def embed(
     D: tl.constexpr,
     BD: tl.constexpr,
     W: tl.constexpr,
+    G: tl.constexpr,
     POSITIONS: tl.constexpr,
     PDL: tl.constexpr,
 ):
@@ -338,7 +342,8 @@ def embed(
     `table` [N, D] has those of all fields, which begin at `starts` [F]; `encoding` are frequencies
     [D / 2] or learned vectors [limit, D]. The last W embeddings go to context [B, W D], for the
     short convolution; `recent` [C, W - 1, D], `position` and `origin` [C] become those of the next
-    token, and `decay` [B] gets the factors of the sums, if it is there. One program per row.
+    token, and `decay` [B] gets the factors of the sums, if it is there. `held` [C, G] are the marks
+    in force, `holds` [N_0, G] what ids put there, and `marks` their vectors. One program per row.
     """
     chain(PDL)
     b = tl.program_id(0).to(tl.int64)
@@ -362,6 +367,12 @@ def embed(
         if W > 1:
             tl.store(recent + (slot * (W - 1) + W - 2) * D + i, raw, mask=inside)
         tl.store(context + (b * W + W - 1) * D + i, raw.to(context.dtype.element_ty), mask=inside)
+    for g in tl.static_range(G):
+        mark = tl.load(holds + tl.load(tokens + b * F) * G + g)
+        mark = tl.where(mark < 0, tl.load(held + slot * G + g), mark)
+        raw += tl.load(marks + mark * D + i, mask=inside, other=0.0)
+        tl.debug_barrier()  # all threads load it, one overwrites it
+        tl.store(held + slot * G + g, mark)
     now = tl.load(position + slot)
     began = now * 0
     if POSITIONS == "bars":

@@ -9,9 +9,9 @@ import numpy as np
 
 from seqgen.midi import ANY_SIZE, MidiFile, open_midi
 from seqgen.midi.timing import bars_and_beats, last_note_end, metre_at
-from seqgen.tasks.asking import Wish, describe_part
+from seqgen.tasks.asking import describe_part
 from seqgen.tasks.bars import DRUMS, Bar, Note
-from seqgen.tasks.controls import BLOCK, LEVELS, MEASURES, OF_BLOCKS
+from seqgen.tasks.controls import BLOCK, LEVELS, MEASURES, OF_BLOCKS, Wish
 from seqgen.tasks.harmony import chord_of, key_of
 
 CLOSE_TEMPO = 0.03

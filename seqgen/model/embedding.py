@@ -1,7 +1,7 @@
 """Tokens in, logits out: one embedding table and one linear head per field.
 
 Legend: B rows, T positions, F fields, D model width, N_f vocabulary of a field, N all of them side
-by side.
+by side, G groups of marks.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,6 +11,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from seqgen.vocabulary import Vocabulary
+
+HELD_STD = 0.5  # several marks are in force at a time; a token's embedding begins with 1
 
 
 class FieldEmbedding(nn.Module):
@@ -118,6 +122,68 @@ def add_chain(logits: Sequence[Tensor], chain: Tensor, targets: Tensor) -> tuple
     added = F.embedding(targets[..., :-1] + starts, chain).sum(-2)
     later = zip(logits[1:], added.split(sizes[1:], dim=-1), strict=True)
     return (logits[0], *(field + more for field, more in later))
+
+
+class HeldMarks(nn.Module):
+    """Vectors of the marks that are in force, of each group one, at each position.
+
+    A mark that was given once is then as near to a late position as to the next one, which sums
+    that forget, or grow, do not offer. Each has a vector that is added to the input embedding, and
+    one that is added to the hidden value after the stack: the second is learned in few steps.
+
+    Attributes:
+        holds: `Vocabulary.holds` [N_0, G].
+        table, output: vectors by number of a mark; those of number 0 are zeros.
+    """
+
+    holds: Tensor
+
+    def __init__(self, vocabulary: Vocabulary, d_model: int):
+        super().__init__()
+        # The recurrent form is built on meta, where nothing is stored; no checkpoint holds this.
+        holds = torch.tensor(vocabulary.holds, device="cpu")
+        self.register_buffer("holds", holds, persistent=False)
+        self.table = nn.Embedding(int(holds.max()) + 1, d_model, padding_idx=0)
+        self.output = nn.Embedding(self.table.num_embeddings, d_model, padding_idx=0)
+        nn.init.normal_(self.table.weight[1:], std=HELD_STD)
+        nn.init.zeros_(self.output.weight)
+
+    def in_force(
+        self, tokens: Tensor, before: Tensor | None = None, boundaries: Tensor | None = None
+    ) -> Tensor:
+        """Number the marks that are in force at each position, its own token included.
+
+        Args:
+            tokens: ids [B, T, F].
+            before: what was in force before the rows [B, G]; None: nothing.
+            boundaries: booleans [B, T], true where a segment begins, with nothing in force.
+
+        Returns:
+            int64 [B, T, G]; 0: none.
+        """
+        sets = self.holds[tokens[..., 0]]  # [B, T, G]
+        if boundaries is not None:
+            sets = torch.where(boundaries.unsqueeze(-1), sets.clamp(min=0), sets)
+        first = sets[:, :1]
+        start = torch.zeros_like(first) if before is None else before.unsqueeze(1)
+        sets = torch.cat([torch.where(first < 0, start, first), sets[:, 1:]], dim=1)
+        place = torch.arange(sets.shape[1], device=sets.device)[:, None]
+        return sets.gather(1, torch.where(sets >= 0, place, 0).cummax(1).values)
+
+    def begin(self, x: Tensor, in_force: Tensor) -> Tensor:
+        """Add to input embeddings x [B, T, D] the vectors of marks [B, T, G]."""
+        return x + _sums(self.table, in_force)
+
+    def end(self, hidden: Tensor, in_force: Tensor) -> Tensor:
+        """Add to hidden values [B, T, D] the vectors of marks [B, T, G]."""
+        return hidden + _sums(self.output, in_force)
+
+
+def _sums(table: nn.Embedding, numbers: Tensor) -> Tensor:
+    """Add up the vectors of each row of numbers [B, T, G] -> [B, T, D]."""
+    bags = numbers.flatten(0, 1)
+    sums = F.embedding_bag(bags, table.weight, mode="sum", padding_idx=0)
+    return sums.view(*numbers.shape[:2], -1)
 
 
 class ShortConvolution(nn.Module):

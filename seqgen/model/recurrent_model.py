@@ -96,6 +96,9 @@ class RecurrentModel:
             attention=self._kind.initial(sizes, c.feature_map, self.device),
             recent=torch.zeros(n_rows, self._parallel.n_recent, c.d_model, device=self.device),
             position=torch.zeros(n_rows, dtype=torch.long, device=self.device),
+            held=torch.zeros(
+                n_rows, len(self.vocabulary.held), dtype=torch.long, device=self.device
+            ),
         )
 
     @torch.no_grad()
@@ -114,14 +117,20 @@ class RecurrentModel:
             return self._no_logits(), state
         tokens, positions = tokens.unsqueeze(1), state.position.unsqueeze(1)
         origins = self._parallel.positions.origins(tokens, positions, state.origin)
-        x, recent = self._parallel.embed(tokens, positions, state.recent, origins=origins)
+        in_force = self._parallel.in_force(tokens, state)
+        x, recent = self._parallel.embed(
+            tokens, positions, state.recent, origins=origins, in_force=in_force
+        )
         hidden, attention = self._kind.step(
             state.attention,
             state.position,
             lambda layers: self._stack(x.squeeze(1), layers)[0],
             self.decay_after,
         )
-        new_state = State(attention, recent[:, 1:], state.position + 1, origins[:, 0])
+        new_state = State(
+            attention, recent[:, 1:], state.position + 1, origins[:, 0], in_force[:, 0]
+        )
+        hidden = self._parallel.finish(hidden.unsqueeze(1), in_force)[:, 0]
         return self._parallel.lm_head(hidden), new_state
 
     @torch.no_grad()

@@ -1,7 +1,7 @@
 """The parallel form: all positions at once, used to train and to prefill. It owns every parameter.
 
 Legend: B rows, T positions, F fields, D model width, W convolution width, N_f vocabulary of a
-field, N_0 that of the first.
+field, N_0 that of the first, G groups of marks.
 """
 
 import torch
@@ -14,7 +14,7 @@ from seqgen.attention.rows import PassRows
 from seqgen.config import ModelConfig
 from seqgen.errors import UserError
 from seqgen.model.dropout import ByteDropout
-from seqgen.model.embedding import FieldEmbedding, OutputHead, ShortConvolution
+from seqgen.model.embedding import FieldEmbedding, HeldMarks, OutputHead, ShortConvolution
 from seqgen.model.positions import build_positions, positions_in_segments
 from seqgen.model.stack import build_parallel, inner_attentions, run_parallel, stack_arguments
 from seqgen.model.state import State
@@ -22,9 +22,11 @@ from seqgen.vocabulary import Vocabulary
 
 
 class SequenceModel(nn.Module):
-    """embedding → positions → short convolution → causal stack → one head per field.
+    """embedding → short convolution → positions → causal stack → one head per field.
 
     Attributes:
+        held: vectors of the marks in force, which are added before the stack and after it; None
+            where the vocabulary has none.
         recompute: in training, compute what is inside a layer again instead of keeping it.
         uses: `Vocabulary.uses` [N_0, F] with several fields, else None; for the loss.
     """
@@ -42,6 +44,7 @@ class SequenceModel(nn.Module):
         self.short_convolution = (
             ShortConvolution(config.d_model, config.conv_width) if config.conv_width else None
         )
+        self.held = HeldMarks(vocabulary, config.d_model) if vocabulary.held else None
         self.dropout = ByteDropout(config.dropout)
         self.stack = build_parallel(stack_arguments(config))
         self.lm_head = OutputHead(vocabulary.sizes, config.d_model)
@@ -67,13 +70,15 @@ class SequenceModel(nn.Module):
         recent: Tensor | None = None,
         *,
         origins: Tensor | int = 0,
+        in_force: Tensor | None = None,
         in_segments: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """Turn tokens [B, T, F] at positions [B, T] or [T] into the stack's input.
 
         Both forms go through here; the recurrent one passes T = 1 and its `recent` embeddings.
-        Indices are counted from `origins`, which `positions.origins` finds. With `in_segments`,
-        rows hold several segments, and the convolution does not reach beyond position 0.
+        Indices are counted from `origins`, which `positions.origins` finds. `in_force` [B, T, G]
+        are the marks that `in_force` finds; None: none. With `in_segments`, rows hold several
+        segments, and the convolution does not reach beyond position 0.
 
         Returns:
             The input [B, T, D], and `recent` followed by the raw embeddings [B, W - 1 + T, D].
@@ -84,7 +89,24 @@ class SequenceModel(nn.Module):
         x = raw
         if self.short_convolution is not None:
             x = self.short_convolution(raw, recent, positions if in_segments else None)
+        if self.held is not None and in_force is not None:
+            x = self.held.begin(x, in_force)
         return self.dropout(self.positions(x, positions - origins)), torch.cat([recent, raw], dim=1)
+
+    def in_force(
+        self, tokens: Tensor, before: State | None = None, boundaries: Tensor | None = None
+    ) -> Tensor:
+        """Number the marks in force at tokens [B, T, F] after a state: [B, T, G].
+
+        See `HeldMarks.in_force`; without groups of marks G is 0.
+        """
+        if self.held is None:
+            return tokens.new_zeros(*tokens.shape[:2], 0)
+        return self.held.in_force(tokens, before and before.held, boundaries)
+
+    def finish(self, hidden: Tensor, in_force: Tensor) -> Tensor:
+        """Add to what the stack makes [B, T, D] what marks in force [B, T, G] say at its end."""
+        return hidden if self.held is None else self.held.end(hidden, in_force)
 
     def run(
         self,
@@ -117,9 +139,13 @@ class SequenceModel(nn.Module):
             before = state and state.position
             positions = positions_in_segments(B, T, boundaries, before, tokens.device)
         origins = self.positions.origins(tokens, positions, state and state.origin)
+        in_force = self.in_force(tokens, state, boundaries)
         recent, in_segments = state and state.recent, boundaries is not None
         x, embeddings = self.embed(
-            tokens, positions, recent, origins=origins, in_segments=in_segments
+            *(tokens, positions, recent),
+            origins=origins,
+            in_force=in_force,
+            in_segments=in_segments,
         )
         products = None
         if decay_after is not None and (state is not None or decay_after < T):
@@ -135,9 +161,10 @@ class SequenceModel(nn.Module):
             keep=keep_state,
         )
         hidden = run_parallel(self.stack, x, rows, recompute=self.recompute and self.training)
+        hidden = self.finish(hidden, in_force)
         if not keep_state:
             return hidden, None
-        return hidden, self._state_after(rows, embeddings, positions, origins, state)
+        return hidden, self._state_after(rows, embeddings, positions, origins, in_force, state)
 
     def forward(
         self,
@@ -162,6 +189,7 @@ class SequenceModel(nn.Module):
         embeddings: Tensor,
         positions: Tensor,
         origins: Tensor,
+        in_force: Tensor,
         before: State | None,
     ) -> State:
         """Gather the state after the last valid position of each row; empty rows stay at `before`.
@@ -174,15 +202,17 @@ class SequenceModel(nn.Module):
         position, origin = (
             x.expand(len(last), -1).gather(1, last)[:, 0] for x in (positions + 1, origins)
         )
+        row = torch.arange(len(lengths), device=lengths.device)
+        held = in_force[row, last[:, 0]]
         if (lengths == 0).any():
             empty = lengths == 0
             position = torch.where(empty, before.position if before else 0, position)
             origin = torch.where(empty, before.origin if before else 0, origin)
-        row = torch.arange(len(lengths), device=lengths.device)
+            held = torch.where(empty[:, None], before.held if before else 0, held)
         back = torch.arange(self.n_recent, device=lengths.device)
         recent = embeddings[row[:, None], lengths[:, None] + back]
         inside = position[:, None] - self.n_recent + back >= 0
-        return State(rows.stacked_states(), recent * inside.unsqueeze(-1), position, origin)
+        return State(rows.stacked_states(), recent * inside.unsqueeze(-1), position, origin, held)
 
 
 def _widths(config: ModelConfig, vocabulary: Vocabulary) -> dict[int, int]:

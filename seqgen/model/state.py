@@ -3,7 +3,7 @@
 Its size never grows with causal-linear attention; softmax attention, the baseline, has a KV cache.
 
 Legend: L layers, B rows, H heads, K key width, V value width, C capacity of a cache, W
-convolution width, D model width.
+convolution width, D model width, G groups of marks.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,16 +28,21 @@ class State:
         position: index of the next token of each row [B], int64.
         origin: position from which each row's index is counted [B], int64: that of its last anchor
             with `model.positions=bars`, else 0. If None is given, zeros.
+        held: number of the mark in force in each group [B, G], int64, as in `Vocabulary.holds`;
+            0: none. If None is given, there are no groups.
     """
 
     attention: tuple[Tensor, ...]
     recent: Tensor
     position: Tensor
     origin: Tensor = None  # type: ignore[assignment]  # set below
+    held: Tensor = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         if self.origin is None:
             object.__setattr__(self, "origin", torch.zeros_like(self.position))
+        if self.held is None:
+            object.__setattr__(self, "held", self.position.new_zeros(self.n_rows, 0))
 
     @property
     def S(self) -> Tensor:
@@ -60,7 +65,8 @@ class State:
 
         A KV cache counts with its whole capacity, and in each of the states that share it.
         """
-        return sum(x.nbytes for x in (*self.attention, self.recent, self.position, self.origin))
+        rest = (self.recent, self.position, self.origin, self.held)
+        return sum(x.nbytes for x in (*self.attention, *rest))
 
     def clone(self) -> "State":
         """Copy, sharing nothing."""
@@ -82,6 +88,7 @@ class State:
             self.recent.index_select(0, index),
             self.position.index_select(0, index),
             self.origin.index_select(0, index),
+            self.held.index_select(0, index),
         )
 
     @staticmethod
@@ -97,6 +104,7 @@ class State:
             torch.cat([state.recent for state in states]),
             torch.cat([state.position for state in states]),
             torch.cat([state.origin for state in states]),
+            torch.cat([state.held for state in states]),
         )
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "State":
@@ -105,6 +113,7 @@ class State:
             change(self.recent),
             change(self.position),
             change(self.origin),
+            change(self.held),
         )
 
 

@@ -41,6 +41,9 @@ Embedding Weights::embedding() {
   if (s.positions == Positions::learned) e.positions = floats(s.max_positions * s.D);
   if (s.positions == Positions::sinusoidal || s.positions == Positions::anchored) e.positions = floats(s.D / 2);
   if (s.positions == Positions::anchored) e.is_anchor = (const bool*)take(s.field[0]);
+  if (s.G > 0) e.holds = (const int32_t*)take(s.field[0] * s.G * 4);
+  if (s.G > 0) e.marks = floats(s.marks * s.D);
+  if (s.G > 0) e.mark_logits = floats(s.marks * s.N);
   if (s.W > 0) e.convolution = linear(s.D, s.W * s.D);
   return e;
 }

@@ -2,7 +2,8 @@
 // source of it.
 //
 // Legend: L layers, C slots, B rows, F fields, D model width, H heads, d width of a head, K features of a
-// head, W convolution width, M rows of a matrix (its outputs), N = sum of the vocabularies of all fields.
+// head, W convolution width, M rows of a matrix (its outputs), N = sum of the vocabularies of all fields, G groups of
+// marks.
 
 #pragma once
 
@@ -29,6 +30,7 @@ struct Shape {
   Activation activation;
   Features features;
   Positions positions;
+  int64_t G, marks;  // groups of marks that stay in force, and how many there are, none of them (0) included
   int64_t F;
   int64_t field[MAX_FIELDS];  // ids per field
 
@@ -62,6 +64,8 @@ struct Embedding {
   const float* tables[MAX_FIELDS];  // [field, D]
   const float* positions;           // learned [max_positions, D], or the frequencies of sines [D / 2]
   const bool* is_anchor;            // where the index begins anew, for each id of the first field
+  const int32_t* holds;             // what ids of the first field put in force [field[0], G]; -1: what was
+  const float *marks, *mark_logits;  // added before the layers [marks, D] and after them [marks, N]
   Linear convolution;               // from W embeddings, oldest first, if W > 0
 };
 
@@ -116,6 +120,7 @@ struct Step {
   const float* decay;      // of each layer's heads [L, H]; null: 1
   float* recent;           // [C, W - 1, D]
   int64_t *position, *origin;  // [C]
+  int64_t* held;           // marks in force [C, G]
   float* logits;           // [B, N], fields side by side
   Sampling sampling;
   int64_t* drawn;          // [B, F], with sampling

@@ -35,13 +35,19 @@ class Worker {
       : step_(step), s_(step.shape), at_(at), team_(team), me_(me), weights_(step.weights, step.shape) {}
 
   void run() {
-    embed();
+    Embedding embedding = weights_.embedding();
+    embed(embedding);
     for (int64_t layer = 0; layer < s_.L; layer++) run_layer(layer, weights_.layer());
     Norm norm = weights_.norm();
     for_my_rows([&](int64_t b) { normalize(x(b), nullptr, norm, s_.D, x(b)); });
     Linear lm_head = weights_.linear(s_.N, s_.D);
     multiply(lm_head, prepared(x(0), s_.D), step_.logits, s_.N, Finish::nothing);
     team_.wait();
+    if (s_.G > 0) {
+      Range rows = my_share(step_.B);
+      for (int64_t b = rows.begin; b < rows.end; b++) add_marks(b, embedding.mark_logits, s_.N, step_.logits + b * s_.N);
+      team_.wait();
+    }
     if (me_ == 0)
       for (int64_t b = 0; b < step_.B; b++) step_.position[step_.slots[b]]++;
     if (step_.sampling.settings) draw();
@@ -91,8 +97,16 @@ class Worker {
     multiply_panels(s_.format, A, in, step_.B, panels.begin, panels.end, expanded, y, y_row, finish);
   }
 
-  void embed() {
-    Embedding e = weights_.embedding();
+  // Add the vectors [n] of the marks that are in force in row b to x.
+  void add_marks(int64_t b, const float* vectors, int64_t n, float* x) const {
+    for (int64_t g = 0; g < s_.G; g++) {
+      int64_t mark = step_.held[step_.slots[b] * s_.G + g];
+      if (mark == 0) continue;
+      for (int64_t i = 0; i < n; i++) x[i] += vectors[mark * n + i];
+    }
+  }
+
+  void embed(const Embedding& e) {
     float *wide = scratch<float>(at_.wide), *y = scratch<float>(at_.y);
     int64_t D = s_.D, R = s_.recent, width = (R + 1) * D;
     Range rows = my_share(step_.B);
@@ -102,6 +116,10 @@ class Worker {
       if (R) memcpy(row, recent, R * D * sizeof(float));
       const int64_t *token = step_.tokens + b * s_.F, slot = step_.slots[b];
       if (e.is_anchor && e.is_anchor[token[0]]) step_.origin[slot] = step_.position[slot];
+      for (int64_t g = 0; g < s_.G; g++) {
+        int32_t mark = e.holds[token[0] * s_.G + g];
+        if (mark >= 0) step_.held[slot * s_.G + g] = mark;
+      }
       memcpy(raw, e.tables[0] + token[0] * D, D * sizeof(float));
       for (int64_t f = 1; f < s_.F; f++)
         for (int64_t i = 0; i < D; i++) raw[i] += e.tables[f][token[f] * D + i];
@@ -115,6 +133,7 @@ class Worker {
     for_my_rows([&](int64_t b) {
       const float* raw = wide + b * width + R * D;
       for (int64_t i = 0; i < D; i++) x(b)[i] = s_.W > 0 ? raw[i] + y[b * D + i] : raw[i];
+      add_marks(b, e.marks, D, x(b));
       add_position(step_.position[step_.slots[b]] - step_.origin[step_.slots[b]], e.positions, x(b));
     });
   }

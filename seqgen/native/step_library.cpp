@@ -21,7 +21,7 @@ namespace {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-constexpr int64_t FIXED = 12;  // numbers before the sizes of the fields
+constexpr int64_t FIXED = 14;  // numbers before the sizes of the fields
 
 void check(const Tensor& x, const char* name, ScalarType type, std::initializer_list<int64_t> shape) {
   STD_TORCH_CHECK(x.scalar_type() == type, "decode_step: ", name, " has another dtype than it should");
@@ -44,7 +44,8 @@ Shape read_shape(const Tensor& numbers) {
                   "decode_step: an unknown choice");
   s.format = Format(at[7]), s.activation = Activation(at[8]), s.features = Features(at[9]);
   s.positions = Positions(at[10]);
-  s.F = at[11];
+  s.G = at[11], s.marks = at[12], s.F = at[13];
+  STD_TORCH_CHECK(s.G >= 0 && s.marks >= 0, "decode_step: no model has such marks");
   STD_TORCH_CHECK(s.F > 0 && s.F <= MAX_FIELDS && n == FIXED + s.F, "decode_step: tokens have 1 to 32 fields");
   for (int64_t f = 0; f < s.F; f++) s.N += s.field[f] = at[FIXED + f];
   s.d = s.D / s.H;
@@ -146,6 +147,10 @@ void check_rows(const Step& step) {
     int64_t index = step.position[slot] - step.origin[slot];
     STD_TORCH_CHECK(s.positions != Positions::learned || (index >= 0 && index < s.max_positions),
                     "decode_step: position ", index, " is beyond the ", s.max_positions, " learned ones");
+    for (int64_t g = 0; g < s.G; g++) {
+      int64_t mark = step.held[slot * s.G + g];
+      STD_TORCH_CHECK(mark >= 0 && mark < s.marks, "decode_step: there is no mark ", mark, " to be in force");
+    }
     if (step.sampling.settings) {
       int64_t previous = step.sampling.previous[slot];
       STD_TORCH_CHECK(previous >= 0 && previous < s.field[0] && step.sampling.drawn[slot] >= 0,
@@ -177,8 +182,8 @@ void run(const Step& step, const Scratch& scratch) {
 // One step of B rows in slots of the state. With a sampler, also the draw. Changes the state, the sampler,
 // scratch, logits [B, N] and drawn [B, F].
 void decode_step(Tensor shape, Tensor weights, Tensor decay, Tensor slots, Tensor tokens, Tensor S, Tensor Z,
-                 Tensor recent, Tensor position, Tensor origin, std::vector<Tensor> sampler, int64_t eos, Tensor scratch,
-                 Tensor logits, Tensor drawn, int64_t threads) {
+                 Tensor recent, Tensor position, Tensor origin, Tensor held, std::vector<Tensor> sampler, int64_t eos,
+                 Tensor scratch, Tensor logits, Tensor drawn, int64_t threads) {
   slots = torch::stable::contiguous(slots), tokens = torch::stable::contiguous(tokens);
   Step step{};
   const Shape& s = step.shape = read_shape(shape);
@@ -189,6 +194,7 @@ void decode_step(Tensor shape, Tensor weights, Tensor decay, Tensor slots, Tenso
   check(tokens, "tokens", ScalarType::Long, {B, s.F});
   check(recent, "recent", ScalarType::Float, {C, s.recent, s.D});
   check(origin, "origin", ScalarType::Long, {C});
+  check(held, "held", ScalarType::Long, {C, s.G});
   check(logits, "logits", ScalarType::Float, {B, s.N});
   check(drawn, "drawn", ScalarType::Long, {B, s.F});
   step.threads = threads < 1 ? 1 : int(threads);
@@ -198,6 +204,7 @@ void decode_step(Tensor shape, Tensor weights, Tensor decay, Tensor slots, Tenso
   step.weights = (const char*)weights.const_data_ptr();
   step.slots = (const int64_t*)slots.const_data_ptr(), step.tokens = (const int64_t*)tokens.const_data_ptr();
   step.recent = (float*)recent.data_ptr(), step.origin = (int64_t*)origin.data_ptr();
+  step.held = (int64_t*)held.data_ptr();
   step.sampling = read_sampling(sampler, s, eos);
   step.logits = (float*)logits.data_ptr(), step.drawn = (int64_t*)drawn.data_ptr();
   step.scratch = (char*)scratch.data_ptr();
@@ -246,8 +253,8 @@ STABLE_TORCH_LIBRARY_FRAGMENT(seqgen, m) {
   m.def("scratch_bytes(Tensor shape, int rows, int threads) -> int");
   m.def(
       "decode_step(Tensor shape, Tensor weights, Tensor decay, Tensor slots, Tensor tokens, Tensor(a!) S,"
-      " Tensor(b!) Z, Tensor(c!) recent, Tensor(d!) position, Tensor(i!) origin, Tensor(e!)[] sampler, int eos, Tensor(f!) scratch,"
-      " Tensor(g!) logits, Tensor(h!) drawn, int threads) -> ()");
+      " Tensor(b!) Z, Tensor(c!) recent, Tensor(d!) position, Tensor(i!) origin, Tensor(j!) held, Tensor(e!)[] sampler,"
+      " int eos, Tensor(f!) scratch, Tensor(g!) logits, Tensor(h!) drawn, int threads) -> ()");
   m.def(
       "attend(Tensor shape, Tensor decay, int layer, Tensor qkv, Tensor slots, Tensor(a!) S, Tensor(b!) Z,"
       " Tensor position) -> Tensor");

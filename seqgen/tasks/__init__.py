@@ -13,14 +13,23 @@ from seqgen.tasks import accompany, continuation, infill
 from seqgen.tasks.bars import BarReader, Piece
 from seqgen.tasks.controls import (
     CONTROLS,
-    HINT,
     MARK,
-    OF_PARTS,
     chosen_controls,
+    control_marks,
     control_values,
     level_borders,
 )
-from seqgen.tasks.telling import ADD, ANSWER, FILL, HOLE, MOST_BARS, Teller, Told
+from seqgen.tasks.telling import (
+    ADD,
+    AFTER,
+    ANSWER,
+    BEFORE,
+    FILL,
+    HOLE_MARKS,
+    NO_TASK,
+    Teller,
+    Told,
+)
 from seqgen.tokenizers import settled
 
 Arrange = Callable[[Teller, Piece, int, int, np.random.Generator], Told | None]
@@ -64,14 +73,12 @@ def with_marks(tokens: TokenizerConfig, data: DataConfig) -> TokenizerConfig:
         raise UserError(f"data.tasks: {unknown[0]!r} is none of {', '.join(TASKS)}")
     values = control_values(tokens)
     marks = [
-        f"{MARK}{name}.{value}"
+        mark
         for name in chosen_controls(data.controls, tokens)
-        for value in values[name]
+        for mark in control_marks(name, values[name])
     ]
-    if tokens.parts == "tracks":
-        hints = [mark.removeprefix(MARK) for mark in marks]
-        marks += [f"{HINT}{hint}" for hint in hints if hint.partition(".")[0] in OF_PARTS]
     if set(data.tasks) - {CONTINUE}:
+        marks.append(NO_TASK)
         if tokens.parts == "tracks":
             marks += [f"{MARK}part.{name}" for name in tokens.part_names or []] + [ANSWER]
         elif "accompany" in data.tasks:
@@ -82,14 +89,14 @@ def with_marks(tokens: TokenizerConfig, data: DataConfig) -> TokenizerConfig:
     if "accompany" in data.tasks:
         marks.append(ADD)
     if "infill" in data.tasks:
-        marks += [FILL, *(f"{HOLE}{n}" for n in range(1, MOST_BARS + 1))]
+        marks += [AFTER, BEFORE, FILL, *HOLE_MARKS]
     return tokens.model_copy(update={"marks": marks})
 
 
 def known_tasks(tokens: TokenizerConfig) -> list[str]:
     """Return the tasks that a run with these tokens has learned."""
     known = [CONTINUE]
-    if f"{HOLE}1" in tokens.marks:
+    if FILL in tokens.marks:
         known.append("infill")
     if ADD in tokens.marks:
         known.append("accompany")
@@ -100,7 +107,7 @@ def check_known(tokens: TokenizerConfig, data: DataConfig) -> None:
     """Raise UserError where tokens lack marks that tasks and controls of some data need."""
     lacking = set(with_marks(tokens, data).marks) - set(tokens.marks) if has_tasks(data) else set()
     if lacking:
-        names = {mark.removeprefix(MARK).partition(".")[0] for mark in lacking}
+        names = {mark.partition("_")[2].partition(".")[0] for mark in lacking}
         raise UserError(
             f"data.tasks and data.controls need tokens that the run to start from lacks "
             f"({', '.join(sorted(names))}): leave them out, or train a new run"

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from seqgen.tasks.asking import Wish
 from seqgen.tasks.bars import Piece
+from seqgen.tasks.controls import Wish
 from seqgen.tasks.request import Request
 from seqgen.tasks.telling import ADD, Teller, Told
 
@@ -21,14 +21,13 @@ def arrange(
         return None
     chosen = rng.choice(len(named), size=int(rng.integers(1, len(named))), replace=False)
     parts = [named[k] for k in sorted(chosen)]
-    controls = teller.drawn_controls(piece, begin, stop, rng)
+    controls = teller.drawn_marks(piece, begin, stop, rng)
     told = Told()
     told.give([teller.bos] if begin == 0 and piece.begins else [])
     told.give(teller.asked(parts, ADD))
-    for k, (bar, values) in enumerate(zip(piece.bars[begin:stop], controls, strict=True)):
+    for k, (bar, marks) in enumerate(zip(piece.bars[begin:stop], controls, strict=True)):
         (told.write if k else told.give)([teller.bar])
-        told.give(teller.opening(bar, values, parts))
-        told.go_on(teller.music(bar, parts, values=values))
+        told.go_on(teller.answer(bar, marks, parts))
     if stop == len(piece.bars) and piece.ends:
         told.write([teller.eos])
     return told
@@ -38,13 +37,12 @@ def request(teller: Teller, piece: Piece, parts: Sequence[str], wish: Wish) -> R
     """Ask for parts beside those of a piece, in all of its bars."""
 
     def opening(number: int) -> list[int]:
-        return teller.opening(piece.bars[number], wish(number), parts)
+        return teller.opening(piece.bars[number], teller.marks_of(wish, number), parts)
 
     ids = [teller.bos, *teller.asked(parts, ADD), teller.bar, *opening(0)]
     return Request(
         np.array(ids, dtype=np.int64)[:, None],
         opening,
-        hints=lambda number: teller.controls.hints(wish(number)),
         begun=1,
         n_bars=len(piece.bars),
         forbidden=(teller.eos, *teller.not_asked(parts)),

@@ -1,15 +1,14 @@
 """What a person asks for, in words, as values of controls and names of parts."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from seqgen.errors import UserError
 from seqgen.midi import program_name
 from seqgen.tasks.bars import DRUMS
-from seqgen.tasks.controls import BLOCK, LEVELS, Controls, Values
+from seqgen.tasks.controls import BLOCK, LEVELS, OPEN, Controls, Values, Wish
 from seqgen.tasks.harmony import QUALITIES, parse_chord, parse_key
 
-OPEN = "-"  # a bar for which nothing is asked
 # Words for families of General MIDI: the first program, and how many there are.
 FAMILIES = {
     "piano": (0, 8),
@@ -24,8 +23,6 @@ FAMILIES = {
     "flute": (72, 8),
     "synth": (80, 24),
 }
-
-Wish = Callable[[int], Values]  # what is asked of a bar, counted from 0
 
 
 def no_wish(number: int) -> Values:

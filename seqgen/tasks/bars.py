@@ -111,7 +111,7 @@ class BarReader:
             elif kind == "Quote":
                 bar.told.setdefault(bar.part, []).append(i)
                 bar.quotes[bar.part] = int(values[i])
-            elif kind not in ("Given", "Hint", "Answer", "PAD", "BOS"):
+            elif kind not in ("Given", "Held", "Answer", "PAD", "BOS"):
                 bar.told.setdefault(bar.part, []).append(i)
         if bar is not None:
             bars.append(self._close(bar, metre, bars))

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from seqgen.tasks.asking import Wish
 from seqgen.tasks.bars import Piece
+from seqgen.tasks.controls import Values, Wish
 from seqgen.tasks.request import Request
 from seqgen.tasks.telling import Teller, Told
 
@@ -13,15 +13,14 @@ from seqgen.tasks.telling import Teller, Told
 def arrange(teller: Teller, piece: Piece, begin: int, room: int, rng: np.random.Generator) -> Told:
     """Tell bars from `begin` on, some of what they are before each; at most `room` tokens."""
     stop = teller.fitting(piece, begin, room)
-    controls = teller.drawn_controls(piece, begin, stop, rng)
+    controls = teller.drawn_marks(piece, begin, stop, rng)
     told = Told()
     if begin == 0 and piece.begins:
         told.write([teller.bos])
-    for bar, values in zip(piece.bars[begin:stop], controls, strict=True):
+    for bar, marks in zip(piece.bars[begin:stop], controls, strict=True):
         told.write([teller.bar])
-        told.give(teller.controls.marks(values))
-        told.write(bar.head)
-        told.go_on(teller.music(bar, values=values, quoted=True))
+        told.give(marks)
+        told.write([*bar.head, *teller.music(bar, quoted=True)])
     if stop == len(piece.bars) and piece.ends:
         told.write([teller.eos])
     return told
@@ -47,24 +46,24 @@ def request(
         n_bars: how many are asked for; None: as many as the model likes.
     """
     n_there = len(piece.bars)
-    told = Told()
-    told.give([teller.bos])
     measured = teller.controls.measure(piece, 0, n_there, [n for n in names if n != "bars"])
-    for bar, values in zip(piece.bars, measured, strict=True):
-        told.give([teller.bar, *teller.controls.marks(values)])
-        told.give([*bar.head, *teller.music(bar, values=values, quoted=True).ids])
+
+    def values(number: int) -> Values:
+        return measured[number] if number < n_there else wish(number - n_there)
 
     def opening(number: int) -> list[int]:
-        return [*teller.controls.marks(wish(number)), *head]
+        return [*teller.marks_of(values, n_there + number), *head]
 
-    told.give([teller.bar, *opening(0)])
-    prompt = np.array(told.ids, dtype=np.int64)[:, None]
-    forbidden = (teller.eos,) if n_bars is not None else ()
+    ids = [teller.bos]
+    for number, bar in enumerate(piece.bars):
+        ids += [teller.bar, *teller.marks_of(values, number), *bar.head]
+        ids += teller.music(bar, quoted=True)
+    ids += [teller.bar, *opening(0)]
+    forbidden = teller.other_parts(wish(0).get("instruments") or teller.parts)
     return Request(
-        prompt,
+        np.array(ids, dtype=np.int64)[:, None],
         opening,
-        hints=lambda number: teller.controls.hints(wish(number)),
         begun=1,
         n_bars=n_bars,
-        forbidden=forbidden,
+        forbidden=(*forbidden, *([teller.eos] if n_bars is not None else [])),
     )

@@ -1,7 +1,8 @@
 """What can be asked of a piece: computed from the music in training, given by a person later.
 
-Controls are marks after the beginning of each bar, and again after the name of each part in it:
-sums remember what is near. Those of a block are measured over eight bars, the others bar by bar.
+Controls are marks after the beginning of a bar. They stay in force, so each is told where its value
+changes; instruments, which are several, are told again in every eighth bar. Controls of a block are
+measured over eight bars, the others bar by bar.
 """
 
 from collections import defaultdict
@@ -18,8 +19,10 @@ BLOCK = 8  # bars
 MOST_LEFT = 64  # bars that are counted down; more of them have no mark
 LEVELS = ("lowest", "low", "medium", "high", "highest")
 ALL = "all"
-MARK, HINT = "Given_", "Hint_"  # of a bar, and of a part in it
+OPEN = "-"  # the value of a bar for which nothing is asked
+MARK, HELD = "Given_", "Held_"  # of one place, and in force from there on
 Values = dict[str, list[str]]  # of a bar, by control
+Wish = Callable[[int], Values]  # the values of bars, counted from 0
 
 
 def _density(bars: Sequence[Bar]) -> float:
@@ -56,7 +59,6 @@ MEASURES: dict[str, Callable[[Sequence[Bar]], float]] = {
 }
 OF_BLOCKS = ("key", "polyphony", "register", "loudness", "instruments")
 OF_BARS = ("bars", "chords", "density")
-OF_PARTS = ("key", "polyphony", "register", "loudness", "chords", "density")  # told again
 CONTROLS = (*OF_BLOCKS, *OF_BARS)
 
 
@@ -75,6 +77,18 @@ def control_values(config: TokenizerConfig) -> dict[str, list[str]]:
     if config.parts == "tracks":
         values["instruments"] = config.part_names or []
     return values
+
+
+def control_marks(name: str, values: Iterable[str]) -> list[str]:
+    """Return the names of the marks of a control."""
+    if name == "instruments":
+        return [f"{MARK}{name}.{value}" for value in values]
+    return held_marks(name, values)
+
+
+def held_marks(name: str, values: Iterable[str]) -> list[str]:
+    """Return the names of marks of which one at a time is in force; the first ends that."""
+    return [f"{HELD}{name}.{value}" for value in (OPEN, *values)]
 
 
 def chosen_controls(names: Sequence[str], config: TokenizerConfig) -> list[str]:
@@ -99,14 +113,11 @@ class Controls:
     def __init__(self, config: TokenizerConfig, id_of: Mapping[str, int]):
         """Take them from the marks of a tokenizer; `id_of` gives the id of each token by name."""
         self._ids: dict[str, dict[str, int]] = defaultdict(dict)
-        self._hints: dict[str, dict[str, int]] = defaultdict(dict)
         for mark in config.marks:
-            kind, _, told = mark.partition("_")
-            name, _, value = told.partition(".")
+            name, _, value = mark.partition("_")[2].partition(".")
             levels = config.levels.get(name, [0.0, 1.0])
             if name in CONTROLS and levels[0] < levels[-1]:  # with one level there is no choice
-                ids = self._hints if kind + "_" == HINT else self._ids
-                ids[name][value] = id_of[mark]
+                self._ids[name][value] = id_of[mark]
         self._borders = config.levels
 
     @property
@@ -116,22 +127,26 @@ class Controls:
 
     def values(self, name: str) -> list[str]:
         """What can be asked of a control."""
-        return list(self._ids[name])
+        return [value for value in self._ids[name] if value != OPEN]
 
-    def marks(self, values: Mapping[str, Iterable[str]]) -> list[int]:
-        """Return the ids of values behind the beginning of a bar, in the order of training."""
-        return self._told(self._ids, values)
+    def marks(self, values: Values, before: Values) -> list[int]:
+        """Return the ids that stand behind the beginning of a bar, in the order of training.
 
-    def hints(self, values: Mapping[str, Iterable[str]]) -> list[int]:
-        """Return the ids of values behind the name of a part."""
-        return self._told(self._hints, values)
-
-    @staticmethod
-    def _told(ids: dict[str, dict[str, int]], values: Mapping[str, Iterable[str]]) -> list[int]:
-        """Return the ids of values; those that have none are left out."""
-        return [
-            of[value] for name, of in ids.items() for value in values.get(name, ()) if value in of
-        ]
+        Args:
+            values: of the bar; those without a mark are left out.
+            before: of the bar before it: what stays as it was is not told again.
+        """
+        ids: list[int] = []
+        for name, of in self._ids.items():
+            told, was = (
+                [of[value] for value in bar.get(name, ()) if value in of]
+                for bar in (values, before)
+            )
+            if OPEN not in of:
+                ids += told
+            elif told != was:
+                ids += told or [of[OPEN]]
+        return ids
 
     def measure(self, piece: Piece, begin: int, stop: int, names: Iterable[str]) -> list[Values]:
         """Return what the bars begin … stop of a piece are, by bar, in some of the controls."""

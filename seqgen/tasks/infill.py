@@ -1,17 +1,18 @@
 """Infill: bars inside a piece are written anew, in all parts or some, when both sides are known.
 
 A mark with the length of the hole comes first, then what stands behind the hole, then what stands
-before it, so that the hole goes on from there.
+before it, so that the hole goes on from there. What is far may be forgotten: so marks that stay in
+force say how many bars are left of the hole, and what it leads to.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from seqgen.tasks.asking import Wish
-from seqgen.tasks.bars import Piece
+from seqgen.tasks.bars import Bar, Piece
+from seqgen.tasks.controls import Wish
 from seqgen.tasks.request import Request
-from seqgen.tasks.telling import Teller, Told
+from seqgen.tasks.telling import AFTER, BEFORE, Teller, Told
 
 MOST = 16  # bars of a hole in training
 ALL_PARTS = 0.5  # share of holes in which every part is written anew
@@ -27,13 +28,13 @@ def arrange(
     n_bars = int(rng.integers(1, min(MOST, stop - begin - 1) + 1))
     first = int(rng.integers(begin, stop - n_bars))
     parts = _drawn_parts(teller, piece, first, first + n_bars, rng)
-    controls = teller.drawn_controls(piece, first, first + n_bars, rng)
+    controls = teller.drawn_marks(piece, first, first + n_bars, rng)
     told = _around(teller, piece, begin, first, first + n_bars, stop)
-    told.give(teller.asked(parts))
-    for k, (bar, values) in enumerate(zip(piece.bars[first:], controls, strict=False)):
+    told.give([*teller.asked(parts), *teller.leads_to(piece.bars[first + n_bars])])
+    for k, (bar, marks) in enumerate(zip(piece.bars[first:], controls, strict=False)):
         (told.write if k else told.give)([teller.bar])
-        told.give(teller.opening(bar, values, parts))
-        told.go_on(teller.music(bar, parts, values=values))
+        left = teller.hole(n_bars - k) if k else []
+        told.go_on(teller.answer(bar, [*left, *marks], parts))
     told.write([teller.bar])
     return told
 
@@ -65,23 +66,21 @@ def request(
 
     def opening(number: int) -> list[int]:
         bar, parts = piece.bars[first + number], written[number]
+        marks = [*teller.hole(last - first - number)] if number else []
+        marks += teller.marks_of(wish, number)
         if parts:
-            return teller.opening(bar, wish(number), parts)
+            return teller.opening(bar, marks, parts)
         after = opening(number + 1) if number + 1 < last - first else []
-        return [
-            *teller.opening(bar, wish(number), teller.parts),
-            *teller.music(bar).ids,
-            teller.bar,
-            *after,
-        ]
+        return [*teller.answer(bar, marks, teller.parts).ids, teller.bar, *after]
 
     parts = [part for part in teller.parts if any(part in some for some in written)]
-    told.give([*teller.asked(parts), teller.bar, *opening(0)])
+    told.give(teller.asked(parts))
+    told.give(teller.leads_to(piece.bars[last]) if last < len(piece.bars) else [])
+    told.give([teller.bar, *opening(0)])
     begun = 1 + next(number for number, some in enumerate(written) if some)
     return Request(
         np.array(told.ids, dtype=np.int64)[:, None],
         opening,
-        hints=lambda number: teller.controls.hints(wish(number)),
         begun=begun,
         n_bars=last - first,
         forbidden=(teller.eos, *teller.not_asked(parts)),
@@ -97,16 +96,21 @@ def _back(teller: Teller, piece: Piece, first: int, room: int) -> int:
 
 
 def _around(teller: Teller, piece: Piece, begin: int, first: int, last: int, stop: int) -> Told:
-    """Give the bars last … stop, which come behind the hole, and then begin … first before it."""
+    """Tell the bars last … stop, which come behind the hole, and then begin … first before it."""
     told = Told()
-    told.give(teller.hole(last - first))
-    for bar in piece.bars[last:stop]:
-        told.give(teller.plain(bar))
-    told.give(teller.asked(teller.parts))
-    told.give([teller.bos] if begin == 0 and piece.begins else [])
-    for bar in piece.bars[begin:first]:
-        told.give(teller.plain(bar))
+    told.give([*teller.hole(last - first), teller.id_of[AFTER]])
+    _tell_all(teller, told, piece.bars[last:stop])
+    told.give([teller.id_of[BEFORE], *([teller.bos] if begin == 0 and piece.begins else [])])
+    _tell_all(teller, told, piece.bars[begin:first])
     return told
+
+
+def _tell_all(teller: Teller, told: Told, bars: Sequence[Bar]) -> None:
+    """Tell what is there already. It is learned like any other music."""
+    for k, bar in enumerate(bars):
+        bar_id, *ids = teller.plain(bar)
+        (told.write if k else told.give)([bar_id])
+        told.write(ids)
 
 
 def _drawn_parts(

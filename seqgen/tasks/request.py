@@ -3,7 +3,7 @@
 Legend: T positions.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,6 @@ class Request:
         prompt: ids [T, 1] that the model takes first. They end with what is given of the first bar
             that it writes, if they hold its beginning.
         opening: what is given of a bar after the token that begins it; bars are counted from 0.
-        hints: what is given in a bar after the name of a part.
         begun: how many of the bars the prompt has begun.
         n_bars: how many there are; None: until the model ends, or a limit.
         forbidden: ids that must not be drawn.
@@ -27,7 +26,6 @@ class Request:
 
     prompt: np.ndarray
     opening: Given
-    hints: Given
     begun: int = 0
     n_bars: int | None = None
     forbidden: tuple[int, ...] = ()
@@ -40,9 +38,9 @@ class Writing:
         is_whole: whether all bars are written.
     """
 
-    def __init__(self, request: Request, bar_id: int, part_ids: Collection[int]):
-        """Begin; ids are those of the token that begins a bar, and of the names of parts."""
-        self._request, self._bar_id, self._part_ids = request, bar_id, frozenset(part_ids)
+    def __init__(self, request: Request, bar_id: int):
+        """Begin; the id is that of the token that begins a bar."""
+        self._request, self._bar_id = request, bar_id
         self._n_begun = request.begun
         self._last = -1  # the latest token
         self.is_whole = False
@@ -57,10 +55,6 @@ class Writing:
 
     def given(self, request: Request | None = None) -> np.ndarray:
         """Return what follows the latest token without a draw [T, 1], by default in its request."""
-        request, number = request or self._request, self._n_begun - 1
-        ids: list[int] = []
-        if self._last == self._bar_id:
-            ids = request.opening(number)
-        elif self._last in self._part_ids:
-            ids = request.hints(number)
+        begins = self._last == self._bar_id
+        ids = (request or self._request).opening(self._n_begun - 1) if begins else []
         return np.array(ids, dtype=np.int64).reshape(-1, 1)

@@ -6,18 +6,29 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from seqgen.tasks.bars import Bar, BarReader, Piece
-from seqgen.tasks.controls import CONTROLS, Controls, Values
+from seqgen.tasks.controls import CONTROLS, HELD, MARK, OF_BARS, Controls, Wish, held_marks
+from seqgen.tasks.harmony import CHORDS, chord_of
 from seqgen.tokenizers import Tokenizer
 
-NO_CONTROLS = 0.2  # share of training windows without any
-KEPT = 0.7  # share of the others that have a control
+NO_CONTROLS = 0.2  # share of training windows without any; the others have any number of them
+LEFT_OPEN = 0.1  # share of bars that have no chord, or no density, where others of a window have
 MOST_BARS = 32  # of a hole that have a mark of their own; longer ones have that of 32
-FILL, ADD, HOLE, ANSWER = "Given_fill", "Given_add", "Given_hole.", "Answer_None"
+# What is told now: bars after a hole, those before it, what is written into it, added parts.
+NO_TASK, AFTER, BEFORE, FILL, ADD = held_marks("task", ("after", "before", "fill", "add"))
+ANSWER = "Answer_None"
+# In a hole: how many bars are left of it, and what it leads to: the chord of the first bar behind
+# it, and the highest and the lowest of the notes with which that begins.
+HOLE = f"{HELD}hole."
+LEADS_TO = {"chord": CHORDS, "top": range(128), "bass": range(128)}
+HOLE_MARKS = [
+    *held_marks("hole", map(str, range(1, MOST_BARS + 1))),
+    *(m for name, of in LEADS_TO.items() for m in held_marks(f"next-{name}", map(str, of))),
+]
 
 
 @dataclass
 class Told:
-    """Tokens, and which of them are given: nobody learns to draw those.
+    """Tokens, and which of them are given and not learned: marks, and what stands behind them.
 
     Attributes:
         ids: of the tokens.
@@ -72,43 +83,66 @@ class Teller:
         return 1 + len(bar.head) + names + sum(map(len, bar.music.values()))
 
     def music(
-        self,
-        bar: Bar,
-        parts: Sequence[str] | None = None,
-        *,
-        values: Values | None = None,
-        quoted: bool = False,
-    ) -> Told:
-        """Tell parts of a bar, all by default, with hints of some values, with quotes or not."""
-        told, hints = Told(), self.controls.hints(values or {})
+        self, bar: Bar, parts: Sequence[str] | None = None, *, quoted: bool = False
+    ) -> list[int]:
+        """Return the ids of parts of a bar, all by default, with quotes or not."""
+        ids: list[int] = []
         source: Mapping[str, tuple[int, ...]] = bar.told if quoted else bar.music
         for part in self.parts if parts is None else parts:
             if source.get(part):
-                told.write([self.id_of[f"Part_{part}"]] if part else [])
-                told.give(hints if part else [])
-                told.write(source[part])
-        return told
+                ids += [self.id_of[f"Part_{part}"]] if part else []
+                ids += source[part]
+        return ids
 
     def plain(self, bar: Bar) -> list[int]:
         """Return the ids of a bar without controls and quotes."""
-        return [self.bar, *bar.head, *self.music(bar).ids]
+        return [self.bar, *bar.head, *self.music(bar)]
 
     def hole(self, n_bars: int) -> list[int]:
-        """Return the mark of a hole of so many bars."""
+        """Return the mark of a hole that has so many bars left."""
         return [self.id_of[f"{HOLE}{min(n_bars, MOST_BARS)}"]]
+
+    def leads_to(self, bar: Bar) -> list[int]:
+        """Return the marks of what comes behind a hole; none where nothing with a pitch sounds."""
+        notes = [note for note in bar.notes if not note.is_drum]
+        if not notes:
+            return []
+        first = min(note.start for note in notes)
+        pitches = [note.pitch for note in notes if note.start == first]
+        values = {"chord": chord_of(notes), "top": max(pitches), "bass": min(pitches)}
+        return [self.id_of[f"{HELD}next-{name}.{values[name]}"] for name in LEADS_TO]
 
     def asked(self, parts: Sequence[str], mark: str = FILL) -> list[int]:
         """Return the mark that what is to be written follows, and the marks of its parts."""
-        of_parts = [self.id_of[f"Given_part.{part}"] for part in parts if part]
+        of_parts = [self.id_of[f"{MARK}part.{part}"] for part in parts if part]
         return [self.id_of[mark], *(of_parts if len(parts) < len(self.parts) else [])]
 
-    def opening(self, bar: Bar, values: Values, parts: Sequence[str]) -> list[int]:
-        """Return what of a bar is given after its first token, where `parts` are to be written."""
-        given = [*self.controls.marks(values), *bar.head]
+    def answer(self, bar: Bar, marks: Sequence[int], parts: Sequence[str]) -> Told:
+        """Tell a bar after its first token, where `parts` are to be written.
+
+        The others come first. They are learned too: what is there is music like any other.
+        """
+        told = Told()
+        told.give(marks)
+        told.write(bar.head)
         if len(parts) < len(self.parts):
-            others = [part for part in self.parts if part not in parts]
-            given += [*self.music(bar, others).ids, self.id_of[ANSWER]]
-        return given
+            told.write(self.music(bar, [part for part in self.parts if part not in parts]))
+            told.give([self.id_of[ANSWER]])
+        told.write(self.music(bar, parts))
+        return told
+
+    def opening(self, bar: Bar, marks: Sequence[int], parts: Sequence[str]) -> list[int]:
+        """Return what of a bar is given after its first token, where `parts` are to be written."""
+        ids = self.answer(bar, marks, parts).ids
+        return ids[: len(ids) - len(self.music(bar, parts))]
+
+    def marks_of(self, wish: Wish, number: int) -> list[int]:
+        """Return the marks of bar `number` of those that something is asked of, from 0 on."""
+        return self.controls.marks(wish(number), wish(number - 1) if number else {})
+
+    def other_parts(self, parts: Sequence[str]) -> list[int]:
+        """Return the names of all parts but some."""
+        return [self.id_of[f"Part_{part}"] for part in self.parts if part not in parts]
 
     def not_asked(self, parts: Sequence[str]) -> list[int]:
         """Return what must not be drawn where only `parts` are written.
@@ -117,7 +151,7 @@ class Teller:
         """
         kinds = ("Quote_", "TempoPosition_", "Tempo_")
         never = [i for name, i in self.id_of.items() if name.startswith(kinds)]
-        return never + [self.id_of[f"Part_{part}"] for part in self.parts if part not in parts]
+        return never + self.other_parts(parts)
 
     def fitting(self, piece: Piece, begin: int, room: int) -> int:
         """Return the bar before which `room` tokens from bar `begin` on end; one bar at least."""
@@ -126,11 +160,17 @@ class Teller:
             stop += 1
         return max(stop, begin + 1)
 
-    def drawn_controls(
+    def drawn_marks(
         self, piece: Piece, begin: int, stop: int, rng: np.random.Generator
-    ) -> list[Values]:
-        """Return for each bar what is said of it in training: some of the controls, or none."""
-        names: list[str] = []
-        if rng.random() >= NO_CONTROLS:
-            names = [name for name in CONTROLS if rng.random() < KEPT]
-        return self.controls.measure(piece, begin, stop, names)
+    ) -> list[list[int]]:
+        """Return for each bar its marks in training: of some of the controls, or of none.
+
+        Any number of controls is equally likely, since a person may ask for one of them or all.
+        """
+        share = rng.random() if rng.random() >= NO_CONTROLS else 0.0
+        names = [name for name in CONTROLS if rng.random() < share]
+        values = self.controls.measure(piece, begin, stop, names)
+        for bar, name in ((bar, name) for bar in values for name in OF_BARS if name != "bars"):
+            if rng.random() < LEFT_OPEN:
+                bar.pop(name, None)
+        return [self.marks_of(values.__getitem__, number) for number in range(len(values))]

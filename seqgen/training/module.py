@@ -128,7 +128,7 @@ class TrainingModule(LightningModule):
         """Save the carried states for a resumed run; nothing, if the weights are spoilt."""
         self._divergence.finish()
         checkpoint["carried"] = {
-            place: (state.attention, state.recent, state.position, state.origin)
+            place: (state.attention, state.recent, state.position, state.origin, state.held)
             for place, state in self._carried.items()
         }
 

@@ -51,7 +51,9 @@ def test_batch_k_is_a_function_of_seed_and_k(data):
 def test_rows_are_full_and_given_tokens_are_no_targets(data):
     b = batches(data)
     lengths, windows = [], 0
-    marks = [i for i, name in enumerate(data.tokenizer.names()) if name.startswith("Given_")]
+    marks = [
+        i for i, name in enumerate(data.tokenizer.names()) if name.startswith(("Given_", "Held_"))
+    ]
     for k in range(20):
         batch = b.batch(k)
         assert (batch.lengths <= 300).all()

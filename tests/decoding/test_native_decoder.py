@@ -66,7 +66,7 @@ def test_every_position_is_the_references(request, tiny, name, choices, decay_af
     (ours, our_state), (theirs, their_state) = results
     assert distance(ours, theirs) < 2e-5
     assert distance(our_state.attention, their_state.attention) < 1e-5
-    for part in ("recent", "position", "origin"):
+    for part in ("recent", "position", "origin", "held"):
         assert torch.allclose(getattr(our_state, part), getattr(their_state, part), atol=1e-6)
 
 

@@ -116,7 +116,7 @@ def test_steps_equal_the_torch_decoders(tiny, toy_vocabulary, choices, decay_aft
     for state in others:
         torch.testing.assert_close(state.S, expected.S, atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(state.Z, expected.Z, atol=1e-4, rtol=1e-4)
-        for exact in ("recent", "position", "origin"):
+        for exact in ("recent", "position", "origin", "held"):
             assert torch.equal(getattr(state, exact), getattr(expected, exact))
 
 
@@ -211,7 +211,8 @@ def test_recent_embeddings_move_on_only_when_all_threads_have_read_them(
     decoder = TorchDecoder(tiny(plain_vocabulary, conv_width=4, positions="none"))
     TritonPool(decoder, 1).advance(torch.arange(1), torch.ones(1, 1, dtype=torch.int64))
     ptx = compile_launch(*launches[0]).asm["ptx"]
-    assert ptx.count("bar.sync") == 4  # one for each of the 3, one for the position
+    # One for each of the 3, one for each of the groups of marks, one for the position.
+    assert ptx.count("bar.sync") == 3 + 2 + 1
 
 
 def test_without_a_gpu_the_kernels_are_not_taken(tiny, plain_vocabulary):

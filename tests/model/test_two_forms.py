@@ -82,6 +82,7 @@ def contents(state: State) -> tuple[torch.Tensor, ...]:
 def assert_same_state(a: State, b: State, tolerance=1e-4):
     assert torch.equal(a.position, b.position)
     assert torch.equal(a.origin, b.origin)
+    assert torch.equal(a.held, b.held)
     assert_same(contents(a), contents(b), tolerance)
     assert torch.equal(a.recent, b.recent)
 

@@ -46,7 +46,7 @@ def check(model: BenchmarkModel, *, batch: int, position: int) -> None:
 
 def check_states(name: str, ours: State, wanted: State, *, tolerance: float | None) -> None:
     """Compare what is carried on; each part by itself, for sums have their own scale."""
-    for part in ("S", "Z", "recent", "position", "origin"):
+    for part in ("S", "Z", "recent", "position", "origin", "held"):
         got, expected = (getattr(state, part) for state in (ours, wanted))
         if got.numel():
             what = f"the state of {name} ({part})"

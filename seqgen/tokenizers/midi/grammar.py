@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from seqgen.tokenizers.midi.settings import ANSWER, GIVEN, HINT, MARKS, SPECIAL
+from seqgen.tokenizers.midi.settings import ANSWER, GIVEN, HELD, MARKS, SPECIAL
 from seqgen.vocabulary import ANY, KEEP, LESS, RESET, Grammar, join_orders
 
 COMPLETING = frozenset({"Duration", "NoteOff", "DrumOff", "PedalOff"})  # what ends a note or pedal
@@ -141,7 +141,7 @@ def _with_parts(after: Mapping[str, set[str]], *, named: bool) -> dict[str, set[
 def _with_marks(after: Mapping[str, set[str]]) -> dict[str, set[str]]:
     """Let nothing be followed by marks; after them it goes on as after what they stand behind."""
     within = {name: follow - set(MARKS) for name, follow in after.items()}
-    as_after = {GIVEN: set(within["Bar"]), HINT: within.get("Part", set()), ANSWER: {"Part", "Bar"}}
+    as_after = {GIVEN: within["Bar"], HELD: within["Bar"], ANSWER: {"Part", "Bar"}}
     return within | {name: as_after[name] for name in MARKS if name in after}
 
 

@@ -18,9 +18,9 @@ FORMATS = {
     "structured": miditok.Structured,
 }
 SPECIAL = ("PAD", "BOS", "EOS")
-# Marks: Given_key.Am after the beginning of a bar, Hint_key.Am after the name of a part, and where
-# what is asked for begins in a bar.
-GIVEN, HINT, ANSWER = MARKS = ("Given", "Hint", "Answer")
+# Marks: those of one place; those that stay in force until the next of their group, Held_key.Am and
+# Held_key.Dm; and where what is asked for begins in a bar.
+GIVEN, HELD, ANSWER = MARKS = ("Given", "Held", "Answer")
 LACKING = {  # what MidiTok's format has no tokens for
     "structured": (
         "use_tempos",

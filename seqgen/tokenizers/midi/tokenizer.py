@@ -35,6 +35,7 @@ from seqgen.tokenizers.midi.quotes import NO_QUOTES, Unquoter, quote, quote_ahea
 from seqgen.tokenizers.midi.scores import thin, title, to_midi, to_score
 from seqgen.tokenizers.midi.settings import (
     FORMATS,
+    HELD,
     MARKS,
     SPECIAL,
     longest,
@@ -102,6 +103,7 @@ class MidiTokenizer:
                 part_names=[part.name for part in self.parts] if self.tells_parts else [],
             ),
             anchors=tuple(i for i, kinds in enumerate(self._types) if "Bar" in kinds),
+            held=self._held(),
         )
 
     def encode(self, path: Path) -> np.ndarray:
@@ -503,6 +505,16 @@ class MidiTokenizer:
         return frozenset(
             i for token, i in self._miditok.vocab.items() if token.partition("_")[0] in kinds
         )
+
+    def _held(self) -> tuple[tuple[int, ...], ...]:
+        """Ids of the marks that stay in force, by group; the first of a group ends the others."""
+        groups: dict[str, list[int]] = {}
+        for mark in self.config.marks:
+            kind, _, told = mark.partition("_")
+            if kind == HELD:
+                group = groups.setdefault(told.partition(".")[0], [])
+                group.append(self._miditok.vocab[mark])
+        return tuple(map(tuple, groups.values()))
 
     @cached_property
     def _apart(self) -> np.ndarray:
