@@ -38,9 +38,9 @@ test-packages: install
 	@$(python) -c 'import triton' 2>/dev/null || $(python) -m pip install --quiet triton==3.9.0 || \
 		echo "triton could not be installed: its tests are skipped"
 	@$(python) -c 'from importlib.util import find_spec as find; \
-		raise SystemExit(not (find("muspy") and find("transformers")))' || \
-		$(python) -m pip install --quiet -c constraints.txt muspy transformers || \
-		echo "muspy or transformers could not be installed: their tests are skipped"
+		raise SystemExit(not all(map(find, ("muspy", "transformers", "onnx", "onnxruntime"))))' || \
+		$(python) -m pip install --quiet -c constraints.txt muspy transformers onnx onnxruntime || \
+		echo "muspy, transformers or onnxruntime could not be installed: their tests are skipped"
 
 test: test-packages
 	$(pytest)

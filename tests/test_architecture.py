@@ -14,12 +14,13 @@ FLOORS = [
     {"benchmark", "serving"},
     {"commands"},
 ]
-# On the floor of parts, who may use whom.
+# On one floor, who may use whom.
 BESIDE = {
     ("tokenizers", "midi"),
     ("tasks", "midi"),
     ("tasks", "tokenizers"),
     ("model", "attention"),
+    ("export", "decoding"),
 }
 OWNERS = {
     "fast_transformers": {"attention", "model/stack.py", "benchmark"},
@@ -30,6 +31,8 @@ OWNERS = {
     "miditoolkit": {"midi", "evaluation"},
     "mido": {"midi"},
     "symusic": {"tokenizers/midi", "evaluation/validity.py"},
+    "onnx": {"decoding/onnx_graph.py"},
+    "onnxruntime": {"decoding/onnx.py"},
     "fluidsynth": {"rendering/sound/synthesizer.py"},
     "pyloudnorm": {"rendering/sound/loudness.py"},
     "soundfile": {"rendering/sound/synthesis.py"},

@@ -265,7 +265,7 @@ def load(
             None: the newest run in runs/, or the model that comes with the package.
         checkpoint: "best" by validation loss, or "last".
         device: "cpu", "cuda" or "cuda:1"; None: a GPU if there is one.
-        decoder: "auto", "reference", "torch", "native" or "cuda".
+        decoder: "auto", "reference", "torch", "native", "cuda" or "onnx".
         weights: "float32", "bf16", "int8" or "w8a8", as far as the decoder supports them; "auto":
             the fastest that cost at most 0.002 bits per token when training ended.
 

@@ -44,11 +44,13 @@ DECODERS = {
     "native-bf16": ("native", "bf16"),
     "native-int8": ("native", "int8"),
     "native-w8a8": ("native", "w8a8"),
+    "onnx": ("onnx", "float32"),
+    "onnx-int8": ("onnx", "int8"),
     "cuda": ("cuda", "float32"),
     "cuda-bf16": ("cuda", "bf16"),
 }
-NOT_ON = {"cpu": "cuda", "cuda": "native"}  # by device: decoders that can never run there
-NOT_QUICK = ("torch-bf16", "torch-int8", "native-bf16", "native-int8")
+NOT_ON = {"cpu": ("cuda",), "cuda": ("native", "onnx")}  # by device: what can never run there
+NOT_QUICK = ("torch-bf16", "torch-int8", "native-bf16", "native-int8", "onnx", "onnx-int8")
 SIZES = ("n_layers", "n_heads", "d_model", "d_ff", "feature_map", "positions", "conv_width")
 
 
@@ -97,7 +99,7 @@ class BenchmarkModel:
     def decoder_names(self) -> list[str]:
         """The decoders to measure on this device: never those of another kind of device."""
         absent = NOT_ON[self.device.type]
-        names = [name for name, (decoder, _) in DECODERS.items() if decoder != absent]
+        names = [name for name, (decoder, _) in DECODERS.items() if decoder not in absent]
         return [name for name in names if not (self.quick and name in NOT_QUICK)]
 
     def open(self, variant: str, n_rows: int) -> Pool:

@@ -9,19 +9,24 @@ import click
 @click.argument("run", required=False)
 @click.option(
     "--hf",
-    "folder",
     metavar="DIR",
-    required=True,
     type=click.Path(path_type=Path),
     help="Write a folder as Hugging Face has them: weights, configuration, tokenizer and a model "
     "card with what is known of the run. Every command takes such a folder as RUN.",
+)
+@click.option(
+    "--onnx",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Write ONNX graphs of a step and of the prefill, in float32 and with 8-bit weights, each "
+    "compared with the reference decoder; with the vocabulary, its grammar and a README.",
 )
 @click.option(
     "--weights",
     type=click.Choice(("float32", "bf16")),
     default="float32",
     show_default=True,
-    help="Number format of the matrices in the file; bf16 halves it and rounds them.",
+    help="Number format of the matrices of --hf; bf16 halves it and rounds them.",
 )
 @click.option(
     "--checkpoint",
@@ -30,18 +35,38 @@ import click
     show_default=True,
     help="Take the model with the best validation loss, or the newest.",
 )
-def export(run: str | None, folder: Path, weights: str, checkpoint: str) -> None:
+def export(
+    run: str | None, hf: Path | None, onnx: Path | None, weights: str, checkpoint: str
+) -> None:
     """Write a trained RUN (a run folder; by default the newest one) in a form for others.
 
     \b
     python cli.py export runs/mine --hf mine
     python cli.py generate mine
+    python cli.py export runs/mine --onnx mine-onnx
     """
-    from seqgen.api.places import find_model
+    from seqgen.api.places import find_model, model_name
     from seqgen.commands.settings import say
     from seqgen.export.folder import export_folder
+    from seqgen.export.onnx import export_onnx
 
+    if hf is None and onnx is None:
+        raise click.UsageError("say what to write: --hf DIR or --onnx DIR")
     path = find_model(run)
-    export_folder(path, folder, weights=weights, checkpoint=checkpoint)
-    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    say(f"{path} is now also in {folder} ({size / 1e6:.1f} MB); read its README.md before sharing")
+    if hf is not None:
+        export_folder(path, hf, weights=weights, checkpoint=checkpoint)
+        say(f"{model_name(path)} is now also in {hf} ({_size(hf)}), with a model card, README.md")
+    if onnx is not None:
+        told = export_onnx(path, onnx, checkpoint=checkpoint)
+        exact, rounded = told.bits
+        say(f"{model_name(path)} is now also in {onnx} ({_size(onnx)})")
+        say(
+            f"  its float32 graphs differ from the reference decoder by {told.difference:.1e} of "
+            f"the largest logit, over {told.n_positions} positions"
+        )
+        say(f"  on {told.source}: {exact:.4f} bits per token, with 8-bit weights {rounded:.4f}")
+
+
+def _size(folder: Path) -> str:
+    n_bytes = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    return f"{n_bytes / 1e6:.1f} MB"

@@ -166,7 +166,7 @@ from seqgen.commands import ByField, FiniteFloat
 )
 @click.option(
     "--decoder",
-    type=click.Choice(("auto", "reference", "torch", "native", "cuda")),
+    type=click.Choice(("auto", "reference", "torch", "native", "cuda", "onnx")),
     default="auto",
     show_default=True,
     help="Implementation of the decode steps; auto picks the fastest that is available.",

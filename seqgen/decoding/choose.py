@@ -5,6 +5,7 @@ from seqgen.decoding.decoder import Decoder
 from seqgen.decoding.fused import TorchDecoder
 from seqgen.decoding.native import FORMATS, NativeDecoder
 from seqgen.decoding.native import why_not as why_not_native
+from seqgen.decoding.onnx import OnnxDecoder
 from seqgen.decoding.reference import ReferenceDecoder
 from seqgen.errors import UserError
 from seqgen.model.sequence_model import SequenceModel
@@ -14,6 +15,7 @@ DECODERS: dict[str, type[Decoder]] = {
     "torch": TorchDecoder,
     "native": NativeDecoder,
     "cuda": CudaDecoder,
+    "onnx": OnnxDecoder,
 }
 AUTO = "auto"
 WEIGHTS = tuple(FORMATS)  # each decoder supports some of them
