@@ -4,12 +4,14 @@ import runpy
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from making import write_song, write_songs
 
-from seqgen.checkpoint import save_model
+from seqgen.checkpoint import load_model, save_model
 from seqgen.config import LimitsConfig, ModelConfig, TokenizerConfig
+from seqgen.decoding import build_decoder
 from seqgen.errors import UserError
 from seqgen.midi import open_midi
 from seqgen.model.sequence_model import SequenceModel
@@ -83,6 +85,33 @@ def test_sessions(run, tmp_path, capsys):
     assert len(set(lines)) == 3
 
 
-def test_numpy_decoder(run, capsys):
-    assert execute("numpy_decoder.py", run) == 0
-    assert "differ" not in capsys.readouterr().out
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"conv_width": 0, "activation": "relu"},
+        {"conv_width": 5, "decay": "learned", "heads_without_decay": 1, "decay_range": [0.5, 4.0]},
+    ],
+)
+@pytest.mark.parametrize("weights", ["float32", "bf16"])
+def test_numpy_decoder_has_the_logits_of_the_reference_at_every_position(
+    tmp_path, choices, weights
+):
+    tokenizer = build_tokenizer(TokenizerConfig(), LimitsConfig())
+    model = SequenceModel(ModelConfig(**SMALL, **choices), tokenizer.vocabulary)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    save_model(tmp_path / "model", model, tokenizer, step=1, weights=weights)
+    reference = build_decoder(load_model(tmp_path / "model").model, "reference")
+    sys.argv = ["numpy_decoder.py"]  # which runpy sets
+    ours = runpy.run_path(str(EXAMPLES / "numpy_decoder.py"))["Decoder"](tmp_path / "model")
+    state, ids = reference.initial_state(1), [1, *range(10, 40)]
+    for i in ids:
+        (logits,), state = reference.step(torch.tensor([[i]]), state)
+        assert np.allclose(ours.step(i), logits[0].numpy(), atol=1e-3, rtol=1e-4)
+
+
+def test_numpy_decoder_generates(run, capsys):
+    assert execute("numpy_decoder.py", f"{run}/model", "--tokens", "30") == 0
+    drawn = [int(word) for word in capsys.readouterr().out.split()]
+    assert 0 < len(drawn) <= 30
+    assert not {0, 1, 2} & set(drawn)
