@@ -119,6 +119,11 @@ def _plan(
     layout.check(
         has_prompt=bool(prompts), endless=endless, has_tempo=tempo is not None, as_tokens=as_tokens
     )
+    if free and layout.edit is not None:
+        raise UserError(
+            "--free allows tokens in any order, and the bars of --edit have to be whole: leave it "
+            "out"
+        )
     if pick is not None and alternatives is None:
         raise UserError("--pick chooses from --alternatives N: give that too")
     picking = alternatives and Picking(pick or LIKELIEST, n_samples, alternatives)
