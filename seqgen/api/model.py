@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from seqgen.api.form import Form, generate_form
+from seqgen.api.picking import LIKELIEST, Picking
 from seqgen.api.places import find_model
 from seqgen.api.prompts import Prompt, end_with_bar, read_prompts, stop_after
 from seqgen.api.requests import (
@@ -105,6 +106,8 @@ class Model:
         tempo: float | None = None,
         as_tokens: bool = False,
         samples: int = 1,
+        alternatives: int | None = None,
+        pick: str = LIKELIEST,
         max_tokens: int = 2048,
         bars: int | None = None,
         seconds: float | None = None,
@@ -125,6 +128,8 @@ class Model:
                 what the tokens say, or the median of the corpus.
             as_tokens: save the prompt as its tokens have it, not as its file.
             samples: how many pieces.
+            alternatives: how many are drawn, of which `samples` are returned; None: as many.
+            pick: which of them: "likeliest" or "most-different", see `Picking`.
             max_tokens: the most new tokens of each.
             bars, seconds: stop after so many new bars, or seconds of new music.
             form: sections to lay out, such as "AABA" or "8 8' 8 16", see `seqgen.api.form.Form`;
@@ -141,7 +146,8 @@ class Model:
             UserError: the prompt cannot be used, or a setting is impossible.
         """
         files = [] if prompt is None else [str(prompt)]
-        prompts = samples * read_prompts(
+        picking = Picking(pick, samples, alternatives or samples)
+        prompts = picking.of * read_prompts(
             files, self.tokenizer, bars=prompt_bars, tempo=tempo, as_tokens=as_tokens
         )
         draws: dict[str, Any] = {"sampling": Sampling(**sampling), "max_tokens": max_tokens}
@@ -155,20 +161,21 @@ class Model:
             steps = answer(
                 self.decoder, self.tokenizer, asking, seed=seed, guidance=guidance, **draws
             )
-            return self._pieces(steps, asking.prompts, asking.check)
+            given = [request.prompt for request in asking.requests]
+            return self._pieces(steps, asking.prompts, asking.check, given, picking)
+        ids = [prompt.ids for prompt in prompts]
         if form is not None:
             if prompt is not None or bars is not None or seconds is not None:
                 raise UserError("form lays out a whole piece: leave out prompt, bars and seconds")
             laid_out = Form(form, section)
             steps = generate_form(
-                self.decoder, self.tokenizer, laid_out, n_rows=samples, seed=seed, **draws
+                self.decoder, self.tokenizer, laid_out, n_rows=picking.of, seed=seed, **draws
             )
         else:
             stop = stop_after(prompts, bars=bars, seconds=seconds)
-            ids = [prompt.ids for prompt in prompts]
             steps = generate(self.decoder, ids, stop=stop, seed=seed, **draws)
             steps = steps if stop is None else end_with_bar(steps, self.tokenizer)
-        return self._pieces(steps, prompts, lambda path, row: [])
+        return self._pieces(steps, prompts, lambda path, row: [], ids, picking)
 
     def edit(
         self,
@@ -182,6 +189,8 @@ class Model:
         asked: Mapping[str, str] | None = None,
         guidance: float = 1.0,
         samples: int = 1,
+        alternatives: int | None = None,
+        pick: str = LIKELIEST,
         max_tokens: int = 2048,
         seed: int = 0,
         **sampling: Any,
@@ -197,6 +206,7 @@ class Model:
             add: parts that are added, such as "bass, drums"; instead of `rewrite`.
             asked, guidance: what the new bars should be, as for `generate`.
             samples: how many answers.
+            alternatives, pick: of how many they are chosen, and which, as for `generate`.
             max_tokens: the most new tokens for each new bar.
             seed: of the draws.
             sampling: `temperature`, `top_k` and the other fields of `Sampling`.
@@ -208,12 +218,13 @@ class Model:
             raise UserError("edit needs one of rewrite, vary and add")
         _check_guidance(guidance, asked)
         bars = rewrite if vary is None else vary
+        picking = Picking(pick, samples, alternatives or samples)
         editing = Editing(str(file), bars, tracks, add, 1.0 if vary is None else amount)
         asking = plan_edit(
             self.tokenizer,
             editing,
             asked or {},
-            n_rows=samples,
+            n_rows=picking.of,
             seed=seed,
             context_length=self.context_length,
         )
@@ -227,12 +238,23 @@ class Model:
             seed=seed,
             guidance=guidance,
         )
-        return self._pieces(steps, asking.prompts, asking.check)
+        given = [request.prompt for request in asking.requests]
+        return self._pieces(steps, asking.prompts, asking.check, given, picking)
 
     def _pieces(
-        self, steps: Iterable[Step], prompts: Sequence[Prompt], check: Check
+        self,
+        steps: Iterable[Step],
+        prompts: Sequence[Prompt],
+        check: Check,
+        given: Sequence[np.ndarray],
+        picking: Picking,
     ) -> list[Piece]:
-        """Return what steps draw as a piece for each prompt."""
+        """Return what steps draw as a piece for each prompt, or those that are picked."""
+        drawn = sorted(continuations(steps), key=lambda found: found.row)
+        if picking.n < picking.of:
+            drawn = picking.pick(
+                drawn, model=self.model, tokenizer=self.tokenizer, prompts=prompts, given=given
+            )
         return [
             Piece(
                 prompts[found.row],
@@ -241,7 +263,7 @@ class Model:
                 self.tokenizer,
                 partial(check, row=found.row),
             )
-            for found in sorted(continuations(steps), key=lambda found: found.row)
+            for found in drawn
         ]
 
 

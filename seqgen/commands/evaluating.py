@@ -119,7 +119,7 @@ def _draw(
     )
     progress("generating pieces", 0, n)
     with OutputFolder(place, loaded.tokenizer, facts=facts, pictures=False) as written:
-        written.reserve([prompt] * n)
+        written.reserve(dict.fromkeys(range(n), prompt))
         for drawn in continuations(
             steps, on_step=lambda _, finished, __: progress("generating pieces", finished, n)
         ):

@@ -87,6 +87,17 @@ from seqgen.commands import ByField, FiniteFloat
     help="Number of samples per prompt.",
 )
 @click.option(
+    "--alternatives",
+    type=click.IntRange(1),
+    help="Generate so many samples per prompt and write the --samples that --pick chooses.",
+)
+@click.option(
+    "--pick",
+    type=click.Choice(("likeliest", "most-different")),
+    help="Which --alternatives to write: the likeliest per note, or those that share the fewest "
+    "notes with each other and with the file of --edit.  [default: likeliest]",
+)
+@click.option(
     "--max-tokens",
     type=click.IntRange(1),
     default=2048,

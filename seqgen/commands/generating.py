@@ -2,8 +2,9 @@
 
 import secrets
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ import click
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from seqgen.api.form import Form, generate_form
+from seqgen.api.picking import LIKELIEST, Picking
 from seqgen.api.places import SHIPPED_FOLDER, find_model, model_name
 from seqgen.api.prompts import Prompt, end_with_bar, read_prompts, stop_after
 from seqgen.api.requests import Asking, answer, trained_context
@@ -23,7 +25,7 @@ from seqgen.commands.listening import Player, open_player
 from seqgen.commands.outputs import OutputFolder
 from seqgen.commands.settings import console, say
 from seqgen.config import load_config
-from seqgen.decoding import Step, build_decoder, continuations, generate
+from seqgen.decoding import Continuation, Step, build_decoder, continuations, generate
 from seqgen.decoding.choose import AUTO
 from seqgen.decoding.formats import choose_weights
 from seqgen.decoding.generation import NEVER, OnStep
@@ -36,12 +38,17 @@ STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 class Plan(NamedTuple):
-    """What to generate: the prompt of each sample, the steps, and what the records say of them."""
+    """What to generate: the prompt of each row, the steps, and what the records say of them.
+
+    With `pick`, rows are alternatives, and it returns the `n_samples` that are written.
+    """
 
     prompts: list[Prompt]
     steps: Iterator[Step]
     facts: dict
+    n_samples: int
     asking: Asking | None = None
+    pick: Callable[[list[Continuation]], list[Continuation]] | None = None
 
 
 def execute(
@@ -103,6 +110,8 @@ def _plan(
     tempo: float | None,
     as_tokens: bool,
     n_samples: int,
+    alternatives: int | None,
+    pick: str | None,
     seed: int | None,
     endless: bool,
     decay_after: int | None,
@@ -115,6 +124,14 @@ def _plan(
     layout.check(
         has_prompt=bool(prompts), endless=endless, has_tempo=tempo is not None, as_tokens=as_tokens
     )
+    if free and layout.edit is not None:
+        raise UserError(
+            "--free allows tokens in any order, and the bars of --edit have to be whole: leave it "
+            "out"
+        )
+    if pick is not None and alternatives is None:
+        raise UserError("--pick chooses from --alternatives N: give that too")
+    picking = alternatives and Picking(pick or LIKELIEST, n_samples, alternatives)
     bias = ((loaded.tokenizer.vocabulary.eos_id, NEVER),) if endless else ()
     sampling = Sampling(**filters, grammar=not free, logit_bias=bias)
     check_sampling(sampling, loaded.tokenizer.vocabulary)
@@ -128,11 +145,12 @@ def _plan(
     read = read_prompts(
         prompts, loaded.tokenizer, bars=prompt_bars, tempo=tempo, as_tokens=as_tokens
     )
-    each = [prompt for prompt in read for _ in range(n_samples)]
+    each = [prompt for prompt in read for _ in range(alternatives or n_samples)]
+    given = [prompt.ids for prompt in each]
     draws: dict[str, Any] = {"sampling": sampling, "max_tokens": max_tokens, "seed": seed}
     chosen = {"decoder": built.name, "weights": weights, "decay_after": decay_after}
     facts = {"seed": seed, "sampling": vars(sampling), **chosen, "max_tokens": max_tokens}
-    facts |= layout.facts
+    facts |= layout.facts | {"alternatives": alternatives, "pick": picking and picking.how}
     asking = layout.ask(loaded.tokenizer, each, tempo, seed, trained_context(loaded))
     if asking is not None:
         if layout.edit is not None:
@@ -140,28 +158,34 @@ def _plan(
                 asking.requests[0].n_bars or 1
             )
         steps = answer(built, loaded.tokenizer, asking, guidance=layout.guidance, **draws)
-        return Plan(asking.prompts, steps, facts, asking)
-    if layout.form is not None:
+        each, given = asking.prompts, [request.prompt for request in asking.requests]
+    elif layout.form is not None:
         laid_out = Form(layout.form, layout.section)
         laid_out.check(loaded.tokenizer)
         steps = generate_form(built, loaded.tokenizer, laid_out, n_rows=len(each), **draws)
-        return Plan(each, steps, facts | {"form_bars": laid_out.bars})
-    stop = stop_after(each, bars=layout.bars, seconds=layout.seconds)
-    steps = generate(built, [prompt.ids for prompt in each], stop=stop, **draws)
-    return Plan(each, steps if stop is None else end_with_bar(steps, loaded.tokenizer), facts)
+        facts["form_bars"] = laid_out.bars
+    else:
+        stop = stop_after(each, bars=layout.bars, seconds=layout.seconds)
+        steps = generate(built, given, stop=stop, **draws)
+        steps = steps if stop is None else end_with_bar(steps, loaded.tokenizer)
+    plan = Plan(each, steps, facts, n_samples * len(read), asking)
+    if not picking:
+        return plan
+    choose = partial(picking.pick, model=loaded.model, tokenizer=loaded.tokenizer)
+    return plan._replace(pick=partial(choose, prompts=each, given=given))
 
 
 def _write(plan: Plan, folder: OutputFolder, player: Player | None) -> None:
     """Write all samples and list them; end with an error or an exit code where some are missing."""
     with _Stopping() as stopping, folder:
-        folder.reserve(plan.prompts)
+        folder.reserve({} if plan.pick else dict(enumerate(plan.prompts)))
         try:
             is_complete = _draw(plan, folder, stopping)
         finally:
             folder.tell()  # also what was written before an error
     if player is not None:
         folder.play(player)
-    n_samples = len(plan.prompts)
+    n_samples = plan.n_samples
     missing = f"{n_samples - len(folder.written)} of {n_samples} samples were not written"
     if not is_complete and stopping.signal is not None:
         if len(folder.written) < n_samples:
@@ -178,12 +202,16 @@ def _draw(plan: Plan, folder: OutputFolder, stopping: "_Stopping") -> bool:
 
     Returns whether all samples were finished.
     """
-    n_samples, n_finished = len(plan.prompts), 0
+    n_rows, n_finished = len(plan.prompts), 0
     unfinished: list[int] = []
-    with _bar(n_samples, n_samples * plan.facts["max_tokens"]) as show:
-        for drawn in continuations(
+    with _bar(n_rows, n_rows * plan.facts["max_tokens"]) as show:
+        found: Iterable[Continuation] = continuations(
             plan.steps, on_step=show, is_interrupted=lambda: stopping.signal is not None
-        ):
+        )
+        if plan.pick is not None:
+            found = plan.pick(list(found))
+            folder.reserve({drawn.row: plan.prompts[drawn.row] for drawn in found})
+        for drawn in found:
             if drawn.end != "interrupted":
                 n_finished += 1
                 folder.write(drawn)
@@ -195,7 +223,7 @@ def _draw(plan: Plan, folder: OutputFolder, stopping: "_Stopping") -> bool:
             folder.write(drawn)
         for row in unfinished:  # last, since it takes longest
             folder.picture(row)
-    return n_finished == n_samples
+    return n_finished == plan.n_samples
 
 
 def _context_length(loaded: LoadedModel, run: Path) -> int:

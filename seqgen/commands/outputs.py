@@ -1,6 +1,6 @@
 """Generated files: written under new names, checked, each with a record and a picture."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +52,7 @@ class OutputFolder:
         self._tokenizer = tokenizer
         self._facts = facts
         self._pictures = pictures and tokenizer.suffix == ".mid"
-        self._prompts: Sequence[Prompt] = ()  # of all samples
+        self._prompts: dict[int, Prompt] = {}  # by row
         self._reserved: dict[int, Path] = {}  # records, by row
         self.written: dict[int, tuple[Path, str]] = {}  # files and their content, by row
         self.failed: list[str] = []
@@ -65,15 +65,18 @@ class OutputFolder:
             record.with_suffix(self._tokenizer.suffix).unlink(missing_ok=True)
             record.unlink(missing_ok=True)
 
-    def reserve(self, prompts: Sequence[Prompt]) -> None:
-        """Reserve a number for the sample of each prompt, above all that are in the folder."""
+    def reserve(self, prompts: Mapping[int, Prompt]) -> None:
+        """Reserve a number for the sample of each row's prompt, above all that are in the folder.
+
+        Without any, the folder is made where it does not exist.
+        """
         if self._path.exists() and not self._path.is_dir():
             raise UserError(f"{self._path} is a file: name a folder for the samples with -o")
         self._path.mkdir(parents=True, exist_ok=True)
-        self._prompts = prompts
+        self._prompts |= prompts
         taken = [int(path.stem) for path in self._path.iterdir() if path.stem.isdecimal()]
         number = max(taken, default=0) + 1
-        for row in range(len(prompts)):
+        for row in prompts:
             while not reserve(self._path / f"{number:03d}.json"):
                 number += 1
             self._reserved[row] = self._path / f"{number:03d}.json"

@@ -89,8 +89,8 @@ def read_bars(midi: MidiFile) -> list[tuple[float, Bar]]:
     ticks = midi.ticks_per_beat
     starts, _ = bars_and_beats(midi, max(last_note_end(midi), 1))
     notes: list[list[Note]] = [[] for _ in starts]
-    for track in midi.instruments:
-        part = DRUMS if track.is_drum else str(track.program)
+    for number, track in enumerate(midi.instruments):
+        part = f"{DRUMS if track.is_drum else track.program}.{number}"
         for note in track.notes:
             k = int(np.searchsorted(starts, note.start, side="right")) - 1
             start, length = (note.start - starts[k]) / ticks, (note.end - note.start) / ticks
@@ -117,9 +117,11 @@ def _check(
         key = key_of(note for bar in bars for note in bar.notes)
         return Finding(name, words, str(key), float([key] == wish(0)["key"]))
     if name == "instruments":
-        playing = {note.part for bar in bars for note in bar.notes}
-        wanted = {part.partition(".")[0] for part in wish(0)["instruments"]}
-        who = ", ".join(sorted(map(describe_part, playing)))
+        playing, wanted = (
+            sorted(part.partition(".")[0] for part in parts)  # two pianos are two
+            for parts in ({note.part for bar in bars for note in bar.notes}, wish(0)[name])
+        )
+        who = ", ".join(map(describe_part, playing))
         return Finding(name, words, who, float(playing == wanted))
     size = BLOCK if name in OF_BLOCKS else 1
     came, met = [], []

@@ -58,6 +58,7 @@ def test_a_changed_copy_is_written_and_the_file_stays(generate, tmp_path, change
 @pytest.mark.parametrize(
     ("options", "said"),
     [
+        (("--edit", "song.mid", "--rewrite", "2", "--free"), "have to be whole: leave it out"),
         (("--rewrite", "2"), "give --edit FILE too"),
         (("--edit", "song.mid"), "--edit needs one of"),
         (("--edit", "song.mid", "--rewrite", "2", "--add", "bass"), "--edit needs one of"),

@@ -38,7 +38,7 @@ def reserve(folder, n, **facts):
     tokenizer = build_tokenizer(TokenizerConfig(), LimitsConfig())
     prompt = read_prompts((), tokenizer, bars=None)[0]
     output = OutputFolder(folder, tokenizer, facts=facts, pictures=False)
-    output.reserve([prompt] * n)
+    output.reserve(dict.fromkeys(range(n), prompt))
 
 
 def names(folder):
@@ -62,6 +62,21 @@ def test_sections_without_a_form_are_refused(generate):
     code, said = generate("--section", "4")
     assert code == 1
     assert "give --form too" in said
+
+
+def test_as_many_are_written_as_samples_are_picked_from_the_alternatives(generate, tmp_path):
+    code, said = generate("--alternatives", "5", "--samples", "2", "--pick", "most-different")
+    assert code == 0, said
+    assert names(tmp_path / "out") == {"001.mid", "001.json", "002.mid", "002.json"}
+    record = record_of(tmp_path / "out" / "001.mid")
+    assert (record["alternatives"], record["pick"]) == (5, "most-different")
+    for options, words in (
+        (("--pick", "likeliest"), "--pick chooses from --alternatives"),
+        (("--alternatives", "2", "--samples", "3"), "3 samples of 2 alternatives"),
+    ):
+        code, said = generate(*options)
+        assert code == 1
+        assert words in said
 
 
 def test_every_float_option_of_every_command_is_finite():

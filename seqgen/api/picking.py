@@ -1,0 +1,148 @@
+"""Alternatives: of several continuations of one prompt, those that are wanted.
+
+Legend: T positions, F fields.
+"""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from seqgen.api.prompts import Prompt
+from seqgen.decoding import Continuation
+from seqgen.errors import FileRejected, UserError
+from seqgen.evaluation.likelihood import nats_of
+from seqgen.midi import ANY_SIZE, open_midi
+from seqgen.model.sequence_model import SequenceModel
+from seqgen.tokenizers import Edit, Tokenizer
+
+LIKELIEST, MOST_DIFFERENT = PICKS = ("likeliest", "most-different")
+Notes = frozenset[tuple[int, float, int]]  # track, quarter notes from the beginning, pitch
+
+
+@dataclass(frozen=True)
+class Picking:
+    """Which of the alternatives are kept.
+
+    Attributes:
+        how: "likeliest": those with the fewest nats for each note. "most-different": those that
+            share the fewest notes with each other and with the file that is changed.
+        n: how many are kept of each prompt.
+        of: from so many.
+    """
+
+    how: str
+    n: int
+    of: int
+
+    def __post_init__(self) -> None:
+        if self.how not in PICKS:
+            raise UserError(f"pick {self.how!r}: must be one of {', '.join(PICKS)}")
+        if not 1 <= self.n <= self.of:
+            raise UserError(
+                f"{self.n} samples of {self.of} alternatives: draw as many alternatives or more"
+            )
+
+    def pick(
+        self,
+        found: Sequence[Continuation],
+        *,
+        model: SequenceModel,
+        tokenizer: Tokenizer,
+        prompts: Sequence[Prompt],
+        given: Sequence[np.ndarray],
+    ) -> list[Continuation]:
+        """Return what is kept, in the order of the prompts, the first choice first.
+
+        Args:
+            found: `of` rows for each prompt, in any order; some may be missing.
+            model: that drew them.
+            tokenizer: of the model.
+            prompts: what the file of each row begins with.
+            given: the tokens [T, F] that the model was given first, by row.
+
+        Raises:
+            UserError: notes are compared, and the model does not write music.
+        """
+        if self.how == MOST_DIFFERENT and tokenizer.suffix != ".mid":
+            raise UserError("most-different compares notes, and this run writes text: likeliest")
+        kept = []
+        for begin in range(0, len(prompts), self.of):
+            original = prompts[begin].original
+            group = [one for one in found if begin <= one.row < begin + self.of]
+            if isinstance(original, Edit):  # whose bars have to be whole
+                group = [one for one in group if one.end == "eos"] or group
+            if self.how == LIKELIEST:
+                nats = {
+                    one.row: nats_per_unit(model, tokenizer, given[one.row], one.tokens)
+                    for one in group
+                }
+                group.sort(key=lambda one: nats[one.row])
+                kept += group[: self.n]
+            else:
+                notes = [notes_of(tokenizer, prompts[one.row], one.tokens) for one in group]
+                known = [file_notes(original.path)] if isinstance(original, Edit) else []
+                kept += [group[i] for i in furthest(notes, known, self.n)]
+        return kept
+
+
+def nats_per_unit(
+    model: SequenceModel, tokenizer: Tokenizer, given: np.ndarray, tokens: np.ndarray
+) -> float:
+    """Return how unlikely tokens [T, F] after those given are, for each note or byte of theirs.
+
+    Tokens that are never drawn, such as marks, cost nothing.
+    """
+    nats = nats_of(model, np.concatenate([given, tokens]))[-len(tokens) :]
+    grammar = tokenizer.vocabulary.grammar
+    if grammar is not None:
+        nats = nats * np.any(grammar.table[:, tokens[:, 0]], axis=0)
+    return float(nats.sum()) / max(tokenizer.units(tokens), 1)
+
+
+def furthest(notes: Sequence[Notes], known: Sequence[Notes], n: int) -> list[int]:
+    """Return n of several pieces, each as far as can be from those before it and the known ones.
+
+    The distance of two pieces is the share of their notes that only one of them has. Where nothing
+    is known, the first is the one that is furthest from all others on average.
+    """
+    chosen: list[int] = []
+    while len(chosen) < min(n, len(notes)):
+        near = [*known, *(notes[i] for i in chosen)]
+        rest = [i for i in range(len(notes)) if i not in chosen]
+        far = {
+            i: min((_distance(notes[i], one) for one in near), default=0.0)
+            if near
+            else sum(_distance(notes[i], one) for one in notes)
+            for i in rest
+        }
+        chosen.append(max(rest, key=far.__getitem__))
+    return chosen
+
+
+def notes_of(tokenizer: Tokenizer, prompt: Prompt, tokens: np.ndarray) -> Notes:
+    """Return the notes of a prompt and tokens [T, F] behind it; none where they make no file."""
+    ids = np.concatenate([prompt.ids, tokens])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "alternative.mid"
+        try:
+            tokenizer.decode(ids, path, tempo=prompt.tempo, original=prompt.original)
+            return file_notes(path)
+        except FileRejected:
+            return frozenset()
+
+
+def file_notes(path: Path) -> Notes:
+    """Return the notes of a file."""
+    midi = open_midi(path, ANY_SIZE)
+    return frozenset(
+        (k, note.start / midi.ticks_per_beat, note.pitch)
+        for k, track in enumerate(midi.instruments)
+        for note in track.notes
+    )
+
+
+def _distance(a: Notes, b: Notes) -> float:
+    return len(a ^ b) / max(len(a | b), 1)
