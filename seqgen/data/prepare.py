@@ -35,7 +35,14 @@ from seqgen.data.shards import (
 from seqgen.data.splits import TRAIN, content_hash, split_of, split_pieces
 from seqgen.errors import FileRejected, UserError
 from seqgen.files import atomic_folder, checksums, locked, sweep, write_json, write_record
-from seqgen.tasks import BarReader, check_known, has_tasks, level_borders, with_marks
+from seqgen.tasks import (
+    BarReader,
+    check_known,
+    check_possible,
+    has_tasks,
+    level_borders,
+    with_marks,
+)
 from seqgen.tokenizers import (
     Encoded,
     Shift,
@@ -86,6 +93,8 @@ def prepare(
     Raises:
         UserError: no usable file, or the folder holds something else.
     """
+    if tokenizer is None:
+        check_possible(tokenizer_config, config)
     made_by = tokenizer.fingerprint() if tokenizer else tokenizer_config.model_dump()
     learns_merges = tokenizer is None and tokenizer_config.bpe_vocab_size is not None
     suffixes = (tokenizer or build_tokenizer(tokenizer_config, limits)).suffixes

@@ -48,6 +48,7 @@ __all__ = [
     "Piece",
     "Teller",
     "check_known",
+    "check_possible",
     "has_tasks",
     "known_tasks",
     "learned",
@@ -91,6 +92,14 @@ def with_marks(tokens: TokenizerConfig, data: DataConfig) -> TokenizerConfig:
     if "infill" in data.tasks:
         marks += [AFTER, BEFORE, FILL, *HOLE_MARKS]
     return tokens.model_copy(update={"marks": marks})
+
+
+def check_possible(tokens: TokenizerConfig, data: DataConfig) -> None:
+    """Raise UserError where no tokens that fill what a configuration leaves open tell the tasks."""
+    if has_tasks(data) or set(data.tasks) - set(TASKS):
+        most = {"parts": "tracks", "use_velocities": True}
+        left = {key: value for key, value in most.items() if getattr(tokens, key) is None}
+        with_marks(settled(tokens.model_copy(update=left)), data)
 
 
 def known_tasks(tokens: TokenizerConfig) -> list[str]:

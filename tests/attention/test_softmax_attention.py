@@ -252,7 +252,7 @@ def test_joined_rows_at_different_positions_go_on_as_each_alone(recurrent, plain
 def test_bytes_are_those_of_the_whole_capacity(recurrent):
     state = recurrent.initial_state(3)
     L, width = recurrent.config.n_layers, recurrent.config.d_model
-    places = state.position.nbytes + state.origin.nbytes
+    places = state.position.nbytes + state.origin.nbytes + state.held.nbytes
     rest = state.recent.nbytes + places + 8 * L * 3
     assert state.nbytes - rest == 2 * L * 3 * FIRST_CAPACITY * width * 4
 
