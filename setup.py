@@ -107,8 +107,9 @@ setup(
         "gpu": ["triton>=3.5"],
         "hub": ["huggingface_hub>=2.4"],
         "onnx": ["onnx>=1.18", "onnxruntime>=1.22"],
+        "studio": ["fastapi>=0.165", "python-multipart>=0.0.30", "uvicorn>=0.54"],
         "sound": ["pyfluidsynth>=1.4", "pyloudnorm>=0.2", "soundfile>=0.13"],
-        "test": ["muspy==0.5.0"],
+        "test": ["httpx>=0.28", "muspy==0.5.0", "schemathesis>=4.32"],
     },
     entry_points={"console_scripts": ["seqgen=seqgen.commands:main"]},
 )
