@@ -128,21 +128,14 @@ def generate_form(
     Raises:
         UserError: the tokens cannot tell the form.
     """
-    form.check(tokenizer)
-    vocabulary = tokenizer.vocabulary
-    beginning = vocabulary.special_token(vocabulary.bos_id)[None]
-    assert tokenizer.bar is not None  # tokens with quotes have one
-    # A section begins with the bar alone: merged tokens would bring notes that it does not repeat.
-    never = {vocabulary.eos_id, *vocabulary.anchors} - {int(tokenizer.bar[0])}
-    bias = (*sampling.logit_bias, *((i, NEVER) for i in sorted(never)))
-    layouts = [_Layout(form, tokenizer, beginning, max_tokens) for _ in range(n_rows)]
+    layouts = [FormWriting(form, tokenizer, max_tokens) for _ in range(n_rows)]
     steps = generate(
         decoder,
-        [beginning] * n_rows,
-        sampling=replace(sampling, logit_bias=bias),
+        [layouts[0].prompt] * n_rows,
+        sampling=form_sampling(tokenizer, sampling),
         max_tokens=max_tokens * form.n_new,
         stop=lambda row, token: layouts[row].take(token),
-        force=lambda row, _: layouts[row].repeat(),
+        force=lambda row, _: layouts[row].given(),
         seed=seed,
     )
     for step in steps:
@@ -150,15 +143,35 @@ def generate_form(
         yield replace(step, ended=whole)
 
 
-class _Layout:
-    """One piece, as far as it is known."""
+def form_sampling(tokenizer: Tokenizer, sampling: Sampling) -> Sampling:
+    """Return settings with which a piece of a form is drawn.
 
-    def __init__(self, form: Form, tokenizer: Tokenizer, beginning: np.ndarray, max_tokens: int):
+    A section begins with the bar alone: merged tokens would bring notes that it does not repeat.
+    """
+    vocabulary = tokenizer.vocabulary
+    assert tokenizer.bar is not None  # tokens with quotes have one
+    never = {vocabulary.eos_id, *vocabulary.anchors} - {int(tokenizer.bar[0])}
+    bias = (*sampling.logit_bias, *((i, NEVER) for i in sorted(never)))
+    return replace(sampling, logit_bias=bias)
+
+
+class FormWriting:
+    """One piece of a form while it is drawn, as far as it is known.
+
+    Attributes:
+        prompt: what it begins with [1, F].
+        is_whole: whether all sections are written.
+    """
+
+    def __init__(self, form: Form, tokenizer: Tokenizer, max_tokens: int):
+        """Begin; UserError where the tokens cannot tell the form."""
+        form.check(tokenizer)
         clock = tokenizer.clock()
         assert clock is not None  # tokens with quotes have both
         assert tokenizer.bar is not None
+        self.prompt = tokenizer.vocabulary.special_token(tokenizer.vocabulary.bos_id)[None]
         self._form, self._tokenizer, self._bar, self._clock = form, tokenizer, tokenizer.bar, clock
-        self._piece, self._max_tokens = list(beginning), max_tokens
+        self._piece, self._max_tokens = list(self.prompt), max_tokens
         self._n_drawn = self._n_told = 0  # of the section, and still to be taken without a draw
         self._begun: list[Section] = []  # the section that begins with the last token
         self.is_whole = False
@@ -175,7 +188,7 @@ class _Layout:
         self.is_whole = self.is_whole or bars == self._form.bars
         return self.is_whole or self._n_drawn >= self._max_tokens
 
-    def repeat(self) -> np.ndarray:
+    def given(self) -> np.ndarray:
         """Return what follows without a draw [T, F]: quotes, if a section begins that repeats."""
         piece, known = list(self._piece), len(self._piece)
         following = self._form.sections

@@ -16,6 +16,7 @@ from seqgen.decoding.generation import RowStop
 from seqgen.errors import FileRejected, UserError
 from seqgen.midi.repair import MAX_TEMPO, MIN_TEMPO
 from seqgen.tokenizers import Clock, Edit, Original, Tokenizer
+from seqgen.tokenizers.midi.settings import MARKS
 
 MAX_PROMPT_TOKENS = 32_768
 
@@ -79,6 +80,50 @@ def read_prompts(
         return [Prompt(None, _bos(tokenizer), tempo, tokenizer.clock(tempo=tempo))]
     prompts = [_read(Path(file), tokenizer, bars, tempo) for file in files]
     return [replace(prompt, original=None) for prompt in prompts] if as_tokens else prompts
+
+
+def prompt_of(
+    ids: np.ndarray,
+    tokenizer: Tokenizer,
+    *,
+    path: Path | None = None,
+    bars: int | None = None,
+    tempo: float | None = None,
+) -> Prompt:
+    """Return the beginning of a piece that is there in tokens already, as a prompt.
+
+    Args:
+        ids: of the whole piece [T, F]; special tokens and marks are left out.
+        tokenizer: of the model.
+        path: its file, with whose own music what is written begins; None: with that of the tokens.
+        bars: end where so many bars have ended, and the next one begins; bars that the piece lacks
+            are silent. None: at its end.
+        tempo: quarter notes per minute with which it begins.
+
+    Raises:
+        UserError: the tokens have no bars, or are too many.
+    """
+    kinds = [name.partition("_")[0] for name in tokenizer.names()]
+    apart = [i for i, kind in enumerate(kinds) if kind in MARKS]
+    ids = ids[~np.isin(ids[:, 0], [*apart, *tokenizer.vocabulary.special_ids])]
+    if tokenizer.clock() is None:
+        raise UserError("this run writes text: only music has bars to go on from")
+    ids, clock, until = _begin(ids, tokenizer, bars=bars, tempo=tempo)
+    assert clock is not None
+    while bars is not None and tokenizer.bar is not None and clock.bars <= bars:
+        clock.feed(tokenizer.bar)
+        ids, until = np.concatenate([ids, tokenizer.bar[None]]), clock.bar_start
+    if len(ids) > MAX_PROMPT_TOKENS:
+        raise UserError(
+            f"the piece has {len(ids):,} tokens, more than {MAX_PROMPT_TOKENS:,}: go on from an "
+            f"earlier bar"
+        )
+    n_bars = clock.bars - (len(ids) > 0 and _ends_with_bar(ids, tokenizer))
+    ids = np.concatenate([_bos(tokenizer), ids])
+    if path is None:
+        return Prompt(None, ids, tempo, clock, n_bars)
+    original = Original(path, len(ids), until)
+    return Prompt(str(path), ids, tempo, clock, n_bars, original=original)
 
 
 def _bos(tokenizer: Tokenizer) -> np.ndarray:

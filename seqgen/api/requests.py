@@ -232,16 +232,10 @@ def answer(
     `Step.ended` lists the rows whose bars are all written. `guidance`: how much what is asked for
     weighs, see `generate_guided`; 1: as the model has learned it.
     """
-    requests, teller = asking.requests, Teller(tokenizer)
-    writings = [Writing(request, teller.bar) for request in requests]
+    requests = asking.requests
+    writings, settings = begin_answers(tokenizer, asking, sampling)
     draws: dict[str, Any] = {
-        "sampling": [
-            replace(
-                sampling,
-                logit_bias=(*sampling.logit_bias, *((i, NEVER) for i in request.forbidden)),
-            )
-            for request in requests
-        ],
+        "sampling": settings,
         "max_tokens": max_tokens,
         "stop": lambda row, token: writings[row].take(token),
         "seed": seed,
@@ -260,6 +254,25 @@ def answer(
     for step in steps:
         whole = (row for row in step.finished if row in step.ended or writings[row].is_whole)
         yield replace(step, ended=tuple(whole))
+
+
+def begin_answers(
+    tokenizer: Tokenizer, asking: Asking, sampling: Sampling
+) -> tuple[list[Writing], list[Sampling]]:
+    """Return what follows each answer while it is drawn, and the settings of its draws.
+
+    `answer` uses them; so can streams of an engine, by their `stop` and `on_token`.
+    """
+    bar = Teller(tokenizer).bar
+    writings = [Writing(request, bar) for request in asking.requests]
+    settings = [
+        replace(
+            sampling,
+            logit_bias=(*sampling.logit_bias, *((i, NEVER) for i in request.forbidden)),
+        )
+        for request in asking.requests
+    ]
+    return writings, settings
 
 
 def _longer(original: Original | Edit | None, n_tokens: int) -> Original | Edit | None:

@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from seqgen.config import TokenizerConfig
+from seqgen.midi import MidiFile
 from seqgen.vocabulary import Vocabulary
 
 
@@ -146,6 +147,15 @@ class Tokenizer(Protocol):
             original: the file that the first tokens were read from, which is written as it is; or
                 the one of which some bars are replaced by those of the tokens.
         """
+
+    def played(
+        self,
+        ids: np.ndarray,
+        *,
+        tempo: float | None = None,
+        original: Original | Edit | None = None,
+    ) -> MidiFile:
+        """Return the music that `decode` writes. Raises UserError where tokens are no music."""
 
     def describe(self, path: Path, *, until: float) -> tuple[str, list[str]]:
         """Say what a file holds in a few words, and what of it the tokens cannot hold.

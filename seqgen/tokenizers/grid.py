@@ -91,12 +91,22 @@ class GridTokenizer:
         Steps of one pitch are one note. A file that the first tokens were read from is written as
         these tells it.
         """
+        write_bytes(path, midi_bytes(self.played(ids, tempo=tempo)))
+
+    def played(
+        self,
+        ids: np.ndarray,
+        *,
+        tempo: float | None = None,
+        original: Original | Edit | None = None,
+    ) -> MidiFile:
+        """Return what `decode` writes."""
         pitches = ids[ids[:, 0] >= FIRST, 1] - FIRST
         n_steps = len(pitches) // VOICES
         grid = pitches[: n_steps * VOICES].reshape(n_steps, VOICES)
         grid = np.where(grid == PITCHES, SILENT, grid)
         midi = voices_to_midi(grid, per_beat=self.per_beat, tempo=tempo or self._tempo)
-        write_bytes(path, midi_bytes(repair(midi)))
+        return repair(midi)
 
     def describe(self, path: Path, *, until: float) -> tuple[str, list[str]]:
         """Say what a file holds in a few words, and what a grid does not hold."""

@@ -12,6 +12,7 @@ import numpy as np
 from seqgen.config import LimitsConfig, TokenizerConfig
 from seqgen.errors import FileRejected, UserError
 from seqgen.files import write_bytes, write_json
+from seqgen.midi import MidiFile
 from seqgen.tokenizers.base import Edit, Encoded, Original, Shift
 from seqgen.vocabulary import Field, Vocabulary
 
@@ -52,6 +53,16 @@ class ByteTokenizer:
         """Write the bytes; an unfinished character at the end is left out."""
         content = bytes(ids[ids[:, 0] < 256, 0].astype(np.uint8))
         write_bytes(path, content.decode("utf-8", errors="ignore").encode())
+
+    def played(
+        self,
+        ids: np.ndarray,
+        *,
+        tempo: float | None = None,
+        original: Original | Edit | None = None,
+    ) -> MidiFile:
+        """Refuse: text cannot be played."""
+        raise UserError("this run writes text, which cannot be played: choose one for music")
 
     def describe(self, path: Path, *, until: float) -> tuple[str, list[str]]:
         """Count bytes; bytes hold all of a text."""

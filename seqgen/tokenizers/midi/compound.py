@@ -22,6 +22,8 @@ import numpy as np
 
 from seqgen.config import LimitsConfig, TokenizerConfig
 from seqgen.errors import FileRejected, UserError
+from seqgen.files import write_bytes
+from seqgen.midi import MidiFile, midi_bytes
 from seqgen.tokenizers.base import Edit, Encoded, Original, Shift
 from seqgen.tokenizers.midi.clock import MidiClock
 from seqgen.tokenizers.midi.parts import DRUMS
@@ -402,10 +404,20 @@ class CompoundTokenizer:
         original: Original | Edit | None = None,
     ) -> None:
         """Write ids [T, F] as a MIDI file, as `MidiTokenizer.decode` does."""
+        write_bytes(path, midi_bytes(self.played(ids, tempo=tempo, original=original)))
+
+    def played(
+        self,
+        ids: np.ndarray,
+        *,
+        tempo: float | None = None,
+        original: Original | Edit | None = None,
+    ) -> MidiFile:
+        """Return what `decode` writes."""
         if isinstance(original, Original):
             n_tokens = len(self._ungroup(ids[: original.n_tokens]))
             original = replace(original, n_tokens=n_tokens)
-        self._plain.decode(self._ungroup(ids), path, tempo=tempo, original=original)
+        return self._plain.played(self._ungroup(ids), tempo=tempo, original=original)
 
     def describe(self, path: Path, *, until: float) -> tuple[str, list[str]]:
         """Say what a file holds in a few words, and what of it the tokens cannot hold."""

@@ -155,18 +155,26 @@ class MidiTokenizer:
                 Or the one of which some bars are replaced by those of the tokens; it keeps its own
                 tempo.
         """
+        write_bytes(path, midi_bytes(self.played(ids, tempo=tempo, original=original)))
+
+    def played(
+        self,
+        ids: np.ndarray,
+        *,
+        tempo: float | None = None,
+        original: Original | Edit | None = None,
+    ) -> MidiFile:
+        """Return what `decode` writes."""
         midi, parts = self._decoded(ids)
         if isinstance(original, Edit):
-            midi = self._edited(original, midi, parts)
-        else:
-            if original is not None:
-                midi = self._continued(original, ids, midi, parts)
-            if tempo is not None and midi.tempo_changes:
-                faster = tempo / midi.tempo_changes[0].tempo
-                for change in midi.tempo_changes:
-                    change.tempo *= faster
-            midi = repair(midi)
-        write_bytes(path, midi_bytes(midi))
+            return self._edited(original, midi, parts)
+        if original is not None:
+            midi = self._continued(original, ids, midi, parts)
+        if tempo is not None and midi.tempo_changes:
+            faster = tempo / midi.tempo_changes[0].tempo
+            for change in midi.tempo_changes:
+                change.tempo *= faster
+        return repair(midi)
 
     def _continued(
         self, original: Original, ids: np.ndarray, midi: MidiFile, parts: list[int]
