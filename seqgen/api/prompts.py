@@ -93,7 +93,7 @@ def prompt_of(
     """Return the beginning of a piece that is there in tokens already, as a prompt.
 
     Args:
-        ids: of the whole piece [T, F]; special tokens and marks are left out.
+        ids: of the whole piece [T, F]; what `music_of` leaves out does not matter.
         tokenizer: of the model.
         path: its file, with whose own music what is written begins; None: with that of the tokens.
         bars: end where so many bars have ended, and the next one begins; bars that the piece lacks
@@ -103,9 +103,7 @@ def prompt_of(
     Raises:
         UserError: the tokens have no bars, or are too many.
     """
-    kinds = [name.partition("_")[0] for name in tokenizer.names()]
-    apart = [i for i, kind in enumerate(kinds) if kind in MARKS]
-    ids = ids[~np.isin(ids[:, 0], [*apart, *tokenizer.vocabulary.special_ids])]
+    ids = music_of(ids, tokenizer)
     if tokenizer.clock() is None:
         raise UserError("this run writes text: only music has bars to go on from")
     ids, clock, until = _begin(ids, tokenizer, bars=bars, tempo=tempo)
@@ -118,12 +116,22 @@ def prompt_of(
             f"the piece has {len(ids):,} tokens, more than {MAX_PROMPT_TOKENS:,}: go on from an "
             f"earlier bar"
         )
-    n_bars = clock.bars - (len(ids) > 0 and _ends_with_bar(ids, tokenizer))
+    n_bars = clock.bars - (len(ids) > 0 and ends_with_bar(ids, tokenizer))
     ids = np.concatenate([_bos(tokenizer), ids])
     if path is None:
         return Prompt(None, ids, tempo, clock, n_bars)
     original = Original(path, len(ids), until)
     return Prompt(str(path), ids, tempo, clock, n_bars, original=original)
+
+
+def music_of(ids: np.ndarray, tokenizer: Tokenizer) -> np.ndarray:
+    """Leave out special tokens, marks, and bars begun at the end, of tokens [T, F] -> [·, F]."""
+    kinds = [name.partition("_")[0] for name in tokenizer.names()]
+    marks = [i for i, kind in enumerate(kinds) if kind in MARKS]
+    ids = ids[~np.isin(ids[:, 0], [*marks, *tokenizer.vocabulary.special_ids])]
+    while len(ids) and ends_with_bar(ids, tokenizer):
+        ids = ids[:-1]
+    return ids
 
 
 def _bos(tokenizer: Tokenizer) -> np.ndarray:
@@ -142,7 +150,7 @@ def _read(path: Path, tokenizer: Tokenizer, bars: int | None, tempo: float | Non
             f"shorten it, or use --prompt-bars"
         )
     about, left_out = tokenizer.describe(path, until=until)
-    n_bars = 0 if clock is None else clock.bars - _ends_with_bar(ids, tokenizer)
+    n_bars = 0 if clock is None else clock.bars - ends_with_bar(ids, tokenizer)
     ids = np.concatenate([_bos(tokenizer), ids])
     original = Original(path, len(ids), until)
     return Prompt(str(path), ids, tempo, clock, n_bars, about, tuple(left_out), original)
@@ -175,7 +183,8 @@ def _begin(
     return ids, clock, until
 
 
-def _ends_with_bar(ids: np.ndarray, tokenizer: Tokenizer) -> bool:
+def ends_with_bar(ids: np.ndarray, tokenizer: Tokenizer) -> bool:
+    """Whether tokens [T, F] end with the one that begins a bar."""
     return tokenizer.bar is not None and bool((ids[-1] == tokenizer.bar).all())
 
 

@@ -12,7 +12,10 @@ import click
 
 from seqgen.errors import UserError
 
-COMMANDS = ("prepare", "train", "generate", "evaluate", "show", "listen", "export", "benchmark")
+COMMANDS = (
+    *("prepare", "train", "generate", "evaluate", "show", "listen", "studio", "export"),
+    "benchmark",
+)
 
 
 class FiniteFloat(click.types.FloatParamType):

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from seqgen.api.losses import draw_losses
 from seqgen.commands.settings import say
 from seqgen.commands.targets import Targets, fail_on
 from seqgen.config import LimitsConfig
 from seqgen.errors import UserError
-from seqgen.files import atomic_path, read_record, readable
+from seqgen.files import atomic_path
 from seqgen.midi import open_midi
-from seqgen.rendering.curves import Curve, draw_loss_curves
 from seqgen.rendering.figures import FORMATS, save_figure
 from seqgen.rendering.piano_roll import draw_piano_roll
 from seqgen.rendering.theme import DARK, LIGHT, Theme
@@ -49,7 +49,7 @@ def execute(
             else:
                 target, writing = targets.of(path), targets.writing
             if path.is_dir():
-                figure = _losses(path, theme)
+                figure = draw_losses(path, theme)
             else:
                 figure = _piano_roll(path, theme, from_bar=from_bar, bars=bars)
             with writing(target) as temporary:
@@ -101,47 +101,3 @@ def _record(path: Path) -> dict:
     if record["file"] != path.name:
         raise ValueError(f"the record beside {path} is of another file")
     return record
-
-
-def _losses(run: Path, theme: Theme) -> Figure:
-    """Draw a run's metrics, and what n-gram models reached on the same pieces if it is finished."""
-    from seqgen.checkpoint import RunFolder, read_metrics
-
-    metrics = RunFolder(run).metrics
-    if not metrics.is_file():
-        raise UserError(f"{run} is a folder, but not a run (it has no {metrics.name})")
-    lines = read_metrics(metrics)
-    curves = []
-    for label, key, role in (
-        ("training", "loss", "training"),
-        ("validation", "validation_loss", "model"),
-    ):
-        points = [(line["step"], line[key]) for line in lines if line.get(key) is not None]
-        if points:
-            steps, losses = zip(*points, strict=True)
-            curves.append(Curve(label, steps, losses, role))
-    validation = [curve for curve in curves if curve.role == "model"]
-    best = None
-    if validation:
-        y = validation[0].y
-        best = validation[0].x[y.index(min(y))]
-    return draw_loss_curves(
-        curves, references=_ngram_models(run), best_step=best, title=readable(str(run)), theme=theme
-    )
-
-
-def _ngram_models(run: Path) -> dict[str, float]:
-    """Return nats per token of the n-gram models that training recorded: the first and the best."""
-    from seqgen.checkpoint import FORMAT, RunFolder
-
-    path = RunFolder(run).validation
-    if not path.exists():
-        return {}
-    record = read_record(path, format=FORMAT, way_out="delete it; train --resume writes it again")
-    found = {
-        score["name"]: score["nats_per_token"]
-        for score in record["scores"]
-        if score["name"] != "this model"
-    }
-    best = min(found, key=found.__getitem__, default=None)
-    return {name: nats for name, nats in found.items() if name in (next(iter(found)), best)}

@@ -14,6 +14,7 @@ MOST_BARS = 256  # that are written at once
 Name = Annotated[str, Field(min_length=1, max_length=120)]
 Words = Annotated[str, Field(max_length=2000)]
 Status = Literal["writing", "done", "failed", "cancelled"]
+Kind = Literal["prompt", "kept", "written"]
 Task = Literal["continue", "rewrite", "vary", "add"]
 
 
@@ -43,7 +44,7 @@ class Note(Shape):
     start: Annotated[float, Field(ge=0, le=100_000)]
     length: Annotated[float, Field(gt=0, le=100_000)]
     velocity: Annotated[int, Field(ge=1, le=127)]
-    kind: Literal["prompt", "kept", "written"] = "kept"
+    kind: Kind = "kept"
     bits: float | None = None
 
 

@@ -6,7 +6,16 @@ from pathlib import Path
 from seqgen.config import LimitsConfig, TokenizerConfig
 from seqgen.errors import UserError
 from seqgen.files import read_json
-from seqgen.tokenizers.base import Clock, Edit, Encoded, Original, Shift, Sketch, Tokenizer
+from seqgen.tokenizers.base import (
+    Clock,
+    Edit,
+    Encoded,
+    Original,
+    Shift,
+    Sketch,
+    Tokenizer,
+    ToldNote,
+)
 from seqgen.tokenizers.grid import GridTokenizer
 from seqgen.tokenizers.midi import (
     COMPOUND,
@@ -29,6 +38,7 @@ __all__ = [
     "Shift",
     "Sketch",
     "Tokenizer",
+    "ToldNote",
     "build_tokenizer",
     "choose_settings",
     "is_open",

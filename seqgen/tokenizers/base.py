@@ -58,6 +58,23 @@ class Encoded:
 
 
 @dataclass(frozen=True)
+class ToldNote:
+    """A note, and the tokens of a piece that tell it.
+
+    Attributes:
+        start: in quarter notes from the beginning.
+        pitch: MIDI's number.
+        tokens: their indexes, that of its position included where it is the first one there.
+        at: which of them tells the pitch.
+    """
+
+    start: float
+    pitch: int
+    tokens: tuple[int, ...]
+    at: int
+
+
+@dataclass(frozen=True)
 class Original:
     """The file that the first tokens of a sample were read from.
 
@@ -165,6 +182,9 @@ class Tokenizer(Protocol):
 
     def units(self, ids: np.ndarray) -> int:
         """Count what ids [T, F] from the beginning of a piece hold, in units that others share."""
+
+    def told_notes(self, ids: np.ndarray) -> list[ToldNote] | None:
+        """Tell which tokens of a piece [T, F] are of which note; None where one tells several."""
 
     def repeats(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
         """Tell which tokens of a piece [T, F] are music of a bar that its part has played before.

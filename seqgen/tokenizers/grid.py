@@ -117,6 +117,9 @@ class GridTokenizer:
         """Count cells."""
         return int((ids[:, 0] >= FIRST).sum())
 
+    def told_notes(self, ids: np.ndarray) -> None:
+        """Tell nothing: a token is not of one note."""
+
     def repeats(self, ids: np.ndarray) -> None:
         """A grid has no bars."""
 

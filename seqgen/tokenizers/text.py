@@ -68,6 +68,9 @@ class ByteTokenizer:
         """Count bytes; bytes hold all of a text."""
         return f"{len(self._read(path)):,} bytes", []
 
+    def told_notes(self, ids: np.ndarray) -> None:
+        """Tell nothing: a token is not of one note."""
+
     def repeats(self, ids: np.ndarray) -> None:
         """Text has no bars."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import copy
 
 import numpy as np
@@ -68,9 +68,18 @@ class MidiClock:
 
     def feed(self, token: np.ndarray) -> None:
         """Take the next token [1]."""
+        for _ in self.follow(token):
+            pass
+
+    def follow(self, token: np.ndarray) -> Iterator[tuple[str, float]]:
+        """Take the next token [1]; yield the plain tokens that it stands for.
+
+        With each comes its onset, in quarter notes from the beginning.
+        """
         for part in self._parts[int(token[0])]:
             for plain in (part,) if self._unquoter is None else self._unquoter.take(part):
                 self._take(plain)
+                yield plain, self._onset
 
     def _take(self, plain: str) -> None:
         kind, _, value = plain.partition("_")

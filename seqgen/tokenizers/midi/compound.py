@@ -431,6 +431,9 @@ class CompoundTokenizer:
         """Quarter notes per minute with which a MIDI file begins."""
         return self._plain.tempo(path)
 
+    def told_notes(self, ids: np.ndarray) -> None:
+        """Tell nothing: a word holds all of a note at once."""
+
     def repeats(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Tell which tokens [T, F] are of bars that their part has played before; count notes."""
         unpacker = self._unpacker()

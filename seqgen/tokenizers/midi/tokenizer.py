@@ -24,7 +24,7 @@ from seqgen.files import write_bytes
 from seqgen.midi import MidiFile, TempoChange, midi_bytes, open_midi, read_midi, summarize
 from seqgen.midi.repair import repair
 from seqgen.midi.timing import bars_and_beats
-from seqgen.tokenizers.base import Edit, Encoded, Original, Shift
+from seqgen.tokenizers.base import Edit, Encoded, Original, Shift, ToldNote
 from seqgen.tokenizers.midi.account import account_for
 from seqgen.tokenizers.midi.clock import MidiClock
 from seqgen.tokenizers.midi.continuation import drop_late_changes, join, remove_notes
@@ -48,6 +48,7 @@ from seqgen.tokenizers.midi.settings import (
 from seqgen.tokenizers.midi.sketch import sketch_of
 from seqgen.vocabulary import Field, Vocabulary
 
+PITCHED = ("Pitch", "PitchDrum", "NoteOn", "DrumOn")  # types of tokens that tell a note's key
 SHIFTED = ("Pitch", "NoteOn", "NoteOff")  # types of tokens that a transposition changes
 
 
@@ -247,6 +248,25 @@ class MidiTokenizer:
         if self.config.quotes:
             return _count_notes(self._unquoted(ids))
         return int(self._notes_per_id[ids[:, 0]].sum())
+
+    def told_notes(self, ids: np.ndarray) -> list[ToldNote]:
+        """Tell which tokens [T, 1] are of which note; the notes of a quote have its one token."""
+        clock, found = self.clock(), list[ToldNote]()
+        place: list[int] = []  # tokens of a position that no note has taken
+        tokens: list[int] = []
+        pitch, at = -1, 0
+        for t, token in enumerate(ids):
+            for plain, onset in clock.follow(token):
+                kind, _, value = plain.partition("_")
+                if kind in ("Position", "TimeShift"):
+                    place = [t]
+                elif kind in PITCHED:
+                    pitch, at, tokens, place = int(value), t, [*place, t], []
+                elif kind in ("Velocity", "Duration"):
+                    tokens.append(t)
+                if kind in SOUNDING and pitch >= 0:
+                    found.append(ToldNote(onset, pitch, tuple(sorted(set(tokens))), at))
+        return found
 
     def repeats(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
         """Tell which tokens [T, 1] are of bars that their part has played before; count notes."""

@@ -1,0 +1,272 @@
+"""A loaded run: one engine, which steps in a thread of its own while there is work.
+
+Legend: T positions, F fields.
+"""
+
+import hashlib
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from seqgen.api.model import Model
+from seqgen.decoding import Engine, Session, Stream
+from seqgen.errors import UserError
+from seqgen.model.state import State
+from seqgen.sampling import SamplerState, Sampling
+from seqgen.serving.problems import Limits, Refusal
+
+LOG = logging.getLogger(__name__)
+OnToken = Callable[[np.ndarray], None]
+OnEnd = Callable[[Stream | None, UserError | None], None]
+
+
+class Rule(Protocol):
+    """What ends a stream, and what follows its tokens, as `api.requests.Writing` has it.
+
+    Attributes:
+        is_whole: whether all that was asked for is written.
+    """
+
+    is_whole: bool
+
+    def take(self, token: np.ndarray) -> bool:
+        """Note a token [F]; return whether the stream ends with it."""
+
+    def given(self) -> np.ndarray:
+        """Return what follows the latest token without a draw [T, F]."""
+
+
+class Bookmarks:
+    """States after some tokens: the most recently used, within a bound of bytes.
+
+    A state is found by the tokens that it holds. Where it was let go, prefill makes it again.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes, self._n_bytes = max_bytes, 0
+        self._states: OrderedDict[bytes, State] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def put(self, digest: bytes, state: State) -> None:
+        """Keep a state after the tokens of a digest."""
+        with self._lock:
+            old = self._states.pop(digest, None)
+            self._n_bytes += state.nbytes - (0 if old is None else old.nbytes)
+            self._states[digest] = state
+            while self._n_bytes > self._max_bytes:
+                _, dropped = self._states.popitem(last=False)
+                self._n_bytes -= dropped.nbytes
+
+    def get(self, digest: bytes) -> State | None:
+        """Return the state after the tokens of a digest, if it is there."""
+        with self._lock:
+            if digest in self._states:
+                self._states.move_to_end(digest)
+            return self._states.get(digest)
+
+    def clear(self) -> None:
+        """Let all states go."""
+        with self._lock:
+            self._states.clear()
+            self._n_bytes = 0
+
+
+@dataclass(eq=False)
+class Voice:
+    """A stream of a player, until it has ended."""
+
+    on_end: OnEnd
+    stream: Stream | None = None
+    is_over: bool = False
+
+
+class Player:
+    """A loaded run, and the engine in which all of its streams share each step.
+
+    Attributes:
+        model: the run.
+        engine: streams begin with `write` here, which wakes it.
+        bookmarks: states at bar lines.
+    """
+
+    def __init__(self, model: Model, limits: Limits) -> None:
+        self.model, self._limits = model, limits
+        self.bookmarks = Bookmarks(limits.state_bytes)
+        self.engine = Engine(
+            model.decoder,
+            max_streams=limits.max_streams,
+            max_waiting=limits.max_waiting,
+            steps_per_call=1,
+            scored=True,
+        )
+        self._anchors = frozenset(model.decoder.vocabulary.anchors)
+        self._lock = threading.Lock()
+        self._voices: set[Voice] = set()
+        self._work = threading.Event()
+        self._is_closing = False
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is written."""
+        return not self._voices
+
+    def write(
+        self,
+        start: np.ndarray | Session,
+        rule: Rule,
+        *,
+        on_token: OnToken,
+        on_end: OnEnd,
+        max_tokens: int,
+        sampling: Sampling | None = None,
+        seed: int = 0,
+        number: int = 0,
+        keep: bool = False,
+    ) -> Voice:
+        """Let a stream begin. The two functions are called in the engine's thread.
+
+        Args:
+            start: a prompt [T, F], BOS at least; its state is taken from the bookmarks, if it is
+                there: the same tokens follow either way. Or a session, which goes on exactly.
+            rule: what ends the stream, and what it is given.
+            on_token: called with each token.
+            on_end: called once at the end, with an error if there was one.
+            max_tokens: the most tokens that are drawn.
+            sampling: settings of the draws; a session has its own.
+            seed, number: of the draws after a prompt.
+            keep: whether the session can be read at the end.
+
+        Raises:
+            UserError: a setting is invalid.
+            EngineFull: too many are waiting.
+        """
+        voice = Voice(on_end)
+        digest = hashlib.blake2b(start.tobytes() if isinstance(start, np.ndarray) else b"")
+        last = time.monotonic() + self._limits.max_seconds
+
+        def take(stream: Stream, token: np.ndarray) -> None:
+            self._bookmark(stream, token, digest.digest())
+            digest.update(token.tobytes())
+            on_token(token)
+            if stream.finished is None and time.monotonic() > last:
+                self.engine.cancel(stream)
+                reason = f"it was not done after {self._limits.max_seconds:g} seconds: ask for less"
+                self._end(voice, stream, Refusal(503, reason))
+            elif stream.finished is None and not stream.is_forced:
+                given = rule.given()
+                if len(given):
+                    self.engine.force(stream, given)
+            elif stream.finished is not None and stream.pending is token:
+                self._end(voice, stream, None)
+
+        def guarded(work: Callable[[Stream, np.ndarray], Any]) -> Callable[..., Any]:
+            def call(stream: Stream, token: np.ndarray) -> Any:
+                try:
+                    return work(stream, token)
+                except Exception as error:  # of any kind: it ends this stream only
+                    LOG.exception("a stream failed")
+                    self._end(voice, stream, _told(error))
+                    raise
+
+            return call
+
+        options: dict[str, Any] = {
+            "max_tokens": max_tokens,
+            "stop": guarded(lambda stream, token: rule.take(token)),
+            "on_token": guarded(take),
+            "keep": keep,
+        }
+        with self._lock:
+            self._voices.add(voice)
+        try:
+            draws = sampling or Sampling()
+            session = start if isinstance(start, Session) else None
+            if isinstance(start, np.ndarray):
+                session = self._bookmarked(start, draws, (seed, number))
+            if session is not None:
+                voice.stream = self.engine.resume(session, **options)
+            elif isinstance(start, np.ndarray):
+                options |= {"sampling": draws, "seed": seed, "number": number}
+                voice.stream = self.engine.submit(start, **options)
+        except BaseException:
+            voice.is_over = True
+            self._voices.discard(voice)
+            raise
+        self._work.set()
+        return voice
+
+    def cancel(self, voice: Voice) -> None:
+        """End a stream within a step; nothing happens to one that has ended."""
+        if voice.stream is not None and not voice.is_over:
+            self.engine.cancel(voice.stream)
+            self._end(voice, voice.stream, None)
+
+    def close(self) -> None:
+        """End all streams, and the thread."""
+        self._is_closing = True
+        for voice in list(self._voices):
+            self.cancel(voice)
+        self._work.set()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+        self.bookmarks.clear()
+
+    def _bookmark(self, stream: Stream, token: np.ndarray, digest: bytes) -> None:
+        """Keep the state before a token that begins a bar."""
+        if int(token[0]) in self._anchors and stream.finished is None and not stream.is_forced:
+            self.bookmarks.put(digest, self.engine.session(stream).state)
+
+    def _bookmarked(
+        self, prompt: np.ndarray, sampling: Sampling, seed: tuple[int, int]
+    ) -> Session | None:
+        """Return what a stream after a prompt begins with, if its state is there."""
+        state = self.bookmarks.get(hashlib.blake2b(prompt[:-1].tobytes()).digest())
+        if state is None:
+            return None
+        decoder = self.model.decoder
+        return Session(
+            state=state,
+            pending=prompt[-1],
+            sampler=SamplerState.first(decoder.vocabulary, sampling, seed=seed, prompt=prompt),
+            fingerprint=decoder.fingerprint,
+            decay_after=decoder.decay_after,
+        )
+
+    def _end(self, voice: Voice, stream: Stream | None, error: UserError | None) -> None:
+        with self._lock:
+            if voice.is_over:
+                return
+            voice.is_over = True
+            self._voices.discard(voice)
+        voice.on_end(stream, error)
+
+    def _run(self) -> None:
+        """Step while there is work; an error of the engine itself ends all streams."""
+        while not self._is_closing:
+            self._work.wait()
+            self._work.clear()
+            try:
+                while self.engine.step() and not self._is_closing:
+                    pass
+            except Exception as error:
+                LOG.exception("the engine failed")
+                for voice in list(self._voices):
+                    with self._lock:
+                        stream = voice.stream
+                    if stream is not None:
+                        self.engine.cancel(stream)
+                    self._end(voice, stream, _told(error))
+
+
+def _told(error: Exception) -> UserError:
+    if isinstance(error, UserError):
+        return error
+    return Refusal(503, f"writing failed ({type(error).__name__}: {error}): report it")

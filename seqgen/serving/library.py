@@ -1,0 +1,191 @@
+"""All projects of a server, in folders side by side, and project files."""
+
+import io
+import json
+import logging
+import re
+import secrets
+import shutil
+import threading
+import zipfile
+import zlib
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from seqgen.errors import UserError
+from seqgen.files import atomic_folder, read_record, write_record
+from seqgen.serving.problems import Refusal, missing
+from seqgen.serving.projects import AGAIN, FORMAT, RECORD, Project, Tools, now
+from seqgen.serving.schemas import Piece, ProjectRequest, ProjectSummary, Version
+
+LOG = logging.getLogger(__name__)
+ID = re.compile(r"[0-9a-f]{16}")
+VERSION_ID = re.compile(r"[0-9a-f]{12}")
+UNREADABLE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError)
+NOT_OURS = "this is no project file of seqgen, or a damaged one: save the project again"
+
+
+class Library:
+    """The projects in a folder."""
+
+    def __init__(self, folder: Path, tools: Tools) -> None:
+        self._folder, self._tools = folder, tools
+        self._open: dict[str, Project] = {}
+        self._lock = threading.RLock()
+
+    def list(self) -> list[ProjectSummary]:
+        """List all projects, the newest first; those that cannot be read are left out."""
+        found = []
+        for place in self._folder.glob(f"*/{RECORD}"):
+            try:
+                found.append(_summary(self._read(place.parent)))
+            except UserError as error:
+                LOG.warning("a project is left out: %s", error)
+        return sorted(found, key=lambda one: one.created, reverse=True)
+
+    def get(self, name: str) -> Project:
+        """Return a project; it is opened if it was not."""
+        with self._lock:
+            if name not in self._open:
+                folder = self._folder / name
+                if not ID.fullmatch(name) or not (folder / RECORD).is_file():
+                    raise missing("project", name)
+                self._open[name] = Project(folder, self._read(folder), self._tools)
+            return self._open[name]
+
+    def create(self, asked: ProjectRequest) -> Project:
+        """Begin a project; its run is loaded."""
+        model = self._tools.runs.player(asked.run).model
+        if model.tokenizer.clock() is None:
+            raise UserError(f"run {asked.run} writes text: choose one for music")
+        run = {"id": asked.run, "step": model.step, "fingerprint": model.decoder.fingerprint}
+        return self._add({"name": asked.name or asked.run, "run": run, "current": None}, {})
+
+    def delete(self, name: str) -> None:
+        """Delete a project; what is being written ends."""
+        project = self.get(name)
+        with self._lock:
+            self._open.pop(name, None)
+        project.close()
+        shutil.rmtree(project.folder, ignore_errors=True)
+
+    def close(self) -> None:
+        """End everything that is written."""
+        with self._lock:
+            while self._open:
+                self._open.popitem()[1].close()
+
+    def pack(self, name: str) -> bytes:
+        """Return a project as one file: a zip of its record, tokens, pieces and MIDI files."""
+        project = self.get(name)
+        project.save()
+        file = io.BytesIO()
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+            for path in sorted(project.folder.iterdir()):
+                if path.name == RECORD or VERSION_ID.fullmatch(path.stem):
+                    archive.write(path, path.name)
+        return file.getvalue()
+
+    def unpack(self, content: bytes) -> Project:
+        """Add the project of a file. Nothing in it names a place on this machine."""
+        most = self._tools.limits.max_project_bytes
+        try:
+            with zipfile.ZipFile(io.BytesIO(content)) as archive:
+                if sum(info.file_size for info in archive.infolist()) > most:
+                    raise Refusal(413, f"the project is larger than {most:,} bytes unpacked")
+                files = {info.filename: archive.read(info) for info in archive.infolist()}
+        except Refusal:
+            raise
+        except UNREADABLE as error:
+            raise UserError(f"{NOT_OURS} ({error})") from None
+        record = _checked_record(files.pop(RECORD, b""))
+        kept = {}
+        versions = []
+        for version in record["versions"]:
+            own = {s: files.get(f"{version['id']}{s}") for s in (".json", ".mid")}
+            if None in own.values():
+                continue  # it was being written, or had failed
+            clean = self._tools.gate.read(own[".mid"] or b"", "a version of the project")
+            kept[version["id"]] = (_checked_content(own[".json"] or b""), clean.content)
+            versions.append(version)
+        known: set[str] = set()  # a parent comes before its children
+        for version in versions:
+            version["parent"] = version["parent"] if version["parent"] in known else None
+            known.add(version["id"])
+        record["versions"] = versions
+        record["current"] = record["current"] if record["current"] in known else None
+        return self._add(record, kept)
+
+    def _add(self, record: dict, files: dict[str, tuple[dict, bytes]]) -> Project:
+        """Write a new project: its record, and what each version has in JSON and MIDI."""
+        with self._lock:
+            n = len(list(self._folder.glob(f"*/{RECORD}")))
+            if n >= self._tools.limits.max_projects:
+                raise Refusal(409, f"there are {n} projects, the most possible: delete some")
+            name = secrets.token_hex(8)
+            record = {"id": name, "created": now(), "versions": []} | record
+            with atomic_folder(self._folder / name) as folder:
+                for version, (content, midi) in files.items():
+                    write_record(folder / f"{version}.json", content, format=FORMAT)
+                    (folder / f"{version}.mid").write_bytes(midi)
+                write_record(folder / RECORD, record, format=FORMAT)
+            self._open[name] = Project(self._folder / name, record, self._tools)
+            return self._open[name]
+
+    def _read(self, folder: Path) -> dict:
+        """Read the record of a project."""
+        record = read_record(folder / RECORD, format=FORMAT, way_out=AGAIN)
+        if record.get("id") != folder.name:
+            raise UserError(f"{folder} holds the project {record.get('id')}: {AGAIN}")
+        return record
+
+
+def _summary(record: dict) -> ProjectSummary:
+    return ProjectSummary(
+        id=record["id"],
+        name=record["name"],
+        created=record["created"],
+        run=record["run"]["id"],
+        n_versions=len(record["versions"]),
+    )
+
+
+def _checked_record(content: bytes) -> dict:
+    """Return what a project file says of its project, and nothing else that it may hold."""
+    try:
+        record = json.loads(content)
+        run, versions = record["run"], record["versions"]
+        found = {
+            "name": ProjectRequest(run="run", name=record["name"]).name,
+            "run": {"id": str(run["id"])[:120], "step": int(run["step"])},
+            "current": record["current"],
+            "versions": [Version.model_validate(version).model_dump() for version in versions],
+        }
+        found["run"]["fingerprint"] = str(run["fingerprint"])[:64]
+        names = [version["id"] for version in found["versions"]]
+        if len(set(names)) < len(names) or not all(map(VERSION_ID.fullmatch, names)):
+            raise ValueError("its versions have other names")
+        return found
+    except (KeyError, TypeError, ValueError, ValidationError, RecursionError) as error:
+        raise UserError(f"{NOT_OURS} ({_first_line(error)})") from None
+
+
+def _checked_content(content: bytes) -> dict:
+    """Return tokens and piece of a version. Tokens are checked when they are used."""
+    try:
+        record = json.loads(content)
+        piece = Piece.model_validate(record["piece"])
+        if any(note.track >= len(piece.tracks) for note in piece.notes):
+            raise ValueError("a note is in no track")
+        ids = [[int(i) for i in token] for token in record["ids"]]
+        if any(len(token) != len(ids[0]) or min(token) < 0 for token in ids):
+            raise ValueError("its tokens are no tokens")
+        fingerprint = str(record["tokenizer"])[:64]
+        return {"ids": ids, "tokenizer": fingerprint, "piece": piece.model_dump()}
+    except (KeyError, TypeError, ValueError, ValidationError, RecursionError) as error:
+        raise UserError(f"{NOT_OURS} ({_first_line(error)})") from None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__

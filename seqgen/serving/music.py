@@ -1,0 +1,168 @@
+"""Pieces as JSON, from files and back. Times are in quarter notes there, in ticks in files."""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil, inf
+
+from seqgen.errors import UserError
+from seqgen.midi import Instrument, MidiFile, metre_at, track_label
+from seqgen.midi import Note as MidiNote
+from seqgen.midi.repair import repair
+from seqgen.midi.timing import bars_and_beats, last_note_end
+from seqgen.serving.schemas import Kind, Metre, Note, Piece, Tempo, Track
+from seqgen.tokenizers import Edit, Tokenizer
+from seqgen.tokenizers.midi.parts import Part
+
+EMPTY = Piece(
+    tracks=[],
+    notes=[],
+    bars=[0.0],
+    metres=[Metre(start=0, numerator=4, denominator=4)],
+    tempos=[Tempo(start=0, bpm=120)],
+    length=0,
+)
+EXACT = 1e-4  # of a quarter note: rounding to ticks
+Key = tuple[int, bool, int, float]  # program, drums, pitch, start
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The notes of the version before that are still there: given by a person, and others."""
+
+    given: frozenset[Key]
+    others: frozenset[Key]
+
+    @classmethod
+    def of(cls, piece: Piece, *, until: float = inf, edit: Edit | None = None) -> "Kept":
+        """Take a piece up to a time, without the places that an edit writes anew."""
+        places = [] if edit is None else [(_part(name), a, b) for name, a, b in edit.places]
+        kept: dict[bool, set[Key]] = {True: set(), False: set()}
+        for note in piece.notes:
+            key = _key(note, piece.tracks[note.track])
+            inside = any(_is_of(key, part) and a <= note.start < b for part, a, b in places)
+            if note.start < until - EXACT and not inside:
+                kept[note.kind == "prompt"].add(key)
+        return cls(frozenset(kept[True]), frozenset(kept[False]))
+
+
+NOTHING = Kept(frozenset(), frozenset())
+
+
+def piece_of(
+    midi: MidiFile, tokenizer: Tokenizer, *, kept: Kept = NOTHING, new: Kind = "written"
+) -> Piece:
+    """Return what a repaired file holds; `new` is the kind of notes that were not there before."""
+    ticks = midi.ticks_per_beat
+    tracks = [
+        Track(name=track_label(t), program=int(t.program), is_drum=bool(t.is_drum))
+        for t in midi.instruments
+    ]
+    notes = []
+    for number, track in enumerate(midi.instruments):
+        for n in track.notes:
+            note = Note.model_construct(
+                track=number,
+                pitch=int(n.pitch),
+                start=round(n.start / ticks, 4),
+                length=round((n.end - n.start) / ticks, 4),
+                velocity=int(n.velocity),
+                kind=new,
+                bits=None,
+            )
+            key = _key(note, tracks[number])
+            if key in kept.given or key in kept.others:
+                kind = "prompt" if key in kept.given else "kept"
+                note = note.model_copy(update={"kind": kind})
+            notes.append(note)
+    notes.sort(key=lambda note: (note.start, note.track, note.pitch))
+    return Piece(
+        tracks=tracks,
+        notes=notes,
+        bars=bar_lines(midi, tokenizer),
+        metres=[
+            Metre(start=m.time / ticks, numerator=m.numerator, denominator=m.denominator)
+            for m in midi.time_signature_changes
+        ],
+        tempos=[Tempo(start=t.time / ticks, bpm=round(t.tempo, 3)) for t in midi.tempo_changes],
+        length=round(last_note_end(midi) / ticks, 4),
+    )
+
+
+def bar_lines(midi: MidiFile, tokenizer: Tokenizer) -> list[float]:
+    """Return where bars begin up to the last note, and where the last of them ends.
+
+    Tokens without time signatures count bars of 4/4, whatever the file says: a model goes on from
+    the bars that it counts.
+    """
+    ticks, end = midi.ticks_per_beat, last_note_end(midi)
+    if tokenizer.config.use_time_signatures is False or tokenizer.bar is None:
+        n_bars = ceil(end / ticks / 4)
+        return [4.0 * k for k in range(n_bars + 1)]
+    starts, _ = bars_and_beats(midi, end)
+    if not len(starts):
+        return [0.0]
+    metre = metre_at(midi, int(starts[-1]))
+    lines = [float(x) / ticks for x in starts]
+    return [*lines, lines[-1] + 4 * metre.numerator / metre.denominator]
+
+
+def edited(
+    midi: MidiFile, piece: Piece, notes: Sequence[Note], tracks: Sequence[Track]
+) -> MidiFile:
+    """Return a file with other notes, and tracks that were added; all else of it stays.
+
+    Raises:
+        UserError: no note is left, or one belongs to no track.
+    """
+    if not notes:
+        raise UserError("no note is left: a version needs one at least")
+    ticks = midi.ticks_per_beat
+    same = [
+        k < len(piece.tracks)
+        and (track.program, track.is_drum) == (piece.tracks[k].program, piece.tracks[k].is_drum)
+        for k, track in enumerate(tracks)
+    ]
+    instruments = []
+    for k, track in enumerate(tracks):
+        if same[k]:
+            old = midi.instruments[k]
+            old.name = track.name
+        else:
+            old = Instrument(track.program, is_drum=track.is_drum, name=track.name)
+        old.notes = []
+        instruments.append(old)
+    for note in notes:
+        if note.track >= len(instruments):
+            raise UserError(f"a note is in track {note.track}: there are {len(instruments)}")
+        start = round(note.start * ticks)
+        end = max(round((note.start + note.length) * ticks), start + 1)
+        instruments[note.track].notes.append(MidiNote(note.velocity, note.pitch, start, end))
+    midi.instruments = instruments
+    return repair(midi)
+
+
+def last_bar(piece: Piece) -> int:
+    """Return how many bars have ended with the one in which the last note begins."""
+    last = max((note.start for note in piece.notes), default=-1.0)
+    return bisect_right(piece.bars[:-1], last + EXACT)
+
+
+def difference(before: Sequence[Note], after: Sequence[Note]) -> int:
+    """Return how many first notes are the same."""
+    for i, (a, b) in enumerate(zip(before, after, strict=False)):
+        if a != b:
+            return i
+    return min(len(before), len(after))
+
+
+def _key(note: Note, track: Track) -> Key:
+    return (-1 if track.is_drum else track.program, track.is_drum, note.pitch, round(note.start, 3))
+
+
+def _part(name: str) -> Part | None:
+    return Part.named(name) if name else None
+
+
+def _is_of(key: Key, part: Part | None) -> bool:
+    return part is None or (part.code, part.is_drum) == key[:2]

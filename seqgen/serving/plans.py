@@ -1,0 +1,291 @@
+"""What is written for a request: what the model is given, what ends it, and what becomes of it.
+
+Legend: T positions, F fields.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seqgen.api.form import Form, FormWriting, form_sampling
+from seqgen.api.model import Model
+from seqgen.api.prompts import Prompt, prompt_of, read_prompts, stop_after
+from seqgen.api.requests import Asking, Editing, answer, begin_answers, plan_edit, plan_pieces
+from seqgen.decoding import Step
+from seqgen.errors import UserError
+from seqgen.evaluation.asked import Finding
+from seqgen.sampling import Sampling
+from seqgen.serving.engines import Rule
+from seqgen.serving.music import NOTHING, Kept, last_bar
+from seqgen.serving.problems import Limits
+from seqgen.serving.schemas import GenerateRequest, Piece, VersionRequest
+from seqgen.serving.settings import sampling_of
+from seqgen.tokenizers import Edit
+
+TOKENS_PER_BAR = 1024  # drawn at most, on average
+FREE_TOKENS = 4096  # where no bars are asked for
+
+
+@dataclass(frozen=True)
+class Parent:
+    """The version that is gone on from: its tokens [T, F], its piece, and its file."""
+
+    ids: np.ndarray
+    piece: Piece
+    path: Path
+
+
+class Until:
+    """Ends a stream after so many bars; nothing is given."""
+
+    def __init__(self, prompt: Prompt, bars: int | None) -> None:
+        self._stop = stop_after([prompt], bars=bars, seconds=None)
+        self._nothing = prompt.ids[:0]
+        self.is_whole = bars is None
+
+    def take(self, token: np.ndarray) -> bool:
+        """Note a token [F]; return whether it begins a bar too many."""
+        if self._stop is None:
+            return False
+        self.is_whole = self._stop(0, token)
+        return self.is_whole
+
+    def given(self) -> np.ndarray:
+        """Return nothing [0, F]."""
+        return self._nothing
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One thing to be written.
+
+    Attributes:
+        start: what the model is given first [T, F].
+        prompt: what the piece begins with, which is what the model is given, or an edited file.
+        rule: what ends it.
+        sampling, seed, number, max_tokens: of the draws.
+        kept: notes of the version before.
+        check: measures the written file.
+        from_bar: the bar line from which it is new.
+    """
+
+    start: np.ndarray
+    prompt: Prompt
+    rule: Rule
+    sampling: Sampling
+    seed: int
+    number: int
+    max_tokens: int
+    kept: Kept = NOTHING
+    check: Callable[[Path], list[Finding]] = field(default=lambda path: [])
+    from_bar: int | None = None
+
+
+Steps = Callable[[], Iterator[Step]]
+
+
+def plan_versions(
+    model: Model, asked: VersionRequest, parent: Parent | None, seed: int, limits: Limits
+) -> tuple[list[Plan], Steps | None]:
+    """Return what is to be written for a request.
+
+    Also return what computes all of it at once, where that is not the engine: guidance.
+
+    Raises:
+        UserError: the run has not learned it, the piece has no such bars or parts, or options
+            exclude each other.
+    """
+    _check(asked, parent)
+    if asked.form is not None:
+        return _form(model, asked, seed, limits), None
+    if asked.task != "continue":
+        assert parent is not None
+        return _edit(model, asked, parent, seed, limits)
+    prompt, from_bar, kept = _beginning(model, asked, parent)
+    if asked.asked or asked.metre is not None:
+        return _asked(model, asked, prompt, from_bar, kept, seed, limits)
+    plans = [
+        Plan(
+            prompt.ids,
+            prompt,
+            Until(prompt, asked.bars),
+            sampling_of(asked.sampling),
+            seed,
+            number,
+            most_tokens(asked.bars, limits),
+            kept,
+            from_bar=from_bar,
+        )
+        for number in range(asked.samples)
+    ]
+    return plans, None
+
+
+def plan_piece(model: Model, asked: GenerateRequest, seed: int, limits: Limits) -> Plan:
+    """Return what is to be written for a program: a piece from nothing."""
+    same = {name: getattr(asked, name) for name in ("bars", "sampling", "asked", "metre", "tempo")}
+    [plan], _ = plan_versions(model, VersionRequest(**same), None, seed, limits)
+    return plan
+
+
+def _check(asked: VersionRequest, parent: Parent | None) -> None:
+    """Raise UserError where parts of a request exclude each other."""
+    if parent is None and asked.task != "continue":
+        raise UserError(f"task {asked.task} changes bars of a version: give parent")
+    if parent is None and asked.from_bar is not None:
+        raise UserError("from_bar is a bar line of a parent: give parent, or leave it out")
+    if asked.form is not None and (parent or asked.asked or asked.metre or asked.guidance != 1):
+        raise UserError(
+            "form lays out a whole piece: leave out parent, asked, metre and guidance beside it"
+        )
+    if asked.guidance != 1 and not asked.asked:
+        raise UserError("guidance weighs what is asked for: ask for a key or another control")
+    if asked.task in ("rewrite", "vary") and asked.rewrite is None:
+        raise UserError(f'task {asked.task} needs rewrite: the bars, such as "9-16"')
+    if asked.task == "add" and not asked.add:
+        raise UserError("task add needs add: the names of the parts that are added")
+
+
+def most_tokens(bars: int | None, limits: Limits) -> int:
+    """Return how many tokens are drawn at most for so many bars."""
+    return min(limits.max_tokens, FREE_TOKENS if bars is None else bars * TOKENS_PER_BAR)
+
+
+def _beginning(
+    model: Model, asked: VersionRequest, parent: Parent | None
+) -> tuple[Prompt, int | None, Kept]:
+    """Return the prompt, the bar line that it ends at, and the notes before that."""
+    if parent is None:
+        [prompt] = read_prompts((), model.tokenizer, bars=None, tempo=asked.tempo)
+        return prompt, None, NOTHING
+    end = last_bar(parent.piece)
+    from_bar = end if asked.from_bar is None else asked.from_bar
+    if from_bar >= len(parent.piece.bars):
+        raise UserError(
+            f"from_bar {from_bar}: the version has {len(parent.piece.bars) - 1} bars, so choose "
+            f"a bar line from 0 to {len(parent.piece.bars) - 1}"
+        )
+    tempo = asked.tempo or parent.piece.tempos[0].bpm
+    prompt = prompt_of(parent.ids, model.tokenizer, path=parent.path, bars=from_bar, tempo=tempo)
+    assert prompt.clock is not None
+    until = prompt.clock.bar_start if model.tokenizer.bar is not None else prompt.clock.quarters
+    return prompt, from_bar, Kept.of(parent.piece, until=until)
+
+
+def _asked(
+    model: Model,
+    asked: VersionRequest,
+    prompt: Prompt,
+    from_bar: int | None,
+    kept: Kept,
+    seed: int,
+    limits: Limits,
+) -> tuple[list[Plan], Steps | None]:
+    """Plan bars of which something is asked."""
+    wanted: Mapping[str, str | None] = asked.asked
+    asking = plan_pieces(
+        model.tokenizer,
+        [prompt] * asked.samples,
+        wanted,
+        metre=asked.metre,
+        bars=asked.bars,
+        tempo=asked.tempo,
+    )
+    sampling, most = sampling_of(asked.sampling), most_tokens(asked.bars, limits)
+    rules, settings = begin_answers(model.tokenizer, asking, sampling)
+    plans = [
+        Plan(
+            request.prompt,
+            asking.prompts[row],
+            rules[row],
+            settings[row],
+            seed,
+            row,
+            most,
+            kept,
+            partial(asking.check, row=row),
+            from_bar,
+        )
+        for row, request in enumerate(asking.requests)
+    ]
+    return plans, _guided(model, asking, asked.guidance, sampling, most, seed)
+
+
+def _edit(
+    model: Model, asked: VersionRequest, parent: Parent, seed: int, limits: Limits
+) -> tuple[list[Plan], Steps | None]:
+    """Plan bars that are written anew, or parts that are added."""
+    editing = Editing(
+        str(parent.path),
+        None if asked.task == "add" else asked.rewrite,
+        ",".join(asked.tracks) or None,
+        ",".join(asked.add) if asked.task == "add" else None,
+        asked.amount if asked.task == "vary" else 1.0,
+    )
+    asking = plan_edit(
+        model.tokenizer,
+        editing,
+        dict(asked.asked),
+        n_rows=asked.samples,
+        seed=seed,
+        context_length=model.context_length,
+    )
+    n_bars = asking.requests[0].n_bars or 1
+    sampling, most = sampling_of(asked.sampling), most_tokens(n_bars, limits)
+    rules, settings = begin_answers(model.tokenizer, asking, sampling)
+    plans = []
+    for row, request in enumerate(asking.requests):
+        prompt = asking.prompts[row]
+        assert isinstance(prompt.original, Edit)
+        plans.append(
+            Plan(
+                request.prompt,
+                prompt,
+                rules[row],
+                settings[row],
+                seed,
+                row,
+                most,
+                Kept.of(parent.piece, edit=prompt.original),
+                partial(asking.check, row=row),
+                prompt.bars,
+            )
+        )
+    return plans, _guided(model, asking, asked.guidance, sampling, most, seed)
+
+
+def _guided(
+    model: Model, asking: Asking, guidance: float, sampling: Sampling, most: int, seed: int
+) -> Steps | None:
+    """Return what computes answers with guidance, which is not the engine; None without it."""
+    if guidance == 1:
+        return None
+    options: dict[str, Any] = {"sampling": sampling, "max_tokens": most, "seed": seed}
+    return partial(answer, model.decoder, model.tokenizer, asking, guidance=guidance, **options)
+
+
+def _form(model: Model, asked: VersionRequest, seed: int, limits: Limits) -> list[Plan]:
+    """Plan a piece that is laid out in sections."""
+    assert asked.form is not None
+    form = Form(asked.form, asked.section)
+    [prompt] = read_prompts((), model.tokenizer, bars=None, tempo=asked.tempo)
+    form.check(model.tokenizer)
+    sampling = form_sampling(model.tokenizer, sampling_of(asked.sampling))
+    per_section = min(FREE_TOKENS, limits.max_tokens)
+    most = min(per_section * form.n_new, limits.max_tokens)
+    return [
+        Plan(
+            prompt.ids,
+            prompt,
+            FormWriting(form, model.tokenizer, per_section),
+            sampling,
+            seed,
+            number,
+            most,
+        )
+        for number in range(asked.samples)
+    ]

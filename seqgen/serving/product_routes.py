@@ -1,0 +1,37 @@
+"""Routes for programs: a piece as JSON or as it is written, and answers to what is played."""
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+
+from seqgen.serving.events import EventStream
+from seqgen.serving.schemas import Generated, GenerateRequest, LiveAnswer, LiveRequest
+from seqgen.serving.studio import Studio
+
+
+def router(studio: Studio) -> APIRouter:
+    """Return the routes."""
+    routes = APIRouter(tags=["programs"])
+
+    @routes.post(
+        "/generate",
+        response_model=Generated,
+        responses={
+            200: {
+                "content": {"text/event-stream": {}},
+                "description": "The piece; with `stream` server-sent events: `tokens` (Tokens), "
+                "`music` (Music), and `done` (Generated) at the end.",
+            }
+        },
+    )
+    async def generate(asked: GenerateRequest, request: Request) -> Response:
+        """Write a piece. If the connection is closed, writing ends within a step."""
+        if asked.stream:
+            return EventStream.of(await studio.programs.stream(asked))
+        return JSONResponse((await studio.programs.generate(asked, request)).model_dump())
+
+    @routes.post("/live")
+    async def live(asked: LiveRequest, request: Request) -> LiveAnswer:
+        """Answer what was played, from the next bar line on."""
+        return await studio.programs.live(asked, request)
+
+    return routes

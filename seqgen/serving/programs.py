@@ -1,0 +1,247 @@
+"""What programs ask for: a piece as JSON or as it is written, and answers to what is played."""
+
+import asyncio
+import base64
+import secrets
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from fastapi import Request
+
+from seqgen.api.model import Model
+from seqgen.api.prompts import prompt_of
+from seqgen.errors import FileRejected, UserError
+from seqgen.files import write_bytes
+from seqgen.midi import Instrument, MidiFile, TempoChange, TimeSignature, midi_bytes
+from seqgen.midi import Note as MidiNote
+from seqgen.midi.repair import repair
+from seqgen.serving.drafts import Draft, Written
+from seqgen.serving.engines import Player
+from seqgen.serving.events import event
+from seqgen.serving.music import EXACT, Kept, piece_of
+from seqgen.serving.plans import Plan, Until, most_tokens, plan_piece
+from seqgen.serving.projects import Tools, music_event
+from seqgen.serving.schemas import (
+    Generated,
+    GenerateRequest,
+    LiveAnswer,
+    LiveRequest,
+    Piece,
+    Problem,
+    Tokens,
+)
+from seqgen.serving.settings import sampling_of
+
+T = TypeVar("T")
+TICKS = 480  # in a quarter note of what is played live
+
+
+class Programs:
+    """Writes for programs."""
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+
+    async def generate(self, asked: GenerateRequest, request: Request) -> Generated:
+        """Return a piece when it is written."""
+        player, plan = await asyncio.to_thread(self._plan, asked)
+        draft = Draft(player, plan, self._tools.scribes)
+        await asyncio.to_thread(draft.begin)
+        written = await result_or_gone(request, draft.written, draft.cancel)
+        return _generated(written, plan.seed)
+
+    async def stream(self, asked: GenerateRequest) -> AsyncIterator[str]:
+        """Return the events of a piece that is being written."""
+        player, plan = await asyncio.to_thread(self._plan, asked)
+        told = _Told(asyncio.get_running_loop(), player)
+        draft = Draft(player, plan, self._tools.scribes, tell=told.music, on_token=told.token)
+        draft.written.add_done_callback(told.end)
+        await asyncio.to_thread(draft.begin)
+        return self._events(draft, told, plan.seed)
+
+    async def live(self, asked: LiveRequest, request: Request) -> LiveAnswer:
+        """Return the answer to what was played; its time is that of all computing."""
+        player = await asyncio.to_thread(self._tools.runs.player, asked.run)
+        begin = time.perf_counter()
+        plan, until = await asyncio.to_thread(self._answer, player.model, asked)
+        first: list[float] = []
+        grammar = player.model.decoder.vocabulary.grammar
+
+        def note(token: np.ndarray) -> None:
+            if not first and (grammar is None or grammar.completes_unit[int(token[0])]):
+                first.append(time.perf_counter() - begin)
+
+        draft = Draft(player, plan, self._tools.scribes, on_token=note)
+        await asyncio.to_thread(draft.begin)
+        written = await result_or_gone(request, draft.written, draft.cancel)
+        seconds = time.perf_counter() - begin
+        new = [n for n in written.piece.notes if n.start >= until - EXACT]
+        return LiveAnswer(
+            piece=written.piece.model_copy(update={"notes": new}),
+            begin=until,
+            first_note_milliseconds=round(1000 * (first or [seconds])[0], 2),
+            milliseconds=round(1000 * seconds, 2),
+        )
+
+    def _plan(self, asked: GenerateRequest) -> tuple[Player, Plan]:
+        player = self._tools.runs.player(asked.run)
+        seed = secrets.randbelow(2**31) if asked.seed is None else asked.seed
+        return player, plan_piece(player.model, asked, seed, self._tools.limits)
+
+    def _answer(self, model: Model, asked: LiveRequest) -> tuple[Plan, float]:
+        """Plan the bars after what was played, and say where they begin."""
+        if not asked.notes:
+            raise UserError("nothing was played: play a note first")
+        midi = _played(asked)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "played.mid"
+            write_bytes(path, midi_bytes(midi))
+            try:
+                ids = model.tokenizer.encode(path)
+            except FileRejected as rejected:
+                raise UserError(
+                    f"the model cannot read what was played: {rejected.reason}"
+                ) from None
+        tempo = midi.tempo_changes[0].tempo
+        piece = piece_of(midi, model.tokenizer, new="prompt")
+        bars = len(piece.bars) - 1
+        prompt = prompt_of(ids, model.tokenizer, bars=bars, tempo=tempo)
+        plan = Plan(
+            prompt.ids,
+            prompt,
+            Until(prompt, asked.bars),
+            sampling_of(asked.sampling),
+            secrets.randbelow(2**31) if asked.seed is None else asked.seed,
+            0,
+            most_tokens(asked.bars, self._tools.limits),
+            Kept.of(piece),
+        )
+        return plan, piece.bars[-1]
+
+    async def _events(self, draft: Draft, told: "_Told", seed: int) -> AsyncIterator[str]:
+        """Yield what there is since the last event, until the piece is whole or nobody reads."""
+        try:
+            while not told.has_ended:
+                await told.more.wait()
+                for text in told.take():
+                    yield text
+            try:
+                written = await asyncio.wrap_future(draft.written)
+                yield event("done", _generated(written, seed))
+            except UserError as error:
+                yield event("failed", Problem(error=str(error)))
+        finally:
+            if not told.has_ended:
+                self._tools.scribes.submit(draft.cancel)
+
+
+class _Told:
+    """What an event stream has not told yet; filled by other threads."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, player: Player) -> None:
+        self.more = asyncio.Event()
+        self.has_ended = False
+        self._loop = loop
+        self._anchors = frozenset(player.model.decoder.vocabulary.anchors)
+        self._tokens: list[list[int]] = []
+        self._n_bars = 0
+        self._piece: Piece | None = None
+        self._before: Piece | None = None
+        self._is_awake = False
+
+    def token(self, token: np.ndarray) -> None:
+        self._tokens.append(token.tolist())
+        self._n_bars += int(token[0]) in self._anchors
+        self._wake()
+
+    def music(self, piece: Piece) -> None:
+        self._piece = piece
+        self._wake()
+
+    def end(self, written: "Future[Written]") -> None:
+        self.has_ended = True
+        self._wake()
+
+    def take(self) -> list[str]:
+        """Return what is new as events."""
+        self._is_awake = False
+        self.more.clear()
+        events = []
+        tokens, self._tokens = self._tokens, []
+        if tokens:
+            events.append(event("tokens", Tokens(tokens=tokens, bars=self._n_bars)))
+        piece = self._piece
+        if piece is not None and piece is not self._before:
+            events.append(event("music", music_event("", self._before, piece)))
+            self._before = piece
+        return events
+
+    def _wake(self) -> None:
+        if not self._is_awake:
+            self._is_awake = True
+            with suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self.more.set)
+
+
+async def result_or_gone(request: Request, result: "Future[T]", cancel: Callable[[], None]) -> T:
+    """Wait for a result; if the client goes away before it is there, cancel the work."""
+    wanted = asyncio.wrap_future(result)
+    leaving = asyncio.create_task(_leaves(request))
+    try:
+        waiting: list[asyncio.Future[Any]] = [wanted, leaving]
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        if not wanted.done():
+            await asyncio.to_thread(cancel)
+        return await wanted
+    finally:
+        leaving.cancel()
+
+
+async def _leaves(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _generated(written: Written, seed: int) -> Generated:
+    return Generated(
+        seed=seed,
+        piece=written.piece,
+        tokens=written.drawn.tolist(),
+        log_likelihood_bits=written.log_likelihood,
+        midi_base64=base64.b64encode(written.midi).decode(),
+        findings=written.findings,
+    )
+
+
+def _played(asked: LiveRequest) -> MidiFile:
+    """Return what was played as a file."""
+    numerator, denominator = _metre(asked.metre or "4/4")
+    midi = MidiFile(ticks_per_beat=TICKS)
+    midi.tempo_changes = [TempoChange(asked.tempo or 120.0, 0)]
+    midi.time_signature_changes = [TimeSignature(numerator, denominator, 0)]
+    for number in sorted({note.track for note in asked.notes}):
+        known = asked.tracks[number] if number < len(asked.tracks) else None
+        program, is_drum = (known.program, known.is_drum) if known else (0, False)
+        track = Instrument(program, is_drum=is_drum, name=known.name if known else "")
+        for note in asked.notes:
+            if note.track == number:
+                start = round(note.start * TICKS)
+                end = max(round((note.start + note.length) * TICKS), start + 1)
+                track.notes.append(MidiNote(note.velocity, note.pitch, start, end))
+        midi.instruments.append(track)
+    return repair(midi)
+
+
+def _metre(text: str) -> tuple[int, int]:
+    numerator, _, denominator = text.partition("/")
+    if not (numerator.isdecimal() and denominator in ("1", "2", "4", "8", "16", "32")):
+        raise UserError(f"metre {text}: write it as in 3/4")
+    if not 1 <= int(numerator) <= 32:
+        raise UserError(f"metre {text}: write it as in 3/4")
+    return int(numerator), int(denominator)

@@ -1,0 +1,56 @@
+"""Routes of runs: which there are, what can be set, curves and reports; and of the server."""
+
+from fastapi import APIRouter
+from fastapi.responses import FileResponse, Response
+
+from seqgen.errors import UserError
+from seqgen.rendering.sound.soundfonts import find_soundfont
+from seqgen.serving.problems import Refusal
+from seqgen.serving.schemas import Health, Run, RunDetail
+from seqgen.serving.studio import Studio
+
+# The report has styles and pictures inside, and runs nothing.
+REPORT_POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
+
+
+def router(studio: Studio) -> APIRouter:
+    """Return the routes."""
+    routes = APIRouter(tags=["runs"])
+
+    @routes.get("/health")
+    def health() -> Health:
+        """Say that the server works, and how busy it is."""
+        return studio.health()
+
+    @routes.get("/runs")
+    def runs() -> list[Run]:
+        """List the runs in runs/ and those that the server was started with."""
+        return studio.runs.list()
+
+    @routes.get("/runs/{run}")
+    def run(run: str) -> RunDetail:
+        """Describe a run and all that can be set; the model is loaded for it."""
+        return studio.runs.detail(run)
+
+    @routes.get("/runs/{run}/losses.png", response_class=Response)
+    def losses(run: str, dark: bool = False) -> Response:
+        """Draw the losses of the training."""
+        return Response(studio.runs.losses(run, dark=dark), media_type="image/png")
+
+    @routes.get("/runs/{run}/report", response_class=FileResponse)
+    def report(run: str) -> FileResponse:
+        """Return the report that `evaluate` wrote of the run, as HTML."""
+        headers = {"Content-Security-Policy": REPORT_POLICY}
+        return FileResponse(studio.runs.report(run), media_type="text/html", headers=headers)
+
+    @routes.get("/soundfont", response_class=FileResponse)
+    def soundfont() -> FileResponse:
+        """Return the soundfont of this machine."""
+        try:
+            path = find_soundfont()
+        except UserError as error:
+            raise Refusal(404, str(error)) from None
+        headers = {"Cache-Control": "private, max-age=86400"}
+        return FileResponse(path, media_type="application/octet-stream", headers=headers)
+
+    return routes

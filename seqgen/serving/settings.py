@@ -1,0 +1,195 @@
+"""All that can be set in a run: filters of the draws, and what its tokens can be asked for."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from seqgen.errors import UserError
+from seqgen.midi.repair import MAX_TEMPO, MIN_TEMPO
+from seqgen.sampling import Sampling
+from seqgen.serving.schemas import Choice, Setting
+from seqgen.tasks import Teller
+from seqgen.tasks.asking import describe_part
+from seqgen.tasks.controls import LEVELS
+from seqgen.tokenizers import Tokenizer
+
+SAMPLING = [
+    Setting(
+        name="temperature",
+        label="Temperature",
+        help="How freely notes are chosen: 0 always takes the most likely one, 1 draws as the "
+        "model has learned, more is wilder.",
+        group="sampling",
+        type="number",
+        minimum=0,
+        maximum=2,
+        default=1,
+    ),
+    Setting(
+        name="top_p",
+        label="Most likely choices (top-p)",
+        help="Choose among the most likely tokens that together have this probability; 1 keeps "
+        "all, 0.9 leaves out what is rare.",
+        group="sampling",
+        type="number",
+        minimum=0.01,
+        maximum=1,
+        default=1,
+    ),
+    Setting(
+        name="top_k",
+        label="Number of choices (top-k)",
+        help="Choose among so many of the most likely tokens; empty keeps all.",
+        group="sampling",
+        type="integer",
+        minimum=1,
+        maximum=1000,
+    ),
+    Setting(
+        name="min_p",
+        label="Smallest share of the best (min-p)",
+        help="Leave out tokens less likely than this share of the most likely one; 0 keeps all.",
+        group="sampling",
+        type="number",
+        minimum=0,
+        maximum=1,
+        default=0,
+    ),
+    Setting(
+        name="typical_p",
+        label="Typical choices",
+        help="Keep the tokens closest to the surprise that is usual here, up to this probability; "
+        "1 keeps all.",
+        group="sampling",
+        type="number",
+        minimum=0.01,
+        maximum=1,
+        default=1,
+    ),
+    Setting(
+        name="repetition_penalty",
+        label="Against repetition",
+        help="Above 1, tokens that occurred before become less likely; 1 changes nothing.",
+        group="sampling",
+        type="number",
+        minimum=0.5,
+        maximum=2,
+        default=1,
+    ),
+    Setting(
+        name="frequency_penalty",
+        label="Against frequent tokens",
+        help="Taken off a token's score for each time it was drawn; 0 changes nothing.",
+        group="sampling",
+        type="number",
+        minimum=-2,
+        maximum=2,
+        default=0,
+    ),
+]
+# Of controls: the label, the help, the type and the separator.
+CONTROLS: Mapping[str, tuple[str, str, str, str]] = {
+    "key": ("Key", "The key of the new bars.", "choice", ","),
+    "chords": (
+        "Chords",
+        "One chord for each bar, as in Am F C G; they repeat, and - leaves a bar open.",
+        "text",
+        " ",
+    ),
+    "density": ("Density", "How many notes; several are for one bar each.", "list", " "),
+    "polyphony": ("Polyphony", "How many notes begin together.", "choice", ","),
+    "register": ("Register", "How high the notes lie.", "choice", ","),
+    "loudness": ("Loudness", "How loud the notes are.", "choice", ","),
+    "instruments": ("Instruments", "Who plays.", "list", ","),
+}
+COUNTED = "bars"  # the control that follows from how many bars are asked for
+
+
+def settings_of(tokenizer: Tokenizer) -> list[Setting]:
+    """Return what can be set in a run with these tokens."""
+    if tokenizer.clock() is None:
+        return SAMPLING
+    settings = [
+        *SAMPLING,
+        Setting(
+            name="tempo",
+            label="Tempo",
+            help="Quarter notes per minute at the beginning; empty: as the model has learned.",
+            group="controls",
+            type="number",
+            minimum=MIN_TEMPO,
+            maximum=MAX_TEMPO,
+        ),
+    ]
+    if not tokenizer.config.marks:
+        return settings
+    teller = Teller(tokenizer)
+    metres = [name.partition("_")[2] for name in teller.id_of if name.startswith("TimeSig_")]
+    if metres:
+        settings.append(
+            Setting(
+                name="metre",
+                label="Time signature",
+                help="Of all new bars.",
+                group="controls",
+                type="choice",
+                choices=[Choice(value=metre, label=metre) for metre in metres],
+            )
+        )
+    names = [name for name in teller.controls.names if name != COUNTED]
+    settings += [_control(name, teller) for name in names]
+    if names:
+        settings.append(
+            Setting(
+                name="guidance",
+                label="Follow closely",
+                help="How much what is asked for weighs: 1.5 or 2 follows it more closely than the "
+                "model has learned, at twice the work.",
+                group="controls",
+                type="number",
+                minimum=1,
+                maximum=3,
+                default=1,
+            )
+        )
+    return settings
+
+
+def parts_of(tokenizer: Tokenizer) -> list[Choice]:
+    """Return the parts that the tokens tell apart; none where there is one."""
+    if not tokenizer.tells_parts:
+        return []
+    names = tokenizer.config.part_names or []
+    return [Choice(value=name, label=describe_part(name)) for name in names]
+
+
+def sampling_of(settings: Mapping[str, float]) -> Sampling:
+    """Return the settings of draws; UserError where there is none of a name."""
+    known = [setting.name for setting in SAMPLING]
+    unknown = [name for name in settings if name not in known]
+    if unknown:
+        raise UserError(f"sampling has no {unknown[0][:80]!r}: it has {', '.join(known)}")
+    values: dict[str, Any] = {
+        name: int(value) if name == "top_k" and value == int(value) else value
+        for name, value in settings.items()
+    }
+    return Sampling(**values)
+
+
+def _control(name: str, teller: Teller) -> Setting:
+    label, words, kind, separator = CONTROLS.get(name, (name.capitalize(), "", "choice", ","))
+    values = list(teller.controls.values(name))
+    if name in ("key", "chords"):
+        choices = [Choice(value=value, label=value) for value in values]
+    elif name == "instruments":
+        choices = [Choice(value=value, label=describe_part(value)) for value in values]
+    else:
+        choices = [Choice(value=level, label=level) for level in LEVELS]
+    return Setting(
+        name=name,
+        label=label,
+        help=words,
+        group="controls",
+        type=kind,
+        choices=choices,
+        separator=separator,
+    )
