@@ -40,15 +40,13 @@ def execute(
         )
     import uvicorn
 
-    from seqgen.checkpoint import load_model
     from seqgen.serving.app import build_app
     from seqgen.serving.security import Guard
     from seqgen.serving.studio import Studio
 
-    for run in runs:
-        load_model(Path(run))  # or an error that says what is wrong with it
     bounds = _limits(limits)
     studio = Studio(Path(projects), runs=[Path(run) for run in runs], limits=bounds)
+    studio.runs.check()
     listener = _listen(host, port)
     token = None if host in LOOPBACK else secrets.token_urlsafe(24)
     names = LOOPBACK if token is None else _names(host)

@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from seqgen.errors import UserError
 from seqgen.serving import product_routes, project_routes, run_routes, session_routes
 from seqgen.serving.docs_page import describe_api
-from seqgen.serving.problems import status_of
+from seqgen.serving.problems import sentence_of, status_of
 from seqgen.serving.schemas import Problem
 from seqgen.serving.security import Guard
 from seqgen.serving.studio import VERSION, Studio
@@ -56,6 +56,7 @@ def build_app(studio: Studio, *, guard: Guard | None = None) -> FastAPI:
         openapi_url="/openapi.json",
         responses={status: {"model": Problem} for status in STATUSES},
     )
+    app.state.studio = studio
     app.add_exception_handler(UserError, _tell)
     app.add_exception_handler(RequestValidationError, _tell_invalid)
     app.add_exception_handler(HTTPException, _tell_http)
@@ -71,7 +72,7 @@ def _tell(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, UserError)
     status = status_of(error)
     headers = {"Retry-After": "2"} if status in (429, 503) else {}
-    return JSONResponse({"error": str(error)}, status, headers)
+    return JSONResponse({"error": sentence_of(error)}, status, headers)
 
 
 def _tell_invalid(request: Request, error: Exception) -> JSONResponse:

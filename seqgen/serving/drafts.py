@@ -200,6 +200,8 @@ class Draft:
         if len(drawn) and tokenizer.bar is not None and int(drawn[-1, 0]) in self._anchors:
             drawn = np.concatenate([drawn[:-1], tokenizer.bar[None]])  # not with its first notes
         midi = self._played(drawn)
+        if not midi.instruments:
+            raise UserError("no note was written: try another seed, or more bars")
         content = midi_bytes(midi)
         ids = music_of(np.concatenate([prompt.ids, drawn]), tokenizer)
         with tempfile.TemporaryDirectory() as folder:
@@ -209,7 +211,7 @@ class Draft:
                 ids = tokenizer.encode(path)
             findings = [
                 Finding(what=f.name, asked=f.asked, came=f.found, met=f.met)
-                for f in (self._plan.check(path) if midi.instruments else [])
+                for f in self._plan.check(path)
             ]
         message = None
         if not is_whole and not self._is_cancelled:

@@ -1,6 +1,5 @@
 """Pieces as JSON, from files and back. Times are in quarter notes there, in ticks in files."""
 
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, inf
@@ -90,20 +89,21 @@ def piece_of(
 
 
 def bar_lines(midi: MidiFile, tokenizer: Tokenizer) -> list[float]:
-    """Return where bars begin up to the last note, and where the last of them ends.
+    """Return where bars begin up to that of the last note, and where this one ends.
 
-    Tokens without time signatures count bars of 4/4, whatever the file says: a model goes on from
-    the bars that it counts.
+    The note may be held longer. Tokens without time signatures count bars of 4/4, whatever the
+    file says: a model goes on from the bars that it counts.
     """
-    ticks, end = midi.ticks_per_beat, last_note_end(midi)
+    starts = [note.start for track in midi.instruments for note in track.notes]
+    ticks, end = midi.ticks_per_beat, max(starts, default=-1) + 1
     if tokenizer.config.use_time_signatures is False or tokenizer.bar is None:
         n_bars = ceil(end / ticks / 4)
         return [4.0 * k for k in range(n_bars + 1)]
-    starts, _ = bars_and_beats(midi, end)
-    if not len(starts):
+    begun, _ = bars_and_beats(midi, end)
+    if not len(begun):
         return [0.0]
-    metre = metre_at(midi, int(starts[-1]))
-    lines = [float(x) / ticks for x in starts]
+    metre = metre_at(midi, int(begun[-1]))
+    lines = [float(x) / ticks for x in begun]
     return [*lines, lines[-1] + 4 * metre.numerator / metre.denominator]
 
 
@@ -140,12 +140,6 @@ def edited(
         instruments[note.track].notes.append(MidiNote(note.velocity, note.pitch, start, end))
     midi.instruments = instruments
     return repair(midi)
-
-
-def last_bar(piece: Piece) -> int:
-    """Return how many bars have ended with the one in which the last note begins."""
-    last = max((note.start for note in piece.notes), default=-1.0)
-    return bisect_right(piece.bars[:-1], last + EXACT)
 
 
 def difference(before: Sequence[Note], after: Sequence[Note]) -> int:

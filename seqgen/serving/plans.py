@@ -20,7 +20,7 @@ from seqgen.errors import UserError
 from seqgen.evaluation.asked import Finding
 from seqgen.sampling import Sampling
 from seqgen.serving.engines import Rule
-from seqgen.serving.music import NOTHING, Kept, last_bar
+from seqgen.serving.music import NOTHING, Kept
 from seqgen.serving.problems import Limits
 from seqgen.serving.schemas import GenerateRequest, Piece, VersionRequest
 from seqgen.serving.settings import sampling_of
@@ -162,13 +162,10 @@ def _beginning(
     if parent is None:
         [prompt] = read_prompts((), model.tokenizer, bars=None, tempo=asked.tempo)
         return prompt, None, NOTHING
-    end = last_bar(parent.piece)
-    from_bar = end if asked.from_bar is None else asked.from_bar
-    if from_bar >= len(parent.piece.bars):
-        raise UserError(
-            f"from_bar {from_bar}: the version has {len(parent.piece.bars) - 1} bars, so choose "
-            f"a bar line from 0 to {len(parent.piece.bars) - 1}"
-        )
+    n_bars = len(parent.piece.bars) - 1
+    from_bar = n_bars if asked.from_bar is None else asked.from_bar
+    if from_bar > n_bars:
+        raise UserError(f"from_bar {from_bar}: the version has bar lines from 0 to {n_bars}")
     tempo = asked.tempo or parent.piece.tempos[0].bpm
     prompt = prompt_of(parent.ids, model.tokenizer, path=parent.path, bars=from_bar, tempo=tempo)
     assert prompt.clock is not None

@@ -1,5 +1,7 @@
 """What goes wrong over HTTP: an error with its status, and the bounds of what is served."""
 
+import re
+
 from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
 
 from seqgen.decoding import EngineFull
@@ -28,6 +30,11 @@ def status_of(error: UserError) -> int:
     if isinstance(error, EngineFull):
         return 429
     return 413 if isinstance(error, FileRejected) and error.kind == "over-limit" else 400
+
+
+def sentence_of(error: BaseException) -> str:
+    """Return what an error says to a client: options of the commands are fields here."""
+    return re.sub(r"--([a-z][a-z-]*)", lambda found: found[1].replace("-", "_"), str(error))
 
 
 class Limits(BaseModel):

@@ -26,6 +26,7 @@ from seqgen.serving.engines import Player
 from seqgen.serving.events import event
 from seqgen.serving.music import EXACT, Kept, piece_of
 from seqgen.serving.plans import Plan, Until, most_tokens, plan_piece
+from seqgen.serving.problems import sentence_of
 from seqgen.serving.projects import Tools, music_event
 from seqgen.serving.schemas import (
     Generated,
@@ -135,7 +136,7 @@ class Programs:
                 written = await asyncio.wrap_future(draft.written)
                 yield event("done", _generated(written, seed))
             except UserError as error:
-                yield event("failed", Problem(error=str(error)))
+                yield event("failed", Problem(error=sentence_of(error)))
         finally:
             if not told.has_ended:
                 self._tools.scribes.submit(draft.cancel)

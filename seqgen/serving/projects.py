@@ -23,7 +23,7 @@ from seqgen.serving.engines import Player
 from seqgen.serving.events import Hub, Queue, event
 from seqgen.serving.music import EMPTY, Kept, difference, edited, piece_of
 from seqgen.serving.plans import Parent, plan_versions
-from seqgen.serving.problems import Limits, Refusal, missing
+from seqgen.serving.problems import Limits, Refusal, missing, sentence_of
 from seqgen.serving.runs import Runs
 from seqgen.serving.schemas import (
     Gone,
@@ -247,10 +247,10 @@ class Project:
                 draft = self._drafts.pop(one, None)
                 if draft is not None:
                     draft.cancel()
-                del self._versions[one]
-                self._shown.pop(one, None)
                 for suffix in (".mid", ".json"):
                     self._path(one, suffix).unlink(missing_ok=True)
+                del self._versions[one]
+                self._shown.pop(one, None)
                 self.hub.publish("gone", Gone(id=one))
             if self._record["current"] in doomed:
                 self._record["current"] = next(reversed(self._versions), None)
@@ -414,10 +414,11 @@ class Project:
         with self._lock:
             if name not in self._drafts:  # it was deleted
                 return
-            version = self._versions[name]
+            version, draft = self._versions[name], self._drafts.pop(name)
             error = written.exception()
             if error is not None:
-                changes: dict[str, object] = {"status": "failed", "message": str(error)}
+                status = "cancelled" if draft.is_cancelled else "failed"
+                changes: dict[str, object] = {"status": status, "message": sentence_of(error)}
             else:
                 result = written.result()
                 self._keep(name, result.ids, model, result.piece, result.midi)
@@ -432,7 +433,6 @@ class Project:
                 }
             version = version.model_copy(update=changes)
             self._versions[name] = version
-            del self._drafts[name]
             self._shown.pop(name, None)
             self.save()
             self.hub.publish("version", version)

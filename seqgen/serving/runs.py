@@ -18,7 +18,7 @@ from seqgen.files import read_json, read_record, readable
 from seqgen.rendering.figures import save_figure
 from seqgen.rendering.theme import DARK, LIGHT
 from seqgen.serving.engines import Player
-from seqgen.serving.problems import Limits, Refusal, missing
+from seqgen.serving.problems import Limits, Refusal
 from seqgen.serving.schemas import Run, RunDetail
 from seqgen.serving.settings import parts_of, settings_of
 from seqgen.tasks import known_tasks, learned
@@ -63,6 +63,11 @@ class Runs:
         if path is None:
             raise Refusal(404, f"there is no run {run[:80]!r}: /api/runs lists those that are here")
         return path
+
+    def check(self) -> None:
+        """Raise UserError where a run that was named cannot be read."""
+        for path in self._named:
+            self._describe(path.name, path)
 
     def list(self) -> list[Run]:
         """Describe all runs that can be read, without loading them."""
@@ -138,7 +143,7 @@ class Runs:
     def _describe(self, name: str, path: Path) -> Run:
         record_path = _record_of(path)
         if record_path is None:
-            raise missing("run", name)
+            raise UserError(f"no trained model in {path}: give the folder of a run")
         record = read_record(record_path, format=FORMAT, way_out=AGAIN)
         saved = read_json(record_path.parent / TOKENIZER / "tokenizer.json", way_out=AGAIN)
         is_music = saved["type"] != "bytes"

@@ -11,6 +11,7 @@ from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -127,30 +128,17 @@ class _Bounded:
         if not length.isdigit() or int(length) > self._most:
             await _problem(413, sentence)(scope, receive, send)
             return
-        n_read, has_begun = 0, False
+        n_read = 0
 
         async def counted() -> Message:
             nonlocal n_read
             message = await receive()
             n_read += len(message.get("body", b""))
-            if n_read > self._most:
-                raise _TooLarge
+            if n_read > self._most:  # a body without a length that goes on and on
+                raise HTTPException(413, sentence)
             return message
 
-        async def noted(message: Message) -> None:
-            nonlocal has_begun
-            has_begun = True
-            await send(message)
-
-        try:
-            await self._app(scope, counted, noted)
-        except _TooLarge:
-            if not has_begun:
-                await _problem(413, sentence)(scope, receive, send)
-
-
-class _TooLarge(Exception):
-    """A body without a length that goes on and on."""
+        await self._app(scope, counted, send)
 
 
 def _host(name: str, port: int) -> str:
