@@ -28,7 +28,17 @@ NOT_BUILT = (
     "The page of the studio is not built here: run `make studio` (it needs Node 20), or install a "
     "wheel, which carries it. The API works without it; /docs describes it.\n"
 )
-STATUSES = (400, 404, 409, 413, 422, 429, 503)
+# As JSON also where the answer itself is something else; the class is named by one route.
+PROBLEM = {"application/json": {"schema": {"$ref": f"#/components/schemas/{Problem.__name__}"}}}
+STATUSES = {
+    400: "What is asked is not possible",
+    404: "There is no such thing",
+    409: "Not in the present state",
+    413: "Too large",
+    422: "Not as the schema says",
+    429: "Too many at once",
+    503: "Not possible here or now",
+}
 
 
 def build_app(studio: Studio, *, guard: Guard | None = None) -> FastAPI:
@@ -54,7 +64,9 @@ def build_app(studio: Studio, *, guard: Guard | None = None) -> FastAPI:
         redoc_url=None,
         docs_url=None,
         openapi_url="/openapi.json",
-        responses={status: {"model": Problem} for status in STATUSES},
+        responses={
+            status: {"description": words, "content": PROBLEM} for status, words in STATUSES.items()
+        },
     )
     app.state.studio = studio
     app.add_exception_handler(UserError, _tell)

@@ -2,8 +2,9 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Form, Request, Response, UploadFile
+from fastapi import APIRouter, Form, Request, UploadFile
 
+from seqgen.serving.answers import MidiFile, Packed, Wave
 from seqgen.serving.events import EventStream
 from seqgen.serving.schemas import (
     Gone,
@@ -19,8 +20,6 @@ from seqgen.serving.schemas import (
     WholeVersion,
 )
 from seqgen.serving.studio import Studio
-
-PACKED = "application/vnd.seqgen"
 
 
 def router(studio: Studio) -> APIRouter:
@@ -58,11 +57,11 @@ def router(studio: Studio) -> APIRouter:
         """Delete a project and all its versions."""
         projects.delete(project)
 
-    @routes.get("/{project}/file", response_class=Response)
-    def pack(project: str) -> Response:
+    @routes.get("/{project}/file", response_class=Packed)
+    def pack(project: str) -> Packed:
         """Return a project as one file."""
         found = projects.get(project)
-        return _download(projects.pack(project), f"{found.name}.seqgen", PACKED)
+        return Packed(projects.pack(project), headers=_saved_as(f"{found.name}.seqgen"))
 
     @routes.post("/{project}/upload", status_code=201)
     def upload(
@@ -91,17 +90,17 @@ def router(studio: Studio) -> APIRouter:
         """Make a new version with notes that were edited by hand."""
         return projects.get(project).edit(version, asked)
 
-    @routes.get("/{project}/versions/{version}/midi", response_class=Response)
-    def midi(project: str, version: str) -> Response:
+    @routes.get("/{project}/versions/{version}/midi", response_class=MidiFile)
+    def midi(project: str, version: str) -> MidiFile:
         """Return a version as a MIDI file."""
         found = projects.get(project)
-        return _download(found.midi(version), f"{found.name}.mid", "audio/midi")
+        return MidiFile(found.midi(version), headers=_saved_as(f"{found.name}.mid"))
 
-    @routes.get("/{project}/versions/{version}/wav", response_class=Response)
-    def wav(project: str, version: str) -> Response:
+    @routes.get("/{project}/versions/{version}/wav", response_class=Wave)
+    def wav(project: str, version: str) -> Wave:
         """Return a version as sound, played by FluidSynth."""
         found = projects.get(project)
-        return _download(studio.sound(found.midi(version)), f"{found.name}.wav", "audio/wav")
+        return Wave(studio.sound(found.midi(version)), headers=_saved_as(f"{found.name}.wav"))
 
     @routes.get("/{project}/versions/{version}/surprise")
     def surprise(project: str, version: str) -> Surprise:
@@ -126,8 +125,7 @@ def router(studio: Studio) -> APIRouter:
     return routes
 
 
-def _download(content: bytes, name: str, kind: str) -> Response:
-    """Return a response that is saved under a name of plain letters."""
+def _saved_as(name: str) -> dict[str, str]:
+    """Return headers with which a response is saved under a name of plain letters."""
     plain = "".join(c if c.isascii() and (c.isalnum() or c in " .-_") else "_" for c in name)
-    headers = {"Content-Disposition": f'attachment; filename="{plain}"'}
-    return Response(content, media_type=kind, headers=headers)
+    return {"Content-Disposition": f'attachment; filename="{plain}"'}

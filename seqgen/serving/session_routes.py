@@ -3,8 +3,8 @@
 import asyncio
 
 from fastapi import APIRouter, Request
-from fastapi.responses import Response
 
+from seqgen.serving.answers import Binary
 from seqgen.serving.programs import result_or_gone
 from seqgen.serving.schemas import (
     SessionContinue,
@@ -46,10 +46,10 @@ def router(studio: Studio) -> APIRouter:
         """Go back to one of the marks; the same tokens follow again."""
         return sessions.rewind(session, asked.bars)
 
-    @routes.get("/{session}/save", response_class=Response)
-    def save(session: str) -> Response:
+    @routes.get("/{session}/save", response_class=Binary)
+    def save(session: str) -> Binary:
         """Return a session as a safetensors file, which `seqgen.Session.load` reads."""
-        return Response(sessions.save(session), media_type="application/octet-stream")
+        return Binary(sessions.save(session))
 
     @routes.delete("/{session}", status_code=204)
     def delete(session: str) -> None:
