@@ -45,7 +45,7 @@ def execute(
     from seqgen.serving.studio import Studio
 
     bounds = _limits(limits)
-    studio = Studio(Path(projects), runs=[Path(run) for run in runs], limits=bounds)
+    studio = Studio(Path(projects), runs=runs, limits=bounds)
     studio.runs.check()
     listener = _listen(host, port)
     token = None if host in LOOPBACK else secrets.token_urlsafe(24)
@@ -60,8 +60,6 @@ def execute(
     shown = f"[{names[0]}]" if ":" in names[0] else names[0]
     address = f"http://{shown}:{port}/" + (f"?token={token}" if token else "")
     say(f"studio: {address} (Ctrl-C ends it); projects are kept in {projects}/")
-    if not studio.runs.paths():
-        say("no trained model in runs/ yet: python cli.py train makes one")
     config = uvicorn.Config(
         build_app(studio, guard=guard),
         log_level="warning",

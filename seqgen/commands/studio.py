@@ -35,7 +35,7 @@ import click
 def studio(runs: tuple[str, ...], **options: Any) -> None:
     """Play, branch and shape pieces in the browser; /docs there describes the API.
 
-    Offers each RUN that is named, and those in runs/.
+    Offers each RUN that is named, those in runs/, and the model that comes with the package.
 
     \b
     python cli.py studio

@@ -124,4 +124,8 @@ def _add_page(app: FastAPI) -> None:
         path = files.get(name)
         if path is None or not path.is_file():
             raise HTTPException(404)
-        return FileResponse(path)
+        # Names of assets hold a hash of their content.
+        forever = (
+            "public, max-age=31536000, immutable" if name.startswith("assets/") else "no-cache"
+        )
+        return FileResponse(path, headers={"Cache-Control": forever})

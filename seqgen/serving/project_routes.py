@@ -13,6 +13,7 @@ from seqgen.serving.schemas import (
     Project,
     ProjectChange,
     ProjectRequest,
+    ProjectState,
     ProjectSummary,
     Surprise,
     Version,
@@ -113,8 +114,8 @@ def router(studio: Studio) -> APIRouter:
         responses={
             200: {
                 "description": "Server-sent events: `version` (Version), `music` (Music), `gone` "
-                "(Gone). Those of all versions that are being written come first.",
-                "model": Version | Music | Gone,
+                "(Gone), `project` (ProjectState). Those of versions being written come first.",
+                "model": Version | Music | Gone | ProjectState,
             }
         },
     )

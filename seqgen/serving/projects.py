@@ -32,6 +32,7 @@ from seqgen.serving.schemas import (
     Piece,
     ProjectChange,
     ProjectRun,
+    ProjectState,
     Report,
     Surprise,
     Version,
@@ -130,6 +131,7 @@ class Project:
             if asked.name is not None:
                 self._record["name"] = asked.name
             self.save()
+            self._tell_state()
         return self
 
     def write(self, asked: VersionRequest) -> list[Version]:
@@ -284,6 +286,10 @@ class Project:
             draft.written.exception()  # waits
         self.hub.close()
 
+    def _tell_state(self) -> None:
+        state = ProjectState(id=self.id, name=self.name, current=self._record["current"])
+        self.hub.publish("project", state)
+
     def _run(self) -> ProjectRun:
         """Say with which run it was made, and whether that is here."""
         made = self._record["run"]
@@ -384,7 +390,8 @@ class Project:
             self._keep(version.id, ids, model, piece, content)
             self._record["current"] = version.id
             self.save()
-        self.hub.publish("version", version)
+            self.hub.publish("version", version)
+            self._tell_state()
         return version
 
     def _keep(self, name: str, ids: np.ndarray, model: Model, piece: Piece, content: bytes) -> None:

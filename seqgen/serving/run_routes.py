@@ -10,6 +10,7 @@ from seqgen.serving.problems import Refusal
 from seqgen.serving.schemas import Health, Problem, Run, RunDetail
 from seqgen.serving.studio import Studio
 
+MOST_SOUND_BYTES = 60_000_000  # the page loads it whole before the first note, if it can choose
 # The report has styles and pictures inside, and runs nothing.
 REPORT_POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
 
@@ -48,7 +49,7 @@ def router(studio: Studio) -> APIRouter:
     def soundfont() -> FileResponse:
         """Return the soundfont of this machine."""
         try:
-            path = find_soundfont()
+            path = find_soundfont(most_bytes=MOST_SOUND_BYTES)
         except UserError as error:
             raise Refusal(404, str(error)) from None
         headers = {"Cache-Control": "private, max-age=86400"}

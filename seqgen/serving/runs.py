@@ -10,6 +10,7 @@ from pathlib import Path
 
 from seqgen.api.losses import draw_losses
 from seqgen.api.model import load
+from seqgen.api.places import SHIPPED, SHIPPED_FOLDER, find_model
 from seqgen.api.settings import RUNS
 from seqgen.checkpoint import FORMAT, RECORD, TOKENIZER, RunFolder
 from seqgen.config import TokenizerConfig
@@ -30,8 +31,9 @@ AGAIN = "copy the run again"
 class Runs:
     """Runs by a short name, and those of them that are loaded."""
 
-    def __init__(self, named: Sequence[Path], limits: Limits, *, folder: Path = RUNS) -> None:
-        self._named, self._folder, self._limits = [Path(path) for path in named], folder, limits
+    def __init__(self, named: Sequence[str | Path], limits: Limits, *, folder: Path = RUNS) -> None:
+        self._named = [find_model(name) for name in named]
+        self._folder, self._limits = folder, limits
         self._players: OrderedDict[str, Player] = OrderedDict()
         self._lock = threading.Lock()  # of all that is loaded: one run is loaded at a time
 
@@ -41,19 +43,20 @@ class Runs:
         return dict(self._players)
 
     def paths(self) -> dict[str, Path]:
-        """Return the folder of each run, those that were named first, then the newest."""
+        """Return the folder of each run: those that were named, the newest, the shipped model."""
         found = [path for path in self._folder.glob("*") if _record_of(path) is not None]
         found.sort(key=lambda path: -(_record_of(path) or path).stat().st_mtime)
         paths: dict[str, Path] = {}
         seen = set()
-        for path in (*self._named, *found):
+        for path in (*self._named, *found, SHIPPED_FOLDER):
             place = path.resolve()
             if place in seen:
                 continue
             seen.add(place)
-            name, number = readable(place.name), 2
+            first = SHIPPED if path == SHIPPED_FOLDER else readable(place.name)
+            name, number = first, 2
             while name in paths:
-                name, number = f"{readable(place.name)}-{number}", number + 1
+                name, number = f"{first}-{number}", number + 1
             paths[name] = path
         return paths
 

@@ -272,6 +272,14 @@ class Music(Shape):
     length: float
 
 
+class ProjectState(Shape):
+    """The name and the current version of a project have changed."""
+
+    id: str
+    name: str
+    current: str | None
+
+
 class Gone(Shape):
     """A version was deleted."""
 

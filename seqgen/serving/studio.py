@@ -41,7 +41,7 @@ class Studio:
         self,
         folder: Path,
         *,
-        runs: Sequence[Path] = (),
+        runs: Sequence[str | Path] = (),
         limits: Limits | None = None,
         runs_folder: Path = Path("runs"),
     ) -> None:

@@ -276,7 +276,8 @@ def test_every_response_forbids_what_the_page_does_not_need(studio):
         for address in ("/", "/docs", "/api/health", "/api/nothing"):
             headers = client.get(address).headers
             assert "default-src 'self'" in headers["content-security-policy"]
-            assert "unsafe" not in headers["content-security-policy"]
+            assert "unsafe-inline" not in headers["content-security-policy"]
+            assert "'unsafe-eval'" not in headers["content-security-policy"]
             assert headers["x-content-type-options"] == "nosniff"
 
 

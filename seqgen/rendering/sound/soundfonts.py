@@ -19,8 +19,11 @@ SUFFIXES = (".sf2", ".sf3")
 PREFERRED = ("default-gm", "default", "fluidr3_gm", "musescore_general", "timgm6mb")
 
 
-def find_soundfont(named: str | Path | None = None) -> Path:
-    """Return the soundfont to play with; UserError where it is none, or none is found."""
+def find_soundfont(named: str | Path | None = None, *, most_bytes: int | None = None) -> Path:
+    """Return the soundfont to play with; UserError where it is none, or none is found.
+
+    `most_bytes`: where several are found, those that are not larger come first.
+    """
     for given, where in ((named, "--soundfont"), (os.environ.get(VARIABLE), VARIABLE)):
         if given:
             return _checked(Path(given).expanduser(), where)
@@ -37,6 +40,8 @@ def find_soundfont(named: str | Path | None = None) -> Path:
             f"timgm6mb-soundfont (6 MB) or fluid-soundfont-gm (140 MB, sounds better), or name one "
             f"with --soundfont FILE.sf2 or the environment variable {VARIABLE}"
         )
+    if most_bytes is not None:
+        found = [path for path in found if path.stat().st_size <= most_bytes] or found
     return min(found, key=_rank)
 
 
