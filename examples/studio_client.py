@@ -43,7 +43,9 @@ for name, value in events(post("/generate", run=run, bars=8, seed=1, stream=True
         print(f"piece.mid: {value['log_likelihood_bits']:.0f} bits")
 
 session = json.load(post("/sessions", run=run, seed=1))["id"]
-print(json.load(post(f"/sessions/{session}/continue", bars=4))["n_bars"], "bars")
-fork = json.load(post(f"/sessions/{session}/fork"))["id"]
-for one in (session, fork):
-    print(len(json.load(post(f"/sessions/{one}/continue", bars=4))["piece"]["notes"]), "notes")
+state = json.load(post(f"/sessions/{session}/continue", bars=4))
+print(f"{state['n_bars']} bars" + (", where the model has ended" if state["ended"] else ""))
+if not state["ended"]:
+    fork = json.load(post(f"/sessions/{session}/fork"))["id"]
+    for one in (session, fork):
+        print(len(json.load(post(f"/sessions/{one}/continue", bars=4))["piece"]["notes"]), "notes")

@@ -1,7 +1,7 @@
 """Simulates listeners of a studio: each asks for one piece after the other, as it is written.
 
-Reports the gaps between tokens (median and 95%), the time to the first one, and the server's memory,
-and compares each piece with the same one written alone before.
+Reports the gaps between tokens (median and 95%), the time to the first one and the server's
+memory, and compares each piece with the same one written alone before.
 
 python cli.py studio --no-browser
 python scripts/listeners.py http://127.0.0.1:8765 RUN --listeners 50 --seconds 300 --pid PID

@@ -1,7 +1,9 @@
 """The examples run as they stand, on a small run of their own."""
 
 import runpy
+import socket
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -115,3 +117,25 @@ def test_numpy_decoder_generates(run, capsys):
     drawn = [int(word) for word in capsys.readouterr().out.split()]
     assert 0 < len(drawn) <= 30
     assert not {0, 1, 2} & set(drawn)
+
+
+def test_studio_client(run, tmp_path, capsys):
+    pytest.importorskip("fastapi", reason="needs the extra `studio`")
+    import uvicorn
+
+    from seqgen.serving.app import build_app
+    from seqgen.serving.studio import Studio
+
+    app = build_app(Studio(tmp_path / "projects"))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        try:
+            assert execute("studio_client.py", address, "small") == 0
+        finally:
+            server.should_exit = True
+            thread.join()
+    assert "notes" in capsys.readouterr().out
+    assert open_midi(tmp_path / "piece.mid").instruments
