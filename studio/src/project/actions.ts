@@ -1,0 +1,220 @@
+// What a person does with a project. Each returns when the server has agreed; what goes wrong becomes a notice.
+
+import * as api from "../api/client";
+import type { Note, Project, Task, Version, WriteRequest } from "../api/types";
+import { canRedo, canUndo, dropVisits, move, visit } from "./history";
+import { attempt, say } from "./notices";
+import { barAt, barStart, nearestBarLine } from "./piece";
+import { forget, leave, show, takeVersion } from "./server";
+import * as store from "./store";
+import { descendants } from "./tree";
+import { chosen, task, wishes } from "./wishes";
+
+export async function begin(run: string, midi?: File, bars: number | null = null): Promise<void> {
+  const project = await attempt(() => api.createProject(run));
+  if (!project) return;
+  await show(project);
+  if (midi) await bring(midi, bars);
+}
+
+export async function open(file: File): Promise<void> {
+  const project = await attempt(() => api.openProjectFile(file));
+  if (project) await show(project);
+}
+
+export async function openKnown(id: string): Promise<void> {
+  const project = await attempt(() => api.readProject(id));
+  if (project) await show(project);
+}
+
+export function close(): void {
+  leave();
+  history.pushState(null, "", location.pathname);
+}
+
+export async function rename(name: string): Promise<void> {
+  await change({ name });
+}
+
+async function change(to: { name?: string; current?: string }): Promise<boolean> {
+  const project = store.project.value;
+  if (!project) return false;
+  const changed: Project | undefined = await attempt(() => api.changeProject(project.id, to));
+  if (!changed) return false;
+  const now = store.project.value;
+  if (now?.id === changed.id) {
+    store.project.value = { ...now, name: changed.name, current: changed.current };
+  }
+  return true;
+}
+
+/** A MIDI file becomes a new first version; `bars` of it are the prompt (all of them where null). */
+export async function bring(file: File, bars: number | null): Promise<Version | undefined> {
+  const project = store.project.value;
+  if (!project) return undefined;
+  const version = await attempt(() => api.uploadMidi(project.id, file, bars));
+  if (!version) return undefined;
+  takeVersion(version);
+  await goTo(version.id);
+  store.cursor.value = 0;
+  const sentences = version.report?.sentences ?? [];
+  say("news", `“${file.name}” is the beginning now.`, ...sentences);
+  return version;
+}
+
+/** Ask for new music as the panel beside the roll says, or from another bar line, or fewer of it. */
+export async function write(asked: Partial<WriteRequest> = {}): Promise<void> {
+  const project = store.project.value;
+  if (!project) return;
+  const { bars, samples, seed } = wishes.value;
+  const request = {
+    parent: store.shownId.value,
+    bars,
+    samples,
+    seed,
+    ...chosen(),
+    ...ofTask(asked.task ?? task.value),
+    ...asked,
+  };
+  const versions = await attempt(() => api.write(project.id, request));
+  const first = versions?.[0];
+  if (!versions || !first) return;
+  for (const version of versions) takeVersion(version);
+  store.comparing.value = true;
+  store.selection.value = null;
+  store.shownId.value = first.id;
+  if (versions.length === 1 || !project.current) await keep(first.id);
+}
+
+function ofTask(name: Task): Partial<WriteRequest> & { task: Task } {
+  const { amount, add, form } = wishes.value;
+  const bars = store.selection.value;
+  const rewrite = bars ? `${bars.from + 1}-${bars.to}` : null;
+  switch (name) {
+    case "rewrite":
+      return { task: "rewrite", rewrite, tracks: openParts(), bars: null };
+    case "vary":
+      return { task: "vary", rewrite, tracks: openParts(), amount, bars: null };
+    case "add":
+      return { task: "add", add: add ? [add] : [], bars: null };
+    default:
+      if (store.shownId.value) return { task: "continue", from_bar: continueFrom() };
+      return form ? { task: "continue", form, bars: null } : { task: "continue" };
+  }
+}
+
+/** The bar line from which the panel continues; null: from the end. */
+export function continueFrom(): number | null {
+  const piece = store.piece.value;
+  const line = nearestBarLine(piece, store.cursor.value);
+  return line <= 0 || line >= piece.bars.length - 1 ? null : line;
+}
+
+export async function branchAt(bar: number): Promise<void> {
+  store.cursor.value = barStart(store.piece.value, bar);
+  await write({ task: "continue", from_bar: bar });
+}
+
+/** The parts that may be written anew, by name; none where all may. */
+function openParts(): string[] {
+  const closed = store.protectedTracks.value;
+  if (closed.size === 0) return [];
+  const open = store.piece.value.tracks.filter((_, index) => !closed.has(index));
+  return [...new Set(open.map((track) => (track.is_drum ? "drums" : String(track.program))))];
+}
+
+/** Look at and hear a version without making it the project's own. */
+export function tryOut(id: string): void {
+  store.shownId.value = id;
+  store.comparing.value = store.comparing.value && store.candidates.value.length > 0;
+}
+
+/** Make a version the project's own, without showing another one. */
+async function keep(id: string): Promise<boolean> {
+  if (!(await change({ current: id }))) return false;
+  visit(id);
+  return true;
+}
+
+/** Make a version the project's own, and show it. */
+export async function goTo(id: string): Promise<void> {
+  if (!(await keep(id))) return;
+  store.shownId.value = id;
+  store.comparing.value = false;
+}
+
+export async function drop(id: string): Promise<void> {
+  const project = store.project.value;
+  if (!project) return;
+  const gone = [id, ...descendants(store.versions.value, id)];
+  const group = store.candidates.value.filter((version) => version.id !== id);
+  const parent = store.versions.value.find((version) => version.id === id)?.parent ?? null;
+  if (!(await attempt(() => api.removeVersion(project.id, id)))) return;
+  dropVisits(gone);
+  const next = group[0]?.id ?? parent;
+  forget(gone);
+  if (gone.includes(project.current ?? "") && next) await change({ current: next });
+  if (!store.shown.value || gone.includes(store.shownId.value ?? "")) store.shownId.value = next;
+}
+
+/** Keep one of those side by side and drop the others. */
+export async function keepOnly(id: string): Promise<void> {
+  const others = store.candidates.value.filter((version) => version.id !== id);
+  await goTo(id);
+  for (const other of others) await drop(other.id);
+}
+
+export async function stopWriting(): Promise<void> {
+  const writing = store.versions.value.filter((version) => version.status === "writing");
+  for (const version of writing) await drop(version.id);
+}
+
+export async function undo(): Promise<void> {
+  if (store.comparing.value && store.shownId.value !== store.project.value?.current) {
+    store.comparing.value = false;
+    store.shownId.value = store.project.value?.current ?? null;
+  } else if (canUndo.value) await follow(move(-1));
+}
+
+export async function redo(): Promise<void> {
+  if (canRedo.value) await follow(move(1));
+}
+
+async function follow(id: string | undefined): Promise<void> {
+  if (id && (await change({ current: id }))) {
+    store.shownId.value = id;
+    store.comparing.value = false;
+  }
+}
+
+/** Notes drawn or moved by hand become a version of their own. */
+export async function saveNotes(notes: Note[]): Promise<boolean> {
+  const project = store.project.value;
+  const id = store.shownId.value;
+  if (!project || !id) return false;
+  const version = await attempt(() => api.putNotes(project.id, id, notes));
+  if (!version) return false;
+  takeVersion(version);
+  await goTo(version.id);
+  return true;
+}
+
+export async function download(what: "project" | "midi" | "wav"): Promise<void> {
+  const project = store.project.value;
+  const id = store.shownId.value;
+  if (!project) return;
+  const name = project.name || "piece";
+  if (what === "project") {
+    await attempt(() => api.download(api.projectFileAddress(project.id), `${name}.seqgen`));
+  } else if (id) {
+    const address = what === "midi" ? api.midiAddress : api.wavAddress;
+    const ending = what === "midi" ? "mid" : "wav";
+    await attempt(() => api.download(address(project.id, id), `${name}.${ending}`));
+  }
+}
+
+export function moveCursor(by: number): void {
+  const piece = store.piece.value;
+  const bar = barAt(piece, store.cursor.value);
+  store.cursor.value = barStart(piece, Math.max(0, bar + by));
+}

@@ -1,0 +1,124 @@
+// Keeps the store equal to the server: opens a project, takes in its events, fetches pieces.
+
+import { effect } from "@preact/signals";
+import { readProject, readRun, readVersion } from "../api/client";
+import { listen } from "../api/events";
+import type { Music, Piece, Project, Version } from "../api/types";
+import { clear as clearHistory, visit } from "./history";
+import { attempt, say } from "./notices";
+import { EMPTY } from "./piece";
+import * as store from "./store";
+import { pathTo } from "./tree";
+
+let stopListening = () => {};
+
+/** Show the project that the page's address names; false where there is none. */
+export async function openFromAddress(): Promise<boolean> {
+  const id = decodeURIComponent(location.hash.slice(1));
+  if (!id) return false;
+  const opened = await attempt(() => readProject(id));
+  if (opened) await show(opened);
+  else history.replaceState(null, "", location.pathname);
+  return opened !== undefined;
+}
+
+export async function show(opened: Project): Promise<void> {
+  leave();
+  store.project.value = opened;
+  location.hash = opened.id;
+  for (const id of pathTo(opened.versions, opened.current ?? null)) visit(id);
+  store.shownId.value = opened.current ?? null;
+  stopListening = listen(opened.id, {
+    version: takeVersion,
+    music: takeMusic,
+    gone: ({ id }) => forget([id]),
+    connected(again) {
+      store.connected.value = true;
+      if (again) void catchUp(opened.id);
+    },
+    lost: () => {
+      store.connected.value = false;
+    },
+  });
+  if (opened.run.message) say("news", opened.run.message);
+  store.run.value = (await attempt(() => readRun(opened.run.id))) ?? null;
+}
+
+export function leave(): void {
+  stopListening();
+  clearHistory();
+  store.project.value = null;
+  store.run.value = null;
+  store.pieces.value = new Map();
+  store.shownId.value = null;
+  store.comparing.value = false;
+  store.selection.value = null;
+  store.protectedTracks.value = new Set();
+  store.cursor.value = 0;
+  store.connected.value = true;
+}
+
+export function takeVersion(version: Version): void {
+  const project = store.project.value;
+  if (!project) return;
+  const { piece, ...summary } = version;
+  const rest = project.versions.filter((other) => other.id !== version.id);
+  const known = rest.length < project.versions.length;
+  const versions = known
+    ? project.versions.map((other) => (other.id === version.id ? { ...other, ...summary } : other))
+    : [...rest, summary];
+  store.project.value = { ...project, versions };
+  if (piece) setPiece(version.id, piece);
+  if (version.status === "failed" && version.message) say("error", version.message);
+}
+
+function takeMusic(music: Music): void {
+  const before = store.pieces.value.get(music.id);
+  const { id, from_note, notes, ...rest } = music;
+  const kept = before?.notes.slice(0, from_note) ?? [];
+  if (kept.length < from_note) void fetchPiece(id);
+  else setPiece(id, { ...rest, notes: [...kept, ...notes] });
+}
+
+export function forget(ids: readonly string[]): void {
+  const project = store.project.value;
+  if (!project) return;
+  const versions = project.versions.filter((version) => !ids.includes(version.id));
+  const pieces = new Map(store.pieces.value);
+  for (const id of ids) pieces.delete(id);
+  store.project.value = { ...project, versions };
+  store.pieces.value = pieces;
+  if (ids.includes(store.shownId.value ?? "")) store.shownId.value = project.current ?? null;
+}
+
+async function catchUp(id: string): Promise<void> {
+  const project = await attempt(() => readProject(id));
+  if (!project) return;
+  store.project.value = project;
+  store.pieces.value = new Map(); // what is shown is fetched anew
+}
+
+const asked = new Set<string>();
+
+export async function fetchPiece(id: string): Promise<void> {
+  const project = store.project.value;
+  if (!project || asked.has(id)) return;
+  asked.add(id);
+  const version = await attempt(() => readVersion(project.id, id));
+  asked.delete(id);
+  if (version && store.project.value?.id === project.id) {
+    takeVersion({ ...version, piece: version.piece ?? EMPTY });
+  }
+}
+
+function setPiece(id: string, piece: Piece): void {
+  store.pieces.value = new Map(store.pieces.value).set(id, piece);
+}
+
+// Whatever is looked at is fetched.
+effect(() => {
+  const wanted = [store.shownId.value, ...store.candidates.value.map((version) => version.id)];
+  for (const id of wanted) {
+    if (id && !store.pieces.value.has(id)) void fetchPiece(id);
+  }
+});

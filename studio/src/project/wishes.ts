@@ -1,0 +1,97 @@
+// What the next music shall be: the values beside the piano roll. Remembered in this browser for each run.
+
+import { computed, effect, signal } from "@preact/signals";
+import type { Setting, Task, WriteRequest } from "../api/types";
+import * as store from "./store";
+
+/** Of a number its value, of everything else a text, as the server takes them. */
+export type Value = number | string;
+
+export interface Wishes {
+  bars: number;
+  samples: number;
+  seed: number | null;
+  amount: number;
+  add: string;
+  form: string;
+  values: Record<string, Value>; // by the setting's name; what is absent is left to the model
+}
+
+const FIRST: Wishes = {
+  bars: 8,
+  samples: 4,
+  seed: null,
+  amount: 0.3,
+  add: "",
+  form: "",
+  values: {},
+};
+
+const pickedTask = signal<Task>("continue");
+/** The tasks that the run has been trained for, and that there is a piece for. */
+export const tasks = computed<Task[]>(() => {
+  const can = store.run.value?.can ?? [];
+  const others: Task[] = store.shownId.value ? ["rewrite", "vary", "add"] : [];
+  return ["continue", ...others.filter((name) => can.includes(name as (typeof can)[number]))];
+});
+export const task = computed<Task>(() =>
+  tasks.value.includes(pickedTask.value) ? pickedTask.value : "continue",
+);
+
+export function pickTask(name: Task): void {
+  pickedTask.value = name;
+}
+
+export const wishes = signal<Wishes>(FIRST);
+
+export function wish(change: Partial<Wishes>): void {
+  wishes.value = { ...wishes.value, ...change };
+}
+
+export function setValue(setting: Setting, value: Value | null): void {
+  const values = { ...wishes.value.values };
+  if (value === null) delete values[setting.name];
+  else values[setting.name] = value;
+  wish({ values });
+}
+
+// Settings that are fields of the request themselves.
+const FIELDS = ["metre", "tempo", "guidance"] as const;
+
+/** The chosen values, where a request has them. */
+export function chosen(): Partial<WriteRequest> {
+  const sampling: Record<string, number> = {};
+  const asked: Record<string, string> = {};
+  const fields: Record<string, Value> = {};
+  for (const setting of store.run.value?.settings ?? []) {
+    const value = wishes.value.values[setting.name];
+    if (value === undefined) continue;
+    if (FIELDS.some((field) => field === setting.name)) fields[setting.name] = value;
+    else if (setting.group === "sampling") sampling[setting.name] = Number(value);
+    else asked[setting.name] = String(value);
+  }
+  return { ...fields, sampling, asked };
+}
+
+const place = (run: string) => `seqgen studio wishes ${run}`;
+let remembered = ""; // the run whose wishes these are
+
+effect(() => {
+  const run = store.run.value?.id;
+  if (!run || run === remembered) return;
+  remembered = run;
+  wishes.value = { ...FIRST, ...read(place(run)) };
+});
+
+effect(() => {
+  const text = JSON.stringify(wishes.value);
+  if (remembered) localStorage.setItem(place(remembered), text);
+});
+
+function read(name: string): Partial<Wishes> {
+  try {
+    return JSON.parse(localStorage.getItem(name) ?? "{}");
+  } catch {
+    return {};
+  }
+}

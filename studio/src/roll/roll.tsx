@@ -1,0 +1,132 @@
+// The piano roll: a canvas that is drawn again whenever something that it shows has changed.
+
+import { effect, untracked } from "@preact/signals";
+import { useEffect, useRef } from "preact/hooks";
+import { barCount, barsName, byStart, firstFrom } from "../project/piece";
+import * as store from "../project/store";
+import { isHeard, muted, playing, position, soloed } from "../sound/player";
+import { draft, isEditing, marked } from "./draft";
+import { fitRows, follow, following, look, view } from "./geometry";
+import { attach, branchLine } from "./gestures";
+import { HoverCard } from "./hover-card";
+import { Overview } from "./overview";
+import { paint, type Scene } from "./paint";
+import { palette } from "./palette";
+import { SelectionBar } from "./selection-bar";
+import { bitsShown, copiedShown } from "./surprise";
+
+const stillness = window.matchMedia("(prefers-reduced-motion: reduce)");
+
+export function PianoRoll() {
+  const canvas = useRef<HTMLCanvasElement>(null);
+  useEffect(() => (canvas.current ? run(canvas.current) : undefined), []);
+  return (
+    <section class="roll" aria-label="Piano roll">
+      <canvas
+        ref={canvas}
+        id="roll"
+        tabIndex={0}
+        role="application"
+        aria-label={description()}
+        aria-describedby="roll-keys"
+      />
+      <p id="roll-keys" class="unseen">
+        Left and right arrows move by a bar, with Shift they select bars. Enter continues from the
+        bar line. Press the question mark for all keys.
+      </p>
+      <SelectionBar />
+      <HoverCard />
+      <Overview />
+    </section>
+  );
+}
+
+function description(): string {
+  const piece = store.piece.value;
+  const bars = barCount(piece);
+  if (bars === 0) return "Piano roll, empty";
+  const tracks = piece.tracks.map((track) => track.name).join(", ");
+  const chosen = store.selection.value ? `, ${barsName(store.selection.value)} selected` : "";
+  return `Piano roll, ${bars} bars, ${piece.notes.length} notes: ${tracks}${chosen}`;
+}
+
+/** Keep the canvas drawn until the returned function is called. */
+function run(canvas: HTMLCanvasElement): () => void {
+  const context = canvas.getContext("2d", { alpha: false }) as CanvasRenderingContext2D;
+  let request = 0;
+
+  const draw = () => {
+    request = 0;
+    if (playing.value && following.value) follow(position(), store.piece.value, !stillness.matches);
+    const ratio = canvas.width / Math.max(1, view.value.width);
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    paint(context, scene());
+    if (playing.value) ask();
+  };
+  const ask = () => {
+    if (!request) request = requestAnimationFrame(draw);
+  };
+
+  const observer = new ResizeObserver(() => {
+    const box = canvas.getBoundingClientRect();
+    canvas.width = Math.round(box.width * devicePixelRatio);
+    canvas.height = Math.round(box.height * devicePixelRatio);
+    look({ width: box.width, height: box.height }, store.piece.value);
+    fitRows(store.piece.value);
+    draw();
+  });
+  observer.observe(canvas);
+  const detach = attach(canvas);
+  const stopFitting = effect(() => {
+    const piece = store.piece.value;
+    untracked(() => fitRows(piece));
+  });
+  const stopDrawing = effect(() => {
+    scene(); // everything read there asks for a new drawing when it changes
+    playing.value;
+    ask();
+  });
+  return () => {
+    observer.disconnect();
+    detach();
+    stopFitting();
+    stopDrawing();
+    cancelAnimationFrame(request);
+  };
+}
+
+function scene(): Scene {
+  muted.value;
+  soloed.value;
+  const piece = store.piece.value;
+  const playhead = position();
+  return {
+    piece,
+    notes: draft.value ?? piece.notes,
+    view: view.value,
+    palette: palette.value,
+    playhead,
+    selection: store.selection.value,
+    branchLine: branchLine.value,
+    markedNotes: marked.value,
+    isHeard,
+    surprise: isEditing.value ? null : bitsShown.value,
+    copied: copiedShown.value,
+    sounding: playing.value ? sounding(playhead) : NONE,
+  };
+}
+
+const NONE: ReadonlySet<number> = new Set();
+
+function sounding(playhead: number): ReadonlySet<number> {
+  const order = byStart(store.piece.value.notes);
+  const pitches = new Set<number>();
+  for (let i = firstFrom(order.notes, playhead - order.longest); i < order.notes.length; i += 1) {
+    const note = order.notes[i];
+    if (!note || note.start > playhead) break;
+    const isDrum = store.piece.value.tracks[note.track]?.is_drum;
+    if (note.start + note.length > playhead && !isDrum && isHeard(note.track))
+      pitches.add(note.pitch);
+  }
+  return pitches;
+}

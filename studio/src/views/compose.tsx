@@ -1,0 +1,209 @@
+// The panel beside the roll: what is written next, how much of it, and how.
+
+import { computed } from "@preact/signals";
+import type { Setting, Task } from "../api/types";
+import { continueFrom, stopWriting, write } from "../project/actions";
+import { barsName } from "../project/piece";
+import * as store from "../project/store";
+import { pickTask, task, tasks, type Wishes, wish, wishes } from "../project/wishes";
+import { SettingField } from "./setting";
+
+const NAMES: Record<Task, string> = {
+  continue: "Continue",
+  rewrite: "Rewrite",
+  vary: "Vary",
+  add: "Add a part",
+};
+
+const anyIsWriting = computed(() =>
+  store.versions.value.some((version) => version.status === "writing"),
+);
+const needsSelection = computed(
+  () => (task.value === "rewrite" || task.value === "vary") && !store.selection.value,
+);
+
+export function Compose() {
+  return (
+    <form
+      class="compose"
+      aria-label="Write"
+      onSubmit={(event) => {
+        event.preventDefault();
+        if (!needsSelection.value) void write();
+      }}
+    >
+      {tasks.value.length > 1 && <Tabs />}
+      <p class="what" aria-live="polite">
+        {sentence()}
+      </p>
+      <Amounts />
+      <div class="write-row">
+        <button id="write" type="submit" class="primary large" disabled={needsSelection.value}>
+          {buttonText()}
+        </button>
+        {anyIsWriting.value && (
+          <button type="button" onClick={() => void stopWriting()}>
+            Stop
+          </button>
+        )}
+      </div>
+      <Group title="How it chooses" group="sampling" />
+      <Group title="What you ask for" group="controls" />
+    </form>
+  );
+}
+
+function Tabs() {
+  return (
+    <fieldset class="tabs" aria-label="What to do">
+      {tasks.value.map((name) => (
+        <button
+          key={name}
+          type="button"
+          aria-pressed={task.value === name}
+          onClick={() => pickTask(name)}
+        >
+          {NAMES[name]}
+        </button>
+      ))}
+    </fieldset>
+  );
+}
+
+function sentence(): string {
+  const bars = store.selection.value;
+  if (!store.shownId.value) return "A new piece, from nothing.";
+  switch (task.value) {
+    case "rewrite":
+      return bars
+        ? `${capital(barsName(bars))} anew.`
+        : "Select the bars to rewrite: drag over them.";
+    case "vary":
+      return bars
+        ? `Some of ${barsName(bars)} anew, the rest as it is.`
+        : "Select the bars to vary: drag over them.";
+    case "add":
+      return "A part more, to what is there.";
+    default: {
+      const line = continueFrom();
+      return line === null
+        ? "On from the end."
+        : `On from bar ${line + 1}; what follows is replaced.`;
+    }
+  }
+}
+
+const capital = (text: string) => text.charAt(0).toUpperCase() + text.slice(1);
+
+function buttonText(): string {
+  const { samples } = wishes.value;
+  const verb = store.shownId.value ? NAMES[task.value] : "Begin";
+  return samples === 1 ? verb : `${verb} × ${samples}`;
+}
+
+function Amounts() {
+  const begins = !store.shownId.value;
+  const { form, add, amount } = wishes.value;
+  const plansForm = begins && (store.run.value?.can.includes("form") ?? false);
+  return (
+    <div class="amounts">
+      {task.value === "continue" && !(begins && form) && (
+        <Whole name="bars" label="Bars" minimum={1} maximum={256} />
+      )}
+      <Whole name="samples" label="Versions" minimum={1} maximum={8} />
+      <label>
+        <span>Seed</span>
+        <input
+          type="number"
+          min={0}
+          value={wishes.value.seed ?? ""}
+          placeholder="any"
+          title="The same seed and settings write the same music"
+          onChange={(event) => {
+            const seed = event.currentTarget.valueAsNumber;
+            wish({ seed: Number.isNaN(seed) ? null : seed });
+          }}
+        />
+      </label>
+      {task.value === "vary" && (
+        <label class="wide">
+          <span>How much of it: {Math.round(amount * 100)} %</span>
+          <input
+            type="range"
+            min={0.05}
+            max={1}
+            step={0.05}
+            value={amount}
+            onInput={(event) => wish({ amount: event.currentTarget.valueAsNumber })}
+          />
+        </label>
+      )}
+      {task.value === "add" && (
+        <label class="wide">
+          <span>Part</span>
+          <select value={add} onChange={(event) => wish({ add: event.currentTarget.value })}>
+            <option value="">the model chooses</option>
+            {(store.run.value?.parts ?? []).map((part) => (
+              <option key={part.value} value={part.value}>
+                {part.label}
+              </option>
+            ))}
+          </select>
+        </label>
+      )}
+      {plansForm && (
+        <label class="wide">
+          <span>Form, such as AABA</span>
+          <input
+            type="text"
+            value={form}
+            placeholder="none"
+            onChange={(event) => wish({ form: event.currentTarget.value.trim() })}
+          />
+        </label>
+      )}
+    </div>
+  );
+}
+
+interface WholeProps {
+  name: "bars" | "samples";
+  label: string;
+  minimum: number;
+  maximum: number;
+}
+
+function Whole({ name, label, minimum, maximum }: WholeProps) {
+  return (
+    <label>
+      <span>{label}</span>
+      <input
+        type="number"
+        min={minimum}
+        max={maximum}
+        value={wishes.value[name]}
+        onChange={(event) => {
+          const number = Math.round(event.currentTarget.valueAsNumber || minimum);
+          const change: Partial<Wishes> = { [name]: Math.max(minimum, Math.min(maximum, number)) };
+          wish(change);
+        }}
+      />
+    </label>
+  );
+}
+
+function Group({ title, group }: { title: string; group: Setting["group"] }) {
+  const settings = (store.run.value?.settings ?? []).filter((setting) => setting.group === group);
+  if (settings.length === 0) return null;
+  const changed = settings.filter((setting) => wishes.value.values[setting.name] !== undefined);
+  return (
+    <details class="settings">
+      <summary>
+        {title} {changed.length > 0 && <small>{changed.length} set</small>}
+      </summary>
+      {settings.map((setting) => (
+        <SettingField key={setting.name} setting={setting} />
+      ))}
+    </details>
+  );
+}
