@@ -1,5 +1,6 @@
 // Every key of the page in one table, which the help shows too.
 
+import { keysPlay } from "./live/devices";
 import {
   branchAt,
   download,
@@ -209,9 +210,9 @@ const NAMES: Record<string, string> = {
 export function listenToKeys(): void {
   window.addEventListener("keydown", (event) => {
     const target = event.target as HTMLElement;
-    if (event.altKey || target.closest("dialog, .playing-live")) return;
+    if (event.altKey || target.closest("dialog")) return;
     const pressed = nameOf(event);
-    if (needsKeys(target, pressed)) return;
+    if (needsKeys(target, pressed) || (keysPlay.value && /^[A-Z]$/.test(pressed))) return;
     const digit = /^[1-8]$/.test(pressed) && compares();
     const key = KEYS.find(
       ({ keys, when }) => keys.split(" or ").includes(pressed) && (when?.() ?? true),

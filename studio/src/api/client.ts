@@ -1,6 +1,8 @@
 // The server's API, one function for each thing the page asks of it. A failure is an ApiError with the server's own sentence.
 
 import type {
+  LiveAnswer,
+  LiveRequest,
   Note,
   Project,
   ProjectSummary,
@@ -98,6 +100,7 @@ export const lossesAddress = (run: string, dark: boolean) =>
 export const reportAddress = (run: string) => `/api/runs/${encodeURIComponent(run)}/report`;
 export const eventsAddress = (project: string) => `/api/projects/${project}/events`;
 
+export const answerLive = (request: LiveRequest) => send<LiveAnswer>("POST", "/live", request);
 export const readSoundfont = async () => (await call("/soundfont")).arrayBuffer();
 
 /** Download what a GET answers, so that a refusal is a sentence and not a page of its own. */

@@ -9,6 +9,7 @@ export type Copied = Schemas["Copied"];
 export type Finding = Schemas["Finding"];
 export type Gone = Schemas["Gone"];
 export type LiveAnswer = Schemas["LiveAnswer"];
+export type LiveRequest = Schemas["LiveRequest"];
 export type Metre = Schemas["Metre"];
 export type Music = Schemas["Music"];
 export type Note = Schemas["Note"];

@@ -146,19 +146,26 @@ function paintBeats(
 function paintBranchLine(context: CanvasRenderingContext2D, scene: Scene, line: number): void {
   const { view, palette, piece } = scene;
   const x = Math.round(xOf(view, barStart(piece, line)));
+  const words = line < barCount(piece) ? `continue from bar ${line + 1}` : "continue";
+  const width = context.measureText(words).width + 28;
+  const left = Math.min(x - 1, view.width - width);
   context.fillStyle = palette.accent;
-  context.fillRect(x - 1, 15, 2, view.height);
+  context.fillRect(x - 1, 6, 2, view.height);
   context.beginPath();
-  context.arc(x, 15, 9, 0, Math.PI * 2);
+  context.roundRect(left, 5, width, 20, 5);
   context.fill();
+  context.fillStyle = palette.background;
+  context.fillText(words, left + 21, 15.5);
   context.strokeStyle = palette.background;
-  context.lineWidth = 1.6;
+  context.lineWidth = 1.5;
   context.lineCap = "round";
   context.beginPath();
-  for (const dy of [-4, 0, 4]) {
-    context.moveTo(x - 4, 15);
-    context.lineTo(x + 4, 15 + dy);
-  }
+  context.moveTo(left + 6, 15);
+  context.lineTo(left + 15, 15);
+  context.moveTo(left + 9, 15);
+  context.lineTo(left + 15, 10);
+  context.moveTo(left + 9, 15);
+  context.lineTo(left + 15, 20);
   context.stroke();
 }
 
@@ -263,7 +270,7 @@ function paintKeys(context: CanvasRenderingContext2D, scene: Scene): void {
       context.fillRect(0, Math.round(y + view.row) - 1, KEYS - 1, 1);
     }
     if (pitch % 12 === 0 && view.row > 4.5) {
-      context.fillStyle = palette.muted;
+      context.fillStyle = palette.keyText;
       context.fillText(`C${pitch / 12 - 1}`, KEYS - 20, y + view.row / 2);
     }
   }

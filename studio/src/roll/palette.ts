@@ -16,6 +16,7 @@ export interface Palette {
   selection: string;
   whiteKey: string;
   blackKey: string;
+  keyText: string;
   drums: string;
   copied: string;
   tracks: string[];
@@ -50,6 +51,7 @@ function read(): Palette {
     selection: colour("selection"),
     whiteKey: colour("white-key"),
     blackKey: colour("black-key"),
+    keyText: colour("key-text"),
     drums: colour("drums"),
     copied: colour("copied"),
     tracks: several("track", N_TRACK_COLOURS),

@@ -5,6 +5,7 @@ import { barStart, barsName } from "../project/piece";
 import * as store from "../project/store";
 import { pickTask } from "../project/wishes";
 import { looping, playing, seek } from "../sound/player";
+import { Icon } from "../views/icons";
 import { KEYS, view, xOf } from "./geometry";
 
 export function SelectionBar() {
@@ -36,7 +37,7 @@ export function SelectionBar() {
         </button>
       )}
       <button type="button" aria-label="Clear the selection" onClick={clear}>
-        ✕
+        <Icon name="close" />
       </button>
     </div>
   );

@@ -9,7 +9,7 @@ import type { Voices } from "./voices";
 export const volume = signal(Number(localStorage.getItem("seqgen studio volume") ?? 0.8));
 /** Why there are no sampled instruments, as the server says it; null where there are. */
 export const missingSoundfont = signal<string | null>(null);
-export const soundKind = signal<"loading" | "soundfont" | "plain" | "midi">("loading");
+export const soundKind = signal<"loading" | "soundfont" | "plain">("loading");
 
 let context: AudioContext | null = null;
 let master: GainNode;
@@ -49,6 +49,17 @@ async function loadSoundfont(context: AudioContext): Promise<void> {
     missingSoundfont.value = error instanceof Error ? error.message : String(error);
     soundKind.value = "plain";
   }
+}
+
+/** A metronome's click. */
+export function click(at: number, isStrong: boolean): void {
+  const oscillator = new OscillatorNode(audio(), { frequency: isStrong ? 1760 : 1320 });
+  const envelope = new GainNode(audio(), { gain: 0 });
+  envelope.gain.setValueAtTime(isStrong ? 0.25 : 0.14, at);
+  envelope.gain.setTargetAtTime(0, at + 0.002, 0.015);
+  oscillator.connect(envelope).connect(master);
+  oscillator.start(at);
+  oscillator.stop(at + 0.15);
 }
 
 /** Play through a MIDI output instead of the loudspeakers; null: back to them. */

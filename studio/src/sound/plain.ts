@@ -63,6 +63,7 @@ export class PlainVoices implements Voices {
   private readonly noise: AudioBuffer;
   private tracks: readonly Track[] = [];
   private sounding = new Set<AudioScheduledSourceNode>();
+  private envelopes = new Map<string, GainNode>(); // of track and pitch: the last note
 
   constructor(
     private readonly context: AudioContext,
@@ -85,7 +86,16 @@ export class PlainVoices implements Voices {
     const loudness = (velocity / 127) ** 1.6;
     const played = this.tracks[track];
     if (played?.is_drum) this.drum(pitch, loudness, at);
-    else this.tone(FAMILIES[(played?.program ?? 0) >> 3] ?? STRUCK, pitch, loudness, at, length);
+    else {
+      const timbre = FAMILIES[(played?.program ?? 0) >> 3] ?? STRUCK;
+      this.envelopes.set(`${track} ${pitch}`, this.tone(timbre, pitch, loudness, at, length));
+    }
+  }
+
+  release(track: number, pitch: number): void {
+    const gain = this.envelopes.get(`${track} ${pitch}`)?.gain;
+    gain?.cancelScheduledValues(this.context.currentTime);
+    gain?.setTargetAtTime(0, this.context.currentTime, RELEASE / 3);
   }
 
   silence(): void {
@@ -93,7 +103,13 @@ export class PlainVoices implements Voices {
     this.sounding.clear();
   }
 
-  private tone(timbre: Timbre, pitch: number, loudness: number, at: number, length: number) {
+  private tone(
+    timbre: Timbre,
+    pitch: number,
+    loudness: number,
+    at: number,
+    length: number,
+  ): GainNode {
     const frequency = 440 * 2 ** ((pitch - 69) / 12);
     const envelope = new GainNode(this.context, { gain: 0 });
     const corner = Math.min(frequency * timbre.brightness * (0.5 + loudness), 12_000);
@@ -115,6 +131,7 @@ export class PlainVoices implements Voices {
       oscillator.connect(new GainNode(this.context, { gain: share })).connect(filter);
       this.run(oscillator, at, end + RELEASE * 3);
     }
+    return envelope;
   }
 
   private drum(pitch: number, loudness: number, at: number): void {

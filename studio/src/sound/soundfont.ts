@@ -56,6 +56,10 @@ export class SoundfontVoices implements Voices {
     this.endings.add(timer);
   }
 
+  release(track: number, pitch: number): void {
+    this.synthesizer.noteOff(this.channels[track] ?? 0, pitch);
+  }
+
   silence(): void {
     for (const timer of this.endings) window.clearTimeout(timer);
     this.endings.clear();

@@ -7,6 +7,8 @@ export interface Voices {
   assign(tracks: readonly Track[]): void;
   /** Sound a note of a track at `at` for `length`, both in seconds of the audio clock. */
   play(track: number, pitch: number, velocity: number, at: number, length: number): void;
+  /** End a note that sounds now, before its time. */
+  release(track: number, pitch: number): void;
   /** Silence everything, also what is still to come. */
   silence(): void;
 }

@@ -10,6 +10,7 @@ import * as store from "../project/store";
 import { paintSmall, sizeToBox } from "../roll/overview";
 import { palette } from "../roll/palette";
 import { playing, seek, stop } from "../sound/player";
+import { Icon } from "./icons";
 
 export function Candidates() {
   const group = store.candidates.value;
@@ -36,7 +37,7 @@ export function Candidates() {
           store.comparing.value = false;
         }}
       >
-        ✕
+        <Icon name="close" />
       </button>
     </section>
   );
@@ -72,7 +73,7 @@ function Card({ version, number, isBest }: { version: Version; number: number; i
           aria-label={isHeard ? "Stop" : `Hear ${number}`}
           onClick={() => hear(version)}
         >
-          {isHeard ? "■ Stop" : "▶ Hear"}
+          <Icon name={isHeard ? "stop" : "play"} /> {isHeard ? "Stop" : "Hear"}
         </button>
         <button
           type="button"
@@ -90,7 +91,7 @@ function Card({ version, number, isBest }: { version: Version; number: number; i
           title="Keep this one and drop the others"
           onClick={() => void keepOnly(version.id)}
         >
-          only
+          Only this
         </button>
         <button
           type="button"
@@ -99,7 +100,7 @@ function Card({ version, number, isBest }: { version: Version; number: number; i
           title="Drop (X)"
           onClick={() => void drop(version.id)}
         >
-          ✕
+          <Icon name="close" />
         </button>
       </p>
     </li>

@@ -2,6 +2,7 @@
 
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef } from "preact/hooks";
+import { Icon } from "./icons";
 
 interface Props {
   title: string;
@@ -28,7 +29,7 @@ export function Dialog({ title, onClose, children }: Props) {
             aria-label="Close"
             onClick={() => dialog.current?.close()}
           >
-            ✕
+            <Icon name="close" />
           </button>
         </header>
         {children}

@@ -4,6 +4,7 @@ import { close, download, redo, rename, undo } from "../project/actions";
 import { canRedo, canUndo } from "../project/history";
 import { project, run, shown } from "../project/store";
 import { chooseMidi, chooseProject } from "./files";
+import { Icon } from "./icons";
 import { helpIsOpen, runIsOpen } from "./open";
 import { loadStart } from "./start";
 import { ThemeButton } from "./theme";
@@ -86,7 +87,7 @@ function ProjectButtons() {
         disabled={!canUndo.value}
         onClick={() => void undo()}
       >
-        ↶
+        <Icon name="undo" />
       </button>
       <button
         type="button"
@@ -96,7 +97,7 @@ function ProjectButtons() {
         disabled={!canRedo.value}
         onClick={() => void redo()}
       >
-        ↷
+        <Icon name="redo" />
       </button>
       <details class="menu">
         <summary>Files</summary>

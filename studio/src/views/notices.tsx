@@ -2,6 +2,7 @@
 
 import { dismiss, notices } from "../project/notices";
 import { connected } from "../project/store";
+import { Icon } from "./icons";
 
 export function Notices() {
   return (
@@ -23,7 +24,7 @@ export function Notices() {
             aria-label="Dismiss"
             onClick={() => dismiss(notice.id)}
           >
-            ✕
+            <Icon name="close" />
           </button>
         </div>
       ))}

@@ -2,6 +2,7 @@
 
 import type { Setting } from "../api/types";
 import { setValue, type Value, wishes } from "../project/wishes";
+import { Icon } from "./icons";
 
 export function SettingField({ setting }: { setting: Setting }) {
   const id = `setting-${setting.name}`;
@@ -137,7 +138,7 @@ function ListInput(props: InputProps) {
           aria-label={`Remove ${nameOf(item)}`}
           onClick={() => set(items.filter((_, other) => other !== index))}
         >
-          {nameOf(item)} ✕
+          {nameOf(item)} <Icon name="close" />
         </button>
       ))}
       <select

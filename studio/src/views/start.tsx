@@ -7,6 +7,7 @@ import { begin, openKnown } from "../project/actions";
 import { attempt } from "../project/notices";
 import { chosenRun, musicalRuns, pickedRun, runs } from "../project/store";
 import { chooseMidi, chooseProject, isOver } from "./files";
+import { Icon } from "./icons";
 
 const projects = signal<ProjectSummary[]>([]);
 
@@ -115,7 +116,7 @@ function Recent() {
               aria-label={`Delete ${project.name}`}
               onClick={() => void remove(project)}
             >
-              ✕
+              <Icon name="close" />
             </button>
           </li>
         ))}

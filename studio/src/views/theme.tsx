@@ -2,6 +2,7 @@
 
 import { signal } from "@preact/signals";
 import { reread } from "../roll/palette";
+import { Icon } from "./icons";
 
 type Theme = "system" | "light" | "dark";
 
@@ -28,7 +29,7 @@ export function ThemeButton() {
   const name = isDark() ? "Light colours" : "Dark colours";
   return (
     <button type="button" class="quiet icon" aria-label={name} title={name} onClick={turn}>
-      {isDark() ? "☀" : "☾"}
+      <Icon name={isDark() ? "sun" : "moon"} />
     </button>
   );
 }

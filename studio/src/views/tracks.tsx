@@ -5,6 +5,7 @@ import type { Track } from "../api/types";
 import { piece, protectedTracks, run } from "../project/store";
 import { drawnTrack, isEditing } from "../roll/draft";
 import { colourNumber } from "../roll/palette";
+import { bitsShown, copiedShown } from "../roll/surprise";
 import { muted, soloed } from "../sound/player";
 
 function turn(set: Signal<ReadonlySet<number>>, track: number): void {
@@ -100,6 +101,7 @@ const KINDS = [
 ] as const;
 
 function Legend() {
+  if (bitsShown.value) return <SurpriseScale />;
   const kinds = new Set(piece.value.notes.map((note) => note.kind));
   if (kinds.size < 2) return null;
   return (
@@ -109,6 +111,21 @@ function Legend() {
           <i class={`sample ${kind}`} /> {word}
         </span>
       ))}
+    </li>
+  );
+}
+
+function SurpriseScale() {
+  return (
+    <li class="legend" aria-label="Colours of the notes">
+      {copiedShown.value.length > 0 && (
+        <span>
+          <i class="sample copied" /> also in the training music
+        </span>
+      )}
+      <span>
+        expected <i class="scale" /> surprising
+      </span>
     </li>
   );
 }

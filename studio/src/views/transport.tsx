@@ -26,6 +26,7 @@ import {
   stop,
   waiting,
 } from "../sound/player";
+import { Icon } from "./icons";
 
 export function Transport() {
   return (
@@ -38,7 +39,7 @@ export function Transport() {
           title="To the beginning (Home)"
           onClick={() => seek(0)}
         >
-          ⏮
+          <Icon name="back" />
         </button>
         <PlayButton />
         <button
@@ -51,7 +52,7 @@ export function Transport() {
             looping.value = !looping.value;
           }}
         >
-          ⟳
+          <Icon name="loop" />
         </button>
         <Place />
       </div>
@@ -64,7 +65,7 @@ export function Transport() {
       )}
       <span class="gap" />
       {isEditing.value ? <EditTools /> : <ViewTools />}
-      <div class="group">
+      <div class="group zoom">
         <button
           type="button"
           class="quiet icon"
@@ -72,7 +73,7 @@ export function Transport() {
           title="Zoom out (−)"
           onClick={() => zoomBy(1 / 1.4, store.piece.value)}
         >
-          −
+          <Icon name="less" />
         </button>
         <button
           type="button"
@@ -81,7 +82,7 @@ export function Transport() {
           title="Zoom in (+)"
           onClick={() => zoomBy(1.4, store.piece.value)}
         >
-          +
+          <Icon name="more" />
         </button>
         <button
           type="button"
@@ -107,7 +108,7 @@ function PlayButton() {
       data-notes={notesPlayed.value}
       onClick={() => (playing.value ? stop() : void startOrPlay())}
     >
-      {playing.value ? "■" : "▶"}
+      <Icon name={playing.value ? "stop" : "play"} />
     </button>
   );
 }
@@ -166,7 +167,7 @@ function Tempo() {
 
 function Volume() {
   return (
-    <label class="slider">
+    <label class="slider volume">
       <span>Volume</span>
       <input
         type="range"

@@ -5,6 +5,7 @@ import type { Finding, Version } from "../api/types";
 import { drop, goTo, tryOut } from "../project/actions";
 import * as store from "../project/store";
 import { type Branch, descendants, grow, pathTo } from "../project/tree";
+import { Icon } from "./icons";
 
 const trunk = computed(() => grow(store.versions.value));
 const path = computed(
@@ -81,7 +82,7 @@ function Node({ version }: { version: Version }) {
         title="Drop, with what came from it"
         onClick={() => ask(version)}
       >
-        ✕
+        <Icon name="close" />
       </button>
     </div>
   );

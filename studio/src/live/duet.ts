@@ -1,0 +1,167 @@
+// Call and response: a bar of counting in, some bars for the person, then the model answers at the bar line, and so on.
+
+import { signal } from "@preact/signals";
+import { answerLive } from "../api/client";
+import type { LiveAnswer, Note, Track } from "../api/types";
+import { say } from "../project/notices";
+import * as store from "../project/store";
+import { chosen } from "../project/wishes";
+import { audio, click, voices } from "../sound/output";
+import { stop as stopPlayer } from "../sound/player";
+import { listen, type Stroke } from "./devices";
+
+const BEATS = 4; // a bar of 4/4
+const LEAD = 0.1; // seconds before the bar line at which the answer is asked for
+const SOON = 0.03; // seconds until what comes too late begins
+const MEMORY = 16; // bars that the model is told
+const LONGEST = 8; // seconds that a key sounds while it is held
+const SHORTEST = 1 / 16; // quarters
+const TRACKS: Track[] = [{ name: "You", program: 0, is_drum: false }];
+
+export type Turn = "none" | "counting" | "yours" | "thinking" | "answer";
+
+export const turn = signal<Turn>("none");
+export const beat = signal(0); // of the bar, from 1
+export const tempo = signal(100); // beats per minute
+export const barsEach = signal(2);
+export const timings = signal<{ first: number; all: number } | null>(null); // milliseconds
+
+let stopListening = () => {};
+let timers: number[] = [];
+let told: Note[] = []; // what was played by both, in quarters from `origin`
+let origin = 0; // second of the audio clock
+let turnStart = 0;
+let held = new Map<number, { start: number; velocity: number }>();
+
+const perBeat = () => 60 / tempo.value;
+const quarters = (second: number) => (second - origin) / perBeat();
+
+export async function start(): Promise<void> {
+  stopPlayer();
+  await audio().resume();
+  voices().assign(TRACKS);
+  told = [];
+  held = new Map();
+  timings.value = null;
+  stopListening = listen(take);
+  turn.value = "counting";
+  const now = audio().currentTime + 0.2;
+  countBar(now);
+  origin = now + BEATS * perBeat();
+  at(origin - 0.2, () => yourTurn(origin));
+}
+
+export function stop(): void {
+  for (const timer of timers) window.clearTimeout(timer);
+  timers = [];
+  stopListening();
+  voices().silence();
+  voices().assign(store.piece.value.tracks);
+  turn.value = "none";
+  beat.value = 0;
+}
+
+/** Call `act` at a second of the audio clock. */
+function at(second: number, act: () => void): void {
+  timers.push(window.setTimeout(act, (second - audio().currentTime) * 1000));
+}
+
+function countBar(from: number): void {
+  for (let i = 0; i < BEATS; i += 1) {
+    const second = from + i * perBeat();
+    click(second, i === 0);
+    at(second, () => {
+      beat.value = i + 1;
+    });
+  }
+}
+
+function yourTurn(from: number): void {
+  turnStart = from;
+  turn.value = "yours";
+  for (let bar = 0; bar < barsEach.value; bar += 1) countBar(from + bar * BEATS * perBeat());
+  const end = from + barsEach.value * BEATS * perBeat();
+  at(end - LEAD, () => void askFor(end));
+}
+
+function take({ pitch, velocity }: Stroke): void {
+  const now = audio().currentTime;
+  const before = held.get(pitch);
+  if (before) {
+    voices().release(0, pitch);
+    held.delete(pitch);
+    if (turn.value === "yours") tell(pitch, before, now);
+  }
+  if (velocity > 0) {
+    voices().play(0, pitch, velocity, now, LONGEST);
+    held.set(pitch, { start: now, velocity });
+  }
+}
+
+function tell(
+  pitch: number,
+  { start, velocity }: { start: number; velocity: number },
+  end: number,
+) {
+  const from = Math.max(start, turnStart);
+  told.push({
+    track: 0,
+    pitch,
+    start: quarters(from),
+    length: Math.max(SHORTEST, (end - from) / perBeat()),
+    velocity,
+    kind: "prompt",
+    bits: null,
+  });
+}
+
+async function askFor(end: number): Promise<void> {
+  const run = store.run.value;
+  if (!run) return;
+  turn.value = "thinking";
+  for (const [pitch, key] of held) tell(pitch, key, end);
+  const first = Math.max(0, Math.round(quarters(end) / BEATS) - MEMORY) * BEATS;
+  const notes = told
+    .filter((note) => note.start >= first)
+    .map((note) => ({ ...note, start: note.start - first }));
+  if (notes.length === 0) {
+    yourTurn(end);
+    return;
+  }
+  try {
+    const answer = await answerLive({
+      run: run.id,
+      notes,
+      tracks: TRACKS,
+      bars: barsEach.value,
+      tempo: tempo.value,
+      metre: `${BEATS}/4`,
+      sampling: chosen().sampling ?? {},
+      seed: null,
+    });
+    if (turn.value === "thinking") respond(answer, end);
+  } catch (error) {
+    stop();
+    say("error", error instanceof Error ? error.message : String(error));
+  }
+}
+
+function respond(answer: LiveAnswer, barLine: number): void {
+  turn.value = "answer";
+  timings.value = { first: answer.first_note_milliseconds, all: answer.milliseconds };
+  const begin = Math.max(barLine, audio().currentTime + SOON);
+  origin += begin - barLine; // what came late moves all that follows
+  voices().assign(answer.piece.tracks);
+  for (const note of answer.piece.notes) {
+    if (note.start < answer.begin - 1e-6) continue;
+    const second = begin + (note.start - answer.begin) * perBeat();
+    voices().play(note.track, note.pitch, note.velocity, second, note.length * perBeat());
+    told.push({ ...note, track: 0, start: quarters(second), kind: "prompt" });
+  }
+  for (let bar = 0; bar < barsEach.value; bar += 1) countBar(begin + bar * BEATS * perBeat());
+  const next = begin + barsEach.value * BEATS * perBeat();
+  at(next - 0.02, () => {
+    voices().assign(TRACKS);
+    yourTurn(next);
+  });
+}
