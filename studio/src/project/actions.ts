@@ -1,7 +1,8 @@
 // What a person does with a project. Each returns when the server has agreed; what goes wrong becomes a notice.
 
+import { computed } from "@preact/signals";
 import * as api from "../api/client";
-import type { Note, Project, Task, Version, WriteRequest } from "../api/types";
+import type { Note, Project, Task, Track, Version, WriteRequest } from "../api/types";
 import { canRedo, canUndo, dropVisits, move, visit } from "./history";
 import { attempt, say } from "./notices";
 import { barAt, barStart, nearestBarLine } from "./piece";
@@ -98,29 +99,38 @@ function ofTask(name: Task): Partial<WriteRequest> & { task: Task } {
     case "add":
       return { task: "add", add: add ? [add] : [], bars: null };
     default:
-      if (store.shownId.value) return { task: "continue", from_bar: continueFrom() };
+      if (store.shownId.value) {
+        const from_bar = wishes.value.fromPlayhead ? lineAtCursor.value : null;
+        return { task: "continue", from_bar };
+      }
       return form ? { task: "continue", form, bars: null } : { task: "continue" };
   }
 }
 
-/** The bar line from which the panel continues; null: from the end. */
-export function continueFrom(): number | null {
+/** The bar line at the playhead, where it is one inside the piece. */
+export const lineAtCursor = computed<number | null>(() => {
   const piece = store.piece.value;
   const line = nearestBarLine(piece, store.cursor.value);
   return line <= 0 || line >= piece.bars.length - 1 ? null : line;
-}
+});
 
 export async function branchAt(bar: number): Promise<void> {
   store.cursor.value = barStart(store.piece.value, bar);
   await write({ task: "continue", from_bar: bar });
 }
 
-/** The parts that may be written anew, by name; none where all may. */
+/** The parts that may be written anew, in the run's own words; none where all may. */
 function openParts(): string[] {
   const closed = store.protectedTracks.value;
   if (closed.size === 0) return [];
-  const open = store.piece.value.tracks.filter((_, index) => !closed.has(index));
-  return [...new Set(open.map((track) => (track.is_drum ? "drums" : String(track.program))))];
+  return store.piece.value.tracks.filter((_, index) => !closed.has(index)).map(partOf);
+}
+
+/** "0.melody" where the run has such a part, or else the track's program, which the server finds. */
+function partOf(track: Track): string {
+  const program = track.is_drum ? "drums" : String(track.program);
+  const withRole = `${program}.${track.name.toLowerCase()}`;
+  return store.run.value?.parts.some((part) => part.value === withRole) ? withRole : program;
 }
 
 /** Look at and hear a version without making it the project's own. */

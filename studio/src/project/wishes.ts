@@ -14,6 +14,7 @@ export interface Wishes {
   amount: number;
   add: string;
   form: string;
+  fromPlayhead: boolean; // continue from the bar line there, not from the end
   values: Record<string, Value>; // by the setting's name; what is absent is left to the model
 }
 
@@ -24,6 +25,7 @@ const FIRST: Wishes = {
   amount: 0.3,
   add: "",
   form: "",
+  fromPlayhead: false,
   values: {},
 };
 

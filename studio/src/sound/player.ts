@@ -25,6 +25,7 @@ export const notesPlayed = signal(0);
 const clock = new Clock();
 let timer = 0;
 let nextSecond = 0; // of the piece: up to here notes were handed over
+let isFirst = false; // nothing was handed over since Play
 let nextTime = 0; // of the audio clock: when nextSecond sounds
 
 export function isHeard(track: number): boolean {
@@ -79,6 +80,7 @@ function begin(quarter: number): void {
   voices().assign(store.piece.value.tracks);
   clock.reset();
   goOn(audio().currentTime + START, store.tempoMap.value.seconds(quarter));
+  isFirst = true;
   playing.value = true;
   tick();
   timer = window.setInterval(tick, TICK);
@@ -88,7 +90,7 @@ function loopRange(): { from: number; to: number } | null {
   const bars = store.selection.value;
   const piece = store.piece.value;
   if (!looping.value) return null;
-  if (!bars) return piece.length > 0 ? { from: 0, to: piece.length } : null;
+  if (!bars) return piece.notes.length > 0 ? { from: 0, to: barStart(piece, Infinity) } : null;
   return { from: barStart(piece, bars.from), to: barStart(piece, bars.to) };
 }
 
@@ -97,14 +99,18 @@ function tick(): void {
   const horizon = now + (document.hidden ? HIDDEN_LOOK_AHEAD : LOOK_AHEAD);
   for (;;) {
     const map = store.tempoMap.value;
-    const from = map.quarter(nextSecond);
+    let from = map.quarter(nextSecond);
     const loop = loopRange();
     const isInLoop = loop !== null && from < loop.to - EPSILON;
-    const end = isInLoop ? loop.to : store.piece.value.length;
+    const end = Math.min(isInLoop ? loop.to : Infinity, writtenTo());
     if (from >= end - EPSILON) {
       if (store.isWriting.value) wait();
       else if (now > nextTime + TAIL) finish();
       return;
+    }
+    if (isFirst) {
+      skipSilence(from);
+      from = map.quarter(nextSecond);
     }
     if (nextTime >= horizon) return;
     if (waiting.value || nextTime < now) goOn(Math.max(nextTime, now + START / 3), nextSecond);
@@ -115,6 +121,19 @@ function tick(): void {
     nextSecond = map.seconds(until);
     if (isInLoop && until >= loop.to - EPSILON) goOn(nextTime, map.seconds(loop.from));
   }
+}
+
+/** Up to where nothing is added any more: while the piece is written, to the last bar that has begun. */
+function writtenTo(): number {
+  const { bars, length } = store.piece.value;
+  return store.isWriting.value ? (bars.at(-2) ?? 0) : length;
+}
+
+/** A piece that begins in the middle of its first bar is heard at once. */
+function skipSilence(from: number): void {
+  isFirst = false;
+  const first = byStart(store.piece.value.notes).notes[0]?.start ?? 0;
+  if (from === 0 && first > 0) goOn(nextTime, store.tempoMap.value.seconds(first));
 }
 
 function wait(): void {

@@ -10,6 +10,15 @@ const REVERB = 91; // a MIDI controller
 const A_LITTLE = 40;
 const GAP = 0.004; // seconds between the end of a note and the next one on the same key
 
+const PATIENCE = 30_000; // milliseconds
+
+function failAfter(milliseconds: number): Promise<never> {
+  return new Promise((_, reject) => {
+    const error = new Error("The soundfont could not be loaded in this browser.");
+    window.setTimeout(() => reject(error), milliseconds);
+  });
+}
+
 export class SoundfontVoices implements Voices {
   private channels: number[] = [];
   private endings = new Set<number>(); // timers: what the synthesizer was told cannot be taken back
@@ -28,7 +37,7 @@ export class SoundfontVoices implements Voices {
     await context.audioWorklet.addModule(processor);
     const synthesizer = new WorkletSynthesizer(context);
     await synthesizer.soundBankManager.addSoundBank(soundfont, "main");
-    await synthesizer.isReady;
+    await Promise.race([synthesizer.isReady, failAfter(PATIENCE)]);
     const gate = new GainNode(context);
     synthesizer.connect(gate);
     gate.connect(destination);

@@ -2,7 +2,7 @@
 
 import { computed } from "@preact/signals";
 import type { Setting, Task } from "../api/types";
-import { continueFrom, stopWriting, write } from "../project/actions";
+import { lineAtCursor, stopWriting, write } from "../project/actions";
 import { barsName } from "../project/piece";
 import * as store from "../project/store";
 import { pickTask, task, tasks, type Wishes, wish, wishes } from "../project/wishes";
@@ -33,9 +33,13 @@ export function Compose() {
       }}
     >
       {tasks.value.length > 1 && <Tabs />}
-      <p class="what" aria-live="polite">
-        {sentence()}
-      </p>
+      {task.value === "continue" && store.shownId.value ? (
+        <From />
+      ) : (
+        <p class="what" aria-live="polite">
+          {sentence()}
+        </p>
+      )}
       <Amounts />
       <div class="write-row">
         <button id="write" type="submit" class="primary large" disabled={needsSelection.value}>
@@ -70,6 +74,35 @@ function Tabs() {
   );
 }
 
+/** Where the music goes on: at the end, or at the bar line at the playhead. */
+function From() {
+  const line = lineAtCursor.value;
+  const fromPlayhead = wishes.value.fromPlayhead && line !== null;
+  return (
+    <fieldset class="from" aria-label="From where">
+      <label>
+        <input
+          type="radio"
+          name="from"
+          checked={!fromPlayhead}
+          onChange={() => wish({ fromPlayhead: false })}
+        />{" "}
+        from the end
+      </label>
+      <label title="Put the playhead elsewhere, or click a bar line above the notes">
+        <input
+          type="radio"
+          name="from"
+          checked={fromPlayhead}
+          disabled={line === null}
+          onChange={() => wish({ fromPlayhead: true })}
+        />{" "}
+        {line === null ? "from the playhead" : `from bar ${line + 1}`}
+      </label>
+    </fieldset>
+  );
+}
+
 function sentence(): string {
   const bars = store.selection.value;
   if (!store.shownId.value) return "A new piece, from nothing.";
@@ -84,12 +117,8 @@ function sentence(): string {
         : "Select the bars to vary: drag over them.";
     case "add":
       return "A part more, to what is there.";
-    default: {
-      const line = continueFrom();
-      return line === null
-        ? "On from the end."
-        : `On from bar ${line + 1}; what follows is replaced.`;
-    }
+    default:
+      return "";
   }
 }
 

@@ -1,11 +1,11 @@
 // The start: choose a model, begin from nothing, with a MIDI file, or where one left off.
 
-import { signal } from "@preact/signals";
-import { listProjects, listRuns, removeProject } from "../api/client";
+import { effect, signal } from "@preact/signals";
+import { listProjects, listRuns, readRun, removeProject } from "../api/client";
 import type { ProjectSummary, Run } from "../api/types";
 import { begin, openKnown } from "../project/actions";
 import { attempt } from "../project/notices";
-import { chosenRun, musicalRuns, pickedRun, runs } from "../project/store";
+import { chosenRun, musicalRuns, pickedRun, project, runs } from "../project/store";
 import { chooseMidi, chooseProject, isOver } from "./files";
 import { Icon } from "./icons";
 
@@ -15,6 +15,11 @@ export async function loadStart(): Promise<void> {
   runs.value = (await attempt(listRuns)) ?? [];
   projects.value = (await attempt(listProjects)) ?? [];
 }
+
+// A chosen model is loaded by the server before it is needed.
+effect(() => {
+  if (!project.value && chosenRun.value) readRun(chosenRun.value).catch(() => {});
+});
 
 export function Start() {
   return (
