@@ -33,8 +33,9 @@ def begin(page):
 
 def write(page, *, versions=1, bars=3):
     """Let the panel write, and wait until all is written."""
-    page.get_by_label("Bars", exact=True).fill(str(bars))
-    page.get_by_label("Versions", exact=True).fill(str(versions))
+    page.get_by_role("spinbutton", name="Bars", exact=True).fill(str(bars))
+    page.get_by_role("spinbutton", name="Versions").fill(str(versions))
+    page.get_by_label("Seed").fill("1")
     page.locator("#write").click()
     expect(page.locator(".dot.writing")).to_have_count(0)
     expect(page.locator("#roll")).to_have_attribute("aria-label", NOTES)
@@ -55,12 +56,9 @@ def bring(page, name, content):
 
 
 def point_of_bar(page, line):
-    """Where a bar line of a piece in 4/4 is in the ruler, from the page's own pointer."""
+    """Where a bar line of a piece in 4/4 is in the ruler, before it is zoomed or scrolled."""
     box = page.locator("#roll").bounding_box()
-    x, y = box["x"] + 46 + 26 * 4 * line, box["y"] + 15
-    page.mouse.move(x - 3, y)
-    page.mouse.move(x, y)
-    return x, y
+    return box["x"] + 46 + 26 * 4 * line, box["y"] + 15
 
 
 def test_plays_what_it_writes(open_page):
@@ -94,14 +92,16 @@ def test_keeps_one_of_four_and_undoes(open_page, server):
     assert api(server, page)["current"] == kept
 
 
-def test_branches_where_a_bar_line_is_clicked(open_page, server):
-    page = begun(open_page())
-    page.get_by_label("Versions", exact=True).fill("2")
-    page.mouse.click(*point_of_bar(page, 1))
+def test_branches_where_a_bar_line_is_clicked(open_page, server, song):
+    page = begin(open_page())
+    bring(page, "song.mid", song.read_bytes())
+    expect(page.locator("#roll")).to_have_attribute("aria-label", NOTES)
+    page.get_by_role("spinbutton", name="Versions").fill("2")
+    page.mouse.click(*point_of_bar(page, 2))
     expect(page.locator(".card")).to_have_count(2)
     expect(page.locator(".dot.writing")).to_have_count(0)
     branches = [version for version in versions_of(server, page) if version["parent"]]
-    assert [branch["from_bar"] for branch in branches] == [1, 1]
+    assert [branch["from_bar"] for branch in branches] == [2, 2]
 
 
 def test_rewrites_the_selected_bars_and_leaves_protected_tracks(open_page, server, song):
@@ -114,7 +114,7 @@ def test_rewrites_the_selected_bars_and_leaves_protected_tracks(open_page, serve
     page.get_by_role("toolbar").get_by_role("button", name="Rewrite").click()
     drums = page.locator(".tracks li", has_text="Drums")
     drums.get_by_role("checkbox").check()
-    page.get_by_label("Versions", exact=True).fill("1")
+    page.get_by_role("spinbutton", name="Versions").fill("1")
     page.locator("#write").click()
     expect(page.locator(".node")).to_have_count(2)
     expect(page.locator(".dot.writing")).to_have_count(0)

@@ -61,6 +61,7 @@ export function leave(): void {
 export function takeVersion(version: Version): void {
   const project = store.project.value;
   if (!project) return;
+  if (gone.has(version.id)) return; // what was sent before it was dropped may come after it
   const { piece, ...summary } = version;
   const rest = project.versions.filter((other) => other.id !== version.id);
   const known = rest.length < project.versions.length;
@@ -80,7 +81,10 @@ function takeMusic(music: Music): void {
   else setPiece(id, { ...rest, notes: [...kept, ...notes] });
 }
 
+const gone = new Set<string>();
+
 export function forget(ids: readonly string[]): void {
+  for (const id of ids) gone.add(id);
   const project = store.project.value;
   if (!project) return;
   const versions = project.versions.filter((version) => !ids.includes(version.id));
@@ -102,7 +106,7 @@ const asked = new Set<string>();
 
 export async function fetchPiece(id: string): Promise<void> {
   const project = store.project.value;
-  if (!project || asked.has(id)) return;
+  if (!project || asked.has(id) || gone.has(id)) return;
   asked.add(id);
   const version = await attempt(() => readVersion(project.id, id));
   asked.delete(id);

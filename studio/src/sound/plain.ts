@@ -127,6 +127,7 @@ export class PlainVoices implements Voices {
     }
     envelope.gain.setTargetAtTime(0, end, RELEASE / 3);
     for (const [type, ratio, share] of timbre.waves) {
+      if (frequency * ratio > this.context.sampleRate / 2) continue;
       const oscillator = new OscillatorNode(this.context, { type, frequency: frequency * ratio });
       oscillator.connect(new GainNode(this.context, { gain: share })).connect(filter);
       this.run(oscillator, at, end + RELEASE * 3);

@@ -16,6 +16,7 @@ export function Candidates() {
   const group = store.candidates.value;
   if (group.length === 0) return null;
   const best = bestOf(group);
+  const shown = group.findIndex((version) => version.id === store.shownId.value) + 1;
   return (
     <section class="candidates" aria-label="Side by side">
       <ol>
@@ -28,17 +29,27 @@ export function Candidates() {
           />
         ))}
       </ol>
-      <button
-        type="button"
-        class="quiet icon"
-        aria-label="Close the comparison"
-        title="Close; the versions stay in the tree"
-        onClick={() => {
-          store.comparing.value = false;
-        }}
-      >
-        <Icon name="close" />
-      </button>
+      <div class="beside">
+        <button
+          type="button"
+          class="quiet icon"
+          aria-label="Close the comparison"
+          title="Close; the versions stay in the tree"
+          onClick={() => {
+            store.comparing.value = false;
+          }}
+        >
+          <Icon name="close" />
+        </button>
+        <button
+          type="button"
+          class="quiet"
+          title={`Keep ${shown}, drop the others`}
+          onClick={() => void keepOnly(group[shown - 1]?.id ?? "")}
+        >
+          Keep only {shown}
+        </button>
+      </div>
     </section>
   );
 }
@@ -86,15 +97,6 @@ function Card({ version, number, isBest }: { version: Version; number: number; i
         </button>
         <button
           type="button"
-          class="quiet"
-          aria-label={`Keep only ${number}`}
-          title="Keep this one and drop the others"
-          onClick={() => void keepOnly(version.id)}
-        >
-          Only this
-        </button>
-        <button
-          type="button"
           class="quiet icon"
           aria-label={`Drop ${number}`}
           title="Drop (X)"
@@ -129,7 +131,7 @@ function Likelihood({ version, isBest }: { version: Version; isBest: boolean }) 
   if (version.bits_per_note === null) return null;
   return (
     <span title="How likely the model finds it: fewer bits per note are likelier, more are more surprising">
-      {version.bits_per_note.toFixed(2)} bits per note{isBest ? ", the likeliest" : ""}
+      {version.bits_per_note.toFixed(2)} bits per note{isBest ? " · likeliest" : ""}
     </span>
   );
 }

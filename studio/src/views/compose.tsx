@@ -6,6 +6,7 @@ import { lineAtCursor, stopWriting, write } from "../project/actions";
 import { barsName } from "../project/piece";
 import * as store from "../project/store";
 import { pickTask, task, tasks, type Wishes, wish, wishes } from "../project/wishes";
+import { numberIn } from "./number";
 import { SettingField } from "./setting";
 
 const NAMES: Record<Task, string> = {
@@ -148,9 +149,9 @@ function Amounts() {
           value={wishes.value.seed ?? ""}
           placeholder="any"
           title="The same seed and settings write the same music"
-          onChange={(event) => {
-            const seed = event.currentTarget.valueAsNumber;
-            wish({ seed: Number.isNaN(seed) ? null : seed });
+          onInput={(event) => {
+            const seed = numberIn(event.currentTarget);
+            if (seed !== undefined) wish({ seed });
           }}
         />
       </label>
@@ -187,7 +188,7 @@ function Amounts() {
             type="text"
             value={form}
             placeholder="none"
-            onChange={(event) => wish({ form: event.currentTarget.value.trim() })}
+            onInput={(event) => wish({ form: event.currentTarget.value })}
           />
         </label>
       )}
@@ -211,10 +212,13 @@ function Whole({ name, label, minimum, maximum }: WholeProps) {
         min={minimum}
         max={maximum}
         value={wishes.value[name]}
-        onChange={(event) => {
-          const number = Math.round(event.currentTarget.valueAsNumber || minimum);
-          const change: Partial<Wishes> = { [name]: Math.max(minimum, Math.min(maximum, number)) };
-          wish(change);
+        onInput={(event) => {
+          const number = numberIn(event.currentTarget);
+          const change: Partial<Wishes> = { [name]: number };
+          if (number != null) wish(change);
+        }}
+        onBlur={(event) => {
+          event.currentTarget.value = String(wishes.value[name]);
         }}
       />
     </label>

@@ -3,6 +3,7 @@
 import type { Setting } from "../api/types";
 import { setValue, type Value, wishes } from "../project/wishes";
 import { Icon } from "./icons";
+import { numberIn } from "./number";
 
 export function SettingField({ setting }: { setting: Setting }) {
   const id = `setting-${setting.name}`;
@@ -55,8 +56,8 @@ function NumberInput({ id, setting, value }: InputProps) {
   const shown = value ?? setting.default ?? "";
   const step = setting.type === "integer" ? 1 : "any";
   const take = (event: { currentTarget: HTMLInputElement }) => {
-    const number = event.currentTarget.valueAsNumber;
-    setValue(setting, Number.isNaN(number) ? null : number);
+    const number = numberIn(event.currentTarget);
+    if (number !== undefined) setValue(setting, number);
   };
   const box = (
     <input
@@ -68,7 +69,7 @@ function NumberInput({ id, setting, value }: InputProps) {
       value={shown}
       placeholder="any"
       aria-describedby={`${id}-help`}
-      onChange={take}
+      onInput={take}
     />
   );
   if (minimum == null || maximum == null || setting.default == null) return box;
@@ -115,7 +116,7 @@ function TextInput({ id, setting, value }: InputProps) {
       value={value ?? ""}
       placeholder="any"
       aria-describedby={`${id}-help`}
-      onChange={(event) => setValue(setting, event.currentTarget.value.trim() || null)}
+      onInput={(event) => setValue(setting, event.currentTarget.value || null)}
     />
   );
 }
