@@ -1,6 +1,6 @@
-# All targets but help and clean install .venv first if needed.
+# All targets but help, studio and clean install .venv first if needed.
 .DEFAULT_GOAL := help
-.PHONY: help install hello demo test-packages test lint coverage bench soak wheels clean
+.PHONY: help install studio hello demo test-packages test lint coverage bench soak wheels clean
 
 python := .venv/bin/python
 # In parallel processes with one thread each: more threads would compete for the cores.
@@ -9,6 +9,7 @@ pytest := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(python) -m pytest -n auto 
 help:
 	@echo "make hello    generate four pieces with the model that ships; nothing is compiled"
 	@echo "make demo     train the quickstart model and generate four samples from it"
+	@echo "make studio   build the page of the studio (needs Node 20 or newer)"
 	@echo "make test     run the tests"
 	@echo "make lint     check style, formatting and types"
 	@echo "make coverage run the tests, and list the lines that none of them reaches"
@@ -31,6 +32,9 @@ demo: install
 	$(python) cli.py train configs/quickstart.yaml
 	$(python) cli.py generate --temperature 0.9 --samples 4 -o generated/demo
 	@echo "The trained model is the newest folder in runs; the samples are in generated/demo."
+
+studio:
+	cd studio && npm ci --no-audit --no-fund && npm run build
 
 # Packages that only tests need: Triton (large; GPU builds of torch install a matching one), and the
 # libraries that measures and the benchmark are compared with.

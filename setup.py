@@ -70,6 +70,7 @@ setup(
         "seqgen.native": ["*.cpp", "*.h"],
         "seqgen.evaluation.page": ["*.j2", "*.css"],
         "seqgen.export": ["*.md"],
+        "seqgen.serving": ["page/*", "page/assets/*"],  # where `make studio` has built it
     },
     cmdclass={"build_py": BuildWithData},
     ext_modules=native_operators(),
