@@ -5,7 +5,7 @@ import { project } from "./project/store";
 import { PianoRoll } from "./roll/roll";
 import { Candidates } from "./views/candidates";
 import { Compose } from "./views/compose";
-import { dropTarget } from "./views/files";
+import { dropTarget, isOver } from "./views/files";
 import { Header } from "./views/header";
 import { Help } from "./views/help";
 import { Live } from "./views/live";
@@ -21,7 +21,7 @@ const isOpen = computed(() => project.value !== null);
 
 export function App() {
   return (
-    <div class="app" {...dropTarget}>
+    <div class={`app ${isOver.value ? "over" : ""}`} {...dropTarget}>
       <Header />
       <Connection />
       {isOpen.value ? <Studio /> : <Start />}

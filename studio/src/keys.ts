@@ -21,6 +21,7 @@ import {
   grid,
   isEditing,
   marked,
+  mayLeave,
   nudge,
   redoEdit,
   removeMarked,
@@ -151,9 +152,16 @@ export const KEYS: readonly Key[] = [
     keys: "C or Enter",
     does: "Continue from the bar line at the playhead",
     group: "Writing",
+    when: () => !edits(),
     run: branchHere,
   },
-  { keys: "W", does: "Write as the panel says", group: "Writing", run: () => write() },
+  {
+    keys: "W",
+    does: "Write as the panel says",
+    group: "Writing",
+    when: () => !edits(),
+    run: () => write(),
+  },
   {
     keys: "1 to 8",
     does: "Show one of those side by side",
@@ -270,6 +278,7 @@ function branchHere(): Promise<void> {
 }
 
 async function keepShown(): Promise<void> {
+  if (!mayLeave()) return;
   if (store.shownId.value) await goTo(store.shownId.value);
 }
 

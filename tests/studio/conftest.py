@@ -102,7 +102,7 @@ def server(tmp_path_factory):
     model = SequenceModel(ModelConfig(d_model=16, n_layers=1, n_heads=2), tokenizer.vocabulary)
     with torch.no_grad():  # short bars, and no end before the last one
         bias = model.lm_head.linears[0].bias
-        bias[int(tokenizer.bar[0])] += 1
+        bias[int(tokenizer.bar[0])] += 2
         bias[tokenizer.vocabulary.eos_id] -= 30
     save_model(folder / "band" / "model", model, tokenizer, step=7, context_length=256, loss=2.0)
     server = Server(folder, folder / "band")

@@ -116,7 +116,8 @@ export const lineAtCursor = computed<number | null>(() => {
 
 export async function branchAt(bar: number): Promise<void> {
   store.cursor.value = barStart(store.piece.value, bar);
-  await write({ task: "continue", from_bar: bar });
+  const isInside = bar > 0 && bar < store.piece.value.bars.length - 1;
+  await write({ task: "continue", from_bar: isInside ? bar : null });
 }
 
 /** The parts that may be written anew, in the run's own words; none where all may. */

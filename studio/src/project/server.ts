@@ -95,11 +95,24 @@ export function forget(ids: readonly string[]): void {
   if (ids.includes(store.shownId.value ?? "")) store.shownId.value = project.current ?? null;
 }
 
+/** Take over what happened while no events came; what was begun since is newer than the answer. */
 async function catchUp(id: string): Promise<void> {
-  const project = await attempt(() => readProject(id));
-  if (!project) return;
-  store.project.value = project;
-  store.pieces.value = new Map(); // what is shown is fetched anew
+  const before = store.versions.value.map((version) => version.id);
+  const answer = await attempt(() => readProject(id));
+  const now = store.project.value;
+  if (!answer || now?.id !== id) return;
+  const isOld = before.includes(now.current ?? "");
+  store.project.value = {
+    ...now,
+    name: answer.name,
+    current: isOld ? answer.current : now.current,
+  };
+  for (const version of answer.versions) takeVersion(version);
+  const known = new Set(answer.versions.map((version) => version.id));
+  forget(before.filter((version) => !known.has(version)));
+  const pieces = new Map(store.pieces.value);
+  for (const version of before) pieces.delete(version);
+  store.pieces.value = pieces; // what is looked at is fetched anew
 }
 
 const asked = new Set<string>();

@@ -4,12 +4,12 @@ import { computed, effect, signal, untracked } from "@preact/signals";
 import type { Note } from "../api/types";
 import { saveNotes } from "../project/actions";
 import * as store from "../project/store";
+import { draft } from "../project/store";
 import { clamp } from "./geometry";
 
 const FIRST_VELOCITY = 90;
 const SHORTEST = 1 / 16; // quarters
 
-export const draft = signal<readonly Note[] | null>(null);
 export const marked = signal<ReadonlySet<number>>(new Set());
 export const grid = signal(0.25); // quarters
 export const drawnTrack = signal(0);
@@ -30,6 +30,11 @@ function reset(notes: readonly Note[] | null): void {
   marked.value = new Set();
   before.value = [];
   after.value = [];
+}
+
+/** Whether the edits may be left behind: asks where there are any. */
+export function mayLeave(): boolean {
+  return !isChanged.value || window.confirm("Discard the notes that you have changed?");
 }
 
 export function discardEdits(): void {

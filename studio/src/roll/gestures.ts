@@ -6,16 +6,7 @@ import { branchAt } from "../project/actions";
 import { barAt, barCount, barStart, byStart, firstFrom, nearestBarLine } from "../project/piece";
 import * as store from "../project/store";
 import { seek } from "../sound/player";
-import {
-  addNote,
-  draft,
-  isEditing,
-  marked,
-  remember,
-  removeMarked,
-  shiftMarked,
-  snap,
-} from "./draft";
+import { addNote, isEditing, marked, remember, removeMarked, shiftMarked, snap } from "./draft";
 import {
   KEYS,
   look,
@@ -49,7 +40,7 @@ export function noteAt(point: Point): number | null {
   const quarter = quarterAt(view.value, point.x);
   const pitch = pitchAt(view.value, point.y);
   if (point.x < KEYS || point.y < RULER || row <= 0) return null;
-  const order = byStart(draft.value ?? store.piece.value.notes);
+  const order = byStart(store.piece.value.notes);
   const slack = 3 / view.value.zoom;
   let found: number | null = null;
   for (
@@ -186,13 +177,13 @@ function edit(point: Point, adds: boolean): [Drag | null, (() => void) | null] {
   const index = noteAt(point);
   if (index === null) {
     if (!addNote(quarter, pitchAt(view.value, point.y))) return [null, null];
-    return [stretch(point, draft.value ?? []), null];
+    return [stretch(point, store.piece.value.notes), null];
   }
-  const note = (draft.value ?? [])[index] as Note;
+  const note = store.piece.value.notes[index] as Note;
   if (adds) marked.value = new Set([...marked.value, index]);
   else if (!marked.value.has(index)) marked.value = new Set([index]);
   const fromEnd = xOf(view.value, note.start + note.length) - point.x;
-  const notes = draft.value ?? [];
+  const notes = store.piece.value.notes;
   let isRemembered = false;
   const act =
     fromEnd < Math.min(EDGE, (note.length * view.value.zoom) / 3)

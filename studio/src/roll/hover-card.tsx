@@ -3,7 +3,7 @@
 import { useEffect, useRef } from "preact/hooks";
 import { pitchName, placeName } from "../project/piece";
 import * as store from "../project/store";
-import { draft, isEditing } from "./draft";
+import { isEditing } from "./draft";
 import { view } from "./geometry";
 import { hovered } from "./gestures";
 import { alternativesOf, bitsShown } from "./surprise";
@@ -22,12 +22,12 @@ export function HoverCard() {
     card.current.style.top = `${isLow ? at.y - height - 14 : at.y + 18}px`;
   });
   const piece = store.piece.value;
-  const note = at ? (draft.value ?? piece.notes)[at.index] : undefined;
+  const note = at ? piece.notes[at.index] : undefined;
   if (!at || !note) return null;
   const track = piece.tracks[note.track];
   const bits = isEditing.value ? undefined : bitsShown.value?.get(at.index);
   return (
-    <div class="hover-card" ref={card} role="status">
+    <div class="hover-card" ref={card}>
       <strong>{track?.is_drum ? `Drum ${note.pitch}` : pitchName(note.pitch)}</strong>
       <span> {track?.name}</span>
       <p>

@@ -17,13 +17,12 @@ import { type Palette, surpriseColour, trackColour } from "./palette";
 
 export interface Scene {
   piece: Piece;
-  notes: readonly Note[]; // those of the piece, or those being edited
   view: View;
   palette: Palette;
   playhead: number;
   selection: Bars | null;
   branchLine: number | null; // the bar line under the pointer
-  markedNotes: ReadonlySet<number>; // indexes into notes
+  markedNotes: ReadonlySet<number>; // indexes of notes
   isHeard: (track: number) => boolean;
   surprise: ReadonlyMap<number, number> | null; // bits by index
   copied: readonly Copied[];
@@ -170,8 +169,8 @@ function paintBranchLine(context: CanvasRenderingContext2D, scene: Scene, line: 
 }
 
 function paintNotes(context: CanvasRenderingContext2D, scene: Scene): void {
-  const { view, notes, piece, palette } = scene;
-  const order = byStart(notes);
+  const { view, piece, palette } = scene;
+  const order = byStart(piece.notes);
   const end = view.left + quartersShown(view);
   const height = Math.max(2, view.row - GAP);
   for (let i = firstFrom(order.notes, view.left - order.longest); i < order.notes.length; i += 1) {

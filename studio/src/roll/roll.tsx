@@ -5,7 +5,7 @@ import { useEffect, useRef } from "preact/hooks";
 import { barCount, barsName, byStart, firstFrom } from "../project/piece";
 import * as store from "../project/store";
 import { isHeard, muted, playing, position, soloed } from "../sound/player";
-import { draft, isEditing, marked } from "./draft";
+import { isEditing, marked } from "./draft";
 import { fitRows, follow, following, look, view } from "./geometry";
 import { attach, branchLine } from "./gestures";
 import { HoverCard } from "./hover-card";
@@ -102,7 +102,6 @@ function scene(): Scene {
   const playhead = position();
   return {
     piece,
-    notes: draft.value ?? piece.notes,
     view: view.value,
     palette: palette.value,
     playhead,

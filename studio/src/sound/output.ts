@@ -30,6 +30,11 @@ export function audio(): AudioContext {
   return context;
 }
 
+// Loaded with the first click or key: earlier, browsers allow no sound.
+for (const name of ["pointerdown", "keydown"]) {
+  window.addEventListener(name, () => audio(), { once: true });
+}
+
 export function voices(): Voices {
   audio();
   return midiOutput ?? chosen;

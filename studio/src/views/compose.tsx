@@ -6,6 +6,7 @@ import { lineAtCursor, stopWriting, write } from "../project/actions";
 import { barsName } from "../project/piece";
 import * as store from "../project/store";
 import { pickTask, task, tasks, type Wishes, wish, wishes } from "../project/wishes";
+import { isChanged } from "../roll/draft";
 import { numberIn } from "./number";
 import { SettingField } from "./setting";
 
@@ -30,11 +31,11 @@ export function Compose() {
       aria-label="Write"
       onSubmit={(event) => {
         event.preventDefault();
-        if (!needsSelection.value) void write();
+        if (!needsSelection.value && !isChanged.value) void write();
       }}
     >
       {tasks.value.length > 1 && <Tabs />}
-      {task.value === "continue" && store.shownId.value ? (
+      {task.value === "continue" && store.shownId.value && !isChanged.value ? (
         <From />
       ) : (
         <p class="what" aria-live="polite">
@@ -43,7 +44,12 @@ export function Compose() {
       )}
       <Amounts />
       <div class="write-row">
-        <button id="write" type="submit" class="primary large" disabled={needsSelection.value}>
+        <button
+          id="write"
+          type="submit"
+          class="primary large"
+          disabled={needsSelection.value || isChanged.value}
+        >
           {buttonText()}
         </button>
         {anyIsWriting.value && (
@@ -105,6 +111,7 @@ function From() {
 }
 
 function sentence(): string {
+  if (isChanged.value) return "Save or discard the notes that you have changed first.";
   const bars = store.selection.value;
   if (!store.shownId.value) return "A new piece, from nothing.";
   switch (task.value) {

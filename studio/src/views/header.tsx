@@ -3,6 +3,7 @@
 import { close, download, redo, rename, undo } from "../project/actions";
 import { canRedo, canUndo } from "../project/history";
 import { project, run, shown } from "../project/store";
+import { isChanged, isEditing, mayLeave, redoEdit, undoEdit } from "../roll/draft";
 import { chooseMidi, chooseProject } from "./files";
 import { Icon } from "./icons";
 import { helpIsOpen, runIsOpen } from "./open";
@@ -40,6 +41,7 @@ export function Header() {
 }
 
 function goHome(): void {
+  if (!mayLeave()) return;
   close();
   void loadStart();
 }
@@ -84,8 +86,8 @@ function ProjectButtons() {
         class="quiet icon"
         aria-label="Undo"
         title="Undo (Ctrl+Z)"
-        disabled={!canUndo.value}
-        onClick={() => void undo()}
+        disabled={!canUndo.value && !isChanged.value}
+        onClick={() => (isEditing.value ? undoEdit() : void undo())}
       >
         <Icon name="undo" />
       </button>
@@ -94,8 +96,8 @@ function ProjectButtons() {
         class="quiet icon"
         aria-label="Redo"
         title="Redo (Ctrl+Shift+Z)"
-        disabled={!canRedo.value}
-        onClick={() => void redo()}
+        disabled={!canRedo.value && !isEditing.value}
+        onClick={() => (isEditing.value ? redoEdit() : void redo())}
       >
         <Icon name="redo" />
       </button>

@@ -6,7 +6,7 @@ import type { ProjectSummary, Run } from "../api/types";
 import { begin, openKnown } from "../project/actions";
 import { attempt } from "../project/notices";
 import { chosenRun, musicalRuns, pickedRun, project, runs } from "../project/store";
-import { chooseMidi, chooseProject, isOver } from "./files";
+import { chooseMidi, chooseProject } from "./files";
 import { Icon } from "./icons";
 
 const projects = signal<ProjectSummary[]>([]);
@@ -23,7 +23,7 @@ effect(() => {
 
 export function Start() {
   return (
-    <main class={`start ${isOver.value ? "over" : ""}`}>
+    <main class="start">
       <h1>What shall we play?</h1>
       {musicalRuns.value.length > 0 && <Choose />}
       {runs.value?.length === 0 && (

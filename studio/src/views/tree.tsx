@@ -4,13 +4,24 @@ import { computed } from "@preact/signals";
 import type { Finding, Version } from "../api/types";
 import { drop, goTo, tryOut } from "../project/actions";
 import * as store from "../project/store";
-import { type Branch, descendants, grow, pathTo } from "../project/tree";
+import { type Branch, descendants, grow, pathTo, sideBySide } from "../project/tree";
+import { mayLeave } from "../roll/draft";
 import { Icon } from "./icons";
 
 const trunk = computed(() => grow(store.versions.value));
 const path = computed(
   () => new Set(pathTo(store.versions.value, store.project.value?.current ?? null)),
 );
+
+const canCompare = computed(() => {
+  const version = store.shown.value;
+  const group = version?.request ? sideBySide(store.versions.value, version) : [];
+  return !store.comparing.value && group.length > 1;
+});
+
+function compare(): void {
+  store.comparing.value = true;
+}
 
 export function VersionTree() {
   return (
@@ -22,6 +33,11 @@ export function VersionTree() {
         </p>
       ) : (
         <Branches branches={trunk.value} />
+      )}
+      {canCompare.value && (
+        <button type="button" onClick={compare}>
+          Compare with those written together with it
+        </button>
       )}
       {store.shown.value && <Details version={store.shown.value} />}
     </section>
@@ -68,7 +84,7 @@ function Node({ version }: { version: Version }) {
         class="quiet"
         aria-current={isCurrent}
         title={isCurrent ? "The project's own version" : "Go to this version"}
-        onClick={() => void goTo(version.id)}
+        onClick={() => mayLeave() && void goTo(version.id)}
         onMouseDown={(event) => event.shiftKey && tryOut(version.id)}
       >
         <i class={`dot ${version.status}`} />
