@@ -36,7 +36,9 @@ def write(page, *, versions=1, bars=3):
     page.get_by_role("spinbutton", name="Bars", exact=True).fill(str(bars))
     page.get_by_role("spinbutton", name="Versions").fill(str(versions))
     page.get_by_label("Seed").fill("1")
+    before = page.locator(".node").count()
     page.locator("#write").click()
+    expect(page.locator(".node")).to_have_count(before + versions)
     expect(page.locator(".dot.writing")).to_have_count(0)
     expect(page.locator("#roll")).to_have_attribute("aria-label", NOTES)
 
@@ -195,7 +197,9 @@ def test_shows_every_setting_of_the_server_and_sends_what_was_set(open_page, ser
     page = begin(open_page())
     with urllib.request.urlopen(f"{server.address}api/runs/band") as answer:
         settings = json.load(answer)["settings"]
-    for group in page.locator(".compose .settings summary").all():
+    groups = page.locator(".compose .settings summary")
+    expect(groups).to_have_count(2)
+    for group in groups.all():
         group.click()
     for setting in settings:
         expect(page.locator(f"#setting-{setting['name']}")).to_be_visible()

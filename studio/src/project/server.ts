@@ -8,7 +8,7 @@ import { clear as clearHistory, visit } from "./history";
 import { attempt, say } from "./notices";
 import { EMPTY } from "./piece";
 import * as store from "./store";
-import { pathTo } from "./tree";
+import { find, pathTo } from "./tree";
 
 let stopListening = () => {};
 
@@ -58,18 +58,21 @@ export function leave(): void {
   store.connected.value = true;
 }
 
-export function takeVersion(version: Version): void {
+/** Take in what the server says of a version. Answers and events overtake each other: what is written is never unwritten. */
+export function takeVersion({ piece, ...version }: Version): void {
   const project = store.project.value;
-  if (!project) return;
-  if (gone.has(version.id)) return; // what was sent before it was dropped may come after it
-  const { piece, ...summary } = version;
-  const rest = project.versions.filter((other) => other.id !== version.id);
-  const known = rest.length < project.versions.length;
+  if (!project || gone.has(version.id)) return;
+  const known = find(project.versions, version.id);
+  if (known && known.status !== "writing" && version.status === "writing") return;
   const versions = known
-    ? project.versions.map((other) => (other.id === version.id ? { ...other, ...summary } : other))
-    : [...rest, summary];
+    ? project.versions.map((other) => (other.id === version.id ? version : other))
+    : [...project.versions, version];
   store.project.value = { ...project, versions };
   if (piece) setPiece(version.id, piece);
+  const notes = store.pieces.value.get(version.id)?.notes;
+  if (version.status !== "writing" && notes && notes.length !== version.n_notes) {
+    void fetchPiece(version.id);
+  }
   if (version.status === "failed" && version.message) say("error", version.message);
 }
 
@@ -123,9 +126,11 @@ export async function fetchPiece(id: string): Promise<void> {
   asked.add(id);
   const version = await attempt(() => readVersion(project.id, id));
   asked.delete(id);
-  if (version && store.project.value?.id === project.id) {
-    takeVersion({ ...version, piece: version.piece ?? EMPTY });
-  }
+  if (!version || store.project.value?.id !== project.id) return;
+  const known = find(store.versions.value, id);
+  const isOld = version.status === "writing" && known && known.status !== "writing";
+  if (isOld) await fetchPiece(id);
+  else takeVersion({ ...version, piece: version.piece ?? EMPTY });
 }
 
 function setPiece(id: string, piece: Piece): void {

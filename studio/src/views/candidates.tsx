@@ -74,9 +74,10 @@ function Card({ version, number, isBest }: { version: Version; number: number; i
         onClick={() => tryOut(version.id)}
       >
         <Picture version={version} />
+        <strong>{number}</strong>
       </button>
       <p class="card-head">
-        <strong>{number}</strong> <Likelihood version={version} isBest={isBest} />
+        <Likelihood version={version} isBest={isBest} />
       </p>
       <p class="card-buttons">
         <button

@@ -36,7 +36,7 @@ export function VersionTree() {
       )}
       {canCompare.value && (
         <button type="button" onClick={compare}>
-          Compare with those written together with it
+          Compare side by side
         </button>
       )}
       {store.shown.value && <Details version={store.shown.value} />}
