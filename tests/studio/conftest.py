@@ -27,7 +27,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 PARTS = {"parts": "tracks", "part_names": ["0", "33", "40", "drums"], "use_time_signatures": True}
 PARTS |= {"use_tempos": True, "use_velocities": True, "positions_per_beat": 4}
 TASKS = {"continue": 1.0, "infill": 1.0, "accompany": 1.0}
-PATIENCE = 30_000  # milliseconds for what the server or the page does
+PATIENCE = 120_000  # milliseconds for what the server or the page does
 
 
 def missing() -> str | None:

@@ -79,7 +79,7 @@ const place = (run: string) => `seqgen studio wishes ${run}`;
 let remembered = ""; // the run whose wishes these are
 
 effect(() => {
-  const run = store.run.value?.id;
+  const run = store.project.value?.run.id;
   if (!run || run === remembered) return;
   remembered = run;
   wishes.value = { ...FIRST, ...read(place(run)) };
