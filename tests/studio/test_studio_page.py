@@ -1,4 +1,4 @@
-"""The studio's page in Chromium, as a musician uses it: play, branch, undo, rewrite, bring files."""
+"""The page in Chromium, as a musician uses it: play, branch, undo, rewrite, bring files."""
 
 import json
 import re
