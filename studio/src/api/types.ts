@@ -16,6 +16,7 @@ export type Note = Schemas["Note"];
 export type NoteSurprise = Schemas["NoteSurprise"];
 export type Piece = Schemas["Piece"];
 export type Project = Schemas["Project"];
+export type ProjectState = Schemas["ProjectState"];
 export type ProjectSummary = Schemas["ProjectSummary"];
 export type Run = Schemas["Run"];
 export type RunDetail = Schemas["RunDetail"];

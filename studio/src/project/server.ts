@@ -3,7 +3,7 @@
 import { effect } from "@preact/signals";
 import { readProject, readRun, readVersion } from "../api/client";
 import { listen } from "../api/events";
-import type { Music, Piece, Project, Version } from "../api/types";
+import type { Music, Piece, Project, ProjectState, Version } from "../api/types";
 import { clear as clearHistory, visit } from "./history";
 import { attempt, say } from "./notices";
 import { EMPTY } from "./piece";
@@ -32,6 +32,7 @@ export async function show(opened: Project): Promise<void> {
     version: takeVersion,
     music: takeMusic,
     gone: ({ id }) => forget([id]),
+    project: takeState,
     connected(again) {
       store.connected.value = true;
       if (again) void catchUp(opened.id);
@@ -74,6 +75,18 @@ export function takeVersion({ piece, ...version }: Version): void {
     void fetchPiece(version.id);
   }
   if (version.status === "failed" && version.message) say("error", version.message);
+}
+
+/** What another page made the project's own is shown here, unless something else is being tried. */
+function takeState({ id, name, current }: ProjectState): void {
+  const project = store.project.value;
+  if (project?.id !== id) return;
+  const followed = store.shownId.value === project.current;
+  store.project.value = { ...project, name, current };
+  if (current && followed && current !== project.current) {
+    visit(current);
+    store.shownId.value = current;
+  }
 }
 
 function takeMusic(music: Music): void {
