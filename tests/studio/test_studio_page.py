@@ -205,7 +205,9 @@ def test_shows_every_setting_of_the_server_and_sends_what_was_set(open_page, ser
         expect(page.locator(f"#setting-{setting['name']}")).to_be_visible()
     page.locator("#setting-temperature").fill("0.7")
     page.locator("#setting-key").select_option(index=1)
-    write(page)
+    page.get_by_role("spinbutton", name="Versions").fill("1")
+    page.locator("#write").click()
+    expect(page.locator(".node")).to_have_count(1)  # of notes or none: nothing was learned
     [version] = versions_of(server, page)
     assert version["request"]["sampling"] == {"temperature": 0.7}
     assert list(version["request"]["asked"]) == ["key"]
