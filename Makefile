@@ -36,15 +36,14 @@ demo: install
 studio:
 	cd studio && npm ci --no-audit --no-fund && npm run build
 
+tested_with := muspy transformers onnx onnxruntime httpx schemathesis playwright
 # Packages that only tests need: Triton (large; GPU builds of torch install a matching one), and the
 # libraries that measures and the benchmark are compared with.
 test-packages: install
 	@$(python) -c 'import triton' 2>/dev/null || $(python) -m pip install --quiet triton==3.9.0 || \
 		echo "triton could not be installed: its tests are skipped"
-	@$(python) -c 'from importlib.util import find_spec as find; \
-		raise SystemExit(not all(map(find, ("muspy", "transformers", "onnx", "onnxruntime"))))' || \
-		$(python) -m pip install --quiet -c constraints.txt muspy transformers onnx onnxruntime || \
-		echo "muspy, transformers or onnxruntime could not be installed: their tests are skipped"
+	@$(python) -m pip install --quiet -c constraints.txt $(tested_with) || \
+		echo "not all of $(tested_with) could be installed: the tests that need them are skipped"
 
 test: test-packages
 	$(pytest)

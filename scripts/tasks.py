@@ -23,7 +23,7 @@ from seqgen.api.model import Model, load  # noqa: E402
 from seqgen.checkpoint import RunFolder, read_run  # noqa: E402
 from seqgen.data.shards import PreparedData  # noqa: E402
 from seqgen.data.splits import VALIDATION  # noqa: E402
-from seqgen.errors import UserError  # noqa: E402
+from seqgen.errors import FileRejected, UserError  # noqa: E402
 from seqgen.evaluation.asked import read_bars  # noqa: E402
 from seqgen.evaluation.likelihood import nats_of  # noqa: E402
 from seqgen.midi import open_midi  # noqa: E402
@@ -61,7 +61,10 @@ def controls(model: Model, names: list[str], n: int, *, seed: int, guidance: flo
                 for kind, pieces in ((name, wanted), (f"{name}, not asked", free)):
                     for k, piece in enumerate(pieces):
                         path = piece.save(Path(folder) / f"{kind}-{i}-{k}.mid")
-                        found = {one.name: one.met for one in wanted[k].findings(path)}
+                        try:
+                            found = {one.name: one.met for one in wanted[k].findings(path)}
+                        except FileRejected:  # it holds no note, and so nothing of what was asked
+                            found = {name: 0.0, "bars": 0.0}
                         met[kind].append(found[name])
                         if kind == name:
                             met["bars"].append(found["bars"])
