@@ -69,8 +69,8 @@ setup(
         "seqgen": ["py.typed", "shipped/*/*", "shipped/*/tokenizer/*"],
         "seqgen.native": ["*.cpp", "*.h"],
         "seqgen.evaluation.page": ["*.j2", "*.css"],
-        "seqgen.export": ["*.md"],
-        "seqgen.serving": ["page/*", "page/assets/*"],  # where `make studio` has built it
+        "seqgen.export": ["*.md", "page/*", "page/assets/*"],  # where `make studio` has built it
+        "seqgen.serving": ["page/*", "page/assets/*"],  # and here
     },
     cmdclass={"build_py": BuildWithData},
     ext_modules=native_operators(),

@@ -22,6 +22,13 @@ import click
     "compared with the reference decoder; with the vocabulary, its grammar and a README.",
 )
 @click.option(
+    "--web",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Write a page that needs no server: a folder of static files for any web space, in which "
+    "the model generates, plays and saves MIDI in the browser.",
+)
+@click.option(
     "--weights",
     type=click.Choice(("float32", "bf16")),
     default="float32",
@@ -36,7 +43,12 @@ import click
     help="Take the model with the best validation loss, or the newest.",
 )
 def export(
-    run: str | None, hf: Path | None, onnx: Path | None, weights: str, checkpoint: str
+    run: str | None,
+    hf: Path | None,
+    onnx: Path | None,
+    web: Path | None,
+    weights: str,
+    checkpoint: str,
 ) -> None:
     """Write a trained RUN (a run folder; by default the newest one) in a form for others.
 
@@ -44,14 +56,16 @@ def export(
     python cli.py export runs/mine --hf mine
     python cli.py generate mine
     python cli.py export runs/mine --onnx mine-onnx
+    python cli.py export runs/mine --web mine-web
     """
     from seqgen.api.places import find_model, model_name
     from seqgen.commands.settings import say
     from seqgen.export.folder import export_folder
     from seqgen.export.onnx import export_onnx
+    from seqgen.export.web import export_web
 
-    if hf is None and onnx is None:
-        raise click.UsageError("say what to write: --hf DIR or --onnx DIR")
+    if hf is None and onnx is None and web is None:
+        raise click.UsageError("say what to write: --hf DIR, --onnx DIR or --web DIR")
     path = find_model(run)
     if hf is not None:
         export_folder(path, hf, weights=weights, checkpoint=checkpoint)
@@ -65,6 +79,14 @@ def export(
             f"the largest logit, over {told.n_positions} positions"
         )
         say(f"  on {told.source}: {exact:.4f} bits per token, with 8-bit weights {rounded:.4f}")
+    if web is not None:
+        sound = export_web(path, web, name=model_name(path), checkpoint=checkpoint)
+        say(f"{model_name(path)} is now also a page in {web} ({_size(web)})")
+        if sound is None:
+            say("  it plays a plain synthesizer: no soundfont of at most 8 MB was found")
+        else:
+            say(f"  it plays with the sounds of {sound.name}")
+        say(f"  to try it: python -m http.server -d {web}, and open http://localhost:8000/")
 
 
 def _size(folder: Path) -> str:

@@ -82,7 +82,7 @@ def export_onnx(run: Path, folder: Path, *, checkpoint: str = "best") -> Exporte
             agree(OnnxDecoder(model, "int8"), tokens, logits).bits,
         )
         told = Exported(few.shape[1], difference, bits, source)
-        (temporary / "vocabulary.json").write_text(json.dumps(_vocabulary(loaded)))
+        (temporary / "vocabulary.json").write_text(json.dumps(vocabulary_record(loaded)))
         (temporary / "README.md").write_text(_readme(folder, told, opset=OPSET), encoding="utf-8")
     return told
 
@@ -113,7 +113,7 @@ def _compare_prefill(content: bytes, theirs: Decoder, tokens: Tensor) -> float:
     return float(np.abs(ours - expected).max() / max(1.0, np.abs(expected).max()))
 
 
-def _vocabulary(loaded: LoadedModel) -> dict:
+def vocabulary_record(loaded: LoadedModel) -> dict:
     """Return what a program needs to turn ids into music or text, and to keep their order."""
     tokenizer = loaded.tokenizer
     return {

@@ -1,5 +1,6 @@
 // Every key of the page in one table, which the help shows too.
 
+import { hasServer } from "./api/client";
 import { keysPlay } from "./live/devices";
 import {
   branchAt,
@@ -47,7 +48,7 @@ const edits = () => isEditing.value;
 const compares = () => store.candidates.value.length > 0;
 const marksNotes = () => edits() && marked.value.size > 0;
 
-export const KEYS: readonly Key[] = [
+const ALL: readonly Key[] = [
   {
     keys: "Space",
     does: "Play or stop",
@@ -206,6 +207,11 @@ export const KEYS: readonly Key[] = [
   { keys: "Ctrl+O", does: "Open a project", group: "Files", run: chooseProject },
   { keys: "?", does: "These keys", group: "Looking", run: flip(helpIsOpen) },
 ];
+
+const needsServer = ({ keys, group }: Key) =>
+  group === "Editing notes" || group === "Files" || keys === "S";
+
+export const KEYS = ALL.filter((key) => hasServer || !needsServer(key));
 
 const NAMES: Record<string, string> = {
   " ": "Space",

@@ -13,6 +13,9 @@ import type {
   WriteRequest,
 } from "./types";
 
+/** The page that needs no server has other functions in the place of these (../web/client.ts). */
+export const hasServer: boolean = true;
+
 export class ApiError extends Error {
   constructor(
     message: string,

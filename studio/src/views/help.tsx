@@ -1,5 +1,6 @@
 // All keys, and a few words on how one works here.
 
+import { hasServer } from "../api/client";
 import { KEYS, type Key } from "../keys";
 import { Dialog } from "./dialog";
 import { helpIsOpen } from "./open";
@@ -8,6 +9,7 @@ const GROUPS: readonly Key["group"][] = ["Playing", "Writing", "Looking", "Editi
 
 export function Help() {
   if (!helpIsOpen.value) return null;
+  const groups = GROUPS.filter((group) => KEYS.some((key) => key.group === group));
   return (
     <Dialog
       title="Keys and help"
@@ -18,11 +20,11 @@ export function Help() {
       <p>
         Press Play: where there is no music yet, the model begins, and you hear it while it writes.
         Click a bar line in the ruler to hear other ways to go on from there; keep the one you like.
-        Drag over bars to select them, then loop, rewrite or vary them. Every version stays in the
-        tree, so nothing is lost.
+        Drag over bars to select them, then loop{hasServer ? ", rewrite or vary" : ""} them. Every
+        version stays in the tree, so nothing is lost.
       </p>
       <div class="keys">
-        {GROUPS.map((group) => (
+        {groups.map((group) => (
           <section key={group}>
             <h3>{group}</h3>
             <dl>
@@ -44,7 +46,7 @@ export function Help() {
         ))}
       </div>
       <p>
-        <a href="/assets/licences.txt" target="_blank" rel="noreferrer">
+        <a href="assets/licences.txt" target="_blank" rel="noreferrer">
           Licences of the software in this page
         </a>
       </p>

@@ -1,6 +1,7 @@
 // The line at the bottom: play, where we are, loop, tempo, volume, and how the roll is seen.
 
 import { useEffect, useRef } from "preact/hooks";
+import { hasServer } from "../api/client";
 import { say } from "../project/notices";
 import { barCount, placeName } from "../project/piece";
 import { startOrPlay } from "../project/playing";
@@ -188,9 +189,28 @@ function explainSound(): void {
 }
 
 function ViewTools() {
-  const canEdit = store.shown.value !== undefined && !store.isWriting.value;
   return (
     <div class="group">
+      {hasServer && <ServerTools />}
+      <button
+        type="button"
+        class="quiet"
+        title="Keep the playhead in sight (F)"
+        aria-pressed={following.value}
+        onClick={() => {
+          following.value = !following.value;
+        }}
+      >
+        Follow
+      </button>
+    </div>
+  );
+}
+
+function ServerTools() {
+  const canEdit = store.shown.value !== undefined && !store.isWriting.value;
+  return (
+    <>
       <button
         type="button"
         class="quiet"
@@ -213,18 +233,7 @@ function ViewTools() {
       >
         {isComputing.value ? "Listening…" : "Surprise"}
       </button>
-      <button
-        type="button"
-        class="quiet"
-        title="Keep the playhead in sight (F)"
-        aria-pressed={following.value}
-        onClick={() => {
-          following.value = !following.value;
-        }}
-      >
-        Follow
-      </button>
-    </div>
+    </>
   );
 }
 

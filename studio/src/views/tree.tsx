@@ -1,6 +1,7 @@
 // The tree of versions: where each came from, which one is the project's own, and the way back to any.
 
 import { computed } from "@preact/signals";
+import { hasServer } from "../api/client";
 import type { Finding, Version } from "../api/types";
 import { drop, goTo, tryOut } from "../project/actions";
 import * as store from "../project/store";
@@ -29,7 +30,8 @@ export function VersionTree() {
       <h2 id="versions">Versions</h2>
       {trunk.value.length === 0 ? (
         <p class="empty">
-          None yet. Press <strong>Play</strong> and the model begins, or drop a MIDI file.
+          None yet. Press <strong>Play</strong> and the model begins
+          {hasServer ? ", or drop a MIDI file" : ""}.
         </p>
       ) : (
         <Branches branches={trunk.value} />

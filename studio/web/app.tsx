@@ -1,0 +1,162 @@
+// The page that needs no server: the studio's roll, versions and sound, with the model in the browser.
+
+import { download, redo, undo } from "../src/project/actions";
+import { canRedo, canUndo } from "../src/project/history";
+import { project, shown } from "../src/project/store";
+import { PianoRoll } from "../src/roll/roll";
+import { Candidates } from "../src/views/candidates";
+import { Compose } from "../src/views/compose";
+import { Dialog } from "../src/views/dialog";
+import { Help } from "../src/views/help";
+import { Icon } from "../src/views/icons";
+import { Notices } from "../src/views/notices";
+import { helpIsOpen, runIsOpen } from "../src/views/open";
+import { ThemeButton } from "../src/views/theme";
+import { Tracks } from "../src/views/tracks";
+import { Transport } from "../src/views/transport";
+import { VersionTree } from "../src/views/tree";
+import { isReady, manifest, speed, trouble } from "./machine";
+
+export function App() {
+  return (
+    <div class="app">
+      <Header />
+      {trouble.value ? <Trouble /> : project.value && <Page />}
+      <Notices />
+      <Help />
+      <About />
+    </div>
+  );
+}
+
+function Trouble() {
+  return (
+    <main class="trouble">
+      <p role="alert">{trouble.value}</p>
+    </main>
+  );
+}
+
+function Page() {
+  return (
+    <main class="studio">
+      <div class="stage">
+        <Tracks />
+        <PianoRoll />
+        <Candidates />
+      </div>
+      <aside class="side" aria-label="Writing and versions">
+        <Compose />
+        <Speed />
+        <VersionTree />
+      </aside>
+      <Transport />
+    </main>
+  );
+}
+
+function Header() {
+  return (
+    <header class="header">
+      <span class="wordmark">seqgen</span>
+      {project.value && (
+        <button
+          type="button"
+          class="quiet run-name"
+          title="About the model"
+          onClick={() => {
+            runIsOpen.value = true;
+          }}
+        >
+          {manifest.name}
+        </button>
+      )}
+      <span class="gap" />
+      {project.value && !trouble.value && <Buttons />}
+      <ThemeButton />
+      <button
+        type="button"
+        class="quiet icon"
+        aria-label="Keys and help"
+        title="Keys and help (?)"
+        onClick={() => {
+          helpIsOpen.value = true;
+        }}
+      >
+        ?
+      </button>
+    </header>
+  );
+}
+
+function Buttons() {
+  return (
+    <>
+      <button
+        type="button"
+        class="quiet icon"
+        aria-label="Undo"
+        title="Undo (Ctrl+Z)"
+        disabled={!canUndo.value}
+        onClick={() => void undo()}
+      >
+        <Icon name="undo" />
+      </button>
+      <button
+        type="button"
+        class="quiet icon"
+        aria-label="Redo"
+        title="Redo (Ctrl+Shift+Z)"
+        disabled={!canRedo.value}
+        onClick={() => void redo()}
+      >
+        <Icon name="redo" />
+      </button>
+      <button
+        type="button"
+        id="download"
+        disabled={!shown.value || shown.value.n_notes === 0}
+        onClick={() => void download("midi")}
+      >
+        Download MIDI
+      </button>
+    </>
+  );
+}
+
+/** How fast this browser writes, measured with the last request; and the seed that writes the same again. */
+function Speed() {
+  const { tokens, seconds } = speed.value;
+  const seed = shown.value?.seed;
+  return (
+    <p class="speed" id="speed" data-ready={isReady.value} data-shown={shown.value?.id}>
+      {!isReady.value && "Loading the model…"}
+      {seconds > 0 && `${Math.round(tokens / seconds).toLocaleString()} tokens per second`}
+      {seed != null && (
+        <>
+          {seconds > 0 && " · "}seed {seed}
+        </>
+      )}
+    </p>
+  );
+}
+
+function About() {
+  if (!runIsOpen.value || !project.value) return null;
+  return (
+    <Dialog
+      title={manifest.name}
+      onClose={() => {
+        runIsOpen.value = false;
+      }}
+    >
+      {manifest.about.map((sentence) => (
+        <p key={sentence}>{sentence}</p>
+      ))}
+      <p>
+        The model runs in this browser; nothing is sent anywhere. What you write is gone when the
+        page is closed: download it as MIDI.
+      </p>
+    </Dialog>
+  );
+}

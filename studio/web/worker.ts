@@ -1,0 +1,137 @@
+// Runs the model outside the page's own thread, with onnxruntime-web on one thread.
+
+import * as ort from "onnxruntime-web/wasm";
+import type { FromWorker, ToWorker } from "./messages";
+import type { Manifest, Vocabulary } from "./model";
+import { type Order, type Runtime, Writing } from "./writer";
+
+const TELL_EVERY = 60; // milliseconds between messages with tokens
+const RUNTIME = "runtime.bin"; // WebAssembly, compressed with gzip
+const GRAPH = "model/step-int8.onnx";
+
+interface Job {
+  ids: string[];
+  writing: Writing;
+}
+
+let runtime: Runtime;
+let manifest: Manifest;
+let vocabulary: Vocabulary;
+let jobs: Job[] = [];
+let isRunning = false;
+let told: Record<string, number[]> = {};
+
+const tell = (message: FromWorker) => postMessage(message);
+
+self.onmessage = ({ data }: MessageEvent<ToWorker>) => {
+  if (data.kind === "load") {
+    ({ manifest, vocabulary } = data);
+    load(data.base).then(
+      () => tell({ kind: "ready" }),
+      (error) => tell({ kind: "failed", message: sentence(error), ids: [] }),
+    );
+  } else if (data.kind === "write") {
+    begin(data.ids, data.order);
+  } else {
+    for (const { ids, writing } of jobs) {
+      const row = ids.indexOf(data.id);
+      if (row >= 0) writing.drop([row]);
+    }
+  }
+};
+
+async function load(base: string): Promise<void> {
+  ort.env.wasm.numThreads = 1;
+  ort.env.wasm.wasmBinary = await unpacked(new URL(RUNTIME, base));
+  const graph = new Uint8Array(await read(new URL(GRAPH, base)));
+  const session = await ort.InferenceSession.create(graph, { executionProviders: ["wasm"] });
+  runtime = {
+    tensor: (type, data, dims) => new ort.Tensor(type, data as never, dims),
+    run: (given) => session.run(given as never),
+  };
+}
+
+async function read(address: URL): Promise<ArrayBuffer> {
+  const response = await fetch(address);
+  if (!response.ok) throw new Error(`${address.pathname} is missing (${response.status}).`);
+  return response.arrayBuffer();
+}
+
+/** The content of a compressed file, also where the server has unpacked it already. */
+async function unpacked(address: URL): Promise<ArrayBuffer> {
+  const packed = await read(address);
+  const [first, second] = new Uint8Array(packed, 0, 2);
+  if (first !== 0x1f || second !== 0x8b) return packed;
+  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Response(stream).arrayBuffer();
+}
+
+function begin(ids: string[], order: Order): void {
+  const numbered = { ...order, rows: [...ids.keys()] };
+  const writing = new Writing(runtime, manifest, vocabulary, numbered, {
+    token(row, id) {
+      const name = ids[row] as string;
+      const tokens = told[name];
+      if (tokens) tokens.push(id);
+      else told[name] = [id];
+    },
+    end(row, reason, logLikelihood) {
+      tellTokens();
+      tell({ kind: "end", id: ids[row] as string, reason, logLikelihood });
+    },
+  });
+  jobs.push({ ids, writing });
+  if (!isRunning) void run();
+}
+
+function tellTokens(): void {
+  if (Object.keys(told).length === 0) return;
+  tell({ kind: "tokens", tokens: told });
+  told = {};
+}
+
+/** Take steps of all jobs in turn until none is left. */
+async function run(): Promise<void> {
+  isRunning = true;
+  let tokens = 0;
+  let seconds = 0;
+  let last = performance.now();
+  while (jobs.length > 0) {
+    for (const { ids, writing } of jobs) {
+      const before = performance.now();
+      try {
+        const drawn = await writing.step();
+        tokens += drawn;
+        if (drawn > 0) seconds += (performance.now() - before) / 1000;
+      } catch (error) {
+        tell({ kind: "failed", message: sentence(error), ids });
+        jobs = jobs.filter((job) => job.writing !== writing);
+      }
+    }
+    jobs = jobs.filter(({ writing }) => !writing.isOver);
+    if (performance.now() - last < TELL_EVERY) continue;
+    last = performance.now();
+    tellTokens();
+    tell({ kind: "speed", tokens, seconds });
+    await messages();
+    jobs = jobs.filter(({ writing }) => !writing.isOver);
+  }
+  tell({ kind: "speed", tokens, seconds });
+  isRunning = false;
+}
+
+/** Let messages come in. */
+function messages(): Promise<void> {
+  return new Promise((resolve) => {
+    const { port1, port2 } = new MessageChannel();
+    port1.onmessage = () => {
+      port1.close();
+      resolve();
+    };
+    port2.postMessage(null);
+  });
+}
+
+function sentence(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
