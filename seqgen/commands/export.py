@@ -80,7 +80,7 @@ def export(
         )
         say(f"  on {told.source}: {exact:.4f} bits per token, with 8-bit weights {rounded:.4f}")
     if web is not None:
-        sound = export_web(path, web, name=model_name(path), checkpoint=checkpoint)
+        sound = export_web(path, web, name=Path(model_name(path)).name, checkpoint=checkpoint)
         say(f"{model_name(path)} is now also a page in {web} ({_size(web)})")
         if sound is None:
             say("  it plays a plain synthesizer: no soundfont of at most 8 MB was found")
