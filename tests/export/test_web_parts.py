@@ -1,0 +1,251 @@
+"""What the page is made of computes what Python does: random numbers, draws, grammar, files, tokens."""
+
+import base64
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from making import random_walks
+
+from seqgen.checkpoint import save_model
+from seqgen.config import LimitsConfig, ModelConfig, TokenizerConfig
+from seqgen.decoding.generation import generate
+from seqgen.decoding.onnx import OnnxDecoder
+from seqgen.export import web
+from seqgen.export.web import export_web
+from seqgen.midi import midi_bytes, read_midi
+from seqgen.model.sequence_model import SequenceModel
+from seqgen.sampling import Sampler, Sampling
+from seqgen.tokenizers import build_tokenizer
+
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+STUDIO = Path(__file__).parents[2] / "studio"
+ESBUILD = STUDIO / "node_modules" / ".bin" / "esbuild"
+pytestmark = pytest.mark.skipif(
+    shutil.which("node") is None or not ESBUILD.exists(),
+    reason="Node or the page's packages are missing: run `make studio`",
+)
+
+BAND = {"parts": "tracks", "part_names": ["0", "40", "40.2", "33", "drums"], "quotes": True}
+BAND |= {"use_time_signatures": True, "use_tempos": True, "use_velocities": True}
+SEEDS = [[7, 0, 0], [0, 3, 1], [2**32 + 5, 1, 0], [2**53 - 1, 1023, 12]]
+SETTINGS = [
+    {},
+    {"temperature": 0.0},
+    {"temperature": 0.7, "top_k": 5},
+    {"top_p": 0.9},
+    {"temperature": 1.3, "top_p": 0.6, "top_k": 12},
+    {"min_p": 0.1},
+    {"temperature": 0.9, "top_k": 30, "top_p": 0.95, "min_p": 0.02},
+]
+WALKS, LENGTH = 6, 400
+DRAWN = 200
+NEAR = 0.01  # of the draw's number from the edge between two tokens
+
+
+def settings(sampling):
+    neutral = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
+    return neutral | sampling
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return build_tokenizer(TokenizerConfig(**BAND), LimitsConfig())
+
+
+@pytest.fixture(scope="module")
+def model(tokenizer):
+    torch.manual_seed(0)
+    config = ModelConfig(d_model=32, n_layers=2, n_heads=2, decay="fixed", conv_width=3)
+    model = SequenceModel(config, tokenizer.vocabulary).eval()
+    with torch.no_grad():  # as sure of its tokens as a trained model
+        model.lm_head.linears[0].weight.mul_(4)
+        model.lm_head.linears[0].bias[tokenizer.vocabulary.eos_id] -= 30
+    return model
+
+
+@pytest.fixture(scope="module")
+def walks(tokenizer):
+    rng = torch.Generator().manual_seed(1)
+    size = tokenizer.vocabulary.sizes[0]
+    likely = torch.zeros(size)
+    for i, name in enumerate(tokenizer.names()):
+        likely[i] = {"Bar": 3.0, "Part": 2.0, "Quote": -1.0}.get(name.partition("_")[0], 0.0)
+
+    def logits():
+        return [likely + torch.randn(WALKS, size, generator=rng)]
+
+    return random_walks(tokenizer.vocabulary, WALKS, LENGTH, logits)
+
+
+@pytest.fixture(scope="module")
+def draws(tokenizer):
+    """Draws by Python: logits, number, settings, what is allowed, and the token."""
+    rng = torch.Generator().manual_seed(2)
+    vocabulary = tokenizer.vocabulary
+    bos = vocabulary.special_token(vocabulary.bos_id)[None]
+    made = []
+    for n, sampling in enumerate(SETTINGS * 4):
+        sampler = Sampler(vocabulary, 1)
+        sampler.enter(0, Sampling(**sampling, grammar=False), seed=(n,), prompt=bos)
+        sampler.prepare([0])
+        logits = 3 * torch.randn(1, vocabulary.sizes[0], generator=rng)
+        logits[0, n % 7 :: 7] = [float("-inf"), float("nan"), -1e35, 0.0][n // 7]
+        number = float(sampler.numbers[0, 0, 0])
+        token = int(sampler.draw([logits], torch.tensor([0]))[0, 0])
+        allowed = np.ones(vocabulary.sizes[0], dtype=int)
+        allowed[[vocabulary.bos_id, vocabulary.pad_id]] = 0
+        made.append((logits[0], allowed, settings(sampling), number, token))
+    return made
+
+
+@pytest.fixture(scope="module")
+def exported(tokenizer, model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("web")
+    save_model(folder / "run" / "model", model, tokenizer, step=0)
+    patch = pytest.MonkeyPatch()
+    page = folder / "page"
+    page.mkdir()
+    (page / "index.html").write_text("")
+    patch.setattr(web, "PAGE", page)
+    patch.setattr(web, "_small_soundfont", lambda: None)
+    export_web(folder / "run", folder / "out", name="band")
+    patch.undo()
+    return folder / "out" / "model"
+
+
+@pytest.fixture(scope="module")
+def answers(exported, walks, draws, tmp_path_factory):
+    """What the page's own code says, all asked at once: Node takes a second to start."""
+    folder = tmp_path_factory.mktemp("check")
+    script = STUDIO / "node_modules" / ".cache" / f"check-{folder.parent.name}.mjs"
+    vocabulary = json.loads((exported / "vocabulary.json").read_text())
+    order = {"prompt": [vocabulary["bos_id"]], "rows": [0, 1, 2, 3], "seed": 11}
+    order |= {"sampling": settings(SETTINGS[-1]), "bars": 10_000, "maxTokens": DRAWN}
+    questions = {
+        "seeds": SEEDS,
+        "draws": [
+            {
+                "logits": [None if x != x else max(x, -3e38) for x in logits.tolist()],
+                "allowed": allowed.tolist(),
+                "sampling": sampling,
+                "number": number,
+            }
+            for logits, allowed, sampling, number, _ in draws
+        ],
+        "vocabulary": vocabulary,
+        "streams": [walk[:, 0].tolist() for walk in walks],
+        "manifest": json.loads((exported / "manifest.json").read_text()),
+        "graph": str(exported / "step-int8.onnx"),
+        "order": order,
+    }
+    (folder / "questions.json").write_text(json.dumps(questions))
+    options = ["--bundle", "--format=esm", "--platform=node", "--external:onnxruntime-web"]
+    try:
+        subprocess.run(
+            [ESBUILD, "web/check.ts", *options, "--log-level=error", f"--outfile={script}"],
+            cwd=STUDIO,
+            check=True,
+        )
+        done = subprocess.run(
+            ["node", script, folder / "questions.json"], capture_output=True, check=True, text=True
+        )
+    finally:
+        script.unlink(missing_ok=True)
+    return json.loads(done.stdout)
+
+
+def test_random_numbers_are_numpys(answers):
+    for seed, numbers in zip(SEEDS, answers["series"], strict=True):
+        assert numbers == np.random.default_rng(seed).random(len(numbers)).tolist()
+
+
+def test_equal_logits_and_numbers_draw_equal_tokens(answers, draws):
+    assert answers["draws"] == [token for *_, token in draws]
+
+
+def test_the_grammar_allows_what_it_does_in_python(answers, walks, tokenizer):
+    vocabulary = tokenizer.vocabulary
+    grammar = vocabulary.grammar
+    for walk, masks in zip(walks, answers["allowed"], strict=True):
+        before = np.concatenate([[vocabulary.bos_id], walk[:-1, 0]])
+        units = np.cumsum(grammar.completes_unit[before]) > 0
+        registers = np.array([grammar.registers_after(walk[:t, 0]) for t in range(len(walk))])
+        expected = vocabulary.allowed(before[:, None], has_unit=units, registers=registers)
+        assert masks == ["".join(map(str, row)) for row in expected.astype(int)]
+
+
+def test_a_file_holds_the_music_of_the_tokens(answers, walks, tokenizer, tmp_path):
+    def music(content):
+        path = tmp_path / "one.mid"
+        path.write_bytes(content)
+        midi = read_midi(path, LimitsConfig()).midi
+        tracks = [
+            (
+                track.name,
+                track.program,
+                track.is_drum,
+                sorted((n.start, n.pitch, n.end, n.velocity) for n in track.notes),
+            )
+            for track in midi.instruments
+        ]
+        metres = [(x.time, x.numerator, x.denominator) for x in midi.time_signature_changes]
+        return midi.ticks_per_beat, tracks, metres, midi.tempo_changes[0].tempo
+
+    for walk, file in zip(walks, answers["files"], strict=True):
+        assert music(base64.b64decode(file)) == music(midi_bytes(tokenizer.played(walk)))
+
+
+def test_tokens_are_pythons_until_a_number_falls_on_an_edge(answers, model, tokenizer):
+    """The page and onnxruntime here round floats differently; everything else is the same."""
+    vocabulary = tokenizer.vocabulary
+    bos = vocabulary.special_token(vocabulary.bos_id)[None]
+    decoder, sampling = OnnxDecoder(model, "int8"), Sampling(**SETTINGS[-1])
+    rows = {row: [] for row in range(4)}
+    for step in generate(decoder, [bos] * 4, sampling=sampling, max_tokens=DRAWN, seed=11):
+        for row, token in zip(step.rows, step.tokens, strict=True):
+            rows[row].append(int(token[0]))
+    n_equal = 0
+    for row, ours in rows.items():
+        theirs = answers["tokens"][row]
+        pairs = list(zip(ours, theirs, strict=False))
+        t = next((t for t, (a, b) in enumerate(pairs) if a != b), None)
+        n_equal += len(pairs) if t is None else t
+        if t is None:
+            assert len(ours) == len(theirs)
+            continue
+        for edge in edges_between(decoder, [*bos[:, 0], *ours[:t]], pairs[t]):
+            number = np.random.default_rng([11, row, t // 256]).random(256)[t % 256]
+            assert abs(edge - number) < NEAR
+    assert n_equal >= DRAWN
+
+
+def edges_between(decoder, tokens, pair):
+    """Return the two ends, on the way from 0 to 1, of what lies between two tokens' shares."""
+    pool, slots = decoder.open(1), torch.tensor([0])
+    pool.write(slots, decoder.initial_state(1))
+    for token in tokens:
+        (logits,) = pool.advance(slots, torch.tensor([[token]]))
+    vocabulary, made = decoder.vocabulary, np.array(tokens)
+    grammar = vocabulary.grammar
+    mask = vocabulary.allowed(
+        made[-1:, None],
+        has_unit=grammar.completes_unit[made].any(keepdims=True),
+        registers=np.array([grammar.registers_after(made[1:])]),
+    )
+    sampling = settings(SETTINGS[-1])
+    kept = logits.masked_fill(torch.from_numpy(~mask), -torch.inf) / sampling["temperature"]
+    from seqgen.sampling import filters
+
+    kept = filters.keep_top_k_and_p(
+        kept, torch.tensor([[sampling["top_k"]]]), torch.tensor([[sampling["top_p"]]])
+    )
+    kept = filters.keep_min_p(kept, torch.tensor([[sampling["min_p"]]]))
+    reached = kept.double().softmax(-1).cumsum(-1)[0].tolist()
+    return reached[min(pair)], reached[max(pair) - 1]
