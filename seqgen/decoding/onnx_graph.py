@@ -133,6 +133,8 @@ class _Graph:
         self._read, self._config = read_weights(model), config
         self._positions: Positions = model.positions
         self._holds = vocabulary.holds
+        held = model.held
+        self._held_output = None if held is None else held.output.get_parameter("weight").float()
         self.n_fields, self.n_logits = len(vocabulary.sizes), sum(vocabulary.sizes)
         H, d = config.n_heads, config.d_model // config.n_heads
         self._sizes = (H, d)
@@ -262,10 +264,10 @@ class _Graph:
             new[name] = self.op(
                 "Concat", *(self.op("Unsqueeze", x, self.const([0])) for x in values), axis=0
             )
-        logits = self._linear(self._norm(x, self._read.norm), self._read.lm_head)
-        if "held" in state:
-            logits = self.op("Add", logits, self._marks(self._read.held_logits, new["held"]))
-        return logits, new
+        x = self._norm(x, self._read.norm)
+        if self._held_output is not None:  # a fraction of the size of `held_logits`
+            x = self.op("Add", x, self._marks(self._held_output, new["held"]))
+        return self._linear(x, self._read.lm_head), new
 
     def _layer(
         self, x: str, layer: LayerWeights, S: str, Z: str, sums: list[tuple[str, str]]

@@ -83,7 +83,7 @@ def export_web(run: Path, folder: Path, *, name: str, checkpoint: str = "best") 
         (place / "vocabulary.json").write_text(json.dumps(vocabulary_record(loaded)))
         (place / "manifest.json").write_text(json.dumps(manifest, indent=1))
         if sound is not None:
-            shutil.copyfile(sound, temporary / manifest["sound"])
+            shutil.copyfile(sound, place / f"sound{sound.suffix.lower()}")
     return sound
 
 

@@ -85,7 +85,6 @@ def test_without_a_built_page_the_way_to_build_it_is_named(tmp_path, page):
         ({"type": "tsd"}, "tokenizer.type=tsd"),
         ({"type": "midilike"}, "tokenizer.type=midilike"),
         ({"type": "cpword"}, "tokenizer.type=cpword"),
-        ({"type": "char"}, "tokenizer.type=char"),
         ({"use_sustain_pedals": True}, "tokenizer.use_sustain_pedals=true"),
         ({"use_pitch_bends": True}, "tokenizer.use_pitch_bends=true"),
     ],

@@ -1,9 +1,10 @@
-"""What the page is made of computes what Python does: random numbers, draws, grammar, files, tokens."""
+"""What the page is made of computes what Python does: numbers, draws, grammar, files, tokens."""
 
 import base64
 import json
 import shutil
 import subprocess
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -186,17 +187,18 @@ def test_a_file_holds_the_music_of_the_tokens(answers, walks, tokenizer, tmp_pat
         path = tmp_path / "one.mid"
         path.write_bytes(content)
         midi = read_midi(path, LimitsConfig()).midi
-        tracks = [
-            (
-                track.name,
-                track.program,
-                track.is_drum,
-                sorted((n.start, n.pitch, n.end, n.velocity) for n in track.notes),
+        tracks = []
+        for track in midi.instruments:
+            times = Counter((n.start, n.pitch) for n in track.notes)
+            # Of two notes of one key that begin together, MIDI cannot say which is which.
+            notes = sorted(
+                (n.start, n.pitch, n.end, n.velocity if times[n.start, n.pitch] == 1 else None)
+                for n in track.notes
             )
-            for track in midi.instruments
-        ]
+            tracks.append((track.name, track.program, track.is_drum, notes))
         metres = [(x.time, x.numerator, x.denominator) for x in midi.time_signature_changes]
-        return midi.ticks_per_beat, tracks, metres, midi.tempo_changes[0].tempo
+        # Where no token says so, Python takes the tempo of a token and the page the plain one.
+        return midi.ticks_per_beat, tracks, metres, round(midi.tempo_changes[0].tempo)
 
     for walk, file in zip(walks, answers["files"], strict=True):
         assert music(base64.b64decode(file)) == music(midi_bytes(tokenizer.played(walk)))
