@@ -2,7 +2,7 @@
 
 import { download, redo, undo } from "../src/project/actions";
 import { canRedo, canUndo } from "../src/project/history";
-import { project, shown } from "../src/project/store";
+import { isWriting, project, shown } from "../src/project/store";
 import { PianoRoll } from "../src/roll/roll";
 import { Candidates } from "../src/views/candidates";
 import { Compose } from "../src/views/compose";
@@ -128,13 +128,15 @@ function Buttons() {
 function Speed() {
   const { tokens, seconds } = speed.value;
   const seed = shown.value?.seed;
+  const isReading = isWriting.value && shown.value?.parent != null && seconds === 0;
   return (
     <p class="speed" id="speed" data-ready={isReady.value} data-shown={shown.value?.id}>
       {!isReady.value && "Loading the model…"}
+      {isReading && "Reading the bars before…"}
       {seconds > 0 && `${Math.round(tokens / seconds).toLocaleString()} tokens per second`}
       {seed != null && (
         <>
-          {seconds > 0 && " · "}seed {seed}
+          {(isReading || seconds > 0) && " · "}seed {seed}
         </>
       )}
     </p>

@@ -11,12 +11,12 @@ import { type Order, type Runtime, Writing } from "./writer";
 
 interface Questions {
   seeds: number[][];
-  draws: { logits: number[]; allowed: number[]; sampling: Sampling; number: number }[];
+  draws: { logits: (number | null)[]; allowed: number[]; sampling: Sampling; number: number }[];
   vocabulary: Vocabulary;
   streams: number[][]; // tokens after BOS
   manifest: Manifest;
   graph: string | null; // a file
-  order: Order;
+  orders: (Order & { dropped: number[] })[]; // with rows that are dropped after the first step
 }
 
 const asked: Questions = JSON.parse(readFileSync(process.argv[2] as string, "utf8"));
@@ -24,7 +24,12 @@ const { vocabulary, manifest } = asked;
 
 const series = asked.seeds.map((seed) => [...uniform(seed, 8)]);
 const draws = asked.draws.map(({ logits, allowed, sampling, number }) =>
-  choose(Float32Array.from(logits), Uint8Array.from(allowed), sampling, number),
+  choose(
+    Float32Array.from(logits, (logit) => logit ?? Number.NaN),
+    Uint8Array.from(allowed),
+    sampling,
+    number,
+  ),
 );
 const allowed = asked.streams.map((tokens) => {
   const place = new Place(vocabulary);
@@ -40,7 +45,7 @@ const files = asked.streams.map((tokens) => {
   return Buffer.from(midiBytes(reader.piece())).toString("base64");
 });
 
-async function written(graph: string): Promise<number[][]> {
+async function written(graph: string): Promise<number[][][]> {
   const ort = await import("onnxruntime-web/wasm");
   ort.env.wasm.numThreads = 1;
   const session = await ort.InferenceSession.create(readFileSync(graph));
@@ -48,13 +53,19 @@ async function written(graph: string): Promise<number[][]> {
     tensor: (type, data, dims) => new ort.Tensor(type, data as never, dims),
     run: (given) => session.run(given as never),
   };
-  const tokens = asked.order.rows.map((): number[] => []);
-  const writing = new Writing(runtime, manifest, vocabulary, asked.order, {
-    token: (row, id) => void tokens[asked.order.rows.indexOf(row)]?.push(id),
-    end: () => {},
-  });
-  while (!writing.isOver) await writing.step();
-  return tokens;
+  const all: number[][][] = [];
+  for (const order of asked.orders) {
+    const tokens = order.rows.map((): number[] => []);
+    const writing = new Writing(runtime, manifest, vocabulary, order, {
+      token: (row, id) => void tokens[order.rows.indexOf(row)]?.push(id),
+      end: () => {},
+    });
+    await writing.step();
+    writing.drop(order.dropped);
+    while (!writing.isOver) await writing.step();
+    all.push(tokens);
+  }
+  return all;
 }
 
 const tokens = asked.graph ? await written(asked.graph) : null;

@@ -46,7 +46,8 @@ type State = Record<string, Tensor>;
 
 /** Several continuations of one prompt, written side by side. */
 export class Writing {
-  private live: Row[] = [];
+  private waiting: number[] | null; // numbers of the rows until the prompt is read
+  private live: Row[] = []; // from then on
   private state: State | null = null; // of the live rows; of one row until the prompt is read
   private position = 0;
 
@@ -56,17 +57,19 @@ export class Writing {
     private readonly vocabulary: Vocabulary,
     private readonly order: Order,
     private readonly listener: Listener,
-  ) {}
+  ) {
+    this.waiting = [...order.rows];
+  }
 
   get isOver(): boolean {
-    return this.state !== null && this.live.length === 0;
+    return (this.waiting ?? this.live).length === 0;
   }
 
   /** Take one step; return how many tokens were drawn. */
   async step(): Promise<number> {
     const { prompt } = this.order;
     const given = this.position < prompt.length - 1 ? [prompt[this.position] as number] : null;
-    if (!given && this.live.length === 0) this.begin();
+    if (!given && this.waiting) this.begin(this.waiting);
     const { logits, state } = await this.advance(given ?? this.live.map((row) => row.pending));
     this.state = state;
     this.position += 1;
@@ -75,12 +78,13 @@ export class Writing {
 
   /** No more of the rows with these numbers. */
   drop(numbers: readonly number[]): void {
-    if (this.live.length === 0) this.begin();
-    this.keep((row) => !numbers.includes(row.number));
+    if (this.waiting) this.waiting = this.waiting.filter((number) => !numbers.includes(number));
+    else this.keep((row) => !numbers.includes(row.number));
   }
 
-  private begin(): void {
-    const { prompt, rows, seed } = this.order;
+  private begin(rows: readonly number[]): void {
+    const { prompt, seed } = this.order;
+    this.waiting = null;
     this.live = rows.map((number) => {
       const place = new Place(this.vocabulary);
       const reader = new Reader(this.manifest, this.vocabulary.names);

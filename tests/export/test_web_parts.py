@@ -46,8 +46,13 @@ SETTINGS = [
     {"temperature": 0.9, "top_k": 30, "top_p": 0.95, "min_p": 0.02},
 ]
 WALKS, LENGTH = 6, 400
-DRAWN = 200
+SEED, DRAWN = 11, 200
+GIVEN, CONTINUED = 80, 40  # tokens of a prompt, and after it
 NEAR = 0.01  # of the draw's number from the edge between two tokens
+
+
+def prompt_of(walk, bos_id):
+    return [bos_id, *walk[:GIVEN, 0].tolist()]
 
 
 def settings(sampling):
@@ -127,8 +132,9 @@ def answers(exported, walks, draws, tmp_path_factory):
     folder = tmp_path_factory.mktemp("check")
     script = STUDIO / "node_modules" / ".cache" / f"check-{folder.parent.name}.mjs"
     vocabulary = json.loads((exported / "vocabulary.json").read_text())
-    order = {"prompt": [vocabulary["bos_id"]], "rows": [0, 1, 2, 3], "seed": 11}
-    order |= {"sampling": settings(SETTINGS[-1]), "bars": 10_000, "maxTokens": DRAWN}
+    common = {"sampling": settings(SETTINGS[-1]), "bars": 10_000, "seed": SEED}
+    start = {"prompt": [vocabulary["bos_id"]], "maxTokens": DRAWN}
+    later = {"prompt": prompt_of(walks[0], vocabulary["bos_id"]), "maxTokens": CONTINUED}
     questions = {
         "seeds": SEEDS,
         "draws": [
@@ -144,7 +150,10 @@ def answers(exported, walks, draws, tmp_path_factory):
         "streams": [walk[:, 0].tolist() for walk in walks],
         "manifest": json.loads((exported / "manifest.json").read_text()),
         "graph": str(exported / "step-int8.onnx"),
-        "order": order,
+        "orders": [
+            common | start | {"rows": [0, 1, 2, 3], "dropped": []},
+            common | later | {"rows": [0, 1, 2], "dropped": [1]},  # while the prompt is read
+        ],
     }
     (folder / "questions.json").write_text(json.dumps(questions))
     options = ["--bundle", "--format=esm", "--platform=node", "--external:onnxruntime-web"]
@@ -206,26 +215,43 @@ def test_a_file_holds_the_music_of_the_tokens(answers, walks, tokenizer, tmp_pat
 
 def test_tokens_are_pythons_until_a_number_falls_on_an_edge(answers, model, tokenizer):
     """The page and onnxruntime here round floats differently; everything else is the same."""
-    vocabulary = tokenizer.vocabulary
-    bos = vocabulary.special_token(vocabulary.bos_id)[None]
+    tokens = answers["tokens"][0]
+    assert n_equal(model, [tokenizer.vocabulary.bos_id], tokens, DRAWN) >= DRAWN
+
+
+def test_a_continuation_reads_the_prompt_and_a_dropped_one_is_not_written(
+    answers, model, tokenizer, walks
+):
+    prompt = prompt_of(walks[0], tokenizer.vocabulary.bos_id)
+    first, dropped, last = answers["tokens"][1]
+    assert dropped == []
+    assert n_equal(model, prompt, [first, None, last], CONTINUED) >= CONTINUED
+
+
+def n_equal(model, prompt, written, max_tokens):
+    """Count tokens that equal Python's, and check where rows part; None: not compared."""
     decoder, sampling = OnnxDecoder(model, "int8"), Sampling(**SETTINGS[-1])
-    rows = {row: [] for row in range(4)}
-    for step in generate(decoder, [bos] * 4, sampling=sampling, max_tokens=DRAWN, seed=11):
+    prompts = [np.array(prompt)[:, None]] * len(written)
+    rows = {row: [] for row in range(len(written))}
+    steps = generate(decoder, prompts, sampling=sampling, max_tokens=max_tokens, seed=SEED)
+    for step in steps:
         for row, token in zip(step.rows, step.tokens, strict=True):
             rows[row].append(int(token[0]))
-    n_equal = 0
+    total = 0
     for row, ours in rows.items():
-        theirs = answers["tokens"][row]
+        theirs = written[row]
+        if theirs is None:
+            continue
         pairs = list(zip(ours, theirs, strict=False))
         t = next((t for t, (a, b) in enumerate(pairs) if a != b), None)
-        n_equal += len(pairs) if t is None else t
+        total += len(pairs) if t is None else t
         if t is None:
             assert len(ours) == len(theirs)
             continue
-        for edge in edges_between(decoder, [*bos[:, 0], *ours[:t]], pairs[t]):
-            number = np.random.default_rng([11, row, t // 256]).random(256)[t % 256]
+        for edge in edges_between(decoder, [*prompt, *ours[:t]], pairs[t]):
+            number = np.random.default_rng([SEED, row, t // 256]).random(256)[t % 256]
             assert abs(edge - number) < NEAR
-    assert n_equal >= DRAWN
+    return total
 
 
 def edges_between(decoder, tokens, pair):
