@@ -17,6 +17,7 @@ from seqgen.config import TokenizerConfig, load_config
 from seqgen.data.corpora import describe_licence
 from seqgen.decoding.onnx import check_exportable
 from seqgen.errors import UserError
+from seqgen.export.folder import CARD
 from seqgen.export.onnx import vocabulary_record
 from seqgen.files import atomic_folder
 from seqgen.rendering.sound.soundfonts import find_soundfont
@@ -139,7 +140,10 @@ def _state(graph: Any) -> dict[str, Any]:
 
 
 def _about(run: Path, loaded: LoadedModel) -> list[str]:
-    """Return sentences about the model; sources that are no corpora of datasets/ stay private."""
+    """Return sentences about the model; sources that are no corpora of datasets/ stay private.
+
+    A folder to publish has a card instead of the run's configuration.
+    """
     model = loaded.model.config
     size = sum(p.numel() for p in loaded.model.parameters())
     about = [
@@ -147,11 +151,16 @@ def _about(run: Path, loaded: LoadedModel) -> list[str]:
         f"{model.d_model}, which was trained as a Transformer with linear attention, with seqgen. "
         f"Its weights are rounded to 8 bits here."
     ]
-    config = RunFolder(run.parent if run.name == "model" else run).config
-    if config.is_file():
-        sources = load_config(config).data.source
+    place = RunFolder(run.parent if run.name == "model" else run)
+    if place.config.is_file():
+        sources = load_config(place.config).data.source
         known = map(describe_licence, [sources] if isinstance(sources, str) else sources)
-        about += [f"It was trained on {text}" for text in known if text is not None]
+        return about + [f"It was trained on {text}" for text in known if text is not None]
+    card = place.path / CARD
+    if card.is_file():
+        _, _, told = card.read_text(encoding="utf-8").partition("\n## Trained on\n")
+        first = told.partition("\n## ")[0].strip().partition("\n")[0]
+        about += [f"It was trained on {first}"] * bool(first)
     return about
 
 

@@ -47,6 +47,16 @@ def test_a_folder_holds_the_page_the_model_and_nothing_of_this_machine(tmp_path,
     assert str(tmp_path) not in text
 
 
+def test_the_card_of_a_published_model_says_what_it_learned_from(tmp_path, monkeypatch):
+    monkeypatch.setattr(web, "_small_soundfont", lambda: None)
+    run = write_model(tmp_path / "run")
+    card = "# mine\n\n## Trained on\n\nTunes of mine. Licence: CC0.\n\n500 steps.\n\n## Limits\n"
+    (run / "README.md").write_text(card)
+    export_web(run, tmp_path / "out", name="mine")
+    manifest = json.loads((tmp_path / "out" / "model" / "manifest.json").read_text())
+    assert manifest["about"][-1] == "It was trained on Tunes of mine. Licence: CC0."
+
+
 def test_a_small_soundfont_goes_with_the_page(tmp_path, monkeypatch):
     sound = tmp_path / "small.sf2"
     sound.write_bytes(b"RIFF0000sfbk")
