@@ -15,7 +15,7 @@ help:
 	@echo "make coverage run the tests, and list the lines that none of them reaches"
 	@echo "make bench    run the quick benchmark, and compare with the record of this machine"
 	@echo "make soak     run random trials for MINUTES=5 minutes: damaged files, kills, threads"
-	@echo "make wheels   build wheels into dist, with the C++ operators and without"
+	@echo "make wheels   build the pages, and wheels into dist with and without the C++ operators"
 	@echo "make install  make .venv and install everything (the other targets do it if needed)"
 	@echo "make clean    remove .venv and caches; runs, prepared data and generated files stay"
 	@echo
@@ -62,7 +62,7 @@ bench: install
 soak: install
 	$(python) scripts/soak.py --minutes $(or $(MINUTES),5)
 
-wheels: install
+wheels: install studio
 	@bash scripts/wheels.sh
 
 clean:

@@ -175,6 +175,12 @@ def check_folder(folder: Path) -> None:
                 place.rmdir()
 
 
+def check_new(folder: Path) -> None:
+    """Raise UserError where a folder that is to be written holds something, or is a file."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} exists already: choose another folder")
+
+
 @contextlib.contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield an empty folder that replaces the folder `path` when the block succeeds."""

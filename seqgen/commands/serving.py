@@ -18,7 +18,6 @@ from seqgen.errors import UserError
 if TYPE_CHECKING:
     from seqgen.serving.problems import Limits
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 PACKAGES = ("fastapi", "uvicorn", "python_multipart")
 
 
@@ -41,7 +40,7 @@ def execute(
     import uvicorn
 
     from seqgen.serving.app import build_app
-    from seqgen.serving.security import Guard
+    from seqgen.serving.security import LOOPBACK, Guard
     from seqgen.serving.studio import Studio
 
     bounds = _limits(limits)
@@ -49,7 +48,7 @@ def execute(
     studio.runs.check()
     listener = _listen(host, port)
     token = None if host in LOOPBACK else secrets.token_urlsafe(24)
-    names = LOOPBACK if token is None else _names(host)
+    names = LOOPBACK if token is None else _names(host, LOOPBACK)
     guard = Guard(
         port=port,
         hosts=names,
@@ -100,12 +99,12 @@ def _listen(host: str, port: int) -> socket.socket:
         raise UserError(f"cannot listen on {host} port {port}: {reason}") from None
 
 
-def _names(host: str) -> list[str]:
+def _names(host: str, loopback: Sequence[str]) -> list[str]:
     """Return the names under which this machine is reached on an address."""
     if host not in ("0.0.0.0", "::"):
         return [host]
     own = socket.gethostname()
-    names = [own, *LOOPBACK]
+    names = [own, *loopback]
     with contextlib.suppress(OSError):
         names += [str(found[4][0]) for found in socket.getaddrinfo(own, None)]
     return list(dict.fromkeys(names))

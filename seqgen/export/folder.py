@@ -9,7 +9,7 @@ from pathlib import Path
 from seqgen.checkpoint import load_model, save_model
 from seqgen.errors import UserError
 from seqgen.export.card import model_card
-from seqgen.files import atomic_folder
+from seqgen.files import atomic_folder, check_new
 
 WEIGHTS = ("float32", "bf16")
 CARD = "README.md"
@@ -33,8 +33,7 @@ def export_folder(
     """
     if weights not in WEIGHTS:
         raise UserError(f"weights = {weights}: must be one of {', '.join(WEIGHTS)}")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} exists already: choose another folder")
+    check_new(folder)
     loaded = load_model(run, checkpoint=checkpoint)
     facts = {name: loaded.record.get(name) for name in ("loss", "context_length", "formats")}
     with atomic_folder(folder) as temporary:

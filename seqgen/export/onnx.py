@@ -21,7 +21,7 @@ from seqgen.decoding.formats import comparison_tokens
 from seqgen.decoding.onnx import OnnxDecoder, check_exportable, open_graph
 from seqgen.decoding.reference import ReferenceDecoder
 from seqgen.errors import UserError
-from seqgen.files import atomic_folder
+from seqgen.files import atomic_folder, check_new
 
 MOST_DIFFERENCE = 1e-3  # of a logit from the reference's, relative to the largest one
 CHECKED = 64  # positions at most
@@ -52,8 +52,7 @@ def export_onnx(run: Path, folder: Path, *, checkpoint: str = "best") -> Exporte
         UserError: the folder holds something, there is no such run, its attention has no graphs,
             packages are missing, or a graph does not compute what the reference does.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} exists already: choose another folder")
+    check_new(folder)
     loaded = load_model(run, checkpoint=checkpoint)
     check_exportable(loaded.model)
     from seqgen.decoding.onnx_graph import OPSET, prefill_graph, step_graph

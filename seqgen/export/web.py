@@ -19,7 +19,7 @@ from seqgen.decoding.onnx import check_exportable
 from seqgen.errors import UserError
 from seqgen.export.folder import CARD
 from seqgen.export.onnx import vocabulary_record
-from seqgen.files import atomic_folder
+from seqgen.files import atomic_folder, check_new
 from seqgen.rendering.sound.soundfonts import find_soundfont
 from seqgen.tokenizers.midi.scores import title
 from seqgen.tokenizers.midi.tokenizer import MidiTokenizer
@@ -49,8 +49,7 @@ def export_web(run: Path, folder: Path, *, name: str, checkpoint: str = "best") 
         UserError: the folder holds something, there is no such run, the page cannot read its tokens
             or run its model, or the page is not built.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} exists already: choose another folder")
+    check_new(folder)
     if not (PAGE / "index.html").is_file():
         raise UserError(NOT_BUILT)
     loaded = load_model(run, checkpoint=checkpoint)

@@ -100,6 +100,9 @@ class Library:
         except UNREADABLE as error:
             raise UserError(f"{NOT_OURS} ({error})") from None
         record = _checked_record(files.pop(RECORD, b""))
+        n, at_most = len(record["versions"]), self._tools.limits.max_versions
+        if n > at_most:
+            raise Refusal(413, f"the project has {n} versions, and {at_most} are the most possible")
         kept = {}
         versions = []
         for version in record["versions"]:

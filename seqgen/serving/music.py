@@ -1,11 +1,13 @@
 """Pieces as JSON, from files and back. Times are in quarter notes there, in ticks in files."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, inf
 
+from seqgen.config import METRE
 from seqgen.errors import UserError
-from seqgen.midi import Instrument, MidiFile, metre_at, track_label
+from seqgen.midi import Instrument, MidiFile, TempoChange, TimeSignature, metre_at, track_label
 from seqgen.midi import Note as MidiNote
 from seqgen.midi.repair import repair
 from seqgen.midi.timing import bars_and_beats, last_note_end
@@ -21,6 +23,8 @@ EMPTY = Piece(
     tempos=[Tempo(start=0, bpm=120)],
     length=0,
 )
+PIANO = Track(name="", program=0, is_drum=False)
+TICKS = 480  # in a quarter note of a new file
 EXACT = 1e-4  # of a quarter note: rounding to ticks
 Key = tuple[int, bool, int, float]  # program, drums, pitch, start
 
@@ -135,10 +139,30 @@ def edited(
     for note in notes:
         if note.track >= len(instruments):
             raise UserError(f"a note is in track {note.track}: there are {len(instruments)}")
-        start = round(note.start * ticks)
-        end = max(round((note.start + note.length) * ticks), start + 1)
-        instruments[note.track].notes.append(MidiNote(note.velocity, note.pitch, start, end))
+        instruments[note.track].notes.append(_in_ticks(note, ticks))
     midi.instruments = instruments
+    return repair(midi)
+
+
+def file_of(
+    notes: Sequence[Note], tracks: Sequence[Track], *, tempo: float, metre: str
+) -> MidiFile:
+    """Return notes as a file; a note in a track that is not described is a piano's.
+
+    Raises:
+        UserError: the metre is none.
+    """
+    if re.fullmatch(METRE, metre) is None:
+        raise UserError(f"metre {metre}: write it as in 3/4")
+    numerator, denominator = map(int, metre.split("/"))
+    midi = MidiFile(ticks_per_beat=TICKS)
+    midi.tempo_changes = [TempoChange(tempo, 0)]
+    midi.time_signature_changes = [TimeSignature(numerator, denominator, 0)]
+    for number in sorted({note.track for note in notes}):
+        known = tracks[number] if number < len(tracks) else PIANO
+        track = Instrument(known.program, is_drum=known.is_drum, name=known.name)
+        track.notes = [_in_ticks(note, TICKS) for note in notes if note.track == number]
+        midi.instruments.append(track)
     return repair(midi)
 
 
@@ -148,6 +172,12 @@ def difference(before: Sequence[Note], after: Sequence[Note]) -> int:
         if a != b:
             return i
     return min(len(before), len(after))
+
+
+def _in_ticks(note: Note, ticks: int) -> MidiNote:
+    start = round(note.start * ticks)
+    end = max(round((note.start + note.length) * ticks), start + 1)
+    return MidiNote(note.velocity, note.pitch, start, end)
 
 
 def _key(note: Note, track: Track) -> Key:

@@ -18,13 +18,11 @@ from seqgen.api.model import Model
 from seqgen.api.prompts import prompt_of
 from seqgen.errors import FileRejected, UserError
 from seqgen.files import write_bytes
-from seqgen.midi import Instrument, MidiFile, TempoChange, TimeSignature, midi_bytes
-from seqgen.midi import Note as MidiNote
-from seqgen.midi.repair import repair
+from seqgen.midi import midi_bytes
 from seqgen.serving.drafts import Draft, Written
 from seqgen.serving.engines import Player
 from seqgen.serving.events import event
-from seqgen.serving.music import EXACT, Kept, piece_of
+from seqgen.serving.music import EXACT, Kept, file_of, piece_of
 from seqgen.serving.plans import Plan, Until, most_tokens, plan_piece
 from seqgen.serving.problems import sentence_of
 from seqgen.serving.projects import Tools, music_event
@@ -40,7 +38,7 @@ from seqgen.serving.schemas import (
 from seqgen.serving.settings import sampling_of
 
 T = TypeVar("T")
-TICKS = 480  # in a quarter note of what is played live
+DEFAULT_TEMPO = 120.0  # of what is played live
 
 
 class Programs:
@@ -99,7 +97,12 @@ class Programs:
         """Plan the bars after what was played, and say where they begin."""
         if not asked.notes:
             raise UserError("nothing was played: play a note first")
-        midi = _played(asked)
+        midi = file_of(
+            asked.notes,
+            asked.tracks,
+            tempo=asked.tempo or DEFAULT_TEMPO,
+            metre=asked.metre or "4/4",
+        )
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "played.mid"
             write_bytes(path, midi_bytes(midi))
@@ -218,31 +221,3 @@ def _generated(written: Written, seed: int) -> Generated:
         midi_base64=base64.b64encode(written.midi).decode(),
         findings=written.findings,
     )
-
-
-def _played(asked: LiveRequest) -> MidiFile:
-    """Return what was played as a file."""
-    numerator, denominator = _metre(asked.metre or "4/4")
-    midi = MidiFile(ticks_per_beat=TICKS)
-    midi.tempo_changes = [TempoChange(asked.tempo or 120.0, 0)]
-    midi.time_signature_changes = [TimeSignature(numerator, denominator, 0)]
-    for number in sorted({note.track for note in asked.notes}):
-        known = asked.tracks[number] if number < len(asked.tracks) else None
-        program, is_drum = (known.program, known.is_drum) if known else (0, False)
-        track = Instrument(program, is_drum=is_drum, name=known.name if known else "")
-        for note in asked.notes:
-            if note.track == number:
-                start = round(note.start * TICKS)
-                end = max(round((note.start + note.length) * TICKS), start + 1)
-                track.notes.append(MidiNote(note.velocity, note.pitch, start, end))
-        midi.instruments.append(track)
-    return repair(midi)
-
-
-def _metre(text: str) -> tuple[int, int]:
-    numerator, _, denominator = text.partition("/")
-    if not (numerator.isdecimal() and denominator in ("1", "2", "4", "8", "16", "32")):
-        raise UserError(f"metre {text}: write it as in 3/4")
-    if not 1 <= int(numerator) <= 32:
-        raise UserError(f"metre {text}: write it as in 3/4")
-    return int(numerator), int(denominator)

@@ -301,19 +301,10 @@ class NoteSurprise(Shape):
     alternatives: list[Alternative]
 
 
-class Copied(Shape):
-    """The longest run of notes shared with the training set."""
-
-    start: float
-    end: float
-    source: str
-
-
 class Surprise(Shape):
     """What the model makes of each note."""
 
     notes: list[NoteSurprise]
-    copied: list[Copied]
 
 
 class LiveRequest(Asked):

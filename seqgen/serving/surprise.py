@@ -56,7 +56,7 @@ def surprise_of(model: Model, ids: np.ndarray, piece: Piece) -> Surprise:
         ]
         total = round(float(bits[list(note.tokens)].sum()), 3)
         found.append(NoteSurprise(note=index, bits=total, alternatives=alternatives))
-    return Surprise(notes=sorted(found, key=lambda one: one.note), copied=[])
+    return Surprise(notes=sorted(found, key=lambda one: one.note))
 
 
 def label_of(name: str) -> str:

@@ -8,10 +8,10 @@ import { Candidates } from "../src/views/candidates";
 import { Compose } from "../src/views/compose";
 import { Dialog } from "../src/views/dialog";
 import { Help } from "../src/views/help";
-import { Icon } from "../src/views/icons";
 import { Notices } from "../src/views/notices";
-import { helpIsOpen, runIsOpen } from "../src/views/open";
+import { runIsOpen } from "../src/views/open";
 import { ThemeButton } from "../src/views/theme";
+import { HelpButton, UndoButtons } from "../src/views/tools";
 import { Tracks } from "../src/views/tracks";
 import { Transport } from "../src/views/transport";
 import { VersionTree } from "../src/views/tree";
@@ -74,17 +74,7 @@ function Header() {
       <span class="gap" />
       {project.value && !trouble.value && <Buttons />}
       <ThemeButton />
-      <button
-        type="button"
-        class="quiet icon"
-        aria-label="Keys and help"
-        title="Keys and help (?)"
-        onClick={() => {
-          helpIsOpen.value = true;
-        }}
-      >
-        ?
-      </button>
+      <HelpButton />
     </header>
   );
 }
@@ -92,26 +82,12 @@ function Header() {
 function Buttons() {
   return (
     <>
-      <button
-        type="button"
-        class="quiet icon"
-        aria-label="Undo"
-        title="Undo (Ctrl+Z)"
-        disabled={!canUndo.value}
-        onClick={() => void undo()}
-      >
-        <Icon name="undo" />
-      </button>
-      <button
-        type="button"
-        class="quiet icon"
-        aria-label="Redo"
-        title="Redo (Ctrl+Shift+Z)"
-        disabled={!canRedo.value}
-        onClick={() => void redo()}
-      >
-        <Icon name="redo" />
-      </button>
+      <UndoButtons
+        canUndo={canUndo.value}
+        canRedo={canRedo.value}
+        undo={() => void undo()}
+        redo={() => void redo()}
+      />
       <button
         type="button"
         id="download"

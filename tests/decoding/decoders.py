@@ -23,3 +23,13 @@ PAIRS = [
     *((kind, ReferenceDecoder) for kind in KINDS),
     *(("causal-linear", build) for build in EXACT[1:]),
 ]
+# Models that differ in all that a step depends on.
+CHOICES = [
+    {},
+    {"feature_map": "relu", "activation": "relu", "conv_width": 0},
+    {"feature_map": "dpfp", "conv_width": 1, "d_model": 48, "n_heads": 3},
+    {"feature_map": "hedgehog", "positions": "bars", "decay": "fixed", "decay_range": [1.0, 6.0]},
+    {"positions": "sinusoidal", "d_model": 36, "n_heads": 3, "d_ff": 50},
+    {"decay": "learned", "decay_range": [0.5, 9.0], "heads_without_decay": 1},
+    {"positions": "learned", "max_positions": 20, "n_layers": 3, "d_model": 160, "n_heads": 2},
+]

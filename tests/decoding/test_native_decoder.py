@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from decoders import CHOICES
 from making import random_tokens
 from ordered import at_random, bars, compound
 
@@ -22,15 +23,6 @@ from seqgen.vocabulary import Field, Vocabulary
 
 pytestmark = pytest.mark.skipif(bool(why_missing()), reason=why_missing())
 
-CHOICES = [
-    {},
-    {"feature_map": "relu", "activation": "relu", "conv_width": 0},
-    {"feature_map": "dpfp", "conv_width": 1, "d_model": 48, "n_heads": 3},
-    {"feature_map": "hedgehog", "positions": "bars", "decay": "fixed", "decay_range": [1.0, 6.0]},
-    {"positions": "sinusoidal", "d_model": 36, "n_heads": 3, "d_ff": 50},
-    {"decay": "learned", "decay_range": [0.5, 9.0], "heads_without_decay": 1},
-    {"positions": "learned", "max_positions": 20, "n_layers": 3, "d_model": 160, "n_heads": 2},
-]
 WEIGHTS = {"float32": 1e-5, "bf16": 2e-2, "int8": 6e-2, "w8a8": 0.15}  # relative distances
 
 

@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from decoders import CHOICES
 from making import random_tokens
 
 from seqgen.decoding import build_decoder, generate
@@ -15,16 +16,6 @@ from seqgen.sampling import Sampling
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
-
-CHOICES = [
-    {},
-    {"feature_map": "relu", "activation": "relu", "conv_width": 0},
-    {"feature_map": "dpfp", "conv_width": 1, "d_model": 48, "n_heads": 3},
-    {"feature_map": "hedgehog", "positions": "bars", "decay": "fixed", "decay_range": [1.0, 6.0]},
-    {"positions": "sinusoidal", "d_model": 36, "n_heads": 3, "d_ff": 50},
-    {"decay": "learned", "decay_range": [0.5, 9.0], "heads_without_decay": 1},
-    {"positions": "learned", "max_positions": 20, "n_layers": 3},
-]
 
 
 def walk(pool, tokens, slots):

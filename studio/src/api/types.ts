@@ -5,7 +5,6 @@ import type { components } from "./schema";
 type Schemas = components["schemas"];
 
 export type Alternative = Schemas["Alternative"];
-export type Copied = Schemas["Copied"];
 export type Finding = Schemas["Finding"];
 export type Gone = Schemas["Gone"];
 export type LiveAnswer = Schemas["LiveAnswer"];

@@ -1,6 +1,6 @@
 // Draws the piano roll: only what is in sight, so that thousands of notes cost nothing.
 
-import type { Copied, Note, Piece } from "../api/types";
+import type { Note, Piece } from "../api/types";
 import {
   type Bars,
   barAt,
@@ -25,7 +25,6 @@ export interface Scene {
   markedNotes: ReadonlySet<number>; // indexes of notes
   isHeard: (track: number) => boolean;
   surprise: ReadonlyMap<number, number> | null; // bits by index
-  copied: readonly Copied[];
   sounding: ReadonlySet<number>; // pitches
 }
 
@@ -83,10 +82,6 @@ function paintRegions(context: CanvasRenderingContext2D, scene: Scene): void {
     shade(from, to, palette.selection);
     context.fillStyle = palette.accent;
     context.fillRect(xOf(view, from), 0, (to - from) * view.zoom, 3);
-  }
-  for (const { start, end } of scene.copied) {
-    context.fillStyle = palette.copied;
-    context.fillRect(xOf(view, start), RULER - 4, (end - start) * view.zoom, 4);
   }
 }
 

@@ -18,7 +18,6 @@ export interface Palette {
   blackKey: string;
   keyText: string;
   drums: string;
-  copied: string;
   tracks: string[];
   surprise: string[]; // from expected to surprising
 }
@@ -53,7 +52,6 @@ function read(): Palette {
     blackKey: colour("black-key"),
     keyText: colour("key-text"),
     drums: colour("drums"),
-    copied: colour("copied"),
     tracks: several("track", N_TRACK_COLOURS),
     surprise: several("surprise", N_SURPRISE_COLOURS),
   };

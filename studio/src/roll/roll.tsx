@@ -13,7 +13,7 @@ import { Overview } from "./overview";
 import { paint, type Scene } from "./paint";
 import { palette } from "./palette";
 import { SelectionBar } from "./selection-bar";
-import { bitsShown, copiedShown } from "./surprise";
+import { bitsShown } from "./surprise";
 
 const stillness = window.matchMedia("(prefers-reduced-motion: reduce)");
 
@@ -110,7 +110,6 @@ function scene(): Scene {
     markedNotes: marked.value,
     isHeard,
     surprise: isEditing.value ? null : bitsShown.value,
-    copied: copiedShown.value,
     sounding: playing.value ? sounding(playhead) : NONE,
   };
 }

@@ -2,7 +2,7 @@
 
 import { computed, effect, signal, untracked } from "@preact/signals";
 import { readSurprise } from "../api/client";
-import type { Alternative, Copied, Surprise } from "../api/types";
+import type { Alternative, Surprise } from "../api/types";
 import { attempt } from "../project/notices";
 import * as store from "../project/store";
 
@@ -24,8 +24,6 @@ export const bitsShown = computed<ReadonlyMap<number, number> | null>(() => {
   }
   return known;
 });
-
-export const copiedShown = computed<readonly Copied[]>(() => answer.value?.copied ?? []);
 
 export function alternativesOf(index: number): readonly Alternative[] {
   return answer.value?.notes.find((note) => note.note === index)?.alternatives ?? [];

@@ -5,10 +5,10 @@ import { canRedo, canUndo } from "../project/history";
 import { project, run, shown } from "../project/store";
 import { isChanged, isEditing, mayLeave, redoEdit, undoEdit } from "../roll/draft";
 import { chooseMidi, chooseProject } from "./files";
-import { Icon } from "./icons";
-import { helpIsOpen, runIsOpen } from "./open";
+import { runIsOpen } from "./open";
 import { loadStart } from "./start";
 import { ThemeButton } from "./theme";
+import { HelpButton, UndoButtons } from "./tools";
 
 export function Header() {
   return (
@@ -25,17 +25,7 @@ export function Header() {
       <span class="gap" />
       {project.value && <ProjectButtons />}
       <ThemeButton />
-      <button
-        type="button"
-        class="quiet icon"
-        aria-label="Keys and help"
-        title="Keys and help (?)"
-        onClick={() => {
-          helpIsOpen.value = true;
-        }}
-      >
-        ?
-      </button>
+      <HelpButton />
     </header>
   );
 }
@@ -81,26 +71,12 @@ function ProjectButtons() {
   const hasPiece = shown.value !== undefined;
   return (
     <>
-      <button
-        type="button"
-        class="quiet icon"
-        aria-label="Undo"
-        title="Undo (Ctrl+Z)"
-        disabled={!canUndo.value && !isChanged.value}
-        onClick={() => (isEditing.value ? undoEdit() : void undo())}
-      >
-        <Icon name="undo" />
-      </button>
-      <button
-        type="button"
-        class="quiet icon"
-        aria-label="Redo"
-        title="Redo (Ctrl+Shift+Z)"
-        disabled={!canRedo.value && !isEditing.value}
-        onClick={() => (isEditing.value ? redoEdit() : void redo())}
-      >
-        <Icon name="redo" />
-      </button>
+      <UndoButtons
+        canUndo={canUndo.value || isChanged.value}
+        canRedo={canRedo.value || isEditing.value}
+        undo={() => (isEditing.value ? undoEdit() : void undo())}
+        redo={() => (isEditing.value ? redoEdit() : void redo())}
+      />
       <details class="menu">
         <summary>Files</summary>
         <ul onClick={(event) => event.currentTarget.closest("details")?.removeAttribute("open")}>

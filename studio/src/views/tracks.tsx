@@ -5,7 +5,7 @@ import type { Track } from "../api/types";
 import { piece, protectedTracks, run } from "../project/store";
 import { drawnTrack, isEditing } from "../roll/draft";
 import { colourNumber } from "../roll/palette";
-import { bitsShown, copiedShown } from "../roll/surprise";
+import { bitsShown } from "../roll/surprise";
 import { muted, soloed } from "../sound/player";
 
 function turn(set: Signal<ReadonlySet<number>>, track: number): void {
@@ -118,11 +118,6 @@ function Legend() {
 function SurpriseScale() {
   return (
     <li class="legend" aria-label="Colours of the notes">
-      {copiedShown.value.length > 0 && (
-        <span>
-          <i class="sample copied" /> also in the training music
-        </span>
-      )}
       <span>
         expected <i class="scale" /> surprising
       </span>
