@@ -89,11 +89,10 @@ def judge_generated(
 ) -> tuple[dict, PageMaterial]:
     """Judge music, copying and validity: parts of the record by name, and what to picture."""
     tokenizer = run.loaded.tokenizer
-    is_music = tokenizer.suffix == ".mid"
     parts: dict[str, Any] = {"samples": [_sample(piece) for piece in pieces]}
-    parts["copying"] = _copying(pieces, sets, data, is_music=is_music, progress=progress)
-    if not is_music:
-        reason = {"left_out": "This run generates text, which has no notes."}
+    parts["copying"] = _copying(pieces, sets, data, is_music=tokenizer.is_music, progress=progress)
+    if not tokenizer.is_music:
+        reason = {"left_out": f"This run generates {tokenizer.kind}, which has no notes."}
         return parts | {"validity": reason, "music": reason}, PageMaterial(tuple(pieces))
     items = [item for of_set in sets.asked_for for item in of_set.items]
     real_ids = [item.ids for item in items]
@@ -160,7 +159,7 @@ def _describe_generated(pieces: Sequence[Generated], folder: Path, failed: Seque
         for key in ("run", "step", "seed", "sampling", "decoder", "weights", "max_tokens")
         if key in first and all(piece.record.get(key) == first[key] for piece in pieces)
     }
-    texts = [(piece.name, piece.text) for piece in pieces if piece.text is not None]
+    texts = [(piece.name, piece.preview) for piece in pieces if isinstance(piece.preview, str)]
     return {
         "folder": str(folder),
         "files": len(pieces),
