@@ -191,6 +191,7 @@ def _write(plan: Plan, folder: OutputFolder, player: Player | None) -> None:
             is_complete = _draw(plan, folder, stopping)
         finally:
             folder.tell()  # also what was written before an error
+            folder.overview()
     if player is not None:
         folder.play(player)
     n_samples = plan.n_samples

@@ -12,10 +12,12 @@ from seqgen.commands.targets import fail_on
 from seqgen.decoding import Continuation
 from seqgen.errors import FileRejected, UserError
 from seqgen.evaluation.asked import Finding
-from seqgen.files import atomic_path, reserve, write_json
+from seqgen.files import atomic_path, reserve, write_bytes, write_json
 from seqgen.midi import ANY_SIZE, open_midi
 from seqgen.rendering.piano_roll import save_piano_roll
+from seqgen.rendering.previews import OVERVIEW, preview_image
 from seqgen.tokenizers import Edit, Tokenizer
+from seqgen.tokenizers.pixels import png
 
 Check = Callable[[Path, int], list[Finding]]
 
@@ -127,6 +129,17 @@ class OutputFolder:
                 continuation_from_seconds=_seconds(prompt) if prompt.file else None,
                 new_quarters=_new_quarters(prompt),
             )
+
+    def overview(self) -> None:
+        """Draw all samples that are pictures side by side into one more, if there are several."""
+        paths = [path for _, (path, _) in sorted(self.written.items())]
+        if self._tokenizer.is_music or len(paths) < 2:
+            return
+        seen = [self._tokenizer.preview(path) for path in paths]
+        picture = preview_image(seen)
+        if picture is not None:
+            write_bytes(self._path / OVERVIEW, png(picture))
+            say(f"  {self._path / OVERVIEW}: all of them")
 
     def tell(self) -> None:
         """Print what was written."""

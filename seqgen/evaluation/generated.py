@@ -18,6 +18,7 @@ from seqgen.evaluation.scales import Amount, count_midi, decoded
 from seqgen.files import readable, write_bytes
 from seqgen.midi import GENEROUS, Instrument, MidiFile, midi_bytes, open_midi
 from seqgen.midi.timing import TempoMap
+from seqgen.rendering.previews import OVERVIEW
 from seqgen.tokenizers import Preview, Tokenizer
 
 MAX_RECORD_BYTES = 1_000_000
@@ -76,6 +77,7 @@ def find_generated(folder: Path, tokenizer: Tokenizer) -> list[Path]:
         for path in folder.rglob("*")
         if path.suffix.lower() in tokenizer.suffixes
         and path.is_file()
+        and path.name != OVERVIEW
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
     if not files:

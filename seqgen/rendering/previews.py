@@ -15,6 +15,7 @@ from seqgen.rendering.theme import LIGHT, Theme, drawable, themed_figure
 from seqgen.tokenizers import Preview
 
 SHADE = 128  # of the lines between pictures
+OVERVIEW = "overview.png"  # beside samples that are pictures: all of them, and no sample itself
 SIDE = 480  # a picture of several is magnified to about so many pixels
 
 
