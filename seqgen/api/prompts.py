@@ -164,6 +164,8 @@ def _read(
             f"shorten it, or use --prompt-bars"
         )
     about, left_out = tokenizer.describe(path, until=until)
+    if given is not None:
+        about += f", the first {given} values given"
     n_bars = 0 if clock is None else clock.bars - ends_with_bar(ids, tokenizer)
     ids = np.concatenate([_bos(tokenizer), ids])
     original = Original(path, len(ids), until)

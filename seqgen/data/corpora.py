@@ -227,6 +227,14 @@ def describe_licence(source: str) -> str | None:
     return f"{record['title']}: {record['source']}. Licence: {record['licence']}"
 
 
+def published_figures(source: str | Sequence[str]) -> str | None:
+    """Return what papers report for the test set of a corpus of datasets/; None: nothing."""
+    described = DATASETS / source / "dataset.yaml" if isinstance(source, str) else None
+    if described is None or "/" in source or not described.is_file():
+        return None
+    return yaml.safe_load(described.read_text()).get("published")
+
+
 def _with_own_names(sources: Sequence[_Source]) -> dict[str, _Source]:
     """Name each source, also those with the name of an earlier one: "midi", "midi-2"."""
     named: dict[str, _Source] = {}

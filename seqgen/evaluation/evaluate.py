@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seqgen.data.corpora import Progress
+from seqgen.data.corpora import Progress, published_figures
 from seqgen.data.shards import PreparedData
 from seqgen.data.splits import TEST, TRAIN, VALIDATION
 from seqgen.evaluation.copying.report import copied_notes, copied_tokens
@@ -67,6 +67,9 @@ def evaluate(
         "learning_curve": learning_curve(run.metrics),
         **rival_of(run),
     }
+    for part in record["likelihood"]["sets"]:
+        is_whole = part["is_split"] and part["name"] == TEST and run.config is not None
+        part["published"] = published_figures(run.config.data.source) if is_whole else None
     tokenizer = run.loaded.tokenizer
     # A model that has learned nothing may have written no file.
     paths = [] if failed and not any(folder.iterdir()) else find_generated(folder, tokenizer)

@@ -17,7 +17,7 @@ from pathlib import Path
 from zlib import error as ZlibError
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from seqgen.config import LimitsConfig, TokenizerConfig
 from seqgen.errors import FileRejected
@@ -172,9 +172,11 @@ def _read(path: Path, limits: LimitsConfig) -> np.ndarray:
             pixels = np.asarray(image.convert("L" if image.mode in GREY else "RGB"))
     except FileRejected:
         raise
+    except UnidentifiedImageError:
+        reason = f"it is no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file"
+        raise FileRejected("unreadable", str(path), reason) from None
     except DAMAGED as error:
-        reason = f"it is no {' or '.join(FORMATS)} file, or a damaged one ({error})"
-        raise FileRejected("unreadable", str(path), reason.replace(str(content), "")) from None
+        raise FileRejected("unreadable", str(path), f"it is damaged ({error})") from None
     if pixels.ndim == 2:
         return pixels[..., None]
     is_grey = (pixels == pixels[..., :1]).all()
