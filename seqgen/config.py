@@ -93,6 +93,7 @@ class LimitsConfig(Section):
     max_notes: PositiveInt = 100_000
     min_notes: PositiveInt = 1
     max_minutes: PositiveFloat = 60.0
+    max_pixels: PositiveInt = 100_000  # of an image: each is a token, or three
     max_beats: PositiveInt = 30_000  # quarter notes: an hour at 500 of them per minute
     max_notes_on_one_key: PositiveInt = 256  # at the same time; reading them takes quadratic time
     max_read_seconds: PositiveInt = 300  # of processor time to prepare one file
@@ -106,9 +107,7 @@ class LimitsConfig(Section):
 class TokenizerConfig(Section):
     """How files become token ids. What is null is chosen from the corpus when it is prepared."""
 
-    type: Literal["remi", "tsd", "midilike", "structured", "cpword", "octuple", "grid", "bytes"] = (
-        "remi"
-    )
+    type: str = "remi"  # one of `seqgen.tokenizers.TYPES`
     bpe_vocab_size: PositiveInt | None = None  # train byte-pair encoding up to this many ids
     parts: Literal["one", "tracks"] | None = None  # one: pitched tracks merged, drums left out
     part_names: list[str] | None = None  # with tracks: program, and role or number: "40", "0.2"
@@ -130,6 +129,10 @@ class TokenizerConfig(Section):
     tempo: Annotated[float, Field(ge=10, le=500)] | None = None  # of files without tempo tokens
     velocity: Annotated[int, Field(ge=1, le=127)] | None = None  # of files without velocity tokens
     marks: list[str] = []  # tokens that are given and never drawn; they follow from data.tasks
+    # Of pixels: columns and rows; 1 for grey or 3 for colour; and levels of brightness
+    image_size: Annotated[list[PositiveInt], Field(min_length=2, max_length=2)] | None = None
+    image_channels: Literal[1, 3] | None = None
+    image_levels: Annotated[int, Field(ge=2, le=256)] | None = None
     levels: dict[str, list[float]] = {}  # of controls: the borders between their classes
 
     @model_validator(mode="after")
@@ -164,7 +167,8 @@ class ModelConfig(Section):
     # `learned` that is where training starts.
     decay_range: Annotated[list[DecayExponent], Field(min_length=2, max_length=2)] = [3.0, 8.0]
     heads_without_decay: Annotated[int, Field(ge=0)] = 0  # the last ones of each layer: γ = 1
-    positions: Literal["none", "sinusoidal", "bars", "learned"] = "none"  # bars: from each bar on
+    # bars: from each bar on; axes: a learned vector for each row, column … of pieces that have them
+    positions: Literal["none", "sinusoidal", "bars", "learned", "axes"] = "none"
     max_positions: PositiveInt = 4096  # size of the table of learned positions; else unused
     conv_width: Annotated[int, Field(ge=0, le=64)] = 5  # of the short convolution; 0: none
     field_widths: dict[str, PositiveInt] = {}  # of the embeddings of compound tokens; else d_model
@@ -293,10 +297,10 @@ class Config(Section):
                 f"model.max_positions={self.model.max_positions} must reach "
                 f"train.context_length and train.sample_tokens, {longest}"
             )
-        if self.train.carry_state and self.model.positions == "learned":
+        if self.train.carry_state and self.model.positions in ("learned", "axes"):
             raise ValueError(
-                "train.carry_state reaches any position and model.positions=learned does not: "
-                "choose none or sinusoidal"
+                f"train.carry_state reaches any position and model.positions="
+                f"{self.model.positions} does not: choose none or sinusoidal"
             )
         if self.train.carry_state and self.model.attention != "causal-linear":
             raise ValueError(

@@ -4,6 +4,7 @@ Legend: B rows, T positions, F fields of one token, N vocabulary of a field, G g
 types in a grammar, or marks that stay in force; R registers.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -159,6 +160,9 @@ class Vocabulary:
             empty.
         held: groups of ids of the first field that stay in force: the model knows at each position
             which of a group came last, until the first one of the group, which ends that.
+        axes: sizes of the axes along which the tokens of a piece lie, the last one fastest: rows
+            and columns of an image. Each piece has exactly their product of tokens between BOS and
+            EOS. Empty: pieces are of any length.
     """
 
     fields: tuple[Field, ...]
@@ -169,6 +173,7 @@ class Vocabulary:
     anchors: tuple[int, ...] = ()
     used: tuple[tuple[bool, ...], ...] = ()
     held: tuple[tuple[int, ...], ...] = ()
+    axes: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.fields:
@@ -193,6 +198,8 @@ class Vocabulary:
                 f"anchors {outside} are no ids of field {self.fields[0].name!r}, "
                 f"which has {self.fields[0].size}"
             )
+        if any(size < 1 for size in self.axes):
+            raise ValueError(f"axes {self.axes} must all be 1 or more")
         held = [i for group in self.held for i in group]
         ids = set(range(n)) - set(special)
         if not ids.issuperset(held) or len(set(held)) < len(held):
@@ -234,6 +241,11 @@ class Vocabulary:
     def sizes(self) -> tuple[int, ...]:
         """Ids per field."""
         return tuple(field.size for field in self.fields)
+
+    @property
+    def length(self) -> int | None:
+        """Tokens of every piece between BOS and EOS; None: pieces are of any length."""
+        return math.prod(self.axes) if self.axes else None
 
     @property
     def starts(self) -> tuple[int, ...]:
@@ -337,6 +349,7 @@ class Vocabulary:
             "anchors": self.anchors,
             "used": [[int(x) for x in row] for row in self.used],
             "held": self.held,
+            "axes": self.axes,
         }
 
     @classmethod
@@ -359,6 +372,7 @@ class Vocabulary:
             anchors=tuple(value["anchors"]),
             used=_rows(value["used"]),
             held=tuple(tuple(group) for group in value["held"]),
+            axes=tuple(value["axes"]),
         )
 
 

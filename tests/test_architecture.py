@@ -38,6 +38,8 @@ OWNERS = {
     "soundfile": {"rendering/sound/synthesis.py"},
     "pytorch_lightning": {"training"},
     "click": {"commands"},
+    "PIL": {"tokenizers/pixels.py"},
+    "sklearn": {"data/image_sets.py"},
 }
 
 
@@ -146,6 +148,19 @@ def test_libraries_stay_in_their_rooms():
 def test_tokenizers_do_not_import_torch():
     for path in (PACKAGE / "tokenizers").rglob("*.py"):
         assert not [name for name in imports(path) if name.split(".")[0] == "torch"], path
+
+
+def compares_endings(path: Path) -> bool:
+    """Whether a file compares something with the ending of MIDI files."""
+    compared = (node for node in ast.walk(parsed(path)) if isinstance(node, ast.Compare))
+    inside = (node for comparison in compared for node in ast.walk(comparison))
+    return any(isinstance(node, ast.Constant) and node.value == ".mid" for node in inside)
+
+
+def test_only_tokenizers_know_what_files_are_music():
+    assert [
+        path for path in modules() if room(path) != "tokenizers" and compares_endings(path)
+    ] == []
 
 
 def test_files_say_what_they_are_for():

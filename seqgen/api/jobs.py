@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -18,14 +19,13 @@ from seqgen.config import Config
 from seqgen.data.batches import held_out_pieces
 from seqgen.data.shards import PreparedData
 from seqgen.data.splits import VALIDATION
-from seqgen.decoding import build_decoder, generate
+from seqgen.decoding import build_decoder, continuations, generate
 from seqgen.decoding.formats import compare_formats, comparison_tokens, formats_record
 from seqgen.errors import FileRejected, UserError
 from seqgen.evaluation.likelihood import Range, nats_by_position
 from seqgen.evaluation.ngrams import Score, ngram_scores
 from seqgen.files import PROJECT, atomic_path, json_ready, write_record
-from seqgen.midi import open_midi
-from seqgen.rendering.piano_roll import piano_roll_image
+from seqgen.rendering.previews import preview_image
 from seqgen.sampling import Sampling
 from seqgen.tasks import has_tasks
 from seqgen.tokenizers import Tokenizer
@@ -150,7 +150,7 @@ def _record(job: Job, data: PreparedData) -> None:
 
 
 def _sample_drawer(job: Job, data: PreparedData) -> DrawSample | None:
-    """Return a function that generates and saves a piece at validation, and pictures MIDI."""
+    """Return a function that generates and saves samples at validation, and pictures them."""
     n_tokens = job.config.train.sample_tokens
     if n_tokens == 0:
         return None
@@ -158,22 +158,24 @@ def _sample_drawer(job: Job, data: PreparedData) -> DrawSample | None:
     def draw(module: TrainingModule) -> np.ndarray | None:
         vocabulary = data.tokenizer.vocabulary
         prompt = vocabulary.special_token(vocabulary.bos_id)[None]
+        n_samples = data.tokenizer.n_shown
         steps = generate(
             build_decoder(module.model),
-            [prompt],
+            [prompt] * n_samples,
             sampling=Sampling(temperature=0.9),
             max_tokens=n_tokens,
             seed=job.config.run.seed,
         )
-        ids = np.concatenate([step.tokens for step in steps])
-        path = job.run.path / "samples" / f"step-{module.global_step:06d}{data.tokenizer.suffix}"
-        with atomic_path(path) as temporary:
-            data.tokenizer.decode(ids, temporary)
-        if data.tokenizer.suffix != ".mid":
-            return None
-        try:
-            return piano_roll_image(open_midi(path))
-        except FileRejected:  # an early model may draw no whole note
-            return None
+        found = sorted(continuations(steps), key=lambda one: one.row)
+        seen = []
+        for drawn in found:
+            number = f"-{drawn.row + 1:02d}" if n_samples > 1 else ""
+            name = f"step-{module.global_step:06d}{number}{data.tokenizer.suffix}"
+            path = job.run.path / "samples" / name
+            with suppress(FileRejected):  # an early model may draw no whole note
+                with atomic_path(path) as temporary:
+                    data.tokenizer.decode(drawn.tokens, temporary)
+                seen.append(data.tokenizer.preview(path))
+        return preview_image(seen)
 
     return draw

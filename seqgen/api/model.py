@@ -103,6 +103,7 @@ class Model:
         prompt: str | Path | None = None,
         *,
         prompt_bars: int | None = None,
+        prompt_rows: int | None = None,
         tempo: float | None = None,
         as_tokens: bool = False,
         samples: int = 1,
@@ -124,6 +125,7 @@ class Model:
         Args:
             prompt: a file to continue; None: begin from nothing.
             prompt_bars: use only so many first bars of the prompt.
+            prompt_rows: of an image, use only so many rows from its top; None: half of them.
             tempo: quarter notes per minute with which saved pieces begin; None: the prompt's, or
                 what the tokens say, or the median of the corpus.
             as_tokens: save the prompt as its tokens have it, not as its file.
@@ -148,7 +150,12 @@ class Model:
         files = [] if prompt is None else [str(prompt)]
         picking = Picking(pick, samples, alternatives or samples)
         prompts = picking.of * read_prompts(
-            files, self.tokenizer, bars=prompt_bars, tempo=tempo, as_tokens=as_tokens
+            files,
+            self.tokenizer,
+            bars=prompt_bars,
+            rows=prompt_rows,
+            tempo=tempo,
+            as_tokens=as_tokens,
         )
         draws: dict[str, Any] = {"sampling": Sampling(**sampling), "max_tokens": max_tokens}
         _check_guidance(guidance, asked)

@@ -66,8 +66,10 @@ class Picking:
         Raises:
             UserError: notes are compared, and the model does not write music.
         """
-        if self.how == MOST_DIFFERENT and tokenizer.suffix != ".mid":
-            raise UserError("most-different compares notes, and this run writes text: likeliest")
+        if self.how == MOST_DIFFERENT and not tokenizer.is_music:
+            raise UserError(
+                f"most-different compares notes, and this run writes {tokenizer.kind}: likeliest"
+            )
         kept = []
         for begin in range(0, len(prompts), self.of):
             original = prompts[begin].original

@@ -3,6 +3,7 @@
 Legend: T positions, F fields.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
@@ -53,6 +54,7 @@ def read_prompts(
     tokenizer: Tokenizer,
     *,
     bars: int | None,
+    rows: int | None = None,
     tempo: float | None = None,
     as_tokens: bool = False,
 ) -> list[Prompt]:
@@ -62,6 +64,8 @@ def read_prompts(
         files: their paths.
         tokenizer: of the model.
         bars: cut each after so many bars.
+        rows: where pieces have axes, cut each after so many of the first one, the rows of an image;
+            None: after half of them.
         tempo: of what is written, in quarter notes per minute; None: that of the file.
         as_tokens: begin samples with the music of the prompt's tokens, not with the file's own.
 
@@ -69,16 +73,23 @@ def read_prompts(
         UserError: a file cannot be used or is too long, or an option makes no sense here.
     """
     if tempo is not None and tokenizer.clock() is None:
-        raise UserError("--tempo is for music; this run generates text")
+        raise UserError(f"--tempo is for music; this run generates {tokenizer.kind}")
     if tempo is not None and not MIN_TEMPO <= tempo <= MAX_TEMPO:
         raise UserError(f"--tempo {tempo:g}: must be from {MIN_TEMPO:g} to {MAX_TEMPO:g}")
     if bars is not None and not files:
         raise UserError("--prompt-bars needs a prompt file: --prompt FILE")
     if bars is not None and tokenizer.clock() is None:
-        raise UserError("--prompt-bars is for music; this run generates text")
+        raise UserError(f"--prompt-bars is for music; this run generates {tokenizer.kind}")
+    axes = tokenizer.vocabulary.axes
+    if rows is not None and not (files and axes):
+        what = "is for images" if files else "needs a prompt file: --prompt FILE"
+        raise UserError(f"--prompt-rows {what}")
+    if rows is not None and rows >= axes[0]:
+        raise UserError(f"--prompt-rows {rows}: images have {axes[0]} rows; give fewer of them")
     if not files:
         return [Prompt(None, _bos(tokenizer), tempo, tokenizer.clock(tempo=tempo))]
-    prompts = [_read(Path(file), tokenizer, bars, tempo) for file in files]
+    given = math.prod((rows or axes[0] // 2, *axes[1:])) if axes else None
+    prompts = [_read(Path(file), tokenizer, bars, tempo, given) for file in files]
     return [replace(prompt, original=None) for prompt in prompts] if as_tokens else prompts
 
 
@@ -105,7 +116,7 @@ def prompt_of(
     """
     ids = music_of(ids, tokenizer)
     if tokenizer.clock() is None:
-        raise UserError("this run writes text: only music has bars to go on from")
+        raise UserError(f"this run writes {tokenizer.kind}: only music has bars to go on from")
     ids, clock, until = _begin(ids, tokenizer, bars=bars, tempo=tempo)
     assert clock is not None
     while bars is not None and tokenizer.bar is not None and clock.bars <= bars:
@@ -138,9 +149,12 @@ def _bos(tokenizer: Tokenizer) -> np.ndarray:
     return tokenizer.vocabulary.special_token(tokenizer.vocabulary.bos_id)[None]
 
 
-def _read(path: Path, tokenizer: Tokenizer, bars: int | None, tempo: float | None) -> Prompt:
+def _read(
+    path: Path, tokenizer: Tokenizer, bars: int | None, tempo: float | None, given: int | None
+) -> Prompt:
+    """Read a file up to `given` tokens, or `bars`."""
     try:
-        ids, tempo = tokenizer.encode(path), tempo or tokenizer.tempo(path)
+        ids, tempo = tokenizer.encode(path)[:given], tempo or tokenizer.tempo(path)
     except FileRejected as rejected:
         raise UserError(f"prompt {rejected.name}: {rejected.reason}") from None
     ids, clock, until = _begin(ids, tokenizer, bars=bars, tempo=tempo)
@@ -150,6 +164,8 @@ def _read(path: Path, tokenizer: Tokenizer, bars: int | None, tempo: float | Non
             f"shorten it, or use --prompt-bars"
         )
     about, left_out = tokenizer.describe(path, until=until)
+    if given is not None:
+        about += f", the first {given} values given"
     n_bars = 0 if clock is None else clock.bars - ends_with_bar(ids, tokenizer)
     ids = np.concatenate([_bos(tokenizer), ids])
     original = Original(path, len(ids), until)
@@ -200,7 +216,7 @@ def stop_after(
         return None
     clocks = [copy(prompt.clock) for prompt in prompts if prompt.clock is not None]
     if len(clocks) < len(prompts):
-        raise UserError("--bars and --seconds are for music; this run generates text")
+        raise UserError("--bars and --seconds are for music, which this run does not generate")
     last_bars = [prompt.bars + (inf if bars is None else bars) for prompt in prompts]
     ends = [clock.seconds + (inf if seconds is None else seconds) for clock in clocks]
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from seqgen.config import Config, TrainConfig, beyond_defaults, load_config, override_keys
 from seqgen.errors import UserError
 from seqgen.files import PROJECT, project_folder
+from seqgen.tokenizers import modality
 
 CONFIGS = project_folder("configs")
 RUNS = Path("runs")
@@ -86,8 +87,9 @@ def _default_file(overrides: Sequence[str]) -> Path:
     """The quickstart is for its own corpus; other data get settings that suit any."""
     if "data.source" not in override_keys(overrides):
         return CONFIGS / "quickstart.yaml"
-    is_text = "tokenizer.type=bytes" in overrides
-    return CONFIGS / ("text.yaml" if is_text else "midi.yaml")
+    type = dict(override.split("=", 1) for override in overrides).get("tokenizer.type")
+    suits = CONFIGS / f"{modality(type).kind}.yaml" if type else CONFIGS / "midi.yaml"
+    return suits if suits.exists() else CONFIGS / "midi.yaml"
 
 
 def _existing(place: str | None, name: str | None) -> Path:

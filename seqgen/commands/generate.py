@@ -66,6 +66,11 @@ from seqgen.commands import ByField, FiniteFloat
     help="Use only this many bars of each prompt, from its start. By default all.",
 )
 @click.option(
+    "--prompt-rows",
+    type=click.IntRange(1),
+    help="Use only this many rows of each prompt that is an image, from its top. By default half.",
+)
+@click.option(
     "--as-tokens",
     is_flag=True,
     help="Begin files with the prompt as the model sees it. By default with the prompt as it is: "

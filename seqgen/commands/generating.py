@@ -66,8 +66,10 @@ def execute(
     """Generate files and write each as soon as it is finished; `options` are those of `_plan`."""
     path = find_model(run)
     loaded = load_model(path, device=pick_device(device), checkpoint=checkpoint)
-    if (audio or ogg) and loaded.tokenizer.suffix != ".mid":
-        raise UserError(f"--audio and --ogg are for music: {path} generates text")
+    if (audio or ogg) and not loaded.tokenizer.is_music:
+        raise UserError(
+            f"--audio and --ogg are for music: {path} generates {loaded.tokenizer.kind}"
+        )
     player = open_player(ogg=ogg, soundfont=soundfont) if audio or ogg else None
     layout = Layout.taken_from(options)
     plan = _plan(loaded, path, layout=layout, **options)
@@ -107,6 +109,7 @@ def _plan(
     explain: bool,
     prompts: Sequence[str],
     prompt_bars: int | None,
+    prompt_rows: int | None,
     tempo: float | None,
     as_tokens: bool,
     n_samples: int,
@@ -143,7 +146,12 @@ def _plan(
         tell_decoder(loaded, run, decoder=decoder, weights=weights, decay_after=decay_after)
     seed = secrets.randbelow(2**31) if seed is None else seed
     read = read_prompts(
-        prompts, loaded.tokenizer, bars=prompt_bars, tempo=tempo, as_tokens=as_tokens
+        prompts,
+        loaded.tokenizer,
+        bars=prompt_bars,
+        rows=prompt_rows,
+        tempo=tempo,
+        as_tokens=as_tokens,
     )
     each = [prompt for prompt in read for _ in range(alternatives or n_samples)]
     given = [prompt.ids for prompt in each]
@@ -183,13 +191,14 @@ def _write(plan: Plan, folder: OutputFolder, player: Player | None) -> None:
             is_complete = _draw(plan, folder, stopping)
         finally:
             folder.tell()  # also what was written before an error
+            folder.overview()
     if player is not None:
         folder.play(player)
     n_samples = plan.n_samples
     missing = f"{n_samples - len(folder.written)} of {n_samples} samples were not written"
     if not is_complete and stopping.signal is not None:
         if len(folder.written) < n_samples:
-            say(f"{missing}: they hold no complete note or character")
+            say(f"{missing}: they hold no complete note, character or image")
         raise click.exceptions.Exit(128 + stopping.signal)  # as a shell reports a signal
     if len(folder.written) < n_samples:
         raise UserError(

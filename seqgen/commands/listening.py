@@ -17,6 +17,7 @@ from seqgen.rendering.sound.loudness import TARGET
 from seqgen.rendering.sound.soundfonts import find_soundfont
 from seqgen.rendering.sound.synthesis import FORMATS, MAX_MINUTES, Sound, synthesise
 from seqgen.rendering.sound.synthesizer import Synthesizer, Tell
+from seqgen.tokenizers import modality_of
 
 LIMITS = LimitsConfig(max_minutes=10**5)  # `max_minutes` of the player decides
 AS_ASKED = 0.5  # a difference from the target in LU that is not reported
@@ -36,6 +37,10 @@ class Player:
 
     def play(self, path: Path, *, tell: Tell) -> Sound:
         """Return a MIDI file as sound; FileRejected where it cannot be played."""
+        reader = modality_of(path)
+        if reader is not None and not reader.is_music:
+            reason = f"it holds {reader.kind}, which cannot be played"
+            raise FileRejected("unsupported", str(path), reason)
         midi = open_midi(path, LIMITS)
         try:
             return synthesise(midi, self._synthesizer, tell=tell, max_minutes=self._max_minutes)

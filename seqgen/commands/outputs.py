@@ -12,10 +12,12 @@ from seqgen.commands.targets import fail_on
 from seqgen.decoding import Continuation
 from seqgen.errors import FileRejected, UserError
 from seqgen.evaluation.asked import Finding
-from seqgen.files import atomic_path, reserve, write_json
-from seqgen.midi import ANY_SIZE, open_midi, summarize
+from seqgen.files import atomic_path, reserve, write_bytes, write_json
+from seqgen.midi import ANY_SIZE, open_midi
 from seqgen.rendering.piano_roll import save_piano_roll
+from seqgen.rendering.previews import OVERVIEW, preview_image
 from seqgen.tokenizers import Edit, Tokenizer
+from seqgen.tokenizers.pixels import png
 
 Check = Callable[[Path, int], list[Finding]]
 
@@ -51,7 +53,7 @@ class OutputFolder:
         self._measure, self._only_whole = check, only_whole
         self._tokenizer = tokenizer
         self._facts = facts
-        self._pictures = pictures and tokenizer.suffix == ".mid"
+        self._pictures = pictures and tokenizer.is_music
         self._prompts: dict[int, Prompt] = {}  # by row
         self._reserved: dict[int, Path] = {}  # records, by row
         self.written: dict[int, tuple[Path, str]] = {}  # files and their content, by row
@@ -93,7 +95,7 @@ class OutputFolder:
         try:
             with atomic_path(path) as new_file, atomic_path(record) as new_record:
                 self._tokenizer.decode(ids, new_file, tempo=prompt.tempo, original=prompt.original)
-                content = self._check(new_file)
+                content, words = self._tokenizer.measure(new_file)
                 findings = self._measure(new_file, drawn.row) if self._measure else []
                 asked = [vars(finding) for finding in findings]
                 outcome = {
@@ -104,14 +106,14 @@ class OutputFolder:
                     "seconds": round(drawn.seconds, 3),
                     "decode_tokens_per_second": round(drawn.tokens_per_second, 1),
                 }
-                content |= {"asked": asked} if asked else {}
+                outcome |= {"asked": asked} if asked else {}
                 write_json(new_record, self._record(drawn.row) | outcome | content)
         except FileRejected as rejected:
             self.failed.append(f"sample {drawn.row + 1}: {rejected.reason}")
             return
         del self._reserved[drawn.row]
         end = {"eos": "", "limit": " (cut)", "interrupted": " (interrupted)"}[drawn.end]
-        description = f"{len(drawn.tokens)} tokens, {_describe(content)}{end}"
+        description = f"{len(drawn.tokens)} tokens, {words}{end}"
         description += "".join(f"\n    {finding}" for finding in findings)
         self.written[drawn.row] = (path, description)
 
@@ -128,6 +130,17 @@ class OutputFolder:
                 new_quarters=_new_quarters(prompt),
             )
 
+    def overview(self) -> None:
+        """Draw all samples that are pictures side by side into one more, if there are several."""
+        paths = [path for _, (path, _) in sorted(self.written.items())]
+        if self._tokenizer.is_music or len(paths) < 2:
+            return
+        seen = [self._tokenizer.preview(path) for path in paths]
+        picture = preview_image(seen)
+        if picture is not None:
+            write_bytes(self._path / OVERVIEW, png(picture))
+            say(f"  {self._path / OVERVIEW}: all of them")
+
     def tell(self) -> None:
         """Print what was written."""
         for _, (path, description) in sorted(self.written.items()):
@@ -143,13 +156,6 @@ class OutputFolder:
         paths = [path for _, (path, _) in sorted(self.written.items())]
         failures = play_all(player, paths, lambda path: path.with_suffix(player.suffix))
         fail_on(failures, len(paths))
-
-    def _check(self, path: Path) -> dict:
-        """Read a written file back, with other code than the code that wrote it."""
-        if self._tokenizer.suffix != ".mid":
-            return {"bytes": path.stat().st_size}
-        summary = summarize(open_midi(path, ANY_SIZE))
-        return {"notes": summary.n_notes, "music_seconds": round(summary.seconds, 3)}
 
     def _record(self, row: int) -> dict:
         """Return what is known of a sample before it is drawn."""
@@ -176,9 +182,3 @@ def _new_quarters(prompt: Prompt) -> tuple[float, float] | None:
         return None
     places = prompt.original.places
     return min(begin for _, begin, _ in places), max(end for _, _, end in places)
-
-
-def _describe(content: dict) -> str:
-    if "notes" in content:
-        return f"{content['notes']} notes, {content['music_seconds']:.1f} s of music"
-    return f"{content['bytes']} bytes"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from seqgen.api.losses import draw_losses
@@ -17,7 +18,9 @@ from seqgen.files import atomic_path
 from seqgen.midi import open_midi
 from seqgen.rendering.figures import FORMATS, save_figure
 from seqgen.rendering.piano_roll import draw_piano_roll
+from seqgen.rendering.previews import draw_picture
 from seqgen.rendering.theme import DARK, LIGHT, Theme
+from seqgen.tokenizers import modality_of
 
 LIMITS = LimitsConfig(max_minutes=24 * 60)  # a picture is as large for an endless piece as for any
 LOSSES = "losses"  # the picture of a run folder; may be overwritten
@@ -51,7 +54,7 @@ def execute(
             if path.is_dir():
                 figure = draw_losses(path, theme)
             else:
-                figure = _piano_roll(path, theme, from_bar=from_bar, bars=bars)
+                figure = _drawn(path, target, theme, from_bar=from_bar, bars=bars)
             with writing(target) as temporary:
                 save_figure(figure, temporary)
         except UserError as error:
@@ -59,6 +62,19 @@ def execute(
             continue
         say(str(target))
     fail_on(failures, len(paths))
+
+
+def _drawn(path: Path, target: Path, theme: Theme, **part: int | None) -> Figure:
+    """Draw what people see of a file; one whose ending no modality looks for is read as MIDI."""
+    reader = modality_of(path)
+    if reader is None or reader.is_music:
+        return _piano_roll(path, theme, **part)
+    if target.resolve() == path.resolve():
+        raise UserError(f"{path} is a picture itself: name the one to write with -o")
+    seen = reader.preview(path)
+    if isinstance(seen, np.ndarray):
+        return draw_picture(seen, title=path.name, theme=theme)
+    raise UserError(f"{path} holds {reader.kind}: show draws music, pictures and runs")
 
 
 def _piano_roll(path: Path, theme: Theme, *, from_bar: int | None, bars: int | None) -> Figure:

@@ -13,11 +13,16 @@ from typing import TypeVar
 import yaml
 
 from seqgen.data.chorales import build_chorales
+from seqgen.data.image_sets import build_digits, build_sets, find, read_cifar, read_idx
+from seqgen.data.splits import TEST, TRAIN
 from seqgen.data.voice_grids import build_grids
 from seqgen.errors import UserError
 from seqgen.files import project_folder
+from seqgen.tokenizers import modality
 
 DATASETS = project_folder("datasets")
+# By importer: what reads files of many images, and how their names may go on.
+IMAGE_FILES = {"idx-images": (read_idx, ("", ".gz")), "cifar-batches": (read_cifar, ("", ".bin"))}
 Progress = Callable[[str, int, int], None]  # what is done, how many of it, of how many
 T = TypeVar("T")
 
@@ -173,12 +178,30 @@ def _open_dataset(
 ) -> _Source:
     record = yaml.safe_load(described.read_text())
     name = record["name"]
-    if record["importer"] != "midi-folder" and ".mid" not in suffixes:
-        raise UserError(f"the corpus {name} is MIDI; choose a MIDI tokenizer, or other data")
+    holds = modality(record["type"])
+    if holds.suffix not in suffixes:
+        raise UserError(
+            f"the corpus {name} holds {holds.kind}: choose tokenizer.type={record['type']} or "
+            f"another one for it, or other data"
+        )
     if record["importer"] == "music21-chorales":
         tell = progress and partial(progress, "writing chorales")
         return _Source(name, build_chorales(cache / name, progress=tell), is_ours=True)
+    if record["importer"] == "sklearn-digits":
+        tell = progress and partial(progress, "writing images")
+        return _Source(name, build_digits(cache / name, progress=tell), is_ours=True)
     readme = described.parent / "README.md"
+    if record["importer"] in IMAGE_FILES:
+        read, endings = IMAGE_FILES[record["importer"]]
+        way_out = f"{readme} says how to get the files of {name}"
+        files = {
+            split: find(described.parent, record[split], endings, way_out=way_out)
+            for split in (TRAIN, TEST)
+        }
+        tell = progress and partial(progress, "writing images")
+        n_validation = record["n_validation"]
+        folder = build_sets(files, cache / name, read, n_validation=n_validation, progress=tell)
+        return _Source(name, folder, is_ours=True, has_splits=True)
     if record["importer"] == "voice-grids":
         file = described.parent / record["file"]
         if not file.is_file():
@@ -202,6 +225,14 @@ def describe_licence(source: str) -> str | None:
         return None
     record = yaml.safe_load(described.read_text())
     return f"{record['title']}: {record['source']}. Licence: {record['licence']}"
+
+
+def published_figures(source: str | Sequence[str]) -> str | None:
+    """Return what papers report for the test set of a corpus of datasets/; None: nothing."""
+    described = DATASETS / source / "dataset.yaml" if isinstance(source, str) else None
+    if described is None or "/" in source or not described.is_file():
+        return None
+    return yaml.safe_load(described.read_text()).get("published")
 
 
 def _with_own_names(sources: Sequence[_Source]) -> dict[str, _Source]:

@@ -49,11 +49,9 @@ from seqgen.tokenizers import (
     Sketch,
     Tokenizer,
     build_tokenizer,
-    choose_settings,
-    is_open,
     load_tokenizer,
+    modality,
     settled,
-    survey_file,
 )
 from seqgen.vocabulary import Vocabulary
 
@@ -234,21 +232,22 @@ def _settle(
     progress: Progress | None,
 ) -> tuple[TokenizerConfig, dict[str, str]]:
     """Choose from the files what the configuration of the tokens leaves open, and say why."""
-    if not is_open(tokenizer_config):
+    made_by = modality(tokenizer_config.type)
+    if not made_by.is_open(tokenizer_config):
         return tokenizer_config, {}
     found = readers.read(
         [(file,) for file in corpus.files],
-        partial(_surveyor, limits),
+        partial(_surveyor, tokenizer_config.type, limits),
         tell=partial(progress or _silent, "looking at files"),
     )
     surveys = [one for one in found if not isinstance(one, FileRejected)]
     if not surveys:
         return tokenizer_config, {}  # whoever tokenizes the files says what is wrong with them
-    return choose_settings(tokenizer_config, surveys)
+    return made_by.choose(tokenizer_config, surveys)
 
 
-def _surveyor(limits: LimitsConfig) -> Work:
-    return partial(survey_file, limits=limits)
+def _surveyor(type: str, limits: LimitsConfig) -> Work:
+    return partial(modality(type).survey, limits=limits)
 
 
 def _examiner(folder: Path, limits: LimitsConfig) -> Work:

@@ -331,6 +331,12 @@ class Engine:
         """Queue a new stream, if the engine can run it to its end."""
         if stream.max_tokens is not None and stream.max_tokens < 1:
             raise UserError(f"max_tokens = {stream.max_tokens}: must be 1 or more")
+        length = self.decoder.vocabulary.length
+        if length is not None:
+            left = length - stream.position
+            if left < 1:
+                raise UserError(f"a piece has {length} tokens, and all are given: nothing is left")
+            stream.max_tokens = min(left, stream.max_tokens or left)
         check_positions(self.decoder.max_positions, stream.position + 1, stream.max_tokens)
         if stream.keep and self._steps_per_call > 1:
             raise UserError(
@@ -417,7 +423,8 @@ class Engine:
 
     def _end(self, stream: Stream, token: np.ndarray) -> Reason | None:
         """End a stream that ends with `token` [F] whatever its rule says; return why it did."""
-        if token[0] == self.decoder.vocabulary.eos_id:
+        length = self.decoder.vocabulary.length
+        if token[0] == self.decoder.vocabulary.eos_id or stream.position == length:
             self._finish(stream, "eos")
         elif stream.max_tokens is not None and stream.n_drawn >= stream.max_tokens:
             self._finish(stream, "length")

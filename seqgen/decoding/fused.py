@@ -287,7 +287,7 @@ class TorchPool(SumsPool):
         positions = self._positions
         if self.host_may_read or not isinstance(positions, LearnedPositions):
             return positions(x, index)
-        return x + positions.table(index.clamp(max=positions.limit - 1))
+        return x + positions.vectors(index.clamp(max=positions.limit - 1))
 
 
 def normalize(x: Tensor, norm: Norm) -> Tensor:

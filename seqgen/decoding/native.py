@@ -26,7 +26,7 @@ from seqgen.sampling import Sampler
 # As numbered in native/step.h.
 FORMATS = {"float32": 0, "bf16": 1, "int8": 2, "w8a8": 3}
 ACTIVATIONS = {"relu": 0, "gelu": 1}
-POSITIONS = {"none": 0, "sinusoidal": 1, "learned": 2, "bars": 3}
+POSITIONS = {"none": 0, "sinusoidal": 1, "learned": 2, "bars": 3, "axes": 2}
 MAX_FIELDS, MAX_FEATURES = 32, 1024  # of a token, and of a head
 PANEL, STRIPE = 64, 16  # outputs are padded to whole panels and stored in stripes
 NOTHING = torch.empty(0)
@@ -202,9 +202,10 @@ def _describe(model: SequenceModel, weights: str, decay_after: int | None) -> Te
     return torch.tensor(
         [
             *(c.d_model, c.n_layers, c.n_heads, c.d_ff or 4 * c.d_model, c.conv_width),
-            *(c.max_positions, decay_after or 0, FORMATS[weights], ACTIVATIONS[c.activation]),
-            *(list(FEATURE_MAPS).index(c.feature_map), POSITIONS[c.positions]),
-            *(len(model.vocabulary.held), model.held.table.num_embeddings if model.held else 0),
+            *(model.positions.limit or 0, decay_after or 0, FORMATS[weights]),
+            *(ACTIVATIONS[c.activation], list(FEATURE_MAPS).index(c.feature_map)),
+            *(POSITIONS[c.positions], len(model.vocabulary.held)),
+            model.held.table.num_embeddings if model.held else 0,
             *(len(model.vocabulary.sizes), *model.vocabulary.sizes),
         ]
     )
@@ -214,7 +215,7 @@ def _pack_model(model: SequenceModel, read: ModelWeights, weights: str) -> Tenso
     """Put all weights into one tensor of bytes, in the order of native/step.cpp."""
     blocks = list(read.tables)
     if isinstance(model.positions, LearnedPositions):
-        blocks.append(model.positions.table.weight.float())
+        blocks.append(model.positions.rows())
     elif model.config.positions != "none":
         blocks.append(frequencies(model.config.d_model))
     if isinstance(model.positions, AnchoredPositions):

@@ -324,7 +324,7 @@ class _Graph:
             new["origin"] = self.op("Where", begins, index, state["origin"])
             index = self.op("Sub", index, new["origin"])
         if isinstance(positions, LearnedPositions):
-            table = self.const(positions.table.get_parameter("weight"))
+            table = self.const(positions.rows())
             return self.op("Add", x, self.op("Gather", table, index))
         if type(positions) is Positions:
             return x

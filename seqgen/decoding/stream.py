@@ -40,7 +40,8 @@ class Stream:
     Attributes:
         number: which of the engine's streams it is, unless the caller has numbered it.
         prompt: ids [T, F] given before the first drawn token; T = 0 for a resumed session.
-        max_tokens: the most tokens that it may draw; None: no end, and `tokens` stays empty.
+        max_tokens: the most tokens that it may draw; None: no end, and `tokens` stays empty. Where
+            all pieces are of one length (`Vocabulary.length`), at most what is left of it.
         stop: called with the stream and each token [F] it draws, but the one that ends it anyway
             (EOS, or the last of `max_tokens`); true ends it with that token, or after the last of
             tokens that it was forced to take together.
@@ -53,7 +54,8 @@ class Stream:
         tokens: what has been drawn or forced, ids [F] each.
         n_tokens: how many these are.
         forced: which of them were forced, counted from 0.
-        finished: why it has ended; None before that. All else is known when this is set.
+        finished: why it has ended ("eos": with EOS, or as a whole piece of the one length); None
+            before that. All else is known when this is set.
         error: what `stop` or `on_token` raised, where they ended it.
         log_likelihood: of all that it has drawn, before its session too, in nats: at the end, and
             with `Engine(scored=True)`.

@@ -53,7 +53,7 @@ class TritonPool(TorchPool):
         self._encoding, self._is_anchor = self._starts, self._starts  # not read
         self._holds, self._vectors = self._starts, self._starts
         if isinstance(positions, LearnedPositions):
-            self._encoding = positions.table.get_parameter("weight").detach().float()
+            self._encoding = positions.rows()
         elif decoder.config.positions != "none":
             self._encoding = frequencies(decoder.config.d_model, device=self.S.device)
         if isinstance(positions, AnchoredPositions):
@@ -143,7 +143,7 @@ class TritonPool(TorchPool):
             BD=triton.next_power_of_2(D),
             W=width,
             G=self.held.shape[1],
-            POSITIONS=self.decoder.config.positions,
+            POSITIONS="learned" if self._positions.limit else self.decoder.config.positions,
             num_warps=4,
         )
         if self.network.short_convolution is None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seqgen.data.corpora import Progress
+from seqgen.data.corpora import Progress, published_figures
 from seqgen.data.shards import PreparedData
 from seqgen.data.splits import TEST, TRAIN, VALIDATION
 from seqgen.evaluation.copying.report import copied_notes, copied_tokens
@@ -67,6 +67,9 @@ def evaluate(
         "learning_curve": learning_curve(run.metrics),
         **rival_of(run),
     }
+    for part in record["likelihood"]["sets"]:
+        is_whole = part["is_split"] and part["name"] == TEST and run.config is not None
+        part["published"] = published_figures(run.config.data.source) if is_whole else None
     tokenizer = run.loaded.tokenizer
     # A model that has learned nothing may have written no file.
     paths = [] if failed and not any(folder.iterdir()) else find_generated(folder, tokenizer)
@@ -89,11 +92,10 @@ def judge_generated(
 ) -> tuple[dict, PageMaterial]:
     """Judge music, copying and validity: parts of the record by name, and what to picture."""
     tokenizer = run.loaded.tokenizer
-    is_music = tokenizer.suffix == ".mid"
     parts: dict[str, Any] = {"samples": [_sample(piece) for piece in pieces]}
-    parts["copying"] = _copying(pieces, sets, data, is_music=is_music, progress=progress)
-    if not is_music:
-        reason = {"left_out": "This run generates text, which has no notes."}
+    parts["copying"] = _copying(pieces, sets, data, is_music=tokenizer.is_music, progress=progress)
+    if not tokenizer.is_music:
+        reason = {"left_out": f"This run generates {tokenizer.kind}, which has no notes."}
         return parts | {"validity": reason, "music": reason}, PageMaterial(tuple(pieces))
     items = [item for of_set in sets.asked_for for item in of_set.items]
     real_ids = [item.ids for item in items]
@@ -160,7 +162,7 @@ def _describe_generated(pieces: Sequence[Generated], folder: Path, failed: Seque
         for key in ("run", "step", "seed", "sampling", "decoder", "weights", "max_tokens")
         if key in first and all(piece.record.get(key) == first[key] for piece in pieces)
     }
-    texts = [(piece.name, piece.text) for piece in pieces if piece.text is not None]
+    texts = [(piece.name, piece.preview) for piece in pieces if isinstance(piece.preview, str)]
     return {
         "folder": str(folder),
         "files": len(pieces),

@@ -18,7 +18,8 @@ from seqgen.evaluation.scales import Amount, count_midi, decoded
 from seqgen.files import readable, write_bytes
 from seqgen.midi import GENEROUS, Instrument, MidiFile, midi_bytes, open_midi
 from seqgen.midi.timing import TempoMap
-from seqgen.tokenizers import Tokenizer
+from seqgen.rendering.previews import OVERVIEW
+from seqgen.tokenizers import Preview, Tokenizer
 
 MAX_RECORD_BYTES = 1_000_000
 # What a record may say, as it was written with the file; anything else is somebody else's.
@@ -35,8 +36,8 @@ class Generated:
     path: Path
     folder: Path | None = None  # the folder that was named, below which it lies
     record: dict = field(default_factory=dict)  # what stands beside it, of its drawing
-    midi: MidiFile | None = None  # the music in the file; None for text, and if unreadable
-    text: str | None = None  # the text in the file; None for music, and if unreadable
+    midi: MidiFile | None = None  # the music in the file; None for others, and if unreadable
+    preview: Preview | None = None  # what people see of a file that is no music; None if unreadable
     amount: Amount | None = None  # what the file holds; None if unreadable
     rejected: FileRejected | None = None  # why it, or its tokens, cannot be read
     token_midi: MidiFile | None = None  # what its tokens stand for, if they hold a whole note
@@ -76,6 +77,7 @@ def find_generated(folder: Path, tokenizer: Tokenizer) -> list[Path]:
         for path in folder.rglob("*")
         if path.suffix.lower() in tokenizer.suffixes
         and path.is_file()
+        and path.name != OVERVIEW
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
     if not files:
@@ -97,19 +99,18 @@ def read_generated(
 
 def _read(path: Path, folder: Path, tokenizer: Tokenizer) -> Generated:
     piece = Generated(path, folder, _record(path.with_suffix(".json")))
-    is_music = tokenizer.suffix == ".mid"
     try:
-        if is_music:
+        if tokenizer.is_music:
             midi = open_midi(path, GENEROUS)
             piece = replace(piece, midi=midi, amount=count_midi(midi))
         ids = tokenizer.encode(path)
+        if not tokenizer.is_music:
+            seen, amount = tokenizer.preview(path), Amount(tokenizer.units(ids))
+            piece = replace(piece, preview=seen, amount=amount)
     except FileRejected as rejected:
         return replace(piece, rejected=rejected)
-    if is_music:
+    if tokenizer.is_music:
         piece = replace(piece, token_midi=decoded(ids, tokenizer))
-    else:
-        text = path.read_text("utf-8", errors="replace")
-        piece = replace(piece, text=text, amount=Amount(tokenizer.units(ids)))
     return replace(piece, **_drawn(piece, ids, tokenizer))
 
 

@@ -221,7 +221,7 @@ def folder_set(
 
 def item_of(name: str, ids: np.ndarray, path: Path | None, tokenizer: Tokenizer) -> Item:
     """A piece with what its tokens hold, and what its file does."""
-    midi = decoded(ids, tokenizer) if tokenizer.suffix == ".mid" else None
+    midi = decoded(ids, tokenizer) if tokenizer.is_music else None
     if tokenizer.unit != "note":
         seconds = 0.0 if midi is None else count_midi(midi).seconds
         amount = Amount(tokenizer.units(ids), seconds)

@@ -144,6 +144,7 @@ OF_A_SET: tuple[Rule, ...] = (
      "Whole {set} pieces need {grid[nats_per_cell][value]:.4f} nats per cell ({grid[cells]:,} "
      "cells), {grid[nats_per_frame][value]:.3f} nats per frame ({grid[frames]:,} frames); the ends "
      "of pieces are not counted."),
+    (PLAIN, lambda f: f.published, "", "Published for the whole {set} set: {published}."),
     (PLAIN, lambda f: f.n_known, "",
      "Left out of {set}, since the model was trained on them: {n_known} files."),
     # Learned positions end: then whole pieces are only their beginnings, and other targets.
@@ -323,6 +324,7 @@ def _facts(part: dict, likelihood: dict, *, near: int, of: int) -> Facts:
         drift=nats(whole) - nats(windows),
         forms=part["forms"],
         grid=part.get("grid"),
+        published=part.get("published"),
     )
     if ngrams:
         name, difference = part["best_ngram"]["name"], part["best_ngram"]["difference"]

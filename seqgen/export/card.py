@@ -39,13 +39,12 @@ def model_card(run: Path, loaded: LoadedModel, *, name: str, weights: str) -> st
     """
     folder = RunFolder(run.parent if run.name == "model" else run)
     config = load_config(folder.config) if folder.config.is_file() else None
-    is_music = loaded.tokenizer.suffix == ".mid"
-    tags = ["linear-attention", *(["music", "midi"] if is_music else ["text"])]
+    kind, suffix = loaded.tokenizer.kind, loaded.tokenizer.suffix
     lines = [
-        HEADER.format(tags=", ".join(tags)),
+        HEADER.format(tags=f"linear-attention, {kind}"),
         f"# {name}\n",
         _about(loaded),
-        USE.format(name=name, suffix=loaded.tokenizer.suffix),
+        USE.format(name=name, suffix=suffix),
         *_learned_from(config),
         *_figures(folder, loaded),
         *_limits(loaded, weights),
@@ -56,7 +55,7 @@ def model_card(run: Path, loaded: LoadedModel, *, name: str, weights: str) -> st
 def _about(loaded: LoadedModel) -> str:
     model = loaded.model.config
     size = sum(p.numel() for p in loaded.model.parameters())
-    kind = "music as MIDI" if loaded.tokenizer.suffix == ".mid" else "text"
+    kind = f"{loaded.tokenizer.kind} ({loaded.tokenizer.suffix} files)"
     return (
         f"A causal Transformer with {model.attention.replace('causal-linear', 'linear')} attention "
         f"for {kind}, made with seqgen: {model.n_layers} layers of width {model.d_model}, "

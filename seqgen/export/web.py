@@ -92,7 +92,7 @@ def _readable(loaded: LoadedModel) -> MidiTokenizer:
     tokenizer = loaded.tokenizer
     kind = tokenizer.config.type
     if not isinstance(tokenizer, MidiTokenizer) or kind != "remi":
-        what = "text" if tokenizer.suffix != ".mid" else "such tokens"
+        what = "such tokens" if tokenizer.is_music else tokenizer.kind
         raise UserError(
             f"tokenizer.type={kind}: the page cannot read {what}; train with tokenizer.type=remi"
         )

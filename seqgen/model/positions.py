@@ -4,6 +4,7 @@ Legend: B rows, T positions, F fields, D model width.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -89,12 +90,52 @@ class LearnedPositions(Positions):
         self.limit = limit
         self.table = nn.Embedding(limit, d_model)
 
+    def vectors(self, index: Tensor) -> Tensor:
+        """Return what is added at index [...] -> [..., D]."""
+        return self.table(index)
+
+    @torch.no_grad()
+    def rows(self) -> Tensor:
+        """Return what is added at each index: float32 [limit, D]."""
+        device = next(self.parameters()).device
+        return self.vectors(torch.arange(self.limit, device=device)).float()
+
     def forward(self, x: Tensor, index: Tensor) -> Tensor:
-        """Add to x [..., D] the vectors of index [...]; ValueError beyond the table."""
+        """Add to x [..., D] the vectors of index [...]; ValueError beyond the last."""
         last = int(index.max()) if index.numel() else 0
         if last >= self.limit:
             raise ValueError(f"position {last} is beyond the {self.limit} learned ones")
-        return x + self.table(index)
+        return x + self.vectors(index)
+
+
+class AxisPositions(LearnedPositions):
+    """Adds a learned vector for the place along each axis of a piece, such as row and column.
+
+    The last axis is the fastest. At index i a model has taken i tokens of the piece, and scores the
+    one that lies at i. There is one more place on the first axis, for what comes after a whole
+    piece: EOS, and padding. For decoders all sums are one table, as that of learned positions.
+    """
+
+    def __init__(self, d_model: int, axes: Sequence[int]):
+        nn.Module.__init__(self)
+        self.limit = math.prod(axes) + 2  # the last one takes EOS
+        self.axes = (axes[0] + 1, *axes[1:])
+        self.tables = nn.ModuleList(nn.Embedding(size, d_model) for size in self.axes)
+        for table in self.tables:  # so that their sum begins as one vector of learned positions
+            nn.init.normal_(table.get_parameter("weight"), std=len(axes) ** -0.5)
+
+    def vectors(self, index: Tensor) -> Tensor:
+        """Return the sum of the vectors of all axes at index [...] -> [..., D]."""
+        sums: Tensor | None = None
+        for size, table in zip(reversed(self.axes), reversed(list(self.tables)), strict=True):
+            vector = table(index % size)
+            sums, index = vector if sums is None else sums + vector, index // size
+        assert sums is not None
+        return sums
+
+    def forward(self, x: Tensor, index: Tensor) -> Tensor:
+        """Add to x [..., D] the vectors of index [...]; padding may lie beyond the last one."""
+        return x + self.vectors(index)
 
 
 def positions_in_segments(
@@ -128,7 +169,7 @@ def build_positions(config: ModelConfig, vocabulary: Vocabulary) -> Positions:
     """Build the positions that a configuration names.
 
     Raises:
-        UserError: they count from anchors, and the vocabulary has none.
+        UserError: they count from anchors or along axes, and the vocabulary has none.
     """
     if config.positions == "bars":
         if not vocabulary.anchors:
@@ -137,6 +178,14 @@ def build_positions(config: ModelConfig, vocabulary: Vocabulary) -> Positions:
                 "none: use tokenizer.type=remi, or model.positions=none, sinusoidal or learned"
             )
         return AnchoredPositions(vocabulary)
+    if config.positions == "axes":
+        if not vocabulary.axes:
+            raise UserError(
+                "model.positions=axes is for pieces of one length with rows and columns, such as "
+                "images, and this vocabulary is for others: use model.positions=none, sinusoidal "
+                "or learned"
+            )
+        return AxisPositions(config.d_model, vocabulary.axes)
     if config.positions == "sinusoidal":
         return SinusoidalPositions()
     if config.positions == "learned":

@@ -58,7 +58,7 @@ class Library:
         """Begin a project; its run is loaded."""
         model = self._tools.runs.player(asked.run).model
         if model.tokenizer.clock() is None:
-            raise UserError(f"run {asked.run} writes text: choose one for music")
+            raise UserError(f"run {asked.run} writes {model.tokenizer.kind}: choose one for music")
         run = {"id": asked.run, "step": model.step, "fingerprint": model.decoder.fingerprint}
         return self._add({"name": asked.name or asked.run, "run": run, "current": None}, {})
 

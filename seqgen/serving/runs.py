@@ -23,6 +23,7 @@ from seqgen.serving.problems import Limits, Refusal
 from seqgen.serving.schemas import Run, RunDetail
 from seqgen.serving.settings import parts_of, settings_of
 from seqgen.tasks import known_tasks, learned
+from seqgen.tokenizers import modality
 
 LOG = logging.getLogger(__name__)
 AGAIN = "copy the run again"
@@ -149,9 +150,9 @@ class Runs:
             raise UserError(f"no trained model in {path}: give the folder of a run")
         record = read_record(record_path, format=FORMAT, way_out=AGAIN)
         saved = read_json(record_path.parent / TOKENIZER / "tokenizer.json", way_out=AGAIN)
-        is_music = saved["type"] != "bytes"
+        writes = modality(saved["type"])
         can = ["continue"]
-        if is_music:
+        if writes.is_music:
             config = TokenizerConfig.model_validate(saved["config"])
             tasks = known_tasks(config)
             can += ["form"] * bool(config.quotes)
@@ -162,7 +163,7 @@ class Runs:
             id=name,
             name=name,
             step=record["step"],
-            kind="music" if is_music else "text",
+            kind=writes.kind,
             loss_bits=None if loss is None else loss / math.log(2),
             unit="token",
             can=can,

@@ -113,7 +113,7 @@ class Run(Shape):
     id: str
     name: str
     step: int
-    kind: Literal["music", "text"]
+    kind: str
     loss_bits: float | None
     unit: str
     can: list[Literal["continue", "form", "controls", "rewrite", "add", "vary"]]

@@ -81,7 +81,7 @@ class Sessions:
         player = self._runs.player(asked.run)
         tokenizer, decoder = player.model.tokenizer, player.model.decoder
         if tokenizer.clock() is None:
-            raise UserError(f"run {asked.run} writes text: choose one for music")
+            raise UserError(f"run {asked.run} writes {tokenizer.kind}: choose one for music")
         seed = secrets.randbelow(2**31) if asked.seed is None else asked.seed
         [prompt] = read_prompts((), tokenizer, bars=None, tempo=asked.tempo)
         sampling = sampling_of(asked.sampling)

@@ -1,7 +1,10 @@
 """Tokenizers: files to ids and back."""
 
-from collections.abc import Callable
+from difflib import get_close_matches
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
+from typing import Any
 
 from seqgen.config import LimitsConfig, TokenizerConfig
 from seqgen.errors import UserError
@@ -10,77 +13,91 @@ from seqgen.tokenizers.base import (
     Clock,
     Edit,
     Encoded,
+    MusicTokenizer,
     Original,
+    Preview,
     Shift,
     Sketch,
     Tokenizer,
     ToldNote,
 )
-from seqgen.tokenizers.grid import GridTokenizer
 from seqgen.tokenizers.midi import (
-    COMPOUND,
-    CompoundTokenizer,
     FileSurvey,
-    MidiTokenizer,
     choose_settings,
     settled,
     survey_file,
     total_account,
 )
-from seqgen.tokenizers.text import ByteTokenizer
 
 __all__ = [
+    "TYPES",
     "Clock",
     "Edit",
     "Encoded",
     "FileSurvey",
+    "MusicTokenizer",
     "Original",
+    "Preview",
     "Shift",
     "Sketch",
     "Tokenizer",
     "ToldNote",
     "build_tokenizer",
     "choose_settings",
-    "is_open",
     "load_tokenizer",
+    "modality",
+    "modality_of",
     "settled",
     "survey_file",
     "total_account",
 ]
 
-# By tokenizer.type; the other types are MidiTok's, but for "grid".
-WITHOUT_OPTIONS: dict[str, Callable[[LimitsConfig], Tokenizer]] = {"bytes": ByteTokenizer}
+
+def _modalities(base: Any) -> dict[str, type[Tokenizer]]:
+    """Return the classes of tokenizers by the values of tokenizer.type that they are for."""
+    found = dict.fromkeys(base.types, base)
+    for one in base.__subclasses__():
+        found |= _modalities(one)
+    return found
 
 
-def is_open(config: TokenizerConfig) -> bool:
-    """Whether a configuration leaves settings open that are chosen from the corpus."""
-    is_own = config.type in WITHOUT_OPTIONS or config.type == "grid"
-    return not is_own and config != settled(config)
+# Every file of this folder may define tokenizers: there is no other list of them.
+for _file in iter_modules(__path__):
+    import_module(f"{__name__}.{_file.name}")
+TYPES = _modalities(Tokenizer)
+
+
+def modality(type: str) -> type[Tokenizer]:
+    """Return the class of a tokenizer.type.
+
+    Raises:
+        UserError: there is none; it names those that there are.
+    """
+    if type not in TYPES:
+        close = get_close_matches(type, TYPES, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(TYPES))}"
+        raise UserError(f"tokenizer.type = {type!r}: no such tokenizer; {hint}")
+    return TYPES[type]
+
+
+def modality_of(path: Path) -> type[Tokenizer] | None:
+    """Return the modality that looks for files with the ending of this one; None: no one does."""
+    return next((one for one in TYPES.values() if path.suffix.lower() in one.suffixes), None)
 
 
 def build_tokenizer(config: TokenizerConfig, limits: LimitsConfig) -> Tokenizer:
     """Build the tokenizer that the configuration names, refusing files beyond `limits`.
 
     Raises:
-        UserError: it cannot learn merged tokens, or not so few.
+        UserError: there is none of the type, or it cannot learn merged tokens, or not so few.
     """
-    size = config.bpe_vocab_size
-    if config.type in WITHOUT_OPTIONS:
-        if size is not None:
-            raise UserError(
-                f"tokenizer.bpe_vocab_size is for MIDI tokens; leave it out for {config.type}"
-            )
-        return WITHOUT_OPTIONS[config.type](limits)
-    if config.type in COMPOUND or config.type == "grid":
-        if size is not None:
-            raise UserError(
-                f"tokenizer.bpe_vocab_size merges tokens of one field; leave it out for "
-                f"{config.type}"
-            )
-        if config.type == "grid":
-            return GridTokenizer(config, limits)
-        return CompoundTokenizer(config, limits)
-    tokenizer = MidiTokenizer(config, limits)
+    size, made_by = config.bpe_vocab_size, modality(config.type)
+    if size is not None and not made_by.merges:
+        raise UserError(
+            f"tokenizer.bpe_vocab_size merges MIDI tokens of one field; leave it out for "
+            f"{config.type}"
+        )
+    tokenizer = made_by(config, limits)
     if size is not None and size <= tokenizer.vocabulary.sizes[0]:
         raise UserError(
             f"tokenizer.bpe_vocab_size={size} must be above the {tokenizer.vocabulary.sizes[0]} "
@@ -100,14 +117,8 @@ def load_tokenizer(folder: Path, limits: LimitsConfig | None = None) -> Tokenize
     )
     try:
         limits = limits or LimitsConfig.model_validate(record["limits"])
-        if record["type"] in WITHOUT_OPTIONS:
-            return WITHOUT_OPTIONS[record["type"]](limits)
         config = TokenizerConfig.model_validate(record["config"])
-        if config.type == "grid":
-            return GridTokenizer(config, limits)
-        if config.type in COMPOUND:
-            return CompoundTokenizer(config, limits)
-        return MidiTokenizer(config, limits, folder / "miditok.json")
+        return modality(config.type).load(config, limits, folder)
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"no usable tokenizer in {folder} ({type(error).__name__}: {error})"

@@ -8,21 +8,18 @@ Legend: T positions, S steps of time, V voices.
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from math import inf
 from pathlib import Path
 
 import numpy as np
 
 from seqgen.config import LimitsConfig, TokenizerConfig
-from seqgen.errors import FileRejected, UserError
-from seqgen.files import write_bytes, write_json
-from seqgen.midi import Instrument, MidiFile, Note, TempoChange, midi_bytes, open_midi, summarize
+from seqgen.errors import FileRejected
+from seqgen.midi import Instrument, MidiFile, Note, TempoChange, open_midi, summarize
 from seqgen.midi.repair import repair
-from seqgen.tokenizers.base import Edit, Encoded, Original, Shift
+from seqgen.tokenizers.base import Edit, Encoded, MusicTokenizer, Original, Shift, digest
 from seqgen.tokenizers.midi.sketch import sketch_of
-from seqgen.tokenizers.midi.tokenizer import MidiTokenizer
 from seqgen.vocabulary import Field, Grammar, Vocabulary
 
 VOICES = 4
@@ -34,23 +31,19 @@ TICKS_PER_QUARTER = 480
 TEMPO, VELOCITY = 90.0, 80  # of what is written, where nothing else is said
 
 
-class GridTokenizer:
+class GridTokenizer(MusicTokenizer):
     """One token per cell, F = 2: its place (voice, and step in a bar), and its pitch or silence.
 
     Places follow each other; a model learns in a few steps that they cost nothing.
     """
 
+    types = ("grid",)
     unit = "cell"
-    suffix = ".mid"
-    suffixes = MidiTokenizer.suffixes
-    bar: np.ndarray | None = None
-    tells_parts = False
 
     def __init__(self, config: TokenizerConfig, limits: LimitsConfig):
         per_beat = config.positions_per_beat or 4
-        self.config = config.model_copy(update={"positions_per_beat": per_beat})
+        super().__init__(config.model_copy(update={"positions_per_beat": per_beat}), limits)
         self.per_beat = per_beat
-        self._limits = limits
         self._n_places = VOICES * BEATS * per_beat
         self.vocabulary = Vocabulary(
             (Field("place", FIRST + self._n_places), Field("pitch", SILENCE + 1)),
@@ -78,21 +71,6 @@ class GridTokenizer:
         ]
         return Encoded(variants, grid.size, {}, sketch_of(midi))
 
-    def decode(
-        self,
-        ids: np.ndarray,
-        path: Path,
-        *,
-        tempo: float | None = None,
-        original: Original | Edit | None = None,
-    ) -> None:
-        """Write ids [T, 2] as a MIDI file, a track for each voice.
-
-        Steps of one pitch are one note. A file that the first tokens were read from is written as
-        these tells it.
-        """
-        write_bytes(path, midi_bytes(self.played(ids, tempo=tempo)))
-
     def played(
         self,
         ids: np.ndarray,
@@ -100,7 +78,10 @@ class GridTokenizer:
         tempo: float | None = None,
         original: Original | Edit | None = None,
     ) -> MidiFile:
-        """Return what `decode` writes."""
+        """Return a track for each voice; steps of one pitch are one note.
+
+        A file that the first tokens were read from is written as these tell it.
+        """
         pitches = ids[ids[:, 0] >= FIRST, 1] - FIRST
         n_steps = len(pitches) // VOICES
         grid = pitches[: n_steps * VOICES].reshape(n_steps, VOICES)
@@ -108,7 +89,7 @@ class GridTokenizer:
         midi = voices_to_midi(grid, per_beat=self.per_beat, tempo=tempo or self._tempo)
         return repair(midi)
 
-    def describe(self, path: Path, *, until: float) -> tuple[str, list[str]]:
+    def describe(self, path: Path, *, until: float = inf) -> tuple[str, list[str]]:
         """Say what a file holds in a few words, and what a grid does not hold."""
         about = str(summarize(open_midi(path, self._limits)))
         return about, ["which steps strike a note again, velocities, tempos and metres"]
@@ -117,35 +98,9 @@ class GridTokenizer:
         """Count cells."""
         return int((ids[:, 0] >= FIRST).sum())
 
-    def told_notes(self, ids: np.ndarray) -> None:
-        """Tell nothing: a token is not of one note."""
-
-    def repeats(self, ids: np.ndarray) -> None:
-        """A grid has no bars."""
-
-    def quote_bars(self, ids: np.ndarray, *, back: int, n_bars: int) -> np.ndarray:
-        """Refuse: a grid has no bars."""
-        raise UserError("a grid has no bars to quote")
-
-    def write_out(self, ids: np.ndarray) -> np.ndarray:
-        """Return tokens as they are: grids have no quotes."""
-        return ids
-
-    def tempo(self, path: Path) -> float:
-        """Quarter notes per minute with which a MIDI file begins."""
-        return open_midi(path, self._limits).tempo_changes[0].tempo
-
     def clock(self, *, tempo: float | None = None) -> GridClock:
         """Return a new clock before the first step."""
         return GridClock(self.per_beat, tempo or self._tempo)
-
-    def train(self, pieces: Iterable[np.ndarray], *, vocab_size: int) -> GridTokenizer:
-        """Refuse: tokens of two fields are not merged."""
-        raise NotImplementedError("grids have no merged tokens")
-
-    def merge(self, ids: np.ndarray) -> np.ndarray:
-        """Return ids as they are."""
-        return ids
 
     def names(self) -> list[str]:
         """Name places by beat, step in it, and voice."""
@@ -158,12 +113,7 @@ class GridTokenizer:
     def fingerprint(self) -> str:
         """Hash the kind and all that ids depend on."""
         meaning = ["grid", self.per_beat, VOICES, BEATS, SILENCE]
-        return hashlib.sha256(json.dumps(meaning).encode()).hexdigest()[:16]
-
-    def save(self, folder: Path) -> None:
-        """Write which tokenizer this is."""
-        settings = {"config": self.config.model_dump(), "limits": self._limits.model_dump()}
-        write_json(folder / "tokenizer.json", {"type": "grid", **settings})
+        return digest(meaning)
 
     @property
     def _tempo(self) -> float:

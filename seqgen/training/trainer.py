@@ -95,6 +95,12 @@ def train(
     metrics = JsonLinesLogger(run.metrics)
     resumed_step = _return_to_checkpoint(run, metrics) if resume else None
     model = _build_model(data, model_config, start, seed=seed)
+    length = model.vocabulary.length
+    if model_config.positions == "axes" and length and config.context_length <= length:
+        raise UserError(
+            f"train.context_length={config.context_length}: with model.positions=axes a window "
+            f"must hold a whole piece, which has {length} tokens and BOS: set at least {length + 1}"
+        )
     units = sum(piece.units for piece in validation_pieces(data, config))
     module = TrainingModule(
         model, config, seed=seed, held_out_units=units, kernel=kernel, tell=tell

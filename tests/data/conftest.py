@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from seqgen.config import LimitsConfig
+from seqgen.config import LimitsConfig, TokenizerConfig
 from seqgen.data.shards import (
     FORMAT,
     INDEX,
@@ -16,7 +16,7 @@ from seqgen.data.shards import (
 )
 from seqgen.data.splits import TRAIN
 from seqgen.files import checksums, write_record
-from seqgen.tokenizers import ByteTokenizer
+from seqgen.tokenizers import build_tokenizer
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def made_data(tmp_path):
                     next_id += n + 1
                 pieces.append(Piece(f"piece-{i}", TRAIN, f"{i}", 1, tuple(places)))
         (tmp_path / TOKENIZER).mkdir()
-        ByteTokenizer(LimitsConfig()).save(tmp_path / TOKENIZER)
+        build_tokenizer(TokenizerConfig(type="bytes"), LimitsConfig()).save(tmp_path / TOKENIZER)
         index = {"dtype": writer.dtype.name, "n_fields": 1, "n_tokens": writer.n_tokens}
         index |= {"pieces": list(index_pieces(pieces)), "files": checksums(tmp_path)}
         write_record(tmp_path / INDEX, index, format=FORMAT)

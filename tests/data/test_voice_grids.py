@@ -15,7 +15,7 @@ from seqgen.errors import UserError
 from seqgen.tokenizers.grid import FIRST, PITCHES, SILENT
 
 MIDI = frozenset({".mid"})
-DESCRIPTION = "name: tiny\nimporter: voice-grids\nfile: tiny.json\nper_beat: 4\n"
+DESCRIPTION = "name: tiny\ntype: grid\nimporter: voice-grids\nfile: tiny.json\nper_beat: 4\n"
 
 
 def random_piece(seed, n_steps=9):

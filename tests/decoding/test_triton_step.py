@@ -4,6 +4,7 @@ A test that takes `device` states a property. It runs here where there is a GPU;
 run by the interpreter, in a process of its own, because TRITON_INTERPRET acts on a whole process.
 """
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -90,13 +91,15 @@ CHOICES = [
         },
         None,
     ),
+    # Its values are in two blocks.
     ({"n_heads": 1, "d_model": 136, "n_layers": 1, "d_ff": 32, "conv_width": 0}, 2),
-]  # the last one's values are in two blocks
+    ({"positions": "axes", "d_model": 16, "n_layers": 1}, None),
+]
 
 
 @pytest.mark.parametrize(("choices", "decay_after"), CHOICES, ids=str)
 def test_steps_equal_the_torch_decoders(tiny, toy_vocabulary, choices, decay_after, device):
-    model = tiny(toy_vocabulary, **choices).to(device)
+    model = tiny(replace(toy_vocabulary, axes=(1, 2)), **choices).to(device)
     for parameter in model.parameters():
         if parameter.dim() == 1:  # so that no norm can be left out or taken for another
             torch.nn.init.normal_(parameter, mean=0.5, std=0.5)

@@ -1,15 +1,12 @@
 """What the rest of seqgen relies on holds for every tokenizer that a configuration accepts."""
 
-from typing import get_args
-
 import numpy as np
 import pytest
 from making import write_song
 
 from seqgen.config import LimitsConfig, TokenizerConfig
-from seqgen.tokenizers import Shift, build_tokenizer, load_tokenizer
-
-TYPES = get_args(TokenizerConfig.model_fields["type"].annotation)
+from seqgen.tokenizers import TYPES, Shift, build_tokenizer, load_tokenizer
+from seqgen.tokenizers.pixels import png
 
 
 @pytest.fixture(params=TYPES)
@@ -19,10 +16,14 @@ def tokenizer(request):
 
 @pytest.fixture
 def path(tmp_path, tokenizer):
-    """A file that the tokenizer reads: a song, or for all others a text."""
+    """A file that the tokenizer reads: a song, an image, or for all others a text."""
     path = tmp_path / f"a{tokenizer.suffix}"
-    if tokenizer.suffix == ".mid":
+    if tokenizer.kind == "music":
         return write_song(path)
+    if tokenizer.kind == "images":
+        pixels = np.arange(28 * 28) % 256
+        path.write_bytes(png(pixels.astype(np.uint8).reshape(28, 28, 1)))
+        return path
     path.write_text("a plain text\nof two lines\n")
     return path
 

@@ -18,7 +18,7 @@ from seqgen.tokenizers import (
     Shift,
     build_tokenizer,
     choose_settings,
-    is_open,
+    modality,
     survey_file,
     total_account,
 )
@@ -108,7 +108,7 @@ def test_what_is_set_is_not_chosen(tmp_path):
     )
     assert (config.parts, config.use_velocities, config.positions_per_beat) == ("one", False, 8)
     assert not {"parts", "use_velocities", "positions_per_beat"} & reasons.keys()
-    assert not is_open(config)
+    assert not modality(config.type).is_open(config)
 
 
 def test_a_cut_metre_on_halves_keeps_a_grid_that_fits(tmp_path):

@@ -70,5 +70,5 @@ def test_a_loaded_tokenizer_is_the_same(tmp_path, tokenizer):
 
 
 def test_bytes_are_not_merged():
-    with pytest.raises(UserError, match="for MIDI tokens; leave it out"):
+    with pytest.raises(UserError, match="merges MIDI tokens of one field; leave it out for bytes"):
         build_tokenizer(TokenizerConfig(type="bytes", bpe_vocab_size=300), LimitsConfig())

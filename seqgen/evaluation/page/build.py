@@ -20,6 +20,7 @@ from seqgen.rendering.curves import Curve, draw_by_position, draw_loss_curves
 from seqgen.rendering.distributions import Panel, draw_distributions, draw_runs
 from seqgen.rendering.figures import svg_text
 from seqgen.rendering.piano_roll import draw_piano_roll
+from seqgen.rendering.previews import draw_picture, tiled
 from seqgen.rendering.sound.soundfonts import find_soundfont
 from seqgen.rendering.sound.synthesis import synthesise
 from seqgen.rendering.sound.synthesizer import Synthesizer
@@ -41,6 +42,7 @@ HISTOGRAMS = {
     "onset_histogram": ("quarter notes after the bar line", ("0", "1", "2", "3")),
     "repeat_distances": ("bars back", ("1", "2", "4", "8", "16", "32")),
 }
+MAX_PICTURES = 100  # generated images that are shown
 T = TypeVar("T")
 Heard = tuple[str, MidiFile, float | None, str]  # name, piece, end of its prompt (s), caption
 
@@ -49,11 +51,13 @@ def build_page(record: Mapping, material: PageMaterial, *, progress: Progress) -
     """Return the page of a record as HTML."""
     ours = [_heard(piece) for piece in choose_pieces(material.pieces, lambda piece: piece.midi)]
     real = choose_pieces(material.held_out, lambda piece: piece[1])
+    pictures = [one.preview for one in material.pieces if isinstance(one.preview, np.ndarray)]
     theirs: list[Heard] = [(name, midi, None, name) for name, midi in real]
     sounds, about_sound = play_openings([x[1] for x in (*ours, *theirs)], progress=progress)
     oggs = iter(sounds)
     kinds = {
         "samples": lambda: [_roll(heard, next(oggs)) for heard in ours],
+        "grid": lambda: [_tiled(pictures)] * bool(pictures),
         "held_out": lambda: [_roll(heard, next(oggs)) for heard in theirs],
         "distributions": lambda: _distributions(material, record["music"].get("opening_bars")),
         "runs": lambda: _runs(record),
@@ -119,6 +123,13 @@ def _roll(heard: Heard, ogg: bytes) -> PagePicture:
     shown = (0, max(1, n_bars))
     draw = partial(draw_piano_roll, midi, continuation_from_seconds=begins, bars=shown)
     return _both(draw, f"Piano roll of {name}", caption, ogg)
+
+
+def _tiled(pictures: Sequence[np.ndarray]) -> PagePicture:
+    """All generated pictures side by side."""
+    n = len(pictures)
+    draw = partial(draw_picture, tiled(pictures[:MAX_PICTURES]), title=f"{n} generated images")
+    return _both(draw, "Generated images side by side", "All that were generated, not chosen.")
 
 
 def _both(draw: Callable[..., Figure], alt: str, caption: str, ogg: bytes = b"") -> PagePicture:

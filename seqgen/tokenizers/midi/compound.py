@@ -11,25 +11,23 @@ Legend: T positions, F fields.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
 
 import numpy as np
 
 from seqgen.config import LimitsConfig, TokenizerConfig
 from seqgen.errors import FileRejected, UserError
-from seqgen.files import write_bytes
-from seqgen.midi import MidiFile, midi_bytes
-from seqgen.tokenizers.base import Edit, Encoded, Original, Shift
+from seqgen.midi import MidiFile
+from seqgen.tokenizers.base import Edit, Encoded, Original, Shift, digest
 from seqgen.tokenizers.midi.clock import MidiClock
 from seqgen.tokenizers.midi.parts import DRUMS
 from seqgen.tokenizers.midi.quotes import NO_QUOTES, quote_ahead
-from seqgen.tokenizers.midi.settings import SPECIAL, settled, told_by_bars, write_settings
-from seqgen.tokenizers.midi.tokenizer import MidiTokenizer
+from seqgen.tokenizers.midi.settings import SPECIAL, settled, told_by_bars
+from seqgen.tokenizers.midi.tokenizer import MidiTokenizer, OpenSettings
 from seqgen.vocabulary import ANY, FOLLOW, KEEP, Field, Grammar, Vocabulary
 
 COMPOUND = ("cpword", "octuple")
@@ -360,12 +358,10 @@ class CompoundClock:
             self._clock.feed(np.array([self._ids[plain]]))
 
 
-class CompoundTokenizer:
+class CompoundTokenizer(OpenSettings):
     """MIDI files as compound words, F > 1."""
 
-    unit = MidiTokenizer.unit
-    suffix = MidiTokenizer.suffix
-    suffixes = MidiTokenizer.suffixes
+    types = COMPOUND
 
     def __init__(self, config: TokenizerConfig, limits: LimitsConfig):
         """Build from the configuration, over plain tokens of one stream or told bar by bar."""
@@ -373,10 +369,8 @@ class CompoundTokenizer:
         plain = config.model_copy(update={"type": "remi", "layout": layout})
         self._plain = MidiTokenizer(plain, limits)
         self.tells_parts = self._plain.tells_parts
-        self.config = self._plain.config.model_copy(
-            update={"type": config.type, "layout": config.layout}
-        )
-        self._limits = limits
+        own = {"type": config.type, "layout": config.layout}
+        super().__init__(self._plain.config.model_copy(update=own), limits)
         names = self._plain.names()
         self._ids = {token: i for i, token in enumerate(names)}
         self._max_bars = self.config.max_bars or 0
@@ -395,17 +389,6 @@ class CompoundTokenizer:
         plain = self._plain.examine(path, shifts)
         return replace(plain, variants=[self._group(ids, path) for ids in plain.variants])
 
-    def decode(
-        self,
-        ids: np.ndarray,
-        path: Path,
-        *,
-        tempo: float | None = None,
-        original: Original | Edit | None = None,
-    ) -> None:
-        """Write ids [T, F] as a MIDI file, as `MidiTokenizer.decode` does."""
-        write_bytes(path, midi_bytes(self.played(ids, tempo=tempo, original=original)))
-
     def played(
         self,
         ids: np.ndarray,
@@ -413,26 +396,19 @@ class CompoundTokenizer:
         tempo: float | None = None,
         original: Original | Edit | None = None,
     ) -> MidiFile:
-        """Return what `decode` writes."""
+        """Return the music of ids [T, F], as `MidiTokenizer.played` does."""
         if isinstance(original, Original):
             n_tokens = len(self._ungroup(ids[: original.n_tokens]))
             original = replace(original, n_tokens=n_tokens)
         return self._plain.played(self._ungroup(ids), tempo=tempo, original=original)
 
-    def describe(self, path: Path, *, until: float) -> tuple[str, list[str]]:
+    def describe(self, path: Path, *, until: float = inf) -> tuple[str, list[str]]:
         """Say what a file holds in a few words, and what of it the tokens cannot hold."""
         return self._plain.describe(path, until=until)
 
     def units(self, ids: np.ndarray) -> int:
         """Count notes, those that quotes stand for as well."""
         return self._plain.units(self._ungroup(ids))
-
-    def tempo(self, path: Path) -> float:
-        """Quarter notes per minute with which a MIDI file begins."""
-        return self._plain.tempo(path)
-
-    def told_notes(self, ids: np.ndarray) -> None:
-        """Tell nothing: a word holds all of a note at once."""
 
     def repeats(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Tell which tokens [T, F] are of bars that their part has played before; count notes."""
@@ -463,14 +439,6 @@ class CompoundTokenizer:
         """Return a new clock before the first bar."""
         return CompoundClock(self._unpacker(), self._plain.clock(tempo=tempo), self._ids)
 
-    def train(self, pieces: Iterable[np.ndarray], *, vocab_size: int) -> CompoundTokenizer:
-        """Refuse: tokens of several fields are not merged."""
-        raise UserError(f"tokens of type {self.config.type} cannot be merged")
-
-    def merge(self, ids: np.ndarray) -> np.ndarray:
-        """Return ids [T, F] as they are."""
-        return ids
-
     def names(self) -> list[str]:
         """Name the ids of the first field."""
         return list(self.words.kinds)
@@ -478,11 +446,7 @@ class CompoundTokenizer:
     def fingerprint(self) -> str:
         """Hash all settings and the meaning of every id."""
         meaning = [self._plain.fingerprint(), self.words.type, self.words.kinds, self.words.values]
-        return hashlib.sha256(json.dumps(meaning).encode()).hexdigest()[:16]
-
-    def save(self, folder: Path) -> None:
-        """Write the settings, from which all is built again."""
-        write_settings(folder, self.config, self._limits)
+        return digest(meaning)
 
     def _unpacker(self) -> Unpacker:
         return Unpacker(self.words, self.config.positions_per_beat or 4)

@@ -1,14 +1,12 @@
 """From our settings to MidiTok's: every option is set, so that a new default changes nothing."""
 
 import math
-from pathlib import Path
 from typing import Any
 
 import miditok
 
-from seqgen.config import LimitsConfig, TokenizerConfig
+from seqgen.config import TokenizerConfig
 from seqgen.errors import UserError
-from seqgen.files import write_json
 from seqgen.tokenizers.midi.parts import ALL_PARTS, Part
 
 FORMATS = {
@@ -211,9 +209,3 @@ def _positions(config: TokenizerConfig) -> int:
     """How many positions the longest bar has."""
     beats = max(metre(text)[0] for text in accepted_metres(config))
     return beats * (config.positions_per_beat or 4)
-
-
-def write_settings(folder: Path, config: TokenizerConfig, limits: LimitsConfig) -> None:
-    """Write what `load_tokenizer` needs to build a tokenizer of MIDI again."""
-    record = {"type": config.type, "config": config.model_dump(), "limits": limits.model_dump()}
-    write_json(folder / "tokenizer.json", record)

@@ -3,8 +3,6 @@
 Legend: T positions.
 """
 
-import hashlib
-import json
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -20,11 +18,18 @@ from miditok.constants import CHR_ID_START
 
 from seqgen.config import LimitsConfig, TokenizerConfig
 from seqgen.errors import FileRejected, UserError
-from seqgen.files import write_bytes
-from seqgen.midi import MidiFile, TempoChange, midi_bytes, open_midi, read_midi, summarize
+from seqgen.midi import MidiFile, TempoChange, read_midi, summarize
 from seqgen.midi.repair import repair
 from seqgen.midi.timing import bars_and_beats
-from seqgen.tokenizers.base import Edit, Encoded, Original, Shift, ToldNote
+from seqgen.tokenizers.base import (
+    Edit,
+    Encoded,
+    MusicTokenizer,
+    Original,
+    Shift,
+    ToldNote,
+    digest,
+)
 from seqgen.tokenizers.midi.account import account_for
 from seqgen.tokenizers.midi.clock import MidiClock
 from seqgen.tokenizers.midi.continuation import drop_late_changes, join, remove_notes
@@ -43,9 +48,9 @@ from seqgen.tokenizers.midi.settings import (
     named_parts,
     settled,
     told_by_bars,
-    write_settings,
 )
 from seqgen.tokenizers.midi.sketch import sketch_of
+from seqgen.tokenizers.midi.survey import FileSurvey, choose_settings, survey_file
 from seqgen.vocabulary import Field, Vocabulary
 
 PITCHED = ("Pitch", "PitchDrum", "NoteOn", "DrumOn")  # types of tokens that tell a note's key
@@ -69,22 +74,41 @@ class Reading:
     repairs: dict[str, int]
 
 
-class MidiTokenizer:
+class OpenSettings(MusicTokenizer):
+    """Music whose tokens have settings that are chosen from a corpus."""
+
+    @classmethod
+    def is_open(cls, config: TokenizerConfig) -> bool:
+        """Whether settings are left open."""
+        return config != settled(config)
+
+    @classmethod
+    def survey(cls, path: Path, *, limits: LimitsConfig) -> FileSurvey:
+        """Return what open settings depend on in one file."""
+        return survey_file(path, limits)
+
+    @classmethod
+    def choose(
+        cls, config: TokenizerConfig, surveys: Sequence[FileSurvey]
+    ) -> tuple[TokenizerConfig, dict[str, str]]:
+        """Choose settings so that tokens carry what the files hold."""
+        return choose_settings(config, surveys)
+
+
+class MidiTokenizer(OpenSettings):
     """MIDI files as MidiTok ids, F = 1."""
 
-    unit = "note"
-    suffix = ".mid"
-    suffixes = frozenset({".mid", ".midi", ".kar", ".rmi", ".smf"})
+    types = tuple(FORMATS)
+    merges = True
 
     def __init__(
         self, config: TokenizerConfig, limits: LimitsConfig, saved: Path | None = None
     ) -> None:
         """Build from the configuration, or with what a saved MidiTok file adds (merged tokens)."""
-        self.config = settled(config)
+        super().__init__(settled(config), limits)
         self.parts = named_parts(self.config)
         self._by_bars = told_by_bars(self.config)
         self.tells_parts = self._by_bars and self.config.parts == "tracks"
-        self._limits = limits
         if saved is None:
             self._miditok = FORMATS[config.type](miditok_config(self.config))
         else:
@@ -106,6 +130,11 @@ class MidiTokenizer:
             anchors=tuple(i for i, kinds in enumerate(self._types) if "Bar" in kinds),
             held=self._held(),
         )
+
+    @classmethod
+    def load(cls, config: TokenizerConfig, limits: LimitsConfig, folder: Path) -> "MidiTokenizer":
+        """Build again what was saved in a folder, merged tokens included."""
+        return cls(config, limits, folder / "miditok.json")
 
     def encode(self, path: Path) -> np.ndarray:
         """Read a MIDI file into ids [T, 1]."""
@@ -137,27 +166,6 @@ class MidiTokenizer:
             sketch_of(reading.midi),
         )
 
-    def decode(
-        self,
-        ids: np.ndarray,
-        path: Path,
-        *,
-        tempo: float | None = None,
-        original: Original | Edit | None = None,
-    ) -> None:
-        """Write ids [T, 1] as a MIDI file.
-
-        Args:
-            ids: tokens, special ones included.
-            path: of the new file.
-            tempo: quarter notes per minute with which the file begins; by default those of the
-                tokens or, where they have none, of the configuration.
-            original: the file that the first tokens were read from; its music is written as it is.
-                Or the one of which some bars are replaced by those of the tokens; it keeps its own
-                tempo.
-        """
-        write_bytes(path, midi_bytes(self.played(ids, tempo=tempo, original=original)))
-
     def played(
         self,
         ids: np.ndarray,
@@ -165,7 +173,16 @@ class MidiTokenizer:
         tempo: float | None = None,
         original: Original | Edit | None = None,
     ) -> MidiFile:
-        """Return what `decode` writes."""
+        """Return the music of ids [T, 1], special ones included.
+
+        Args:
+            ids: tokens.
+            tempo: quarter notes per minute with which it begins; by default those of the tokens or,
+                where they have none, of the configuration.
+            original: the file that the first tokens were read from; its music is written as it is.
+                Or the one of which some bars are replaced by those of the tokens; it keeps its own
+                tempo.
+        """
         midi, parts = self._decoded(ids)
         if isinstance(original, Edit):
             return self._edited(original, midi, parts)
@@ -216,7 +233,7 @@ class MidiTokenizer:
         edited.time_signature_changes = reading.midi.time_signature_changes
         return edited
 
-    def describe(self, path: Path, *, until: float) -> tuple[str, list[str]]:
+    def describe(self, path: Path, *, until: float = inf) -> tuple[str, list[str]]:
         """Say what a file holds in a few words, and what of it the tokens cannot hold."""
         reading = self._read(path)
         if until < inf:
@@ -301,10 +318,6 @@ class MidiTokenizer:
             unquoter=self._unquoter() if self.config.quotes else None,
         )
 
-    def tempo(self, path: Path) -> float:
-        """Quarter notes per minute with which a MIDI file begins."""
-        return open_midi(path, self._limits).tempo_changes[0].tempo
-
     def train(self, pieces: Iterable[np.ndarray], *, vocab_size: int) -> "MidiTokenizer":
         """Return a tokenizer with byte-pair merges learned from plain ids [T, 1] of each piece."""
         # MidiTok learns from strings: a word for each stretch, a character for each plain id.
@@ -349,11 +362,11 @@ class MidiTokenizer:
     def fingerprint(self) -> str:
         """Hash all settings and the meaning of every id."""
         meaning = [self.config.model_dump(exclude={"tempo", "velocity"}), self._plain_parts]
-        return hashlib.sha256(json.dumps(meaning).encode()).hexdigest()[:16]
+        return digest(meaning)
 
     def save(self, folder: Path) -> None:
         """Write settings and MidiTok's own JSON."""
-        write_settings(folder, self.config, self._limits)
+        super().save(folder)
         self._miditok.save(folder / "miditok.json")
 
     @property
