@@ -23,6 +23,7 @@ from torch import Tensor
 from seqgen.config import ModelConfig
 from seqgen.errors import UserError
 from seqgen.files import atomic_folder, check_files, checksums, read_record, write_record
+from seqgen.model.encoder_decoder import build_model
 from seqgen.model.sequence_model import SequenceModel
 from seqgen.tokenizers import Tokenizer, load_tokenizer
 from seqgen.vocabulary import Vocabulary
@@ -147,7 +148,7 @@ def _load(folder: Path, record: dict, device: str | torch.device) -> LoadedModel
     try:
         config = ModelConfig.model_validate(record["model"])
         vocabulary = Vocabulary.from_json(record["vocabulary"])
-        model = SequenceModel(config, vocabulary)
+        model = build_model(config, vocabulary)
         model.load_state_dict(load_file(folder / WEIGHTS), strict=True)
     except (OSError, SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
         first = str(error).splitlines()[0]

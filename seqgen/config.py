@@ -151,6 +151,8 @@ class TokenizerConfig(Section):
 class ModelConfig(Section):
     """Everything that both forms of a model must share to compute the same."""
 
+    # With data.pairs: decoder takes the source as a prefix, encoder-decoder reads it both ways
+    kind: Literal["decoder", "encoder-decoder"] = "decoder"
     d_model: PositiveInt = 128
     n_layers: PositiveInt = 4
     n_heads: PositiveInt = 4

@@ -54,11 +54,18 @@ def build_decoder(
             raise UserError(
                 f"weights = {weights}: the {name} decoder ({reason}) supports {supported}"
             )
+    if model.config.kind != "decoder" and name != ReferenceDecoder.name:
+        raise UserError(
+            f"decoder {name}: model.kind={model.config.kind} is not supported: use the decoder "
+            f"reference"
+        )
     return DECODERS[name](model, weights, decay_after=decay_after, prefill=prefill)
 
 
 def choose_decoder(model: SequenceModel, weights: str = "float32") -> tuple[str, str]:
     """Return the fastest tested decoder for a model on its device, and the reason."""
+    if model.config.kind != "decoder":
+        return "reference", f"model.kind={model.config.kind} has no other decoder"
     if model.config.attention != "causal-linear":
         return "reference", f"model.attention={model.config.attention} has no other decoder"
     if next(model.parameters()).device.type == "cuda":

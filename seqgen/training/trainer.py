@@ -19,6 +19,7 @@ from seqgen.config import ModelConfig, TrainConfig
 from seqgen.data.shards import PreparedData
 from seqgen.data.splits import VALIDATION
 from seqgen.errors import UserError
+from seqgen.model.encoder_decoder import build_model
 from seqgen.model.sequence_model import SequenceModel
 from seqgen.native import has_bfloat16
 from seqgen.training.callbacks import (
@@ -166,7 +167,7 @@ def _build_model(
     data: PreparedData, model_config: ModelConfig, start: LoadedModel | None, *, seed: int
 ) -> SequenceModel:
     torch.manual_seed(seed)
-    model = SequenceModel(model_config, data.tokenizer.vocabulary)
+    model = build_model(model_config, data.tokenizer.vocabulary)
     if start is not None:
         if start.tokenizer.fingerprint() != data.tokenizer.fingerprint():
             raise UserError(
