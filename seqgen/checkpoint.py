@@ -45,6 +45,19 @@ class LoadedModel:
     record: dict
     checkpoint: str = "best"  # or "last"
 
+    @property
+    def pairs(self) -> str | None:
+        """How it was told a source and a target, as `data.pairs`; None: it takes no source."""
+        return self.record.get("pairs")
+
+    def check_no_source(self, what: str) -> None:
+        """Raise UserError where the model writes for a source, which `what` cannot give it."""
+        if self.pairs is not None:
+            raise UserError(
+                f"this run writes for a source (data.pairs={self.pairs}), and {what} takes none: "
+                f"use generate --source FILE"
+            )
+
 
 class RunFolder:
     """The paths of the files in a run folder."""

@@ -24,6 +24,7 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 DecayExponent = Annotated[float, Field(ge=0.1, le=20)]
+FILES, LINES = "files", "lines"  # of data.pairs
 FALLING = ("cosine", "linear")  # schedules that have an end
 METRE = r"^([1-9]|[12]\d|3[0-2])/(1|2|4|8|16|32)$"  # a time signature
 
@@ -55,6 +56,9 @@ class DataConfig(Section):
     # What a model learns to do, with the share of its windows: {continue: 0.5, infill: 0.5}
     tasks: dict[str, PositiveFloat] = {}
     controls: list[str] = []  # what can be asked for: key, chords, density …; or [all]
+    # A source and what is to be written for it. Parts of a file: soprano -> alto, tenor, bass;
+    # or NAME.source.EXT and NAME.target.EXT: files; or each line of two such texts: lines
+    pairs: str | None = None
     workers: Annotated[int, Field(ge=0)] = 0  # processes that read files; 0: one per core
 
     @field_validator("tasks", "controls", mode="before")
@@ -66,6 +70,17 @@ class DataConfig(Section):
         if field.field_name == "tasks" and not are_shares:
             raise ValueError(
                 "give a share for each task, a space after each colon: {continue: 0.5, infill: 0.5}"
+            )
+        return value
+
+    @field_validator("pairs")
+    @classmethod
+    def _has_two_sides(cls, value: str | None) -> str | None:
+        sides = [] if value is None else [side.strip() for side in value.split("->")]
+        if value not in (None, FILES, LINES) and (len(sides) != 2 or not all(sides)):
+            raise ValueError(
+                f"give {FILES} or {LINES}, or parts on both sides of an arrow, as in soprano -> "
+                f"alto, tenor, bass"
             )
         return value
 
@@ -310,6 +325,20 @@ class Config(Section):
                 "train.carry_state goes through pieces as they are: leave it out, or leave out "
                 "data.tasks and data.controls"
             )
+        if self.model.kind != "decoder" and self.data.pairs is None:
+            raise ValueError(
+                f"model.kind={self.model.kind} learns from pairs of a source and a target: set "
+                f"data.pairs"
+            )
+        if self.data.pairs is not None:
+            for key, is_set in {
+                "data.tasks": self.data.tasks,
+                "data.controls": self.data.controls,
+                "train.carry_state": self.train.carry_state,
+                "model.positions=learned": self.model.positions == "learned",
+            }.items():
+                if is_set:
+                    raise ValueError(f"data.pairs excludes {key}: leave that out")
         if self.train.recompute and self.train.compile:
             raise ValueError(
                 "train.recompute and train.compile exclude each other: layers that are computed "

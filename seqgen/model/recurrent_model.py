@@ -84,6 +84,11 @@ class RecurrentModel:
         """Positions a row may reach, or None where there is no end."""
         return self._parallel.positions.limit
 
+    @property
+    def source_is_prefix(self) -> bool:
+        """Whether `begin` takes the positions of a source before those of its target."""
+        return self.config.kind == "decoder"
+
     def read_chain(self) -> Tensor:
         """Return `OutputHead.chain` of the present weights."""
         return self._parallel.lm_head.chain()
