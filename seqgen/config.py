@@ -181,7 +181,8 @@ class ModelConfig(Section):
     # `learned` that is where training starts.
     decay_range: Annotated[list[DecayExponent], Field(min_length=2, max_length=2)] = [3.0, 8.0]
     heads_without_decay: Annotated[int, Field(ge=0)] = 0  # the last ones of each layer: γ = 1
-    positions: Literal["none", "sinusoidal", "bars", "learned"] = "none"  # bars: from each bar on
+    # bars: the index from each bar on; bar-numbers: how many bars there were so far
+    positions: Literal["none", "sinusoidal", "bars", "bar-numbers", "learned"] = "none"
     max_positions: PositiveInt = 4096  # size of the table of learned positions; else unused
     conv_width: Annotated[int, Field(ge=0, le=64)] = 5  # of the short convolution; 0: none
     field_widths: dict[str, PositiveInt] = {}  # of the embeddings of compound tokens; else d_model
@@ -197,7 +198,7 @@ class ModelConfig(Section):
     def _heads_divide_width(self) -> "ModelConfig":
         if self.d_model % self.n_heads:
             raise ValueError(f"d_model {self.d_model} must be a multiple of n_heads {self.n_heads}")
-        if self.positions in ("sinusoidal", "bars") and self.d_model % 2:
+        if self.positions in ("sinusoidal", "bars", "bar-numbers") and self.d_model % 2:
             raise ValueError(
                 f"model.positions={self.positions} needs an even d_model, got {self.d_model}"
             )

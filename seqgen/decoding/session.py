@@ -199,7 +199,7 @@ def _state(tensors: Mapping[str, Tensor], decoder: Decoder) -> State:
     if not 0 <= state.position[0] <= min([*rooms, decoder.max_positions or torch.inf, torch.inf]):
         raise ValueError(f"position {int(state.position[0])} is not possible")
     if not 0 <= state.origin[0] <= state.position[0] or (
-        state.origin[0] and decoder.config.positions != "bars"
+        state.origin[0] and decoder.config.positions not in ("bars", "bar-numbers")
     ):
         raise ValueError(f"origin {int(state.origin[0])} is impossible")
     holds = torch.from_numpy(decoder.vocabulary.holds)  # [N, G]

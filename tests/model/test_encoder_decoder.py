@@ -20,7 +20,7 @@ CHOICES = [
     {"positions": "sinusoidal"},
     {"positions": "bars", "conv_width": 0, "feature_map": "hedgehog"},
     {"positions": "learned", "conv_width": 2, "max_positions": 40, "activation": "relu"},
-    {"decay": "learned", "decay_range": [1.0, 6.0]},
+    {"decay": "learned", "decay_range": [1.0, 6.0], "positions": "bar-numbers"},
 ]
 linear_and_softmax = pytest.mark.parametrize("attention", list(KINDS))
 
@@ -187,3 +187,22 @@ def test_a_model_without_encoder_takes_the_source_as_a_prefix(tiny, plain_vocabu
         joined = torch.cat([source[b : b + 1, :n], tokens[b : b + 1]], dim=1)
         with torch.no_grad():
             assert_same([x[b : b + 1] for x in ours], [x[:, n:] for x in model(joined)])
+
+
+def test_bars_of_a_target_have_the_numbers_of_those_of_its_source(tiny, plain_vocabulary):
+    """Counted from each BOS (1), at anchors (5, 9), in one pass and from any state."""
+    model = tiny(plain_vocabulary, positions="bar-numbers")
+    ids = [1, 5, 7, 9, 2, 1, 8, 5, 5, 7]
+    tokens = torch.tensor(ids)[None, :, None]
+    numbers = [0, 1, 1, 2, 2, 0, 0, 1, 2, 2]
+    places = torch.arange(len(ids))
+    whole = places - model.positions.origins(tokens, places[None])
+    assert whole[0].tolist() == numbers
+    before = torch.zeros(1, dtype=torch.long)
+    for t in range(len(ids)):
+        origin = model.positions.origins(tokens[:, t : t + 1], places[None, t : t + 1], before)
+        assert t - int(origin) == numbers[t]
+        before = origin[:, 0]
+    stepped, _ = by_steps(RecurrentModel(model), tokens, RecurrentModel(model).initial_state(1))
+    with torch.no_grad():
+        assert_same(stepped, model(tokens))
