@@ -2,10 +2,9 @@
 
     python scripts/harmonise.py RUN [RUN ...] [--n 20] [--seed 0] [--temperature 0.9]
 
-All are measured on the same held-out chorales (the validation and test split of the first run's
-data), beside the chorales themselves:
+All are measured on the same held-out chorales (of the first run's data), beside these themselves:
 
-- nats per note and per token of the lower voices, given the soprano;
+- nats per note and per token of the lower voices, given the soprano, on the whole test split;
 - notes in range: how many of a voice's notes lie where 99% of those of the training pieces do;
 - parallel fifths and octaves per bar: two voices that both move, from one to the next;
 - crossings: the share of moments at which a voice is above the one that should be over it;
@@ -35,7 +34,7 @@ from seqgen.data.shards import PreparedData  # noqa: E402
 from seqgen.data.splits import TEST, TRAIN, VALIDATION  # noqa: E402
 from seqgen.decoding import continuations  # noqa: E402
 from seqgen.evaluation.asked import read_bars  # noqa: E402
-from seqgen.evaluation.likelihood import nats_of  # noqa: E402
+from seqgen.evaluation.pairs import PairScore, score_pairs  # noqa: E402
 from seqgen.midi import MidiFile, open_midi  # noqa: E402
 from seqgen.sampling import Sampling  # noqa: E402
 from seqgen.tasks import open_pairs  # noqa: E402
@@ -47,17 +46,11 @@ Moment = dict[str, int]  # the pitch of each voice that sounds
 Ranges = dict[str, tuple[float, float]]
 
 
-def likelihood(model: Model, data: PreparedData) -> tuple[float, float, int]:
-    """Return nats per note and per token of held-out targets, and how many notes these have."""
+def likelihood(model: Model, data: PreparedData) -> PairScore:
+    """Score the held-out targets of a split that no training has looked at."""
     pairs = open_pairs(model.pairs or "", model.tokenizer)
-    nats, n_notes, n_tokens = 0.0, 0, 0
-    for piece in (*data.of_split(VALIDATION), *data.of_split(TEST)):
-        for window in pairs.windows(data.read(piece), model.context_length):
-            curve = nats_of(model.model, window.target, source=window.source)
-            nats += float(curve.sum())
-            n_tokens += len(curve)
-            n_notes += model.tokenizer.units(window.target)
-    return nats / n_notes, nats / n_tokens, n_notes
+    sizes = {"context_length": model.context_length, "max_targets": 10**7}
+    return score_pairs(model.model, data, pairs, TEST, **sizes)
 
 
 def harmonise(model: Model, files: Sequence[Path], folder: Path, **settings: float) -> list[Path]:
@@ -138,9 +131,11 @@ def ranges_of(paths: Sequence[Path]) -> Ranges:
     return {voice: tuple(np.percentile(found, IN_RANGE)) for voice, found in pitches.items()}
 
 
-def tell(name: str, found: dict[str, float], likely: tuple[float, float, int] | None) -> None:
+def tell(name: str, found: dict[str, float], likely: PairScore | None) -> None:
     """Print a row."""
-    nats = f"{likely[0]:.3f} nats/note, {likely[1]:.3f} nats/token, " if likely else ""
+    nats = ""
+    if likely is not None:
+        nats = f"{likely.nats_per_unit:.3f} nats/note, {likely.nats_per_token:.4f} nats/token, "
     click.echo(
         f"{name}: {nats}{found['in range']:.1%} of notes in range, "
         f"{found['fifths']:.3f} parallel fifths and {found['octaves']:.3f} octaves per bar, "
@@ -160,7 +155,7 @@ def main(runs: Sequence[str], n: int, seed: int, temperature: float) -> None:
         split: [path for x in data.of_split(split) if (path := _path(data, x.file))]
         for split in (TRAIN, VALIDATION, TEST)
     }
-    held_out = [*files[VALIDATION], *files[TEST]][:n]
+    held_out = [*files[TEST], *files[VALIDATION]][:n]
     ranges = ranges_of(files[TRAIN])
     tell(f"real ({len(held_out)} held-out chorales)", measure(held_out, ranges), None)
     for run in runs:

@@ -50,14 +50,6 @@ class LoadedModel:
         """How it was told a source and a target, as `data.pairs`; None: it takes no source."""
         return self.record.get("pairs")
 
-    def check_no_source(self, what: str) -> None:
-        """Raise UserError where the model writes for a source, which `what` cannot give it."""
-        if self.pairs is not None:
-            raise UserError(
-                f"this run writes for a source (data.pairs={self.pairs}), and {what} takes none: "
-                f"use generate --source FILE"
-            )
-
 
 class RunFolder:
     """The paths of the files in a run folder."""
@@ -196,6 +188,18 @@ def read_checkpoint(path: Path, *, way_out: str) -> dict:
         raise UserError(f"no checkpoint {path}: {way_out}") from None
     except Exception as error:  # a damaged file can raise anything
         raise UserError(f"{path} is damaged ({error}): {way_out}") from None
+
+
+def check_no_source(pairs: str | None, what: str) -> None:
+    """Raise UserError where a model writes for a source, which `what` cannot give it.
+
+    `pairs` is `LoadedModel.pairs`.
+    """
+    if pairs is not None:
+        raise UserError(
+            f"this run writes for a source (data.pairs={pairs}), and {what} gives it none: use "
+            f"generate --source FILE"
+        )
 
 
 def describe_step(run: Path, loaded: LoadedModel) -> str:

@@ -24,6 +24,7 @@ from seqgen.decoding.formats import compare_formats, comparison_tokens, formats_
 from seqgen.errors import FileRejected, UserError
 from seqgen.evaluation.likelihood import Range, by_ranges, nats_by_position, nats_of
 from seqgen.evaluation.ngrams import Score, ngram_scores
+from seqgen.evaluation.pairs import pairs_of
 from seqgen.files import PROJECT, atomic_path, json_ready, write_record
 from seqgen.midi import open_midi
 from seqgen.rendering.piano_roll import piano_roll_image
@@ -111,8 +112,12 @@ def score_job(job: Job, data: PreparedData, outcome: Outcome, loaded: LoadedMode
     if pairs is None:
         ranges = nats_by_position(loaded.model, data, pieces)
     else:
-        room, opened = job.config.train.context_length, open_pairs(pairs, data.tokenizer)
-        windows = [window for x in pieces for window in opened.windows(data.read(x), room)]
+        opened, settings = open_pairs(pairs, data.tokenizer), job.config.train
+        sizes = {
+            "context_length": settings.context_length,
+            "max_targets": settings.validation_tokens,
+        }
+        windows = pairs_of(data, opened, VALIDATION, **sizes)
         ranges = by_ranges([nats_of(loaded.model, w.target, source=w.source) for w in windows])
     write_record(
         job.run.validation,
