@@ -13,7 +13,7 @@ from seqgen.config import FILES, LINES, DataConfig, LimitsConfig, TokenizerConfi
 from seqgen.data.corpora import Corpus, Progress, open_corpus
 from seqgen.data.duplicates import find_duplicates
 from seqgen.data.encoding import Job, Readers, Work
-from seqgen.data.pair_files import without_partners
+from seqgen.data.pair_files import lines_as_files, without_partners
 from seqgen.data.report import (
     count_files,
     explain_choices,
@@ -114,7 +114,11 @@ def prepare(
     # Other sources and settings have their own folder; new or changed files make one stale.
     folder = base / f"{corpus.name}-{tokenizer_config.type}-{_hash(settings)[:8]}"
     fingerprint = _hash([settings, _listing(corpus)])
-    if config.pairs in (FILES, LINES):
+    if config.pairs == LINES:
+        if (tokenizer or build_tokenizer(tokenizer_config, limits)).clock() is not None:
+            raise UserError("data.pairs=lines is for text: use files, or parts of one file")
+        corpus = lines_as_files(corpus, base / "corpora")
+    elif config.pairs == FILES:
         corpus = without_partners(corpus)
     if _is_current(folder, corpus, fingerprint):
         return Preparation(PreparedData(folder), built=False)

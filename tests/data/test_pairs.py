@@ -133,3 +133,20 @@ def test_a_changed_target_is_prepared_again(tmp_path):
     data = prepare_pairs(tmp_path, "files", BYTES)
     stored = b"".join(bytes(data.read(x)[:, 0].astype(np.uint8)) for x in data.pieces)
     assert b"another target" in stored
+
+
+def test_lines_are_pairs_and_must_be_as_many(tmp_path):
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    (folder / "a.source.txt").write_text("one\n\ntwo\nthree")
+    (folder / "a.target.txt").write_text("eins\n\nzwei\n\n")
+    (folder / "b.source.txt").write_text("alone")
+    data = prepare_pairs(folder, "lines", BYTES)
+    pairs = open_pairs("lines", data.tokenizer)
+    read = [next(pairs.windows(data.read(piece), 100)) for piece in data.pieces]
+    told = sorted(tuple(bytes(x[1:-1, 0].tolist()) for x in (w.source, w.target)) for w in read)
+    assert told == [(b"one\n", b"eins\n"), (b"two\n", b"zwei\n")]
+    assert "no partner b.target.txt" in " ".join(skipped(data))
+    (folder / "a.target.txt").write_text("eins")
+    with pytest.raises(UserError, match=r"has 4 lines and .* has 1"):
+        prepare_pairs(folder, "lines", BYTES)
