@@ -204,4 +204,5 @@ def _beginning(config: Config, data: PreparedData) -> Prompt:
     pairs = open_pairs(config.data.pairs, data.tokenizer)
     pieces = [*data.of_split(VALIDATION), *data.of_split(TRAIN)]
     windows = (w for x in pieces for w in pairs.windows(data.read(x), config.train.context_length))
-    return replace(prompt, source=next(windows).source, pairs=pairs)
+    first = next(windows, None)
+    return prompt if first is None else replace(prompt, source=first.source, pairs=pairs)

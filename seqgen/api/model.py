@@ -152,16 +152,8 @@ class Model:
         files = [] if prompt is None else [str(prompt)]
         picking = Picking(pick, samples, alternatives or samples)
         if source is not None or self.pairs is not None:
-            if (
-                prompt
-                or prompt_bars
-                or tempo
-                or as_tokens
-                or alternatives
-                or form
-                or asked
-                or metre
-            ):
+            others = (prompt, prompt_bars, tempo, as_tokens, alternatives, form, asked, metre)
+            if any(others):
                 raise UserError(
                     "a run of pairs writes a whole target for a source: leave out prompt and its "
                     "options, tempo, alternatives, form, asked and metre"

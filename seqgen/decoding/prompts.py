@@ -72,9 +72,7 @@ class Prompts:
 
     def __init__(self, decoder: Decoder):
         self._decoder = decoder
-        self._known: WeakValueDictionary[tuple[bytes, bytes | None], PromptPrefill] = (
-            WeakValueDictionary()
-        )
+        self._known: WeakValueDictionary[Key, PromptPrefill] = WeakValueDictionary()
         self._turns = count()
 
     def get(self, tokens: np.ndarray, source: np.ndarray | None = None) -> PromptPrefill:
@@ -116,12 +114,10 @@ class Prompts:
         """Read the source of a prompt, if that is still to be done; return its length, or 0."""
         if prompt.source is None or prompt.state is not None:
             return 0
-        n, device = len(prompt.source), self._decoder.device
-        lengths = torch.tensor([n], device=device)
-        prompt.state = self._decoder.begin(
-            torch.from_numpy(prompt.source).to(device)[None], lengths
-        )
-        return n
+        source = torch.from_numpy(prompt.source).to(self._decoder.device)[None]
+        lengths = torch.tensor([source.shape[1]], device=source.device)
+        prompt.state = self._decoder.begin(source, lengths)
+        return len(prompt.source)
 
     def _groups(self, prompts: list[PromptPrefill]) -> list[list[PromptPrefill]]:
         """Group prompts that share a pass: on a GPU those of one length (but for a quarter).
