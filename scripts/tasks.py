@@ -170,17 +170,17 @@ def accompaniments(model: Model, files: list[Path], n: int, seed: int) -> None:
             if len(midi.instruments) < 2:
                 continue
             names = [track.name.lower() for track in midi.instruments]
-            shares["real"].append(_chords_on_beats(file))
+            shares["real"].append(chords_on_beats(file))
             midi.instruments = midi.instruments[:1]
             alone = Path(folder) / f"{i}-alone.mid"
             midi.dump(str(alone))
             [piece] = model.edit(alone, add=",".join(names[1:]), seed=seed + i)
-            shares["added"].append(_chords_on_beats(piece.save(Path(folder) / f"{i}.mid")))
+            shares["added"].append(chords_on_beats(piece.save(Path(folder) / f"{i}.mid")))
     for kind, found in shares.items():
         click.echo(f"accompany: {np.mean(found):.1%} of beats make a chord, {kind} ({len(found)})")
 
 
-def _chords_on_beats(path: Path) -> float:
+def chords_on_beats(path: Path) -> float:
     """The share of beats on which three or more notes sound that are tones of one chord."""
     midi = open_midi(path)
     notes = [note for track in midi.instruments if not track.is_drum for note in track.notes]

@@ -23,6 +23,7 @@ from torch import Tensor
 from seqgen.config import ModelConfig
 from seqgen.errors import UserError
 from seqgen.files import atomic_folder, check_files, checksums, read_record, write_record
+from seqgen.model.encoder_decoder import build_model
 from seqgen.model.sequence_model import SequenceModel
 from seqgen.tokenizers import Tokenizer, load_tokenizer
 from seqgen.vocabulary import Vocabulary
@@ -43,6 +44,11 @@ class LoadedModel:
     step: int
     record: dict
     checkpoint: str = "best"  # or "last"
+
+    @property
+    def pairs(self) -> str | None:
+        """How it was told a source and a target, as `data.pairs`; None: it takes no source."""
+        return self.record.get("pairs")
 
 
 class RunFolder:
@@ -147,7 +153,7 @@ def _load(folder: Path, record: dict, device: str | torch.device) -> LoadedModel
     try:
         config = ModelConfig.model_validate(record["model"])
         vocabulary = Vocabulary.from_json(record["vocabulary"])
-        model = SequenceModel(config, vocabulary)
+        model = build_model(config, vocabulary)
         model.load_state_dict(load_file(folder / WEIGHTS), strict=True)
     except (OSError, SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
         first = str(error).splitlines()[0]
@@ -182,6 +188,18 @@ def read_checkpoint(path: Path, *, way_out: str) -> dict:
         raise UserError(f"no checkpoint {path}: {way_out}") from None
     except Exception as error:  # a damaged file can raise anything
         raise UserError(f"{path} is damaged ({error}): {way_out}") from None
+
+
+def check_no_source(pairs: str | None, what: str) -> None:
+    """Raise UserError where a model writes for a source, which `what` cannot give it.
+
+    `pairs` is `LoadedModel.pairs`.
+    """
+    if pairs is not None:
+        raise UserError(
+            f"this run writes for a source (data.pairs={pairs}), and {what} gives it none: use "
+            f"generate --source FILE"
+        )
 
 
 def describe_step(run: Path, loaded: LoadedModel) -> str:

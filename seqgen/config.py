@@ -24,6 +24,7 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 DecayExponent = Annotated[float, Field(ge=0.1, le=20)]
+FILES, LINES = "files", "lines"  # of data.pairs
 FALLING = ("cosine", "linear")  # schedules that have an end
 METRE = r"^([1-9]|[12]\d|3[0-2])/(1|2|4|8|16|32)$"  # a time signature
 
@@ -55,6 +56,9 @@ class DataConfig(Section):
     # What a model learns to do, with the share of its windows: {continue: 0.5, infill: 0.5}
     tasks: dict[str, PositiveFloat] = {}
     controls: list[str] = []  # what can be asked for: key, chords, density …; or [all]
+    # A source and what is to be written for it. Parts of a file: soprano -> alto, tenor, bass;
+    # or NAME.source.EXT and NAME.target.EXT: files; or each line of two such texts: lines
+    pairs: str | None = None
     workers: Annotated[int, Field(ge=0)] = 0  # processes that read files; 0: one per core
 
     @field_validator("tasks", "controls", mode="before")
@@ -66,6 +70,17 @@ class DataConfig(Section):
         if field.field_name == "tasks" and not are_shares:
             raise ValueError(
                 "give a share for each task, a space after each colon: {continue: 0.5, infill: 0.5}"
+            )
+        return value
+
+    @field_validator("pairs")
+    @classmethod
+    def _has_two_sides(cls, value: str | None) -> str | None:
+        sides = [] if value is None else [side.strip() for side in value.split("->")]
+        if value not in (None, FILES, LINES) and (len(sides) != 2 or not all(sides)):
+            raise ValueError(
+                f"give {FILES} or {LINES}, or parts on both sides of an arrow, as in soprano -> "
+                f"alto, tenor, bass"
             )
         return value
 
@@ -154,6 +169,8 @@ class TokenizerConfig(Section):
 class ModelConfig(Section):
     """Everything that both forms of a model must share to compute the same."""
 
+    # With data.pairs: decoder takes the source as a prefix, encoder-decoder reads it both ways
+    kind: Literal["decoder", "encoder-decoder"] = "decoder"
     d_model: PositiveInt = 128
     n_layers: PositiveInt = 4
     n_heads: PositiveInt = 4
@@ -167,8 +184,9 @@ class ModelConfig(Section):
     # `learned` that is where training starts.
     decay_range: Annotated[list[DecayExponent], Field(min_length=2, max_length=2)] = [3.0, 8.0]
     heads_without_decay: Annotated[int, Field(ge=0)] = 0  # the last ones of each layer: γ = 1
-    # bars: from each bar on; axes: a learned vector for each row, column … of pieces that have them
-    positions: Literal["none", "sinusoidal", "bars", "learned", "axes"] = "none"
+    # bars: the index from each bar on; bar-numbers: how many bars there were so far; axes: a vector
+    # that is learned for each row, column … of pieces that have them
+    positions: Literal["none", "sinusoidal", "bars", "bar-numbers", "learned", "axes"] = "none"
     max_positions: PositiveInt = 4096  # size of the table of learned positions; else unused
     conv_width: Annotated[int, Field(ge=0, le=64)] = 5  # of the short convolution; 0: none
     field_widths: dict[str, PositiveInt] = {}  # of the embeddings of compound tokens; else d_model
@@ -184,7 +202,7 @@ class ModelConfig(Section):
     def _heads_divide_width(self) -> "ModelConfig":
         if self.d_model % self.n_heads:
             raise ValueError(f"d_model {self.d_model} must be a multiple of n_heads {self.n_heads}")
-        if self.positions in ("sinusoidal", "bars") and self.d_model % 2:
+        if self.positions in ("sinusoidal", "bars", "bar-numbers") and self.d_model % 2:
             raise ValueError(
                 f"model.positions={self.positions} needs an even d_model, got {self.d_model}"
             )
@@ -312,6 +330,20 @@ class Config(Section):
                 "train.carry_state goes through pieces as they are: leave it out, or leave out "
                 "data.tasks and data.controls"
             )
+        if self.model.kind != "decoder" and self.data.pairs is None:
+            raise ValueError(
+                f"model.kind={self.model.kind} learns from pairs of a source and a target: set "
+                f"data.pairs"
+            )
+        if self.data.pairs is not None:
+            for key, is_set in {
+                "data.tasks": self.data.tasks,
+                "data.controls": self.data.controls,
+                "train.carry_state": self.train.carry_state,
+                "model.positions=learned": self.model.positions == "learned",
+            }.items():
+                if is_set:
+                    raise ValueError(f"data.pairs excludes {key}: leave that out")
         if self.train.recompute and self.train.compile:
             raise ValueError(
                 "train.recompute and train.compile exclude each other: layers that are computed "

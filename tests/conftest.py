@@ -7,6 +7,7 @@ import torch
 from ordered import compound
 
 from seqgen.config import ModelConfig
+from seqgen.model.encoder_decoder import build_model
 from seqgen.model.sequence_model import SequenceModel
 from seqgen.vocabulary import Field, Vocabulary
 
@@ -53,7 +54,7 @@ def tiny():
 
     def build(vocabulary: Vocabulary, **choices) -> SequenceModel:
         config = ModelConfig(**{"d_model": 32, "n_layers": 2, "n_heads": 4, **choices})
-        model = SequenceModel(config, vocabulary).eval()
+        model = build_model(config, vocabulary).eval()
         for head in model.lm_head.linears:
             torch.nn.init.normal_(head.weight, std=0.3)
         for table in model.lm_head.tables:

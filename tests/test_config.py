@@ -108,6 +108,8 @@ def test_what_is_saved_is_read_back(tmp_path):
         ("max_steps=3", "not of the form section.key=value"),
         ("train=3", "not of the form"),
         ("train.max_steps=[1", "cannot read the value"),
+        ("data.pairs=soprano ->", "both sides of an arrow"),
+        ("model.kind=encoder-decoder", "set data.pairs"),
     ],
 )
 def test_a_wrong_setting_is_named(override, said):
@@ -129,6 +131,9 @@ def test_a_wrong_setting_is_named(override, said):
         ["train.carry_state=true", "model.attention=softmax"],
         ["model.decay=fixed", "model.attention=softmax"],
         ["model.decay=learned", "model.heads_without_decay=4"],
+        ["data.pairs=files", "train.carry_state=true"],
+        ["data.pairs=files", "data.controls=[all]"],
+        ["data.pairs=files", "model.positions=learned"],
     ],
 )
 def test_settings_that_exclude_each_other_are_refused(overrides):

@@ -5,7 +5,7 @@ import platform
 import subprocess
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,21 +13,23 @@ import numpy as np
 import torch
 
 from seqgen.api.places import find_model
+from seqgen.api.prompts import Prompt, draw, read_prompts
 from seqgen.api.runs import Job, Tell, fixed_settings, write_config
 from seqgen.checkpoint import FORMAT, LoadedModel, add_facts, load_model, read_run
 from seqgen.config import Config
 from seqgen.data.batches import held_out_pieces
 from seqgen.data.shards import PreparedData
-from seqgen.data.splits import VALIDATION
-from seqgen.decoding import build_decoder, continuations, generate
+from seqgen.data.splits import TRAIN, VALIDATION
+from seqgen.decoding import build_decoder, continuations
 from seqgen.decoding.formats import compare_formats, comparison_tokens, formats_record
 from seqgen.errors import FileRejected, UserError
-from seqgen.evaluation.likelihood import Range, nats_by_position
+from seqgen.evaluation.likelihood import Range, by_ranges, nats_by_position, nats_of
 from seqgen.evaluation.ngrams import Score, ngram_scores
+from seqgen.evaluation.pairs import pairs_of
 from seqgen.files import PROJECT, atomic_path, json_ready, write_record
 from seqgen.rendering.previews import preview_image
 from seqgen.sampling import Sampling
-from seqgen.tasks import has_tasks
+from seqgen.tasks import has_tasks, open_pairs
 from seqgen.tokenizers import Tokenizer
 from seqgen.training.callbacks import DrawSample
 from seqgen.training.module import TrainingModule
@@ -85,6 +87,7 @@ def train_job(
         job.config.train,
         seed=job.config.run.seed,
         tasks=job.config.data.tasks if has_tasks(job.config.data) else None,
+        pairs=job.config.data.pairs,
         kernel=job.config.attention.kernel,
         resume=job.resume,
         start=job.start,
@@ -103,9 +106,19 @@ def score_job(job: Job, data: PreparedData, outcome: Outcome, loaded: LoadedMode
         return None
     pieces = held_out_pieces(data, VALIDATION, max_targets=job.config.train.validation_tokens)
     scores = [Score("this model", outcome.best_loss, outcome.best_bits_per_unit)]
-    if job.config.train.ngram_models and data.index["n_fields"] == 1:
+    pairs = job.config.data.pairs
+    if job.config.train.ngram_models and data.index["n_fields"] == 1 and pairs is None:
         scores = [*ngram_scores(data, pieces), *scores]
-    ranges = nats_by_position(loaded.model, data, pieces)
+    if pairs is None:
+        ranges = nats_by_position(loaded.model, data, pieces)
+    else:
+        opened, settings = open_pairs(pairs, data.tokenizer), job.config.train
+        sizes = {
+            "context_length": settings.context_length,
+            "max_targets": settings.validation_tokens,
+        }
+        windows = pairs_of(data, opened, VALIDATION, **sizes)
+        ranges = by_ranges([nats_of(loaded.model, w.target, source=w.source) for w in windows])
     write_record(
         job.run.validation,
         {
@@ -121,8 +134,11 @@ def score_job(job: Job, data: PreparedData, outcome: Outcome, loaded: LoadedMode
 
 
 def measure_formats(job: Job, loaded: LoadedModel) -> None:
-    """Measure what weights of fewer bits cost the model, and keep it in the model folder."""
-    if not job.config.train.weight_formats:
+    """Measure what weights of fewer bits cost the model, and keep it in the model folder.
+
+    Models of pairs are left out: what they are compared on has no sources.
+    """
+    if not job.config.train.weight_formats or job.config.data.pairs is not None:
         return
     tokens, _ = comparison_tokens(loaded, job.run.path)
     measured, _ = compare_formats(loaded.model, tokens)
@@ -155,13 +171,14 @@ def _sample_drawer(job: Job, data: PreparedData) -> DrawSample | None:
     if n_tokens == 0:
         return None
 
-    def draw(module: TrainingModule) -> np.ndarray | None:
-        vocabulary = data.tokenizer.vocabulary
-        prompt = vocabulary.special_token(vocabulary.bos_id)[None]
+    begin = _beginning(job.config, data)
+
+    def draw_sample(module: TrainingModule) -> np.ndarray | None:
         n_samples = data.tokenizer.n_shown
-        steps = generate(
+        steps = draw(
             build_decoder(module.model),
-            [prompt] * n_samples,
+            data.tokenizer,
+            [begin] * n_samples,
             sampling=Sampling(temperature=0.9),
             max_tokens=n_tokens,
             seed=job.config.run.seed,
@@ -174,8 +191,20 @@ def _sample_drawer(job: Job, data: PreparedData) -> DrawSample | None:
             path = job.run.path / "samples" / name
             with suppress(FileRejected):  # an early model may draw no whole note
                 with atomic_path(path) as temporary:
-                    data.tokenizer.decode(drawn.tokens, temporary)
+                    data.tokenizer.decode(begin.whole(drawn.tokens), temporary)
                 seen.append(data.tokenizer.preview(path))
         return preview_image(seen)
 
-    return draw
+    return draw_sample
+
+
+def _beginning(config: Config, data: PreparedData) -> Prompt:
+    """Return what samples begin with: BOS, and for pairs the first held-out source."""
+    [prompt] = read_prompts((), data.tokenizer, bars=None)
+    if config.data.pairs is None:
+        return prompt
+    pairs = open_pairs(config.data.pairs, data.tokenizer)
+    pieces = [*data.of_split(VALIDATION), *data.of_split(TRAIN)]
+    windows = (w for x in pieces for w in pairs.windows(data.read(x), config.train.context_length))
+    first = next(windows, None)
+    return prompt if first is None else replace(prompt, source=first.source, pairs=pairs)

@@ -14,7 +14,7 @@ import numpy as np
 from seqgen.api.form import Form, generate_form
 from seqgen.api.picking import LIKELIEST, Picking
 from seqgen.api.places import find_model
-from seqgen.api.prompts import Prompt, end_with_bar, read_prompts, stop_after
+from seqgen.api.prompts import Prompt, draw, read_prompts, read_sources
 from seqgen.api.requests import (
     VARIED,
     Check,
@@ -26,7 +26,7 @@ from seqgen.api.requests import (
 )
 from seqgen.api.settings import pick_device
 from seqgen.checkpoint import load_model
-from seqgen.decoding import Decoder, Step, build_decoder, continuations, generate
+from seqgen.decoding import Decoder, Step, build_decoder, continuations
 from seqgen.decoding.choose import AUTO
 from seqgen.decoding.formats import choose_weights
 from seqgen.errors import UserError
@@ -65,8 +65,7 @@ class Piece:
         if not reserve(path):
             raise UserError(f"{path} exists: choose another name, or delete it")
         try:
-            ids = np.concatenate([self.prompt.ids, self.tokens])
-            prompt = self.prompt
+            prompt, ids = self.prompt, self.prompt.whole(self.tokens)
             self.tokenizer.decode(ids, path, tempo=prompt.tempo, original=prompt.original)
         except BaseException:
             path.unlink()
@@ -89,6 +88,7 @@ class Model:
         decoder: what computes decode steps; `Engine(decoder)` runs many streams at once.
         tokenizer: files to ids and back.
         context_length: tokens of the windows that it was trained with.
+        pairs: how it was told a source and a target, as `data.pairs`; None: it takes no source.
     """
 
     path: Path
@@ -97,11 +97,13 @@ class Model:
     decoder: Decoder
     tokenizer: Tokenizer
     context_length: int
+    pairs: str | None = None
 
     def generate(
         self,
         prompt: str | Path | None = None,
         *,
+        source: str | Path | None = None,
         prompt_bars: int | None = None,
         prompt_rows: int | None = None,
         tempo: float | None = None,
@@ -124,6 +126,8 @@ class Model:
 
         Args:
             prompt: a file to continue; None: begin from nothing.
+            source: a file for which a run of pairs writes a target; it takes nothing else that
+                music begins with, and nothing that is asked of it.
             prompt_bars: use only so many first bars of the prompt.
             prompt_rows: of an image, use only so many rows from its top; None: half of them.
             tempo: quarter notes per minute with which saved pieces begin; None: the prompt's, or
@@ -149,14 +153,24 @@ class Model:
         """
         files = [] if prompt is None else [str(prompt)]
         picking = Picking(pick, samples, alternatives or samples)
-        prompts = picking.of * read_prompts(
-            files,
-            self.tokenizer,
-            bars=prompt_bars,
-            rows=prompt_rows,
-            tempo=tempo,
-            as_tokens=as_tokens,
-        )
+        if source is not None or self.pairs is not None:
+            others = (prompt, prompt_bars, prompt_rows, tempo)
+            if any((*others, as_tokens, alternatives, form, asked, metre)):
+                raise UserError(
+                    "a run of pairs writes a whole target for a source: leave out prompt and its "
+                    "options, tempo, alternatives, form, asked and metre"
+                )
+            given_source = [] if source is None else [str(source)]
+            prompts = samples * read_sources(given_source, self.tokenizer, self.pairs)
+        else:
+            prompts = picking.of * read_prompts(
+                files,
+                self.tokenizer,
+                bars=prompt_bars,
+                rows=prompt_rows,
+                tempo=tempo,
+                as_tokens=as_tokens,
+            )
         draws: dict[str, Any] = {"sampling": Sampling(**sampling), "max_tokens": max_tokens}
         _check_guidance(guidance, asked)
         if asked or metre is not None:
@@ -179,9 +193,8 @@ class Model:
                 self.decoder, self.tokenizer, laid_out, n_rows=picking.of, seed=seed, **draws
             )
         else:
-            stop = stop_after(prompts, bars=bars, seconds=seconds)
-            steps = generate(self.decoder, ids, stop=stop, seed=seed, **draws)
-            steps = steps if stop is None else end_with_bar(steps, self.tokenizer)
+            draws |= {"bars": bars, "seconds": seconds, "seed": seed}
+            steps = draw(self.decoder, self.tokenizer, prompts, **draws)
         return self._pieces(steps, prompts, lambda path, row: [], ids, picking)
 
     def edit(
@@ -306,4 +319,5 @@ def load(
     weights = choose_weights(loaded, decoder) if weights == AUTO else weights
     built = build_decoder(loaded.model, decoder, weights=weights)
     context_length = trained_context(loaded)
-    return Model(path, loaded.step, loaded.model, built, loaded.tokenizer, context_length)
+    tokenizer, pairs = loaded.tokenizer, loaded.pairs
+    return Model(path, loaded.step, loaded.model, built, tokenizer, context_length, pairs)

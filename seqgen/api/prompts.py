@@ -1,6 +1,6 @@
 """Prompt files as token ids, and limits of what follows them.
 
-Legend: T positions, F fields.
+Legend: T positions, U positions of a source, F fields.
 """
 
 import math
@@ -9,13 +9,16 @@ from copy import copy
 from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from seqgen.decoding import Step
-from seqgen.decoding.generation import RowStop
+from seqgen.decoding import Decoder, Step, generate
+from seqgen.decoding.generation import NEVER, RowStop
 from seqgen.errors import FileRejected, UserError
 from seqgen.midi.repair import MAX_TEMPO, MIN_TEMPO
+from seqgen.sampling import Sampling
+from seqgen.tasks import Pairs, open_pairs
 from seqgen.tokenizers import Clock, Edit, Original, Tokenizer
 from seqgen.tokenizers.midi.settings import MARKS
 
@@ -37,6 +40,8 @@ class Prompt:
         left_out: what of the file its tokens cannot hold, in a few words each.
         original: the file, where samples begin with its music and not with that of its tokens, or
             are the file with some bars replaced.
+        source: tokens of the file [U, F], where it is what a target is written for; `ids` are BOS.
+        pairs: what joins the two.
     """
 
     file: str | None
@@ -47,6 +52,53 @@ class Prompt:
     about: str = ""
     left_out: tuple[str, ...] = ()
     original: Original | Edit | None = None
+    source: np.ndarray | None = None
+    pairs: Pairs | None = None
+
+    def whole(self, tokens: np.ndarray) -> np.ndarray:
+        """Return what is written when `tokens` [T, F] have been drawn."""
+        ids = np.concatenate([self.ids, tokens])
+        if self.source is None or self.pairs is None:
+            return ids
+        return self.pairs.join(self.source, ids)
+
+
+def read_sources(files: Sequence[str], tokenizer: Tokenizer, pairs: str | None) -> list[Prompt]:
+    """Read the files for which a run of pairs is to write targets.
+
+    Args:
+        files: their paths.
+        tokenizer: of the model.
+        pairs: how it was told pairs, as `LoadedModel.pairs`.
+
+    Raises:
+        UserError: the run has learned no pairs, or a file cannot be used or is too long.
+    """
+    if pairs is None:
+        raise UserError(
+            "--source is for runs that write a target for a source: train one with data.pairs, or "
+            "use --prompt to continue a file"
+        )
+    if not files:
+        raise UserError(
+            f"this run writes for a source (data.pairs={pairs}): give it one with --source FILE"
+        )
+    opened, read = open_pairs(pairs, tokenizer), []
+    for path in map(Path, files):
+        try:
+            source, tempo = opened.source_of(path), tokenizer.tempo(path)
+            about, _ = tokenizer.describe(path, until=inf)
+        except FileRejected as rejected:
+            raise UserError(f"source {rejected.name}: {rejected.reason}") from None
+        if len(source) > MAX_PROMPT_TOKENS:
+            raise UserError(
+                f"the source {path} has {len(source):,} tokens, more than {MAX_PROMPT_TOKENS:,}: "
+                f"shorten it"
+            )
+        clock = tokenizer.clock(tempo=tempo)
+        prompt = Prompt(str(path), _bos(tokenizer), tempo, clock, about=about)
+        read.append(replace(prompt, source=source, pairs=opened))
+    return read
 
 
 def read_prompts(
@@ -225,6 +277,33 @@ def stop_after(
         return clocks[row].bars > last_bars[row] or clocks[row].seconds >= ends[row]
 
     return stop
+
+
+def draw(
+    decoder: Decoder,
+    tokenizer: Tokenizer,
+    prompts: Sequence[Prompt],
+    *,
+    sampling: Sampling,
+    bars: int | None = None,
+    seconds: float | None = None,
+    **options: Any,
+) -> Iterator[Step]:
+    """Continue prompts, or write targets for their sources; further options as for `generate`.
+
+    Raises:
+        UserError: as for `stop_after` and `generate`.
+    """
+    stop = stop_after(prompts, bars=bars, seconds=seconds)
+    pairs = prompts[0].pairs
+    if pairs is not None:
+        never = tuple((i, NEVER) for i in pairs.forbidden)
+        sampling = replace(sampling, logit_bias=(*sampling.logit_bias, *never))
+    sources = [prompt.source for prompt in prompts if prompt.source is not None]
+    given = [prompt.ids for prompt in prompts]
+    options |= {"sources": sources or None, "stop": stop}
+    steps = generate(decoder, given, sampling=sampling, **options)
+    return steps if stop is None else end_with_bar(steps, tokenizer)
 
 
 def end_with_bar(steps: Iterable[Step], tokenizer: Tokenizer) -> Iterator[Step]:

@@ -273,5 +273,7 @@ def _adopt(settings: Settings, start: LoadedModel) -> Config:
                 f"has learned tasks or controls, which tell them in another order: leave it out"
             )
         data = data.model_copy(update=learned(start.tokenizer.config))
+    if start.pairs is not None and data.pairs is None:
+        data = data.model_copy(update={"pairs": start.pairs})
     changes = {"model": model, "tokenizer": start.tokenizer.config, "data": data}
     return config.model_copy(update=changes)

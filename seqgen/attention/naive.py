@@ -10,6 +10,9 @@ map φ (Katharopoulos et al. 2020, "Transformers are RNNs", equations 9 to 12):
 
 with γ = 1, or a decay for each head (`attention.head_decay`).
 
+Linear attention to a whole source: out_t = Σ_u φ(q_t)ᵀφ(k_u) v_u / (Σ_u φ(q_t)ᵀφ(k_u) + eps) over
+its positions u.
+
 Softmax attention (Vaswani et al. 2017): out_t = Σ_s softmax_s(q_tᵀ k_s / √K) v_s over s ≤ t.
 """
 
@@ -91,6 +94,31 @@ def position_loop(
         outputs.append(torch.einsum("bhk,bhkv->bhv", q[:, t], S) / (norm + eps))
     out = torch.stack(outputs, dim=1) if outputs else torch.zeros_like(v)
     return out, (S, Z)
+
+
+def source_loop(
+    q: Tensor, k: Tensor, v: Tensor, *, lengths: Tensor | None = None, eps: float = 1e-6
+) -> Tensor:
+    """Attend to a whole source by its weights, row by row and position by position.
+
+    Args:
+        q: features of queries [B, T, H, K].
+        k, v: features of keys [B, U, H, K] and values [B, U, H, V] of the source.
+        lengths: valid positions of each source [B]; None: all.
+        eps: added to the normaliser.
+
+    Returns:
+        out [B, T, H, V].
+    """
+    B, T, H, _ = q.shape
+    out = v.new_zeros(B, T, H, v.shape[-1])
+    for b in range(B):
+        n = k.shape[1] if lengths is None else int(lengths[b])
+        for t in range(T):
+            weights = torch.einsum("hk,uhk->hu", q[b, t], k[b, :n])
+            norm = weights.sum(1, keepdim=True) + eps
+            out[b, t] = torch.einsum("hu,uhv->hv", weights / norm, v[b, :n])
+    return out
 
 
 def softmax_loop(

@@ -19,6 +19,7 @@ class PassRows(BaseMask):
         before: positions [B] that the initial state has seen of each row's segment, or None.
         decay_products: factors G [B, T] of the initial state at each position (`attention.decay`);
             None: the sums do not decay from some position on.
+        source: sums of each row's source, of all layers, that cross attentions see; () without any.
         keep: whether states are wanted.
         states: with `keep`, the state of each layer's attention after the last position, by layer.
     """
@@ -34,6 +35,7 @@ class PassRows(BaseMask):
         initial: tuple[Tensor, ...] | None = None,
         before: Tensor | None = None,
         decay_products: Tensor | None = None,
+        source: tuple[Tensor, ...] = (),
         keep: bool = False,
     ):
         self._n_rows, self._T, self._device = n_rows, T, device
@@ -41,6 +43,7 @@ class PassRows(BaseMask):
         self.boundaries = boundaries
         self.before = before
         self.decay_products = decay_products
+        self.source = source
         self.keep = keep
         self.states: dict[int, tuple[Tensor, ...]] = {}
         self._initial = initial

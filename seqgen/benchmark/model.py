@@ -16,7 +16,7 @@ from seqgen.attention.kinds import KINDS
 from seqgen.benchmark.machine import THREADS, hardware, versions
 from seqgen.benchmark.records import LIBRARY, Setting
 from seqgen.checkpoint import load_model
-from seqgen.config import load_config
+from seqgen.config import ModelConfig, load_config
 from seqgen.decoding.choose import build_decoder
 from seqgen.decoding.decoder import Decoder, Logits
 from seqgen.decoding.pool import Pool, SumsPool
@@ -273,14 +273,17 @@ def load_benchmark_model(
     run = target if target.is_dir() else None
     if run:
         trained = load_model(target, device=device).model
+        _check_kind(target, trained.config)
         model, weights = _without_decay(trained), f"weights of {target.name}"
         if model is not trained:
             weights += ", speed without their decay"
     else:
         vocabulary = Vocabulary((Field("token", 512),), bos_id=1, eos_id=2, pad_id=0)
+        config = load_config(target).model
+        _check_kind(target, config)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            model = SequenceModel(load_config(target).model, vocabulary).to(device)
+            model = SequenceModel(config, vocabulary).to(device)
         model = _without_decay(model)
         weights = "random weights"
     if model.config.attention != LINEAR:
@@ -289,6 +292,14 @@ def load_benchmark_model(
             f"which is measured against softmax attention of the same sizes"
         )
     return BenchmarkModel(model, weights=weights, run=run, beside=beside, quick=quick)
+
+
+def _check_kind(target: Path, config: ModelConfig) -> None:
+    if config.kind != "decoder":
+        raise UserError(
+            f"{target} has model.kind={config.kind}, which the benchmark cannot measure: give a "
+            f"model with model.kind=decoder"
+        )
 
 
 def as_trained(model: BenchmarkModel) -> BenchmarkModel:

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -20,17 +21,27 @@ from seqgen.checkpoint import describe_step
 from seqgen.commands.outputs import OutputFolder
 from seqgen.commands.settings import console, progress_bar, say
 from seqgen.data.corpora import Progress
+from seqgen.data.splits import TEST, VALIDATION
 from seqgen.decoding import build_decoder, continuations, generate
 from seqgen.errors import UserError
 from seqgen.evaluation.evaluate import PageMaterial, evaluate
 from seqgen.evaluation.generated import find_generated
 from seqgen.evaluation.page.build import build_page
+from seqgen.evaluation.pairs import score_pairs
 from seqgen.evaluation.piece_sets import choose_sets
-from seqgen.evaluation.subject import EvaluatedRun, check_beside, name_apart, open_subject
+from seqgen.evaluation.subject import (
+    EvaluatedRun,
+    check_beside,
+    data_of,
+    name_apart,
+    open_subject,
+)
 from seqgen.files import check_folder, json_ready, locked, write_bytes, write_json
 from seqgen.sampling import Sampling
+from seqgen.tasks import open_pairs
 
 RECORD, PAGE, DRAWN = "evaluation.json", "report.html", "generated"
+PAIRS = "pairs.json"  # instead of these, of a run that writes for sources
 LOCK = ".report.lock"  # held while a report is written
 PACKAGES = (
     "torch",
@@ -62,6 +73,14 @@ def execute(
     device = pick_device(device)
     path = find_model(run)
     subject = open_subject(path, device=device, checkpoint=checkpoint)
+    if subject.loaded.pairs is not None:
+        if data or generated or beside:
+            raise UserError(
+                "evaluate scores a run of pairs on the targets that its own data holds out: leave "
+                "out --data, --generated and --beside"
+            )
+        _evaluate_pairs(subject, targets, output)
+        return
     rivals = _open_beside(subject, beside, device)
     folder = _report_folder(subject, output)
     check_folder(folder)  # now, and not after all the work
@@ -90,6 +109,31 @@ def execute(
         record = json_ready(record | {"made": made})
         _write(record, material, folder, progress)
     _tell(record, folder)
+
+
+def _evaluate_pairs(subject: EvaluatedRun, targets: int, output: str | None) -> None:
+    """Score held-out targets given their sources; print and record the result."""
+    folder, loaded, prepared = _report_folder(subject, output), subject.loaded, data_of(subject)
+    if isinstance(prepared, str):
+        raise UserError(f"{prepared}: restore it")
+    check_folder(folder)
+    say(f"{subject.path} ({describe_step(subject.path, loaded)})")
+    pairs, unit = open_pairs(loaded.pairs or "", loaded.tokenizer), loaded.tokenizer.unit
+    sizes = {"context_length": subject.context_length, "max_targets": targets}
+    scores = []
+    with progress_bar() as progress:
+        for split in (VALIDATION, TEST):
+            tell = partial(progress, f"{split}: scoring targets")
+            scores.append(score_pairs(loaded.model, prepared, pairs, split, **sizes, tell=tell))
+    for score in scores:
+        say(
+            f"  {score.split}: {score.nats_per_token:.4f} nats per token and "
+            f"{score.nats_per_unit:.3f} per {unit} of {score.pairs} targets, given their sources"
+        )
+    sets = [vars(score) for score in scores]
+    record = {"pairs": loaded.pairs, "unit": unit, "step": loaded.step, "sets": sets}
+    write_json(folder / PAIRS, json_ready(record))
+    say(f"{folder / PAIRS}; what is written for sources is not measured")
 
 
 def _draw(

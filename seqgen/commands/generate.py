@@ -61,6 +61,13 @@ from seqgen.commands import ByField, FiniteFloat
     help="Continue this file. Repeatable. By default samples start from scratch.",
 )
 @click.option(
+    "--source",
+    "sources",
+    multiple=True,
+    metavar="FILE",
+    help="Write a target for this file, with a run that was trained with data.pairs. Repeatable.",
+)
+@click.option(
     "--prompt-bars",
     type=click.IntRange(1),
     help="Use only this many bars of each prompt, from its start. By default all.",

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from seqgen.api.form import Form, generate_form
 from seqgen.api.picking import LIKELIEST, Picking
 from seqgen.api.places import SHIPPED_FOLDER, find_model, model_name
-from seqgen.api.prompts import Prompt, end_with_bar, read_prompts, stop_after
+from seqgen.api.prompts import Prompt, draw, read_prompts, read_sources
 from seqgen.api.requests import Asking, answer, trained_context
 from seqgen.api.settings import RUNS, pick_device
 from seqgen.attention.decay import default_decay_after
@@ -25,7 +25,7 @@ from seqgen.commands.listening import Player, open_player
 from seqgen.commands.outputs import OutputFolder
 from seqgen.commands.settings import console, say
 from seqgen.config import load_config
-from seqgen.decoding import Continuation, Step, build_decoder, continuations, generate
+from seqgen.decoding import Continuation, Step, build_decoder, continuations
 from seqgen.decoding.choose import AUTO
 from seqgen.decoding.formats import choose_weights
 from seqgen.decoding.generation import NEVER, OnStep
@@ -95,6 +95,7 @@ def _tell_prompt(prompt: Prompt) -> None:
     """Say what a prompt file holds, and what of it the model does not see."""
     if prompt.file is not None:
         kind = "edit" if isinstance(prompt.original, Edit) else "prompt"
+        kind = kind if prompt.source is None else "source"
         say(f"  {kind} {prompt.file}: {prompt.about}")
         if prompt.left_out:
             say(f"    the model's tokens leave out or change: {', '.join(prompt.left_out)}")
@@ -108,6 +109,7 @@ def _plan(
     weights: str,
     explain: bool,
     prompts: Sequence[str],
+    sources: Sequence[str],
     prompt_bars: int | None,
     prompt_rows: int | None,
     tempo: float | None,
@@ -124,6 +126,13 @@ def _plan(
     **filters: Any,
 ) -> Plan:
     """Build the decoder and read the prompts; `filters` are fields of `Sampling`."""
+    is_of_pairs = bool(sources) or loaded.pairs is not None
+    others = (prompts, prompt_bars, prompt_rows, as_tokens, tempo, endless, alternatives)
+    if is_of_pairs and (any(others) or layout.asks):
+        raise UserError(
+            "a run of pairs writes a whole target for each --source: leave out --prompt and its "
+            "options, --tempo, --endless, --alternatives, --form, --edit, and what is asked of bars"
+        )
     layout.check(
         has_prompt=bool(prompts), endless=endless, has_tempo=tempo is not None, as_tokens=as_tokens
     )
@@ -145,14 +154,17 @@ def _plan(
     if explain:
         tell_decoder(loaded, run, decoder=decoder, weights=weights, decay_after=decay_after)
     seed = secrets.randbelow(2**31) if seed is None else seed
-    read = read_prompts(
-        prompts,
-        loaded.tokenizer,
-        bars=prompt_bars,
-        rows=prompt_rows,
-        tempo=tempo,
-        as_tokens=as_tokens,
-    )
+    if is_of_pairs:
+        read = read_sources(sources, loaded.tokenizer, loaded.pairs)
+    else:
+        read = read_prompts(
+            prompts,
+            loaded.tokenizer,
+            bars=prompt_bars,
+            rows=prompt_rows,
+            tempo=tempo,
+            as_tokens=as_tokens,
+        )
     each = [prompt for prompt in read for _ in range(alternatives or n_samples)]
     given = [prompt.ids for prompt in each]
     draws: dict[str, Any] = {"sampling": sampling, "max_tokens": max_tokens, "seed": seed}
@@ -173,9 +185,8 @@ def _plan(
         steps = generate_form(built, loaded.tokenizer, laid_out, n_rows=len(each), **draws)
         facts["form_bars"] = laid_out.bars
     else:
-        stop = stop_after(each, bars=layout.bars, seconds=layout.seconds)
-        steps = generate(built, given, stop=stop, **draws)
-        steps = steps if stop is None else end_with_bar(steps, loaded.tokenizer)
+        draws |= {"bars": layout.bars, "seconds": layout.seconds}
+        steps = draw(built, loaded.tokenizer, each, **draws)
     plan = Plan(each, steps, facts, n_samples * len(read), asking)
     if not picking:
         return plan

@@ -49,6 +49,11 @@ class Layout:
         """Whether a control is given, even an empty one."""
         return any(text is not None for text in self.asked.values())
 
+    @property
+    def asks(self) -> bool:
+        """Whether it is more than limits of a continuation."""
+        return bool(self.form or self.edit or self.metre) or self.has_controls
+
     def check(self, *, has_prompt: bool, endless: bool, has_tempo: bool, as_tokens: bool) -> None:
         """Raise UserError where options exclude each other."""
         limited = self.bars is not None or self.seconds is not None

@@ -3,8 +3,6 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import numpy as np
-
 from seqgen.api.prompts import Prompt
 from seqgen.commands.listening import Player, play_all
 from seqgen.commands.settings import say
@@ -91,7 +89,7 @@ class OutputFolder:
             return
         record, prompt = self._reserved[drawn.row], self._prompts[drawn.row]
         path = record.with_suffix(self._tokenizer.suffix)
-        ids = np.concatenate([prompt.ids, drawn.tokens])
+        ids = prompt.whole(drawn.tokens)
         try:
             with atomic_path(path) as new_file, atomic_path(record) as new_record:
                 self._tokenizer.decode(ids, new_file, tempo=prompt.tempo, original=prompt.original)
@@ -122,11 +120,12 @@ class OutputFolder:
         if self._pictures and row in self.written:
             path, _ = self.written[row]
             prompt = self._prompts[row]
+            is_continued = prompt.file is not None and prompt.source is None
             save_piano_roll(
                 open_midi(path, ANY_SIZE),
                 path.with_suffix(".png"),
                 title=f"{path.stem}, seed {self._facts['seed']}",
-                continuation_from_seconds=_seconds(prompt) if prompt.file else None,
+                continuation_from_seconds=_seconds(prompt) if is_continued else None,
                 new_quarters=_new_quarters(prompt),
             )
 
@@ -163,7 +162,7 @@ class OutputFolder:
         return {
             **self._facts,
             "row": row,
-            "prompt": prompt.file,
+            **({"prompt": prompt.file} if prompt.source is None else {"source": prompt.file}),
             "prompt_tokens": len(prompt.ids),
             "prompt_seconds": _seconds(prompt),
             "new_quarters": _new_quarters(prompt),

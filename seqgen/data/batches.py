@@ -27,6 +27,8 @@ class Batch:
             from its last token on.
         turn: number of the turn, where batches take turns; see `StreamBatches`.
         given: which tokens are given and not to be predicted [B, T + 1]; None: none.
+        source, source_lengths: of pairs, the source of each row [B, U, F], padded at the end, and
+            how many true tokens it has [B].
     """
 
     tokens: np.ndarray
@@ -36,6 +38,8 @@ class Batch:
     continues: bool = False
     turn: int = 0
     given: np.ndarray | None = None
+    source: np.ndarray | None = None
+    source_lengths: np.ndarray | None = None
 
     @property
     def targets(self) -> np.ndarray:

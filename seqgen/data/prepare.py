@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from seqgen.config import DataConfig, LimitsConfig, TokenizerConfig
+from seqgen.config import FILES, LINES, DataConfig, LimitsConfig, TokenizerConfig
 from seqgen.data.corpora import Corpus, Progress, open_corpus
 from seqgen.data.duplicates import find_duplicates
 from seqgen.data.encoding import Job, Readers, Work
+from seqgen.data.pair_files import lines_as_files, without_partners
 from seqgen.data.report import (
     count_files,
     explain_choices,
@@ -41,6 +42,8 @@ from seqgen.tasks import (
     check_possible,
     has_tasks,
     level_borders,
+    open_pairs,
+    pair_examiner,
     with_marks,
 )
 from seqgen.tokenizers import (
@@ -109,6 +112,12 @@ def prepare(
     # Other sources and settings have their own folder; new or changed files make one stale.
     folder = base / f"{corpus.name}-{tokenizer_config.type}-{_hash(settings)[:8]}"
     fingerprint = _hash([settings, _listing(corpus)])
+    if config.pairs == LINES:
+        if (tokenizer or build_tokenizer(tokenizer_config, limits)).clock() is not None:
+            raise UserError("data.pairs=lines is for text: use files, or parts of one file")
+        corpus = lines_as_files(corpus, base / "corpora")
+    elif config.pairs == FILES:
+        corpus = without_partners(corpus)
     if _is_current(folder, corpus, fingerprint):
         return Preparation(PreparedData(folder), built=False)
 
@@ -164,6 +173,8 @@ def _build(
     `n_merged`: vocabulary size with merged tokens; `chosen`: settings chosen from the corpus, and
     why.
     """
+    if config.pairs is not None:
+        open_pairs(config.pairs, tokenizer)  # refuses parts that there are not
     hashes = {file: content_hash(_read(file, limits)) for file in corpus.files}
     shares = {"validation": config.validation, "test": config.test}
     with atomic_folder(folder) as temporary:
@@ -171,7 +182,7 @@ def _build(
         tokenizer.save(temporary / TOKENIZER)
         encoded = readers.read(
             _jobs(hashes, corpus, config, shares),
-            partial(_examiner, temporary / TOKENIZER, limits),
+            partial(_examiner, temporary / TOKENIZER, limits, config.pairs),
             tell=partial(progress or _silent, "tokenizing files"),
         )
         written = _write(
@@ -186,6 +197,10 @@ def _build(
             for piece in pieces
         ]
         duplicates = name_groups(pieces, groups)
+        if len(set(groups)) == 1 and config.pairs in (FILES, LINES):
+            raise UserError(
+                f"{corpus.name} holds one pair, of which nothing can be held out: give two or more"
+            )
         if len(set(groups)) == 1:  # it will be cut, and no part may quote another
             tokens, pieces = _write_out(temporary, tokens, pieces, tokenizer)
         pieces = split_pieces(pieces, groups, tokens, tokenizer, shares, published=corpus.splits)
@@ -250,8 +265,9 @@ def _surveyor(type: str, limits: LimitsConfig) -> Work:
     return partial(modality(type).survey, limits=limits)
 
 
-def _examiner(folder: Path, limits: LimitsConfig) -> Work:
-    return load_tokenizer(folder, limits).examine
+def _examiner(folder: Path, limits: LimitsConfig, pairs: str | None) -> Work:
+    tokenizer = load_tokenizer(folder, limits)
+    return tokenizer.examine if pairs is None else pair_examiner(pairs, tokenizer)
 
 
 def _silent(*_: object) -> None:

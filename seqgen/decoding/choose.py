@@ -54,11 +54,19 @@ def build_decoder(
             raise UserError(
                 f"weights = {weights}: the {name} decoder ({reason}) supports {supported}"
             )
+    supporting, setting = _supporting(model)
+    if name not in supporting:
+        raise UserError(
+            f"decoder {name}: {setting} is not supported: use the decoder {supporting[-1]}"
+        )
     return DECODERS[name](model, weights, decay_after=decay_after, prefill=prefill)
 
 
 def choose_decoder(model: SequenceModel, weights: str = "float32") -> tuple[str, str]:
     """Return the fastest tested decoder for a model on its device, and the reason."""
+    supporting, setting = _supporting(model)
+    if len(supporting) < len(DECODERS):
+        return supporting[-1], f"{setting} has no faster decoder"
     if model.config.attention != "causal-linear":
         return "reference", f"model.attention={model.config.attention} has no other decoder"
     if next(model.parameters()).device.type == "cuda":
@@ -69,3 +77,14 @@ def choose_decoder(model: SequenceModel, weights: str = "float32") -> tuple[str,
     if reason:
         return "torch", f"not native: {reason}"
     return "native", "compiled for this processor"
+
+
+def _supporting(model: SequenceModel) -> tuple[list[str], str]:
+    """Return the decoders that may support a model, and the setting that excludes the others."""
+    config = model.config
+    if config.kind != "decoder":
+        return ["reference"], f"model.kind={config.kind}"
+    if config.positions == "bar-numbers":
+        fastest = ["torch"] if config.attention == "causal-linear" else []
+        return ["reference", *fastest], f"model.positions={config.positions}"
+    return list(DECODERS), ""

@@ -120,6 +120,7 @@ class Engine:
         self,
         prompt: np.ndarray,
         *,
+        source: np.ndarray | None = None,
         sampling: Sampling = PLAIN,
         max_tokens: int | None = 1024,
         stop: Stop | None = None,
@@ -132,6 +133,7 @@ class Engine:
 
         Args:
             prompt: ids [T, F], T ≥ 1 (BOS at least).
+            source: of a model of pairs, what the prompt begins a target for [U, F].
             sampling: settings of the draws.
             max_tokens: the most tokens to draw; None: no end, and the stream keeps no tokens.
             stop, on_token, keep: a rule that ends the stream, a function called with its tokens,
@@ -145,6 +147,10 @@ class Engine:
         """
         vocabulary = self.decoder.vocabulary
         prompt = checked_prompt(prompt, vocabulary)
+        if source is not None:
+            source = checked_prompt(source, vocabulary, name="a source")
+            self._check_length(len(source), "source")
+        n_before = len(source) if source is not None and self.decoder.source_is_prefix else 0
         check_sampling(sampling, vocabulary)
         with self._turns:
             number = self._n_submitted if number is None else number
@@ -153,9 +159,9 @@ class Engine:
             sampler = SamplerState.first(vocabulary, sampling, seed=(seed, number), prompt=prompt)
             return self._add(
                 Stream(
-                    start=Beginning(self._prompts.get(prompt[:-1]), sampler),
+                    start=Beginning(self._prompts.get(prompt[:-1], source), sampler),
                     pending=prompt[-1],
-                    position=len(prompt) - 1,
+                    position=len(prompt) - 1 + n_before,
                     number=number,
                     prompt=prompt,
                     max_tokens=max_tokens,
@@ -351,11 +357,7 @@ class Engine:
     def _enqueue(self, stream: Stream) -> None:
         """Queue a stream for a slot, if there is room."""
         n_tokens = len(stream.prompt)
-        if n_tokens > self._max_prompt_tokens:
-            raise UserError(
-                f"a prompt of {n_tokens} tokens: at most {self._max_prompt_tokens} are accepted; "
-                f"shorten it"
-            )
+        self._check_length(n_tokens, "prompt")
         if len(self._waiting) >= self._max_waiting:
             raise EngineFull(
                 f"{len(self._waiting)} streams are waiting, the most allowed: try again later"
@@ -367,6 +369,13 @@ class Engine:
             )
         self._waiting.append(stream)
         self._waiting_tokens += n_tokens
+
+    def _check_length(self, n_tokens: int, what: str) -> None:
+        if n_tokens > self._max_prompt_tokens:
+            raise UserError(
+                f"a {what} of {n_tokens} tokens: at most {self._max_prompt_tokens} are accepted; "
+                f"shorten it"
+            )
 
     def _admit(self) -> None:
         """Fill free slots in turn, prefill a bounded amount, start the streams that are ready."""

@@ -1,6 +1,6 @@
 """Generation: prompts in, and out a `Step` for each decode step or a `Continuation` for each row.
 
-Legend: T positions, F fields.
+Legend: T positions, U positions of a source, F fields.
 """
 
 import time
@@ -63,6 +63,7 @@ def generate(
     decoder: Decoder,
     prompts: Sequence[np.ndarray],
     *,
+    sources: Sequence[np.ndarray] | None = None,
     sampling: Sampling | Sequence[Sampling] = PLAIN,
     max_tokens: int = 1024,
     stop: RowStop | None = None,
@@ -77,6 +78,7 @@ def generate(
     Args:
         decoder: of the model.
         prompts: one array [T, F] per row, T ≥ 1 (BOS at least); lengths may differ.
+        sources: of a model of pairs, what each row is a target of [U, F].
         sampling: settings of all rows, or of each.
         max_tokens: the most tokens that any row may draw.
         stop: called with each token; the token that stops a row is still yielded.
@@ -90,7 +92,7 @@ def generate(
     """
     if not prompts:
         raise UserError("nothing to generate: give at least one prompt (BOS alone is enough)")
-    n_tokens = sum(len(prompt) for prompt in prompts)
+    n_tokens = sum(len(tokens) for tokens in (*prompts, *(sources or ())))
     engine = Engine(
         decoder,
         max_streams=min(len(prompts), MAX_STREAMS),
@@ -113,6 +115,7 @@ def generate(
     live = [
         engine.submit(
             prompt,
+            source=None if sources is None else sources[row],
             sampling=setting,
             max_tokens=max_tokens,
             stop=rule,

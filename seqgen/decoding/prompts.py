@@ -19,18 +19,28 @@ from seqgen.vocabulary import Vocabulary
 # Positions of one prompt in one parallel pass. Prompts are always cut at its
 # multiples, so that rounding does not depend on other streams.
 PIECE = 512
+Key = tuple[bytes, bytes | None]  # the tokens of a prompt, and those of its source
 
 
 class PromptPrefill:
     """The prefill of one prompt: its tokens [T, F], how many are done, and the state after those.
 
     Attributes:
-        state: of one row; None before the first piece.
+        source: for which the tokens begin a target [U, F]; None: there is none.
+        state: of one row; None before the source, or without one before the first piece.
         turn: prompts with smaller numbers go first.
     """
 
-    def __init__(self, tokens: np.ndarray, *, state: State | None, turn: int):
+    def __init__(
+        self,
+        tokens: np.ndarray,
+        *,
+        state: State | None,
+        turn: int,
+        source: np.ndarray | None = None,
+    ):
         self.tokens = tokens
+        self.source = source
         self.state = state
         self.turn = turn
         self.taken = 0
@@ -43,7 +53,7 @@ class PromptPrefill:
     @property
     def is_done(self) -> bool:
         """Whether the state holds all tokens."""
-        return self.taken == len(self.tokens)
+        return self.state is not None and self.taken == len(self.tokens)
 
     @property
     def final_state(self) -> State:
@@ -62,16 +72,21 @@ class Prompts:
 
     def __init__(self, decoder: Decoder):
         self._decoder = decoder
-        self._known: WeakValueDictionary[bytes, PromptPrefill] = WeakValueDictionary()
+        self._known: WeakValueDictionary[Key, PromptPrefill] = WeakValueDictionary()
         self._turns = count()
 
-    def get(self, tokens: np.ndarray) -> PromptPrefill:
+    def get(self, tokens: np.ndarray, source: np.ndarray | None = None) -> PromptPrefill:
         """Return the prompt of `tokens` [T, F], one and the same for all who ask; T may be 0."""
-        key = tokens.tobytes()
+        key = tokens.tobytes(), None if source is None else source.tobytes()
         prompt = self._known.get(key)
         if prompt is None:
-            state = None if len(tokens) else self._decoder.initial_state(1)
-            prompt = self._known[key] = PromptPrefill(tokens, state=state, turn=next(self._turns))
+            is_empty = source is None and not len(tokens)
+            prompt = self._known[key] = PromptPrefill(
+                tokens,
+                state=self._decoder.initial_state(1) if is_empty else None,
+                turn=next(self._turns),
+                source=source,
+            )
         return prompt
 
     def prefill(self, prompts: Iterable[PromptPrefill], n_tokens: int) -> None:
@@ -82,8 +97,8 @@ class Prompts:
             for prompt in sorted(unfinished.values(), key=lambda prompt: prompt.turn):
                 if n_tokens > 0:
                     chosen.append(prompt)
-                    n_tokens -= len(prompt.piece)
-            for group in self._groups(chosen):
+                    n_tokens -= len(prompt.piece) + self._begin(prompt)
+            for group in self._groups([prompt for prompt in chosen if not prompt.is_done]):
                 self._take(group)
             unfinished = {key: p for key, p in unfinished.items() if not p.is_done}
 
@@ -94,6 +109,15 @@ class Prompts:
             prompt = PromptPrefill(tokens, state=before, turn=next(self._turns))
         self.prefill([prompt], len(tokens))
         return prompt.final_state
+
+    def _begin(self, prompt: PromptPrefill) -> int:
+        """Read the source of a prompt, if that is still to be done; return its length, or 0."""
+        if prompt.source is None or prompt.state is not None:
+            return 0
+        source = torch.from_numpy(prompt.source).to(self._decoder.device)[None]
+        lengths = torch.tensor([source.shape[1]], device=source.device)
+        prompt.state = self._decoder.begin(source, lengths)
+        return len(prompt.source)
 
     def _groups(self, prompts: list[PromptPrefill]) -> list[list[PromptPrefill]]:
         """Group prompts that share a pass: on a GPU those of one length (but for a quarter).
@@ -130,11 +154,13 @@ class Prompts:
             prompt.advance(after.rows([row]), turn=next(self._turns))
 
 
-def checked_prompt(prompt: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
+def checked_prompt(
+    prompt: np.ndarray, vocabulary: Vocabulary, *, name: str = "a prompt"
+) -> np.ndarray:
     """Return a copy of the prompt as int64 [T, F]; UserError where it is invalid."""
     if len(prompt) == 0:
-        raise UserError("a prompt has no tokens: begin it with BOS")
-    return checked_tokens(prompt, vocabulary, name="a prompt")
+        raise UserError(f"{name} has no tokens: begin it with BOS")
+    return checked_tokens(prompt, vocabulary, name=name)
 
 
 def checked_tokens(tokens: np.ndarray, vocabulary: Vocabulary, *, name: str) -> np.ndarray:

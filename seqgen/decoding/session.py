@@ -27,6 +27,7 @@ from seqgen.vocabulary import ANY, NEVER
 
 FORMAT = 4
 RECORD, CHECKSUM = "session", "sha256"  # keys of the file's metadata
+GROUPED = ("attention", "source")  # fields of a state that are several tensors
 SAMPLER = "sampler."  # what names of the sampler's tensors begin with
 
 
@@ -178,8 +179,8 @@ def _read(path: Path) -> tuple[dict, dict[str, Tensor]]:
 
 def _named(state: State) -> dict[str, Tensor]:
     """A state's tensors by name."""
-    rest = {f.name: getattr(state, f.name) for f in fields(State) if f.name != "attention"}
-    return {f"attention.{i}": x for i, x in enumerate(state.attention)} | rest
+    rest = {f.name: getattr(state, f.name) for f in fields(State) if f.name not in GROUPED}
+    return {f"{g}.{i}": x for g in GROUPED for i, x in enumerate(getattr(state, g))} | rest
 
 
 def _state(tensors: Mapping[str, Tensor], decoder: Decoder) -> State:
@@ -189,14 +190,16 @@ def _state(tensors: Mapping[str, Tensor], decoder: Decoder) -> State:
         have = tensors[name]
         if have.dtype != want.dtype or _shape(have, decoder) != _shape(want, decoder):
             raise ValueError(f"{name} has shape {tuple(have.shape)} instead of {tuple(want.shape)}")
-    attention = tuple(tensors[f"attention.{i}"] for i in range(len(like.attention)))
-    rest = {f.name: tensors[f.name] for f in fields(State) if f.name != "attention"}
-    state = State(attention, **rest)
-    rooms = [x.shape[3] for x in attention if _is_cache(x, decoder)]
+    groups: dict[str, Any] = {
+        g: tuple(tensors[f"{g}.{i}"] for i in range(len(getattr(like, g)))) for g in GROUPED
+    }
+    rest: dict[str, Any] = {f.name: tensors[f.name] for f in fields(State) if f.name not in groups}
+    state = State(**groups, **rest)
+    rooms = [x.shape[3] for x in state.attention if _is_cache(x, decoder)]
     if not 0 <= state.position[0] <= min([*rooms, decoder.max_positions or torch.inf, torch.inf]):
         raise ValueError(f"position {int(state.position[0])} is not possible")
     if not 0 <= state.origin[0] <= state.position[0] or (
-        state.origin[0] and decoder.config.positions != "bars"
+        state.origin[0] and decoder.config.positions not in ("bars", "bar-numbers")
     ):
         raise ValueError(f"origin {int(state.origin[0])} is impossible")
     holds = torch.from_numpy(decoder.vocabulary.holds)  # [N, G]

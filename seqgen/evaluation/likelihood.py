@@ -60,17 +60,23 @@ def score_piece(
     model: SequenceModel,
     ids: np.ndarray,
     *,
+    source: np.ndarray | None = None,
     decay_after: int | None = None,
     tell: Tell | None = None,
 ) -> np.ndarray:
     """Score a whole piece [T, F] -> nats [T - 1, F], in passes of bounded size.
 
-    From position `decay_after` on the sums decay.
+    It is the target of a `source` [U, F], if one is given. From position `decay_after` on the sums
+    decay.
     """
     model.eval()
-    tokens = torch.from_numpy(ids).to(next(model.parameters()).device)[None]
+    device = next(model.parameters()).device
+    tokens = torch.from_numpy(ids).to(device)[None]
     size = PASS if decay_after is None else min(PASS, longest_pass(decay_after))
     state, nats = None, []
+    if source is not None:
+        lengths = torch.tensor([len(source)], device=device)
+        state = model.begin(torch.from_numpy(source).to(device)[None], lengths)
     for start in range(0, len(ids) - 1, size):
         part = tokens[:, start : start + size + 1]
         hidden, state = model.run(
@@ -83,9 +89,15 @@ def score_piece(
     return np.concatenate(nats)
 
 
-def nats_of(model: SequenceModel, ids: np.ndarray, *, decay_after: int | None = None) -> np.ndarray:
-    """Nats of each token of a whole piece, its fields summed -> [T - 1]."""
-    return score_piece(model, ids, decay_after=decay_after).sum(axis=1)
+def nats_of(
+    model: SequenceModel,
+    ids: np.ndarray,
+    *,
+    source: np.ndarray | None = None,
+    decay_after: int | None = None,
+) -> np.ndarray:
+    """Nats of each token of a whole piece, its fields summed -> [T - 1]; see `score_piece`."""
+    return score_piece(model, ids, source=source, decay_after=decay_after).sum(axis=1)
 
 
 @torch.no_grad()

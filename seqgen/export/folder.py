@@ -6,7 +6,7 @@ README.md                                      the model card
 
 from pathlib import Path
 
-from seqgen.checkpoint import load_model, save_model
+from seqgen.checkpoint import check_no_source, load_model, save_model
 from seqgen.errors import UserError
 from seqgen.export.card import model_card
 from seqgen.files import atomic_folder, check_new
@@ -35,6 +35,7 @@ def export_folder(
         raise UserError(f"weights = {weights}: must be one of {', '.join(WEIGHTS)}")
     check_new(folder)
     loaded = load_model(run, checkpoint=checkpoint)
+    check_no_source(loaded.pairs, "an exported model")
     facts = {name: loaded.record.get(name) for name in ("loss", "context_length", "formats")}
     with atomic_folder(folder) as temporary:
         save_model(

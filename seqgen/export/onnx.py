@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seqgen.checkpoint import LoadedModel, load_model
+from seqgen.checkpoint import LoadedModel, check_no_source, load_model
 from seqgen.decoding.agreement import agree, score
 from seqgen.decoding.decoder import Decoder
 from seqgen.decoding.formats import comparison_tokens
@@ -54,6 +54,7 @@ def export_onnx(run: Path, folder: Path, *, checkpoint: str = "best") -> Exporte
     """
     check_new(folder)
     loaded = load_model(run, checkpoint=checkpoint)
+    check_no_source(loaded.pairs, "the exported model")
     check_exportable(loaded.model)
     from seqgen.decoding.onnx_graph import OPSET, prefill_graph, step_graph
 

@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from seqgen.checkpoint import LoadedModel, RunFolder, load_model
+from seqgen.checkpoint import LoadedModel, RunFolder, check_no_source, load_model
 from seqgen.config import TokenizerConfig, load_config
 from seqgen.data.corpora import describe_licence
 from seqgen.decoding.onnx import check_exportable
@@ -53,6 +53,7 @@ def export_web(run: Path, folder: Path, *, name: str, checkpoint: str = "best") 
     if not (PAGE / "index.html").is_file():
         raise UserError(NOT_BUILT)
     loaded = load_model(run, checkpoint=checkpoint)
+    check_no_source(loaded.pairs, "the page")
     tokenizer = _readable(loaded)
     check_exportable(loaded.model)
     from seqgen.decoding.onnx_graph import step_graph

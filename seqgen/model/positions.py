@@ -66,10 +66,7 @@ class AnchoredPositions(SinusoidalPositions):
 
     def __init__(self, vocabulary: Vocabulary):
         super().__init__()
-        # The recurrent form is built on meta, where nothing is stored; no checkpoint holds this.
-        is_anchor = torch.zeros(vocabulary.sizes[0], dtype=torch.bool, device="cpu")
-        is_anchor[list(vocabulary.anchors)] = True
-        self.register_buffer("is_anchor", is_anchor, persistent=False)
+        self.register_buffer("is_anchor", _anchors(vocabulary), persistent=False)
 
     def origins(self, tokens: Tensor, positions: Tensor, before: Tensor | None = None) -> Tensor:
         """Return the position of the last anchor [B, T], or 0 in segments without one so far."""
@@ -78,6 +75,33 @@ class AnchoredPositions(SinusoidalPositions):
         last = torch.where(begins, place, -1).cummax(1).values  # -1: in an earlier row
         origin = positions.expand_as(last).gather(1, last.clamp(min=0))
         return origin if before is None else torch.where(last >= 0, origin, before[:, None])
+
+
+class NumberedBars(SinusoidalPositions):
+    """Sines and cosines of how many anchors there were since BOS: all of a bar have its number.
+
+    So a target finds in its source what is told of the same bar, however many tokens each takes.
+    """
+
+    is_anchor: Tensor
+
+    def __init__(self, vocabulary: Vocabulary):
+        super().__init__()
+        self.bos_id = vocabulary.bos_id
+        self.register_buffer("is_anchor", _anchors(vocabulary), persistent=False)
+
+    def origins(self, tokens: Tensor, positions: Tensor, before: Tensor | None = None) -> Tensor:
+        """Return the position [B, T] minus the number of the bar."""
+        first = tokens[..., 0]
+        begins = (positions == 0) | (first == self.bos_id)
+        anchors = (self.is_anchor[first] & ~begins).long().cumsum(1)
+        at_begin = torch.where(begins, anchors, -1).cummax(1).values  # -1: in an earlier row
+        positions = positions.expand_as(anchors)
+        number = anchors - at_begin.clamp(min=0)
+        if before is not None:
+            earlier = positions[:, :1] - 1 - before[:, None]
+            number = torch.where(at_begin < 0, number + earlier, number)
+        return positions - number
 
 
 class LearnedPositions(Positions):
@@ -138,6 +162,14 @@ class AxisPositions(LearnedPositions):
         return x + self.vectors(index)
 
 
+def _anchors(vocabulary: Vocabulary) -> Tensor:
+    """Which ids of the first field are anchors [N_0]."""
+    # The recurrent form is built on meta, where nothing is stored; no checkpoint holds this.
+    is_anchor = torch.zeros(vocabulary.sizes[0], dtype=torch.bool, device="cpu")
+    is_anchor[list(vocabulary.anchors)] = True
+    return is_anchor
+
+
 def positions_in_segments(
     B: int, T: int, boundaries: Tensor | None, first: Tensor | None, device: torch.device
 ) -> Tensor:
@@ -171,13 +203,15 @@ def build_positions(config: ModelConfig, vocabulary: Vocabulary) -> Positions:
     Raises:
         UserError: they count from anchors or along axes, and the vocabulary has none.
     """
-    if config.positions == "bars":
+    if config.positions in ("bars", "bar-numbers"):
         if not vocabulary.anchors:
             raise UserError(
-                "model.positions=bars counts from tokens that begin a bar, and this vocabulary has "
-                "none: use tokenizer.type=remi, or model.positions=none, sinusoidal or learned"
+                f"model.positions={config.positions} needs tokens that begin a bar, and this "
+                f"vocabulary has none: use tokenizer.type=remi, or model.positions=none, "
+                f"sinusoidal or learned"
             )
-        return AnchoredPositions(vocabulary)
+        is_number = config.positions == "bar-numbers"
+        return NumberedBars(vocabulary) if is_number else AnchoredPositions(vocabulary)
     if config.positions == "axes":
         if not vocabulary.axes:
             raise UserError(

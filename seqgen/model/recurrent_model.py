@@ -14,7 +14,7 @@ from seqgen.attention.kinds import KINDS, check_decay
 from seqgen.config import ModelConfig
 from seqgen.errors import UserError
 from seqgen.model.sequence_model import SequenceModel
-from seqgen.model.stack import build_recurrent, share_weights, stack_arguments
+from seqgen.model.stack import build_recurrent, run_recurrent, share_weights, stack_arguments
 from seqgen.model.state import State
 from seqgen.vocabulary import Vocabulary
 
@@ -84,22 +84,30 @@ class RecurrentModel:
         """Positions a row may reach, or None where there is no end."""
         return self._parallel.positions.limit
 
+    @property
+    def source_is_prefix(self) -> bool:
+        """Whether `begin` takes the positions of a source before those of its target."""
+        return self.config.kind == "decoder"
+
     def read_chain(self) -> Tensor:
         """Return `OutputHead.chain` of the present weights."""
         return self._parallel.lm_head.chain()
 
     def initial_state(self, n_rows: int) -> State:
         """Return the state before the first token, for B = `n_rows` rows."""
-        c = self.config
-        sizes = (c.n_layers, n_rows, c.n_heads, c.d_model // c.n_heads)
-        return State(
-            attention=self._kind.initial(sizes, c.feature_map, self.device),
-            recent=torch.zeros(n_rows, self._parallel.n_recent, c.d_model, device=self.device),
-            position=torch.zeros(n_rows, dtype=torch.long, device=self.device),
-            held=torch.zeros(
-                n_rows, len(self.vocabulary.held), dtype=torch.long, device=self.device
-            ),
-        )
+        return self._parallel.initial_state(n_rows)
+
+    @torch.no_grad()
+    def begin(self, source: Tensor, lengths: Tensor) -> State:
+        """Return the state before the first token of a target; see `SequenceModel.begin`.
+
+        Args:
+            source: ids [B, U, F], each row padded at its end with anything.
+            lengths: of the source of each row [B], at least 1.
+        """
+        if not len(source):
+            return self.initial_state(0)
+        return self._parallel.begin(source, lengths)
 
     @torch.no_grad()
     def step(self, tokens: Tensor, state: State) -> tuple[Logits, State]:
@@ -124,11 +132,12 @@ class RecurrentModel:
         hidden, attention = self._kind.step(
             state.attention,
             state.position,
-            lambda layers: self._stack(x.squeeze(1), layers)[0],
+            lambda layers: run_recurrent(self._stack, x.squeeze(1), layers, state.source),
             self.decay_after,
         )
         new_state = State(
-            attention, recent[:, 1:], state.position + 1, origins[:, 0], in_force[:, 0]
+            *(attention, recent[:, 1:], state.position + 1, origins[:, 0], in_force[:, 0]),
+            source=state.source,
         )
         hidden = self._parallel.finish(hidden.unsqueeze(1), in_force)[:, 0]
         return self._parallel.lm_head(hidden), new_state

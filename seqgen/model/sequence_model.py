@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from seqgen.attention.decay import decay_products
-from seqgen.attention.kinds import check_decay
+from seqgen.attention.kinds import KINDS, check_decay
 from seqgen.attention.operator import choose_kernel
 from seqgen.attention.rows import PassRows
 from seqgen.config import ModelConfig
@@ -56,6 +56,29 @@ class SequenceModel(nn.Module):
     def n_recent(self) -> int:
         """Earlier embeddings that the short convolution sees: W - 1, or 0 without one."""
         return max(self.config.conv_width - 1, 0)
+
+    def initial_state(self, n_rows: int) -> State:
+        """Return the state before the first token, for B = `n_rows` rows."""
+        c, device = self.config, next(self.parameters()).device
+        sizes = (c.n_layers, n_rows, c.n_heads, c.d_model // c.n_heads)
+        n_groups = len(self.vocabulary.held)
+        return State(
+            attention=KINDS[c.attention].initial(sizes, c.feature_map, device),
+            recent=torch.zeros(n_rows, self.n_recent, c.d_model, device=device),
+            position=torch.zeros(n_rows, dtype=torch.long, device=device),
+            held=torch.zeros(n_rows, n_groups, dtype=torch.long, device=device),
+        )
+
+    def begin(self, source: Tensor, lengths: Tensor) -> State:
+        """Return the state before the first token of a target: here its source is a prefix.
+
+        Args:
+            source: ids [B, U, F].
+            lengths: valid positions of each row [B].
+        """
+        _, state = self.run(source, lengths, keep_state=True)
+        assert state is not None
+        return state
 
     def use_kernel(self, kernel: str) -> None:
         """Choose causal linear attention's kernel; ValueError where it cannot run on the device."""
@@ -158,6 +181,7 @@ class SequenceModel(nn.Module):
             initial=state and state.attention,
             before=state and state.position,
             decay_products=products,
+            source=state.source if state else (),
             keep=keep_state,
         )
         hidden = run_parallel(self.stack, x, rows, recompute=self.recompute and self.training)
@@ -212,7 +236,8 @@ class SequenceModel(nn.Module):
         back = torch.arange(self.n_recent, device=lengths.device)
         recent = embeddings[row[:, None], lengths[:, None] + back]
         inside = position[:, None] - self.n_recent + back >= 0
-        return State(rows.stacked_states(), recent * inside.unsqueeze(-1), position, origin, held)
+        recent = recent * inside.unsqueeze(-1)
+        return State(rows.stacked_states(), recent, position, origin, held, rows.source)
 
 
 def _widths(config: ModelConfig, vocabulary: Vocabulary) -> dict[int, int]:

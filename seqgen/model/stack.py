@@ -2,32 +2,70 @@
 
 The library loads any pair of stacks whose parameter names agree, right or wrong, so each stack
 remembers the dictionary it was built from and joining compares them.
+
+A model without a source is a causal stack of what the library calls encoder layers. One with a
+source has decoder layers, which attend to the source too, and a stack of encoder layers for it.
+
+Legend: L layers, B rows, T positions, U positions of the source, D model width, H heads, K key
+width, V value width.
 """
 
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
-from fast_transformers.builders import RecurrentEncoderBuilder, TransformerEncoderBuilder
+from fast_transformers.builders import (
+    RecurrentDecoderBuilder,
+    RecurrentEncoderBuilder,
+    TransformerDecoderBuilder,
+    TransformerEncoderBuilder,
+)
 from fast_transformers.masking import TriangularCausalMask
-from fast_transformers.recurrent.transformers import RecurrentTransformerEncoder
-from fast_transformers.transformers import TransformerEncoder
+from fast_transformers.recurrent.transformers import (
+    RecurrentTransformerDecoder,
+    RecurrentTransformerEncoder,
+)
+from fast_transformers.transformers import TransformerDecoder, TransformerEncoder
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from seqgen.attention.kinds import KINDS
+from seqgen.attention.kinds import KINDS, LayerStates, Parts
+from seqgen.attention.registered import feature_map_factory
 from seqgen.attention.rows import PassRows
+from seqgen.attention.source import CROSS_TYPE, ENCODER_TYPE
 from seqgen.config import ModelConfig
 from seqgen.model.dropout import ByteDropout
 
+ParallelStack: TypeAlias = TransformerEncoder | TransformerDecoder
+RecurrentStack: TypeAlias = RecurrentTransformerEncoder | RecurrentTransformerDecoder
+
 
 def stack_arguments(config: ModelConfig) -> dict:
-    """Return the one keyword dictionary that both builders receive."""
-    width = config.d_model // config.n_heads
+    """Return the one keyword dictionary that both builders receive.
+
+    A key "part.name" is of one attention of the layers alone.
+    """
     kind = KINDS[config.attention]
+    if config.kind == "decoder":
+        own = {"attention_type": kind.attention_type, **kind.arguments(config)}
+        return own | _sizes(config)
+    own = {f"self_attention.{name}": value for name, value in kind.arguments(config).items()}
+    cross = {
+        "cross_attention_type": CROSS_TYPE,
+        "cross_attention.feature_map": feature_map_factory(config.feature_map),
+    }
+    return {"self_attention_type": kind.attention_type, **own, **cross, **_sizes(config)}
+
+
+def encoder_arguments(config: ModelConfig) -> dict:
+    """Return what the stack that reads the source is built from."""
+    feature_map = feature_map_factory(config.feature_map)
+    return {"attention_type": ENCODER_TYPE, "feature_map": feature_map, **_sizes(config)}
+
+
+def _sizes(config: ModelConfig) -> dict:
+    width = config.d_model // config.n_heads
     return {
-        "attention_type": kind.attention_type,
-        **kind.arguments(config),
         "n_layers": config.n_layers,
         "n_heads": config.n_heads,
         "query_dimensions": width,
@@ -39,21 +77,26 @@ def stack_arguments(config: ModelConfig) -> dict:
     }
 
 
-def build_parallel(arguments: dict) -> TransformerEncoder:
+def build_parallel(arguments: dict) -> ParallelStack:
     """Build the form that takes all positions at once: [B, T, D] -> [B, T, D]."""
-    stack = _build(TransformerEncoderBuilder, arguments)
+    has_source = "cross_attention_type" in arguments
+    stack = _build(
+        TransformerDecoderBuilder if has_source else TransformerEncoderBuilder, arguments
+    )
     for index, layer in enumerate(stack.layers):
         layer.dropout = ByteDropout(arguments["dropout"])
-        layer.attention.inner_attention.layer = index
+        for attention in [_own(layer), *([layer.cross_attention] if has_source else [])]:
+            attention.inner_attention.layer = index
     return stack
 
 
-def build_recurrent(arguments: dict) -> RecurrentTransformerEncoder:
+def build_recurrent(arguments: dict) -> RecurrentStack:
     """Build the form that takes one position and a state: [B, D] -> [B, D], state."""
-    return _build(RecurrentEncoderBuilder, arguments)
+    has_source = "cross_attention_type" in arguments
+    return _build(RecurrentDecoderBuilder if has_source else RecurrentEncoderBuilder, arguments)
 
 
-def share_weights(parallel: TransformerEncoder, recurrent: RecurrentTransformerEncoder) -> None:
+def share_weights(parallel: ParallelStack, recurrent: RecurrentStack) -> None:
     """Put the recurrent stack on the parallel one's storage.
 
     Raises:
@@ -72,7 +115,7 @@ def share_weights(parallel: TransformerEncoder, recurrent: RecurrentTransformerE
 
 
 def run_parallel(
-    stack: TransformerEncoder, x: Tensor, rows: PassRows | None = None, *, recompute: bool = False
+    stack: ParallelStack, x: Tensor, rows: PassRows | None = None, *, recompute: bool = False
 ) -> Tensor:
     """Run the parallel stack causally: x [B, T, D] -> [B, T, D]; no `rows`: one segment each.
 
@@ -80,17 +123,63 @@ def run_parallel(
     """
     if rows is None:
         rows = PassRows(*x.shape[:2], device=x.device)
-    masks = {"attn_mask": causal_mask(x.shape[1], x.device), "length_mask": rows}
-    if not recompute or not torch.is_grad_enabled():
-        return stack(x, **masks)
-    for layer in stack.layers:  # what the library's stack does, a layer at a time
-        x = checkpoint(layer, x, use_reentrant=False, **masks)
-    return stack.norm(x)
+    mask = causal_mask(x.shape[1], x.device)
+    masks = {"attn_mask": mask, "length_mask": rows}
+    if (
+        rows.source
+    ):  # which is all that is seen of it: the library wants a sequence too, of any length
+        masks = {"memory": x[:, :1], "x_mask": mask, "x_length_mask": rows}
+        masks |= {"memory_mask": rows, "memory_length_mask": rows}
+    return _run(stack, x, masks, recompute=recompute)
 
 
-def inner_attentions(parallel: TransformerEncoder) -> list[Any]:
-    """Each layer's attention; it is called with queries, keys [B, T, H, K], values [B, T, H, V]."""
-    return [layer.attention.inner_attention for layer in parallel.layers]
+def run_encoder(
+    stack: TransformerEncoder, x: Tensor, rows: PassRows, *, recompute: bool = False
+) -> Tensor:
+    """Run the stack that reads a source in both directions: x [B, U, D] -> [B, U, D]."""
+    return _run(stack, x, {"attn_mask": rows, "length_mask": rows}, recompute=recompute)
+
+
+def run_recurrent(
+    stack: RecurrentStack, x: Tensor, layers: LayerStates, source: Parts = ()
+) -> Tensor:
+    """Make one step: x [B, D] -> [B, D]; the states of the layers change in place.
+
+    Args:
+        stack: the recurrent one.
+        x: input of each row.
+        layers: state of each layer's own attention.
+        source: sums S [L, B, H, K, V] and Z [L, B, H, K] of what decoder layers also attend to.
+    """
+    if not source:
+        return stack(x, layers)[0]
+    S, Z = source
+    # The library has its S as [B, H, V, K].
+    both = [[own, [S[i].mT, Z[i]]] for i, own in enumerate(layers)]
+    mask = causal_mask(1, x.device)  # any: where there are sums, source and mask are not read
+    return stack(x, x.unsqueeze(1), memory_length_mask=mask, state=both)[0]
+
+
+def sum_source(stack: TransformerDecoder, memory: Tensor, lengths: Tensor | None) -> Parts:
+    """Sum what each decoder layer attends to of an encoded source [B, U, D] of `lengths` [B].
+
+    Returns:
+        S [L, B, H, K, V] and Z [L, B, H, K], float32 at least.
+    """
+    sums = []
+    for layer in stack.layers:
+        cross = layer.cross_attention
+        heads = (*memory.shape[:2], cross.n_heads, -1)
+        keys, values = (
+            p(memory).view(heads) for p in (cross.key_projection, cross.value_projection)
+        )
+        sums.append(cross.inner_attention.sums(keys, values, lengths))
+    return tuple(torch.stack(part) for part in zip(*sums, strict=True))
+
+
+def inner_attentions(parallel: ParallelStack) -> list[Any]:
+    """Each layer's own attention; called with queries, keys [B, T, H, K], values [B, T, H, V]."""
+    return [_own(layer).inner_attention for layer in parallel.layers]
 
 
 @lru_cache(maxsize=64)
@@ -99,7 +188,24 @@ def causal_mask(T: int, device: torch.device) -> TriangularCausalMask:
     return TriangularCausalMask(T, device=device)
 
 
+def _run(stack: Any, x: Tensor, masks: dict, *, recompute: bool) -> Tensor:
+    if not recompute or not torch.is_grad_enabled():
+        return stack(x, **masks)
+    for layer in stack.layers:  # what the library's stack does, a layer at a time
+        x = checkpoint(layer, x, use_reentrant=False, **masks)
+    return stack.norm(x)
+
+
+def _own(layer: Any) -> Any:
+    """A layer's attention to the sequence itself."""
+    return layer.self_attention if hasattr(layer, "self_attention") else layer.attention
+
+
 def _build(builder: Any, arguments: dict) -> Any:
-    stack = builder.from_kwargs(**arguments).get()
+    built = builder()
+    for key, value in arguments.items():
+        part, _, name = key.rpartition(".")
+        setattr(getattr(built, part) if part else built, name, value)
+    stack = built.get()
     stack.built_from = dict(arguments)
     return stack

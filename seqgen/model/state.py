@@ -1,6 +1,7 @@
 """What a recurrent model carries from one step to the next: a value.
 
 Its size never grows with causal-linear attention; softmax attention, the baseline, has a KV cache.
+What an encoder-decoder keeps of its source does not depend on how long that is.
 
 Legend: L layers, B rows, H heads, K key width, V value width, C capacity of a cache, W
 convolution width, D model width, G groups of marks.
@@ -30,6 +31,8 @@ class State:
             with `model.positions=bars`, else 0. If None is given, zeros.
         held: number of the mark in force in each group [B, G], int64, as in `Vocabulary.holds`;
             0: none. If None is given, there are no groups.
+        source: of an encoder-decoder, the sums S [L, B, H, K, V] and Z [L, B, H, K] of the source,
+            float32, which no step changes; () of other models.
     """
 
     attention: tuple[Tensor, ...]
@@ -37,6 +40,7 @@ class State:
     position: Tensor
     origin: Tensor = None  # type: ignore[assignment]  # set below
     held: Tensor = None  # type: ignore[assignment]
+    source: tuple[Tensor, ...] = ()
 
     def __post_init__(self) -> None:
         if self.origin is None:
@@ -66,7 +70,7 @@ class State:
         A KV cache counts with its whole capacity, and in each of the states that share it.
         """
         rest = (self.recent, self.position, self.origin, self.held)
-        return sum(x.nbytes for x in (*self.attention, *rest))
+        return sum(x.nbytes for x in (*self.attention, *self.source, *rest))
 
     def clone(self) -> "State":
         """Copy, sharing nothing."""
@@ -89,6 +93,7 @@ class State:
             self.position.index_select(0, index),
             self.origin.index_select(0, index),
             self.held.index_select(0, index),
+            tuple(x.index_select(1, index) for x in self.source),
         )
 
     @staticmethod
@@ -105,6 +110,10 @@ class State:
             torch.cat([state.position for state in states]),
             torch.cat([state.origin for state in states]),
             torch.cat([state.held for state in states]),
+            tuple(
+                torch.cat(parts, dim=1)
+                for parts in zip(*(state.source for state in states), strict=True)
+            ),
         )
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "State":
@@ -114,6 +123,7 @@ class State:
             change(self.position),
             change(self.origin),
             change(self.held),
+            tuple(change(x) for x in self.source),
         )
 
 

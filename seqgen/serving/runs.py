@@ -12,7 +12,7 @@ from seqgen.api.losses import draw_losses
 from seqgen.api.model import load
 from seqgen.api.places import SHIPPED, SHIPPED_FOLDER, find_model
 from seqgen.api.settings import RUNS
-from seqgen.checkpoint import FORMAT, RECORD, TOKENIZER, RunFolder
+from seqgen.checkpoint import FORMAT, RECORD, TOKENIZER, RunFolder, check_no_source
 from seqgen.config import TokenizerConfig
 from seqgen.errors import UserError
 from seqgen.files import read_json, read_record, readable
@@ -134,7 +134,9 @@ class Runs:
                     )
                 self._players.pop(idle[0]).close()
             LOG.info("loading run %s", run)
-            player = Player(load(path), self._limits)
+            model = load(path)
+            check_no_source(model.pairs, "the server")
+            player = Player(model, self._limits)
             self._players[run] = player
             return player
 

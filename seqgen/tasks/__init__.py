@@ -10,7 +10,7 @@ import numpy as np
 from seqgen.config import DataConfig, TokenizerConfig
 from seqgen.errors import UserError
 from seqgen.tasks import accompany, continuation, infill
-from seqgen.tasks.bars import BarReader, Piece
+from seqgen.tasks.bars import BarReader, Piece, first_bar
 from seqgen.tasks.controls import (
     CONTROLS,
     MARK,
@@ -19,6 +19,7 @@ from seqgen.tasks.controls import (
     control_values,
     level_borders,
 )
+from seqgen.tasks.pairs import Pair, Pairs, open_pairs, pair_examiner
 from seqgen.tasks.telling import (
     ADD,
     AFTER,
@@ -45,6 +46,8 @@ __all__ = [
     "TASKS",
     "Arranger",
     "BarReader",
+    "Pair",
+    "Pairs",
     "Piece",
     "Teller",
     "check_known",
@@ -53,6 +56,8 @@ __all__ = [
     "known_tasks",
     "learned",
     "level_borders",
+    "open_pairs",
+    "pair_examiner",
     "with_marks",
 ]
 
@@ -161,16 +166,9 @@ class Arranger:
             ids [T, 1], and which of them are given [T].
         """
         name = self._names[rng.choice(len(self._names), p=self._weights)]
-        begin = self._begin(piece, share, room)
+        begin = first_bar([self._teller.size(bar) for bar in piece.bars], share, room)
         told = TASKS[name](self._teller, piece, begin, room, rng)
         if told is None or all(told.given[:room]):
             told = continuation.arrange(self._teller, piece, begin, room, rng)
         ids = np.array(told.ids[:room], dtype=np.int64)[:, None]
         return ids, np.array(told.given[:room], dtype=bool)
-
-    def _begin(self, piece: Piece, share: float, room: int) -> int:
-        """Return the bar with which a window begins."""
-        sizes = np.array([self._teller.size(bar) for bar in piece.bars])
-        behind = np.cumsum(sizes[::-1])[::-1]  # tokens from each bar to the end
-        last = max(int(np.searchsorted(-behind, -room)), 0)  # from there on the rest fits
-        return round(share * min(last, len(piece.bars) - 1))

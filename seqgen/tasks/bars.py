@@ -147,3 +147,16 @@ class BarReader:
                 length = (beats + fraction / resolution) * beat
                 notes.append(Note(start, length, pitch, velocity, part))
         return tuple(notes)
+
+
+def first_bar(sizes: Sequence[int], share: float, room: int) -> int:
+    """Return the bar with which a window begins, of bars that take so many tokens each.
+
+    Args:
+        sizes: tokens of each bar.
+        share: where the window lies, from 0 (the first bar is in it) to 1 (the last one is).
+        room: tokens of the window.
+    """
+    behind = np.cumsum(sizes[::-1])[::-1]  # tokens from each bar to the end
+    last = max(int(np.searchsorted(-behind, -room)), 0)  # from there on the rest fits
+    return round(share * min(last, len(sizes) - 1))

@@ -22,12 +22,14 @@ from seqgen.data.batches import (
     held_out_batches,
     held_out_pieces,
 )
+from seqgen.data.pairs import PairBatches, held_out_pairs
 from seqgen.data.shards import Piece, PreparedData
 from seqgen.data.splits import TRAIN, VALIDATION
 from seqgen.data.streams import StreamBatches, held_out_streams
 from seqgen.errors import UserError
+from seqgen.tasks import Pairs
 
-Batches = TrainingBatches | StreamBatches | ArrangedBatches
+Batches = TrainingBatches | StreamBatches | ArrangedBatches | PairBatches
 
 
 class MicroBatch(NamedTuple):
@@ -45,6 +47,7 @@ class MicroBatch(NamedTuple):
             processes and micro-batches is the mean over all targets of the step.
         sources: the files of each row.
         waited: seconds that were spent waiting for the step's batch.
+        source, source_lengths: of pairs, ids [B, U, F] and how many are true [B].
     """
 
     tokens: Tensor
@@ -57,6 +60,8 @@ class MicroBatch(NamedTuple):
     weight: float
     sources: tuple[str, ...]
     waited: float
+    source: Tensor | None = None
+    source_lengths: Tensor | None = None
 
 
 class TrainingDataset(IterableDataset):
@@ -87,20 +92,24 @@ class TrainingDataset(IterableDataset):
 class HeldOutDataset(IterableDataset):
     """The held-out windows of one process."""
 
-    def __init__(self, data: PreparedData, config: TrainConfig, *, share: "Share"):
+    def __init__(
+        self, data: PreparedData, config: TrainConfig, *, share: "Share", pairs: Pairs | None
+    ):
         super().__init__()
         self._data = data
         self._config = config
         self._share = share
+        self._pairs = pairs
         self._pieces = validation_pieces(data, config)
 
     def __iter__(self) -> Iterator[MicroBatch]:
-        batches = (held_out_streams if self._config.carry_state else held_out_batches)(
-            self._data,
-            self._pieces,
-            batch_size=self._config.batch_size,
-            context_length=self._config.context_length,
-        )
+        config = self._config
+        sizes = {"batch_size": config.batch_size, "context_length": config.context_length}
+        if self._pairs is not None:
+            batches = held_out_pairs(self._data, self._pieces, self._pairs, **sizes)
+        else:
+            held_out = held_out_streams if config.carry_state else held_out_batches
+            batches = held_out(self._data, self._pieces, **sizes)
         for i, batch in enumerate(batches):
             if i % self._share.of == self._share.rank:
                 yield _micro_batch(batch, slice(None), weight=1.0, waited=0.0)
@@ -125,15 +134,22 @@ class TrainingDataModule(LightningDataModule):
         *,
         seed: int,
         tasks: Mapping[str, float] | None = None,
+        pairs: Pairs | None = None,
     ):
-        """Take prepared data, and the share of each task; None: windows of pieces as they are."""
+        """Take prepared data, and the share of each task; None: windows of pieces as they are.
+
+        `pairs` tells pieces as pairs of a source and a target.
+        """
         super().__init__()
+        self._pairs = pairs
         self._data = data
         self._config = config
         sizes = {"batch_size": config.batch_size, "context_length": config.context_length}
         self._batches: Batches
         if config.carry_state:
             self._batches = StreamBatches(data, split=TRAIN, seed=seed, **sizes)
+        elif pairs is not None:
+            self._batches = PairBatches(data, pairs, split=TRAIN, seed=seed, **sizes)
         elif tasks is not None:
             self._batches = ArrangedBatches(data, split=TRAIN, seed=seed, shares=tasks, **sizes)
         else:
@@ -164,9 +180,10 @@ class TrainingDataModule(LightningDataModule):
         """All held-out windows; none where no piece is held out."""
         if not self._data.of_split(VALIDATION):
             return []
-        return DataLoader(
-            HeldOutDataset(self._data, self._config, share=self._this_process()), batch_size=None
+        dataset = HeldOutDataset(
+            self._data, self._config, share=self._this_process(), pairs=self._pairs
         )
+        return DataLoader(dataset, batch_size=None)
 
     def _this_process(self) -> Share:
         return Share(self.trainer.global_rank, self.trainer.world_size)
@@ -194,4 +211,8 @@ def _micro_batch(batch: Batch, rows: slice, *, weight: float, waited: float) -> 
         weight=weight,
         sources=batch.sources[rows],
         waited=waited,
+        source=None if batch.source is None else torch.from_numpy(batch.source[rows]),
+        source_lengths=(
+            None if batch.source_lengths is None else torch.from_numpy(batch.source_lengths[rows])
+        ),
     )

@@ -205,12 +205,15 @@ class TrainingModule(LightningModule):
         total = sum(p.numel() for p in parameters)
         trained = sum(p.numel() for p in parameters if p.requires_grad)
         frozen = f", {trained:,} of them trained" if trained < total else ""
+        layers = f"{model.n_layers} layers"
+        if model.kind != "decoder":
+            layers = f"encoder and decoder of {layers} each,"
         decay = "" if model.decay == "none" else f" with {model.decay} decay"
         device = f"{self.device.type} (threads: {torch.get_num_threads()})"
         if self.trainer.world_size > 1:
             device = f"{self.trainer.world_size} devices ({self.device.type})"
         return (
-            f"model: {model.n_layers} layers of width {model.d_model}, {model.n_heads} heads, "
+            f"model: {layers} of width {model.d_model}, {model.n_heads} heads, "
             f"{model.attention} attention{decay}, {total:,} parameters{frozen}\n"
             f"training: to step {config.max_steps:,}, {config.batch_size} rows of "
             f"{config.context_length} tokens in each, on {device}, precision {config.precision}"
@@ -244,6 +247,8 @@ class TrainingModule(LightningModule):
         label_smoothing: float = 0.0,
     ) -> tuple[Tensor, State | None]:
         """Nats [B, T], zero where a row has no target, and the state after the rows if wanted."""
+        if batch.source is not None and batch.source_lengths is not None:
+            state = self.model.begin(batch.source, batch.source_lengths)
         hidden, end = self.model.run(
             batch.tokens[:, :-1],
             batch.lengths,

@@ -19,8 +19,10 @@ from seqgen.config import ModelConfig, TrainConfig
 from seqgen.data.shards import PreparedData
 from seqgen.data.splits import VALIDATION
 from seqgen.errors import UserError
+from seqgen.model.encoder_decoder import build_model
 from seqgen.model.sequence_model import SequenceModel
 from seqgen.native import has_bfloat16
+from seqgen.tasks import Pairs, open_pairs
 from seqgen.training.callbacks import (
     METRICS_BYTES,
     DrawSample,
@@ -64,6 +66,7 @@ def train(
     *,
     seed: int,
     tasks: Mapping[str, float] | None = None,
+    pairs: str | None = None,
     kernel: str = "auto",
     resume: bool = False,
     start: LoadedModel | None = None,
@@ -80,6 +83,7 @@ def train(
         config: how to train.
         seed: of weights, batches and dropout.
         tasks: the share of each task; None: windows of pieces as they are.
+        pairs: how pieces are told as a source and a target, as `data.pairs`; None: they are not.
         kernel: which attention kernel to use, as in `causal_linear_attention`.
         resume: continue exactly from the run's last checkpoint.
         start: model whose weights and tokenizer a new run starts from (`train.init_from`).
@@ -101,11 +105,13 @@ def train(
             f"train.context_length={config.context_length}: with model.positions=axes a window "
             f"must hold a whole piece, which has {length} tokens and BOS: set at least {length + 1}"
         )
-    units = sum(piece.units for piece in validation_pieces(data, config))
+    opened = None if pairs is None else open_pairs(pairs, data.tokenizer)
+    units = _held_out_units(data, config, opened)
     module = TrainingModule(
         model, config, seed=seed, held_out_units=units, kernel=kernel, tell=tell
     )
-    save_best = partial(_save_best, run, data, context_length=config.context_length)
+    facts = {"context_length": config.context_length, "pairs": pairs}
+    save_best = partial(_save_best, run, data, facts)
     keeper = KeepBestModel(save_best, unit=data.tokenizer.unit, tell=tell)
     held_out = bool(data.of_split(VALIDATION))
     every = config.validate_every if held_out else None
@@ -118,7 +124,7 @@ def train(
     board = TensorBoardLogger(run.path, name="", version="tensorboard", purge_step=purge)
     trainer = _build_trainer(run, config, callbacks, [metrics, board], show_progress=show_progress)
     _warn_of_slow_bfloat16(trainer, config, tell)
-    data_module = TrainingDataModule(data, config, seed=seed, tasks=tasks)
+    data_module = TrainingDataModule(data, config, seed=seed, tasks=tasks, pairs=opened)
     with stopper:
         try:
             trainer.fit(
@@ -153,10 +159,9 @@ def _return_to_checkpoint(run: RunFolder, metrics: JsonLinesLogger) -> int:
 def _save_best(
     run: RunFolder,
     data: PreparedData,
+    facts: dict,
     module: TrainingModule,
     loss: float,
-    *,
-    context_length: int,
 ) -> None:
     save_model(
         run.model,
@@ -164,15 +169,24 @@ def _save_best(
         data.tokenizer,
         step=module.global_step,
         loss=loss if math.isfinite(loss) else None,  # JSON has no infinity
-        context_length=context_length,
+        **facts,
     )
+
+
+def _held_out_units(data: PreparedData, config: TrainConfig, pairs: Pairs | None) -> int:
+    """Count the units of held-out pieces, or of their targets."""
+    pieces = validation_pieces(data, config)
+    if pairs is None:
+        return sum(piece.units for piece in pieces)
+    windows = (w for x in pieces for w in pairs.windows(data.read(x), config.context_length))
+    return sum(data.tokenizer.units(window.target) for window in windows)
 
 
 def _build_model(
     data: PreparedData, model_config: ModelConfig, start: LoadedModel | None, *, seed: int
 ) -> SequenceModel:
     torch.manual_seed(seed)
-    model = SequenceModel(model_config, data.tokenizer.vocabulary)
+    model = build_model(model_config, data.tokenizer.vocabulary)
     if start is not None:
         if start.tokenizer.fingerprint() != data.tokenizer.fingerprint():
             raise UserError(

@@ -57,6 +57,7 @@ def train_in(
     model=TINY,
     seed=3,
     kernel="auto",
+    pairs=None,
     tell=lambda line: None,
     **settings,
 ):
@@ -70,6 +71,7 @@ def train_in(
         TrainConfig(**{**FEW, **settings}),
         seed=seed,
         kernel=kernel,
+        pairs=pairs,
         resume=resume,
         start=start,
         tell=tell,
