@@ -59,17 +59,19 @@ def evaluate(
         UserError: there is no generated file, or a run beside it is not comparable.
     """
     data = data_of(run)
+    likelihood = evaluate_likelihood(run, sets, data=data, beside=beside, progress=progress)
     record = {
         "format": FORMAT,
         "subject": run.facts(),
         "data": _describe_data(data, source),
-        "likelihood": evaluate_likelihood(run, sets, data=data, beside=beside, progress=progress),
+        "likelihood": likelihood,
         "learning_curve": learning_curve(run.metrics),
         **rival_of(run),
     }
-    for part in record["likelihood"]["sets"]:
-        is_whole = part["is_split"] and part["name"] == TEST and run.config is not None
-        part["published"] = published_figures(run.config.data.source) if is_whole else None
+    known = None if run.config is None else published_figures(run.config.data.source)
+    for part in likelihood["sets"]:
+        is_test = part["is_split"] and part["name"] == TEST
+        part["published"] = known if is_test else None
     tokenizer = run.loaded.tokenizer
     # A model that has learned nothing may have written no file.
     paths = [] if failed and not any(folder.iterdir()) else find_generated(folder, tokenizer)

@@ -30,8 +30,10 @@ GREY, COLOUR = ("1", "L"), ("RGB",)  # Pillow's modes
 SIZE, CHANNELS, LEVELS = (28, 28), 1, 256  # where neither the user nor a corpus says otherwise
 SHOWN = LimitsConfig(max_file_bytes=ANY_SIZE.max_file_bytes, max_pixels=50_000_000)
 # What Pillow raises for damaged files.
-DAMAGED = (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError)
-DAMAGED += (OverflowError, MemoryError, struct.error, ZlibError, Image.DecompressionBombError)
+DAMAGED = (
+    *(OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, OverflowError),
+    *(MemoryError, struct.error, ZlibError, Image.DecompressionBombError),
+)
 
 
 @dataclass(frozen=True)
@@ -186,14 +188,13 @@ def _read(path: Path, limits: LimitsConfig) -> np.ndarray:
 def _check(image: Image.Image, path: Path, limits: LimitsConfig) -> None:
     """Refuse an image by its header, before its pixels are read."""
     w, h = image.size
-    is_transparent = image.has_transparency_data
     reason = None
     if w * h > limits.max_pixels:
         reason = f"it has {w} x {h} pixels, more than {limits.named('max_pixels')}"
         raise FileRejected("over-limit", str(path), reason)
-    if getattr(image, "n_frames", 1) > 1:
-        reason = f"it has {image.n_frames} frames: save one of them"
-    elif is_transparent:
+    if (n_frames := getattr(image, "n_frames", 1)) > 1:
+        reason = f"it has {n_frames} frames: save one of them"
+    elif image.has_transparency_data:
         reason = "it has transparent pixels: save it without transparency"
     elif image.mode not in (*GREY, *COLOUR, "P"):
         reason = f"its mode is {image.mode}: save it as grey or RGB, with 8 bits for each channel"

@@ -93,7 +93,7 @@ def test_text_is_read_and_what_is_none_is_told(tmp_path):
     (tmp_path / "2.txt").write_bytes(b"\xff\xfe\x00")
     (tmp_path / "3.txt").write_text("x" * 50)
     pieces = read(tmp_path, "bytes", max_file_bytes=20)
-    assert [piece.text for piece in pieces] == ["tell me", None, None]
+    assert [piece.preview for piece in pieces] == ["tell me", None, None]
     assert [piece.amount for piece in pieces] == [Amount(7), None, None]
     assert "UTF-8" in pieces[1].problem
     assert "larger than limits.max_file_bytes=20" in pieces[2].problem

@@ -120,7 +120,7 @@ def record():
 
 def page_of(record):
     picture = PagePicture("<svg>light</svg>", "<svg>dark</svg>", EVIL, EVIL)
-    kinds = ("samples", "held_out", "distributions", "runs", "curves", "position")
+    kinds = ("samples", "grid", "held_out", "distributions", "runs", "curves", "position")
     return render(record, {kind: [picture] for kind in kinds}, about_sound="no sound")
 
 
@@ -145,8 +145,8 @@ def test_each_picture_is_there_for_light_and_for_dark(record):
     page = page_of(record)
     light, dark = (base64.b64encode(f"<svg>{x}</svg>".encode()).decode() for x in ("light", "dark"))
     dark_source = '<source media="(prefers-color-scheme: dark)" srcset="data:image/svg+xml;base64,'
-    assert page.count(f"{dark_source}{dark}") == 4  # music and copying are left out
-    assert page.count(f'<img src="data:image/svg+xml;base64,{light}') == 4
+    assert page.count(f"{dark_source}{dark}") == 5  # music and copying are left out
+    assert page.count(f'<img src="data:image/svg+xml;base64,{light}') == 5
     assert "@media (prefers-color-scheme: dark)" in page
 
 
@@ -203,7 +203,7 @@ def test_with_other_files_gap_and_levels_are_those_of_the_split(record, monkeypa
     own = {**part(), "gap": value(0.125)}
     record["likelihood"]["sets"] = [other, own]
     picture = PagePicture("", "", "", "")
-    kinds = ("samples", "held_out", "distributions", "runs", "curves")
+    kinds = ("samples", "grid", "held_out", "distributions", "runs", "curves")
     pictures = {kind: [picture] for kind in kinds} | {"position": [picture] * 2}
     page = render(record, pictures)
     (tile,) = re.findall(r"minus training pieces</span><b>(.*?)</b>", page)
