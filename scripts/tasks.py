@@ -1,6 +1,7 @@
 """Measures how well a run does what it is asked: controls, infill and accompaniment.
 
-    python scripts/tasks.py RUN [--n 50] [--seed 0] [--guidance 2] [--only key,chords,infill]
+    python scripts/tasks.py RUN [--n 50] [--seed 0] [--guidance 2] [--alternatives 4]
+        [--only key,chords,infill]
 
 Requests are made at random from the seed; files are written and measured from themselves. Held-out
 pieces are those of the run's validation split, as they are in their files.
@@ -38,8 +39,13 @@ LONGEST_HOLE = 8  # bars
 TOGETHER = 10  # pieces that are asked for the same thing
 
 
-def controls(model: Model, names: list[str], n: int, *, seed: int, guidance: float) -> None:
-    """Ask for one thing at a time, in pieces of eight bars, and count what is met."""
+def controls(
+    model: Model, names: list[str], n: int, *, seed: int, guidance: float, alternatives: int
+) -> None:
+    """Ask for one thing at a time, in pieces of eight bars, and count what is met.
+
+    Of each piece, `alternatives` are drawn, and the one that meets most is counted.
+    """
     rng, met = random.Random(seed), defaultdict(list)
     asked = Teller(model.tokenizer).controls
     words = {
@@ -53,11 +59,16 @@ def controls(model: Model, names: list[str], n: int, *, seed: int, guidance: flo
         for name in names:
             for i in range(0, n, TOGETHER):
                 wish = words.get(name, lambda: rng.choice(LEVELS))()
-                options: dict = {"bars": 8, "samples": TOGETHER, "seed": seed + i}
-                wanted = model.generate(
-                    asked={name: wish}, guidance=guidance, max_tokens=8192, **options
-                )
-                free = model.generate(metre="4/4", max_tokens=8192, **options)
+                options: dict = {"bars": 8, "max_tokens": 8192}
+                asking = options | {"asked": {name: wish}, "guidance": guidance}
+                together = {"samples": TOGETHER, "alternatives": TOGETHER, "seed": seed + i}
+                if alternatives == 1:
+                    wanted = model.generate(**asking, **together)
+                else:
+                    asking["alternatives"] = alternatives
+                    seeds = (1000 * (seed + i) + k for k in range(TOGETHER))
+                    wanted = [model.generate(**asking, seed=one)[0] for one in seeds]
+                free = model.generate(metre="4/4", **options, **together)
                 for kind, pieces in ((name, wanted), (f"{name}, not asked", free)):
                     for k, piece in enumerate(pieces):
                         path = piece.save(Path(folder) / f"{kind}-{i}-{k}.mid")
@@ -198,6 +209,7 @@ def _chords_on_beats(path: Path) -> float:
 @click.option("--n", default=50, show_default=True, help="Requests of each kind.")
 @click.option("--seed", default=0, show_default=True, help="Of the requests and draws.")
 @click.option("--guidance", default=1.0, show_default=True, help="Of the controls.")
+@click.option("--alternatives", default=1, show_default=True, help="Of each piece.")
 @click.option("--only", help="Tasks and controls to measure, as in infill,key. By default all.")
 @click.option(
     "--files",
@@ -205,7 +217,13 @@ def _chords_on_beats(path: Path) -> float:
     help="Folder of MIDI files to edit. By default the source of the held-out pieces.",
 )
 def main(
-    run: str, n: int, seed: int, guidance: float, only: str | None, files: Path | None
+    run: str,
+    n: int,
+    seed: int,
+    guidance: float,
+    alternatives: int,
+    only: str | None,
+    files: Path | None,
 ) -> None:
     """Measure RUN."""
     model = load(run)
@@ -227,7 +245,7 @@ def main(
         edits(model, paths, n, seed)
     if "accompany" in known:
         accompaniments(model, paths, min(n, 20), seed)
-    controls(model, names, n, seed=seed, guidance=guidance)
+    controls(model, names, n, seed=seed, guidance=guidance, alternatives=alternatives)
 
 
 if __name__ == "__main__":
