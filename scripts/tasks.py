@@ -30,8 +30,8 @@ from seqgen.evaluation.likelihood import nats_of  # noqa: E402
 from seqgen.midi import open_midi  # noqa: E402
 from seqgen.tasks import Teller, known_tasks  # noqa: E402
 from seqgen.tasks.bars import Bar, Piece  # noqa: E402
-from seqgen.tasks.controls import LEVELS  # noqa: E402
-from seqgen.tasks.harmony import KEYS, QUALITIES  # noqa: E402
+from seqgen.tasks.controls import BLOCK, LEVELS, MEASURES  # noqa: E402
+from seqgen.tasks.harmony import KEYS, QUALITIES, key_of  # noqa: E402
 from seqgen.tasks.infill import request as infill_request  # noqa: E402
 
 PROGRESSIONS = ("C Am F G", "Am F C G", "Dm G C C", "G C G D", "F Bb C F", "Em Am B7 Em")
@@ -83,6 +83,42 @@ def controls(
                 click.echo(f"{kind}: met {np.mean(met[kind]):.1%} of {len(met[kind])} pieces")
     if names:
         click.echo(f"bars: as many as asked in {np.mean(met['bars']):.1%} of {len(met['bars'])}")
+
+
+def continuations(model: Model, files: list[Path], n: int, seed: int) -> None:
+    """Continue the first eight bars of files, and count what the next eight have in common."""
+    shares: dict[str, list[list[bool]]] = defaultdict(list)
+    with tempfile.TemporaryDirectory() as folder:
+        for i, file in enumerate(files[:n]):
+            bars = [bar for _, bar in read_bars(open_midi(file))]
+            if len(bars) < 2 * BLOCK:
+                continue
+            given = _traits(model, bars[:BLOCK])
+            kinds = {"next in the file": None, "not asked": {}, "asked to stay": {"asked": given}}
+            for kind, options in kinds.items():
+                new = bars[BLOCK : 2 * BLOCK]
+                if options is not None:
+                    draws = {"prompt_bars": BLOCK, "bars": BLOCK, "max_tokens": 8192}
+                    [piece] = model.generate(file, seed=seed + i, **draws, **options)
+                    path = piece.save(Path(folder) / f"{kind}-{i}.mid")
+                    new = [bar for _, bar in read_bars(open_midi(path))][BLOCK:]
+                came = _traits(model, new) if new else {}
+                shares[kind].append([came.get(name) == value for name, value in given.items()])
+    for kind, found in shares.items():
+        kept = ", ".join(
+            f"{name} {share:.0%}" for name, share in zip(given, np.mean(found, axis=0), strict=True)
+        )
+        click.echo(f"continue: of {len(found)} prompts, {kind}, stays the same: {kept}")
+
+
+def _traits(model: Model, bars: list[Bar]) -> dict[str, str]:
+    """What some bars are as a whole, in words."""
+    levels = model.tokenizer.config.levels
+    found = {
+        name: LEVELS[int(np.searchsorted(levels[name], MEASURES[name](bars)))]
+        for name in ("density", "register")
+    }
+    return {"key": str(key_of(note for bar in bars for note in bar.notes)), **found}
 
 
 def infill_likelihood(model: Model, pieces: list[Piece], seed: int) -> None:
@@ -236,10 +272,13 @@ def main(
     folder = files or Path(next(iter(data.index["sources"].values())))
     paths = [path for one in held_out for path in folder.rglob(one.file)]
     known = known_tasks(model.tokenizer.config)
-    names = [name for name in Teller(model.tokenizer).controls.names if name != "bars"]
+    all_controls = Teller(model.tokenizer).controls.names
+    names = [name for name in all_controls if name != "bars"]
     if only is not None:
         known, names = ([x for x in all_ if x in only.split(",")] for all_ in (known, names))
     click.echo(f"{run}: {', '.join(known)}; {len(pieces)} held-out pieces, {len(paths)} files")
+    if "continue" in known and {"key", "density", "register"} <= set(all_controls):
+        continuations(model, paths, n, seed)
     if "infill" in known:
         infill_likelihood(model, pieces, seed)
         edits(model, paths, n, seed)
