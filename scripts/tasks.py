@@ -1,6 +1,7 @@
 """Measures how well a run does what it is asked: controls, infill and accompaniment.
 
-    python scripts/tasks.py RUN [--n 50] [--seed 0] [--guidance 2] [--only key,chords,infill]
+    python scripts/tasks.py RUN [--n 50] [--seed 0] [--guidance 2] [--alternatives 4]
+        [--only key,chords,infill]
 
 Requests are made at random from the seed; files are written and measured from themselves. Held-out
 pieces are those of the run's validation split, as they are in their files.
@@ -29,8 +30,8 @@ from seqgen.evaluation.likelihood import nats_of  # noqa: E402
 from seqgen.midi import open_midi  # noqa: E402
 from seqgen.tasks import Teller, known_tasks  # noqa: E402
 from seqgen.tasks.bars import Bar, Piece  # noqa: E402
-from seqgen.tasks.controls import LEVELS  # noqa: E402
-from seqgen.tasks.harmony import KEYS, QUALITIES  # noqa: E402
+from seqgen.tasks.controls import BLOCK, LEVELS, MEASURES  # noqa: E402
+from seqgen.tasks.harmony import KEYS, QUALITIES, key_of  # noqa: E402
 from seqgen.tasks.infill import request as infill_request  # noqa: E402
 
 PROGRESSIONS = ("C Am F G", "Am F C G", "Dm G C C", "G C G D", "F Bb C F", "Em Am B7 Em")
@@ -38,8 +39,13 @@ LONGEST_HOLE = 8  # bars
 TOGETHER = 10  # pieces that are asked for the same thing
 
 
-def controls(model: Model, names: list[str], n: int, *, seed: int, guidance: float) -> None:
-    """Ask for one thing at a time, in pieces of eight bars, and count what is met."""
+def controls(
+    model: Model, names: list[str], n: int, *, seed: int, guidance: float, alternatives: int
+) -> None:
+    """Ask for one thing at a time, in pieces of eight bars, and count what is met.
+
+    Of each piece, `alternatives` are drawn, and the one that meets most is counted.
+    """
     rng, met = random.Random(seed), defaultdict(list)
     asked = Teller(model.tokenizer).controls
     words = {
@@ -53,11 +59,16 @@ def controls(model: Model, names: list[str], n: int, *, seed: int, guidance: flo
         for name in names:
             for i in range(0, n, TOGETHER):
                 wish = words.get(name, lambda: rng.choice(LEVELS))()
-                options: dict = {"bars": 8, "samples": TOGETHER, "seed": seed + i}
-                wanted = model.generate(
-                    asked={name: wish}, guidance=guidance, max_tokens=8192, **options
-                )
-                free = model.generate(metre="4/4", max_tokens=8192, **options)
+                options: dict = {"bars": 8, "max_tokens": 8192}
+                asking = options | {"asked": {name: wish}, "guidance": guidance}
+                together = {"samples": TOGETHER, "alternatives": TOGETHER, "seed": seed + i}
+                if alternatives == 1:
+                    wanted = model.generate(**asking, **together)
+                else:
+                    asking["alternatives"] = alternatives
+                    seeds = (1000 * (seed + i) + k for k in range(TOGETHER))
+                    wanted = [model.generate(**asking, seed=one)[0] for one in seeds]
+                free = model.generate(metre="4/4", **options, **together)
                 for kind, pieces in ((name, wanted), (f"{name}, not asked", free)):
                     for k, piece in enumerate(pieces):
                         path = piece.save(Path(folder) / f"{kind}-{i}-{k}.mid")
@@ -72,6 +83,42 @@ def controls(model: Model, names: list[str], n: int, *, seed: int, guidance: flo
                 click.echo(f"{kind}: met {np.mean(met[kind]):.1%} of {len(met[kind])} pieces")
     if names:
         click.echo(f"bars: as many as asked in {np.mean(met['bars']):.1%} of {len(met['bars'])}")
+
+
+def continuations(model: Model, files: list[Path], n: int, seed: int) -> None:
+    """Continue the first eight bars of files, and count what the next eight have in common."""
+    shares: dict[str, list[list[bool]]] = defaultdict(list)
+    with tempfile.TemporaryDirectory() as folder:
+        for i, file in enumerate(files[:n]):
+            bars = [bar for _, bar in read_bars(open_midi(file))]
+            if len(bars) < 2 * BLOCK:
+                continue
+            given = _traits(model, bars[:BLOCK])
+            kinds = {"next in the file": None, "not asked": {}, "asked to stay": {"asked": given}}
+            for kind, options in kinds.items():
+                new = bars[BLOCK : 2 * BLOCK]
+                if options is not None:
+                    draws = {"prompt_bars": BLOCK, "bars": BLOCK, "max_tokens": 8192}
+                    [piece] = model.generate(file, seed=seed + i, **draws, **options)
+                    path = piece.save(Path(folder) / f"{kind}-{i}.mid")
+                    new = [bar for _, bar in read_bars(open_midi(path))][BLOCK:]
+                came = _traits(model, new) if new else {}
+                shares[kind].append([came.get(name) == value for name, value in given.items()])
+    for kind, found in shares.items():
+        kept = ", ".join(
+            f"{name} {share:.0%}" for name, share in zip(given, np.mean(found, axis=0), strict=True)
+        )
+        click.echo(f"continue: of {len(found)} prompts, {kind}, stays the same: {kept}")
+
+
+def _traits(model: Model, bars: list[Bar]) -> dict[str, str]:
+    """What some bars are as a whole, in words."""
+    levels = model.tokenizer.config.levels
+    found = {
+        name: LEVELS[int(np.searchsorted(levels[name], MEASURES[name](bars)))]
+        for name in ("density", "register")
+    }
+    return {"key": str(key_of(note for bar in bars for note in bar.notes)), **found}
 
 
 def infill_likelihood(model: Model, pieces: list[Piece], seed: int) -> None:
@@ -198,6 +245,7 @@ def chords_on_beats(path: Path) -> float:
 @click.option("--n", default=50, show_default=True, help="Requests of each kind.")
 @click.option("--seed", default=0, show_default=True, help="Of the requests and draws.")
 @click.option("--guidance", default=1.0, show_default=True, help="Of the controls.")
+@click.option("--alternatives", default=1, show_default=True, help="Of each piece.")
 @click.option("--only", help="Tasks and controls to measure, as in infill,key. By default all.")
 @click.option(
     "--files",
@@ -205,7 +253,13 @@ def chords_on_beats(path: Path) -> float:
     help="Folder of MIDI files to edit. By default the source of the held-out pieces.",
 )
 def main(
-    run: str, n: int, seed: int, guidance: float, only: str | None, files: Path | None
+    run: str,
+    n: int,
+    seed: int,
+    guidance: float,
+    alternatives: int,
+    only: str | None,
+    files: Path | None,
 ) -> None:
     """Measure RUN."""
     model = load(run)
@@ -218,16 +272,19 @@ def main(
     folder = files or Path(next(iter(data.index["sources"].values())))
     paths = [path for one in held_out for path in folder.rglob(one.file)]
     known = known_tasks(model.tokenizer.config)
-    names = [name for name in Teller(model.tokenizer).controls.names if name != "bars"]
+    all_controls = Teller(model.tokenizer).controls.names
+    names = [name for name in all_controls if name != "bars"]
     if only is not None:
         known, names = ([x for x in all_ if x in only.split(",")] for all_ in (known, names))
     click.echo(f"{run}: {', '.join(known)}; {len(pieces)} held-out pieces, {len(paths)} files")
+    if "continue" in known and {"key", "density", "register"} <= set(all_controls):
+        continuations(model, paths, n, seed)
     if "infill" in known:
         infill_likelihood(model, pieces, seed)
         edits(model, paths, n, seed)
     if "accompany" in known:
         accompaniments(model, paths, min(n, 20), seed)
-    controls(model, names, n, seed=seed, guidance=guidance)
+    controls(model, names, n, seed=seed, guidance=guidance, alternatives=alternatives)
 
 
 if __name__ == "__main__":

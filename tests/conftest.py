@@ -60,8 +60,7 @@ def tiny():
         for table in model.lm_head.tables:
             torch.nn.init.normal_(table.weight)
         if model.held is not None:
-            torch.nn.init.normal_(model.held.table.weight[1:])
-            torch.nn.init.normal_(model.held.output.weight[1:])
+            torch.nn.init.normal_(model.held.after.weight, std=0.2)
         return model
 
     return build

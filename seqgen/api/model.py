@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from seqgen.api.form import Form, generate_form
-from seqgen.api.picking import LIKELIEST, Picking
+from seqgen.api.picking import Picking
 from seqgen.api.places import find_model
 from seqgen.api.prompts import Prompt, draw, read_prompts, read_sources
 from seqgen.api.requests import (
@@ -110,7 +110,7 @@ class Model:
         as_tokens: bool = False,
         samples: int = 1,
         alternatives: int | None = None,
-        pick: str = LIKELIEST,
+        pick: str | None = None,
         max_tokens: int = 2048,
         bars: int | None = None,
         seconds: float | None = None,
@@ -134,8 +134,10 @@ class Model:
                 what the tokens say, or the median of the corpus.
             as_tokens: save the prompt as its tokens have it, not as its file.
             samples: how many pieces.
-            alternatives: how many are drawn, of which `samples` are returned; None: as many.
-            pick: which of them: "likeliest" or "most-different", see `Picking`.
+            alternatives: how many are drawn, of which `samples` are returned; None: as many, or
+                four times as many where something is `asked`.
+            pick: which of them: "asked", "likeliest" or "most-different", see `Picking`; None:
+                "asked" where something is, otherwise "likeliest".
             max_tokens: the most new tokens of each.
             bars, seconds: stop after so many new bars, or seconds of new music.
             form: sections to lay out, such as "AABA" or "8 8' 8 16", see `seqgen.api.form.Form`;
@@ -152,7 +154,7 @@ class Model:
             UserError: the prompt cannot be used, or a setting is impossible.
         """
         files = [] if prompt is None else [str(prompt)]
-        picking = Picking(pick, samples, alternatives or samples)
+        picking = Picking.choose(pick, samples, alternatives, is_asked=bool(asked))
         if source is not None or self.pairs is not None:
             others = (prompt, prompt_bars, prompt_rows, tempo)
             if any((*others, as_tokens, alternatives, form, asked, metre)):
@@ -210,7 +212,7 @@ class Model:
         guidance: float = 1.0,
         samples: int = 1,
         alternatives: int | None = None,
-        pick: str = LIKELIEST,
+        pick: str | None = None,
         max_tokens: int = 2048,
         seed: int = 0,
         **sampling: Any,
@@ -238,7 +240,7 @@ class Model:
             raise UserError("edit needs one of rewrite, vary and add")
         _check_guidance(guidance, asked)
         bars = rewrite if vary is None else vary
-        picking = Picking(pick, samples, alternatives or samples)
+        picking = Picking.choose(pick, samples, alternatives, is_asked=bool(asked))
         editing = Editing(str(file), bars, tracks, add, 1.0 if vary is None else amount)
         asking = plan_edit(
             self.tokenizer,
@@ -273,7 +275,12 @@ class Model:
         drawn = sorted(continuations(steps), key=lambda found: found.row)
         if picking.n < picking.of:
             drawn = picking.pick(
-                drawn, model=self.model, tokenizer=self.tokenizer, prompts=prompts, given=given
+                drawn,
+                model=self.model,
+                tokenizer=self.tokenizer,
+                prompts=prompts,
+                given=given,
+                check=check,
             )
         return [
             Piece(

@@ -4,13 +4,15 @@ Legend: T positions, F fields.
 """
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from seqgen.api.prompts import Prompt
+from seqgen.api.requests import Check
 from seqgen.decoding import Continuation
 from seqgen.errors import FileRejected, UserError
 from seqgen.evaluation.likelihood import nats_of
@@ -18,7 +20,8 @@ from seqgen.midi import ANY_SIZE, open_midi
 from seqgen.model.sequence_model import SequenceModel
 from seqgen.tokenizers import Edit, Tokenizer
 
-LIKELIEST, MOST_DIFFERENT = PICKS = ("likeliest", "most-different")
+ASKED, LIKELIEST, MOST_DIFFERENT = PICKS = ("asked", "likeliest", "most-different")
+DRAWN_WHERE_ASKED = 4  # alternatives for each sample that is kept
 Notes = frozenset[tuple[int, float, int]]  # track, quarter notes from the beginning, pitch
 
 
@@ -27,7 +30,8 @@ class Picking:
     """Which of the alternatives are kept.
 
     Attributes:
-        how: "likeliest": those with the fewest nats for each note. "most-different": those that
+        how: "asked": those that meet most of what is asked for, and of equal ones the likeliest.
+            "likeliest": those with the fewest nats for each note. "most-different": those that
             share the fewest notes with each other and with the file that is changed.
         n: how many are kept of each prompt.
         of: from so many.
@@ -45,6 +49,23 @@ class Picking:
                 f"{self.n} samples of {self.of} alternatives: draw as many alternatives or more"
             )
 
+    @classmethod
+    def choose(cls, how: str | None, n: int, of: int | None, *, is_asked: bool) -> "Picking":
+        """Return a picking with what is not said decided by whether controls are asked for.
+
+        Where they are, four alternatives are drawn for each sample, and the best are those that
+        meet most of what is asked; otherwise each sample is drawn once, and the best are the
+        likeliest.
+
+        Raises:
+            UserError: the choice is impossible.
+        """
+        if how == ASKED and not is_asked:
+            raise UserError("pick asked: nothing is asked for; give a key or another control")
+        if of is None:
+            of = n * DRAWN_WHERE_ASKED if is_asked else n
+        return cls(how or (ASKED if is_asked else LIKELIEST), n, of)
+
     def pick(
         self,
         found: Sequence[Continuation],
@@ -53,6 +74,7 @@ class Picking:
         tokenizer: Tokenizer,
         prompts: Sequence[Prompt],
         given: Sequence[np.ndarray],
+        check: Check,
     ) -> list[Continuation]:
         """Return what is kept, in the order of the prompts, the first choice first.
 
@@ -62,6 +84,7 @@ class Picking:
             tokenizer: of the model.
             prompts: what the file of each row begins with.
             given: the tokens [T, F] that the model was given first, by row.
+            check: measures a written file.
 
         Raises:
             UserError: notes are compared, and the model does not write music.
@@ -76,17 +99,19 @@ class Picking:
             group = [one for one in found if begin <= one.row < begin + self.of]
             if isinstance(original, Edit):  # whose bars have to be whole
                 group = [one for one in group if one.end == "eos"] or group
-            if self.how == LIKELIEST:
-                nats = {
-                    one.row: nats_per_unit(model, tokenizer, given[one.row], one.tokens)
-                    for one in group
-                }
-                group.sort(key=lambda one: nats[one.row])
-                kept += group[: self.n]
-            else:
+            if self.how == MOST_DIFFERENT:
                 notes = [notes_of(tokenizer, prompts[one.row], one.tokens) for one in group]
                 known = [file_notes(original.path)] if isinstance(original, Edit) else []
                 kept += [group[i] for i in furthest(notes, known, self.n)]
+                continue
+            ranks = {}
+            for one in group:
+                nats = nats_per_unit(model, tokenizer, given[one.row], one.tokens)
+                met = 0.0
+                if self.how == ASKED:
+                    met = share_met(tokenizer, prompts[one.row], one, check)
+                ranks[one.row] = (-met, nats)
+            kept += sorted(group, key=lambda one: ranks[one.row])[: self.n]
         return kept
 
 
@@ -124,16 +149,33 @@ def furthest(notes: Sequence[Notes], known: Sequence[Notes], n: int) -> list[int
     return chosen
 
 
+def share_met(tokenizer: Tokenizer, prompt: Prompt, drawn: Continuation, check: Check) -> float:
+    """Return the share of what is asked of a continuation that is met, each thing alike."""
+    try:
+        with _written(tokenizer, prompt, drawn.tokens) as path:
+            findings = check(path, drawn.row)
+    except FileRejected:  # it holds no note, and so nothing of what is asked
+        return 0.0
+    return float(np.mean([finding.met for finding in findings]))
+
+
 def notes_of(tokenizer: Tokenizer, prompt: Prompt, tokens: np.ndarray) -> Notes:
     """Return the notes of a prompt and tokens [T, F] behind it; none where they make no file."""
+    try:
+        with _written(tokenizer, prompt, tokens) as path:
+            return file_notes(path)
+    except FileRejected:
+        return frozenset()
+
+
+@contextmanager
+def _written(tokenizer: Tokenizer, prompt: Prompt, tokens: np.ndarray) -> Iterator[Path]:
+    """Write a prompt and tokens [T, F] behind it to a file for a while; FileRejected."""
     ids = np.concatenate([prompt.ids, tokens])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "alternative.mid"
-        try:
-            tokenizer.decode(ids, path, tempo=prompt.tempo, original=prompt.original)
-            return file_notes(path)
-        except FileRejected:
-            return frozenset()
+        tokenizer.decode(ids, path, tempo=prompt.tempo, original=prompt.original)
+        yield path
 
 
 def file_notes(path: Path) -> Notes:

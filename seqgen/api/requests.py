@@ -107,13 +107,13 @@ def plan_pieces(
     """
     teller = _teller(tokenizer)
     wish = read_wishes(teller.controls, asked, bars)
-    head = _head(teller, metre)
+    head, parts = _head(teller, metre), wish(0).get("instruments")
     names = [name for name, text in asked.items() if text is not None]
     requests, free = [], []
     for prompt in prompts:
         ids = prompt.ids[:-1] if (prompt.ids[-1] == tokenizer.bar).all() else prompt.ids
         piece = teller.reader.read(ids)
-        options: dict[str, Any] = {"head": head, "n_bars": bars}
+        options: dict[str, Any] = {"head": head, "n_bars": bars, "parts": parts}
         requests.append(continuation.request(teller, piece, wish, names=names, **options))
         free.append(continuation.request(teller, piece, no_wish, **options))
     told = [

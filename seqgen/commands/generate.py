@@ -101,13 +101,15 @@ from seqgen.commands import ByField, FiniteFloat
 @click.option(
     "--alternatives",
     type=click.IntRange(1),
-    help="Generate so many samples per prompt and write the --samples that --pick chooses.",
+    help="Generate so many samples per prompt and write the --samples that --pick chooses.  "
+    "[default: 4 for each sample where --key or another control is given, otherwise 1]",
 )
 @click.option(
     "--pick",
-    type=click.Choice(("likeliest", "most-different")),
-    help="Which --alternatives to write: the likeliest per note, or those that share the fewest "
-    "notes with each other and with the file of --edit.  [default: likeliest]",
+    type=click.Choice(("asked", "likeliest", "most-different")),
+    help="Which --alternatives to write: those that meet most of what is asked for, the likeliest "
+    "per note, or those that share the fewest notes with each other and with the file of --edit.  "
+    "[default: asked where --key or another control is given, otherwise likeliest]",
 )
 @click.option(
     "--max-tokens",

@@ -12,7 +12,7 @@ import click
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from seqgen.api.form import Form, generate_form
-from seqgen.api.picking import LIKELIEST, Picking
+from seqgen.api.picking import ASKED, LIKELIEST, MOST_DIFFERENT, Picking
 from seqgen.api.places import SHIPPED_FOLDER, find_model, model_name
 from seqgen.api.prompts import Prompt, draw, read_prompts, read_sources
 from seqgen.api.requests import Asking, answer, trained_context
@@ -34,6 +34,11 @@ from seqgen.errors import UserError
 from seqgen.sampling import Sampling
 from seqgen.tokenizers import Edit
 
+KEPT = {
+    ASKED: "meet most of what was asked",
+    LIKELIEST: "are likeliest per note",
+    MOST_DIFFERENT: "share the fewest notes",
+}
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -141,9 +146,9 @@ def _plan(
             "--free allows tokens in any order, and the bars of --edit have to be whole: leave it "
             "out"
         )
-    if pick is not None and alternatives is None:
+    picking = Picking.choose(pick, n_samples, alternatives, is_asked=layout.has_controls)
+    if pick is not None and alternatives is None and picking.of == n_samples:
         raise UserError("--pick chooses from --alternatives N: give that too")
-    picking = alternatives and Picking(pick or LIKELIEST, n_samples, alternatives)
     bias = ((loaded.tokenizer.vocabulary.eos_id, NEVER),) if endless else ()
     sampling = Sampling(**filters, grammar=not free, logit_bias=bias)
     check_sampling(sampling, loaded.tokenizer.vocabulary)
@@ -165,12 +170,14 @@ def _plan(
             tempo=tempo,
             as_tokens=as_tokens,
         )
-    each = [prompt for prompt in read for _ in range(alternatives or n_samples)]
+    each = [prompt for prompt in read for _ in range(picking.of)]
     given = [prompt.ids for prompt in each]
     draws: dict[str, Any] = {"sampling": sampling, "max_tokens": max_tokens, "seed": seed}
     chosen = {"decoder": built.name, "weights": weights, "decay_after": decay_after}
     facts = {"seed": seed, "sampling": vars(sampling), **chosen, "max_tokens": max_tokens}
-    facts |= layout.facts | {"alternatives": alternatives, "pick": picking and picking.how}
+    has_choice = picking.n < picking.of
+    picked = {"alternatives": picking.of, "pick": picking.how} if has_choice else {}
+    facts |= layout.facts | picked
     asking = layout.ask(loaded.tokenizer, each, tempo, seed, trained_context(loaded))
     if asking is not None:
         if layout.edit is not None:
@@ -188,10 +195,11 @@ def _plan(
         draws |= {"bars": layout.bars, "seconds": layout.seconds}
         steps = draw(built, loaded.tokenizer, each, **draws)
     plan = Plan(each, steps, facts, n_samples * len(read), asking)
-    if not picking:
+    if not has_choice:
         return plan
     choose = partial(picking.pick, model=loaded.model, tokenizer=loaded.tokenizer)
-    return plan._replace(pick=partial(choose, prompts=each, given=given))
+    check = asking.check if asking is not None else lambda path, row: []
+    return plan._replace(pick=partial(choose, prompts=each, given=given, check=check))
 
 
 def _write(plan: Plan, folder: OutputFolder, player: Player | None) -> None:
@@ -230,6 +238,10 @@ def _draw(plan: Plan, folder: OutputFolder, stopping: "_Stopping") -> bool:
         )
         if plan.pick is not None:
             found = plan.pick(list(found))
+            say(
+                f"kept {plan.n_samples} of {n_rows} alternatives: those that "
+                f"{KEPT[plan.facts['pick']]}"
+            )
             folder.reserve({drawn.row: plan.prompts[drawn.row] for drawn in found})
         for drawn in found:
             if drawn.end != "interrupted":

@@ -73,10 +73,11 @@ def read_weights(model: SequenceModel) -> ModelWeights:
     """Take a model's weights, in float32."""
     convolution, held = model.short_convolution, model.held
     lm_head = _stacked(*model.lm_head.linears)
+    before, after = (None, None) if held is None else held.rows()
     return ModelWeights(
         tables=model.embedding.rows(),
-        held=None if held is None else held.table.weight.float(),
-        held_logits=None if held is None else held.output.weight.float() @ lm_head.weight.T,
+        held=before,
+        held_logits=None if after is None else after @ lm_head.weight.T,
         short_convolution=_as_matrix(convolution.convolution) if convolution else None,
         layers=tuple(_layer(layer) for layer in model.stack.layers),
         norm=_norm(model.stack.norm),

@@ -134,7 +134,7 @@ class _Graph:
         self._positions: Positions = model.positions
         self._holds = vocabulary.holds
         held = model.held
-        self._held_output = None if held is None else held.output.get_parameter("weight").float()
+        self._held_output = None if held is None else held.rows()[1]
         self.n_fields, self.n_logits = len(vocabulary.sizes), sum(vocabulary.sizes)
         H, d = config.n_heads, config.d_model // config.n_heads
         self._sizes = (H, d)

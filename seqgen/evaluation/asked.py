@@ -81,6 +81,8 @@ def check_asked(
     for name, words in asked.items():
         if words is not None and found:
             findings.append(_check(name, words, wish, found, levels))
+        elif words is not None:
+            findings.append(Finding(name, words, "no new notes", 0.0))
     return findings
 
 

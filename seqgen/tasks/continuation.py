@@ -34,6 +34,7 @@ def request(
     names: Sequence[str] = (),
     head: Sequence[int] = (),
     n_bars: int | None = None,
+    parts: Sequence[str] | None = None,
 ) -> Request:
     """Ask for bars after those of a piece, which may have none.
 
@@ -44,7 +45,13 @@ def request(
         names: controls that are told of the bars that are there, as they are measured.
         head: what each new bar has after its controls: its time signature.
         n_bars: how many are asked for; None: as many as the model likes.
+        parts: that play in them; None: any.
     """
+    parts = parts or teller.parts
+    # A model that always begins bars with a part that is not asked for would leave them empty.
+    first = [] if teller.parts[0] in parts else [teller.id_of[f"Part_{parts[0]}"]]
+    metres = [i for name, i in teller.id_of.items() if name.startswith("TimeSig_")]
+    has_head = bool(head) or not metres
     n_there = len(piece.bars)
     measured = teller.controls.measure(piece, 0, n_there, [n for n in names if n != "bars"])
 
@@ -52,18 +59,19 @@ def request(
         return measured[number] if number < n_there else wish(number - n_there)
 
     def opening(number: int) -> list[int]:
-        return [*teller.marks_of(values, n_there + number), *head]
+        return [*teller.marks_of(values, n_there + number), *head, *(first if has_head else [])]
 
     ids = [teller.bos]
     for number, bar in enumerate(piece.bars):
         ids += [teller.bar, *teller.marks_of(values, number), *bar.head]
         ids += teller.music(bar, quoted=True)
     ids += [teller.bar, *opening(0)]
-    forbidden = teller.other_parts(wish(0).get("instruments") or teller.parts)
+    forbidden = teller.other_parts(parts)
     return Request(
         np.array(ids, dtype=np.int64)[:, None],
         opening,
         begun=1,
+        after={} if has_head else dict.fromkeys(metres, first),
         n_bars=n_bars,
         forbidden=(*forbidden, *([teller.eos] if n_bars is not None else [])),
     )

@@ -3,8 +3,8 @@
 Legend: T positions.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -19,6 +19,7 @@ class Request:
         prompt: ids [T, 1] that the model takes first. They end with what is given of the first bar
             that it writes, if they hold its beginning.
         opening: what is given of a bar after the token that begins it; bars are counted from 0.
+        after: ids that are given after an id that is drawn, by that id.
         begun: how many of the bars the prompt has begun.
         n_bars: how many there are; None: until the model ends, or a limit.
         forbidden: ids that must not be drawn.
@@ -26,6 +27,7 @@ class Request:
 
     prompt: np.ndarray
     opening: Given
+    after: Mapping[int, Sequence[int]] = field(default_factory=dict)
     begun: int = 0
     n_bars: int | None = None
     forbidden: tuple[int, ...] = ()
@@ -55,6 +57,7 @@ class Writing:
 
     def given(self, request: Request | None = None) -> np.ndarray:
         """Return what follows the latest token without a draw [T, 1], by default in its request."""
+        request = request or self._request
         begins = self._last == self._bar_id
-        ids = (request or self._request).opening(self._n_begun - 1) if begins else []
+        ids = request.opening(self._n_begun - 1) if begins else request.after.get(self._last, ())
         return np.array(ids, dtype=np.int64).reshape(-1, 1)

@@ -55,7 +55,7 @@ def test_the_most_different_of_a_prompt_are_chosen_from_its_own_alternatives(mod
 @pytest.mark.parametrize(
     ("pick", "n", "of", "said"),
     [
-        ("best", 1, 3, "must be one of likeliest, most-different"),
+        ("best", 1, 3, "must be one of asked, likeliest, most-different"),
         ("likeliest", 4, 3, "draw as many alternatives or more"),
     ],
 )

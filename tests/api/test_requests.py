@@ -10,6 +10,7 @@ import pytest
 from making import TICKS, write_band
 
 from seqgen.api.model import load
+from seqgen.api.picking import Picking, nats_per_unit
 from seqgen.api.requests import Editing, plan_edit
 from seqgen.checkpoint import save_model
 from seqgen.config import DataConfig, LimitsConfig, ModelConfig, TokenizerConfig
@@ -234,3 +235,35 @@ def test_guidance_without_anything_asked_is_refused(model, song):
 def test_what_cannot_be_done_is_said(model, song, options, said):
     with pytest.raises(UserError, match=said):
         model.edit(song, **options)
+
+
+def test_alternatives_that_meet_most_are_kept_and_of_equal_ones_the_likeliest(model, tmp_path):
+    options = {"asked": {"density": "high low"}, "bars": 2, "max_tokens": 200, "seed": 1}
+    drawn = model.generate(samples=8, alternatives=8, **options)
+    ranks = {}
+    for k, piece in enumerate(drawn):
+        found = piece.findings(piece.save(tmp_path / f"{k}.mid"))
+        met = sum(finding.met for finding in found) / len(found)
+        given = piece.prompt.ids
+        nats = nats_per_unit(model.model, model.tokenizer, given, piece.tokens)
+        ranks[piece.tokens.tobytes()] = (-met, nats)
+    assert len({met for met, _ in ranks.values()}) < len(ranks)  # some are equal
+    best = sorted(drawn, key=lambda piece: ranks[piece.tokens.tobytes()])[:2]
+    kept = model.generate(samples=2, alternatives=8, **options)
+    assert [piece.tokens.tolist() for piece in kept] == [piece.tokens.tolist() for piece in best]
+
+
+def test_what_is_asked_draws_alternatives_unless_told_otherwise():
+    for given, expected in (
+        ((None, 2, None, True), Picking("asked", 2, 8)),
+        ((None, 2, 5, True), Picking("asked", 2, 5)),
+        (("likeliest", 2, None, True), Picking("likeliest", 2, 8)),
+        ((None, 2, None, False), Picking("likeliest", 2, 2)),
+    ):
+        how, n, of, is_asked = given
+        assert Picking.choose(how, n, of, is_asked=is_asked) == expected
+
+
+def test_picking_by_what_was_asked_needs_something_asked(model):
+    with pytest.raises(UserError, match="nothing is asked for"):
+        model.generate(alternatives=4, pick="asked")

@@ -34,6 +34,7 @@ def test_what_came_is_said_and_recorded(generate, tmp_path):
     code, said = generate("--key", "Am", "--chords", "Am F", "--bars", "2", "--metre", "4/4")
     assert code == 0
     assert said.count("key Am: ") == said.count("chords Am F: ") == 2
+    assert "kept 2 of 8 alternatives: those that meet most of what was asked" in said
     record = json.loads((tmp_path / "out" / "001.json").read_text())
     assert record["key"] == "Am"
     assert {one["name"] for one in record["asked"]} == {"bars", "metre", "key", "chords"}
@@ -75,6 +76,7 @@ def test_a_changed_copy_is_written_and_the_file_stays(generate, tmp_path, change
         (("--edit", "song.mid", "--rewrite", "2", "--as-tokens"), "leave out"),
         (("--tracks", ""), "give --edit FILE too"),
         (("--key", ""), "is no key"),
+        (("--pick", "asked", "--alternatives", "4"), "nothing is asked for"),
         (("--chords", ""), "--chords is empty"),
         (("--edit", "song.mid", "--add", "bass", "--tracks", "drums"), "--tracks is for"),
         (("--edit", "none.mid", "--rewrite", "2"), "none.mid"),

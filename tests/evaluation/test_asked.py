@@ -22,3 +22,9 @@ def test_two_parts_of_one_program_are_two(tmp_path, programs, asked, met):
         tmp_path / "asked.mid", {"instruments": "piano"}, lambda k: wish, levels={}
     )
     assert finding.met == met
+
+
+def test_where_no_note_came_nothing_is_met(tmp_path):
+    band = write_band(tmp_path / "band.mid", bars=2)
+    found = check_asked(band, {"key": "Am"}, lambda k: {"key": ["Am"]}, levels={}, begin=100.0)
+    assert [(finding.name, finding.met) for finding in found] == [("key", 0)]

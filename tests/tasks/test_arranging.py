@@ -3,6 +3,7 @@
 import numpy as np
 
 from seqgen.tasks import TASKS, Arranger, Piece, accompany, continuation, infill, known_tasks
+from seqgen.tasks.request import Writing
 from seqgen.vocabulary import RESET
 
 ROOM = 700
@@ -178,10 +179,26 @@ def test_any_number_of_controls_may_be_told(teller, piece):
 
 
 def test_parts_that_are_not_asked_for_are_not_drawn(teller):
-    wish = {"instruments": teller.parts[:1]}
-    request = continuation.request(teller, Piece((), begins=True, ends=False), lambda k: wish)
+    empty = Piece((), begins=True, ends=False)
+    request = continuation.request(teller, empty, lambda k: {}, parts=teller.parts[:1])
     forbidden = names_of(teller, request.forbidden)
     assert forbidden == [f"Part_{part}" for part in teller.parts[1:]]
+
+
+def test_bars_begin_with_a_part_that_is_asked_for_where_the_first_of_all_is_not(teller):
+    """A model that always begins bars with the first would leave them empty."""
+    empty = Piece((), begins=True, ends=False)
+    metre = teller.id_of["TimeSig_3/4"]
+    for part in teller.parts[:2]:
+        first = [f"Part_{part}"] if part != teller.parts[0] else []
+        for head in ([], [metre]):
+            options = {"head": head, "parts": [part]}
+            request = continuation.request(teller, empty, lambda k: {}, **options)
+            writing, given = Writing(request, teller.bar), []
+            for token in (teller.bar, *([] if head else [metre])):
+                writing.take(np.array([token]))
+                given += writing.given()[:, 0].tolist()
+            assert names_of(teller, given[len(head) :]) == first
 
 
 def _values(bars):
