@@ -169,8 +169,8 @@ def interrupt(monkeypatch, *, after, signals=(signal.SIGINT,)):
                 for number in signals:
                     signal.raise_signal(number)
 
-    decode = generating.generate
-    monkeypatch.setattr(generating, "generate", draw)
+    decode = generating.draw
+    monkeypatch.setattr(generating, "draw", draw)
 
 
 def test_a_model_that_forgets_needs_no_window_to_be_endless(generate, tmp_path):
