@@ -16,6 +16,7 @@ from seqgen.training.data_module import MicroBatch
 from seqgen.training.metrics import JsonLinesLogger
 from seqgen.training.module import TrainingModule
 
+GRAPH_TOKENS = 8  # of the row whose way through the model is drawn
 METRICS_BYTES = "metrics_bytes"  # of a checkpoint: how much of the metrics file it covers
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 DrawSample = Callable[[TrainingModule], np.ndarray | None]
@@ -136,11 +137,22 @@ class SaveLast(Checkpoint):
 
 
 class Pictures(Callback):
-    """At each validation: parameter histograms and a drawn sample; at the end: the embeddings."""
+    """At the beginning: the graph; at each validation: histograms and a sample; then embeddings."""
 
     def __init__(self, draw_sample: DrawSample | None, token_names: list[str]):
         self._draw_sample = draw_sample
         self._token_names = token_names
+
+    def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
+        """Write the model's graph, while the model is whole and on the CPU.
+
+        Lightning's `log_graph` comes later, when strategies may have wrapped or divided it.
+        """
+        board = _board(trainer)
+        if board is not None and stage == "fit":
+            model = cast(TrainingModule, module).model
+            token = torch.from_numpy(model.vocabulary.special_token(model.vocabulary.bos_id))
+            board.add_graph(model, token.repeat(1, GRAPH_TOKENS, 1))
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Write to TensorBoard."""

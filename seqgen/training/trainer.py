@@ -121,7 +121,9 @@ def train(
     callbacks += _library_callbacks(run, config, held_out=held_out, show_progress=show_progress)
     callbacks.append(saver)
     purge = None if resumed_step is None else resumed_step + 1
-    board = TensorBoardLogger(run.path, name="", version="tensorboard", purge_step=purge)
+    board = TensorBoardLogger(
+        run.path, name="", version="tensorboard", purge_step=purge, default_hp_metric=False
+    )
     trainer = _build_trainer(run, config, callbacks, [metrics, board], show_progress=show_progress)
     _warn_of_slow_bfloat16(trainer, config, tell)
     data_module = TrainingDataModule(data, config, seed=seed, tasks=tasks, pairs=opened)
@@ -136,6 +138,14 @@ def train(
         if held_out and keeper.validated_step != trainer.global_step:
             trainer.validate(module, data_module, verbose=False)
         trainer.save_checkpoint(run.last)
+        if held_out:  # runs are compared by it
+            settings = {"model": model_config.model_dump(), "train": config.model_dump()}
+            reached = {
+                "best_validation_loss": keeper.best,
+                "best_validation_bits_per_unit": keeper.best_bits_per_unit,
+            }
+            board.log_hyperparams({**settings, "seed": seed}, reached, trainer.global_step)
+            board.finalize("success")
     if trainer.is_global_zero and not (held_out and run.model.exists()):  # no best to keep
         save_best(module, keeper.best)
     return Outcome(
@@ -268,5 +278,8 @@ def _quiet() -> None:
         ".*isinstance.treespec, LeafSpec.*",
         ".*logging on epoch level in distributed setting.*",  # of sums over all processes
         ".*Total length of `list` across ranks is zero.*",  # nothing is held out
+        # TensorBoard's graph is a trace of one row; other rows take the same way through it.
+        ".*`torch.jit.trace.*is deprecated.*",
+        "Converting a tensor to a Python .* might cause the trace to be incorrect.*",
     ):
         warnings.filterwarnings("ignore", message=message)

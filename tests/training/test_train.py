@@ -10,6 +10,8 @@ import signal
 import pytest
 import torch
 from curves import curve
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from seqgen.checkpoint import describe_step, load_model, read_checkpoint, read_metrics
 from seqgen.config import ModelConfig
@@ -47,7 +49,20 @@ def test_the_loss_falls_and_everything_is_left_behind(run_steps):
     assert len(lines) - 2 == len(validations) == 10
     assert loaded.record["loss"] == outcome.best_loss
     assert (folder.checkpoints / "best.ckpt").exists()
-    assert list((folder.path / "tensorboard").glob("events*"))
+
+
+def test_tensorboard_shows_the_model_and_compares_runs_by_their_settings(run_steps):
+    folder, outcome = run_steps("a", max_steps=3)
+    board = EventAccumulator(str(folder.path / "tensorboard"))
+    board.Reload()
+    names = {node.name for node in board.Graph().node}
+    assert any("stack" in name and "attention" in name for name in names)
+    (final,) = board.Scalars("best_validation_loss")
+    assert (final.step, final.value) == (3, pytest.approx(outcome.best_loss))
+    begin = board.PluginTagToContent("hparams")["_hparams_/session_start_info"]
+    settings = HParamsPluginData.FromString(begin).session_start_info.hparams
+    assert settings["train/learning_rate"].number_value == 1e-2
+    assert settings["model/attention"].string_value == "causal-linear"
 
 
 @pytest.mark.parametrize("carry_state", [False, True])
