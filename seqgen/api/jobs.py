@@ -1,6 +1,5 @@
 """A training job carried out: prepare data, train, and score the model on held-out pieces."""
 
-import os
 import platform
 import subprocess
 from collections.abc import Callable
@@ -25,12 +24,12 @@ from seqgen.evaluation.likelihood import Range, nats_by_position
 from seqgen.evaluation.ngrams import Score, ngram_scores
 from seqgen.files import PROJECT, atomic_path, json_ready, write_record
 from seqgen.midi import open_midi
+from seqgen.model.sequence_model import SequenceModel
 from seqgen.rendering.piano_roll import piano_roll_image
 from seqgen.sampling import Sampling
 from seqgen.tasks import has_tasks
 from seqgen.tokenizers import Tokenizer
 from seqgen.training.callbacks import DrawSample
-from seqgen.training.module import TrainingModule
 from seqgen.training.trainer import Outcome, train
 
 PACKAGES = ("torch", "pytorch-fast-transformers", "pytorch-lightning", "miditok", "numpy")
@@ -53,12 +52,20 @@ class Scores:
 
 
 def open_data(job: Job, prepare: Prepare) -> PreparedData:
-    """Prepare the data of a new run; for a resumed run, check that the data are the same."""
-    if not job.resume:
+    """Prepare the data of a new run; for a run that there is, check that the data are the same.
+
+    Of several processes the first one prepares them, and the others open them.
+    """
+    if job.is_first and not job.resume:
         return prepare(job.config, job.start.tokenizer if job.start else None)
     record = read_run(job.run)
     if Path(record["data"]).is_dir():
         data = PreparedData(Path(record["data"]))
+    elif not job.is_first:
+        raise UserError(
+            f"this machine has no prepared data in {record['data']}: choose a data.prepared_dir "
+            f"that all machines share under the same path, or copy the folder there"
+        )
     else:
         start = job.config.train.init_from
         data = prepare(job.config, load_model(find_model(start)).tokenizer if start else None)
@@ -74,10 +81,12 @@ def train_job(
     job: Job, data: PreparedData, *, tell: Tell = lambda line: None, show_progress: bool = False
 ) -> Outcome:
     """Train; a new run is recorded first."""
-    if "LOCAL_RANK" not in os.environ:
+    if job.is_first:
         if not job.resume:
             _record(job, data)
         write_config(job)
+    if job.team:
+        job.team.meet("found the run and its data")
     return train(
         job.run,
         data,
@@ -89,6 +98,7 @@ def train_job(
         resume=job.resume,
         start=job.start,
         draw_sample=_sample_drawer(job, data),
+        team=job.team,
         tell=tell,
         show_progress=show_progress,
     )
@@ -155,18 +165,18 @@ def _sample_drawer(job: Job, data: PreparedData) -> DrawSample | None:
     if n_tokens == 0:
         return None
 
-    def draw(module: TrainingModule) -> np.ndarray | None:
+    def draw(model: SequenceModel, at_step: int) -> np.ndarray | None:
         vocabulary = data.tokenizer.vocabulary
         prompt = vocabulary.special_token(vocabulary.bos_id)[None]
         steps = generate(
-            build_decoder(module.model),
+            build_decoder(model),
             [prompt],
             sampling=Sampling(temperature=0.9),
             max_tokens=n_tokens,
             seed=job.config.run.seed,
         )
         ids = np.concatenate([step.tokens for step in steps])
-        path = job.run.path / "samples" / f"step-{module.global_step:06d}{data.tokenizer.suffix}"
+        path = job.run.path / "samples" / f"step-{at_step:06d}{data.tokenizer.suffix}"
         with atomic_path(path) as temporary:
             data.tokenizer.decode(ids, temporary)
         if data.tokenizer.suffix != ".mid":
