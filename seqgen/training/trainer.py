@@ -160,9 +160,9 @@ def _told_of_lost_processes(trainer: Trainer, run: RunFolder) -> Iterator[None]:
         if not (isinstance(error, DistError) or "gloo" in str(error)):
             raise
         step = last_step(run)
-        resume = shlex.join(["train", "--resume", f"run.dir={run.path}"])
+        resume = shlex.join(["cli.py", "train", "--resume", f"run.dir={run.path}"])
         way_out = (
-            f"resume from step {step:,}, on as many processes as you like, with {resume}"
+            f"resume from step {step:,}, on any number of processes, with {resume}"
             if step
             else "there is no checkpoint yet, so start it again (GLOO_SOCKET_IFNAME or "
             "NCCL_SOCKET_IFNAME name the network interface, if the wrong one is used)"
@@ -314,5 +314,6 @@ def _quiet() -> None:
         ".*isinstance.treespec, LeafSpec.*",
         ".*logging on epoch level in distributed setting.*",  # of sums over all processes
         ".*Total length of `list` across ranks is zero.*",  # nothing is held out
+        ".*FSDP2-wrapped module .* returned a view tensor.*",  # which the loss does not write into
     ):
         warnings.filterwarnings("ignore", message=message)
