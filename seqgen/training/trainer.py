@@ -160,7 +160,7 @@ def _told_of_lost_processes(trainer: Trainer, run: RunFolder) -> Iterator[None]:
         if not (isinstance(error, DistError) or "gloo" in str(error)):
             raise
         step = last_step(run)
-        resume = shlex.join(["cli.py", "train", "--resume", f"run.dir={run.path}"])
+        resume = shlex.join(["python", "cli.py", "train", "--resume", f"run.dir={run.path}"])
         way_out = (
             f"resume from step {step:,}, on any number of processes, with {resume}"
             if step

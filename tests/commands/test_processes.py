@@ -6,17 +6,18 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from curves import curve
 from making import write_songs
 
-from seqgen.checkpoint import RunFolder, last_step, load_model, read_checkpoint
-from seqgen.commands import train as train_command  # noqa: F401  # once, before processes fork
+from seqgen.checkpoint import RunFolder, last_step, load_model
 
-CLI = None
+CLI = Path(__file__).parents[2] / "cli.py"
 
-SMALL = [
+TRAIN = [
+    "train",
     "data.source=songs",
     "data.transpose=0",
     "data.validation=0.4",
@@ -27,15 +28,16 @@ SMALL = [
     "train.accelerator=cpu",
     "train.batch_size=4",
     "train.context_length=24",
-    "train.validate_every=3",
+    "train.validate_every=4",
     "train.checkpoint_every=2",
     "train.log_every=1",
-    "train.sample_tokens=8",
+    "train.sample_tokens=0",
     "train.warmup_steps=2",
     "train.schedule_steps=12",
     "train.ngram_models=false",
     "train.weight_formats=false",
 ]
+EIGHT = ["train.max_steps=8"]
 
 
 @pytest.fixture(scope="module")
@@ -95,34 +97,101 @@ def losses(run):
 
 @pytest.fixture
 def alone(place, command_in):
-    """The losses of a run in one process; one for the same settings."""
+    """The losses of a run in one process, made once for the same settings."""
 
     def run(*settings):
-        folder = place / "runs" / ("-".join(["alone", *settings]))
+        folder = place / "-".join(["alone", *settings])
         if not folder.exists():
-            code, said = command_in(
-                place, "train", *SMALL, f"run.dir={folder}", "train.max_steps=8", *settings
-            )
+            code, said = command_in(place, *TRAIN, f"run.dir={folder}", *EIGHT, *settings)
             assert code == 0, said
         return losses(folder)
 
     return run
 
 
+def assert_equal_losses(run, expected):
+    found = losses(run)
+    assert {key: found[key] for key in expected} == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.parametrize(
     "settings",
-    [[], ["train.accumulate=2"], ["train.carry_state=true"], ["train.strategy=fsdp"]],
-    ids=str,
+    [[], ["train.carry_state=true", "train.accumulate=2"], ["train.strategy=fsdp"]],
+    ids=" ".join,
 )
-def test_losses_equal_one_process_also_resumed_on_another_number(place, srun, fork, alone, settings):
-    run = place / "runs" / "-".join(["srun", *settings])
-    common = ["train", *SMALL, f"run.dir={run}", *settings]
-    said = end(srun(place, *common, "train.max_steps=3"), 0, 0)
+def test_losses_equal_one_process_also_resumed_on_other_numbers(place, srun, fork, alone, settings):
+    run = place / "-".join(["srun", *settings])
+    resume = ["train", "--resume", f"run.dir={run}"]
+    said = end(srun(place, *TRAIN, f"run.dir={run}", *settings, "train.max_steps=3"), 0, 0)
     assert "trained to step 3" in said[0]
     assert said[1] == ""
-    code, out = fork(place, "train", "--resume", f"run.dir={run}", "train.max_steps=5").end()
+    code, out = fork(place, *resume, "train.max_steps=5").end()
     assert code == 0, out
-    end(srun(place, "train", "--resume", f"run.dir={run}", "train.max_steps=8"), 0, 0)
-    expected, found = alone(*settings), losses(run)
-    assert {key: found[key] for key in expected} == pytest.approx(expected, rel=1e-5)
-    assert load_model(run).step == 8
+    end(srun(place, *resume, *EIGHT, n_nodes=1), 0, 0)
+    assert_equal_losses(run, alone(*settings))
+    last = load_model(run, checkpoint="last")
+    assert last.step == load_model(run).step == 8
+
+
+def test_another_strategy_goes_on_from_a_checkpoint(place, srun, fork, alone):
+    """A folder becomes a file, and a file a folder."""
+    run = place / "strategies"
+    resume = ["train", "--resume", f"run.dir={run}"]
+    sharded, plain = "train.strategy=fsdp", "train.strategy=auto"
+    end(srun(place, *TRAIN, f"run.dir={run}", sharded, "train.max_steps=3"), 0, 0)
+    assert RunFolder(run).last.is_dir()
+    code, out = fork(place, *resume, plain, "train.max_steps=5").end()
+    assert code == 0, out
+    assert RunFolder(run).last.is_file()
+    end(srun(place, *resume, sharded, *EIGHT), 0, 0)
+    assert_equal_losses(run, alone())
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_killed_process_ends_the_run_with_a_sentence_and_a_checkpoint(place, srun, alone, victim):
+    run = place / f"killed-{victim}"
+    settings = [*TRAIN, f"run.dir={run}", "train.max_steps=4000", "train.validate_every=4000"]
+    processes = srun(place, *settings)
+    deadline = time.time() + 120
+    while time.time() < deadline and (last_step(RunFolder(run)) or 0) < 2:
+        time.sleep(0.02)
+    os.kill(processes[victim].pid, signal.SIGKILL)
+    ended = [process.end() for process in processes]
+    assert ended[victim][0] == -signal.SIGKILL
+    code, said = ended[1 - victim]
+    assert code == 1
+    assert said.count("Error:") == 1
+    assert "another process of this run ended or cannot be reached, after step" in said
+    assert f"with python cli.py train --resume run.dir={run}" in said
+    reached = last_step(RunFolder(run))
+    assert f"resume from step {reached:,}, on any number of processes" in said
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["train.max_stepz=3"], "train.max_stepz is not a known key"),
+        (["train.devices=3"], "train.devices=3: each machine has 1 processes"),
+        (["train.batch_size=3"], "train.batch_size=3 must be a multiple of"),
+    ],
+)
+def test_a_mistake_is_said_once_by_one_process(place, srun, settings, said):
+    out = "".join(end(srun(place, *TRAIN, "run.dir=refused", *settings), 1, 1))
+    assert out.count("Error:") == 1
+    assert said in out
+    assert not (place / "refused").exists()
+
+
+@pytest.mark.slow
+def test_torchrun_trains_as_one_process(place, alone, tmp_path):
+    """Started as a user does: torchrun's store, error files and environment."""
+    run = tmp_path / "run"
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    command = [*launcher, str(CLI), *TRAIN, f"run.dir={run}", *EIGHT]
+    done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert_equal_losses(run, alone())
+    again = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
+    assert again.returncode == 1
+    assert again.stderr.count(f"Error: {run} exists: add --resume") == 1
+    assert f"traceback : {run} exists: add --resume" in again.stderr
