@@ -44,6 +44,10 @@ class Process:
         self.pid = pid
         self._output = output
 
+    def has_ended(self) -> bool:
+        """Whether it has ended; `end` still has to be called."""
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
     def end(self) -> tuple[int, str]:
         """Wait for its end; return its exit code and what it said."""
         code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])

@@ -34,10 +34,10 @@ TRAIN = [
     "train.sample_tokens=0",
     "train.warmup_steps=2",
     "train.schedule_steps=12",
+    "train.final_learning_rate=0.1",
     "train.ngram_models=false",
     "train.weight_formats=false",
 ]
-EIGHT = ["train.max_steps=8"]
 
 
 @pytest.fixture(scope="module")
@@ -96,14 +96,13 @@ def losses(run):
 
 
 @pytest.fixture
-def alone(place, command_in):
-    """The losses of a run in one process, made once for the same settings."""
+def alone(place, fork):
+    """The losses of eight steps in one process, made once for the same settings."""
 
     def run(*settings):
         folder = place / "-".join(["alone", *settings])
         if not folder.exists():
-            code, said = command_in(place, *TRAIN, f"run.dir={folder}", *EIGHT, *settings)
-            assert code == 0, said
+            end([fork(place, *TRAIN, f"run.dir={folder}", "train.max_steps=8", *settings)], 0)
         return losses(folder)
 
     return run
@@ -114,37 +113,36 @@ def assert_equal_losses(run, expected):
     assert {key: found[key] for key in expected} == pytest.approx(expected, rel=1e-5)
 
 
+DDP, FSDP = "train.strategy=auto", "train.strategy=fsdp"
+
+
 @pytest.mark.parametrize(
-    "settings",
-    [[], ["train.carry_state=true", "train.accumulate=2"], ["train.strategy=fsdp"]],
-    ids=" ".join,
+    ("settings", "parts"),
+    [
+        ([], [(2, 4, DDP), (1, 8, DDP)]),
+        (
+            ["train.carry_state=true", "train.accumulate=2"],
+            [(2, 3, DDP), (1, 5, DDP), (2, 8, DDP)],
+        ),
+        ([], [(2, 3, FSDP), (1, 5, FSDP), (1, 6, DDP), (2, 8, FSDP)]),
+    ],
+    ids=["ddp", "carried", "fsdp"],
 )
-def test_losses_equal_one_process_also_resumed_on_other_numbers(place, srun, fork, alone, settings):
-    run = place / "-".join(["srun", *settings])
-    resume = ["train", "--resume", f"run.dir={run}"]
-    said = end(srun(place, *TRAIN, f"run.dir={run}", *settings, "train.max_steps=3"), 0, 0)
-    assert "trained to step 3" in said[0]
-    assert said[1] == ""
-    code, out = fork(place, *resume, "train.max_steps=5").end()
-    assert code == 0, out
-    end(srun(place, *resume, *EIGHT, n_nodes=1), 0, 0)
+def test_losses_equal_one_process_also_resumed_on_other_numbers(
+    place, srun, fork, alone, request, settings, parts
+):
+    """Each part: processes, last step and strategy."""
+    run = place / request.node.callspec.id
+    begin = [*TRAIN, *settings]
+    for n, last, strategy in parts:
+        command = [*begin, f"run.dir={run}", f"train.max_steps={last}", strategy]
+        said = end(srun(place, *command) if n > 1 else [fork(place, *command)], *[0] * n)
+        assert f"trained to step {last}" in said[0]
+        assert not any(said[1:])
+        assert RunFolder(run).last.is_dir() == (strategy == FSDP)
+        begin = ["train", "--resume"]
     assert_equal_losses(run, alone(*settings))
-    last = load_model(run, checkpoint="last")
-    assert last.step == load_model(run).step == 8
-
-
-def test_another_strategy_goes_on_from_a_checkpoint(place, srun, fork, alone):
-    """A folder becomes a file, and a file a folder."""
-    run = place / "strategies"
-    resume = ["train", "--resume", f"run.dir={run}"]
-    sharded, plain = "train.strategy=fsdp", "train.strategy=auto"
-    end(srun(place, *TRAIN, f"run.dir={run}", sharded, "train.max_steps=3"), 0, 0)
-    assert RunFolder(run).last.is_dir()
-    code, out = fork(place, *resume, plain, "train.max_steps=5").end()
-    assert code == 0, out
-    assert RunFolder(run).last.is_file()
-    end(srun(place, *resume, sharded, *EIGHT), 0, 0)
-    assert_equal_losses(run, alone())
+    assert load_model(run, checkpoint="last").step == load_model(run).step == 8
 
 
 @pytest.mark.parametrize("victim", [0, 1])
@@ -152,8 +150,7 @@ def test_a_killed_process_ends_the_run_with_a_sentence_and_a_checkpoint(place, s
     run = place / f"killed-{victim}"
     settings = [*TRAIN, f"run.dir={run}", "train.max_steps=4000", "train.validate_every=4000"]
     processes = srun(place, *settings)
-    deadline = time.time() + 120
-    while time.time() < deadline and (last_step(RunFolder(run)) or 0) < 2:
+    while (last_step(RunFolder(run)) or 0) < 2 and not any(one.has_ended() for one in processes):
         time.sleep(0.02)
     os.kill(processes[victim].pid, signal.SIGKILL)
     ended = [process.end() for process in processes]
@@ -187,7 +184,7 @@ def test_torchrun_trains_as_one_process(place, alone, tmp_path):
     """Started as a user does: torchrun's store, error files and environment."""
     run = tmp_path / "run"
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    command = [*launcher, str(CLI), *TRAIN, f"run.dir={run}", *EIGHT]
+    command = [*launcher, str(CLI), *TRAIN, f"run.dir={run}", "train.max_steps=8"]
     done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert_equal_losses(run, alone())
