@@ -7,7 +7,9 @@ folder and data, the others wait for it; if one fails, all end, and one of them 
 import contextlib
 import json
 import os
+import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -26,7 +28,8 @@ from seqgen.training import by_torchrun, launched
 
 LIMIT_SECONDS = 180.0  # until all processes have arrived, and until all have found run and data
 LAST_SECONDS = 10.0  # that a failed process keeps the store for the others
-FACTS, FAILED, ENDED = "facts", "failed", "ended"  # keys: what process 0 tells, why the run ends
+# Keys of the store: what process 0 tells, that a process failed, why the run ends, who has left.
+FACTS, FAILED, REASON, ENDED = "facts", "failed", "reason", "ended"
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,7 @@ class Team:
         """Wait, as long as it takes, for what process 0 tells.
 
         Raises:
-            ToldElsewhere: another process failed.
-            UserError: the store is gone.
+            UserError: another process failed, or the store is gone.
         """
         with self._connected():
             self._wait(lambda: self.store.check([FACTS]))
@@ -75,8 +77,8 @@ class Team:
         """Wait until all processes are here; `done` says what they have done ("arrived").
 
         Raises:
-            ToldElsewhere: another process failed.
-            UserError: not all of them came within `LIMIT_SECONDS`, or the store is gone.
+            UserError: another process failed, not all of them came within `LIMIT_SECONDS`, or the
+                store is gone.
         """
         with self._connected():
             self.store.set(f"{done}/{self.rank}", "")
@@ -91,11 +93,16 @@ class Team:
             f"at what those processes said"
         )
 
-    def fail(self, sentence: str) -> str:
-        """Leave for all processes why the run ends; return what the first of them left."""
-        first = sentence
+    def fail(self, reason: str | None) -> str | None:
+        """End the run for all processes, for a reason or without a word; return the first reason.
+
+        The process whose reason is the first one says it.
+        """
+        first = reason
         with contextlib.suppress(DistError):
-            first = self.store.compare_set(FAILED, "", sentence).decode()
+            if reason is not None:
+                first = self.store.compare_set(REASON, "", reason).decode()
+            self.store.set(FAILED, "")
             n_ended, begin = self.store.add(ENDED, 1), time.monotonic()
             while self.hosts_store and n_ended < self.size:  # the others have to read it
                 if time.monotonic() - begin > LAST_SECONDS:
@@ -109,7 +116,7 @@ class Team:
         begin, pause = time.monotonic(), 0.02
         while not is_over():
             if self.store.check([FAILED]):
-                raise ToldElsewhere(self.store.get(FAILED).decode())
+                raise UserError("another process of this run has ended: start the run again")
             if time.monotonic() - begin > limit:
                 return False
             time.sleep(pause)
@@ -141,20 +148,33 @@ def gathered() -> Iterator[Team | None]:
         yield None
         return
     team = _join()
+    before = signal.signal(signal.SIGTERM, _end_unless_ending)
     try:
         team.meet("arrived")
         yield team
     except BaseException as error:
-        sentence = str(error) or type(error).__name__
+        reason = None if isinstance(error, SystemExit) else str(error) or type(error).__name__
         if isinstance(error, UserError) and team.rank > 0:
-            sentence = f"process {team.rank} on {socket.gethostname()}: {sentence}"
-        first = team.fail(sentence)
-        _leave_for_torchrun(first)
-        if first != sentence:
+            reason = f"process {team.rank} on {socket.gethostname()}: {error}"
+        first = team.fail(reason)
+        if reason is None:
+            raise
+        _leave_for_torchrun(first or reason)
+        if first != reason:
             raise ToldElsewhere(first) from None
         if isinstance(error, UserError):
-            raise UserError(sentence) from None
+            raise UserError(reason) from error
         raise
+    signal.signal(signal.SIGTERM, before)
+
+
+def _end_unless_ending(number: int, _: object) -> None:
+    """End at a signal, unless an error is on its way, which says more.
+
+    torchrun sends SIGTERM to the processes that are left when one has ended.
+    """
+    if sys.exc_info()[0] is None:
+        sys.exit(128 + number)
 
 
 def _join() -> Team:

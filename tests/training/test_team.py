@@ -6,7 +6,7 @@ import pytest
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from torch.distributed import TCPStore
 
-from seqgen.errors import ToldElsewhere, UserError
+from seqgen.errors import UserError
 from seqgen.training import launched, team
 from seqgen.training.team import Team, gathered
 
@@ -54,15 +54,31 @@ def test_all_hear_what_the_first_tells_when_all_have_met(teams):
         assert list(pool.map(member, teams)) == [{"run": "a"}] * 3
 
 
-def test_if_one_fails_those_who_wait_end_and_one_sentence_is_left(teams):
+def test_if_one_fails_those_who_wait_end_and_one_reason_is_left(teams):
     first, second, third = teams
     with ThreadPoolExecutor(2) as pool:
         waiting = [pool.submit(second.hear), pool.submit(third.meet, "arrived")]
         assert first.fail("no such file") == "no such file"
         for one in waiting:
-            with pytest.raises(ToldElsewhere, match="no such file"):
+            with pytest.raises(UserError, match="another process of this run has ended"):
                 one.result()
-    assert second.fail("another reason") == "no such file"
+    assert second.fail("another process") == "no such file"
+
+
+def test_a_signal_is_no_reason_where_another_process_has_one(teams):
+    """torchrun ends a process beside a killed one; who is left on other machines says more."""
+    first, second, _ = teams
+    assert first.fail(None) is None
+    assert second.fail("a process was killed") == "a process was killed"
+
+
+def test_a_signal_does_not_hide_the_error_that_is_on_its_way():
+    with pytest.raises(SystemExit):
+        team._end_unless_ending(15, None)
+    try:
+        raise UserError("a process was killed")
+    except UserError:
+        team._end_unless_ending(15, None)
 
 
 def test_who_does_not_come_is_named(teams, monkeypatch):
