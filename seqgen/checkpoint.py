@@ -179,14 +179,16 @@ def read_run(run: RunFolder) -> dict:
     return read_record(run.record, format=FORMAT, way_out="copy it again, or begin a new run")
 
 
-def read_checkpoint(path: Path, *, way_out: str) -> dict:
+def read_checkpoint(path: Path, *, way_out: str, whole: bool = True) -> dict:
     """Read a checkpoint onto the CPU: a file, or the folder that several processes have written.
+
+    Without `whole`, weights and optimizer states of a folder are checked and not read.
 
     Raises:
         UserError: it is not there or damaged; the message ends in `way_out`.
     """
     if path.is_dir():
-        return _read_folder(path, way_out)
+        return _read_folder(path, way_out, whole=whole)
     try:
         with zipfile.ZipFile(path) as archive:  # torch.load does not look at the checksums in it
             if archive.testzip() is not None:
@@ -198,17 +200,19 @@ def read_checkpoint(path: Path, *, way_out: str) -> dict:
         raise UserError(f"{path} is damaged ({error}): {way_out}") from None
 
 
-def _read_folder(path: Path, way_out: str) -> dict:
+def _read_folder(path: Path, way_out: str, *, whole: bool) -> dict:
     """Read a checkpoint written in parts, as if one process had written it."""
     from torch.distributed.checkpoint.format_utils import dcp_to_torch_save  # slow, and seldom used
 
     check_files(path, read_json(path / FILES, way_out=way_out), way_out=way_out)
     try:
+        checkpoint = torch.load(path / PROGRESS, map_location="cpu", weights_only=True)
+        if not whole:
+            return checkpoint
         buffer = io.BytesIO()
         dcp_to_torch_save(path, buffer)  # type: ignore[arg-type]  # goes to torch.save as it is
         buffer.seek(0)
         parts = torch.load(buffer, map_location="cpu", weights_only=True)
-        checkpoint = torch.load(path / PROGRESS, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file can raise anything
         raise UserError(f"{path} is damaged ({error}): {way_out}") from None
     optimizer = parts["optimizer_0"]

@@ -177,7 +177,7 @@ def _return_to_checkpoint(run: RunFolder, metrics: JsonLinesLogger) -> int:
     """Drop metrics that the last checkpoint does not cover; return its step."""
     best = run.last.with_name("best.ckpt")
     way_out = f"copy {best} over it if that one is undamaged, or begin a new run"
-    checkpoint = read_checkpoint(run.last, way_out=way_out)
+    checkpoint = read_checkpoint(run.last, way_out=way_out, whole=False)
     metrics.cut(checkpoint[METRICS_BYTES])
     return checkpoint["global_step"]
 
