@@ -9,6 +9,7 @@ runs/<name>/checkpoints/       last.ckpt and best.ckpt: weights, optimizer, ever
 runs/<name>/model/             model.safetensors, config.json, tokenizer/: everything to generate
 """
 
+import io
 import json
 import zipfile
 from dataclasses import dataclass
@@ -22,7 +23,15 @@ from torch import Tensor
 
 from seqgen.config import ModelConfig
 from seqgen.errors import UserError
-from seqgen.files import atomic_folder, check_files, checksums, read_record, write_record
+from seqgen.files import (
+    atomic_folder,
+    check_files,
+    checksums,
+    read_json,
+    read_record,
+    remove,
+    write_record,
+)
 from seqgen.model.encoder_decoder import build_model
 from seqgen.model.sequence_model import SequenceModel
 from seqgen.tokenizers import Tokenizer, load_tokenizer
@@ -33,6 +42,9 @@ FORMAT = 5  # of run.json and of model folders; increase it when older ones can 
 COPY_AGAIN = "copy the model folder again, or train a new run"
 CHECKPOINTS = ("best", "last")
 PREFIX = "model."  # of the model's weights in a checkpoint
+# In a checkpoint that is a folder: what is no part of model or optimizer (Lightning's name for it),
+# and checksums of all other files.
+PROGRESS, FILES = "meta.pt", "files.json"
 
 
 @dataclass(frozen=True)
@@ -173,12 +185,16 @@ def read_run(run: RunFolder) -> dict:
     return read_record(run.record, format=FORMAT, way_out="copy it again, or begin a new run")
 
 
-def read_checkpoint(path: Path, *, way_out: str) -> dict:
-    """Read a checkpoint onto the CPU.
+def read_checkpoint(path: Path, *, way_out: str, whole: bool = True) -> dict:
+    """Read a checkpoint onto the CPU: a file, or the folder that several processes have written.
+
+    Without `whole`, weights and optimizer states of a folder are checked and not read.
 
     Raises:
         UserError: it is not there or damaged; the message ends in `way_out`.
     """
+    if path.is_dir():
+        return _read_folder(path, way_out, whole=whole)
     try:
         with zipfile.ZipFile(path) as archive:  # torch.load does not look at the checksums in it
             if archive.testzip() is not None:
@@ -188,6 +204,52 @@ def read_checkpoint(path: Path, *, way_out: str) -> dict:
         raise UserError(f"no checkpoint {path}: {way_out}") from None
     except Exception as error:  # a damaged file can raise anything
         raise UserError(f"{path} is damaged ({error}): {way_out}") from None
+
+
+def _read_folder(path: Path, way_out: str, *, whole: bool) -> dict:
+    """Read a checkpoint written in parts, as if one process had written it."""
+    from torch.distributed.checkpoint.format_utils import dcp_to_torch_save  # slow, and seldom used
+
+    check_files(path, read_json(path / FILES, way_out=way_out), way_out=way_out)
+    try:
+        checkpoint = torch.load(path / PROGRESS, map_location="cpu", weights_only=True)
+        if not whole:
+            return checkpoint
+        buffer = io.BytesIO()
+        dcp_to_torch_save(path, buffer)  # type: ignore[arg-type]  # goes to torch.save as it is
+        buffer.seek(0)
+        parts = torch.load(buffer, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file can raise anything
+        raise UserError(f"{path} is damaged ({error}): {way_out}") from None
+    optimizer = parts["optimizer_0"]
+    names = [name for group in optimizer["param_groups"] for name in group["params"]]
+    number = {name: i for i, name in enumerate(names)}
+    state = {
+        "state": {number[name]: values for name, values in optimizer["state"].items()},
+        "param_groups": [
+            {**group, "params": [number[name] for name in group["params"]]}
+            for group in optimizer["param_groups"]
+        ],
+    }
+    return {**checkpoint, "state_dict": parts["state_dict"], "optimizer_states": [state]}
+
+
+def put_checkpoint(new: Path, path: Path) -> None:
+    """Put a finished checkpoint in the place of the one before, where one of them is a folder."""
+    before = path.with_name(f"{path.name}.old")
+    remove(before)
+    if path.exists():
+        path.rename(before)
+    new.rename(path)
+    remove(before)
+
+
+def find_checkpoint(path: Path) -> bool:
+    """Whether there is a checkpoint; one that a kill left beside its place is put back."""
+    before = path.with_name(f"{path.name}.old")
+    if before.exists() and not path.exists():
+        before.rename(path)
+    return path.exists()
 
 
 def check_no_source(pairs: str | None, what: str) -> None:
@@ -206,7 +268,7 @@ def describe_step(run: Path, loaded: LoadedModel) -> str:
     """Say from which step a run's model is, and whether training continued after it."""
     if loaded.checkpoint == "last":
         return f"step {loaded.step:,}, the last"
-    last = _last_step(RunFolder(Path(run)))
+    last = last_step(RunFolder(Path(run)))
     if last is None or last <= loaded.step:
         return f"step {loaded.step:,}"
     best = "" if loaded.record.get("loss") is None else ", the best by validation loss"
@@ -244,10 +306,11 @@ def _check_finite(model: SequenceModel, path: Path) -> None:
             )
 
 
-def _last_step(folder: RunFolder) -> int | None:
+def last_step(folder: RunFolder) -> int | None:
     """Read the step of the last checkpoint, without its weights; None where it cannot be read."""
     try:
-        return torch.load(folder.last, mmap=True, weights_only=True)["global_step"]
+        path = folder.last / PROGRESS if folder.last.is_dir() else folder.last
+        return torch.load(path, mmap=True, weights_only=True)["global_step"]
     except Exception:  # a damaged file can raise anything
         return None
 

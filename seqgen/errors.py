@@ -8,6 +8,10 @@ class UserError(ValueError):
     """
 
 
+class ToldElsewhere(UserError):
+    """Another process of the run failed first and says why; this one ends without a message."""
+
+
 class FileRejected(UserError):
     """An incoming file that cannot be used; reads as one sentence naming the file and the reason.
 

@@ -1,6 +1,5 @@
 """A training job carried out: prepare data, train, and score the model on held-out pieces."""
 
-import os
 import platform
 import subprocess
 from collections.abc import Callable
@@ -27,12 +26,12 @@ from seqgen.evaluation.likelihood import Range, by_ranges, nats_by_position, nat
 from seqgen.evaluation.ngrams import Score, ngram_scores
 from seqgen.evaluation.pairs import pairs_of
 from seqgen.files import PROJECT, atomic_path, json_ready, write_record
+from seqgen.model.sequence_model import SequenceModel
 from seqgen.rendering.previews import preview_image
 from seqgen.sampling import Sampling
 from seqgen.tasks import has_tasks, open_pairs
 from seqgen.tokenizers import Tokenizer
 from seqgen.training.callbacks import DrawSample
-from seqgen.training.module import TrainingModule
 from seqgen.training.trainer import Outcome, train
 
 PACKAGES = ("torch", "pytorch-fast-transformers", "pytorch-lightning", "miditok", "numpy")
@@ -55,12 +54,20 @@ class Scores:
 
 
 def open_data(job: Job, prepare: Prepare) -> PreparedData:
-    """Prepare the data of a new run; for a resumed run, check that the data are the same."""
-    if not job.resume:
+    """Prepare the data of a new run; for a run that there is, check that the data are the same.
+
+    Of several processes the first one prepares them, and the others open them.
+    """
+    if job.is_first and not job.resume:
         return prepare(job.config, job.start.tokenizer if job.start else None)
     record = read_run(job.run)
     if Path(record["data"]).is_dir():
         data = PreparedData(Path(record["data"]))
+    elif not job.is_first:
+        raise UserError(
+            f"this machine has no prepared data in {record['data']}: choose a data.prepared_dir "
+            f"that all machines share under the same path, or copy the folder there"
+        )
     else:
         start = job.config.train.init_from
         data = prepare(job.config, load_model(find_model(start)).tokenizer if start else None)
@@ -76,10 +83,12 @@ def train_job(
     job: Job, data: PreparedData, *, tell: Tell = lambda line: None, show_progress: bool = False
 ) -> Outcome:
     """Train; a new run is recorded first."""
-    if "LOCAL_RANK" not in os.environ:
+    if job.is_first:
         if not job.resume:
             _record(job, data)
         write_config(job)
+    if job.team:
+        job.team.meet("found the run and its data")
     return train(
         job.run,
         data,
@@ -92,6 +101,7 @@ def train_job(
         resume=job.resume,
         start=job.start,
         draw_sample=_sample_drawer(job, data),
+        team=job.team,
         tell=tell,
         show_progress=show_progress,
     )
@@ -173,10 +183,10 @@ def _sample_drawer(job: Job, data: PreparedData) -> DrawSample | None:
 
     begin = _beginning(job.config, data)
 
-    def draw_sample(module: TrainingModule) -> np.ndarray | None:
+    def draw_sample(model: SequenceModel, at_step: int) -> np.ndarray | None:
         n_samples = data.tokenizer.n_shown
         steps = draw(
-            build_decoder(module.model),
+            build_decoder(model),
             data.tokenizer,
             [begin] * n_samples,
             sampling=Sampling(temperature=0.9),
@@ -187,7 +197,7 @@ def _sample_drawer(job: Job, data: PreparedData) -> DrawSample | None:
         seen = []
         for drawn in found:
             number = f"-{drawn.row + 1:02d}" if n_samples > 1 else ""
-            name = f"step-{module.global_step:06d}{number}{data.tokenizer.suffix}"
+            name = f"step-{at_step:06d}{number}{data.tokenizer.suffix}"
             path = job.run.path / "samples" / name
             with suppress(FileRejected):  # an early model may draw no whole note
                 with atomic_path(path) as temporary:

@@ -2,22 +2,27 @@
 
 import contextlib
 import os
-import shutil
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from seqgen.api.places import find_model
 from seqgen.api.settings import RUNS, Settings
-from seqgen.checkpoint import LoadedModel, RunFolder, load_model, read_run
+from seqgen.checkpoint import LoadedModel, RunFolder, find_checkpoint, load_model, read_run
 from seqgen.config import Config, load_config, override_keys, save_config
 from seqgen.errors import UserError
-from seqgen.files import TEMPORARY, atomic_path, locked, sweep, write_bytes
+from seqgen.files import TEMPORARY, atomic_path, locked, remove, sweep, write_bytes
 from seqgen.tasks import learned
 from seqgen.tokenizers import build_tokenizer
 
-RUN_VARIABLE = "SEQGEN_RUN_DIR"  # tells the other processes of a run which folder it is
+if TYPE_CHECKING:
+    from seqgen.training.team import Team
+
+RUN_VARIABLE = "SEQGEN_RUN_DIR"  # tells processes that Lightning starts which folder it is
+VISIBLE_SECONDS = 60.0  # until a network file system shows what another machine has written
 # What a resumed run may change without ceasing to be the same run.
 FREE_KEYS = frozenset(
     f"train.{key}"
@@ -52,37 +57,58 @@ class Job:
     config: Config
     resume: bool
     start: LoadedModel | None  # the run whose weights to begin with
+    team: "Team | None" = None  # the processes, where torchrun or srun has started them
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process makes the run folder and its record."""
+        return is_first(self.team)
+
+
+def is_first(team: "Team | None") -> bool:
+    """Whether this process begins the run, and others join it."""
+    return team.rank == 0 if team else "LOCAL_RANK" not in os.environ  # that Lightning sets
 
 
 @contextlib.contextmanager
-def begin(settings: Settings, *, resume: bool, tell: Tell = lambda line: None) -> Iterator[Job]:
+def begin(
+    settings: Settings | None,
+    *,
+    resume: bool,
+    tell: Tell = lambda line: None,
+    team: "Team | None" = None,
+) -> Iterator[Job]:
     """Resolve settings to a training job, and keep its run folder locked during the block.
 
-    `tell` receives what a user should know. If the block fails before a step is logged, the folder
-    is left as it was before.
+    If the block fails before a step is logged, the folder is left as it was before. Of several
+    processes the first one does this; the others join its job once it is told to `team`.
+
+    Args:
+        settings: of the first process; the others need none.
+        resume: continue a run.
+        tell: receives what a user should know.
+        team: the processes of the run, where a launcher has started them.
 
     Raises:
         UserError: the run exists and is not to be resumed, or the reverse; another process trains
-            there; or a setting of a resumed or initialised run contradicts what it was made with.
+            there; a setting of a resumed or initialised run contradicts what it was made with; or
+            the machines do not share the run folder.
     """
-    config, path, _ = settings
-    if "LOCAL_RANK" in os.environ:  # started by the first process of the run, which holds it
-        if RUN_VARIABLE not in os.environ:
-            raise UserError(
-                "start one process and let train.devices=N train.strategy=ddp start the others"
-            )
-        run = RunFolder(Path(os.environ[RUN_VARIABLE]))
+    if settings is None or not is_first(team):
+        run = _shared_folder(team.hear()) if team else RunFolder(Path(os.environ[RUN_VARIABLE]))
         config = load_config(run.config)
-        yield Job(run, config, resume, None if resume else _start(config))
-    elif resume:
+        yield Job(run, config, resume, None if resume else _start(config), team)
+        return
+    config, path, _ = settings
+    if resume:
         with _held_again(RunFolder(path.parent), tell) as run:
-            yield Job(run, _placed(_resumed(run, config), run), resume, None)
+            yield Job(run, _placed(_resumed(run, config), run), resume, None, team)
     else:
         start = _start(config)
         if start is not None:
             config = _adopt(settings, start)
         with _new_folder(config.run.dir, path.stem, tell) as run:
-            yield Job(run, _placed(config, run), resume, start)
+            yield Job(run, _placed(config, run), resume, start, team)
 
 
 def fixed_settings(config: Config) -> dict[str, object]:
@@ -99,7 +125,24 @@ def write_config(job: Job) -> None:
     """Write the resolved configuration where the other processes of the run find it."""
     with atomic_path(job.run.config) as temporary:
         save_config(job.config, temporary)
-    os.environ[RUN_VARIABLE] = str(job.run.path.resolve())
+    path = str(job.run.path.resolve())
+    os.environ[RUN_VARIABLE] = path
+    if job.team:
+        job.team.tell(run=path, held_by=job.run.lock.read_text())
+
+
+def _shared_folder(facts: dict[str, str]) -> RunFolder:
+    """Find the folder that the first process holds; wait until a network file system shows it."""
+    run, begin = RunFolder(Path(facts["run"])), time.monotonic()
+    while time.monotonic() - begin < VISIBLE_SECONDS:
+        with contextlib.suppress(OSError):
+            if run.lock.read_text() == facts["held_by"] and run.config.exists():
+                return run
+        time.sleep(0.2)
+    raise UserError(
+        f"{run.path} is not the folder that {facts['held_by'].strip()} writes to: choose a run.dir "
+        f"that all machines share under the same path"
+    )
 
 
 def _placed(config: Config, run: RunFolder) -> Config:
@@ -183,11 +226,7 @@ def _clear_unstarted(run: RunFolder, tell: Tell) -> None:
 
 def _clear(run: RunFolder) -> None:
     for name in BEGINNINGS:
-        path = run.path / name
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+        remove(run.path / name)
 
 
 @contextlib.contextmanager
@@ -227,7 +266,7 @@ def _held(run: RunFolder, tell: Tell) -> Iterator[None]:
 
 def _resumed(run: RunFolder, config: Config) -> Config:
     made_with = read_run(run)["settings"]
-    if not run.last.exists():
+    if not find_checkpoint(run.last):
         raise UserError(
             f"nothing to resume: {run.path} has no checkpoint yet; "
             f"without --resume it starts again from step 0"

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from seqgen.errors import UserError
+from seqgen.errors import ToldElsewhere, UserError
 
 COMMANDS = (
     *("prepare", "train", "generate", "evaluate", "show", "listen", "studio", "export"),
@@ -88,6 +88,8 @@ def main() -> None:
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
         _fail("interrupted", debug=debug, code=130)
+    except ToldElsewhere:
+        sys.exit(1)
     except UserError as error:
         _fail(str(error), debug=debug)
     except OSError as error:

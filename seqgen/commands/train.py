@@ -2,8 +2,12 @@
 
 import os
 import sys
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from seqgen.api.settings import Settings
 
 
 @click.command()
@@ -35,27 +39,47 @@ def train(arguments: tuple[str, ...], resume: bool, adapt: str | None, device: s
     python cli.py train --resume run.dir=runs/mine
     python cli.py train --adapt runs/mine data.source=FOLDER
     """
-    from seqgen.api.settings import adapting, describe_settings, read_config, read_resumed
-    from seqgen.commands.settings import console, device_settings, say
+    from seqgen.api.settings import describe_settings
+    from seqgen.commands.settings import console, say
+    from seqgen.training import launched
+
+    settings = None
+    if launched():
+        # torch reads these when it is loaded: waiting processes do not spin on the cores of others,
+        # and its stacks of frames do not hide the sentence that says what failed.
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
+    else:
+        # Mistakes are reported before anything heavy is loaded.
+        settings = _read(arguments, resume, adapt, device)
+        if settings.config.train.devices not in (1, "auto"):
+            os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    from seqgen.api.runs import begin, is_first
+    from seqgen.commands.training import execute
+    from seqgen.training.team import gathered
+
+    with gathered() as team:
+        is_main = is_first(team)
+        console.quiet = not is_main
+        if is_main and settings is None:
+            settings = _read(arguments, resume, adapt, device)
+        with begin(settings, resume=resume, tell=say, team=team) as job:
+            if settings is not None:
+                say(f"configuration: {job.run.config}" if resume else describe_settings(settings))
+            outcome = execute(job, show_progress=is_main and sys.stderr.isatty())
+    if outcome.stopped and is_main:
+        raise click.exceptions.Exit(130)
+
+
+def _read(
+    arguments: tuple[str, ...], resume: bool, adapt: str | None, device: str | None
+) -> "Settings":
+    from seqgen.api.settings import adapting, read_config, read_resumed
+    from seqgen.commands.settings import device_settings
     from seqgen.errors import UserError
 
     if adapt is not None:
         if resume:
             raise UserError("--adapt begins a run and --resume goes on with one: give one of them")
         arguments = adapting(adapt, arguments)
-    # Mistakes are reported before anything heavy is loaded.
-    read = read_resumed if resume else read_config
-    settings = read((*arguments, *device_settings(device)))
-    if settings.config.train.devices not in (1, "auto"):
-        # Processes that share cores must not spin while they wait; torch reads this when loaded.
-        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    from seqgen.api.runs import begin
-    from seqgen.commands.training import execute
-
-    is_main = int(os.environ.get("LOCAL_RANK", "0")) == 0
-    console.quiet = not is_main
-    with begin(settings, resume=resume, tell=say) as job:
-        say(f"configuration: {job.run.config}" if resume else describe_settings(settings))
-        outcome = execute(job, show_progress=is_main and sys.stderr.isatty())
-    if outcome.stopped:
-        raise click.exceptions.Exit(130)
+    return (read_resumed if resume else read_config)((*arguments, *device_settings(device)))

@@ -28,7 +28,8 @@ def execute(job: Job, *, show_progress: bool) -> Outcome:
     _tell_schedule(job)
     start = time.perf_counter()
     # Lines go through sys.stdout, where the progress bar makes room for them.
-    outcome = train_job(job, data, tell=click.echo, show_progress=show_progress)
+    tell = click.echo if job.is_first else lambda line: None
+    outcome = train_job(job, data, tell=tell, show_progress=show_progress)
     if outcome.is_main:
         device = "cpu" if job.config.train.accelerator == "cpu" else pick_device(None)
         loaded = load_model(job.run.path, device=device)

@@ -12,14 +12,16 @@ from pytorch_lightning.callbacks import Checkpoint, RichProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch.utils.tensorboard import SummaryWriter
 
+from seqgen.model.sequence_model import SequenceModel
 from seqgen.training.data_module import MicroBatch
 from seqgen.training.metrics import JsonLinesLogger
 from seqgen.training.module import TrainingModule
+from seqgen.training.sharding import whole_model
 
 GRAPH_TOKENS = 8  # of the row whose way through the model is drawn
 METRICS_BYTES = "metrics_bytes"  # of a checkpoint: how much of the metrics file it covers
 STOPPING = (signal.SIGINT, signal.SIGTERM)
-DrawSample = Callable[[TrainingModule], np.ndarray | None]
+DrawSample = Callable[[SequenceModel, int], np.ndarray | None]  # of a model at a step
 
 
 class StepBar(RichProgressBar):
@@ -54,7 +56,7 @@ class KeepBestModel(Callback):
 
     def __init__(
         self,
-        save: Callable[[TrainingModule, float], None],
+        save: Callable[[SequenceModel, int, float], None],
         *,
         unit: str,
         tell: Callable[[str], None],
@@ -74,13 +76,14 @@ class KeepBestModel(Callback):
         better = loss < self.best
         if better:
             self.best, self.best_bits_per_unit = loss, bits
+            model = whole_model(cast(TrainingModule, module).model)
         if trainer.is_global_zero:
             self._tell(
                 f"step {trainer.global_step}: validation {loss:.4f} nats/token, "
                 f"{bits:.3f} bits/{self._unit}{' (best)' if better else ''}"
             )
             if better:
-                self._save(cast(TrainingModule, module), loss)
+                self._save(cast(SequenceModel, model), trainer.global_step, loss)
 
     def state_dict(self) -> dict:
         """Kept in checkpoints."""
@@ -156,21 +159,19 @@ class Pictures(Callback):
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Write to TensorBoard."""
-        board = _board(trainer)
-        if board is None:
+        model, board = whole_model(cast(TrainingModule, module).model), _board(trainer)
+        if board is None or model is None:
             return
-        module = cast(TrainingModule, module)
-        for name, parameter in module.model.named_parameters():
+        for name, parameter in model.named_parameters():
             board.add_histogram(name, parameter.detach().float().cpu(), trainer.global_step)
-        image = self._draw_sample(module) if self._draw_sample else None
+        image = self._draw_sample(model, trainer.global_step) if self._draw_sample else None
         if image is not None:
             board.add_image("sample", image, trainer.global_step, dataformats="HWC")
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Write the token embeddings of the first field with their names."""
-        board = _board(trainer)
-        if board is not None:
-            model = cast(TrainingModule, module).model
+        model, board = whole_model(cast(TrainingModule, module).model), _board(trainer)
+        if board is not None and model is not None:
             table = cast(torch.nn.Embedding, model.embedding.tables[0]).weight.detach()
             board.add_embedding(
                 table.float().cpu(),

@@ -6,9 +6,11 @@ Legend: B rows, T targets of a window, F fields.
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import count
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule, Trainer
 from torch import Tensor
@@ -90,7 +92,7 @@ class TrainingDataset(IterableDataset):
 
 
 class HeldOutDataset(IterableDataset):
-    """The held-out windows of one process."""
+    """The rows of one process of all held-out windows, in as many batches as all others have."""
 
     def __init__(
         self, data: PreparedData, config: TrainConfig, *, share: "Share", pairs: Pairs | None
@@ -110,9 +112,13 @@ class HeldOutDataset(IterableDataset):
         else:
             held_out = held_out_streams if config.carry_state else held_out_batches
             batches = held_out(self._data, self._pieces, **sizes)
-        for i, batch in enumerate(batches):
-            if i % self._share.of == self._share.rank:
-                yield _micro_batch(batch, slice(None), weight=1.0, waited=0.0)
+        for batch in batches:
+            if self._share.rank < len(batch.lengths):
+                rows = slice(self._share.rank, None, self._share.of)
+                yield _micro_batch(batch, rows, weight=1.0, waited=0.0)
+            else:  # a row without targets: processes wait for each other in each batch
+                idle = replace(batch, given=np.ones_like(batch.boundaries))
+                yield _micro_batch(idle, slice(1), weight=1.0, waited=0.0)
 
 
 class Share(NamedTuple):
@@ -160,8 +166,6 @@ class TrainingDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         """The micro-batches from the trainer's current step on."""
         share, n_micro_batches = self._this_process(), self._config.accumulate
-        if self._config.carry_state and share.of > 1:
-            raise UserError("train.carry_state supports one device only: set train.devices=1")
         if self._config.batch_size % (share.of * n_micro_batches):
             raise UserError(
                 f"train.batch_size={self._config.batch_size} must be a multiple of "

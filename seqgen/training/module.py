@@ -10,9 +10,11 @@ from collections.abc import Callable
 from typing import cast
 
 import torch
+import torch.distributed as dist
 from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from seqgen.attention.operator import describe_kernel
 from seqgen.config import TrainConfig
@@ -24,6 +26,7 @@ from seqgen.training.data_module import MicroBatch
 from seqgen.training.divergence import DivergenceCheck
 from seqgen.training.optimizers import build_optimizer
 from seqgen.training.schedules import schedule_of
+from seqgen.training.sharding import ShardedStrategy, is_sharded, shard
 
 
 class TrainingModule(LightningModule):
@@ -103,6 +106,11 @@ class TrainingModule(LightningModule):
         self.write_metrics(metrics)
         self._restart_clock()
 
+    def configure_model(self) -> None:
+        """Divide the model among the processes with train.strategy=fsdp."""
+        if isinstance(self.trainer.strategy, ShardedStrategy) and not is_sharded(self.model):
+            shard(self.model, self.trainer.strategy.device_mesh["data_parallel"])
+
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW, and the schedule by step."""
         optimizer = build_optimizer(self.model, self._config)
@@ -119,23 +127,41 @@ class TrainingModule(LightningModule):
         """Clip by the norm over all parameters, and keep it and the learning rate for the log."""
         self._learning_rate = optimizer.param_groups[0]["lr"]
         limit = self._config.grad_clip or math.inf
-        self._gradient_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        self._gradient_norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
         # Gradients are summed over processes, so all of them see this and stop together.
         if not self._half_precision:
             self._check_divergence("loss or its gradient", self._gradient_norm)
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
-        """Save the carried states for a resumed run; nothing, if the weights are spoilt."""
+        """Save the carried states of whole batches, by turn; nothing, if the weights are spoilt."""
         self._divergence.finish()
-        checkpoint["carried"] = {
-            place: (state.attention, state.recent, state.position, state.origin, state.held)
-            for place, state in self._carried.items()
-        }
+        carried = [self._carried]
+        if self._carried and self.trainer.world_size > 1:
+            here = {place: state.to("cpu") for place, state in self._carried.items()}
+            carried *= self.trainer.world_size
+            dist.all_gather_object(carried, here)
+        checkpoint["carried"] = {}
+        for turn in sorted({turn for turn, _ in self._carried}):
+            shares = [
+                of_process[turn, i]
+                for i in range(self._config.accumulate)
+                for of_process in carried
+            ]
+            joined = State.join(shares)  # share after share; row b is of share b % len(shares)
+            order = torch.arange(joined.n_rows).reshape(len(shares), -1).T.flatten()
+            state = joined.rows(order)
+            rest = (state.recent, state.position, state.origin, state.held)
+            checkpoint["carried"][turn] = (state.attention, *rest)
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
-        """Restore the carried states."""
-        for place, tensors in checkpoint.get("carried", {}).items():
-            self._carried[place] = State(*tensors)
+        """Restore the carried states of this process's rows."""
+        of, rank = self.trainer.world_size, self.trainer.global_rank
+        for turn, tensors in checkpoint["carried"].items():
+            state = State(*tensors)
+            for i in range(self._config.accumulate):
+                rows = range(i * of + rank, state.n_rows, of * self._config.accumulate)
+                self._carried[turn, i] = state.rows(rows)
 
     def on_fit_start(self) -> None:
         """Choose the attention kernel, now that the device is known; say what will be trained."""
@@ -211,7 +237,10 @@ class TrainingModule(LightningModule):
         decay = "" if model.decay == "none" else f" with {model.decay} decay"
         device = f"{self.device.type} (threads: {torch.get_num_threads()})"
         if self.trainer.world_size > 1:
-            device = f"{self.trainer.world_size} devices ({self.device.type})"
+            machines = (
+                f" of {self.trainer.num_nodes} machines" if self.trainer.num_nodes > 1 else ""
+            )
+            device = f"{self.trainer.world_size} devices{machines} ({self.device.type})"
         return (
             f"model: {layers} of width {model.d_model}, {model.n_heads} heads, "
             f"{model.attention} attention{decay}, {total:,} parameters{frozen}\n"

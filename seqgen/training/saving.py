@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from pytorch_lightning.plugins import TorchCheckpointIO
 
+from seqgen.checkpoint import put_checkpoint, read_checkpoint
 from seqgen.files import write_bytes
 
 
@@ -21,6 +22,17 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
     ) -> None:
         """Write `checkpoint` to `path`; OSError where there is no room or no permission."""
-        buffer = io.BytesIO()
+        buffer, path = io.BytesIO(), Path(path)
         torch.save(checkpoint, buffer)
-        write_bytes(Path(path), buffer.getvalue())
+        if not path.is_dir():
+            write_bytes(path, buffer.getvalue())
+            return
+        new = path.with_name(f"{path.name}.new")
+        write_bytes(new, buffer.getvalue())
+        put_checkpoint(new, path)
+
+    def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Read a checkpoint, also the folder that `train.strategy=fsdp` writes."""
+        if Path(path).is_dir():
+            return read_checkpoint(Path(path), way_out="resume with train.strategy=fsdp")
+        return super().load_checkpoint(path, *args, **kwargs)

@@ -1,10 +1,13 @@
 """One training run from configuration to model folder, driven by Lightning."""
 
+import contextlib
 import logging
 import math
+import shlex
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import Any, cast
 
@@ -12,9 +15,11 @@ import torch
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.strategies import DDPStrategy, Strategy
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from torch.distributed import DistError
 
-from seqgen.checkpoint import LoadedModel, RunFolder, read_checkpoint, save_model
+from seqgen.checkpoint import LoadedModel, RunFolder, last_step, read_checkpoint, save_model
 from seqgen.config import ModelConfig, TrainConfig
 from seqgen.data.shards import PreparedData
 from seqgen.data.splits import VALIDATION
@@ -37,6 +42,10 @@ from seqgen.training.data_module import TrainingDataModule, validation_pieces
 from seqgen.training.metrics import JsonLinesLogger
 from seqgen.training.module import TrainingModule
 from seqgen.training.saving import AtomicCheckpointIO
+from seqgen.training.sharding import ShardedStrategy, whole_model
+from seqgen.training.team import Team
+
+SILENCE = timedelta(minutes=10)  # after which a process that does not answer counts as lost
 
 
 @dataclass(frozen=True)
@@ -71,6 +80,7 @@ def train(
     resume: bool = False,
     start: LoadedModel | None = None,
     draw_sample: DrawSample | None = None,
+    team: Team | None = None,
     tell: Callable[[str], None] = lambda line: None,
     show_progress: bool = True,
 ) -> Outcome:
@@ -88,12 +98,13 @@ def train(
         resume: continue exactly from the run's last checkpoint.
         start: model whose weights and tokenizer a new run starts from (`train.init_from`).
         draw_sample: makes a picture of a generated piece at each validation.
+        team: the processes of the run, where torchrun or srun has started them.
         tell: receives messages, one line each.
         show_progress: draw a progress bar.
 
     Raises:
-        UserError: the loss is not a number, the device settings do not fit this machine, or the
-            checkpoint cannot be read.
+        UserError: the loss is not a number, the device settings do not fit this machine, the
+            checkpoint cannot be read, or another process has ended.
     """
     _quiet()
     metrics = JsonLinesLogger(run.metrics)
@@ -124,30 +135,35 @@ def train(
     board = TensorBoardLogger(
         run.path, name="", version="tensorboard", purge_step=purge, default_hp_metric=False
     )
-    trainer = _build_trainer(run, config, callbacks, [metrics, board], show_progress=show_progress)
+    trainer = _build_trainer(
+        run, config, callbacks, [metrics, board], team=team, show_progress=show_progress
+    )
     _warn_of_slow_bfloat16(trainer, config, tell)
     data_module = TrainingDataModule(data, config, seed=seed, tasks=tasks, pairs=opened)
-    with stopper:
+    with _told_of_lost_processes(trainer, run), stopper:
         try:
             trainer.fit(
                 module, data_module, ckpt_path=run.last if resume else None, weights_only=True
             )
         except SystemExit as ended:  # Lightning's way to end at Ctrl-C
             raise KeyboardInterrupt if ended.code == 1 else ended from None
-    if not stopper.requested:
-        if held_out and keeper.validated_step != trainer.global_step:
-            trainer.validate(module, data_module, verbose=False)
-        trainer.save_checkpoint(run.last)
-        if held_out:  # runs are compared by it
-            settings = {"model": model_config.model_dump(), "train": config.model_dump()}
-            reached = {
-                "best_validation_loss": keeper.best,
-                "best_validation_bits_per_unit": keeper.best_bits_per_unit,
-            }
-            board.log_hyperparams({**settings, "seed": seed}, reached, trainer.global_step)
-            board.finalize("success")
-    if trainer.is_global_zero and not (held_out and run.model.exists()):  # no best to keep
-        save_best(module, keeper.best)
+    with _told_of_lost_processes(trainer, run):
+        if not stopper.requested:
+            if held_out and keeper.validated_step != trainer.global_step:
+                trainer.validate(module, data_module, verbose=False)
+            trainer.save_checkpoint(run.last)
+            if held_out:  # runs are compared by it
+                settings = {"model": model_config.model_dump(), "train": config.model_dump()}
+                reached = {
+                    "best_validation_loss": keeper.best,
+                    "best_validation_bits_per_unit": keeper.best_bits_per_unit,
+                }
+                board.log_hyperparams({**settings, "seed": seed}, reached, trainer.global_step)
+                board.finalize("success")
+        has_best = trainer.strategy.broadcast(held_out and run.model.exists())
+        whole = None if has_best else whole_model(module.model)
+    if trainer.is_global_zero and whole is not None:
+        save_best(whole, trainer.global_step, keeper.best)
     return Outcome(
         step=trainer.global_step,
         best_loss=keeper.best,
@@ -157,11 +173,33 @@ def train(
     )
 
 
+@contextlib.contextmanager
+def _told_of_lost_processes(trainer: Trainer, run: RunFolder) -> Iterator[None]:
+    """Say in a sentence what torch's communication libraries report when a process has gone."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not (isinstance(error, DistError) or "gloo" in str(error)):
+            raise
+        step = last_step(run)
+        resume = shlex.join(["python", "cli.py", "train", "--resume", f"run.dir={run.path}"])
+        way_out = (
+            f"resume from step {step:,}, on any number of processes, with {resume}"
+            if step
+            else "there is no checkpoint yet, so start it again (GLOO_SOCKET_IFNAME or "
+            "NCCL_SOCKET_IFNAME name the network interface, if the wrong one is used)"
+        )
+        raise UserError(
+            f"another process of this run ended or cannot be reached, after step "
+            f"{trainer.global_step:,}: {way_out}"
+        ) from error
+
+
 def _return_to_checkpoint(run: RunFolder, metrics: JsonLinesLogger) -> int:
     """Drop metrics that the last checkpoint does not cover; return its step."""
     best = run.last.with_name("best.ckpt")
     way_out = f"copy {best} over it if that one is undamaged, or begin a new run"
-    checkpoint = read_checkpoint(run.last, way_out=way_out)
+    checkpoint = read_checkpoint(run.last, way_out=way_out, whole=False)
     metrics.cut(checkpoint[METRICS_BYTES])
     return checkpoint["global_step"]
 
@@ -170,14 +208,15 @@ def _save_best(
     run: RunFolder,
     data: PreparedData,
     facts: dict,
-    module: TrainingModule,
+    model: SequenceModel,
+    step: int,
     loss: float,
 ) -> None:
     save_model(
         run.model,
-        module.model,
+        model,
         data.tokenizer,
-        step=module.global_step,
+        step=step,
         loss=loss if math.isfinite(loss) else None,  # JSON has no infinity
         **facts,
     )
@@ -227,13 +266,16 @@ def _build_trainer(
     callbacks: list,
     loggers: list,
     *,
+    team: Team | None,
     show_progress: bool,
 ) -> Trainer:
+    plugins: list = [AtomicCheckpointIO(), *([team.environment] if team else [])]
     try:
         return Trainer(
             accelerator=config.accelerator,
-            devices=config.devices,
-            strategy=config.strategy,
+            devices=_devices(config, team),
+            num_nodes=team.n_nodes if team else 1,
+            strategy=_strategy(config, team),
             precision=cast(Any, config.precision),  # Lightning checks what it is
             max_steps=config.max_steps,
             accumulate_grad_batches=config.accumulate,
@@ -242,7 +284,7 @@ def _build_trainer(
             num_sanity_val_steps=0,
             log_every_n_steps=config.log_every,
             callbacks=callbacks,
-            plugins=[AtomicCheckpointIO()],
+            plugins=plugins,
             logger=loggers,
             default_root_dir=run.path,
             enable_progress_bar=show_progress,
@@ -254,6 +296,29 @@ def _build_trainer(
             f"train.accelerator={config.accelerator}, devices={config.devices}, "
             f"strategy={config.strategy}, precision={config.precision} do not work here: {reason}"
         ) from None
+
+
+def _devices(config: TrainConfig, team: Team | None) -> int | list[int] | str:
+    """Return the devices of this machine: as many as it has processes, if a launcher made them."""
+    if team is None:
+        return config.devices
+    asked = config.devices
+    n_asked = len(asked) if isinstance(asked, list) else asked
+    if n_asked not in ("auto", team.per_node, str(team.per_node)):
+        raise UserError(
+            f"train.devices={asked}: each machine has {team.per_node} processes, of one device "
+            f"each; leave train.devices out, or start as many processes"
+        )
+    return team.per_node if asked == "auto" else asked
+
+
+def _strategy(config: TrainConfig, team: Team | None) -> Strategy | str:
+    """Return the strategy; processes that a launcher made do not wait longer than `SILENCE`."""
+    if config.strategy == "fsdp":
+        return ShardedStrategy(timeout=SILENCE)
+    if team and team.size > 1 and config.strategy in ("auto", "ddp"):
+        return DDPStrategy(timeout=SILENCE)
+    return config.strategy
 
 
 def _warn_of_slow_bfloat16(
@@ -269,7 +334,8 @@ def _warn_of_slow_bfloat16(
 
 def _quiet() -> None:
     """Silence hints of Lightning that do not help here."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for library in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(library).setLevel(logging.WARNING)
     for message in (
         ".*does not have many workers.*",
         ".*GPU available but not used.*",
@@ -281,5 +347,6 @@ def _quiet() -> None:
         # TensorBoard's graph is a trace of one row; other rows take the same way through it.
         ".*`torch.jit.trace.*is deprecated.*",
         "Converting a tensor to a Python .* might cause the trace to be incorrect.*",
+        ".*FSDP2-wrapped module .* returned a view tensor.*",  # which the loss does not write into
     ):
         warnings.filterwarnings("ignore", message=message)

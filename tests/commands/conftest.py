@@ -44,6 +44,10 @@ class Process:
         self.pid = pid
         self._output = output
 
+    def has_ended(self) -> bool:
+        """Whether it has ended; `end` still has to be called."""
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
     def end(self) -> tuple[int, str]:
         """Wait for its end; return its exit code and what it said."""
         code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
@@ -54,7 +58,7 @@ class Process:
 def fork(tmp_path_factory):
     """Start the command line in a folder, in a process that has loaded everything already."""
 
-    def start(folder, *arguments):
+    def start(folder, *arguments, environment=None):
         output = tmp_path_factory.mktemp("process") / "output.txt"
         pid = os.fork()
         if pid:
@@ -64,6 +68,7 @@ def fork(tmp_path_factory):
             try:
                 signal.signal(signal.SIGINT, signal.default_int_handler)  # as a shell starts it
                 os.chdir(folder)
+                os.environ.update(environment or {})
                 sys.argv = [str(CLI), *arguments]
                 sys.modules["__main__"].__spec__ = None  # as where a file is run, not a module
                 main()
