@@ -111,7 +111,12 @@ setup(
         "images": ["scikit-learn>=1.6"],
         "onnx": ["onnx>=1.18", "onnxruntime>=1.22"],
         "sound": ["pyfluidsynth>=1.4", "pyloudnorm>=0.2", "soundfile>=0.13"],
-        "studio": ["fastapi>=0.165", "python-multipart>=0.0.30", "uvicorn>=0.54"],
+        "studio": [
+            "fastapi>=0.165",
+            "prometheus_client>=0.25",
+            "python-multipart>=0.0.30",
+            "uvicorn>=0.54",
+        ],
         "test": ["httpx>=0.28", "muspy==0.5.0", "playwright>=1.65", "schemathesis>=4.32"],
     },
     entry_points={"console_scripts": ["seqgen=seqgen.commands:main"]},

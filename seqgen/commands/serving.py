@@ -18,7 +18,7 @@ from seqgen.errors import UserError
 if TYPE_CHECKING:
     from seqgen.serving.problems import Limits
 
-PACKAGES = ("fastapi", "uvicorn", "python_multipart")
+PACKAGES = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
 
 
 def execute(

@@ -47,6 +47,10 @@ class Engine:
     Beside the pool, it holds at most one state for each stream that waits (of its session, or of a
     prompt that it shares), one for each prompt that is being prefilled, and those of ended streams
     that were to be kept, as long as somebody holds these.
+
+    Attributes:
+        room: how many streams may run now, at least 1; above `max_streams`: that many. It can be
+            changed at any time: streams that run already go on.
     """
 
     def __init__(
@@ -88,7 +92,7 @@ class Engine:
         for name, value in numbers.items():
             if value < 1:
                 raise UserError(f"{name} = {value}: must be 1 or more")
-        self.decoder = decoder
+        self.decoder, self.room = decoder, max_streams
         self._max_waiting, self._max_waiting_tokens = max_waiting, max_waiting_tokens
         self._max_prompt_tokens, self._prefill_tokens = max_prompt_tokens, prefill_tokens
         self._steps_per_call, self._scored = 1 if scored else steps_per_call, scored
@@ -379,7 +383,7 @@ class Engine:
 
     def _admit(self) -> None:
         """Fill free slots in turn, prefill a bounded amount, start the streams that are ready."""
-        while self._waiting and self._slots.n_free:
+        while self._waiting and self._slots.n_free and len(self._running) < self.room:
             stream = self._waiting.popleft()
             self._waiting_tokens -= len(stream.prompt)
             stream.slot = self._slots.take()

@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 from seqgen.errors import UserError
 from seqgen.serving import product_routes, project_routes, run_routes, session_routes
 from seqgen.serving.docs_page import describe_api
+from seqgen.serving.figures import CONTENT_TYPE, Figures
 from seqgen.serving.problems import sentence_of, status_of
 from seqgen.serving.schemas import Problem
 from seqgen.serving.security import Guard
@@ -74,6 +75,7 @@ def build_app(studio: Studio, *, guard: Guard | None = None) -> FastAPI:
     app.add_exception_handler(HTTPException, _tell_http)
     for routes in (run_routes, project_routes, product_routes, session_routes):
         app.include_router(routes.router(studio), prefix="/api")
+    _add_figures(app, studio.runs.figures)
     _add_page(app)
     if guard is not None:
         app.add_middleware(guard.middleware)
@@ -83,6 +85,8 @@ def build_app(studio: Studio, *, guard: Guard | None = None) -> FastAPI:
 def _tell(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, UserError)
     status = status_of(error)
+    if status == 429:
+        request.app.state.studio.runs.figures.refused.inc()
     headers = {"Retry-After": "2"} if status in (429, 503) else {}
     return JSONResponse({"error": sentence_of(error)}, status, headers)
 
@@ -104,6 +108,12 @@ def _tell_http(request: Request, error: Exception) -> JSONResponse:
     }
     sentence = sentences.get(error.status_code, str(error.detail))
     return JSONResponse({"error": sentence}, error.status_code, error.headers)
+
+
+def _add_figures(app: FastAPI, figures: Figures) -> None:
+    @app.get("/metrics", include_in_schema=False)
+    def metrics() -> Response:
+        return Response(figures.text(), media_type=CONTENT_TYPE)
 
 
 def _add_page(app: FastAPI) -> None:

@@ -10,6 +10,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import exp
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,11 +20,13 @@ from seqgen.decoding import Engine, Session, Stream
 from seqgen.errors import UserError
 from seqgen.model.state import State
 from seqgen.sampling import SamplerState, Sampling
+from seqgen.serving.figures import Figures
 from seqgen.serving.problems import Limits, Refusal
 
 LOG = logging.getLogger(__name__)
 OnToken = Callable[[np.ndarray], None]
 OnEnd = Callable[[Stream | None, UserError | None], None]
+MEMORY_SECONDS = 1.0  # over which the rate of tokens is averaged
 
 
 class Rule(Protocol):
@@ -77,6 +80,37 @@ class Bookmarks:
             self._n_bytes = 0
 
 
+class Pace:
+    """How fast an engine draws, and for how many streams that is enough.
+
+    With more streams each step takes longer, but by less than in proportion. So the tokens per
+    second of all streams together, divided by what each needs, is the number of streams that can
+    run, or too small a number, which grows with them.
+    """
+
+    def __init__(self, needed: float) -> None:
+        """Know nothing yet.
+
+        Args:
+            needed: tokens per second of each stream.
+        """
+        self._needed = needed
+        self.rate: float | None = None
+
+    def note(self, n_tokens: int, seconds: float) -> None:
+        """Note how many tokens a step gave, and how long it took."""
+        if self.rate is None:
+            self.rate = n_tokens / seconds
+        else:
+            weight = exp(-seconds / MEMORY_SECONDS)
+            self.rate = weight * self.rate + (1 - weight) * n_tokens / seconds
+
+    @property
+    def room(self) -> int | None:
+        """For how many streams it is enough: 1 at least; None where nothing is known."""
+        return None if self.rate is None else max(1, int(self.rate / self._needed))
+
+
 @dataclass(eq=False)
 class Voice:
     """A stream of a player, until it has ended."""
@@ -95,8 +129,11 @@ class Player:
         bookmarks: states at bar lines.
     """
 
-    def __init__(self, model: Model, limits: Limits) -> None:
+    def __init__(self, model: Model, limits: Limits, figures: Figures | None = None) -> None:
         self.model, self._limits = model, limits
+        self._figures = figures or Figures()
+        self._pace = Pace(limits.tokens_per_second)
+        self._n_tokens = 0
         self.bookmarks = Bookmarks(limits.state_bytes)
         self.engine = Engine(
             model.decoder,
@@ -117,6 +154,11 @@ class Player:
     def is_idle(self) -> bool:
         """Whether nothing is written."""
         return not self._voices
+
+    @property
+    def room(self) -> int:
+        """How many streams can be written at once, as fast as they are needed."""
+        return min(self.engine.room, self._limits.max_streams)
 
     def write(
         self,
@@ -150,13 +192,21 @@ class Player:
         """
         voice = Voice(on_end)
         digest = hashlib.blake2b(start.tobytes() if isinstance(start, np.ndarray) else b"")
-        last = time.monotonic() + self._limits.max_seconds
+        begin = time.monotonic()
+        last = begin + self._limits.max_seconds
+        is_first = True
 
         def take(stream: Stream, token: np.ndarray) -> None:
+            nonlocal is_first
+            now = time.monotonic()
+            if is_first:
+                is_first = False
+                self._figures.first_token.observe(now - begin)
+            self._n_tokens += 1
             self._bookmark(stream, token, digest.digest())
             digest.update(token.tobytes())
             on_token(token)
-            if stream.finished is None and time.monotonic() > last:
+            if stream.finished is None and now > last:
                 self.engine.cancel(stream)
                 reason = f"it was not done after {self._limits.max_seconds:g} seconds: ask for less"
                 self._end(voice, stream, Refusal(503, reason))
@@ -254,7 +304,7 @@ class Player:
             self._work.wait()
             self._work.clear()
             try:
-                while self.engine.step() and not self._is_closing:
+                while self._step() and not self._is_closing:
                     pass
             except Exception as error:
                 LOG.exception("the engine failed")
@@ -264,6 +314,17 @@ class Player:
                     if stream is not None:
                         self.engine.cancel(stream)
                     self._end(voice, stream, _told(error))
+
+    def _step(self) -> bool:
+        """Make one step of the engine and measure it; return whether anything is left to do."""
+        begin, before = time.perf_counter(), self._n_tokens
+        is_more = self.engine.step()
+        seconds, n_tokens = time.perf_counter() - begin, self._n_tokens - before
+        self._pace.note(n_tokens, max(seconds, 1e-9))
+        self.engine.room = self._pace.room or self._limits.max_streams
+        self._figures.tokens.inc(n_tokens)
+        self._figures.step.observe(seconds)
+        return is_more
 
 
 def _told(error: Exception) -> UserError:

@@ -26,9 +26,10 @@ class EventStream(StreamingResponse):
         return cls(events, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
 
 
-def event(name: str, value: BaseModel) -> str:
-    """Return one event as it is sent."""
-    return f"event: {name}\ndata: {value.model_dump_json()}\n\n"
+def event(name: str, value: BaseModel, *, number: int | None = None) -> str:
+    """Return one event as it is sent, with a number as its id if there is one."""
+    id_line = "" if number is None else f"id: {number}\n"
+    return f"{id_line}event: {name}\ndata: {value.model_dump_json()}\n\n"
 
 
 class Hub:

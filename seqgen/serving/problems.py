@@ -46,6 +46,7 @@ class Limits(BaseModel):
     max_project_bytes: PositiveInt = 64_000_000  # of a project file, packed and unpacked
     max_streams: PositiveInt = 64  # that are written at once by a run
     max_waiting: PositiveInt = 64  # for a free stream
+    tokens_per_second: PositiveFloat = 25.0  # of each stream, for which others wait
     max_tokens: PositiveInt = 16_384  # of one stream
     max_seconds: PositiveFloat = 600.0  # that one stream may take
     max_runs: PositiveInt = 3  # loaded at once

@@ -4,7 +4,14 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from seqgen.serving.events import EventStream
-from seqgen.serving.schemas import Generated, GenerateRequest, LiveAnswer, LiveRequest
+from seqgen.serving.schemas import (
+    Generated,
+    GenerateRequest,
+    Key,
+    LastEvent,
+    LiveAnswer,
+    LiveRequest,
+)
 from seqgen.serving.studio import Studio
 
 
@@ -23,10 +30,16 @@ def router(studio: Studio) -> APIRouter:
             }
         },
     )
-    async def generate(asked: GenerateRequest, request: Request) -> Response:
+    async def generate(
+        asked: GenerateRequest,
+        request: Request,
+        idempotency_key: Key = None,
+        last_event_id: LastEvent = None,
+    ) -> Response:
         """Write a piece. If the connection is closed, writing ends within a step."""
         if asked.stream:
-            return EventStream.of(await studio.programs.stream(asked))
+            events = await studio.programs.stream(asked, key=idempotency_key, after=last_event_id)
+            return EventStream.of(events)
         return JSONResponse((await studio.programs.generate(asked, request)).model_dump())
 
     @routes.post("/live")

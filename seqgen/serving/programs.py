@@ -2,12 +2,13 @@
 
 import asyncio
 import base64
+import hashlib
 import secrets
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
-from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,21 +22,17 @@ from seqgen.files import write_bytes
 from seqgen.midi import midi_bytes
 from seqgen.serving.drafts import Draft, Written
 from seqgen.serving.engines import Player
-from seqgen.serving.events import event
 from seqgen.serving.music import EXACT, Kept, file_of, piece_of
 from seqgen.serving.plans import Plan, Until, most_tokens, plan_piece
-from seqgen.serving.problems import sentence_of
-from seqgen.serving.projects import Tools, music_event
+from seqgen.serving.projects import Tools
 from seqgen.serving.schemas import (
     Generated,
     GenerateRequest,
     LiveAnswer,
     LiveRequest,
-    Piece,
-    Problem,
-    Tokens,
 )
 from seqgen.serving.settings import sampling_of
+from seqgen.serving.streams import Told
 
 T = TypeVar("T")
 DEFAULT_TEMPO = 120.0  # of what is played live
@@ -55,14 +52,27 @@ class Programs:
         written = await result_or_gone(request, draft.written, draft.cancel)
         return _generated(written, plan.seed)
 
-    async def stream(self, asked: GenerateRequest) -> AsyncIterator[str]:
-        """Return the events of a piece that is being written."""
+    async def stream(
+        self, asked: GenerateRequest, *, key: str | None = None, after: int | None = None
+    ) -> AsyncIterator[str]:
+        """Return the events of a piece that is being written.
+
+        Args:
+            asked: for what.
+            key: of the request; where no seed is asked for, it follows from the key.
+            after: how many tokens the client knows.
+        """
+        if asked.seed is None and key is not None:
+            asked = asked.model_copy(update={"seed": seed_of(key)})
+        if after is not None and asked.seed is None:
+            raise UserError("Last-Event-ID goes on with a stream of a known seed: give seed")
         player, plan = await asyncio.to_thread(self._plan, asked)
-        told = _Told(asyncio.get_running_loop(), player)
-        draft = Draft(player, plan, self._tools.scribes, tell=told.music, on_token=told.token)
-        draft.written.add_done_callback(told.end)
+        scribes = self._tools.scribes
+        told = Told(player, after=after or 0)
+        draft = Draft(player, plan, scribes, tell=told.music, on_token=told.token)
         await asyncio.to_thread(draft.begin)
-        return self._events(draft, told, plan.seed)
+        done = partial(_generated, seed=plan.seed)
+        return told.events(draft.written, done, cancel=draft.cancel, scribes=scribes)
 
     async def live(self, asked: LiveRequest, request: Request) -> LiveAnswer:
         """Return the answer to what was played; its time is that of all computing."""
@@ -128,70 +138,6 @@ class Programs:
         )
         return plan, piece.bars[-1]
 
-    async def _events(self, draft: Draft, told: "_Told", seed: int) -> AsyncIterator[str]:
-        """Yield what there is since the last event, until the piece is whole or nobody reads."""
-        try:
-            while not told.has_ended:
-                await told.more.wait()
-                for text in told.take():
-                    yield text
-            try:
-                written = await asyncio.wrap_future(draft.written)
-                yield event("done", _generated(written, seed))
-            except UserError as error:
-                yield event("failed", Problem(error=sentence_of(error)))
-        finally:
-            if not told.has_ended:
-                self._tools.scribes.submit(draft.cancel)
-
-
-class _Told:
-    """What an event stream has not told yet; filled by other threads."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, player: Player) -> None:
-        self.more = asyncio.Event()
-        self.has_ended = False
-        self._loop = loop
-        self._anchors = frozenset(player.model.decoder.vocabulary.anchors)
-        self._tokens: list[list[int]] = []
-        self._n_bars = 0
-        self._piece: Piece | None = None
-        self._before: Piece | None = None
-        self._is_awake = False
-
-    def token(self, token: np.ndarray) -> None:
-        self._tokens.append(token.tolist())
-        self._n_bars += int(token[0]) in self._anchors
-        self._wake()
-
-    def music(self, piece: Piece) -> None:
-        self._piece = piece
-        self._wake()
-
-    def end(self, written: "Future[Written]") -> None:
-        self.has_ended = True
-        self._wake()
-
-    def take(self) -> list[str]:
-        """Return what is new as events."""
-        self._is_awake = False
-        self.more.clear()
-        events = []
-        tokens, self._tokens = self._tokens, []
-        if tokens:
-            events.append(event("tokens", Tokens(tokens=tokens, bars=self._n_bars)))
-        piece = self._piece
-        if piece is not None and piece is not self._before:
-            events.append(event("music", music_event("", self._before, piece)))
-            self._before = piece
-        return events
-
-    def _wake(self) -> None:
-        if not self._is_awake:
-            self._is_awake = True
-            with suppress(RuntimeError):  # the loop has ended
-                self._loop.call_soon_threadsafe(self.more.set)
-
 
 async def result_or_gone(request: Request, result: "Future[T]", cancel: Callable[[], None]) -> T:
     """Wait for a result; if the client goes away before it is there, cancel the work."""
@@ -210,6 +156,11 @@ async def result_or_gone(request: Request, result: "Future[T]", cancel: Callable
 async def _leaves(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+def seed_of(key: str) -> int:
+    """Return the seed of a request of which only a key is known."""
+    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=4).digest()) >> 1
 
 
 def _generated(written: Written, seed: int) -> Generated:

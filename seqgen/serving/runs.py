@@ -5,7 +5,8 @@ import math
 import tempfile
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from seqgen.api.losses import draw_losses
@@ -19,6 +20,7 @@ from seqgen.files import read_json, read_record, readable
 from seqgen.rendering.figures import save_figure
 from seqgen.rendering.theme import DARK, LIGHT
 from seqgen.serving.engines import Player
+from seqgen.serving.figures import Figures
 from seqgen.serving.problems import Limits, Refusal
 from seqgen.serving.schemas import Run, RunDetail
 from seqgen.serving.settings import parts_of, settings_of
@@ -37,6 +39,13 @@ class Runs:
         self._folder, self._limits = folder, limits
         self._players: OrderedDict[str, Player] = OrderedDict()
         self._lock = threading.Lock()  # of all that is loaded: one run is loaded at a time
+        self.figures = Figures()
+        for name, words, figure in (
+            ("seqgen_streams", "Streams that are written.", lambda player: player.engine.n_running),
+            ("seqgen_waiting", "Streams that wait.", lambda player: player.engine.n_waiting),
+            ("seqgen_capacity", "Streams that can be written at once.", lambda player: player.room),
+        ):
+            self.figures.watch(name, words, partial(self._sum, figure))
 
     @property
     def loaded(self) -> dict[str, Player]:
@@ -136,7 +145,7 @@ class Runs:
             LOG.info("loading run %s", run)
             model = load(path)
             check_no_source(model.pairs, "the server")
-            player = Player(model, self._limits)
+            player = Player(model, self._limits, self.figures)
             self._players[run] = player
             return player
 
@@ -145,6 +154,9 @@ class Runs:
         with self._lock:
             while self._players:
                 self._players.popitem()[1].close()
+
+    def _sum(self, figure: Callable[[Player], int]) -> int:
+        return sum(map(figure, self.loaded.values()))
 
     def _describe(self, name: str, path: Path) -> Run:
         record_path = _record_of(path)

@@ -6,6 +6,7 @@ lies before bar k.
 
 from typing import Annotated, Literal
 
+from fastapi import Header
 from pydantic import BaseModel, ConfigDict, Field
 
 MOST_NOTES = 20_000  # in one request
@@ -13,6 +14,9 @@ MOST_BARS = 256  # that are written at once
 
 Name = Annotated[str, Field(min_length=1, max_length=120)]
 Words = Annotated[str, Field(max_length=2000)]
+# Headers: of a request that is sent again if no answer came, and of a stream that was interrupted.
+Key = Annotated[str | None, Header(min_length=1, max_length=200)]
+LastEvent = Annotated[int | None, Header(alias="Last-Event-ID", ge=0, le=2**53 - 1)]
 Status = Literal["writing", "done", "failed", "cancelled"]
 Kind = Literal["prompt", "kept", "written"]
 Task = Literal["continue", "rewrite", "vary", "add"]
@@ -370,9 +374,10 @@ class SessionRequest(Asked):
 
 
 class SessionContinue(Asked):
-    """How far a session goes on."""
+    """How far a session goes on; `stream`: as server-sent events while it does."""
 
     bars: Annotated[int, Field(ge=1, le=MOST_BARS)] = 1
+    stream: bool = False
 
 
 class SessionRewind(Asked):

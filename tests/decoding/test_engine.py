@@ -25,6 +25,21 @@ def test_who_comes_first_is_served_first(decoder, bos):
     assert order == [0, 1] * 3 + [2, 3] * 3 + [4, 5] * 3
 
 
+def test_room_can_change_while_streams_run(decoder, bos):
+    engine = Engine(decoder, max_streams=3)
+    engine.room = 2
+    for _ in range(5):
+        engine.submit(bos, max_tokens=4, sampling=Sampling(logit_bias=ENDLESS))
+    engine.step()
+    assert (engine.n_waiting, engine.n_running) == (3, 2)
+    engine.room = 1
+    engine.step()
+    assert engine.n_running == 2
+    engine.room = 9
+    engine.step()
+    assert (engine.n_waiting, engine.n_running) == (2, 3)
+
+
 def test_the_queue_is_bounded_in_streams_and_tokens(decoder, plain_vocabulary):
     def submit(length):
         return engine.submit(make_prompt(plain_vocabulary, length), max_tokens=1)

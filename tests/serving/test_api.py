@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("fastapi", reason="needs the extra `studio`")
 
 from fastapi.testclient import TestClient
+from prometheus_client.parser import text_string_to_metric_families
 from studio_client import begun, events_of, finished, music_of, written
 
 from seqgen.midi import open_midi
@@ -121,6 +122,22 @@ def test_a_piece_is_generated_for_a_program(client):
         if name == "music":
             notes = notes[: value["from_note"]] + value["notes"]
     assert len(notes) <= len(whole["piece"]["notes"])
+
+
+def test_figures_are_those_of_prometheus(client):
+    written = client.post("/api/generate", json={"run": "band", "bars": 3, "seed": 4}).json()
+    response = client.get("/metrics")
+    assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
+    found = {
+        sample.name: sample.value
+        for family in text_string_to_metric_families(response.text)
+        for sample in family.samples
+        if "le" not in sample.labels
+    }
+    assert found["seqgen_tokens_total"] == len(written["tokens"])
+    assert found["seqgen_first_token_seconds_count"] == 1
+    assert found["seqgen_streams"] == found["seqgen_waiting"] == found["seqgen_refused_total"] == 0
+    assert found["seqgen_capacity"] >= 1
 
 
 def test_a_version_is_told_while_it_is_written(client):

@@ -12,7 +12,7 @@ from seqgen.api.prompts import read_prompts
 from seqgen.decoding import EngineFull
 from seqgen.errors import UserError
 from seqgen.sampling import Sampling
-from seqgen.serving.engines import Bookmarks, Player
+from seqgen.serving.engines import Bookmarks, Pace, Player
 from seqgen.serving.plans import Until
 from seqgen.serving.problems import Limits
 
@@ -83,6 +83,35 @@ def test_the_queue_is_bounded(model):
     player.cancel(first.voice)
     player.close()
     assert player.is_idle
+
+
+def test_streams_beyond_the_measured_capacity_wait(model):
+    player = Player(model, Limits(tokens_per_second=1e9, max_waiting=2))  # enough for one stream
+    first = Listener(player, max_tokens=100_000)
+    while player.room > 1:  # until a step was measured
+        pass
+    others = [Listener(player, max_tokens=5) for _ in range(2)]
+    with pytest.raises(EngineFull, match="try again later"):
+        Listener(player)
+    assert (player.engine.n_running, player.engine.n_waiting) == (1, 2)
+    player.cancel(first.voice)
+    for other in others:
+        other.wait()
+    player.close()
+
+
+def test_the_capacity_follows_the_rate():
+    pace = Pace(25.0)
+    assert pace.room is None
+    for _ in range(1000):
+        pace.note(10, 0.02)
+    assert pace.room == 20
+    for _ in range(1000):
+        pace.note(10, 0.2)
+    assert (pace.room, pace.rate) == (2, pytest.approx(50))
+    for _ in range(1000):
+        pace.note(1, 0.2)
+    assert pace.room == 1
 
 
 def test_a_rule_that_fails_ends_its_own_stream_alone(player, caplog):
