@@ -19,6 +19,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forwar
 
 from seqgen.checkpoint import FILES, put_checkpoint, read_checkpoint
 from seqgen.files import checksums, remove, write_json
+from seqgen.model.encoder_decoder import build_model
 from seqgen.model.sequence_model import SequenceModel
 
 WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
@@ -106,6 +107,6 @@ def whole_model(model: SequenceModel) -> SequenceModel | None:
     weights = get_model_state_dict(model, options=WHOLE)
     if dist.get_rank() > 0:
         return None
-    whole = SequenceModel(model.config, model.vocabulary)
+    whole = build_model(model.config, model.vocabulary)
     whole.load_state_dict(weights)
     return whole.eval()

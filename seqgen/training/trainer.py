@@ -116,6 +116,11 @@ def train(
             f"train.context_length={config.context_length}: with model.positions=axes a window "
             f"must hold a whole piece, which has {length} tokens and BOS: set at least {length + 1}"
         )
+    if config.strategy == "fsdp" and model_config.kind == "encoder-decoder":
+        raise UserError(
+            "train.strategy=fsdp divides decoders only, and model.kind is encoder-decoder: use "
+            "train.strategy=ddp"
+        )
     opened = None if pairs is None else open_pairs(pairs, data.tokenizer)
     units = _held_out_units(data, config, opened)
     module = TrainingModule(
