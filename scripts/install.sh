@@ -236,7 +236,7 @@ install_fast_transformers() {
 install_seqgen() {
     say "[4/4] installing seqgen and its other requirements, about a minute..."
     rm -f seqgen/native/_library*.so # one built earlier would outlive a failing compiler
-    logged "installing seqgen's requirements" pip install -v --no-build-isolation -e '.[chorales,dev,sound,studio]'
+    logged "installing seqgen's requirements" pip install -v --no-build-isolation -e '.[chorales,dev,images,sound,studio]'
 }
 
 # The compiled causal product must load and agree with the masked product it stands for.
