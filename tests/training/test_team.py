@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from torch.distributed import TCPStore
+from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 from seqgen.errors import UserError
 from seqgen.training import launched, team
@@ -70,6 +71,15 @@ def test_a_signal_is_no_reason_where_another_process_has_one(teams):
     first, second, _ = teams
     assert first.fail(None) is None
     assert second.fail("a process was killed") == "a process was killed"
+
+
+def test_torchrun_finds_the_reason_where_it_looks_for_it(tmp_path, monkeypatch):
+    path = tmp_path / "error.json"
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(path))
+    team._leave_for_torchrun("no such file")
+    failure = ProcessFailure(local_rank=0, pid=1, exitcode=1, error_file=str(path))
+    assert failure.message["message"] == "no such file"
 
 
 def test_a_signal_does_not_hide_the_error_that_is_on_its_way():
