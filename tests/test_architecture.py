@@ -6,7 +6,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "seqgen"
 FLOORS = [
-    {"errors", "files", "config", "vocabulary", "native"},
+    {"errors", "files", "config", "vocabulary", "native", "cluster"},
     {"midi", "tokenizers", "tasks", "attention", "model", "sampling"},
     {"data", "checkpoint", "rendering"},
     {"training", "decoding", "evaluation", "export"},
@@ -37,6 +37,7 @@ OWNERS = {
     "pyloudnorm": {"rendering/sound/loudness.py"},
     "soundfile": {"rendering/sound/synthesis.py"},
     "pytorch_lightning": {"training"},
+    "ray": {"cluster.py", "serving/replicas.py"},
     "click": {"commands"},
     "PIL": {"tokenizers/pixels.py"},
     "sklearn": {"data/image_sets.py"},

@@ -13,7 +13,7 @@ import click
 from seqgen.errors import ToldElsewhere, UserError
 
 COMMANDS = (
-    *("prepare", "train", "generate", "evaluate", "show", "listen", "studio", "export"),
+    *("prepare", "train", "generate", "evaluate", "show", "listen", "studio", "serve", "export"),
     "benchmark",
 )
 

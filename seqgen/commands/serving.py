@@ -1,14 +1,14 @@
-"""The work of `seqgen studio`: a port, the address, the browser, and the server."""
+"""The work of `seqgen studio` and `seqgen serve`: a port, the address, and the server."""
 
 import contextlib
 import errno
 import secrets
 import socket
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -16,36 +16,133 @@ from seqgen.commands.settings import say
 from seqgen.errors import UserError
 
 if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
     from seqgen.serving.problems import Limits
+    from seqgen.serving.runs import Runs
+    from seqgen.serving.security import Guard
 
 PACKAGES = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
+RAY_PACKAGES = ("ray", "grpc", "mmh3")
 
 
-def execute(
-    runs: Sequence[str],
-    *,
-    port: int,
-    host: str,
-    no_browser: bool,
-    projects: str,
-    limits: Sequence[str],
+def run_studio(
+    runs: Sequence[str], *, projects: str, limits: Sequence[str], no_browser: bool, **place: Any
 ) -> None:
-    """Serve until Ctrl-C."""
-    missing = [package for package in PACKAGES if find_spec(package) is None]
-    if missing:
-        raise UserError(
-            f"the studio needs packages that are not installed ({', '.join(missing)}): pip install "
-            f"'seqgen[studio]'"
-        )
-    import uvicorn
-
+    """Serve the studio until Ctrl-C."""
+    _check_installed("the studio", PACKAGES, "studio")
     from seqgen.serving.app import build_app
-    from seqgen.serving.security import LOOPBACK, Guard
     from seqgen.serving.studio import Studio
 
     bounds = _limits(limits)
     studio = Studio(Path(projects), runs=runs, limits=bounds)
     studio.runs.check()
+    _serve(
+        lambda guard: build_app(studio, guard=guard),
+        what="studio",
+        kept=f"projects are kept in {projects}/",
+        limits=bounds,
+        opens_browser=not no_browser,
+        **place,
+    )
+
+
+def run_server(
+    runs: Sequence[str],
+    *,
+    projects: str,
+    limits: Sequence[str],
+    engine: str,
+    address: str | None,
+    replicas: int | None,
+    max_replicas: int | None,
+    **place: Any,
+) -> None:
+    """Serve the API for programs until Ctrl-C."""
+    _check_installed("serve", PACKAGES, "studio")
+    from seqgen.serving.app import build_app
+    from seqgen.serving.runs import Runs
+    from seqgen.serving.studio import Studio
+
+    place |= {"what": "API", "kept": f"sessions are kept in {projects}/"}
+    bounds, folder = _limits(limits), Path(projects)
+    found = Runs(runs, bounds)
+    found.check()
+    if engine == "ray":
+        least = replicas or 1
+        number = (least, max_replicas or least)
+        _serve_replicas(found, folder, address, number, limits=bounds, **place)
+        return
+    for_ray = {"address": address, "replicas": replicas, "max-replicas": max_replicas}
+    for name, value in for_ray.items():
+        if value is not None:
+            raise UserError(f"--{name} is for replicas: add --engine ray, or leave --{name} out")
+    studio = Studio(folder, runs=runs, limits=bounds)
+    _serve(lambda guard: build_app(studio, guard=guard, is_studio=False), limits=bounds, **place)
+
+
+def _serve_replicas(
+    runs: "Runs",
+    folder: Path,
+    address: str | None,
+    number: tuple[int, int],
+    *,
+    limits: "Limits",
+    **place: Any,
+) -> None:
+    """Serve through replicas on a Ray cluster.
+
+    Args:
+        runs: that each of them serves.
+        folder: of sessions.
+        address: of the cluster; None: on this machine, for as long as this runs.
+        number: of replicas, at least and at most.
+        limits: of each replica.
+        place: as for `_serve`.
+    """
+    _check_installed("--engine ray", RAY_PACKAGES, "scale")
+    from seqgen.cluster import connect
+    from seqgen.serving.replicas import Front, deploy, new_settings, stop
+
+    least, most = number
+    if most < least:
+        raise UserError(f"--max-replicas {most}: must be --replicas ({least}) or more")
+    settings = new_settings(folder, runs, limits)
+
+    def build(guard: "Guard") -> "ASGIApp":
+        connect(address)
+        return guard.middleware(Front(deploy(settings, replicas=least, most=most)))
+
+    try:
+        _serve(build, limits=limits, **place)
+    finally:
+        stop(settings)
+
+
+def _serve(
+    build: Callable[["Guard"], "ASGIApp"],
+    *,
+    what: str,
+    kept: str,
+    port: int,
+    host: str,
+    limits: "Limits",
+    opens_browser: bool = False,
+) -> None:
+    """Listen on an address until Ctrl-C.
+
+    Args:
+        build: returns the application, which asks what it is given whose requests are answered.
+        what: is served, in a word.
+        kept: what is kept where, in a few words.
+        port, host: where to listen.
+        limits: of requests.
+        opens_browser: whether to open the address.
+    """
+    import uvicorn
+
+    from seqgen.serving.security import LOOPBACK, Guard
+
     listener = _listen(host, port)
     token = None if host in LOOPBACK else secrets.token_urlsafe(24)
     names = LOOPBACK if token is None else _names(host, LOOPBACK)
@@ -53,22 +150,32 @@ def execute(
         port=port,
         hosts=names,
         token=token,
-        max_body_bytes=bounds.max_body_bytes,
-        max_project_bytes=bounds.max_project_bytes,
+        max_body_bytes=limits.max_body_bytes,
+        max_project_bytes=limits.max_project_bytes,
     )
-    shown = f"[{names[0]}]" if ":" in names[0] else names[0]
-    address = f"http://{shown}:{port}/" + (f"?token={token}" if token else "")
-    say(f"studio: {address} (Ctrl-C ends it); projects are kept in {projects}/")
     config = uvicorn.Config(
-        build_app(studio, guard=guard),
+        build(guard),
         log_level="warning",
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=3,
     )
-    if not no_browser:
+    shown = f"[{names[0]}]" if ":" in names[0] else names[0]
+    address = f"http://{shown}:{port}/" + (f"?token={token}" if token else "")
+    say(f"{what}: {address} (Ctrl-C ends it); {kept}")
+    if opens_browser:
         webbrowser.open(address)
     uvicorn.Server(config).run([listener])
+
+
+def _check_installed(what: str, packages: Sequence[str], extra: str) -> None:
+    """Raise UserError where a package is missing."""
+    missing = [package for package in packages if find_spec(package) is None]
+    if missing:
+        raise UserError(
+            f"{what} needs packages that are not installed ({', '.join(missing)}): pip install "
+            f"'seqgen[{extra}]'"
+        )
 
 
 def _limits(given: Sequence[str]) -> "Limits":

@@ -21,7 +21,7 @@ from seqgen.serving.docs_page import describe_api
 from seqgen.serving.figures import CONTENT_TYPE, Figures
 from seqgen.serving.problems import sentence_of, status_of
 from seqgen.serving.schemas import Problem
-from seqgen.serving.security import Guard
+from seqgen.serving.security import Guard, problem
 from seqgen.serving.studio import VERSION, Studio
 
 PAGE = Path(__file__).parent / "page"
@@ -42,12 +42,13 @@ STATUSES = {
 }
 
 
-def build_app(studio: Studio, *, guard: Guard | None = None) -> FastAPI:
+def build_app(studio: Studio, *, guard: Guard | None = None, is_studio: bool = True) -> FastAPI:
     """Return the application that serves a studio.
 
     Args:
         studio: what is served; it is opened and closed with the application.
         guard: whose requests are answered; None: all.
+        is_studio: whether there are projects and the page, beside what programs use.
     """
 
     @asynccontextmanager
@@ -59,7 +60,7 @@ def build_app(studio: Studio, *, guard: Guard | None = None) -> FastAPI:
             await studio.close()
 
     app = FastAPI(
-        title="seqgen studio",
+        title="seqgen studio" if is_studio else "seqgen",
         version=VERSION,
         lifespan=lifespan,
         redoc_url=None,
@@ -73,22 +74,24 @@ def build_app(studio: Studio, *, guard: Guard | None = None) -> FastAPI:
     app.add_exception_handler(UserError, _tell)
     app.add_exception_handler(RequestValidationError, _tell_invalid)
     app.add_exception_handler(HTTPException, _tell_http)
-    for routes in (run_routes, project_routes, product_routes, session_routes):
-        app.include_router(routes.router(studio), prefix="/api")
-    _add_figures(app, studio.runs.figures)
-    _add_page(app)
+    studio_routes = [project_routes.router(studio)] if is_studio else []
+    programs = [routes.router(studio) for routes in (run_routes, product_routes, session_routes)]
+    for router in (*studio_routes, *programs):
+        app.include_router(router, prefix="/api")
+    _add_help(app, studio.runs.figures)
+    if is_studio:
+        _add_page(app)
     if guard is not None:
         app.add_middleware(guard.middleware)
     return app
 
 
-def _tell(request: Request, error: Exception) -> JSONResponse:
+def _tell(request: Request, error: Exception) -> Response:
     assert isinstance(error, UserError)
     status = status_of(error)
     if status == 429:
         request.app.state.studio.runs.figures.refused.inc()
-    headers = {"Retry-After": "2"} if status in (429, 503) else {}
-    return JSONResponse({"error": sentence_of(error)}, status, headers)
+    return problem(status, sentence_of(error))
 
 
 def _tell_invalid(request: Request, error: Exception) -> JSONResponse:
@@ -110,10 +113,14 @@ def _tell_http(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"error": sentence}, error.status_code, error.headers)
 
 
-def _add_figures(app: FastAPI, figures: Figures) -> None:
+def _add_help(app: FastAPI, figures: Figures) -> None:
     @app.get("/metrics", include_in_schema=False)
     def metrics() -> Response:
         return Response(figures.text(), media_type=CONTENT_TYPE)
+
+    @app.get("/docs", include_in_schema=False)
+    def docs() -> Response:
+        return HTMLResponse(describe_api(app.openapi()))
 
 
 def _add_page(app: FastAPI) -> None:
@@ -122,10 +129,6 @@ def _add_page(app: FastAPI) -> None:
         if not (PAGE / "index.html").is_file():
             return PlainTextResponse(NOT_BUILT, 503)
         return FileResponse(PAGE / "index.html", headers={"Cache-Control": "no-cache"})
-
-    @app.get("/docs", include_in_schema=False)
-    def docs() -> Response:
-        return HTMLResponse(describe_api(app.openapi()))
 
     @app.get("/{name:path}", include_in_schema=False)
     def asset(name: str) -> Response:

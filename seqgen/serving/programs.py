@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from fastapi import Request
+from starlette.types import Receive
 
 from seqgen.api.model import Model
 from seqgen.api.prompts import prompt_of
@@ -142,7 +143,7 @@ class Programs:
 async def result_or_gone(request: Request, result: "Future[T]", cancel: Callable[[], None]) -> T:
     """Wait for a result; if the client goes away before it is there, cancel the work."""
     wanted = asyncio.wrap_future(result)
-    leaving = asyncio.create_task(_leaves(request))
+    leaving = asyncio.create_task(leaves(request.receive))
     try:
         waiting: list[asyncio.Future[Any]] = [wanted, leaving]
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -153,8 +154,9 @@ async def result_or_gone(request: Request, result: "Future[T]", cancel: Callable
         leaving.cancel()
 
 
-async def _leaves(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
+async def leaves(receive: Receive) -> None:
+    """Wait until a client goes away."""
+    while (await receive())["type"] != "http.disconnect":
         pass
 
 

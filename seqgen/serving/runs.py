@@ -5,8 +5,7 @@ import math
 import tempfile
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 
 from seqgen.api.losses import draw_losses
@@ -32,33 +31,58 @@ AGAIN = "copy the run again"
 
 
 class Runs:
-    """Runs by a short name, and those of them that are loaded."""
+    """Runs by a short name, and those of them that are loaded.
+
+    Attributes:
+        named: folders of those that were named.
+        folder: where others are found.
+        figures: of all that are loaded.
+    """
 
     def __init__(self, named: Sequence[str | Path], limits: Limits, *, folder: Path = RUNS) -> None:
-        self._named = [find_model(name) for name in named]
-        self._folder, self._limits = folder, limits
+        self.named = [find_model(name) for name in named]
+        self.folder, self._limits = folder, limits
         self._players: OrderedDict[str, Player] = OrderedDict()
         self._lock = threading.Lock()  # of all that is loaded: one run is loaded at a time
         self.figures = Figures()
-        for name, words, figure in (
-            ("seqgen_streams", "Streams that are written.", lambda player: player.engine.n_running),
-            ("seqgen_waiting", "Streams that wait.", lambda player: player.engine.n_waiting),
-            ("seqgen_capacity", "Streams that can be written at once.", lambda player: player.room),
-        ):
-            self.figures.watch(name, words, partial(self._sum, figure))
+        watch = self.figures.watch
+        watch("seqgen_streams", "Streams that are written.", lambda: self.n_streams)
+        watch("seqgen_waiting", "Streams that wait.", lambda: self.n_waiting)
+        watch("seqgen_capacity", "Streams that can be written at once.", lambda: self.room)
 
     @property
     def loaded(self) -> dict[str, Player]:
         """The loaded runs."""
         return dict(self._players)
 
+    @property
+    def n_streams(self) -> int:
+        """How many streams are written."""
+        return sum(player.engine.n_running for player in self.loaded.values())
+
+    @property
+    def n_waiting(self) -> int:
+        """How many streams wait."""
+        return sum(player.engine.n_waiting for player in self.loaded.values())
+
+    @property
+    def room(self) -> int:
+        """How many streams can be written at once."""
+        return sum(player.room for player in self.loaded.values())
+
+    def load_named(self) -> None:
+        """Load the runs that were named, as many as stay loaded."""
+        named = [name for name, path in self.paths().items() if path in self.named]
+        for name in named[: self._limits.max_runs]:
+            self.player(name)
+
     def paths(self) -> dict[str, Path]:
         """Return the folder of each run: those that were named, the newest, the shipped model."""
-        found = [path for path in self._folder.glob("*") if _record_of(path) is not None]
+        found = [path for path in self.folder.glob("*") if _record_of(path) is not None]
         found.sort(key=lambda path: -(_record_of(path) or path).stat().st_mtime)
         paths: dict[str, Path] = {}
         seen = set()
-        for path in (*self._named, *found, SHIPPED_FOLDER):
+        for path in (*self.named, *found, SHIPPED_FOLDER):
             place = path.resolve()
             if place in seen:
                 continue
@@ -79,7 +103,7 @@ class Runs:
 
     def check(self) -> None:
         """Raise UserError where a run that was named cannot be read."""
-        for path in self._named:
+        for path in self.named:
             self._describe(path.name, path)
 
     def list(self) -> list[Run]:
@@ -154,9 +178,6 @@ class Runs:
         with self._lock:
             while self._players:
                 self._players.popitem()[1].close()
-
-    def _sum(self, figure: Callable[[Player], int]) -> int:
-        return sum(map(figure, self.loaded.values()))
 
     def _describe(self, name: str, path: Path) -> Run:
         record_path = _record_of(path)

@@ -31,6 +31,7 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+RETRY_SECONDS = "2"  # where a server has no room
 WHOLE_PROJECT = "/api/projects/open"
 
 
@@ -81,14 +82,14 @@ class Guard:
         host = headers.get("host", "").lower()
         if host not in self._hosts:
             known = " or ".join(sorted(self._hosts))
-            return _problem(403, f"this server is not reached as {host[:100]!r}, but as {known}")
+            return problem(403, f"this server is not reached as {host[:100]!r}, but as {known}")
         origin = headers.get("origin")
         if origin is not None and urlsplit(origin).netloc.lower() != host:
-            return _problem(403, f"requests of pages of {origin[:100]} are not answered")
+            return problem(403, f"requests of pages of {origin[:100]} are not answered")
         if headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
             is_link = scope["method"] == "GET" and scope["path"] == "/"
             if not is_link:
-                return _problem(403, "requests of pages of other sites are not answered")
+                return problem(403, "requests of pages of other sites are not answered")
         return None if self._token is None else self._check_token(scope, headers)
 
     def _check_token(self, scope: Scope, headers: Headers) -> Response | None:
@@ -106,7 +107,7 @@ class Guard:
         held = cookie[COOKIE].value if COOKIE in cookie else ""
         if self._is_token(held) or (scheme.lower() == "bearer" and self._is_token(bearer)):
             return None
-        return _problem(
+        return problem(
             401,
             "this server needs its token: open the address that it printed, or send it as "
             "Authorization: Bearer TOKEN",
@@ -127,7 +128,7 @@ class _Bounded:
         sentence = f"the request is larger than {self._most:,} bytes: send less"
         length = Headers(scope=scope).get("content-length", "0")
         if not length.isdigit() or int(length) > self._most:
-            await _problem(413, sentence)(scope, receive, send)
+            await problem(413, sentence)(scope, receive, send)
             return
         n_read = 0
 
@@ -146,8 +147,10 @@ def _host(name: str, port: int) -> str:
     return f"[{name}]:{port}" if ":" in name else f"{name.lower()}:{port}"
 
 
-def _problem(status: int, sentence: str) -> Response:
-    return JSONResponse({"error": sentence}, status)
+def problem(status: int, sentence: str) -> Response:
+    """Return the response that tells an error."""
+    headers = {"Retry-After": RETRY_SECONDS} if status in (429, 503) else {}
+    return JSONResponse({"error": sentence}, status, headers)
 
 
 def _adding_headers(send: Send) -> Send:

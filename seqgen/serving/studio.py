@@ -75,18 +75,26 @@ class Studio:
             self._resting.cancel()
             with suppress(asyncio.CancelledError):
                 await self._resting
-        await asyncio.to_thread(self._close)
+        await asyncio.to_thread(self.end)
+
+    def end(self) -> None:
+        """End everything that is written, and keep what is there."""
+        self.projects.close()
+        self.sessions.close()
+        self._guided.shutdown()
+        self.runs.close()
+        self._scribes.shutdown()
+        self.tools.gate.close()
 
     def health(self) -> Health:
         """Say what it is doing."""
-        players = self.runs.loaded
         return Health(
             status="ok",
             version=VERSION,
             page=PAGE.is_file(),
-            streams=sum(player.engine.n_running for player in players.values()),
-            waiting=sum(player.engine.n_waiting for player in players.values()),
-            loaded=list(players),
+            streams=self.runs.n_streams,
+            waiting=self.runs.n_waiting,
+            loaded=list(self.runs.loaded),
         )
 
     def sound(self, content: bytes) -> bytes:
@@ -123,11 +131,3 @@ class Studio:
         while True:
             await asyncio.sleep(REST_SECONDS)
             await asyncio.to_thread(self.sessions.rest, idle_seconds=self.limits.idle_seconds)
-
-    def _close(self) -> None:
-        self.projects.close()
-        self.sessions.close()
-        self._guided.shutdown()
-        self.runs.close()
-        self._scribes.shutdown()
-        self.tools.gate.close()

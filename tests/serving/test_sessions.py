@@ -153,7 +153,7 @@ def test_a_session_that_another_server_changed_meanwhile_is_not_written_over(run
         with pytest.raises(UserError, match="changed by another request"):
             done.result(60)
         assert client.get(session).json()["n_bars"] == 0
-        other._close()
+        other.end()
 
 
 def test_a_saved_session_is_one_that_python_reads(client, tmp_path):
