@@ -22,7 +22,6 @@ from seqgen.tokenizers.base import (
     ToldNote,
 )
 from seqgen.tokenizers.midi import (
-    FileSurvey,
     choose_settings,
     settled,
     survey_file,
@@ -34,7 +33,6 @@ __all__ = [
     "Clock",
     "Edit",
     "Encoded",
-    "FileSurvey",
     "MusicTokenizer",
     "Original",
     "Preview",

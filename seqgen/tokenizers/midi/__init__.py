@@ -3,13 +3,12 @@
 from seqgen.tokenizers.midi.account import total_account
 from seqgen.tokenizers.midi.compound import COMPOUND, CompoundTokenizer
 from seqgen.tokenizers.midi.settings import settled
-from seqgen.tokenizers.midi.survey import FileSurvey, choose_settings, survey_file
+from seqgen.tokenizers.midi.survey import choose_settings, survey_file
 from seqgen.tokenizers.midi.tokenizer import MidiTokenizer
 
 __all__ = [
     "COMPOUND",
     "CompoundTokenizer",
-    "FileSurvey",
     "MidiTokenizer",
     "choose_settings",
     "settled",
