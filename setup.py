@@ -110,6 +110,7 @@ setup(
         "hub": ["huggingface_hub>=2.4"],
         "images": ["scikit-learn>=1.6"],
         "onnx": ["onnx>=1.18", "onnxruntime>=1.22"],
+        "scale": ["ray[data,serve]==2.60.0"],
         "sound": ["pyfluidsynth>=1.4", "pyloudnorm>=0.2", "soundfile>=0.13"],
         "studio": ["fastapi>=0.165", "python-multipart>=0.0.30", "uvicorn>=0.54"],
         "test": ["httpx>=0.28", "muspy==0.5.0", "playwright>=1.65", "schemathesis>=4.32"],

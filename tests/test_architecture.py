@@ -39,6 +39,7 @@ OWNERS = {
     "pytorch_lightning": {"training"},
     "click": {"commands"},
     "PIL": {"tokenizers/pixels.py"},
+    "ray": {"data/ray_engine.py"},
     "sklearn": {"data/image_sets.py"},
 }
 

@@ -22,6 +22,7 @@ from seqgen.tokenizers.base import (
     ToldNote,
 )
 from seqgen.tokenizers.midi import (
+    add_accounts,
     choose_settings,
     settled,
     survey_file,
@@ -40,6 +41,7 @@ __all__ = [
     "Sketch",
     "Tokenizer",
     "ToldNote",
+    "add_accounts",
     "build_tokenizer",
     "choose_settings",
     "load_tokenizer",

@@ -122,11 +122,11 @@ class PixelTokenizer(Tokenizer):
         levels = next(
             n for n in range(2, LEVELS + 1) if (_shown(_level(values, n), n) == values).all()
         )
-        n_files = sum(one.n_files for one in by_size.values())
+        n, n_files = by_size[size].n_files, sum(one.n_files for one in by_size.values())
         found = {
             "image_size": (
                 list(size),
-                f"{by_size[size].n_files} of {n_files} files are of this size",
+                f"{n} of {n_files} files are of this size",
             ),
             "image_channels": (3 if alike.n_colour else 1, f"{alike.n_colour} files have colours"),
             "image_levels": (levels, f"{len(values)} different values occur, all on this scale"),
