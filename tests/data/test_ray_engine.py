@@ -14,6 +14,7 @@ from seqgen.data.ray_engine import RayEngine, _Worker
 from seqgen.errors import FileRejected, UserError
 
 LIMITS = LimitsConfig()
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")  # Ray's own, in itself
 
 
 def connect(address):
