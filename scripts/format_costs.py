@@ -41,7 +41,8 @@ def main(folder: str, config_path: Path, n_files: int) -> None:
     """Tell the FOLDER's files in each format, and time a model on them."""
     config = load_config(config_path)
     suffixes = build_tokenizer(config.tokenizer, config.limits).suffixes
-    files = open_corpus(folder, suffixes, cache=Path("prepared") / "corpora").files[:n_files]
+    corpus = open_corpus(folder, suffixes, cache=Path("prepared") / "corpora")
+    files = [corpus.path(label) for label in corpus.labels[:n_files]]
     seconds = [summarize(open_midi(file, config.limits)).seconds for file in files]
     console.print(
         f"{len(files)} songs of {statistics.mean(seconds):.0f} s; {config.model.n_layers} layers "

@@ -62,7 +62,7 @@ def main(folder: str, n_files: int) -> None:
     except UserError as error:
         raise click.ClickException(str(error)) from None
     files, surveys = [], []
-    for file in corpus.files[:n_files]:
+    for file in map(corpus.path, corpus.labels[:n_files]):
         try:
             surveys.append(survey_file(file, limits))
             files.append(file)

@@ -37,7 +37,7 @@ OWNERS = {
     "pyloudnorm": {"rendering/sound/loudness.py"},
     "soundfile": {"rendering/sound/synthesis.py"},
     "pytorch_lightning": {"training"},
-    "ray": {"cluster.py", "serving/replicas.py"},
+    "ray": {"cluster.py", "data/ray_engine.py", "serving/replicas.py"},
     "click": {"commands"},
     "PIL": {"tokenizers/pixels.py"},
     "sklearn": {"data/image_sets.py"},

@@ -6,6 +6,7 @@ import click
 
 if TYPE_CHECKING:
     from seqgen.config import Config
+    from seqgen.data.passes import Engine
     from seqgen.data.shards import PreparedData
     from seqgen.tokenizers import Tokenizer
 
@@ -18,7 +19,18 @@ SHOWN = 5  # refused files that are named on screen
     "--data",
     help="Folder, file or corpus name, or [FOLDER1,FOLDER2]; the same as data.source=DATA.",
 )
-def prepare(arguments: tuple[str, ...], data: str | None) -> None:
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="What reads the files: processes of this machine, or a Ray cluster.",
+)
+@click.option(
+    "--address",
+    help="HOST:PORT of a running Ray cluster, or auto. Default: a cluster of this machine alone.",
+)
+def prepare(arguments: tuple[str, ...], data: str | None, engine: str, address: str | None) -> None:
     """Read, check and tokenize a corpus. Training does this by itself if needed.
 
     CONFIG and KEY=VALUE are those of `train`.
@@ -26,15 +38,26 @@ def prepare(arguments: tuple[str, ...], data: str | None) -> None:
     \b
     python cli.py prepare --data FOLDER
     python cli.py prepare configs/pop909.yaml data.source=FOLDER
+    python cli.py prepare --data FOLDER --engine ray --address HOST:6379
     """
     from seqgen.api.settings import read_config
 
     extra = [f"data.source={data}"] if data else []
     config, _, _ = read_config([*arguments, *extra])
-    prepare_and_report(config)
+    if engine == "local":
+        if address:
+            raise click.UsageError("--address is that of a Ray cluster: add --engine ray")
+        prepare_and_report(config)
+        return
+    from seqgen.data.ray_engine import RayEngine
+
+    with RayEngine(config.limits, address=address, workers=config.data.workers) as cluster:
+        prepare_and_report(config, engine=cluster)
 
 
-def prepare_and_report(config: "Config", tokenizer: "Tokenizer | None" = None) -> "PreparedData":
+def prepare_and_report(
+    config: "Config", tokenizer: "Tokenizer | None" = None, *, engine: "Engine | None" = None
+) -> "PreparedData":
     """Prepare data for a configuration, print a report, and return the data."""
     from seqgen.commands.settings import progress_bar, say
     from seqgen.data.prepare import prepare as make
@@ -43,7 +66,12 @@ def prepare_and_report(config: "Config", tokenizer: "Tokenizer | None" = None) -
 
     with progress_bar() as tell:
         result = make(
-            config.data, config.limits, config.tokenizer, tokenizer=tokenizer, progress=tell
+            config.data,
+            config.limits,
+            config.tokenizer,
+            tokenizer=tokenizer,
+            engine=engine,
+            progress=tell,
         )
     data = result.data
     way_out = f"delete {data.folder} to prepare it again"
@@ -64,22 +92,21 @@ def prepare_and_report(config: "Config", tokenizer: "Tokenizer | None" = None) -
 
 def _count_files(report: dict) -> str:
     from seqgen.data.corpora import describe_passed_over
-    from seqgen.data.shards import REPORT
+    from seqgen.data.prepare import DUPLICATES, LISTING
 
     parts = [f"{report['files_used']} files read"]
     if report["skipped"]:
         kinds = ", ".join(f"{number} {kind}" for kind, number in report["skipped_by_kind"].items())
-        parts.append(f"{report['files_skipped']} refused ({kinds}; see {REPORT})")
+        parts.append(f"{report['files_skipped']} refused ({kinds}; see {LISTING})")
     counts = report["passed_over_by_kind"]
     if counts:
         parts.append(f"{sum(counts.values())} passed over: {describe_passed_over(counts)}")
-    groups = report["near_duplicates"]
-    if groups:
-        n_files = sum(map(len, groups))
-        where = f"{len(groups)} group{'s' * (len(groups) > 1)}, each kept in one split"
-        if n_files == report["files_used"] and len(groups) == 1:
+    n_groups, n_files = report["near_duplicates"]["groups"], report["near_duplicates"]["files"]
+    if n_groups:
+        where = f"{n_groups} group{'s' * (n_groups > 1)}, each kept in one split"
+        if n_files == report["files_used"] and n_groups == 1:
             where = "one group: each piece is cut into three parts, one for each split"
-        parts.append(f"{n_files} near-duplicates in {where} (see {REPORT})")
+        parts.append(f"{n_files} near-duplicates in {where} (see {DUPLICATES})")
     return ", ".join(parts)
 
 

@@ -3,13 +3,14 @@
 Legend: B rows, T targets of a row, F fields, W windows.
 """
 
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 
-from seqgen.data.shards import Piece, PreparedData, VariantTable
+from seqgen.data.shards import Piece, Pieces, PreparedData
 from seqgen.errors import UserError
 
 
@@ -87,12 +88,12 @@ class TrainingBatches:
         self._seed = seed
         self._batch_size = batch_size
         self._context = context_length
-        self._variants = VariantTable(self._pieces)
         # A piece has as many windows as its longest variant needs, so every epoch is as long.
-        longest = self._variants.longest
+        longest = self._pieces.longest
         n_windows = np.maximum(1, -(-(longest - 1) // context_length))
         self._piece_of = np.repeat(np.arange(len(self._pieces)), n_windows)
-        self._place_of = np.concatenate([np.arange(n) for n in n_windows])
+        firsts = np.cumsum(n_windows) - n_windows
+        self._place_of = np.arange(len(self._piece_of)) - np.repeat(firsts, n_windows)
         self._n_windows_of = np.repeat(n_windows, n_windows)
         row_of = np.arange(len(self._piece_of))
         if packed:
@@ -122,8 +123,8 @@ class TrainingBatches:
         rows, variants, shares = self._epoch(epoch)
         window = self._windows[self._bounds[rows[place]]]
         piece = self._piece_of[window]
-        offsets, lengths = self._variants.choose(piece[None], variants[window, None])
-        file = self._pieces[piece].file
+        offsets, lengths = self._pieces.choose(piece[None], variants[window, None])
+        file = self._pieces.file(piece)
         return Window(file, int(offsets[0]), int(lengths[0]), float(shares[window]))
 
     def batch(self, k: int) -> Batch:
@@ -145,7 +146,7 @@ class TrainingBatches:
         rows, variants, shares = self._epoch(epoch)
         row = rows[place]
         windows = self._windows[self._bounds[row] : self._bounds[row + 1]]
-        offsets, lengths = self._variants.choose(self._piece_of[windows], variants[windows])
+        offsets, lengths = self._pieces.choose(self._piece_of[windows], variants[windows])
         room = np.maximum(lengths - 1 - self._context, 0)
         cuts = np.rint(shares[windows] * room).astype(np.int64)
         return windows, offsets + cuts, np.minimum(lengths - cuts, self._context + 1)
@@ -198,7 +199,7 @@ def one_window_each(
 def held_out_pieces(data: PreparedData, split: str, *, max_targets: int) -> list[Piece]:
     """Choose pieces of a split, in the order of their hash; the last is cut at `max_targets`."""
     chosen, room = [], max_targets
-    for piece in sorted(data.of_split(split), key=lambda piece: piece.file_hash):
+    for piece in data.of_split(split).by_hash():
         offset, length = piece.variants[0]
         if length > room + 1:
             length = room + 1
@@ -211,7 +212,7 @@ def held_out_pieces(data: PreparedData, split: str, *, max_targets: int) -> list
     return chosen
 
 
-def usable_pieces(data: PreparedData, split: str) -> list[Piece]:
+def usable_pieces(data: PreparedData, split: str) -> Pieces:
     """Return the pieces of a split; UserError where there are none."""
     pieces = data.of_split(split)
     if not pieces:
@@ -219,9 +220,9 @@ def usable_pieces(data: PreparedData, split: str) -> list[Piece]:
     return pieces
 
 
-def join_files(pieces: Sequence[Piece], chosen: np.ndarray) -> str:
+def join_files(pieces: Pieces, chosen: np.ndarray) -> str:
     """Name the files of the pieces chosen by number [·], each once."""
-    return ", ".join(dict.fromkeys(pieces[i].file for i in chosen.tolist()))
+    return ", ".join(dict.fromkeys(pieces.file(i) for i in chosen.tolist()))
 
 
 def pack(sizes: np.ndarray, room: int) -> np.ndarray:
@@ -231,23 +232,25 @@ def pack(sizes: np.ndarray, room: int) -> np.ndarray:
     no search, since rows are kept by what room they have left.
     """
     row_of = np.empty(len(sizes), dtype=np.int64)
-    rows_with: list[list[int]] = [[] for _ in range(room + 1)]  # by the room left
-    filled = 0  # bit r tells whether rows_with[r] holds any
-    n_rows = 0
-    for window in np.argsort(-sizes, kind="stable").tolist():
+    last_with = [-1] * (room + 1)  # the row that has so much room left since the latest
+    before = array("q")  # for each row the next one with as much room left, or -1
+    filled = 0  # bit r tells whether last_with[r] is a row
+    for window in np.argsort(-sizes, kind="stable"):
         size = int(sizes[window])
         fitting = filled >> size
         if fitting:
             left = size + (fitting & -fitting).bit_length() - 1  # the lowest bit of filled >= size
-            row = rows_with[left].pop()
-            if not rows_with[left]:
+            row = last_with[left]
+            last_with[left] = before[row]
+            if last_with[left] < 0:
                 filled ^= 1 << left
         else:
-            left, row = room, n_rows
-            n_rows += 1
+            left, row = room, len(before)
+            before.append(-1)
         row_of[window] = row
-        rows_with[left - size].append(row)
-        filled |= 1 << (left - size)
+        left -= size
+        before[row], last_with[left] = last_with[left], row
+        filled |= 1 << left
     return row_of
 
 

@@ -2,13 +2,14 @@
 
 import os
 import stat
+from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain, count
+from itertools import chain, count, pairwise
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
+from typing import TypeVar, cast, overload
 
 import yaml
 
@@ -48,32 +49,77 @@ def tracked(items: Sequence[T], what: str, progress: Progress) -> Iterator[T]:
         progress(what, done, len(items))
 
 
+class Labels(Sequence[str]):
+    """Names in one array of bytes: a list of ten million strings would take ten times as much."""
+
+    def __init__(self, labels: Iterable[str]):
+        self._bytes, self._ends = bytearray(), array("Q", [0])
+        for label in labels:
+            self._bytes += os.fsencode(label)
+            self._ends.append(len(self._bytes))
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    @overload
+    def __getitem__(self, number: int) -> str: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[str]: ...
+    def __getitem__(self, number: int | slice) -> str | list[str]:
+        if isinstance(number, slice):
+            return [self[i] for i in range(*number.indices(len(self)))]
+        i = range(len(self))[number]
+        return os.fsdecode(bytes(self._bytes[self._ends[i] : self._ends[i + 1]]))
+
+
 @dataclass(frozen=True)
 class Corpus:
     """A named list of source files.
 
     Attributes:
-        labels: what each file is called within the corpus, in reports and indexes. Where there are
-            several sources, a label begins with the name of its source.
+        labels: what each file is called within the corpus, in reports and indexes, in order. Where
+            there are several sources, a label begins with the name of its source.
         sources: absolute path of each source, by name; see `locate`.
         passed_over: names of ignored files and folders, by kind: a suffix, or one of `PLURALS`.
         splits: the published split of files that have one, by their label.
+        lines: folders that hold the lines of files, by label of the file; see `line_path`.
     """
 
     name: str
-    labels: Mapping[Path, str]
+    labels: Sequence[str]
     sources: Mapping[str, str]
     passed_over: Mapping[str, list[str]] = field(default_factory=dict)
     splits: Mapping[str, str] = field(default_factory=dict)
+    lines: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def files(self) -> tuple[Path, ...]:
-        """All files, in order of their labels."""
-        return tuple(self.labels)
+    def places(self) -> "Places":
+        """Where the files are."""
+        return Places(self.sources, self.lines)
 
-    def label(self, file: Path) -> str:
-        """Name a file within the corpus."""
-        return self.labels[file]
+    def path(self, label: str) -> Path:
+        """Return the path of a file by its label."""
+        return self.places.path(label)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the files of a corpus are, without a list of them."""
+
+    sources: Mapping[str, str]
+    lines: Mapping[str, str]
+
+    def path(self, label: str) -> Path:
+        """Return the path of a file by its label."""
+        file, _, number = label.rpartition(":")
+        if file in self.lines:
+            return line_path(Path(self.lines[file]), int(number), "source")
+        return cast(Path, locate(self.sources, label))
+
+
+def line_path(folder: Path, number: int, side: str) -> Path:
+    """Return where the line of a side of a pair is written, a thousand to a folder."""
+    return folder / f"{number // 1000:04d}" / f"{number:07d}.{side}.txt"
 
 
 @dataclass(frozen=True)
@@ -132,12 +178,14 @@ def open_corpus(
         name, named = first.name, {ONLY: first}
     labels, passed_over = _search(named, suffixes)
     sources = {name: str(one.path.resolve()) for name, one in named.items()}
-    return Corpus(name, labels, sources, passed_over, _published_splits(labels.values(), named))
+    return Corpus(name, labels, sources, passed_over, _published_splits(labels, named))
 
 
 def _published_splits(labels: Iterable[str], sources: Mapping[str, _Source]) -> dict[str, str]:
     """Return the splits that folders are named after, by label."""
-    splits = {}
+    splits: dict[str, str] = {}
+    if not any(source.has_splits for source in sources.values()):
+        return splits
     for label in labels:
         name, _, inside = (ONLY, "", label) if ONLY in sources else label.partition("/")
         if sources[name].has_splits:
@@ -261,20 +309,26 @@ def describe_passed_over(counts: Mapping[str, int]) -> str:
 
 def _search(
     sources: Mapping[str, _Source], suffixes: frozenset[str]
-) -> tuple[dict[Path, str], dict[str, list[str]]]:
+) -> tuple[Labels, dict[str, list[str]]]:
     """Find all usable files; return their labels, in order, and by kind what is passed over."""
-    found, passed_over = _walk({name: source.path for name, source in sources.items()})
-    chosen = {source.path for source in sources.values()}
-    usable = []
-    for file, label in found:
-        if file.suffix.lower() in suffixes or file in chosen:
-            usable.append((file, label))
-        else:
-            passed_over.append((file.suffix.lower() or "none", label))
+    passed_over: list[tuple[str, str]] = []
+
+    def usable() -> Iterator[str]:
+        for label in _walk({name: source.path for name, source in sources.items()}, passed_over):
+            suffix = PurePosixPath(label).suffix.lower()
+            if suffix in suffixes or label in sources:  # a source that is a file is chosen by name
+                yield label
+            else:
+                passed_over.append((suffix or "none", label))
+
+    labels = Labels(usable())
+    if not all(a <= b for a, b in pairwise(map(label_parts, labels))):  # links come last
+        labels = Labels(sorted(labels, key=label_parts))
+    holding = {label.partition("/")[0] for label in labels} if ONLY not in sources else {ONLY}
     for name, source in sources.items():
         holds = Counter(kind for kind, label in passed_over if _is_of(label, name))
-        is_elsewhere = KNOWN in holds and usable
-        if not is_elsewhere and not any(_is_of(label, name) for _, label in usable):
+        is_elsewhere = KNOWN in holds and len(labels)
+        if not is_elsewhere and not (len(labels) and name in holding):
             endings = " or ".join(sorted(suffixes))
             inside = describe_passed_over(holds) or "no file at all"
             raise UserError(f"no {endings} file in {source.path}: it holds {inside}")
@@ -282,7 +336,12 @@ def _search(
     for kind, label in passed_over:
         if not any(source.is_ours and _is_of(label, name) for name, source in sources.items()):
             named[kind].append(label)
-    return dict(sorted(usable, key=lambda entry: PurePosixPath(entry[1]))), dict(named)
+    return labels, dict(named)
+
+
+def label_parts(label: str) -> list[str]:
+    """Return what labels are ordered by."""
+    return label.split("/")
 
 
 def _is_of(label: str, name: str) -> bool:
@@ -290,45 +349,44 @@ def _is_of(label: str, name: str) -> bool:
     return name == ONLY or label.partition("/")[0] == name
 
 
-def _walk(places: Mapping[str, Path]) -> tuple[list[tuple[Path, str]], list[tuple[str, str]]]:
-    """Find all files at and below some places, given by name, with their labels.
+def _walk(places: Mapping[str, Path], passed_over: list[tuple[str, str]]) -> Iterator[str]:
+    """Yield the labels of all files at and below some places, given by name.
 
-    Returns also the kind and the label of what is passed over. Links are followed when all else is
-    found, so that every file has its own name if it has one at any place; folders found before are
-    not entered again, so that links form no endless loop.
+    The kind and the label of what is passed over are added to `passed_over`. Links are followed
+    when all else is found, so that every file has its own name if it has one at any place; folders
+    found before are not entered again, so that links form no endless loop.
     """
-    files, passed_over = [], []
     known = set()  # files and folders by device and number
-    pending = [(path, PurePosixPath(name)) for name, path in places.items()]
-    pending.reverse()
-    links: list[tuple[Path, PurePosixPath]] = []
+    pending = [(str(path), name) for name, path in reversed([*places.items()])]
+    links: list[tuple[str, str]] = []
     while pending or links:
         is_link = not pending
         path, label = links.pop() if is_link else pending.pop()
         try:
-            status = path.stat()
+            status = os.stat(path)  # noqa: PTH116  a Path for each of millions takes memory
         except OSError:
-            passed_over.append((BROKEN_LINK if is_link else UNREADABLE, str(label)))
+            passed_over.append((BROKEN_LINK if is_link else UNREADABLE, label))
             continue
-        if (status.st_dev, status.st_ino) in known:
-            passed_over.append((KNOWN, str(label)))
+        place = status.st_dev << 64 | status.st_ino
+        if place in known:
+            passed_over.append((KNOWN, label))
             continue
-        known.add((status.st_dev, status.st_ino))
+        known.add(place)
         if stat.S_ISREG(status.st_mode):
-            files.append((path, str(label)))
+            yield label
         elif not stat.S_ISDIR(status.st_mode):
-            passed_over.append((SPECIAL, str(label)))
+            passed_over.append((SPECIAL, label))
         else:
             try:
                 with os.scandir(path) as entries:
-                    children = sorted(entries, key=lambda entry: entry.name)
+                    children = sorted(entries, key=lambda entry: entry.name, reverse=True)
             except OSError:
-                passed_over.append((UNREADABLE, str(label)))
+                passed_over.append((UNREADABLE, label))
                 continue
-            for child in reversed(children):
+            inside = "" if label == ONLY else f"{label}/"
+            for child in children:
                 if child.name.startswith("."):
-                    passed_over.append((HIDDEN, str(label / child.name)))
+                    passed_over.append((HIDDEN, inside + child.name))
                 else:
                     waiting = links if child.is_symlink() else pending
-                    waiting.append((path / child.name, label / child.name))
-    return files, passed_over
+                    waiting.append((child.path, inside + child.name))

@@ -1,41 +1,65 @@
-"""From source files to prepared data: gate, tokenize in parallel, split by file, write, report."""
+"""From source files to prepared data: survey, tokenize, split by file, write, report.
+
+What grows with the number of files lies in arrays or on disk; no object is kept for each.
+"""
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from seqgen.config import FILES, LINES, DataConfig, LimitsConfig, TokenizerConfig
 from seqgen.data.corpora import Corpus, Progress, open_corpus
 from seqgen.data.duplicates import find_duplicates
-from seqgen.data.encoding import Job, Readers, Work
+from seqgen.data.encoding import Readers
+from seqgen.data.examine import Sketches, Surveying, Tokenized, Tokenizing, tokenizer_files
 from seqgen.data.pair_files import lines_as_files, without_partners
+from seqgen.data.passes import Engine, LocalEngine, Pass, run_pass, to_shards
 from seqgen.data.report import (
+    MOST_NAMED,
     count_files,
     explain_choices,
     name_groups,
     say_nothing_usable,
-    sum_accounts,
 )
 from seqgen.data.shards import (
     FORMAT,
+    HASH,
     INDEX,
+    NAMES,
+    PIECES,
     REPORT,
     TOKENIZER,
     TOKENS,
+    VARIANTS,
     Piece,
+    Pieces,
     PreparedData,
+    TableWriter,
     TokenWriter,
-    index_pieces,
+    make_table,
+    open_table,
     read_index,
 )
-from seqgen.data.splits import TRAIN, content_hash, split_of, split_pieces
-from seqgen.errors import FileRejected, UserError
-from seqgen.files import atomic_folder, checksums, locked, sweep, write_json, write_record
+from seqgen.data.splits import SPLITS, TRAIN, assign, cut
+from seqgen.errors import UserError
+from seqgen.files import (
+    atomic_folder,
+    checksums,
+    json_ready,
+    locked,
+    sweep,
+    write_json,
+    write_record,
+)
 from seqgen.tasks import (
     BarReader,
     check_known,
@@ -43,18 +67,16 @@ from seqgen.tasks import (
     has_tasks,
     level_borders,
     open_pairs,
-    pair_examiner,
     with_marks,
 )
 from seqgen.tokenizers import (
-    Encoded,
     Shift,
-    Sketch,
     Tokenizer,
+    add_accounts,
     build_tokenizer,
-    load_tokenizer,
     modality,
     settled,
+    total_account,
 )
 from seqgen.vocabulary import Vocabulary
 
@@ -62,7 +84,10 @@ from seqgen.vocabulary import Vocabulary
 PLACES = {"source", "prepared_dir", "workers", "tasks"}
 MAX_BPE_PIECES = 2000  # merges hardly change beyond this many
 MAX_LEVEL_PIECES = 2000  # nor do the levels of controls
-SMALL = 24  # training files up to which any other may have to become one
+SMALL = 100  # files up to which any may have to become a training file
+AT_A_TIME = 1000  # pieces that are rewritten together
+LISTING, DUPLICATES = "files.jsonl", "near-duplicates.jsonl"  # beside the report, which counts
+SKETCHES = "sketches.bin"  # of all pieces; see `Sketches`
 
 
 @dataclass(frozen=True)
@@ -79,9 +104,12 @@ def prepare(
     tokenizer_config: TokenizerConfig,
     *,
     tokenizer: Tokenizer | None = None,
+    engine: Engine | None = None,
     progress: Progress | None = None,
 ) -> Preparation:
     """Prepare the data of a source, unless that was done before.
+
+    A preparation that was killed goes on where it was, as long as files and settings are the same.
 
     Args:
         config: source, splits and augmentation.
@@ -89,6 +117,7 @@ def prepare(
         tokenizer_config: builds the tokenizer, unless one is given; what it leaves open is chosen
             from the files.
         tokenizer: a finished tokenizer (fine-tuning uses the run's own).
+        engine: reads the files; None: processes of this machine. The result is the same.
         progress: told what is being done, how many of it, of how many.
 
     Raises:
@@ -111,7 +140,8 @@ def prepare(
     ]
     # Other sources and settings have their own folder; new or changed files make one stale.
     folder = base / f"{corpus.name}-{tokenizer_config.type}-{_hash(settings)[:8]}"
-    fingerprint = _hash([settings, _listing(corpus)])
+    states = _states(corpus)
+    fingerprint = _hash([settings, states])
     if config.pairs == LINES:
         if (tokenizer or build_tokenizer(tokenizer_config, limits)).clock() is not None:
             raise UserError("data.pairs=lines is for text: use files, or parts of one file")
@@ -131,10 +161,17 @@ def prepare(
         sweep(base)
         chosen: dict[str, str] = {}
         with Readers(limits, workers=config.workers) as readers:
+            reading = _Reading(
+                engine or LocalEngine(readers),
+                corpus,
+                # The file of a pair that is not listed counts, too.
+                settings if config.pairs is None else fingerprint,
+                states if config.pairs is None else _states(corpus),
+                base / f".{folder.name}.shards",
+                progress or _silent,
+            )
             if tokenizer is None:
-                tokenizer_config, chosen = _settle(
-                    tokenizer_config, corpus, limits, readers, progress
-                )
+                tokenizer_config, chosen = _settle(tokenizer_config, limits, reading)
                 if has_tasks(config):
                     tokenizer_config = with_marks(settled(tokenizer_config), config)
                 tokenizer = build_tokenizer(tokenizer_config, limits)
@@ -142,31 +179,69 @@ def prepare(
                 check_known(tokenizer.config, config)
             _build(
                 folder,
-                corpus,
+                reading,
                 config,
                 limits,
                 tokenizer,
-                readers,
                 n_merged=tokenizer_config.bpe_vocab_size if learns_merges else None,
                 chosen=chosen,
                 fingerprint=fingerprint,
-                progress=progress,
             )
+        shutil.rmtree(reading.folder)
     return Preparation(PreparedData(folder), built=True)
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """How the files of a corpus are read, and where results are kept until all are there.
+
+    Attributes:
+        engine: reads the files.
+        settings: whatever results depend on, besides the state of the files of each shard.
+        states: of the files of each shard.
+        folder: of results.
+    """
+
+    engine: Engine
+    corpus: Corpus
+    settings: object
+    states: Sequence[str]
+    folder: Path
+    progress: Progress
+
+    def run(self, work: Pass, what: str) -> Iterator[Any]:
+        """Yield what a pass makes of each shard, in order; `what` tells passes apart."""
+        keys = [_hash([self.settings, what, state]) for state in self.states]
+        self.folder.mkdir(exist_ok=True)
+        tell = partial(self.progress, what)
+        return run_pass(self.engine, work, self.corpus.labels, keys, self.folder, tell=tell)
+
+
+def _settle(
+    tokenizer_config: TokenizerConfig, limits: LimitsConfig, reading: _Reading
+) -> tuple[TokenizerConfig, dict[str, str]]:
+    """Choose from the files what the configuration of the tokens leaves open, and say why."""
+    made_by = modality(tokenizer_config.type)
+    if not made_by.is_open(tokenizer_config):
+        return tokenizer_config, {}
+    work = Surveying(reading.corpus.places, limits, tokenizer_config.type)
+    return made_by.choose(tokenizer_config, reading.run(work, "looking at files"))
+
+
+def _silent(*_: object) -> None:
+    """Takes the place of progress that nobody wants to see."""
 
 
 def _build(
     folder: Path,
-    corpus: Corpus,
+    reading: _Reading,
     config: DataConfig,
     limits: LimitsConfig,
     tokenizer: Tokenizer,
-    readers: Readers,
     *,
     n_merged: int | None,
     chosen: dict[str, str],
     fingerprint: str,
-    progress: Progress | None,
 ) -> None:
     """Write prepared data atomically.
 
@@ -175,120 +250,73 @@ def _build(
     """
     if config.pairs is not None:
         open_pairs(config.pairs, tokenizer)  # refuses parts that there are not
-    hashes = {file: content_hash(_read(file, limits)) for file in corpus.files}
+    corpus = reading.corpus
     shares = {"validation": config.validation, "test": config.test}
+    vocabulary = tokenizer.vocabulary
+    work = Tokenizing(
+        corpus.places,
+        corpus.splits,
+        limits,
+        config.pairs,
+        tokenizer_files(tokenizer),
+        max(vocabulary.sizes) - 1,
+        vocabulary.special_token(vocabulary.bos_id)[None],
+        vocabulary.special_token(vocabulary.eos_id)[None],
+        _shifts(config),
+        shares,
+        all_may_train=config.group_duplicates or len(corpus.labels) <= SMALL,
+        sketched=config.group_duplicates,
+    )
     with atomic_folder(folder) as temporary:
-        (temporary / TOKENIZER).mkdir()
-        tokenizer.save(temporary / TOKENIZER)
-        encoded = readers.read(
-            _jobs(hashes, corpus, config, shares),
-            partial(_examiner, temporary / TOKENIZER, limits, config.pairs),
-            tell=partial(progress or _silent, "tokenizing files"),
+        written = _write(temporary, reading.run(work, "tokenizing files"), reading, vocabulary)
+        tokens, pieces = written.tokens, Pieces(open_table(temporary))
+        sketches = partial(Sketches, reading.folder / SKETCHES, written.sizes)
+        groups = _groups(
+            pieces, corpus.splits, sketches if config.group_duplicates else None, reading.folder
         )
-        written = _write(
-            temporary, zip(hashes, encoded, strict=True), corpus, hashes, tokenizer.vocabulary
-        )
-        tokens, pieces = written.tokens, written.pieces
-        found = find_duplicates(written.sketches) if config.group_duplicates else {}
-        groups = [
-            piece.file  # a published split holds whatever is like it
-            if piece.file in corpus.splits
-            else found.get(piece.file_hash, piece.file_hash)
-            for piece in pieces
-        ]
-        duplicates = name_groups(pieces, groups)
-        if len(set(groups)) == 1 and config.pairs in (FILES, LINES):
+        n_groups, n_grouped = _write_groups(temporary / DUPLICATES, pieces, groups)
+        is_one = not corpus.splits and bool((groups == groups[0]).all())
+        if is_one and config.pairs in (FILES, LINES):
             raise UserError(
                 f"{corpus.name} holds one pair, of which nothing can be held out: give two or more"
             )
-        if len(set(groups)) == 1:  # it will be cut, and no part may quote another
+        if is_one:  # it will be cut, and no part may quote another
             tokens, pieces = _write_out(temporary, tokens, pieces, tokenizer)
-        pieces = split_pieces(pieces, groups, tokens, tokenizer, shares, published=corpus.splits)
+            pieces = _replaced(temporary, _cut(pieces, tokens, tokenizer, shares))
+        else:
+            pieces = _split(temporary, pieces, groups, shares, corpus.splits)
+        (temporary / TOKENIZER).mkdir()
         if tokenizer.config.marks and not tokenizer.config.levels:
             levels = _levels(tokens, pieces, tokenizer)
-            settings = tokenizer.config.model_copy(update={"levels": levels})
-            tokenizer = build_tokenizer(settings, limits)
-            tokenizer.save(temporary / TOKENIZER)
+            config_with_levels = tokenizer.config.model_copy(update={"levels": levels})
+            tokenizer = build_tokenizer(config_with_levels, limits)
         if n_merged is not None:
             tokens, pieces, tokenizer = _merge(temporary, tokens, pieces, tokenizer, n_merged)
-            tokenizer.save(temporary / TOKENIZER)
-        report = count_files(corpus, pieces, written.skipped, tokenizer.unit)
-        report["near_duplicates"] = duplicates
+        tokenizer.save(temporary / TOKENIZER)
+        report = count_files(corpus, pieces, written.skipped, written.kinds, tokenizer.unit)
+        report["near_duplicates"] = {"groups": n_groups, "files": n_grouped}
         report["tokens"] = explain_choices(tokenizer, chosen)
-        report |= sum_accounts(written.accounts)
+        if written.account["notes"]:
+            report["account"] = total_account([written.account])
         write_json(temporary / REPORT, report)
-        index = _index(tokens, pieces, tokenizer) | {
+        files = checksums(temporary)
+        index = {
+            "tokenizer": tokenizer.fingerprint(),
+            # What two preparations share if and only if they give the same batches.
+            "content": _hash(
+                [tokenizer.fingerprint(), *(files[name] for name in (PIECES, VARIANTS, NAMES))]
+            ),
+            "dtype": tokens.dtype.name,
+            "n_fields": tokens.shape[1],
+            "n_tokens": tokens.shape[0],
+            "unit": tokenizer.unit,
+            "n_pieces": len(pieces),
             "sources": corpus.sources,
             "fingerprint": fingerprint,
-            "files": checksums(temporary),
-            "n_skipped": len(written.skipped),
+            "files": files,
+            "n_skipped": written.kinds.total(),
         }
         write_record(temporary / INDEX, index, format=FORMAT)
-
-
-def _index(tokens: np.ndarray, pieces: Sequence[Piece], tokenizer: Tokenizer) -> dict:
-    """Return what the index says of tokens [·, F], the pieces in them, and their tokenizer."""
-    return {
-        "tokenizer": tokenizer.fingerprint(),
-        "content": _content(pieces, tokenizer),
-        "dtype": tokens.dtype.name,
-        "n_fields": tokens.shape[1],
-        "n_tokens": tokens.shape[0],
-        "unit": tokenizer.unit,
-        "pieces": list(index_pieces(pieces)),
-    }
-
-
-def _settle(
-    tokenizer_config: TokenizerConfig,
-    corpus: Corpus,
-    limits: LimitsConfig,
-    readers: Readers,
-    progress: Progress | None,
-) -> tuple[TokenizerConfig, dict[str, str]]:
-    """Choose from the files what the configuration of the tokens leaves open, and say why."""
-    made_by = modality(tokenizer_config.type)
-    if not made_by.is_open(tokenizer_config):
-        return tokenizer_config, {}
-    found = readers.read(
-        [(file,) for file in corpus.files],
-        partial(_surveyor, tokenizer_config.type, limits),
-        tell=partial(progress or _silent, "looking at files"),
-    )
-    surveys = [one for one in found if not isinstance(one, FileRejected)]
-    if not surveys:
-        return tokenizer_config, {}  # whoever tokenizes the files says what is wrong with them
-    return made_by.choose(tokenizer_config, surveys)
-
-
-def _surveyor(type: str, limits: LimitsConfig) -> Work:
-    return partial(modality(type).survey, limits=limits)
-
-
-def _examiner(folder: Path, limits: LimitsConfig, pairs: str | None) -> Work:
-    tokenizer = load_tokenizer(folder, limits)
-    return tokenizer.examine if pairs is None else pair_examiner(pairs, tokenizer)
-
-
-def _silent(*_: object) -> None:
-    """Takes the place of progress that nobody wants to see."""
-
-
-def _jobs(
-    hashes: dict[Path, str], corpus: Corpus, config: DataConfig, shares: dict[str, float]
-) -> list[Job]:
-    """Choose the variants of each file: several where it may be for training.
-
-    Which files are is settled when it is known which are usable, and which are near-duplicates.
-    """
-    splits = {
-        file: corpus.splits.get(corpus.label(file)) or split_of(h, **shares)
-        for file, h in hashes.items()
-    }
-    training = {file for file, split in splits.items() if split == TRAIN}
-    if len(training) <= SMALL or config.group_duplicates:
-        training = set(hashes)
-    return [(file, _shifts(config) if file in training else [Shift()]) for file in hashes]
 
 
 def _shifts(config: DataConfig) -> list[Shift]:
@@ -304,49 +332,126 @@ class _Written:
 
     Attributes:
         tokens: [·, F].
-        pieces: one for each file, all for training so far.
-        skipped: files that cannot be used, and why.
-        accounts: what became of each file in tokens, by its name.
-        sketches: by the hash of a file's content.
+        skipped: the first files that cannot be used, and why.
+        kinds: of all that cannot be used.
+        account: of all that can; see `add_accounts`.
+        sizes: of the sketches [P, 2]; see `Sketches`.
     """
 
     tokens: np.ndarray
-    pieces: list[Piece]
     skipped: list[dict]
-    accounts: dict[str, dict]
-    sketches: dict[str, Sketch]
+    kinds: Counter[str]
+    account: dict
+    sizes: np.ndarray
 
 
 def _write(
-    folder: Path,
-    encoded: Iterable[tuple[Path, Encoded | FileRejected]],
-    corpus: Corpus,
-    hashes: dict[Path, str],
-    vocabulary: Vocabulary,
+    folder: Path, shards: Iterable[Tokenized], reading: _Reading, vocabulary: Vocabulary
 ) -> _Written:
-    """Write the tokens of all files; UserError where no file is usable."""
-    bos = vocabulary.special_token(vocabulary.bos_id)[None]
-    eos = vocabulary.special_token(vocabulary.eos_id)[None]
-    pieces, skipped, accounts, sketches = [], [], {}, {}
-    with TokenWriter(folder / TOKENS, max_id=max(vocabulary.sizes) - 1) as writer:
-        for file, result in encoded:
-            name = corpus.label(file)
-            if isinstance(result, FileRejected):
-                skipped.append({"file": name, "kind": result.kind, "reason": result.reason})
-                continue
-            places = tuple(writer.append(bos, ids, eos) for ids in result.variants)
-            pieces.append(Piece(name, TRAIN, hashes[file], result.units, places))
-            accounts[name] = result.account
-            if result.sketch is not None:
-                sketches[hashes[file]] = result.sketch
-    if not pieces:
-        raise UserError(say_nothing_usable(corpus, skipped))
-    return _Written(writer.written(), pieces, skipped, accounts, sketches)
+    """Write tokens, pieces and sketches of all files; UserError where no file is usable."""
+    skipped: list[dict] = []
+    kinds: Counter[str] = Counter()
+    account, sizes = add_accounts([]), []
+    with (
+        TokenWriter(folder / TOKENS, max_id=max(vocabulary.sizes) - 1) as writer,
+        TableWriter(folder) as table,
+        (folder / LISTING).open("w") as lines,
+        (reading.folder / SKETCHES).open("wb") as sketches,
+    ):
+        for shard in shards:
+            offset, _ = writer.append(shard.tokens)
+            table.append(shard.table, offset=offset)
+            lines.write(shard.lines)
+            shard.sketches.tofile(sketches)
+            sizes.append(shard.sizes)
+            skipped += shard.skipped[: MOST_NAMED - len(skipped)]
+            kinds.update(entry["kind"] for entry in shard.skipped)
+            account = add_accounts([account, shard.account])
+    if kinds.total() == len(reading.corpus.labels):
+        shutil.rmtree(reading.folder)
+        raise UserError(say_nothing_usable(reading.corpus, skipped, kinds))
+    return _Written(writer.written(), skipped, kinds, account, np.concatenate(sizes))
+
+
+def _groups(
+    pieces: Pieces,
+    published: Mapping[str, str],
+    sketches: Callable[[np.ndarray], Sketches] | None,
+    folder: Path,
+) -> np.ndarray:
+    """Return for each piece the number of the one that stands for its group [P].
+
+    Copies of one file are a group, and so are near-duplicates where there are sketches. A published
+    split holds whatever is like it.
+    """
+    distinct, firsts, which = np.unique(
+        pieces.column("file_hash"), return_index=True, return_inverse=True
+    )
+    leaders = np.arange(len(distinct))
+    if sketches:
+        found = find_duplicates(sketches(firsts), folder)
+        # The end of a hash says nothing about its beginning, which decides the split: with the
+        # smallest hash of each group, too many would be held out.
+        ends = np.ascontiguousarray(distinct).view(np.uint8).reshape(-1, HASH.itemsize)[:, ::-1]
+        order = np.argsort(np.ascontiguousarray(ends).view(HASH)[:, 0])[::-1]
+        leaders[found[order]] = order  # the last one stays
+        leaders = leaders[found]
+    groups = firsts[leaders[which]]
+    if published:
+        for number in range(len(pieces)):
+            if pieces.file(number) in published:
+                groups[number] = number
+    return groups
+
+
+def _write_groups(path: Path, pieces: Pieces, groups: np.ndarray) -> tuple[int, int]:
+    """Write the names of near-duplicates, a group a line; return how many groups and files."""
+    n_groups = n_files = 0
+    with path.open("w") as file:
+        for names in name_groups(pieces, groups):
+            file.write(json.dumps(json_ready(names)) + "\n")
+            n_groups += 1
+            n_files += len(names)
+    return n_groups, n_files
+
+
+def _split(
+    folder: Path,
+    pieces: Pieces,
+    groups: np.ndarray,
+    shares: dict[str, float],
+    published: Mapping[str, str],
+) -> Pieces:
+    """Give every piece its published split; of the others, those of one group the same."""
+    hashes = pieces.column("file_hash")[groups]
+    splits = np.zeros(len(pieces), dtype=np.uint8)
+    is_free = np.ones(len(pieces), dtype=bool)
+    if published:
+        for number in range(len(pieces)):
+            split = published.get(pieces.file(number))
+            if split:
+                splits[number], is_free[number] = SPLITS.index(split), False
+    if is_free.any():
+        splits[is_free] = assign(hashes[is_free], **shares)
+    rows = open_table(folder, mode="r+").rows
+    rows["split"] = splits
+    rows["n_variants"][splits != SPLITS.index(TRAIN)] = 1
+    rows.flush()
+    return Pieces(open_table(folder))
+
+
+def _cut(
+    pieces: Pieces, tokens: np.ndarray, tokenizer: Tokenizer, shares: dict[str, float]
+) -> Iterator[Piece]:
+    """Cut each distinct piece of a corpus that is one group into parts."""
+    _, firsts = np.unique(pieces.column("file_hash"), return_index=True)
+    for piece in pieces[np.sort(firsts)]:
+        yield from cut(piece, tokens, tokenizer, shares)
 
 
 def _write_out(
-    folder: Path, tokens: np.ndarray, pieces: list[Piece], tokenizer: Tokenizer
-) -> tuple[np.ndarray, list[Piece]]:
+    folder: Path, tokens: np.ndarray, pieces: Pieces, tokenizer: Tokenizer
+) -> tuple[np.ndarray, Pieces]:
     """Replace quotes by the music that they stand for."""
     if not tokenizer.config.quotes:
         return tokens, pieces
@@ -358,14 +463,10 @@ def _write_out(
 
 
 def _merge(
-    folder: Path, tokens: np.ndarray, pieces: Sequence[Piece], tokenizer: Tokenizer, size: int
-) -> tuple[np.ndarray, list[Piece], Tokenizer]:
+    folder: Path, tokens: np.ndarray, pieces: Pieces, tokenizer: Tokenizer, size: int
+) -> tuple[np.ndarray, Pieces, Tokenizer]:
     """Learn merged tokens from the training pieces as they are in the end; merge those of all."""
-    learned_from = [piece.variants[0] for piece in pieces if piece.split == TRAIN]
-    tokenizer = tokenizer.train(
-        (tokens[offset : offset + length] for offset, length in learned_from[:MAX_BPE_PIECES]),
-        vocab_size=size,
-    )
+    tokenizer = tokenizer.train(_read(tokens, pieces, MAX_BPE_PIECES), vocab_size=size)
     max_id = max(tokenizer.vocabulary.sizes) - 1
     return *_rewrite(folder, tokens, pieces, tokenizer.merge, max_id=max_id), tokenizer
 
@@ -373,39 +474,54 @@ def _merge(
 def _rewrite(
     folder: Path,
     tokens: np.ndarray,
-    pieces: Sequence[Piece],
+    pieces: Pieces,
     change: Callable[[np.ndarray], np.ndarray],
     *,
     max_id: int,
-) -> tuple[np.ndarray, list[Piece]]:
+) -> tuple[np.ndarray, Pieces]:
     """Write what `change` makes of the tokens of each piece and variant in place of these."""
     path = folder / f"changed-{TOKENS}"
     with TokenWriter(path, max_id=max_id) as writer:
-        pieces = [
-            replace(
-                piece,
-                variants=tuple(
-                    writer.append(change(tokens[offset : offset + length]))
-                    for offset, length in piece.variants
-                ),
-            )
-            for piece in pieces
-        ]
+
+        def changed(piece: Piece) -> Piece:
+            places = [
+                writer.append(change(tokens[offset : offset + length]))
+                for offset, length in piece.variants
+            ]
+            return replace(piece, variants=tuple(places))
+
+        pieces = _replaced(folder, map(changed, pieces))
     tokens = writer.written()
     path.replace(folder / TOKENS)
     return tokens, pieces
 
 
-def _levels(
-    tokens: np.ndarray, pieces: Sequence[Piece], tokenizer: Tokenizer
-) -> dict[str, list[float]]:
+def _replaced(folder: Path, pieces: Iterable[Piece]) -> Pieces:
+    """Write tables of these pieces in place of those in a folder."""
+    changed = folder / "changed"
+    changed.mkdir()
+    pieces = iter(pieces)
+    with TableWriter(changed) as table:
+        while some := list(islice(pieces, AT_A_TIME)):
+            table.append(make_table(some))
+    for path in changed.iterdir():
+        path.replace(folder / path.name)
+    changed.rmdir()
+    return Pieces(open_table(folder))
+
+
+def _read(tokens: np.ndarray, pieces: Pieces, most: int) -> Iterator[np.ndarray]:
+    """Yield the tokens of the first training pieces as they are in their files."""
+    for piece in pieces.of_split(TRAIN)[:most]:
+        offset, length = piece.variants[0]
+        yield tokens[offset : offset + length]
+
+
+def _levels(tokens: np.ndarray, pieces: Pieces, tokenizer: Tokenizer) -> dict[str, list[float]]:
     """Find the levels of controls in the training pieces as they are."""
     reader = BarReader(tokenizer)
-    learned_from = [piece.variants[0] for piece in pieces if piece.split == TRAIN]
-    return level_borders(
-        reader.read(tokens[offset : offset + length].astype(np.int64))
-        for offset, length in learned_from[:MAX_LEVEL_PIECES]
-    )
+    learned_from = _read(tokens, pieces, MAX_LEVEL_PIECES)
+    return level_borders(reader.read(ids.astype(np.int64)) for ids in learned_from)
 
 
 def _is_current(folder: Path, corpus: Corpus, fingerprint: str) -> bool:
@@ -430,18 +546,14 @@ def _hash(value: object) -> str:
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
 
-def _listing(corpus: Corpus) -> list[tuple[str, int, int]]:
-    return [(corpus.label(f), f.stat().st_size, f.stat().st_mtime_ns) for f in corpus.files]
+def _states(corpus: Corpus) -> list[str]:
+    """Return for each shard what changes with the names, sizes or times of its files."""
+    return [
+        _hash([_state(corpus, corpus.labels[number]) for number in shard])
+        for shard in to_shards(len(corpus.labels))
+    ]
 
 
-def _content(pieces: Sequence[Piece], tokenizer: Tokenizer) -> str:
-    """What two preparations share if and only if they give the same batches."""
-    return _hash([tokenizer.fingerprint(), list(index_pieces(pieces))])
-
-
-def _read(file: Path, limits: LimitsConfig) -> bytes:
-    try:
-        with file.open("rb") as opened:
-            return opened.read(limits.max_file_bytes + 1)
-    except OSError:
-        return b""  # the gate will say what is wrong with it
+def _state(corpus: Corpus, label: str) -> tuple[str, int, int]:
+    status = corpus.path(label).stat()
+    return label, status.st_size, status.st_mtime_ns

@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 
 from seqgen.data.batches import Batch, join_files, one_window_each, usable_pieces
-from seqgen.data.shards import Piece, PreparedData, VariantTable
+from seqgen.data.shards import Piece, PreparedData
 from seqgen.errors import UserError
 
 OPEN_LANES = 64  # pieces that are being read at a time, so that steps in a row differ
@@ -47,9 +47,8 @@ class StreamBatches:
         self._seed = seed
         self._batch_size = batch_size
         self._context = context_length
-        self._variants = VariantTable(self._pieces)
         # What every epoch has, whichever variants it draws; the rest of a longer one is left out.
-        n_tokens = int(self._variants.shortest.sum())
+        n_tokens = int(self._pieces.shortest.sum())
         if n_tokens < 2 * batch_size:
             raise UserError(
                 f"prepared data in {data.folder} has {n_tokens} tokens for {split}, too few for "
@@ -96,7 +95,7 @@ class StreamBatches:
         """
         rng = np.random.default_rng([self._seed, epoch])
         order = rng.permutation(len(self._pieces))
-        offsets, lengths = self._variants.choose(order, rng.random(len(order)))
+        offsets, lengths = self._pieces.choose(order, rng.random(len(order)))
         begins = np.cumsum(lengths) - lengths
         return order, begins, offsets - begins
 

@@ -97,9 +97,14 @@ def _chosen(data: PreparedData) -> list[tuple[Piece, int]]:
     In order of their hash: names go by collection and composer, so that the first ones by name
     would be one part of a corpus.
     """
-    turns = list(turn_by_turn(sorted(data.of_split(TRAIN), key=lambda piece: piece.file_hash)))
-    n_tokens = np.cumsum([piece.variants[variant][1] for piece, variant in turns])
-    return turns[: max(1, int((n_tokens <= MAX_TRAINING_TOKENS).sum()))]
+    chosen: list[tuple[Piece, int]] = []
+    room = MAX_TRAINING_TOKENS
+    for piece, variant in turn_by_turn(data.of_split(TRAIN).by_hash()):
+        room -= piece.variants[variant][1]
+        if chosen and room < 0:
+            break
+        chosen.append((piece, variant))
+    return chosen
 
 
 @dataclass(frozen=True, eq=False)

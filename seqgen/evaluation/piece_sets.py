@@ -196,27 +196,28 @@ def folder_set(
     items: list[Item] = []
     n_known, room = 0, max_targets
     hashes, skipped = _hashes(corpus, progress)
-    for file in tracked(sorted(hashes, key=hashes.__getitem__), "reading files", progress):
-        if hashes[file] in known:
+    for label in tracked(sorted(hashes, key=hashes.__getitem__), "reading files", progress):
+        if hashes[label] in known:
             n_known += 1
             continue
         if room < 1:
             continue
         try:
+            file = corpus.path(label)
             ids = np.concatenate([bos, tokenizer.encode(file), eos])
         except FileRejected as rejected:
-            skipped.append((corpus.label(file), rejected.reason))
+            skipped.append((label, rejected.reason))
             continue
         is_whole = len(ids) <= room + 1
         if items and not is_whole:
             room = 0
             continue
         path = file if is_whole else None
-        items.append(item_of(corpus.label(file), ids[: room + 1], path, tokenizer))
+        items.append(item_of(label, ids[: room + 1], path, tokenizer))
         room -= items[-1].n_targets
     if not items:
-        raise UserError(f"--data {source}: {_no_items(len(corpus.files), n_known, skipped)}")
-    return PieceSet(corpus.name, tuple(items), len(corpus.files), tuple(skipped), n_known)
+        raise UserError(f"--data {source}: {_no_items(len(corpus.labels), n_known, skipped)}")
+    return PieceSet(corpus.name, tuple(items), len(corpus.labels), tuple(skipped), n_known)
 
 
 def item_of(name: str, ids: np.ndarray, path: Path | None, tokenizer: Tokenizer) -> Item:
@@ -240,14 +241,14 @@ def _no_items(n: int, n_known: int, skipped: list[tuple[str, str]]) -> str:
     return f"none of {n} files can be used{learned}{why}"
 
 
-def _hashes(corpus: Corpus, progress: Progress) -> tuple[dict[Path, str], list[tuple[str, str]]]:
-    """Hash all files; return the hashes, and which files cannot be read, with the reason."""
+def _hashes(corpus: Corpus, progress: Progress) -> tuple[dict[str, str], list[tuple[str, str]]]:
+    """Hash all files; return hashes by label, and which cannot be read, with the reason."""
     hashes, rejected = {}, []
-    for file in tracked(corpus.files, "hashing files", progress):
+    for label in tracked(corpus.labels, "hashing files", progress):
         try:
-            hashes[file] = _hash(file)
+            hashes[label] = _hash(corpus.path(label))
         except OSError as error:
-            rejected.append((corpus.label(file), error.strerror or type(error).__name__))
+            rejected.append((label, error.strerror or type(error).__name__))
     return hashes, rejected
 
 

@@ -22,7 +22,7 @@ from seqgen.tokenizers.base import (
     ToldNote,
 )
 from seqgen.tokenizers.midi import (
-    FileSurvey,
+    add_accounts,
     choose_settings,
     settled,
     survey_file,
@@ -34,7 +34,6 @@ __all__ = [
     "Clock",
     "Edit",
     "Encoded",
-    "FileSurvey",
     "MusicTokenizer",
     "Original",
     "Preview",
@@ -42,6 +41,7 @@ __all__ = [
     "Sketch",
     "Tokenizer",
     "ToldNote",
+    "add_accounts",
     "build_tokenizer",
     "choose_settings",
     "load_tokenizer",

@@ -207,8 +207,13 @@ class Tokenizer(ABC):
         raise NotImplementedError(f"{cls.__name__} leaves no settings open")
 
     @classmethod
+    def add_surveys(cls, surveys: Iterable[Any]) -> Any:
+        """Return one survey of all files of some surveys, small whatever their number."""
+        raise NotImplementedError(f"{cls.__name__} leaves no settings open")
+
+    @classmethod
     def choose(
-        cls, config: TokenizerConfig, surveys: Sequence[Any]
+        cls, config: TokenizerConfig, surveys: Iterable[Any]
     ) -> tuple[TokenizerConfig, dict[str, str]]:
         """Choose open settings from the surveys of all files; also say for each why."""
         return config, {}

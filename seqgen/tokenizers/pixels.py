@@ -10,9 +10,8 @@ Legend: T positions, H rows, W columns, C channels.
 import io
 import struct
 import warnings
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from zlib import error as ZlibError
 
@@ -36,13 +35,22 @@ DAMAGED = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass
 class ImageSurvey:
-    """What one file holds: columns and rows, whether it has colours, and which values occur."""
+    """What files of one size hold.
 
-    size: tuple[int, int]
-    has_colour: bool
-    values: frozenset[int]
+    Attributes:
+        n_files: how many there are.
+        n_colour: how many of them have colours.
+        values: which occur.
+    """
+
+    n_files: int = 0
+    n_colour: int = 0
+    values: set[int] = field(default_factory=set)
+
+
+Surveys = dict[tuple[int, int], ImageSurvey]  # by columns and rows
 
 
 class PixelTokenizer(Tokenizer):
@@ -81,28 +89,46 @@ class PixelTokenizer(Tokenizer):
         return None in (config.image_size, config.image_channels, config.image_levels)
 
     @classmethod
-    def survey(cls, path: Path, *, limits: LimitsConfig) -> ImageSurvey:
+    def survey(cls, path: Path, *, limits: LimitsConfig) -> Surveys:
         """Return size, colours and values of one file."""
         pixels = _read(path, limits)
-        h, w, _ = pixels.shape
-        return ImageSurvey((w, h), pixels.shape[2] > 1, frozenset(np.unique(pixels).tolist()))
+        h, w, c = pixels.shape
+        return {(w, h): ImageSurvey(1, int(c > 1), set(np.unique(pixels).tolist()))}
+
+    @classmethod
+    def add_surveys(cls, surveys: Iterable[Surveys]) -> Surveys:
+        """Return the surveys of all files of each size."""
+        total: Surveys = {}
+        for by_size in surveys:
+            for size, one in by_size.items():
+                found = total.setdefault(size, ImageSurvey())
+                found.n_files += one.n_files
+                found.n_colour += one.n_colour
+                found.values |= one.values
+        return total
 
     @classmethod
     def choose(
-        cls, config: TokenizerConfig, surveys: Sequence[ImageSurvey]
+        cls, config: TokenizerConfig, surveys: Iterable[Surveys]
     ) -> tuple[TokenizerConfig, dict[str, str]]:
         """Choose the most frequent size, colour if any file has it, and levels for all values."""
-        sizes = Counter(one.size for one in surveys)
-        size, n = sizes.most_common(1)[0]
-        alike = [one for one in surveys if list(one.size) == (config.image_size or list(size))]
-        n_colour = sum(one.has_colour for one in alike)
-        values = np.array(sorted(frozenset().union(*(one.values for one in alike))), dtype=int)
+        by_size = cls.add_surveys(surveys)
+        if not by_size:
+            return config, {}
+        size = max(by_size, key=lambda size: by_size[size].n_files)
+        width, height = config.image_size or size
+        alike = by_size.get((width, height), ImageSurvey())
+        values = np.array(sorted(alike.values), dtype=int)
         levels = next(
             n for n in range(2, LEVELS + 1) if (_shown(_level(values, n), n) == values).all()
         )
+        n, n_files = by_size[size].n_files, sum(one.n_files for one in by_size.values())
         found = {
-            "image_size": (list(size), f"{n} of {len(surveys)} files are of this size"),
-            "image_channels": (3 if n_colour else 1, f"{n_colour} files have colours"),
+            "image_size": (
+                list(size),
+                f"{n} of {n_files} files are of this size",
+            ),
+            "image_channels": (3 if alike.n_colour else 1, f"{alike.n_colour} files have colours"),
             "image_levels": (levels, f"{len(values)} different values occur, all on this scale"),
         }
         chosen = {key: one for key, one in found.items() if getattr(config, key) is None}

@@ -11,10 +11,11 @@ from seqgen.data.shards import (
     TOKENS,
     Piece,
     PreparedData,
+    TableWriter,
     TokenWriter,
-    index_pieces,
+    make_table,
 )
-from seqgen.data.splits import TRAIN
+from seqgen.data.splits import TRAIN, content_hash
 from seqgen.files import checksums, write_record
 from seqgen.tokenizers import build_tokenizer
 
@@ -34,11 +35,14 @@ def made_data(tmp_path):
                 for n in variants:
                     places.append(writer.append(np.arange(next_id, next_id + n)[:, None]))
                     next_id += n + 1
-                pieces.append(Piece(f"piece-{i}", TRAIN, f"{i}", 1, tuple(places)))
+                file_hash = content_hash(str(i).encode())
+                pieces.append(Piece(f"piece-{i}", TRAIN, file_hash, 1, tuple(places)))
+        with TableWriter(tmp_path) as table:
+            table.append(make_table(pieces))
         (tmp_path / TOKENIZER).mkdir()
         build_tokenizer(TokenizerConfig(type="bytes"), LimitsConfig()).save(tmp_path / TOKENIZER)
         index = {"dtype": writer.dtype.name, "n_fields": 1, "n_tokens": writer.n_tokens}
-        index |= {"pieces": list(index_pieces(pieces)), "files": checksums(tmp_path)}
+        index |= {"files": checksums(tmp_path)}
         write_record(tmp_path / INDEX, index, format=FORMAT)
         return PreparedData(tmp_path)
 

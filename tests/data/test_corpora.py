@@ -10,7 +10,7 @@ from making import write_songs
 
 from seqgen.config import DataConfig, LimitsConfig, TokenizerConfig
 from seqgen.data import corpora
-from seqgen.data.corpora import describe_passed_over, locate, open_corpus
+from seqgen.data.corpora import describe_passed_over, open_corpus
 from seqgen.data.prepare import prepare
 from seqgen.errors import UserError
 
@@ -35,8 +35,8 @@ def search(*sources):
     """Return the names of the files found, and of what was passed over by kind."""
     given = [str(source) for source in sources]
     corpus = open_corpus(given if len(given) > 1 else given[0], MIDI, cache=sources[0])
-    assert all(locate(corpus.sources, corpus.label(file)).samefile(file) for file in corpus.files)
-    return [corpus.label(file) for file in corpus.files], corpus.passed_over
+    assert all(corpus.path(label).is_file() for label in corpus.labels)
+    return [*corpus.labels], corpus.passed_over
 
 
 def test_linked_folders_and_files_are_followed(folder, tmp_path):
@@ -135,7 +135,7 @@ def test_what_lies_beside_the_pieces_of_an_embedded_corpus_is_not_reported(tmp_p
 
     monkeypatch.setattr(corpora, "build_chorales", build)
     corpus = open_corpus("chorales", frozenset({".mid"}), cache=tmp_path)
-    assert (len(corpus.files), corpus.passed_over) == (2, {})
+    assert (len(corpus.labels), corpus.passed_over) == (2, {})
 
 
 def test_several_sources_are_one_corpus_and_labels_name_them(tmp_path):
@@ -145,7 +145,7 @@ def test_several_sources_are_one_corpus_and_labels_name_them(tmp_path):
     files, passed_over = search(*sources)
     assert files == ["a.mid", "midi/a.mid", "midi-2/b/a.mid"]
     assert passed_over == {".txt": ["midi/n.txt"]}
-    assert open_corpus([str(sources[0])], MIDI, cache=tmp_path).files[0].name == "a.mid"
+    assert open_corpus([str(sources[0])], MIDI, cache=tmp_path).labels[0] == "a.mid"
 
 
 def test_names_that_are_numbered_are_unique(tmp_path):

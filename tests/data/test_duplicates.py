@@ -11,8 +11,9 @@ import pytest
 from making import TICKS, write_song
 
 from seqgen.config import DataConfig, LimitsConfig, TokenizerConfig
+from seqgen.data import duplicates, prepare
 from seqgen.data.duplicates import find_duplicates
-from seqgen.data.prepare import prepare
+from seqgen.data.shards import Piece, Pieces, make_table
 from seqgen.data.splits import SPLITS, TRAIN, content_hash, split_of
 from seqgen.midi import Instrument, MidiFile, Note, open_midi
 from seqgen.tokenizers.midi.sketch import sketch_of
@@ -69,8 +70,19 @@ def sketch(song, *, ticks=TICKS, is_drum=False):
     return sketch_of(midi)
 
 
+@pytest.fixture(autouse=True)
+def folder(tmp_path_factory):
+    """Where what is too large for memory would lie."""
+    global FOLDER
+    FOLDER = tmp_path_factory.mktemp("runs")
+
+
+def grouped(*sketches):
+    return find_duplicates(sketches, FOLDER).tolist()
+
+
 def are_duplicates(first, second):
-    return len(set(find_duplicates({"a": first, "b": second}).values())) == 1
+    return grouped(first, second) == [0, 0]
 
 
 @pytest.mark.parametrize(
@@ -122,8 +134,7 @@ def test_different_pieces_of_one_style_are_not_grouped():
     songs = [random_song(seed) for seed in range(40)]
     parts = [part for song in songs for part in (song[:1], song[1:])]
     for pieces in (songs, parts):
-        found = find_duplicates({f"{i:03d}": sketch(piece) for i, piece in enumerate(pieces)})
-        assert all(name == leader for name, leader in found.items())
+        assert grouped(*map(sketch, pieces)) == list(range(len(pieces)))
 
 
 def test_short_files_loops_and_drums_are_not_grouped():
@@ -135,21 +146,20 @@ def test_short_files_loops_and_drums_are_not_grouped():
         assert not are_duplicates(alike, alike)
 
 
-def test_groups_do_not_depend_on_the_order_of_files():
+def test_groups_do_not_depend_on_the_order_of_files_and_how_many_fit_in_memory(monkeypatch):
     songs = [random_song(seed) for seed in range(6)]
-    sketches = {f"{i}": sketch(song) for i, song in enumerate(songs)}
-    sketches |= {f"{i}-melody": sketch(song[:1]) for i, song in enumerate(songs)}
-    found = find_duplicates(sketches)
-    assert found == {name: name[0] for name in sketches}  # the one whose end is smallest: "0" < "y"
-    assert find_duplicates(dict(reversed(sketches.items()))) == found
+    sketches = [*map(sketch, songs), *(sketch(song[:1]) for song in songs)]
+    assert grouped(*sketches) == [*range(6)] * 2
+    assert grouped(*reversed(sketches)) == [*range(6)] * 2
+    monkeypatch.setattr(duplicates, "AT_A_TIME", 100)
+    assert grouped(*sketches) == [*range(6)] * 2
+    assert not list(FOLDER.iterdir())
 
 
 def test_a_large_group_is_found_whole():
     song = random_song(0)
-    sketches = {
-        f"{i:02d}": sketch(edited(moved(song, pitch=i % 12), share=0.1, seed=i)) for i in range(60)
-    }
-    assert set(find_duplicates(sketches).values()) == {"00"}
+    sketches = [sketch(edited(moved(song, pitch=i % 12), share=0.1, seed=i)) for i in range(60)]
+    assert grouped(*sketches) == [0] * 60
 
 
 def test_groups_are_held_out_as_often_as_files():
@@ -158,13 +168,14 @@ def test_groups_are_held_out_as_often_as_files():
     n_held_out = 0
     for i in range(100):
         hashes = [content_hash(f"{i} {part}".encode()) for part in range(3)]
-        (leader,) = set(find_duplicates(dict(zip(hashes, alike, strict=True))).values())
-        n_held_out += split_of(leader, validation=0.1, test=0.1) != TRAIN
+        pieces = Pieces(make_table(Piece(h, TRAIN, h, 1, ((0, 1),)) for h in hashes))
+        (leader,) = set(prepare._groups(pieces, {}, lambda _: alike, FOLDER).tolist())
+        n_held_out += split_of(hashes[leader], validation=0.1, test=0.1) != TRAIN
     assert abs(n_held_out / 100 - 0.2) < 0.1
 
 
 def test_nothing_is_found_in_nothing():
-    assert find_duplicates({}) == {}
+    assert grouped() == []
 
 
 @pytest.fixture
@@ -185,7 +196,7 @@ def make(source, **settings):
     place = str(source.parent / "prepared")
     shares = {"validation": 0.2, "test": 0.2}
     config = DataConfig(source=str(source), prepared_dir=place, workers=1, **shares, **settings)
-    return prepare(config, LimitsConfig(), TokenizerConfig()).data
+    return prepare.prepare(config, LimitsConfig(), TokenizerConfig()).data
 
 
 def splits_of_tunes(data):
@@ -201,7 +212,8 @@ def test_parts_of_one_tune_are_in_one_split_and_reported(tunes):
     assert all(len(of_tune) == 1 for of_tune in splits.values())
     assert set.union(*splits.values()) == set(SPLITS)
     assert {len(piece.variants) for piece in data.of_split(TRAIN)} == {3}
-    groups = json.loads((data.folder / "report.json").read_text())["near_duplicates"]
+    lines = (data.folder / "near-duplicates.jsonl").read_text().splitlines()
+    groups = [json.loads(line) for line in lines]
     assert Counter(map(len, groups)) == {3: 12}
     assert ["0.mid", "chords/0.mid", "melody/0.mid"] in [sorted(group) for group in groups]
 
@@ -209,7 +221,8 @@ def test_parts_of_one_tune_are_in_one_split_and_reported(tunes):
 def test_grouping_can_be_switched_off(tunes):
     data = make(tunes, group_duplicates=False)
     assert any(len(of_tune) > 1 for of_tune in splits_of_tunes(data).values())
-    assert json.loads((data.folder / "report.json").read_text())["near_duplicates"] == []
+    report = json.loads((data.folder / "report.json").read_text())
+    assert report["near_duplicates"] == {"groups": 0, "files": 0}
 
 
 def test_a_corpus_of_one_tune_is_cut_file_by_file(tunes):

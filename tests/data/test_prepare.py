@@ -62,7 +62,7 @@ def test_parallel_workers_give_what_one_gives(tmp_path, make):
     (folder / "bad.mid").write_bytes(b"MThd")
     one = make(folder, prepared_dir=str(tmp_path / "one"), workers=1).data
     two = make(folder, prepared_dir=str(tmp_path / "two"), workers=2).data
-    for name in ("tokens.bin", "index.json", "report.json"):
+    for name in ("tokens.bin", "pieces.bin", "index.json", "report.json"):
         first, second = (data.folder / name for data in (one, two))
         assert first.read_bytes() == second.read_bytes()
 
@@ -131,7 +131,9 @@ def test_folders_of_the_same_name_have_their_own_data(tmp_path, make):
     assert not make(tmp_path / "a" / "midi").built
 
 
-@pytest.mark.parametrize("name", ["tokens.bin", "index.json", "tokenizer/tokenizer.json"])
+@pytest.mark.parametrize(
+    "name", ["tokens.bin", "pieces.bin", "index.json", "tokenizer/tokenizer.json"]
+)
 @pytest.mark.parametrize("damage", ["cut", "flip"])
 def test_damaged_prepared_data_is_refused(tmp_path, make, name, damage):
     folder = make(write_songs(tmp_path / "songs", 4)).data.folder
@@ -268,7 +270,7 @@ def test_sources_are_found_by_folder_file_or_name(tmp_path):
     (folder / "folder.mid").mkdir()
     suffixes = frozenset({".mid", ".midi"})
     corpus = open_corpus(str(folder), suffixes, cache=tmp_path)
-    assert [corpus.label(f) for f in corpus.files] == ["a.midi", "b/2.MID"]
+    assert [*corpus.labels] == ["a.midi", "b/2.MID"]
     assert open_corpus(str(folder / "a.midi"), suffixes, cache=tmp_path).name == "a"
     with pytest.raises(UserError, match="known corpora: chorales, jsb, jsb-quarter, pop909"):
         open_corpus("chorals", suffixes, cache=tmp_path)

@@ -1,16 +1,25 @@
 """The split of a file follows from its content alone."""
 
-from seqgen.data.splits import TEST, TRAIN, VALIDATION, assign, content_hash, split_of
+import numpy as np
+
+from seqgen.data import splits
+from seqgen.data.shards import HASH
+from seqgen.data.splits import SPLITS, TEST, TRAIN, VALIDATION, content_hash, split_of
 
 
 def hashes(n):
     return [content_hash(str(i).encode()) for i in range(n)]
 
 
+def assign(hashes, **shares):
+    found = splits.assign(np.array([bytes.fromhex(h) for h in hashes], dtype=HASH), **shares)
+    return [SPLITS[number] for number in found]
+
+
 def test_shares_are_about_as_asked():
-    splits = assign(hashes(3000), validation=0.1, test=0.2)
-    assert abs(splits.count(VALIDATION) / 3000 - 0.1) < 0.02
-    assert abs(splits.count(TEST) / 3000 - 0.2) < 0.03
+    found = assign(hashes(3000), validation=0.1, test=0.2)
+    assert abs(found.count(VALIDATION) / 3000 - 0.1) < 0.02
+    assert abs(found.count(TEST) / 3000 - 0.2) < 0.03
 
 
 def test_a_file_keeps_its_split_when_others_come_and_go():
@@ -22,17 +31,17 @@ def test_a_file_keeps_its_split_when_others_come_and_go():
 
 def test_copies_share_a_split():
     many = hashes(40) * 2
-    splits = assign(many, validation=0.3, test=0.3)
-    assert splits[:40] == splits[40:]
+    found = assign(many, validation=0.3, test=0.3)
+    assert found[:40] == found[40:]
 
 
 def test_a_small_corpus_still_trains_and_validates():
     many = hashes(300)
     for n in range(2, 6):
         for i in range(len(many) - n):
-            splits = assign(many[i : i + n], validation=0.4, test=0.4)
-            assert TRAIN in splits
-            assert VALIDATION in splits
+            found = assign(many[i : i + n], validation=0.4, test=0.4)
+            assert TRAIN in found
+            assert VALIDATION in found
 
 
 def test_nothing_is_held_out_when_nothing_is_asked():

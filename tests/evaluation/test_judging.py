@@ -11,7 +11,7 @@ from making import TICKS, random_tokens, write_song, write_songs
 
 from seqgen.config import DataConfig, LimitsConfig, TokenizerConfig
 from seqgen.data.prepare import prepare
-from seqgen.data.shards import Piece
+from seqgen.data.shards import Piece, Pieces, make_table
 from seqgen.errors import UserError
 from seqgen.evaluation import ngrams
 from seqgen.evaluation.copying import report
@@ -168,9 +168,10 @@ def test_transposed_pieces_are_indexed_while_there_is_room(data, monkeypatch):
 
 def test_ngram_models_choose_by_hash_and_tell_how_much(toy_vocabulary, monkeypatch):
     ids = random_tokens(toy_vocabulary, 3, 10).numpy()
-    pieces = [Piece(str(i), "train", h, 0, ((i, 10),)) for i, h in enumerate("cab")]
+    pieces = [Piece(str(i), "train", h * 64, 0, ((i, 10),)) for i, h in enumerate("cab")]
     data = SimpleNamespace(
-        of_split=lambda _: pieces, read=lambda piece, *, variant: ids[int(piece.file)]
+        of_split=lambda _: Pieces(make_table(pieces)),
+        read=lambda piece, *, variant: ids[int(piece.file)],
     )
     monkeypatch.setattr(ngrams, "MAX_TRAINING_TOKENS", 20)
     found = ngrams.training_ids(data)

@@ -14,6 +14,7 @@ from seqgen.tokenizers.midi.continuation import SUSTAIN
 from seqgen.tokenizers.midi.metres import NEGLIGIBLE, metres_of
 from seqgen.tokenizers.midi.settings import accepted_metres
 
+ERRORS = ("onset_ms", "duration_ms")
 WORST_MS = 1000  # larger errors count as this
 APART = 0.5  # of a quarter note: so far apart two notes are not the same one
 LOUDER = 8  # of 127: from there on another velocity is heard
@@ -164,25 +165,28 @@ class _Steps:
         return self._tempos[max(bisect_right(self._times, quarter + NEGLIGIBLE) - 1, 0)]
 
 
+def add_accounts(accounts: Iterable[dict]) -> dict[str, Any]:
+    """Add up the accounts of several files to one of the same form."""
+    total: dict[str, Any] = {"notes": 0, "notes_kept": 0}
+    total |= {kind: Counter() for kind in ("lost", "repaired", *ERRORS)}
+    for account in accounts:
+        for kind, value in account.items():
+            if isinstance(value, int):
+                total[kind] += value
+            else:
+                total[kind].update(value)
+    return total
+
+
 def total_account(accounts: Iterable[dict]) -> dict[str, Any]:
     """Add up the accounts of several files; errors become median and 95th percentile."""
-    lost: Counter[str] = Counter()
-    repaired: Counter[str] = Counter()
-    errors: dict[str, Counter[int]] = {"onset_ms": Counter(), "duration_ms": Counter()}
-    notes = kept = 0
-    for account in accounts:
-        notes += account["notes"]
-        kept += account["notes_kept"]
-        lost.update(account["lost"])
-        repaired.update(account["repaired"])
-        for kind, counts in errors.items():
-            counts.update(account[kind])
+    total = add_accounts(accounts)
     return {
-        "notes": notes,
-        "notes_kept": kept,
-        "lost": dict(lost.most_common()),
-        "repaired": dict(repaired.most_common()),
-        **{kind: _percentiles(counts) for kind, counts in errors.items()},
+        "notes": total["notes"],
+        "notes_kept": total["notes_kept"],
+        "lost": dict(total["lost"].most_common()),
+        "repaired": dict(total["repaired"].most_common()),
+        **{kind: _percentiles(total[kind]) for kind in ERRORS},
     }
 
 

@@ -1,12 +1,13 @@
 """What a corpus holds, and the settings of the tokens that can carry it.
 
-Each file is surveyed by itself, in any process; `choose_settings` sees all of them.
+Each file is surveyed by itself, in any process, and surveys are added up: that of a corpus grows
+with the variety of its files and not with their number.
 """
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -38,38 +39,59 @@ REACHED = 0.99  # share of the repeated notes that quotes must reach
 SPARE_BARS = 16  # beyond the longest file: bars cut short become bars of their own
 
 
-@dataclass(frozen=True)
-class FileSurvey:
-    """What one file holds, as far as settings depend on it.
+@dataclass
+class Survey:
+    """What files hold, as far as settings depend on it.
 
     Attributes:
-        tracks: program ("0" to "127", or "drums") and role of each track.
-        metres: time signatures, as "9/8", by how many bar lines begin one.
-        tempos: of its notes, in quarter notes per minute, by number of notes.
+        n_files: how many there are.
+        tracks: a program ("0" to "127", or "drums") with the roles of its tracks in one file, by
+            the number of files that have just these.
+        metres: time signatures, as "9/8", by the number of files that have them.
+        tempos: of notes, in quarter notes per minute, by number of notes.
         velocities: by number of notes.
         off_grid: for each grid, how many onsets are off it.
         lengths: of notes in beats, rounded up, by number of notes.
-        pedals, bends: how many presses, and notes under a bend.
-        bars: up to its last note.
+        n_notes: in all files.
+        pedalled: files in which the pedal is pressed.
+        bends: notes under a bend.
+        bars: of the longest file, up to its last note.
         repeats: notes in bars that equal an earlier bar of their part, by how many bars ago the
             nearest was; for each grid, with velocities and without, and for all pitched tracks told
             as one part and each track by itself: (grid, velocities, one).
     """
 
-    tracks: tuple[tuple[str, str], ...]
-    metres: tuple[str, ...]
-    tempos: dict[float, int]
-    velocities: dict[int, int]
-    off_grid: dict[int, int]
-    lengths: dict[int, int]
-    n_notes: int
-    pedals: int
-    bends: int
-    bars: int
-    repeats: dict[tuple[int, bool, bool], dict[int, int]]
+    n_files: int = 0
+    tracks: Counter[tuple[str, tuple[str, ...]]] = field(default_factory=Counter)
+    metres: Counter[str] = field(default_factory=Counter)
+    tempos: Counter[float] = field(default_factory=Counter)
+    velocities: Counter[int] = field(default_factory=Counter)
+    off_grid: Counter[int] = field(default_factory=Counter)
+    lengths: Counter[int] = field(default_factory=Counter)
+    n_notes: int = 0
+    pedalled: int = 0
+    bends: int = 0
+    bars: int = 0
+    repeats: dict[tuple[int, bool, bool], Counter[int]] = field(default_factory=dict)
 
 
-def survey_file(path: Path, limits: LimitsConfig) -> FileSurvey:
+def add_surveys(surveys: Iterable[Survey]) -> Survey:
+    """Return the survey of all files of some surveys."""
+    total = Survey()
+    for one in surveys:
+        total.n_files += one.n_files
+        total.n_notes += one.n_notes
+        total.pedalled += one.pedalled
+        total.bends += one.bends
+        total.bars = max(total.bars, one.bars)
+        for name in ("tracks", "metres", "tempos", "velocities", "off_grid", "lengths"):
+            getattr(total, name).update(getattr(one, name))
+        for kind, distances in one.repeats.items():
+            total.repeats.setdefault(kind, Counter()).update(distances)
+    return total
+
+
+def survey_file(path: Path, limits: LimitsConfig) -> Survey:
     """Survey one file; FileRejected where the gate refuses it."""
     midi = open_midi(path, limits)
     metres, _ = metres_of(midi, None)
@@ -86,18 +108,19 @@ def survey_file(path: Path, limits: LimitsConfig) -> FileSurvey:
         error = np.abs(starts - np.round(starts * grid) / grid)
         off = (error > OFF_GRID) & (error * seconds > OFF_GRID_SECONDS)
         off_grid[grid] = int(off.sum())
-    return FileSurvey(
-        tracks=tuple(
-            (DRUMS if track.is_drum else str(track.program), role(track.name))
-            for track in midi.instruments
-        ),
-        metres=tuple(f"{numerator}/{denominator}" for _, numerator, denominator in metres),
+    roles: dict[str, list[str]] = defaultdict(list)
+    for track in midi.instruments:
+        roles[DRUMS if track.is_drum else str(track.program)].append(role(track.name))
+    return Survey(
+        n_files=1,
+        tracks=Counter((program, tuple(names)) for program, names in roles.items()),
+        metres=Counter({f"{numerator}/{denominator}" for _, numerator, denominator in metres}),
         tempos=_counted(np.round(tempos, 2)),
         velocities=_counted(notes[:, 2]),
-        off_grid=off_grid,
+        off_grid=Counter(off_grid),
         lengths=_counted(np.clip(lengths, 1, MAX_NOTE_BEATS)),
         n_notes=len(notes),
-        pedals=sum(len(track.pedals) for track in midi.instruments),
+        pedalled=int(any(track.pedals for track in midi.instruments)),
         bends=_bent_notes(midi),
         bars=_n_bars(midi, metres, int(notes[:, 0].max())),
         repeats=_repeats(midi, metres),
@@ -105,31 +128,35 @@ def survey_file(path: Path, limits: LimitsConfig) -> FileSurvey:
 
 
 def choose_settings(
-    config: TokenizerConfig, surveys: Sequence[FileSurvey]
+    config: TokenizerConfig, surveys: Iterable[Survey]
 ) -> tuple[TokenizerConfig, dict[str, str]]:
     """Set what a configuration leaves open, so that tokens carry what the files hold.
 
     Returns:
         The settled configuration, and for each setting that was chosen why, in a few words.
+        Without any survey, the configuration as it is.
     """
-    parts, why_parts = _parts(surveys)
+    all_files = add_surveys(surveys)
+    if not all_files.n_files:
+        return config, {}
+    parts, why_parts = _parts(all_files)
     if config.parts is not None and config.parts != parts["parts"]:
-        names = [name for name, _ in _programs(surveys)]
+        names = [name for name, _ in _programs(all_files)]
         parts = {"parts": config.parts, "part_names": names[:1] if config.parts == "one" else names}
         why_parts = f"as set: {config.parts}"
     found: dict[str, tuple[object, str]] = {
         "parts": (parts["parts"], why_parts),
         "part_names": (parts["part_names"], f"{len(parts['part_names'])} in the corpus"),
     }
-    found |= _metres(surveys) | _tempo_settings(surveys) | _velocity_settings(surveys)
-    found |= _time_settings(surveys) | _controls(surveys)
-    found |= _quotes(config, surveys, {key: value for key, (value, _) in found.items()})
+    found |= _metres(all_files) | _tempo_settings(all_files) | _velocity_settings(all_files)
+    found |= _time_settings(all_files) | _controls(all_files)
+    found |= _quotes(config, all_files, {key: value for key, (value, _) in found.items()})
     for key in LACKING.get(config.type, ()):
         found[key] = (False, f"{config.type} has no such tokens")
     if config.type == "structured":
         found["max_note_beats"] = (MAX_NOTE_BEATS, "structured tells rests by one token each")
     if config.type == "octuple":
-        bars = max(one.bars for one in surveys)
+        bars = all_files.bars
         found["max_bars"] = (min(bars + SPARE_BARS, 10_000), f"the longest file has {bars}")
     chosen = {key: value for key, value in found.items() if getattr(config, key) is None}
     settings = config.model_copy(update={key: value for key, (value, _) in chosen.items()})
@@ -138,26 +165,29 @@ def choose_settings(
     return settings, {key: why for key, (_, why) in chosen.items() if key not in unused}
 
 
-def _programs(surveys: Sequence[FileSurvey]) -> list[tuple[str, int]]:
+def _programs(survey: Survey) -> list[tuple[str, int]]:
     """Programs by how many tracks have them, the commonest first, drums last."""
-    counts = Counter(program for one in surveys for program, _ in one.tracks)
+    counts: Counter[str] = Counter()
+    for (program, names), n_files in survey.tracks.items():
+        counts[program] += len(names) * n_files
     return sorted(counts.items(), key=lambda entry: (entry[0] == DRUMS, -entry[1], entry[0]))
 
 
-def _parts(surveys: Sequence[FileSurvey]) -> tuple[dict, str]:
+def _parts(survey: Survey) -> tuple[dict, str]:
     """Which parts a piece may have: by program, and by role or number where there are several."""
-    programs = _programs(surveys)
+    programs = _programs(survey)
     names, with_roles = [], []
     for program, _ in programs:
-        roles = _roles(program, surveys)
+        roles = _roles(program, survey)
         with_roles += [f"{program}.{one}" for one in roles]
-        most = max(_unnamed(program, roles, one) for one in surveys)
+        tracks = [labels for kind, labels in survey.tracks if kind == program]
+        most = max(len(labels) - len(set(labels) & set(roles)) for labels in tracks)
         numbers = range(1, min(most, MOST_NUMBERED) + 1)
         names += [f"{program}.{one}" for one in roles]
         names += [program if k == 1 else f"{program}.{k}" for k in numbers]
     if len(programs) == 1 and not with_roles and programs[0][0] != DRUMS:
         return {"parts": "one", "part_names": [programs[0][0]]}, "one instrument"
-    n_drums = sum(any(program == DRUMS for program, _ in one.tracks) for one in surveys)
+    n_drums = sum(n for (program, _), n in survey.tracks.items() if program == DRUMS)
     why = f"{len(programs)} instruments" if len(programs) > 1 else "one instrument"
     if n_drums:
         why += f", drums in {n_drums} files"
@@ -166,36 +196,28 @@ def _parts(surveys: Sequence[FileSurvey]) -> tuple[dict, str]:
     return {"parts": "tracks", "part_names": names}, why
 
 
-def _roles(program: str, surveys: Sequence[FileSurvey]) -> list[str]:
+def _roles(program: str, survey: Survey) -> list[str]:
     """Track names that tell several tracks of one program apart, in a fair share of the files."""
     several = 0
     counts: Counter[str] = Counter()
-    for one in surveys:
-        names = [label for kind, label in one.tracks if kind == program]
-        if len(names) > 1 and len(set(names)) == len(names):
-            several += 1
-            counts.update(label for label in names if any(map(str.isalpha, label)))
+    for (kind, labels), n_files in survey.tracks.items():
+        if kind == program and len(labels) > 1 and len(set(labels)) == len(labels):
+            several += n_files
+            for label in labels:
+                counts[label] += n_files * any(map(str.isalpha, label))
     needed = max(2, COMMON_ROLE * several)
     return [label for label, n in counts.most_common() if n >= needed]
 
 
-def _unnamed(program: str, roles: Sequence[str], one: FileSurvey) -> int:
-    """How many tracks of a program have no role of their own."""
-    labels = [label for kind, label in one.tracks if kind == program]
-    return len(labels) - len(set(labels) & set(roles))
-
-
-def _metres(surveys: Sequence[FileSurvey]) -> dict[str, tuple[object, str]]:
-    counts = Counter(metre for one in surveys for metre in set(one.metres))
-    kinds = [metre for metre, _ in counts.most_common()]
+def _metres(survey: Survey) -> dict[str, tuple[object, str]]:
+    kinds = [metre for metre, _ in survey.metres.most_common()]
     others = [metre for metre in kinds if metre != "4/4"]
     why = "all in 4/4" if not others else f"{len(kinds)} metres: {_some(kinds)}"
     return {"time_signatures": (kinds, why), "use_time_signatures": (bool(others), why)}
 
 
-def _tempo_settings(surveys: Sequence[FileSurvey]) -> dict[str, tuple[object, str]]:
-    counts = _added(one.tempos for one in surveys)
-    values, weights = np.array(list(counts)), np.array(list(counts.values()))
+def _tempo_settings(survey: Survey) -> dict[str, tuple[object, str]]:
+    values, weights = _values(survey.tempos)
     median = _median(values, weights)
     low, high = float(values.min()), float(values.max())
     vary = high / low > 1 + SAME_TEMPO
@@ -216,9 +238,8 @@ def _tempo_steps(ratio: float) -> int:
     return math.floor(steps) if steps < 0 else math.ceil(steps)
 
 
-def _velocity_settings(surveys: Sequence[FileSurvey]) -> dict[str, tuple[object, str]]:
-    counts = _added(one.velocities for one in surveys)
-    values, weights = np.array(list(counts)), np.array(list(counts.values()))
+def _velocity_settings(survey: Survey) -> dict[str, tuple[object, str]]:
+    values, weights = _values(survey.velocities)
     median = int(_median(values, weights))
     other = weights[np.abs(values - median) > SAME_VELOCITY].sum() / weights.sum()
     vary = bool(other > SOME_NOTES)
@@ -226,17 +247,15 @@ def _velocity_settings(surveys: Sequence[FileSurvey]) -> dict[str, tuple[object,
     return {"use_velocities": (vary, why), "velocity": (median, "the median")}
 
 
-def _time_settings(surveys: Sequence[FileSurvey]) -> dict[str, tuple[object, str]]:
-    n_notes = sum(one.n_notes for one in surveys)
-    on = {g: 1 - sum(one.off_grid[g] for one in surveys) / n_notes for g in GRIDS}
-    metres = {metre for one in surveys for metre in one.metres}
-    grids = [g for g in GRIDS if all(g * int(metre.split("/")[1]) % 4 == 0 for metre in metres)]
+def _time_settings(survey: Survey) -> dict[str, tuple[object, str]]:
+    on = {g: 1 - survey.off_grid[g] / survey.n_notes for g in GRIDS}
+    beats = {int(metre.split("/")[1]) for metre in survey.metres}
+    grids = [g for g in GRIDS if all(g * beat % 4 == 0 for beat in beats)]
     grid = next((g for g in grids if on[g] >= CAUGHT), GRIDS[-1])
     why = f"catch {on[grid]:.1%} of the onsets"
     if grid != GRIDS[0]:
         why += f", {GRIDS[0]} only {on[GRIDS[0]]:.1%}"
-    lengths = _added(one.lengths for one in surveys)
-    longest = max(*lengths, FEWEST_NOTE_BEATS)
+    longest = max(*survey.lengths, FEWEST_NOTE_BEATS)
     ends = (
         f"the longest note has {longest}" if longest < MAX_NOTE_BEATS else "some notes are longer"
     )
@@ -246,20 +265,19 @@ def _time_settings(surveys: Sequence[FileSurvey]) -> dict[str, tuple[object, str
     }
 
 
-def _controls(surveys: Sequence[FileSurvey]) -> dict[str, tuple[object, str]]:
-    pedalled = sum(one.pedals > 0 for one in surveys)
-    bent = sum(one.bends for one in surveys) / sum(one.n_notes for one in surveys)
+def _controls(survey: Survey) -> dict[str, tuple[object, str]]:
+    bent = survey.bends / survey.n_notes
     return {
         "use_sustain_pedals": (
-            pedalled > SOME_NOTES * len(surveys),
-            f"pressed in {pedalled} of {len(surveys)} files",
+            survey.pedalled > SOME_NOTES * survey.n_files,
+            f"pressed in {survey.pedalled} of {survey.n_files} files",
         ),
         "use_pitch_bends": (bent > SOME_NOTES, f"{bent:.1%} of notes are bent"),
     }
 
 
 def _quotes(
-    config: TokenizerConfig, surveys: Sequence[FileSurvey], found: dict[str, object]
+    config: TokenizerConfig, survey: Survey, found: dict[str, object]
 ) -> dict[str, tuple[object, str]]:
     """Whether bars are quoted, where the other settings are `found` or configured."""
     settings = config.model_copy(
@@ -267,8 +285,8 @@ def _quotes(
     )
     grid = next(g for g in GRIDS if g >= (settings.positions_per_beat or 0))
     kind = (grid, bool(settings.use_velocities), settings.parts == "one")
-    distances = _added(one.repeats[kind] for one in surveys)
-    share = sum(distances.values()) / sum(one.n_notes for one in surveys)
+    distances = survey.repeats[kind]
+    share = distances.total() / survey.n_notes
     far = FEWEST_QUOTE_BARS
     if distances:
         ends = np.cumsum([distances[n] for n in sorted(distances)])
@@ -277,7 +295,7 @@ def _quotes(
     why = f"{share:.0%} of notes lie in bars that repeat an earlier one of their part"
     if not can_quote(config):
         return {"quotes": (False, f"{config.type} has no such tokens")}
-    if len(surveys) == 1:
+    if survey.n_files == 1:
         return {"quotes": (False, "an only file is cut in three, and quotes would reach across")}
     return {
         "quotes": (share >= REPEATED, why),
@@ -287,8 +305,8 @@ def _quotes(
 
 def _repeats(
     midi: MidiFile, metres: Sequence[tuple[int, int, int]]
-) -> dict[tuple[int, bool, bool], dict[int, int]]:
-    """Count notes in repeated bars as `FileSurvey.repeats` has them."""
+) -> dict[tuple[int, bool, bool], Counter[int]]:
+    """Count notes in repeated bars as `Survey.repeats` has them."""
     tracks = [
         np.array([(n.start, n.end, n.pitch, n.velocity) for n in track.notes])
         for track in midi.instruments
@@ -384,9 +402,14 @@ def _bent_notes(midi: MidiFile) -> int:
     return bent
 
 
-def _counted(values: np.ndarray) -> dict:
+def _counted(values: np.ndarray) -> Counter:
     kinds, counts = np.unique(values, return_counts=True)
-    return dict(zip(kinds.tolist(), counts.tolist(), strict=True))
+    return Counter(dict(zip(kinds.tolist(), counts.tolist(), strict=True)))
+
+
+def _values(counts: Counter) -> tuple[np.ndarray, np.ndarray]:
+    """Return values, and how often each occurs; both [n]."""
+    return np.array(list(counts)), np.array(list(counts.values()))
 
 
 def _added(counts: Iterable[dict]) -> Counter:

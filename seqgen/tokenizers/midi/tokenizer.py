@@ -50,7 +50,7 @@ from seqgen.tokenizers.midi.settings import (
     told_by_bars,
 )
 from seqgen.tokenizers.midi.sketch import sketch_of
-from seqgen.tokenizers.midi.survey import FileSurvey, choose_settings, survey_file
+from seqgen.tokenizers.midi.survey import Survey, add_surveys, choose_settings, survey_file
 from seqgen.vocabulary import Field, Vocabulary
 
 PITCHED = ("Pitch", "PitchDrum", "NoteOn", "DrumOn")  # types of tokens that tell a note's key
@@ -83,13 +83,18 @@ class OpenSettings(MusicTokenizer):
         return config != settled(config)
 
     @classmethod
-    def survey(cls, path: Path, *, limits: LimitsConfig) -> FileSurvey:
+    def survey(cls, path: Path, *, limits: LimitsConfig) -> Survey:
         """Return what open settings depend on in one file."""
         return survey_file(path, limits)
 
     @classmethod
+    def add_surveys(cls, surveys: Iterable[Survey]) -> Survey:
+        """Return the survey of all files."""
+        return add_surveys(surveys)
+
+    @classmethod
     def choose(
-        cls, config: TokenizerConfig, surveys: Sequence[FileSurvey]
+        cls, config: TokenizerConfig, surveys: Iterable[Survey]
     ) -> tuple[TokenizerConfig, dict[str, str]]:
         """Choose settings so that tokens carry what the files hold."""
         return choose_settings(config, surveys)
