@@ -123,9 +123,9 @@ class Tokenizing:
             for name, content in self.tokenizer.items():
                 (Path(folder) / name).write_bytes(content)
             tokenizer = load_tokenizer(Path(folder), self.limits)
-        paired = self.pairs is not None
-        examine = pair_examiner(self.pairs, tokenizer) if paired else tokenizer.examine
-        return partial(self._examine, examine)
+        if self.pairs is not None:
+            return partial(self._examine, pair_examiner(self.pairs, tokenizer))
+        return partial(self._examine, tokenizer.examine)
 
     def _examine(
         self,

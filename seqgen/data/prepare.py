@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -433,7 +433,7 @@ def _split(
                 splits[number], is_free[number] = SPLITS.index(split), False
     if is_free.any():
         splits[is_free] = assign(hashes[is_free], **shares)
-    rows = open_table(folder, mode="r+").rows
+    rows = cast(np.memmap, open_table(folder, mode="r+").rows)
     rows["split"] = splits
     rows["n_variants"][splits != SPLITS.index(TRAIN)] = 1
     rows.flush()
