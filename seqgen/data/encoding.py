@@ -71,8 +71,8 @@ class Readers:
                         n_given += 1
                 for reader in _wait([reader for reader in readers if not reader.is_idle]):
                     results.update(reader.take())
-            yield results.pop(wanted)
             tell(wanted + 1, len(jobs))
+            yield results.pop(wanted)
 
 
 def _wait(readers: list["_Reader"]) -> list["_Reader"]:

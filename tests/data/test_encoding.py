@@ -64,6 +64,17 @@ def test_each_other_file_is_read_once_and_results_keep_their_order(tmp_path, mon
             assert result.reason == "the process that read it crashed (SIGKILL)"
 
 
+def test_all_are_told_done_when_the_last_result_is_there(tmp_path):
+    told = []
+    for name in ("a", "b"):
+        (tmp_path / name).write_bytes(b"song")
+    with Readers(LIMITS, workers=1) as readers:
+        jobs = [(tmp_path / name,) for name in ("a", "b")]
+        results = readers.read(jobs, obedient, tell=lambda *counts: told.append(counts))
+        assert [next(results), next(results)] == ["song"] * 2
+        assert told == [(1, 2), (2, 2)]
+
+
 def test_a_reader_that_cannot_start_is_an_error_and_not_the_files_fault(tmp_path):
     with pytest.raises(RuntimeError, match=r"did not start \(exit status 5\)"):
         read(tmp_path, ["song"], load=fail_to_load)

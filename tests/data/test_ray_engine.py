@@ -91,6 +91,7 @@ def cluster():
         yield engine
 
 
+@pytest.mark.slow
 def test_a_cluster_gives_what_one_machine_gives(tmp_path, cluster):
     songs = write_songs(tmp_path / "songs", 6, bars=2)
     (songs / "bad.mid").write_bytes(b"MThd")
