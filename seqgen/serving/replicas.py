@@ -207,7 +207,9 @@ def deploy(settings: Settings, *, replicas: int, most: int) -> DeploymentHandle:
     try:
         return serve.run(deployment.bind(settings), name=settings.name, route_prefix=None)
     except RuntimeError as error:
-        reason = re.findall(r"UserError\S*: (.+)", str(error)) or [str(error).splitlines()[-1]]
+        found = serve.status().applications[settings.name].deployments.values()
+        words = " ".join(one.message for one in found) or str(error)
+        reason = re.findall(r"UserError\S*: (.+)", words) or [" ".join(words.split())]
         raise UserError(f"the replicas do not start: {reason[-1]}") from None
 
 
