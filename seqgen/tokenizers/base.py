@@ -336,7 +336,7 @@ class Tokenizer(ABC):
 
         By default it is one of settings and vocabulary.
         """
-        return digest([self.config.model_dump(), self.vocabulary.to_json()])
+        return digest([self.config.model_dump(exclude_none=True), self.vocabulary.to_json()])
 
     def save(self, folder: Path) -> None:
         """Write all that `load_tokenizer` needs into an existing folder."""

@@ -366,8 +366,9 @@ class MidiTokenizer(OpenSettings):
 
     def fingerprint(self) -> str:
         """Hash all settings and the meaning of every id."""
-        meaning = [self.config.model_dump(exclude={"tempo", "velocity"}), self._plain_parts]
-        return digest(meaning)
+        # Those of other modalities are None, and may come and go without a change here.
+        settings = self.config.model_dump(exclude={"tempo", "velocity"}, exclude_none=True)
+        return digest([settings, self._plain_parts])
 
     def save(self, folder: Path) -> None:
         """Write settings and MidiTok's own JSON."""
