@@ -42,8 +42,8 @@ def test_what_is_wrong_is_said_before_it_serves(command, arguments, sentence):
 
 def test_the_command_line_does_not_load_the_server():
     code = (
-        "import sys; from seqgen.commands import main;"
-        "main(['studio', '--help'], standalone_mode=False);"
+        "import sys; from seqgen.commands import cli;"
+        "cli(['studio', '--help'], standalone_mode=False);"
         "sys.exit('seqgen.serving.app' in sys.modules)"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
