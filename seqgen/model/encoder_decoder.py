@@ -65,7 +65,7 @@ class EncoderDecoder(SequenceModel):
         **options: Any,
     ) -> tuple[Tensor, State | None]:
         """Run rows of targets after `begin`; see `SequenceModel.run`. None: without a source."""
-        state = self.initial_state(len(tokens)) if state is None else state
+        state = self.initial_state(tokens.shape[0]) if state is None else state
         return super().run(tokens, lengths, state=state, **options)
 
 

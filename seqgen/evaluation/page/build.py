@@ -57,7 +57,7 @@ def build_page(record: Mapping, material: PageMaterial, *, progress: Progress) -
     oggs = iter(sounds)
     kinds = {
         "samples": lambda: [_roll(heard, next(oggs)) for heard in ours],
-        "grid": lambda: [_tiled(pictures)] * bool(pictures),
+        "grid": lambda: [_tiled(pictures)] if pictures else [],
         "held_out": lambda: [_roll(heard, next(oggs)) for heard in theirs],
         "distributions": lambda: _distributions(material, record["music"].get("opening_bars")),
         "runs": lambda: _runs(record),
