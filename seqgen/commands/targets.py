@@ -52,6 +52,8 @@ class Targets:
         other = self._given.setdefault(path, file)
         if other != file:
             raise UserError(f"{file} would overwrite {path}, which was made from {other}")
+        if path == file:
+            raise UserError(f"{path} would overwrite itself: choose another name with -o")
         if path.exists() and not self._force:
             raise UserError(_exists(path))
         return path
