@@ -4,9 +4,6 @@ import logging
 import os
 from functools import partial
 
-import grpc
-import ray
-
 from seqgen.errors import UserError
 from seqgen.files import PROJECT
 
@@ -15,17 +12,25 @@ START = "start one with `ray start --head`, or leave out --address to use this m
 
 
 def connect(address: str | None) -> None:
-    """Connect to a cluster.
+    """Connect to a cluster, whose processes get this version of seqgen.
 
     Args:
         address: "host:port", or "auto" for the one that this machine belongs to; None: start one
             on this machine, which ends with this process.
 
     Raises:
-        UserError: nothing answers there, or a Ray or a Python of another version.
+        UserError: Ray is not installed, nothing answers there, it asks for a token, or it is a Ray
+            or a Python of another version.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what Ray will do, unwarned
+    try:
+        import ray
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"--engine ray needs Ray, which is not installed ({error.name} is missing): "
+            f"pip install 'seqgen[scale]'"
+        ) from None
     start = partial(ray.init, log_to_driver=False, logging_level=logging.ERROR)
     if address is None:
         try:
@@ -43,6 +48,11 @@ def connect(address: str | None) -> None:
     try:
         start(address=address, runtime_env={"py_modules": [str(PROJECT / "seqgen")]})
     except ConnectionError:
+        if address != "auto":
+            raise UserError(
+                f"the Ray cluster at {address} refuses this process: if it asks for a token, set "
+                f"RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or ~/.ray/auth_token to its token"
+            ) from None
         raise UserError(
             f"no Ray cluster runs here, so that --address auto finds none: {START}"
         ) from None
@@ -59,6 +69,8 @@ def connect(address: str | None) -> None:
 
 def _check_answers(address: str) -> None:
     """Raise UserError where no Ray answers: Ray itself would wait long, and end the process."""
+    import grpc
+
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
         raise UserError(

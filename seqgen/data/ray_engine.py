@@ -13,13 +13,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from seqgen.cluster import connect
 from seqgen.config import LimitsConfig
 from seqgen.data.encoding import Readers
 from seqgen.data.passes import Pass
 from seqgen.errors import UserError
-from seqgen.files import PROJECT
-
-CONNECT_SECONDS = 5
 
 
 class RayEngine:
@@ -36,8 +34,14 @@ class RayEngine:
         Raises:
             UserError: Ray is not installed, or there is no cluster at the address that fits.
         """
+        connect(address)
+        import ray.data
+
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
         self._limits = limits
-        self._ray = _connected(address)
+        self._ray: Any = ray  # typed only where it is installed
         self._workers = workers or int(self._ray.cluster_resources().get("CPU", 1))
 
     def __enter__(self) -> "RayEngine":
@@ -104,52 +108,6 @@ class _Worker:
             "unseen": unseen,
             "result": pickle.dumps(self._work.join(labels, results)),
         }
-
-
-def _connected(address: str | None) -> Any:
-    """Return the module ray, connected to a cluster, which gets this version of seqgen."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what Ray will do, unwarned
-    try:
-        import ray
-        import ray.data
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"--engine ray needs Ray, which is not installed ({error.name} is missing): "
-            f"pip install 'seqgen[scale]'"
-        ) from None
-    _check_listening(address)
-    try:
-        ray.init(
-            address=address or "local",
-            runtime_env={"py_modules": [str(PROJECT / "seqgen")]},
-            include_dashboard=None if address else False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
-    except Exception as error:  # Ray raises a bare Exception where a cluster does not start
-        place = f"--address {address}" if address else "--engine ray"
-        hint = " (if it asks for a token: RAY_AUTH_MODE=token)" if address else ""
-        raise UserError(f"{place}: {_one_line(error)}{hint}") from error
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    return ray
-
-
-def _check_listening(address: str | None) -> None:
-    """Raise UserError where nothing listens at HOST:PORT: Ray would try for a minute."""
-    host, colon, port = (address or "").rpartition(":")
-    if not colon or "/" in host:
-        return
-    try:
-        with socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS):
-            pass
-    except (OSError, ValueError, OverflowError) as error:
-        raise UserError(
-            f"--address {address}: no Ray cluster can be reached there ({error}): start one with "
-            f"ray start --head, or leave --address out to use this machine"
-        ) from None
 
 
 def _one_line(error: Exception) -> str:

@@ -33,7 +33,7 @@ from seqgen.serving.schemas import (
     LiveRequest,
 )
 from seqgen.serving.settings import sampling_of
-from seqgen.serving.streams import Told
+from seqgen.serving.streams import StreamEvents
 
 T = TypeVar("T")
 DEFAULT_TEMPO = 120.0  # of what is played live
@@ -69,7 +69,7 @@ class Programs:
             raise UserError("Last-Event-ID goes on with a stream of a known seed: give seed")
         player, plan = await asyncio.to_thread(self._plan, asked)
         scribes = self._tools.scribes
-        told = Told(player, after=after or 0)
+        told = StreamEvents(player, after=after or 0)
         draft = Draft(player, plan, scribes, tell=told.music, on_token=told.token)
         await asyncio.to_thread(draft.begin)
         done = partial(_generated, seed=plan.seed)

@@ -36,7 +36,7 @@ from seqgen.serving.problems import Limits, Refusal, missing
 from seqgen.serving.runs import Runs
 from seqgen.serving.schemas import SessionRequest, SessionState
 from seqgen.serving.settings import sampling_of
-from seqgen.serving.streams import Told
+from seqgen.serving.streams import StreamEvents
 
 ID = re.compile(r"[0-9a-f]{16}")
 MOST_MARKS = 16  # to which one session can be rewound; the oldest but the beginning go first
@@ -185,7 +185,7 @@ class Sessions:
         held = await asyncio.to_thread(self._get, name)
         begin = held.begun if key is not None and key == held.key else len(held.tokens)
         player = await asyncio.to_thread(self._runs.player, held.run)
-        told = Told(player, begin=begin, after=after or 0)
+        told = StreamEvents(player, begin=begin, after=after or 0)
         held, done = await asyncio.to_thread(
             partial(self.go_on, name, bars, key=key, on_token=told.token)
         )

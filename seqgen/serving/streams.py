@@ -23,8 +23,8 @@ from seqgen.serving.schemas import Piece, Problem, Tokens
 T = TypeVar("T")
 
 
-class Told:
-    """What an event stream has not told yet; filled by other threads."""
+class StreamEvents:
+    """The events of a stream that its client does not have yet; other threads add to them."""
 
     def __init__(self, player: Player, *, begin: int = 0, after: int = 0) -> None:
         """Prepare to tell, in the running loop.
