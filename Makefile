@@ -1,23 +1,24 @@
 # All targets but help, studio and clean install .venv first if needed.
 .DEFAULT_GOAL := help
-.PHONY: help install studio hello demo test-packages test lint coverage bench soak wheels clean
+.PHONY: help install studio hello demo test-packages test test-slow lint coverage bench soak wheels clean
 
 python := .venv/bin/python
 # In parallel processes with one thread each: more threads would compete for the cores.
 pytest := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(python) -m pytest -n auto --dist worksteal
 
 help:
-	@echo "make hello    generate four pieces with the model that ships; nothing is compiled"
-	@echo "make demo     train the quickstart model and generate four samples from it"
-	@echo "make studio   build the page of the studio (needs Node 20 or newer)"
-	@echo "make test     run the tests"
-	@echo "make lint     check style, formatting and types"
-	@echo "make coverage run the tests, and list the lines that none of them reaches"
-	@echo "make bench    run the quick benchmark, and compare with the record of this machine"
-	@echo "make soak     run random trials for MINUTES=5 minutes: damaged files, kills, threads"
-	@echo "make wheels   build the pages, and wheels into dist with and without the C++ operators"
-	@echo "make install  make .venv and install everything (the other targets do it if needed)"
-	@echo "make clean    remove .venv and caches; runs, prepared data and generated files stay"
+	@echo "make hello      generate four pieces with the model that ships; nothing is compiled"
+	@echo "make demo       train the quickstart model and generate four samples from it"
+	@echo "make studio     build the page of the studio (needs Node 20 or newer)"
+	@echo "make test       run the tests"
+	@echo "make test-slow  run those that take long: several processes, kernels interpreted"
+	@echo "make lint       check style, formatting and types"
+	@echo "make coverage   run the tests, and list the lines that none of them reaches"
+	@echo "make bench      run the quick benchmark, and compare with the record of this machine"
+	@echo "make soak       run random trials for MINUTES=5 minutes: damaged files, kills, threads"
+	@echo "make wheels     build the pages, and wheels into dist with and without the C++ operators"
+	@echo "make install    make .venv and install everything (the other targets do it if needed)"
+	@echo "make clean      remove .venv and caches; runs, prepared data and generated files stay"
 	@echo
 	@echo "PYTHON=python3.12 make install   uses another Python for a new .venv"
 
@@ -46,7 +47,10 @@ test-packages: install
 		echo "not all of $(tested_with) could be installed: the tests that need them are skipped"
 
 test: test-packages
-	$(pytest)
+	$(pytest) -m "not slow"
+
+test-slow: test-packages
+	$(pytest) -m slow
 
 lint: install
 	$(python) -m ruff check

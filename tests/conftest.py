@@ -12,11 +12,6 @@ from seqgen.model.sequence_model import SequenceModel
 from seqgen.vocabulary import Field, Vocabulary
 
 
-def pytest_collection_modifyitems(items):
-    # Slow tests first: one that began last would keep one process busy after all others have ended.
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
-
-
 def pytest_collection_finish():
     gc.freeze()  # what is imported is not looked through by each collection, which takes 0.3 s
 

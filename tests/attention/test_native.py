@@ -74,6 +74,7 @@ def test_the_same_on_one_thread_and_on_many():
     assert torch.equal(results[0], results[2])
 
 
+@pytest.mark.slow
 def test_lesser_instructions_give_the_same_within_rounding(tmp_path):
     """Each choice in a process of its own: it is made once."""
     program = (

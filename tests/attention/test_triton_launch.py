@@ -23,6 +23,7 @@ BACKWARD = ["query_gradients", "scan_chunks", "key_value_gradients"]
     [(torch.float32, 80, False, False), (torch.bfloat16, 90, True, True)],
     ids=["float32, one segment", "bfloat16, boundaries"],
 )
+@pytest.mark.slow
 def test_every_launch_compiles_outside_the_interpreter(
     with_boundaries, dtype, capability, resumed, tmp_path, monkeypatch
 ):

@@ -19,7 +19,6 @@ from seqgen.evaluation.page import build
 from seqgen.evaluation.page.render import PagePicture
 from seqgen.evaluation.subject import open_subject
 
-pytestmark = pytest.mark.slow
 SMALL = [
     "model.d_model=16",
     "model.n_layers=1",
@@ -75,6 +74,7 @@ def report(place):
     return json.loads((place / "runs/a/evaluation/evaluation.json").read_text()), result.output
 
 
+@pytest.mark.slow
 def test_a_report_has_every_part_and_the_page_stands_alone(place, report):
     record, said = report
     assert [part["name"] for part in record["likelihood"]["sets"]] == ["validation", "test"]

@@ -194,6 +194,7 @@ def test_the_model_is_the_same_with_every_kernel(tiny, plain_vocabulary, kernel)
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
+@pytest.mark.slow
 def test_a_compiled_stack_is_one_graph_and_computes_the_same(tiny, plain_vocabulary):
     """Our attention does not break the graph, as the library's kernel would."""
     model = tiny(plain_vocabulary, dropout=0.2)

@@ -97,6 +97,7 @@ def test_ids_and_what_they_leave_are_the_samplers(
 
 @pytest.mark.skipif(INTERPRETED, reason="the interpreter does not compile")
 @pytest.mark.parametrize("capability", [80, 90])
+@pytest.mark.slow
 def test_the_launch_compiles_outside_the_interpreter(
     compound_vocabulary, capability, tmp_path, monkeypatch
 ):

@@ -26,6 +26,7 @@ def schema(runs, tmp_path_factory):
     asyncio.run(studio.close())
 
 
+@pytest.mark.slow
 def test_answers_are_as_the_schema_says(schema):
     operations = [found.ok() for found in schema.get_all_operations()]
     assert len(operations) > 25
