@@ -19,7 +19,6 @@ Legend: T positions, F fields.
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
@@ -70,7 +69,7 @@ def ngram_curves(data: PreparedData, pieces: Sequence[np.ndarray]) -> dict[str, 
             (ids[:, f] for ids in training),
             (ids[:, f] for ids in pieces),
             vocab_size=size,
-        ).nats
+        )[0]
         for f, size in enumerate(data.tokenizer.vocabulary.sizes)
     ]
     nats = np.stack(fields, axis=-1)  # [max_order, targets, F]
@@ -107,37 +106,27 @@ def _chosen(data: PreparedData) -> list[tuple[Piece, int]]:
     return chosen
 
 
-@dataclass(frozen=True, eq=False)
-class NgramLosses:
-    """Losses on the held-out pieces, laid end to end; row n-1 is order n."""
-
-    nats: np.ndarray  # [max_order, n_targets], negative log-likelihood of each target
-    targets: np.ndarray  # [n_targets], the target ids
-    escapes: tuple[float, ...]  # e_1 to e_max_order, fitted on training pieces
-
-
 def ngram_losses(
     train: Iterable[np.ndarray],
     held_out: Iterable[np.ndarray],
     *,
     vocab_size: int,
     max_order: int = max(NAMES),
-) -> NgramLosses:
+) -> tuple[np.ndarray, list[float]]:
     """Count the training pieces and score the held-out ones with every order up to `max_order`.
 
-    Each array is one piece's ids [T]. As for the neural model, the first id of a piece is context
-    only; every later id is a target. Contexts never cross pieces, so early targets have short ones.
-    Takes about 150 MB for each million tokens. Raises ValueError for an id outside the vocabulary
-    and where either side has no target.
+    Each array is one piece's ids [T], in [0, vocab_size). As for the neural model, the first id of
+    a piece is context only; every later id is a target. Contexts never cross pieces, so early
+    targets have short ones. Takes about 150 MB for each million tokens.
+
+    Returns negative log-likelihoods of the targets of all held-out pieces, laid end to end
+    [max_order, n_targets], and the escapes e_1 to e_max_order, fitted on training pieces.
     """
-    if max_order < 1:
-        raise ValueError(f"max_order is {max_order}; it must be at least 1")
-    pieces = _check_pieces(train, vocab_size, name="train")
-    scored = _check_pieces(held_out, vocab_size, name="held_out")
+    pieces, scored = ([piece for piece in x if len(piece)] for x in (train, held_out))
     development = pieces[::DEVELOPMENT_STRIDE]
     counted = [piece for i, piece in enumerate(pieces) if i % DEVELOPMENT_STRIDE]
     ids, positions = _lay_out([*counted, *development, *scored], vocab_size, max_order=max_order)
-    n_counted, n_train = _n_targets(counted), _n_targets(pieces)
+    n_counted, n_train = (sum(len(piece) - 1 for piece in x) for x in (counted, pieces))
 
     nats, escapes = [], []
     p_development = p_held_out = np.full(1, 1 / vocab_size)  # p_0, broadcast over the targets
@@ -147,25 +136,24 @@ def ngram_losses(
         ranks = np.unique(np.roll(ranks, 1) * (ids.max() + 1) + ids, return_inverse=True)[1]
         grams = ranks[positions]
         rehearsal = _look_up(contexts[:n_train], grams[:n_train], n_counted=n_counted)
-        escape = _fit_escape(rehearsal, p_development)
-        p_development = _interpolate(rehearsal, p_development, escape=escape)
+        # The escape under which development pieces are most likely.
+        trials = [_interpolate(*rehearsal, p_development, escape=e) for e in ESCAPES]
+        best = int(np.argmax([np.log(p).sum() for p in trials]))
+        p_development = trials[best]
         counts = _look_up(contexts, grams, n_counted=n_train)
-        p_held_out = _interpolate(counts, p_held_out, escape=escape)
+        p_held_out = _interpolate(*counts, p_held_out, escape=ESCAPES[best])
         nats.append(-np.log(p_held_out))
-        escapes.append(escape)
-    return NgramLosses(np.stack(nats), ids[positions[n_train:]], tuple(escapes))
+        escapes.append(ESCAPES[best])
+    return np.stack(nats), escapes
 
 
-class _NgramCounts(NamedTuple):
-    """What the counted targets say about each scored target w in its context u; all [n_scored]."""
+def _look_up(
+    contexts: np.ndarray, grams: np.ndarray, *, n_counted: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Count the first `n_counted` targets and look the others up; ranks are [n_targets].
 
-    gram: np.ndarray  # c(u, w)
-    context: np.ndarray  # c(u)
-    distinct: np.ndarray  # T(u)
-
-
-def _look_up(contexts: np.ndarray, grams: np.ndarray, *, n_counted: int) -> _NgramCounts:
-    """Count the first `n_counted` targets and look the others up; ranks are [n_targets]."""
+    Returns for each scored target w in its context u: c(u, w), c(u) and T(u), all [n_scored].
+    """
     seen, seen_grams = contexts[:n_counted], grams[:n_counted]
     of_gram = np.bincount(seen_grams, minlength=grams.max() + 1)
     of_context = np.bincount(seen, minlength=contexts.max() + 1)
@@ -173,19 +161,15 @@ def _look_up(contexts: np.ndarray, grams: np.ndarray, *, n_counted: int) -> _Ngr
     context_of_gram[seen_grams] = seen
     distinct = np.bincount(context_of_gram[of_gram > 0], minlength=len(of_context))
     scored = contexts[n_counted:]
-    return _NgramCounts(of_gram[grams[n_counted:]], of_context[scored], distinct[scored])
+    return of_gram[grams[n_counted:]], of_context[scored], distinct[scored]
 
 
-def _interpolate(counts: _NgramCounts, lower: np.ndarray, *, escape: float) -> np.ndarray:
+def _interpolate(
+    gram: np.ndarray, context: np.ndarray, distinct: np.ndarray, lower: np.ndarray, *, escape: float
+) -> np.ndarray:
     """p_n of the scored targets from `lower`, their p_{n-1}; equal where the context is unseen."""
-    escaped = escape * counts.distinct + (counts.context == 0)
-    return (counts.gram + escaped * lower) / (counts.context + escaped)
-
-
-def _fit_escape(counts: _NgramCounts, lower: np.ndarray) -> float:
-    """The escape under which the scored targets are most likely."""
-    likelihoods = [np.log(_interpolate(counts, lower, escape=e)).sum() for e in ESCAPES]
-    return ESCAPES[int(np.argmax(likelihoods))]
+    escaped = escape * distinct + (context == 0)
+    return (gram + escaped * lower) / (context + escaped)
 
 
 def _lay_out(
@@ -204,21 +188,3 @@ def _lay_out(
         targets.append(np.arange(start + 1, start + len(piece)))
         start += len(piece)
     return np.concatenate(parts), np.concatenate(targets)
-
-
-def _check_pieces(pieces: Iterable[np.ndarray], vocab_size: int, *, name: str) -> list[np.ndarray]:
-    """The pieces as a list, without empty ones."""
-    checked = [np.asarray(piece) for piece in pieces if len(piece)]
-    if not _n_targets(checked):
-        raise ValueError(f"{name} has no target: no piece has more than one id")
-    ids = np.concatenate(checked)
-    if not np.issubdtype(ids.dtype, np.integer):
-        raise ValueError(f"{name} has a piece of {ids.dtype}; ids must be integers")
-    wrong = ids[(ids < 0) | (ids >= vocab_size)]
-    if len(wrong):
-        raise ValueError(f"{name} has id {wrong[0]}; ids must be in [0, {vocab_size})")
-    return checked
-
-
-def _n_targets(pieces: Sequence[np.ndarray]) -> int:
-    return sum(len(piece) - 1 for piece in pieces)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from seqgen.tokenizers import Tokenizer
 
 RESAMPLES, SEED = 1000, 0
 QUANTILES = (0.025, 0.975)  # an interval holds 95% of the resampled means
+Value = dict[str, Any]  # of a record: `value`, and `low` and `high` of its interval, or None
 
 
 @dataclass(frozen=True)
@@ -28,20 +30,6 @@ class Amount:
 
     units: int = 0  # of its tokenizer
     seconds: float = 0.0  # text has none
-
-
-@dataclass(frozen=True)
-class Value:
-    """A mean over pieces and its bootstrap interval; no interval where there is one piece only."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
-
-    def scaled(self, factor: float) -> "Value":
-        """The same on another scale."""
-        ends = [end if end is None else end * factor for end in (self.low, self.high)]
-        return Value(self.value * factor, *ends)
 
 
 def count_midi(midi: MidiFile) -> Amount:
@@ -61,44 +49,32 @@ def decoded(ids: np.ndarray, tokenizer: Tokenizer) -> MidiFile | None:
             return None
 
 
-def mean_of(sums: Sequence[float], counts: Sequence[float]) -> Value | None:
+def mean_of(
+    sums: Sequence[float], counts: Sequence[float], *, minus: tuple | None = None
+) -> Value | None:
     """Divide the sum of `sums` [P] by that of `counts` [P], with a percentile interval over pieces.
 
-    Pieces are drawn with replacement, and sums and counts of a piece stay together (Efron and
-    Tibshirani, "An Introduction to the Bootstrap", 1993, chapters 6 and 13). None where all counts
-    are 0.
+    With other sums and counts in `minus`, their mean is subtracted. Pieces are drawn with
+    replacement, each set by itself; sums and counts of a piece stay together (Efron and Tibshirani,
+    "An Introduction to the Bootstrap", 1993, chapters 6 and 13). None where all counts of a set are
+    0; no interval where a set has one piece only.
     """
-    if sum(counts) <= 0:
-        return None
-    value = float(np.sum(sums) / np.sum(counts))
-    if len(sums) < 2:
-        return Value(value)
-    return _with_interval(value, _resampled(sums, counts, np.random.default_rng(SEED)))
+    value, drawn, fewest = 0.0, np.zeros(RESAMPLES), len(sums)
+    for i, of_set in enumerate([(sums, counts)] if minus is None else [(sums, counts), minus]):
+        found = np.array(of_set, dtype=float)  # [2, P]
+        n, sign = found.shape[1], (-1) ** i
+        if found[1].sum() <= 0:
+            return None
+        value += sign * float(found[0].sum() / found[1].sum())
+        chosen = np.random.default_rng(SEED + i).integers(n, size=(RESAMPLES, n))
+        totals, counted = found[:, chosen].sum(axis=2)  # [R]
+        # No number where nothing was counted in a set that was drawn.
+        drawn += sign * totals / np.where(counted > 0, counted, np.nan)
+        fewest = min(fewest, n)
+    low, high = np.nanquantile(drawn, QUANTILES).tolist() if fewest > 1 else (None, None)
+    return {"value": value, "low": low, "high": high}
 
 
-def gap_between(sums: Sequence[Sequence[float]], counts: Sequence[Sequence[float]]) -> Value | None:
-    """Mean of the first set of pieces minus that of the second, each resampled by itself."""
-    if min(sum(of_set) for of_set in counts) <= 0:
-        return None
-    first, second = (np.sum(s) / np.sum(c) for s, c in zip(sums, counts, strict=True))
-    if min(len(of_set) for of_set in sums) < 2:
-        return Value(float(first - second))
-    drawn = [
-        _resampled(s, c, np.random.default_rng([SEED, i]))
-        for i, (s, c) in enumerate(zip(sums, counts, strict=True))
-    ]
-    return _with_interval(float(first - second), drawn[0] - drawn[1])
-
-
-def _resampled(
-    sums: Sequence[float], counts: Sequence[float], rng: np.random.Generator
-) -> np.ndarray:
-    """Means of sets drawn with replacement [R]; no number where nothing was counted in a set."""
-    chosen = rng.integers(len(sums), size=(RESAMPLES, len(sums)))  # [R, P]
-    totals, counted = (np.asarray(x, dtype=float)[chosen].sum(axis=1) for x in (sums, counts))
-    return np.divide(totals, counted, out=np.full(RESAMPLES, np.nan), where=counted > 0)
-
-
-def _with_interval(value: float, drawn: np.ndarray) -> Value:
-    low, high = np.nanquantile(drawn, QUANTILES)
-    return Value(value, float(low), float(high))
+def scaled(value: Value | None, factor: float) -> Value | None:
+    """The same on another scale."""
+    return value and {key: x if x is None else x * factor for key, x in value.items()}

@@ -4,7 +4,7 @@ Legend: T positions, F fields.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import islice
 
@@ -22,9 +22,9 @@ from seqgen.evaluation.likelihood import (
 )
 from seqgen.evaluation.ngrams import counted_tokens, ngram_curves
 from seqgen.evaluation.piece_sets import PieceSet, Sets
-from seqgen.evaluation.repeats import split_by_repeats
-from seqgen.evaluation.scales import Value, gap_between, mean_of
+from seqgen.evaluation.scales import mean_of, scaled
 from seqgen.evaluation.subject import EvaluatedRun, check_beside
+from seqgen.tokenizers import Tokenizer
 from seqgen.tokenizers.grid import VOICES
 from seqgen.vocabulary import Vocabulary
 
@@ -53,9 +53,12 @@ def evaluate_likelihood(
     if sets.training is not None:
         curves, entries = score_model(run, sets.training, kind=OWN, progress=progress)
         training, training_curves = {**sets.training.facts(), "models": entries}, curves["windows"]
-    ngrams: list[dict[str, Curves]] = [{} for _ in sets.held_out]
-    if isinstance(data, PreparedData):
-        ngrams = _score_ngrams(data, sets.held_out, progress)
+    ngrams: dict[str, Iterator[np.ndarray]] = {}
+    if isinstance(data, PreparedData):  # all sets in one go: counting is what takes the time
+        progress("counting n-grams", 0, 1)
+        curves_of_all = ngram_curves(data, [ids for x in sets.held_out for ids in x.ids])
+        ngrams = {name: iter(curves) for name, curves in curves_of_all.items()}
+        progress("counting n-grams", 1, 1)
     return {
         "step": run.loaded.step,
         "context_length": run.context_length,
@@ -64,8 +67,15 @@ def evaluate_likelihood(
         "counted": None if isinstance(data, str) else counted_tokens(data),
         "training": training,
         "sets": [
-            _score_set(run, pieces, curves, beside, training_curves, progress)
-            for pieces, curves in zip(sets.held_out, ngrams, strict=True)
+            _score_set(
+                run,
+                pieces,
+                {name: list(islice(rest, len(pieces.items))) for name, rest in ngrams.items()},
+                beside,
+                training_curves,
+                progress,
+            )
+            for pieces in sets.held_out
         ],
         "beside": [
             {**rival.facts(), "differences": different}
@@ -133,14 +143,13 @@ def entry(
 
     `form` is "windows" or "whole pieces".
     """
-    totals, sizes = [curve.sum(axis=1) for curve in curves], [len(curve) for curve in curves]
-    nats, n_targets = mean_of([total.sum() for total in totals], sizes), sum(sizes)
+    nats, n_targets = mean_of(*_totals(curves)), sum(map(len, curves))
     per_unit = per_second = None
     if n_targets == pieces.n_targets:  # whole: what a file holds belongs to these bits
         bits = []  # of each piece, without its special tokens
-        for ids, total in zip(pieces.ids, totals, strict=True):
+        for ids, curve in zip(pieces.ids, curves, strict=True):
             is_material = ~np.isin(ids[1:, 0], vocabulary.special_ids)
-            bits.append(float(total[is_material].sum()) / math.log(2))
+            bits.append(float(curve[is_material].sum()) / math.log(2))
         per_unit = mean_of(bits, [amount.units for amount in pieces.amounts])
         per_second = mean_of(bits, [amount.seconds for amount in pieces.amounts])
     return {
@@ -148,14 +157,14 @@ def entry(
         "kind": kind,
         "form": form,
         "targets": n_targets,
-        "nats_per_token": _as_record(nats),
-        "bits_per_token": _as_record(nats and nats.scaled(1 / math.log(2))),
+        "nats_per_token": nats,
+        "bits_per_token": scaled(nats, 1 / math.log(2)),
         "nats_by_field": {
             field.name: float(sum(curve[:, f].sum() for curve in curves) / max(n_targets, 1))
             for f, field in enumerate(vocabulary.fields)
         },
-        "bits_per_unit": _as_record(per_unit),
-        "bits_per_second": _as_record(per_second),
+        "bits_per_unit": per_unit,
+        "bits_per_second": per_second,
     }
 
 
@@ -163,7 +172,7 @@ def paired(a: Curves, b: Curves) -> dict | None:
     """Mean nats per token of `a` minus `b` on the same targets, with an interval over pieces."""
     sizes = [min(len(x), len(y)) for x, y in zip(a, b, strict=True)]  # learned positions end
     differences = [float(x[:n].sum() - y[:n].sum()) for x, y, n in zip(a, b, sizes, strict=True)]
-    return _as_record(mean_of(differences, sizes))
+    return mean_of(differences, sizes)
 
 
 def per_cell(whole: dict, pieces: PieceSet) -> dict:
@@ -173,13 +182,12 @@ def per_cell(whole: dict, pieces: PieceSet) -> dict:
         whole: the `entry` of whole pieces.
         pieces: what it is of, counted in cells. Their ends are not counted.
     """
-    bits, cells = whole["bits_per_unit"], pieces.facts()["units"]
-    nats = Value(**bits).scaled(math.log(2)) if bits else None
+    nats, cells = scaled(whole["bits_per_unit"], math.log(2)), pieces.facts()["units"]
     return {
         "cells": cells,
         "frames": cells // VOICES,
-        "nats_per_cell": _as_record(nats),
-        "nats_per_frame": _as_record(nats and nats.scaled(VOICES)),
+        "nats_per_cell": nats,
+        "nats_per_frame": scaled(nats, VOICES),
     }
 
 
@@ -188,22 +196,51 @@ def position_ranges(curves: Curves) -> list[dict]:
     return [asdict(part) for part in by_ranges([curve.sum(axis=1) for curve in curves])]
 
 
-def _as_record(value: Value | None) -> dict | None:
-    return None if value is None else asdict(value)
+def split_by_repeats(
+    models: Sequence[tuple[str, str, Curves]], pieces: Sequence[np.ndarray], tokenizer: Tokenizer
+) -> list[dict]:
+    """Put nats [T - 1, F] of pieces [T, F] on scales, by whether tokens repeat an earlier bar.
 
+    What is repeated is music of a bar that its part has played before; quotes are, and names of
+    parts and beginnings of bars are not. Special tokens are left out.
 
-def _score_ngrams(
-    data: PreparedData, sets: Sequence[PieceSet], progress: Progress
-) -> list[dict[str, Curves]]:
-    """Score all sets with n-gram models in one go: counting is what takes the time."""
-    progress("counting n-grams", 0, 1)
-    curves = ngram_curves(data, [ids for pieces in sets for ids in pieces.ids])
-    progress("counting n-grams", 1, 1)
-    rest = {name: iter(of_all) for name, of_all in curves.items()}
-    return [
-        {name: list(islice(of_rest, len(pieces.items))) for name, of_rest in rest.items()}
-        for pieces in sets
-    ]
+    Args:
+        models: name and kind of each model, and its curves, which may end before the pieces do.
+        pieces: the pieces.
+        tokenizer: of the pieces.
+
+    Returns:
+        An entry of the record for each model; none where tokens have no bars.
+    """
+    facts = []  # of each piece [3, T - 1]: is it material, does it repeat, how many units are it
+    for ids in pieces:
+        found = tokenizer.repeats(ids)
+        if found is None:
+            return []
+        is_material = ~np.isin(ids[:, 0], tokenizer.vocabulary.special_ids)
+        facts.append(np.stack([is_material, *found])[:, 1:])
+    entries = []
+    for name, kind, curves in models:
+        cut = [of[:, : len(curve)] for of, curve in zip(facts, curves, strict=True)]
+        is_material, is_repeated, units = np.concatenate(cut, axis=1)
+        nats = np.concatenate(curves).sum(axis=1)
+        of_model: dict = {"name": name, "kind": kind}
+        for group, flag in (("repeated", True), ("other", False)):
+            chosen = (is_material > 0) & (is_repeated == flag)
+            total, n, n_units = (
+                float(nats[chosen].sum()),
+                int(chosen.sum()),
+                int(units[chosen].sum()),
+            )
+            of_model[group] = {
+                "targets": n,
+                "units": n_units,
+                "nats": total,
+                "nats_per_token": total / n if n else None,
+                "bits_per_unit": total / math.log(2) / n_units if n_units else None,
+            }
+        entries.append(of_model)
+    return entries
 
 
 def _score_set(
@@ -244,15 +281,14 @@ def _score_set(
         "grid": per_cell(entries[1], pieces) if run.loaded.tokenizer.unit == "cell" else None,
         "best_ngram": best and {"name": best, "difference": paired(own["windows"], ngrams[best])},
         "beside": rivals,
-        "gap": None if training is None else _gap(own["windows"], training),
+        # Held-out minus training pieces.
+        "gap": training and mean_of(*_totals(own["windows"]), minus=_totals(training)),
     }
 
 
-def _gap(held_out: Curves, training: Curves) -> dict | None:
-    """Nats per token on held-out pieces minus those on training pieces, both in windows."""
-    sums = [[float(curve.sum()) for curve in curves] for curves in (held_out, training)]
-    counts = [[len(curve) for curve in curves] for curves in (held_out, training)]
-    return _as_record(gap_between(sums, counts))
+def _totals(curves: Curves) -> tuple[list[float], list[int]]:
+    """Nats and targets of each piece."""
+    return [float(curve.sum()) for curve in curves], [len(curve) for curve in curves]
 
 
 def _teller(progress: Progress, what: str, total: int) -> Callable[[int], None]:

@@ -5,7 +5,6 @@ Legend: T positions, F fields.
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,44 +19,23 @@ from seqgen.midi import GENEROUS, MidiFile, open_midi
 from seqgen.midi.timing import bars_and_beats, last_note_end
 from seqgen.tokenizers import Tokenizer
 
-READER_ERRORS = (OSError, ValueError, EOFError, LookupError, ArithmeticError)  # miditoolkit's
-SYMUSIC_ERRORS = (*READER_ERRORS, RuntimeError, MemoryError)
-CHECKS = ("miditoolkit", "symusic", "has_notes", "bars_complete")
-
-
-@dataclass(frozen=True)
-class Validity:
-    """The results of the checks of a file, and the reasons of those that failed.
-
-    Bars are complete when each change of time signature falls on a bar line of the one before, and
-    at most one beat of the last bar is silent at its end, as in a piece with an upbeat. A piece in
-    4/4 that is cut anywhere fails three times in four. Some real pieces fail too: compare the share
-    with that of real pieces.
-    """
-
-    miditoolkit: bool = False
-    symusic: bool = False
-    has_notes: bool = False
-    bars_complete: bool = False
-    reasons: tuple[str, ...] = ()
-
-    @property
-    def ok(self) -> bool:
-        return all(getattr(self, name) for name in CHECKS)
+READING_ERRORS = (OSError, ValueError, EOFError, LookupError, ArithmeticError)
+SYMUSIC_ERRORS = (*READING_ERRORS, RuntimeError, MemoryError)
+Faults = tuple[list[str], list[str]]  # why a file cannot be used, and where bars are incomplete
 
 
 def check_generated(pieces: Sequence[Generated], *, progress: Progress) -> dict:
-    """Check each generated file, and count how many pass each check."""
+    """Check each generated file; return counts, and the faults of those that have any."""
     found = [
         check_file(piece.path, piece.midi or piece.rejected)
         for piece in tracked(pieces, "checking generated files", progress)
     ]
     failed = [
-        {"file": piece.name, **asdict(validity), "reasons": list(validity.reasons)}
-        for piece, validity in zip(pieces, found, strict=True)
-        if not validity.ok
+        {"file": piece.name, "reasons": [*unusable, *bars]}
+        for piece, (unusable, bars) in zip(pieces, found, strict=True)
+        if unusable or bars
     ]
-    return {"generated": _shares(found), "failed": failed}
+    return {"generated": _counts(found), "failed": failed}
 
 
 def check_real(pieces: Sequence[np.ndarray], tokenizer: Tokenizer, *, progress: Progress) -> dict:
@@ -69,38 +47,31 @@ def check_real(pieces: Sequence[np.ndarray], tokenizer: Tokenizer, *, progress: 
             with contextlib.suppress(FileRejected):  # no whole note is among these tokens
                 tokenizer.decode(ids, path)
                 found.append(check_file(path))
-    return _shares(found)
+    return _counts(found)
 
 
-def check_file(path: Path, read: MidiFile | FileRejected | None = None) -> Validity:
-    """Check a file; never raises, whatever the file holds and also if it does not exist.
+def check_file(path: Path, read: MidiFile | FileRejected | None = None) -> Faults:
+    """Find the faults of a file; never raises, whatever it holds and also if it does not exist.
+
+    It can be used if miditoolkit and symusic open it and it has notes. Bars are complete when each
+    change of time signature falls on a bar line of the one before, and at most one beat of the last
+    bar is silent at its end, as in a piece with an upbeat. A piece in 4/4 that is cut anywhere
+    fails three times in four. Some real pieces fail too: compare the share with that of real ones.
 
     `read` is what `open_midi` returned or raised, if that is known. symusic checks only files that
     `open_midi` accepts: some damaged files crash the process in symusic.
     """
-    if read is None:
-        try:
-            read = open_midi(path, GENEROUS)
-        except FileRejected as rejected:
-            read = rejected
-    if isinstance(read, MidiFile):
-        faults, bars = _faults_of_symusic(path), _faults_of_bars(read)
-        return Validity(True, not faults, True, not bars, (*faults, *bars))
-    if read.kind == "empty":  # without notes, but it may be a MIDI file
-        with contextlib.suppress(*READER_ERRORS):
-            MidiFile(str(path))
-            faults = _faults_of_symusic(path)
-            return Validity(miditoolkit=True, symusic=not faults, reasons=(read.reason, *faults))
-    return Validity(reasons=(read.reason, "not checked with symusic"))
-
-
-def _faults_of_symusic(path: Path) -> list[str]:
-    """Describe why symusic cannot read a file."""
+    try:
+        read = read or open_midi(path, GENEROUS)
+    except FileRejected as rejected:
+        read = rejected
+    if isinstance(read, FileRejected):
+        return [read.reason], []
     try:
         symusic.Score(path)
     except SYMUSIC_ERRORS as error:
-        return [f"symusic cannot read it ({error})"]
-    return []
+        return [f"symusic cannot read it ({error})"], _faults_of_bars(read)
+    return [], _faults_of_bars(read)
 
 
 def _faults_of_bars(midi: MidiFile) -> list[str]:
@@ -122,7 +93,7 @@ def _faults_of_bars(midi: MidiFile) -> list[str]:
     return faults
 
 
-def _shares(found: Sequence[Validity]) -> dict:
-    counts = {name: sum(getattr(validity, name) for validity in found) for name in CHECKS}
-    opened = sum(v.miditoolkit and v.symusic and v.has_notes for v in found)
-    return {"files": len(found), "usable": opened, **counts}
+def _counts(found: Sequence[Faults]) -> dict:
+    """How many files there are, can be used, and have complete bars."""
+    usable = [bars for unusable, bars in found if not unusable]
+    return {"files": len(found), "usable": len(usable), "bars_complete": usable.count([])}

@@ -7,7 +7,7 @@ import pytest
 from making import write_song
 
 from seqgen.config import LimitsConfig, TokenizerConfig
-from seqgen.evaluation.repeats import split_by_repeats
+from seqgen.evaluation.scoring import split_by_repeats
 from seqgen.tokenizers import build_tokenizer
 
 

@@ -19,7 +19,7 @@ from seqgen.benchmark.timing import Timer
 from seqgen.checkpoint import load_model
 from seqgen.decoding.agreement import agree, score
 from seqgen.decoding.held_out import held_out
-from seqgen.evaluation.scales import mean_of
+from seqgen.evaluation.scales import mean_of, scaled
 from seqgen.evaluation.subject import check_beside, open_subject
 from seqgen.model.loss import token_nats
 
@@ -81,8 +81,9 @@ def _beside(run: Path, beside: Path, tokens: Tensor, nats: Tensor) -> dict:
 
 def _gap(nats: Tensor) -> str:
     """Describe the extra cost, from differences [B, T - 1]: pieces are drawn again in pairs."""
-    mean = mean_of(nats.sum(dim=1).tolist(), [nats.shape[1]] * len(nats))
-    assert mean is not None  # there are tokens
-    gap = mean.scaled(1 / log(2))
-    words = f"{gap.value:+.4f} bits"
-    return words if gap.low is None else f"{words} (95%: {gap.low:+.4f} to {gap.high:+.4f})"
+    gap = scaled(mean_of(nats.sum(dim=1).tolist(), [nats.shape[1]] * len(nats)), 1 / log(2))
+    assert gap is not None  # there are tokens
+    words = f"{gap['value']:+.4f} bits"
+    return (
+        words if gap["low"] is None else f"{words} (95%: {gap['low']:+.4f} to {gap['high']:+.4f})"
+    )

@@ -3,15 +3,15 @@
 Legend: T positions, F fields.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from functools import partial
-from typing import Literal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
 from seqgen.data.corpora import Progress, tracked
-from seqgen.data.shards import PreparedData
+from seqgen.data.shards import Piece, PreparedData
 from seqgen.data.splits import TRAIN
 from seqgen.evaluation.copying.limits import Likeness, Limits, find_likeness, find_limits
 from seqgen.evaluation.copying.material import Material, note_material, token_material
@@ -19,89 +19,27 @@ from seqgen.evaluation.copying.runs import Runs, shared_runs
 from seqgen.evaluation.generated import Generated
 from seqgen.evaluation.piece_sets import Item, turn_by_turn
 from seqgen.evaluation.scales import decoded
+from seqgen.midi import MidiFile
 
-# Tokens that are indexed, some 100 bytes for each. All pieces are, as they are; shifted ones only
-# as long as there is room, since in notes they are found anyway.
-MOST_TOKENS = 10_000_000
-Tell = Callable[[int, int], None]  # pieces done, of how many
-
-
-@dataclass(frozen=True)
-class Passage:
-    """Units `first` … `last` of a piece, from 1 on, and the bars in which they begin."""
-
-    name: str
-    first: int
-    last: int
-    bars: tuple[int, int] | None
+MOST_TOKENS = 10_000_000  # beyond which no shifted pieces are read: notes find their copies anyway
+KEPT = 5000  # training pieces that stay in memory; others are read again where they are needed
 
 
-@dataclass(frozen=True)
-class PieceCopy:
-    """One piece's share in the training set."""
+class TrainingSet(Sequence[Material]):
+    """Training pieces in some of their variants, each read when it is asked for."""
 
-    name: str
-    n_units: int  # its tokens, or its notes (those of one onset and pitch are one, drums are none)
-    longest: int  # units of the longest run that it shares with a training piece
-    fresh: int  # units of its freshest run, without what that repeats of itself
-    coverage: float  # the share of its new units in runs of at least `Limits.block` fresh ones
-    here: Passage | None  # its freshest run; None where nothing is shared
-    there: Passage | None  # the same in a training piece, in one of perhaps several places
-    likeness: Likeness | None  # the training piece that its notes are most like; None for tokens
-    exceeded: tuple[str, ...]  # the limits that it exceeds
-    is_copy: bool  # whether it exceeds any
-    closest: str | None  # the training piece to look at: that it is like, or that has its run
+    def __init__(self, chosen: Sequence[tuple[Piece, int]], read: Callable[..., Material]):
+        """Take pieces and variants, and the function that reads one."""
+        self._chosen = chosen
+        self._read = lru_cache(KEPT)(lambda i: read(*chosen[i]))
 
+    def __len__(self) -> int:
+        return len(self._chosen)
 
-@dataclass(frozen=True)
-class CopyReport:
-    """Both sets of pieces, in the order given, under the limits that the held-out ones set."""
-
-    n_training: int
-    n_training_units: int
-    limits: Limits
-    generated: tuple[PieceCopy, ...]
-    held_out: tuple[PieceCopy, ...]
-
-    def to_json(self) -> dict:
-        """Return all as plain values, with a summary of each set."""
-        sets = {"generated": self.generated, "held_out": self.held_out}
-        return asdict(self) | {
-            name: {"summary": _summary(pieces), "pieces": [asdict(piece) for piece in pieces]}
-            for name, pieces in sets.items()
-        }
-
-
-def find_copies(
-    generated: Sequence[Material],
-    held_out: Sequence[Material],
-    training: Sequence[Material],
-    *,
-    tell: Tell = lambda done, total: None,
-) -> CopyReport:
-    """Compare pieces of one kind of material.
-
-    Training pieces may come in several variants of one name. Limits come from the held-out pieces,
-    of which those that exceed them are flagged too: real pieces that the corpus holds twice.
-    ValueError where no training piece has anything to compare.
-    """
-    pieces = [*generated, *held_out]
-    tell(0, len(pieces))
-    runs, likenesses = shared_runs(training, pieces), []
-    for piece, of_piece in zip(pieces, runs, strict=True):
-        likenesses.append(find_likeness(training, piece, of_piece))
-        tell(len(likenesses), len(pieces))
-    n = len(generated)
-    limits = find_limits(runs[n:], likenesses[n:])
-    found = zip(pieces, runs, likenesses, strict=True)
-    judged = [_judge(training, limits, *of_piece) for of_piece in found]
-    return CopyReport(
-        n_training=len({piece.name for piece in training}),
-        n_training_units=sum(piece.n_units for piece in training),
-        limits=limits,
-        generated=tuple(judged[:n]),
-        held_out=tuple(judged[n:]),
-    )
+    def __getitem__(self, i: Any) -> Any:
+        if not 0 <= i < len(self):
+            raise IndexError(i)
+        return self._read(int(i))
 
 
 def copied_notes(
@@ -111,20 +49,22 @@ def copied_notes(
     *,
     progress: Progress,
 ) -> dict | str:
-    """Longest runs of notes in any key; all pieces as their tokens have them.
+    """Compare notes in any key; all pieces as their tokens have them.
 
     Returns a sentence where the training pieces hold no notes to compare.
     """
-    materials = []
-    for piece in tracked(data.of_split(TRAIN), "copying: reading training pieces", progress):
+
+    def read(piece: Piece, variant: int) -> Material:
         midi = decoded(data.read(piece), data.tokenizer)
-        if midi is not None:
-            materials.append(note_material(piece.file, midi))
-    if not any(len(material.symbols) for material in materials):
+        return note_material(piece.file, midi or MidiFile())
+
+    training = TrainingSet([(piece, 0) for piece in data.of_split(TRAIN)], read)
+    ours = [note_material(p.name, p.drawn_midi) for p in generated if p.drawn_midi]
+    theirs = [note_material(item.name, item.midi) for item in held_out if item.midi]
+    found = find_copies(ours, theirs, training, progress=progress)
+    if not found["n_training_units"]:
         return "Notes are not compared: the training pieces hold none but drums."
-    ours = [(p, p.drawn_midi and note_material(p.name, p.drawn_midi)) for p in generated]
-    theirs = [note_material(item.name, item.midi) for item in held_out if item.midi is not None]
-    return _report("notes", ours, theirs, materials, progress)
+    return found | {"not_compared": _missing(generated, "drawn_midi")}
 
 
 def copied_tokens(
@@ -134,11 +74,10 @@ def copied_tokens(
     *,
     progress: Progress,
 ) -> dict:
-    """Longest runs of tokens, in training pieces with their transpositions.
+    """Compare tokens, in training pieces with their transpositions.
 
-    Quotes are replaced by the music that they stand for.
-
-    `variants` of the record says how many transposed pieces were indexed, and of how many.
+    Quotes are replaced by the music that they stand for. `variants` of the record says how many
+    pieces and transposed pieces were compared, and of how many.
     """
     special = data.tokenizer.vocabulary.special_ids
 
@@ -146,45 +85,73 @@ def copied_tokens(
         return token_material(name, data.tokenizer.write_out(ids[~np.isin(ids[:, 0], special)]))
 
     # All pieces as they are, then shifted ones, turn by turn, while there is room.
-    materials, room = [], MOST_TOKENS
+    chosen, room, n_variants = [], MOST_TOKENS, 0
     for piece, variant in turn_by_turn(data.of_split(TRAIN)):
-        length = piece.variants[variant][1]
+        length, n_variants = piece.variants[variant][1], n_variants + 1
         if not variant or length <= room:
-            materials.append(tokens(piece.file, data.read(piece, variant=variant)))
+            chosen.append((piece, variant))
             room -= length
-    ours = [(p, p.drawn_ids is not None and tokens(p.name, p.drawn_ids)) for p in generated]
+    training = TrainingSet(chosen, lambda x, variant: tokens(x.file, data.read(x, variant=variant)))
+    ours = [tokens(p.name, p.drawn_ids) for p in generated if p.drawn_ids is not None]
     theirs = [tokens(item.name, item.ids) for item in held_out]
-    n_variants = sum(len(piece.variants) for piece in data.of_split(TRAIN))
-    variants = {"indexed": len(materials), "of": n_variants}
-    return _report("tokens", ours, theirs, materials, progress) | {"variants": variants}
+    found = find_copies(ours, theirs, training, progress=progress)
+    found["variants"] = {"indexed": len(chosen), "of": n_variants}
+    return found | {"not_compared": _missing(generated, "drawn_ids")}
 
 
-def _report(
-    kind: str,
-    generated: Sequence[tuple[Generated, Material | Literal[False] | None]],
+def find_copies(
+    generated: Sequence[Material],
     held_out: Sequence[Material],
     training: Sequence[Material],
-    progress: Progress,
+    *,
+    progress: Progress = lambda what, done, total: None,
 ) -> dict:
-    """The record of one kind of material, with what has none to compare."""
-    tell = partial(progress, f"copying: comparing {kind}")
-    report = find_copies([of for _, of in generated if of], held_out, training, tell=tell)
-    missing = [
+    """Compare pieces of one kind of material; return the record of both sets and of the limits.
+
+    Training pieces may come in several variants of one name. Limits come from the held-out pieces,
+    of which those that exceed them are flagged too: real pieces that the corpus holds twice.
+    """
+    names, n_units = set(), 0
+
+    def read() -> Iterator[Material]:
+        nonlocal n_units
+        for piece in tracked(training, "copying: reading training pieces", progress):
+            names.add(piece.name)
+            n_units += piece.n_units
+            yield piece
+
+    pieces = [*generated, *held_out]
+    runs = shared_runs(read(), pieces)
+    compared = tracked([*zip(pieces, runs, strict=True)], "copying: comparing pieces", progress)
+    likenesses = [find_likeness(training, *of_piece) for of_piece in compared]
+    n = len(generated)
+    limits = find_limits(runs[n:], likenesses[n:])
+    found = zip(pieces, runs, likenesses, strict=True)
+    judged = [_judge(training, limits, *of_piece) for of_piece in found]
+    sets = {"generated": judged[:n], "held_out": judged[n:]}
+    return {
+        "n_training": len(names),
+        "n_training_units": n_units,
+        "limits": asdict(limits),
+        **{name: {"summary": _summary(x), "pieces": x} for name, x in sets.items()},
+    }
+
+
+def _missing(generated: Sequence[Generated], needed: str) -> list[dict]:
+    """Which generated pieces do not have what is compared, and why."""
+    return [
         {"file": piece.name, "reason": piece.problem or piece.reason or "it holds no complete note"}
-        for piece, of in generated
-        if not of
+        for piece in generated
+        if getattr(piece, needed) is None
     ]
-    return report.to_json() | {"not_compared": missing}
 
 
-def _summary(pieces: Sequence[PieceCopy]) -> dict:
+def _summary(pieces: Sequence[dict]) -> dict:
     """How many pieces there are, how many are flagged, and quantiles of what they share."""
-    summary: dict = {"n": len(pieces), "n_copies": sum(piece.is_copy for piece in pieces)}
-    for name in ("longest", "fresh", "coverage"):
-        values = [getattr(piece, name) for piece in pieces]
-        if values:
-            median, high = np.quantile(values, [0.5, 0.95])
-            summary[name] = {"median": float(median), "p95": float(high), "max": float(max(values))}
+    summary: dict = {"n": len(pieces), "n_copies": sum(piece["is_copy"] for piece in pieces)}
+    for name in ("longest", "fresh", "coverage") if pieces else ():
+        quantiles = np.quantile([piece[name] for piece in pieces], [0.5, 0.95, 1.0])
+        summary[name] = dict(zip(("median", "p95", "max"), quantiles.tolist(), strict=True))
     return summary
 
 
@@ -194,32 +161,41 @@ def _judge(
     piece: Material,
     runs: Runs,
     likeness: Likeness | None,
-) -> PieceCopy:
+) -> dict:
+    """One piece's share in the training set.
+
+    In the record, `n_units` are its tokens or its notes (those of one onset and pitch are one,
+    drums are none); `fresh` is its freshest run, without what that repeats of itself; `coverage`
+    the share of its new units in runs of at least `Limits.block` fresh ones; `here` and `there` are
+    its freshest run and one place in training of perhaps several; and `closest` is the training
+    piece to look at, that it is like or that has its run.
+    """
     best, here, there = runs.freshest, None, None
     if best is not None:
         length, source = int(runs.lengths[best]), training[int(runs.pieces[best])]
         here = _passage(piece, int(runs.starts[best]), length)
         there = _passage(source, int(runs.training_starts[best]), length)
     exceeded = limits.exceeded(runs, likeness)
-    closest = None if there is None else there.name
+    closest = there and there["name"]
     if likeness is not None and "run" not in exceeded and "likeness" in exceeded:
         closest = likeness.name
-    return PieceCopy(
-        name=piece.name,
-        n_units=piece.n_units,
-        longest=runs.longest,
-        fresh=runs.most_fresh,
-        coverage=runs.coverage(limits.block),
-        here=here,
-        there=there,
-        likeness=likeness,
-        exceeded=exceeded,
-        is_copy=bool(exceeded),
-        closest=closest,
-    )
+    return {
+        "name": piece.name,
+        "n_units": piece.n_units,
+        "longest": runs.longest,
+        "fresh": runs.most_fresh,
+        "coverage": runs.coverage(limits.block),
+        "here": here,
+        "there": there,
+        "likeness": likeness and asdict(likeness),
+        "exceeded": exceeded,
+        "is_copy": bool(exceeded),
+        "closest": closest,
+    }
 
 
-def _passage(piece: Material, start: int, length: int) -> Passage:
+def _passage(piece: Material, start: int, length: int) -> dict:
+    """Units `first` … `last` of a piece, from 1 on, and the bars in which they begin."""
     last = start + length - 1
     bars = None if piece.bars is None else (int(piece.bars[start]), int(piece.bars[last]))
-    return Passage(piece.name, start + 1, last + 1, bars)
+    return {"name": piece.name, "first": start + 1, "last": last + 1, "bars": bars}

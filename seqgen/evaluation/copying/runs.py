@@ -3,13 +3,15 @@
 Legend: n symbols of all pieces, m symbols of a piece, R runs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from pydivsufsort import divsufsort, kasai
 
 from seqgen.evaluation.copying.material import GRAM, Material
+
+MOST_SYMBOLS = 10_000_000  # of training pieces that are compared at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,28 +61,54 @@ class Runs:
         return float(is_covered[self.is_new].mean()) if self.n_new else 0.0
 
 
-def shared_runs(training: Sequence[Material], pieces: Sequence[Material]) -> list[Runs]:
+def shared_runs(training: Iterable[Material], pieces: Sequence[Material]) -> list[Runs]:
     """Find the runs that each of `pieces` shares with any training piece, exactly.
 
-    10M training symbols take some ten seconds and 1 GB. Names may repeat, as for transposed
-    variants. ValueError where no training piece has a symbol.
+    Training pieces are read once, and as many at a time are compared as fit into memory: 10M
+    symbols take some ten seconds and 1 GB. Names may repeat, as for transposed variants.
     """
-    if not any(len(piece.symbols) for piece in training):
-        raise ValueError("no training piece has a symbol")
-    everything = [*training, *pieces]
-    numbers = _number([piece.symbols for piece in everything])
-    ends = np.cumsum([len(piece.symbols) for piece in everything])
-    text = np.insert(numbers, ends, 0)  # 0 ends each piece, so that no run reaches over its end
-    starts = np.append(0, ends[:-1]) + np.arange(len(ends))
-    n_training = int(starts[len(training)]) if pieces else len(text)
-    lengths, places = longest_matches(text, n_training)
-    found = []
-    for piece, start in zip(pieces, starts[len(training) :], strict=True):
-        m, at = len(piece.symbols), start - n_training
-        # A match with a training piece may go on over the 0 at both ends.
-        shared = np.minimum(lengths[at : at + m], m - np.arange(m))
-        found.append(_runs(piece, shared, places[at : at + m], starts))
-    return found
+    queries = [piece.symbols for piece in pieces]
+    # Of the longest match of each place: its length, the training piece and the place in it.
+    longest = np.zeros((3, sum(map(len, queries)) + len(queries)), dtype=np.int64)
+    n_read = 0
+    for chunk in _chunks(training):
+        text, starts = _lay_out([*chunk, *queries])
+        lengths, places = longest_matches(text, len(text) - longest.shape[1])
+        numbers = np.searchsorted(starts[: len(chunk)], places, side="right") - 1
+        found = np.stack([lengths, n_read + numbers, places - starts[numbers]])
+        longest = np.where(found[0] > longest[0], found, longest)
+        n_read += len(chunk)
+    ends = np.cumsum([len(symbols) + 1 for symbols in queries], dtype=np.int64)
+    of_pieces = np.split(longest, ends, axis=1)  # and what comes after the last: nothing
+    return [_runs(piece, *of[:, :-1]) for piece, of in zip(pieces, of_pieces, strict=False)]
+
+
+def _chunks(training: Iterable[Material]) -> Iterator[list[np.ndarray]]:
+    """Yield the symbols of training pieces, as many at a time as fit into memory."""
+    chunk: list[np.ndarray] = []
+    room = MOST_SYMBOLS
+    for piece in training:
+        if chunk and len(piece.symbols) > room:
+            yield chunk
+            chunk, room = [], MOST_SYMBOLS
+        chunk.append(piece.symbols)
+        room -= len(piece.symbols)
+    if chunk:
+        yield chunk
+
+
+def _lay_out(pieces: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Lay pieces [m, F] end to end, equal symbols as equal numbers; return also where each begins.
+
+    Numbers begin with 1; a 0 ends each piece, so that no run reaches over its end.
+    """
+    codes = np.zeros(sum(map(len, pieces)), dtype=np.int64)
+    for column in np.concatenate(pieces).T:  # one field at a time: all might not fit an int64
+        _, ranks = np.unique(column, return_inverse=True)
+        _, codes = np.unique(codes * (ranks.max(initial=0) + 1) + ranks, return_inverse=True)
+    ends = np.cumsum([len(piece) for piece in pieces])
+    text = np.insert(codes.astype(np.int32) + 1, ends, 0)
+    return text, np.append(0, ends[:-1]) + np.arange(len(ends))
 
 
 def longest_matches(text: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -116,37 +144,22 @@ def _nearest(order: np.ndarray, shared: np.ndarray, n: int) -> tuple[np.ndarray,
     return lengths, places
 
 
-def _runs(piece: Material, lengths: np.ndarray, places: np.ndarray, ends: np.ndarray) -> Runs:
-    """The runs of one piece from the longest matches of its places [m]."""
+def _runs(piece: Material, lengths: np.ndarray, numbers: np.ndarray, places: np.ndarray) -> Runs:
+    """The runs of one piece from the longest match of each of its places; all arrays are [m]."""
+    m = len(piece.symbols)
+    lengths = np.minimum(lengths, m - np.arange(m))  # a match may go on over the 0 at both ends
     # What begins one symbol later and ends at the same place is within the run before.
-    is_own = lengths > np.append(0, lengths[:-1] - 1)[: len(lengths)]
+    is_own = lengths > np.append(0, lengths[:-1] - 1)[:m]
     starts = np.flatnonzero(is_own & (lengths > 0))
-    lengths, places = lengths[starts], places[starts]
-    pieces = np.searchsorted(ends, places, side="right") - 1
-    more = piece.span - 1
+    lengths, more = lengths[starts], piece.span - 1
     return Runs(
         is_new=piece.is_new,
         starts=starts,
         lengths=lengths + more,
         fresh=_fresh(piece.grams, starts, lengths) + more,
-        pieces=pieces,
-        training_starts=places - ends[pieces],
+        pieces=numbers[starts],
+        training_starts=places[starts],
     )
-
-
-def _number(pieces: Sequence[np.ndarray]) -> np.ndarray:
-    """Number all different rows of pieces [m, F] of integers >= 0 from 1 on, end to end [n]."""
-    n_fields = {piece.shape[1] for piece in pieces}
-    if len(n_fields) != 1:
-        raise ValueError(f"pieces have {sorted(n_fields)} fields; they must have as many")
-    codes = np.zeros(sum(len(piece) for piece in pieces), dtype=np.int64)
-    for field in range(n_fields.pop()):  # one at a time: together they might not fit an int64
-        column = np.concatenate([piece[:, field] for piece in pieces]).astype(np.int64)
-        if column.min(initial=0) < 0:
-            raise ValueError(f"a piece has {column.min()}; symbols must be 0 or more")
-        _, column = np.unique(column, return_inverse=True)
-        _, codes = np.unique(codes * (column.max(initial=0) + 1) + column, return_inverse=True)
-    return codes.astype(np.int32) + 1
 
 
 def _fresh(grams: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:

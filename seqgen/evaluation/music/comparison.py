@@ -4,8 +4,7 @@ Legend: m generated pieces, n real pieces, h bins of a histogram.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from scipy.stats import wasserstein_distance
@@ -13,55 +12,16 @@ from scipy.stats import wasserstein_distance
 from seqgen.data.corpora import Progress, tracked
 from seqgen.evaluation.generated import Generated
 from seqgen.evaluation.music.definitions import GROWING, MEASURES, Measure, measure
-from seqgen.evaluation.music.features import Shares
 from seqgen.evaluation.music.notes import opening
 from seqgen.midi import MidiFile
 
 RESAMPLES = 500
 LEVELS = (2.5, 97.5)  # percent: intervals and baselines hold 95% of the resamples
 LEAST_BASELINE = 0.01  # real pieces that are all alike are taken to be so far apart
+KNOWN = ("name", "kind", "aspect", "title", "plain", "unit", "meaning", "source")  # of a measure
 USUAL = 0.25  # the quantile of what cut pieces last that openings do: most cut ones reach it
 Measured = dict[str, Any]  # a `Value` of one piece for each name in `MEASURES`
 Distance = Callable[[np.ndarray, np.ndarray], float]
-
-
-@dataclass(frozen=True)
-class Summary:
-    """One measure over the pieces of a set for which it has a value."""
-
-    n_pieces: int
-    mean: float | Shares | None  # a histogram is averaged bin by bin
-    median: float | None  # None for histograms
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One measure of the generated set against real pieces.
-
-    `distance` is, for numbers, the Wasserstein-1 distance of the two distributions in standard
-    deviations of the real one; for histograms, the total variation of the two mean histograms,
-    which is the share of notes that would have to move. `interval` comes from drawing both sets
-    again (bootstrap over pieces). `baseline` is the low, middle and high distance of real pieces
-    from the other real pieces, as many as were generated or half of them. `times` is the distance
-    over the high end of the baseline, a scale that all measures share. `verdict` is "beyond" when
-    the interval lies above the baseline, else "within". None stands where pieces are too few.
-    """
-
-    name: str
-    generated: Summary
-    real: Summary
-    distance: float | None = None
-    interval: tuple[float, float] | None = None
-    baseline: tuple[float, float, float] | None = None
-    baseline_pieces: int = 0
-    times: float | None = None
-    verdict: Literal["beyond", "within"] | None = None
-
-    def to_json(self) -> dict:
-        """The comparison with what is known of its measure, as JSON has it."""
-        of = MEASURES[self.name]
-        known = ("kind", "aspect", "title", "plain", "unit", "meaning", "source")
-        return {**asdict(self), **{key: getattr(of, key) for key in known}}
 
 
 def measure_sets(
@@ -111,11 +71,12 @@ def compare_music(
     measures that grow with length were taken, because pieces were cut; then length itself is no
     aspect of the music.
     """
-    found = [c for c in compare(generated, real, seed=seed) if c.name != "ended_by_itself"]
-    found.sort(key=lambda c: (c.verdict != "beyond", -(c.times or 0.0)))
-    rows = [{**c.to_json(), "in_openings": bool(opening_bars) and c.name in GROWING} for c in found]
-    if opening_bars is not None:  # pieces that were cut are as long as the limit says
-        rows = [row | {"aspect": None} if row["aspect"] == "length" else row for row in rows]
+    rows = [row for row in compare(generated, real, seed=seed) if row["name"] != "ended_by_itself"]
+    rows.sort(key=lambda row: (row["verdict"] != "beyond", -(row["times"] or 0.0)))
+    for row in rows:
+        row["in_openings"] = bool(opening_bars) and row["name"] in GROWING
+        if opening_bars is not None and row["aspect"] == "length":  # it is as the limit says
+            row["aspect"] = None
     ended = [m["ended_by_itself"] for m in generated if m["ended_by_itself"] is not None]
     return {
         "generated_pieces": len(generated),
@@ -133,10 +94,22 @@ def compare(
     *,
     seed: int = 0,
     resamples: int = RESAMPLES,
-) -> list[Comparison]:
+) -> list[dict]:
     """Compare two sets of pieces in all measures; the same seed gives the same numbers.
 
-    Pieces without a value for a measure are left out of it.
+    Pieces without a value for a measure are left out of it. Returns a row of the record for each,
+    with what is known of the measure, in which
+
+    - `distance` is, for numbers, the Wasserstein-1 distance of the two distributions in standard
+      deviations of the real one; for histograms, the total variation of the two mean histograms,
+      which is the share of notes that would have to move;
+    - `interval` comes from drawing both sets again (bootstrap over pieces);
+    - `baseline` is the low, middle and high distance of real pieces from the other real pieces, as
+      many as were generated or half of them (`baseline_pieces`);
+    - `times` is the distance over the high end of the baseline, a scale that all measures share;
+    - `verdict` is "beyond" when the interval lies above the baseline, else "within".
+
+    None stands where pieces are too few.
     """
     rng = np.random.default_rng(seed)
     return [_compare(one, generated, real, rng, resamples) for one in MEASURES.values()]
@@ -148,42 +121,41 @@ def _compare(
     real: Sequence[Measured],
     rng: np.random.Generator,
     resamples: int,
-) -> Comparison:
-    a, b = (_values(of, pieces) for pieces in (generated, real))
-    found: dict[str, Any] = {"name": of.name, "generated": _summary(of, a), "real": _summary(of, b)}
+) -> dict:
+    a, b = (
+        np.array([m[of.name] for m in pieces if m[of.name] is not None], dtype=float)  # [·(, h)]
+        for pieces in (generated, real)
+    )
+    row: dict[str, Any] = {key: getattr(of, key) for key in KNOWN}
+    row |= {"generated": _summary(of, a), "real": _summary(of, b), "baseline_pieces": 0}
+    row |= dict.fromkeys(("distance", "interval", "baseline", "times", "verdict"))
     if not (len(a) and len(b)):
-        return Comparison(**found)
+        return row
     distance = _distance_for(of, a, b)
-    found["distance"] = distance(a, b)
+    found = row["distance"] = distance(a, b)
     if min(len(a), len(b)) > 1:
         drawn = [distance(rng.choice(a, len(a)), rng.choice(b, len(b))) for _ in range(resamples)]
         # Drawing again adds noise, by which a distance tends to grow. So the resampled distances
         # are moved until the one found is their median.
-        low, high = np.percentile(drawn, LEVELS) - np.median(drawn) + found["distance"]
-        found["interval"] = max(0.0, float(low)), float(high)
-    size = min(len(a), len(b) // 2)
-    if size:
+        low, high = np.percentile(drawn, LEVELS) - np.median(drawn) + found
+        row["interval"] = max(0.0, float(low)), float(high)
+    if size := min(len(a), len(b) // 2):
         mixed = (rng.permutation(b) for _ in range(resamples))
         among = [distance(x[:size], x[size:]) for x in mixed]
-        levels = np.percentile(among, (LEVELS[0], 50, LEVELS[1]))
-        found |= {"baseline": tuple(levels.tolist()), "baseline_pieces": size}
-        found["times"] = found["distance"] / max(float(levels[2]), LEAST_BASELINE)
-        if "interval" in found:
-            found["verdict"] = "beyond" if found["interval"][0] > levels[2] else "within"
-    return Comparison(**found)
+        low, middle, high = np.percentile(among, (LEVELS[0], 50, LEVELS[1])).tolist()
+        row |= {"baseline": (low, middle, high), "baseline_pieces": size}
+        row["times"] = found / max(high, LEAST_BASELINE)
+        if row["interval"]:
+            row["verdict"] = "beyond" if row["interval"][0] > high else "within"
+    return row
 
 
-def _values(of: Measure, pieces: Sequence[Measured]) -> np.ndarray:
-    """The values of the pieces that have one, [·] or [·, h]."""
-    return np.array([v for v in (piece[of.name] for piece in pieces) if v is not None], dtype=float)
-
-
-def _summary(of: Measure, values: np.ndarray) -> Summary:
-    if not len(values):
-        return Summary(0, None, None)
-    if of.kind == "histogram":
-        return Summary(len(values), tuple(values.mean(axis=0).tolist()), None)
-    return Summary(len(values), float(values.mean()), float(np.median(values)))
+def _summary(of: Measure, values: np.ndarray) -> dict:
+    """A measure over the pieces that have a value; a histogram is averaged bin by bin."""
+    is_number = len(values) and of.kind == "scalar"
+    mean = values.mean(axis=0).tolist() if len(values) else None
+    median = float(np.median(values)) if is_number else None
+    return {"n_pieces": len(values), "mean": mean, "median": median}
 
 
 def _distance_for(of: Measure, a: np.ndarray, b: np.ndarray) -> Distance:
