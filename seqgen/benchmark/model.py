@@ -16,12 +16,11 @@ from seqgen.attention.kinds import KINDS
 from seqgen.benchmark.machine import THREADS, hardware, versions
 from seqgen.benchmark.records import LIBRARY, Setting
 from seqgen.checkpoint import load_model
-from seqgen.config import ModelConfig, load_config
+from seqgen.config import load_config
 from seqgen.decoding.choose import build_decoder
 from seqgen.decoding.decoder import Decoder, Logits
 from seqgen.decoding.pool import Pool, SumsPool
 from seqgen.errors import UserError
-from seqgen.evaluation.subject import check_beside, open_subject
 from seqgen.model.recurrent_model import RecurrentModel
 from seqgen.model.sequence_model import SequenceModel
 from seqgen.model.stack import build_parallel, build_recurrent, run_parallel, stack_arguments
@@ -63,12 +62,11 @@ class BenchmarkModel:
         *,
         weights: str,  # their source, in words
         run: Path | None = None,  # the folder that they are from; None: they are random
-        beside: Path | None = None,  # another run of the same data, whose likelihood is compared
         quick: bool = False,  # whether variants that take long to prepare are left out
     ):
         self.model = model.eval()
         self.weights = weights
-        self.run, self.beside, self.quick = run, beside, quick
+        self.run, self.quick = run, quick
         self.config = model.config
         self.device = next(model.parameters()).device
         self.limit: int | None = model.positions.limit
@@ -254,62 +252,36 @@ class LibraryPool(SumsPool):
 
 
 def load_benchmark_model(
-    target: Path, *, device: str = "cpu", beside: Path | None = None, quick: bool = False
+    target: Path, *, device: str = "cpu", quick: bool = False
 ) -> BenchmarkModel:
     """Take the model of a run folder with its weights, or that of a configuration with random ones.
 
-    `beside` and `quick` are as in `BenchmarkModel`.
-
-    Raises:
-        UserError: missing or not readable, or the two runs cannot be compared.
+    It does not forget, whatever the run does: the library, beside which speed is measured, has no
+    decay. `quick` is as in `BenchmarkModel`. UserError where it is missing, not readable, or of
+    another kind.
     """
-    if beside is not None and target.is_file():
-        raise UserError(
-            f"--beside compares the likelihood of two trained runs, and {target} is a "
-            f"configuration: name a RUN, as in `benchmark runs/mine --beside {beside}`"
-        )
-    if beside is not None:
-        check_beside(open_subject(target), open_subject(beside))
     run = target if target.is_dir() else None
-    if run:
-        trained = load_model(target, device=device).model
-        _check_kind(target, trained.config)
-        model, weights = _without_decay(trained), f"weights of {target.name}"
-        if model is not trained:
-            weights += ", speed without their decay"
-    else:
-        vocabulary = Vocabulary((Field("token", 512),), bos_id=1, eos_id=2, pad_id=0)
-        config = load_config(target).model
-        _check_kind(target, config)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            model = SequenceModel(config, vocabulary).to(device)
-        model = _without_decay(model)
-        weights = "random weights"
-    if model.config.attention != LINEAR:
-        raise UserError(
-            f"{target} has model.attention={model.config.attention}: give a causal-linear model, "
-            f"which is measured against softmax attention of the same sizes"
-        )
-    return BenchmarkModel(model, weights=weights, run=run, beside=beside, quick=quick)
-
-
-def _check_kind(target: Path, config: ModelConfig) -> None:
+    trained = load_model(run, device=device).model if run else None
+    config = trained.config if trained else load_config(target).model
     if config.kind != "decoder":
         raise UserError(
             f"{target} has model.kind={config.kind}, which the benchmark cannot measure: give a "
             f"model with model.kind=decoder"
         )
-
-
-def as_trained(model: BenchmarkModel) -> BenchmarkModel:
-    """Return the model with the decay that it has learned with, for what is not about speed."""
-    if model.run is None:
-        return model
-    trained = load_model(model.run, device=model.device).model
-    return BenchmarkModel(
-        trained, weights=model.weights, run=model.run, beside=model.beside, quick=model.quick
-    )
+    if config.attention != LINEAR:
+        raise UserError(
+            f"{target} has model.attention={config.attention}: give a causal-linear model, which "
+            f"is measured against softmax attention of the same sizes"
+        )
+    if trained:
+        weights = f"weights of {target.name}"
+        weights += ", speed without their decay" * (config.decay != "none")
+        return BenchmarkModel(_without_decay(trained), weights=weights, run=run, quick=quick)
+    vocabulary = Vocabulary((Field("token", 512),), bos_id=1, eos_id=2, pad_id=0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = SequenceModel(config, vocabulary).to(device)
+    return BenchmarkModel(_without_decay(model), weights="random weights", quick=quick)
 
 
 def _without_decay(model: SequenceModel) -> SequenceModel:

@@ -74,7 +74,6 @@ class _Trial:
     variant: Variant
     note: str
     call: Call = NOTHING
-    ready_seconds: float | None = None
     repeats: int = 0
     is_short: bool = False
     samples: list[float] = field(default_factory=list)
@@ -102,25 +101,25 @@ class Timer:
         so that one call counts. A variant that could not or should not run has a record too.
         """
         trials = self._try(variants, self._late(place.measure), whole_pieces)
-        found = [(t.variant, t.samples, t.note, t.ready_seconds) for t in trials]
-        del trials  # with all that the variants hold
+        for trial in trials:
+            trial.call = NOTHING  # and with it all that the variant holds
         self._free()
         # A single call that was not warmed up is no measure for the others.
         least = 1 if whole_pieces else 2
-        library = next((s for v, s, *_ in found if v.name == LIBRARY and len(s) >= least), None)
+        timed = [t for t in trials if len(t.samples) >= least]
+        library = next((t.samples for t in timed if t.variant.name == LIBRARY), None)
         return [
             self.timed(
-                v.name,
+                t.variant.name,
                 place,
-                samples,
-                dtype=v.dtype,
+                t.samples,
+                dtype=t.variant.dtype,
                 tokens=tokens,
                 library=library,
-                ready_seconds=ready,
             )
-            if samples
-            else self.untimed(v.name, place, dtype=v.dtype, note=note)
-            for v, samples, note, ready in found
+            if t.samples
+            else self.untimed(t.variant.name, place, dtype=t.variant.dtype, note=t.note)
+            for t in trials
         ]
 
     def timed(
@@ -201,10 +200,7 @@ class Timer:
 
     def _begin(self, trial: _Trial, *, whole_pieces: bool) -> None:
         """Open a variant and warm it up, unless a call would take too long."""
-        begin = time.perf_counter()
         effort, call = self.effort, trial.variant.open()
-        self._synchronize()
-        trial.ready_seconds = time.perf_counter() - begin
         longest = effort.longest_piece if whole_pieces else effort.longest_call
         if call.part is not None:
             shorter = replace(call, length=call.part)

@@ -55,9 +55,6 @@ def refuse_mixture(context: click.Context) -> None:
 @click.option(
     "--device", help="Device to compute on: cpu, cuda or cuda:1. By default a GPU if there is one."
 )
-@click.option(
-    "--beside", type=FOLDER, help="Run with softmax attention to compare the likelihood with."
-)
 @click.option("--json", "json_path", type=FILE, help="Also write all measurements to this file.")
 @click.option(
     "--page", type=FOLDER, help="Also write measurements, figures and a page to this folder."
@@ -86,7 +83,6 @@ def benchmark(
     position: tuple[int, ...],
     threads: int | None,
     device: str | None,
-    beside: Path | None,
     json_path: Path | None,
     page: Path | None,
     redraw: Path | None,
@@ -119,7 +115,7 @@ def benchmark(
         do.redraw_page(redraw)
     else:
         plan = make_plan(quick=quick, full=full, batches=batch, positions=position)
-        model = do.open_target(target, device=device, threads=threads, beside=beside, quick=quick)
+        model = do.open_target(target, device=device, threads=threads, quick=quick)
         keeper = do.Keeper(json_path=json_path, page=page)
         records = do.measure(model, plan, only=only, command=do.typed(context), keeper=keeper)
         if (guard or against) and not do.passes_guard(records, against):

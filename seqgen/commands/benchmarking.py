@@ -30,7 +30,6 @@ def open_target(
     *,
     device: str | None,
     threads: int | None,
-    beside: Path | None,
     quick: bool,
 ) -> BenchmarkModel:
     """Load what is to be measured, with so many threads."""
@@ -39,7 +38,7 @@ def open_target(
     if threads is not None:
         torch.set_num_threads(threads)
     return load_benchmark_model(
-        find_model(target or REFERENCE), device=pick_device(device), beside=beside, quick=quick
+        find_model(target or REFERENCE), device=pick_device(device), quick=quick
     )
 
 

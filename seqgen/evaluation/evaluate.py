@@ -1,7 +1,8 @@
 """A whole evaluation: what is computed, in which order, and its record."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from seqgen.evaluation.subject import EvaluatedRun, data_of, rival_of
 from seqgen.evaluation.validity import check_generated, check_real
 from seqgen.evaluation.verdict import judge
 from seqgen.files import readable
-from seqgen.midi import MidiFile
+from seqgen.tokenizers import Preview
 
 FORMAT = 3
 TEXT_SAMPLES, TEXT_CHARACTERS = 4, 600  # of text, which stand on the page themselves
@@ -32,7 +33,7 @@ class PageMaterial:
     """
 
     pieces: tuple[Generated, ...] = ()
-    held_out: tuple[tuple[str, MidiFile], ...] = ()
+    held_out: tuple[tuple[str, Preview], ...] = ()
     generated: tuple[Measured, ...] = ()
     real: tuple[Measured, ...] = ()
 
@@ -94,13 +95,17 @@ def judge_generated(
 ) -> tuple[dict, PageMaterial]:
     """Judge music, copying and validity: parts of the record by name, and what to picture."""
     tokenizer = run.loaded.tokenizer
-    parts: dict[str, Any] = {"samples": [_sample(piece) for piece in pieces]}
-    parts["copying"] = _copying(pieces, sets, data, is_music=tokenizer.is_music, progress=progress)
-    if not tokenizer.is_music:
-        reason = {"left_out": f"This run generates {tokenizer.kind}, which has no notes."}
-        return parts | {"validity": reason, "music": reason}, PageMaterial(tuple(pieces))
     items = [item for of_set in sets.asked_for for item in of_set.items]
     real_ids = [item.ids for item in items]
+    held_out = tuple((readable(x.name), x.preview) for x in items if x.preview is not None)
+    texts = {
+        "generated": _texts((x.name, x.preview) for x in pieces),
+        "held_out": _texts(held_out),
+    }
+    parts: dict[str, Any] = {"samples": [_sample(piece) for piece in pieces], "texts": texts}
+    parts["copying"] = _copying(pieces, sets, data, is_music=tokenizer.is_music, progress=progress)
+    if not tokenizer.is_music:
+        return parts | {"validity": None, "music": None}, PageMaterial(tuple(pieces), held_out)
     parts["validity"] = check_generated(pieces, progress=progress)
     parts["validity"]["real"] = check_real(real_ids, tokenizer, progress=progress)
     real, of = list(items), " and ".join(of_set.name for of_set in sets.asked_for)
@@ -112,8 +117,7 @@ def judge_generated(
     midis = [item.midi for item in real if item.midi is not None]
     ours, theirs, n_bars = measure_sets(pieces, midis, progress=progress)
     parts["music"] = compare_music(ours, theirs, seed=seed, of=of, opening_bars=n_bars)
-    held_out = [(readable(item.name), item.midi) for item in items if item.midi is not None]
-    return parts, PageMaterial(tuple(pieces), tuple(held_out), tuple(ours), tuple(theirs))
+    return parts, PageMaterial(tuple(pieces), held_out, tuple(ours), tuple(theirs))
 
 
 def learning_curve(metrics: Sequence[dict]) -> dict:
@@ -164,7 +168,6 @@ def _describe_generated(pieces: Sequence[Generated], folder: Path, failed: Seque
         for key in ("run", "step", "seed", "sampling", "decoder", "weights", "max_tokens")
         if key in first and all(piece.record.get(key) == first[key] for piece in pieces)
     }
-    texts = [(piece.name, piece.preview) for piece in pieces if isinstance(piece.preview, str)]
     return {
         "folder": str(folder),
         "files": len(pieces),
@@ -173,11 +176,16 @@ def _describe_generated(pieces: Sequence[Generated], folder: Path, failed: Seque
         "prompted": sum(piece.prompted for piece in pieces),
         "settings": shared,
         "unreadable": sum(piece.amount is None for piece in pieces),
-        "text_samples": [
-            {"file": name, "text": readable(text[:TEXT_CHARACTERS])}
-            for name, text in texts[:TEXT_SAMPLES]
-        ],
     }
+
+
+def _texts(pieces: Iterable[tuple[str, Preview | None]]) -> list[dict]:
+    """How the first pieces begin, of text."""
+    texts = ((name, seen) for name, seen in pieces if isinstance(seen, str))
+    return [
+        {"file": name, "text": readable(text[:TEXT_CHARACTERS])}
+        for name, text in islice(texts, TEXT_SAMPLES)
+    ]
 
 
 def _sample(piece: Generated) -> dict:

@@ -14,7 +14,7 @@ import numpy as np
 
 from seqgen.data.corpora import Progress, tracked
 from seqgen.errors import FileRejected, UserError
-from seqgen.evaluation.scales import Amount, count_midi, decoded
+from seqgen.evaluation.scales import Amount, count_midi, decoded_midi
 from seqgen.files import readable, write_bytes
 from seqgen.midi import GENEROUS, Instrument, MidiFile, midi_bytes, open_midi
 from seqgen.midi.timing import TempoMap
@@ -110,7 +110,7 @@ def _read(path: Path, folder: Path, tokenizer: Tokenizer) -> Generated:
     except FileRejected as rejected:
         return replace(piece, rejected=rejected)
     if tokenizer.is_music:
-        piece = replace(piece, token_midi=decoded(ids, tokenizer))
+        piece = replace(piece, token_midi=decoded_midi(ids, tokenizer))
     return replace(piece, **_drawn(piece, ids, tokenizer))
 
 
@@ -127,7 +127,7 @@ def _drawn(piece: Generated, ids: np.ndarray, tokenizer: Tokenizer) -> dict:
         ids = _encode(_from(piece.midi, begins), tokenizer)
     except FileRejected:
         return {"reason": EMPTY}
-    return {"drawn_ids": ids, "drawn_midi": decoded(ids, tokenizer)}
+    return {"drawn_ids": ids, "drawn_midi": decoded_midi(ids, tokenizer)}
 
 
 def _record(path: Path) -> dict:

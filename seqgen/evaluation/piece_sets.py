@@ -7,21 +7,20 @@ import errno
 import hashlib
 import os
 from collections.abc import Iterator, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from seqgen.data.batches import held_out_pieces
-from seqgen.data.corpora import Corpus, Progress, locate, open_corpus, tracked
+from seqgen.data.corpora import Progress, locate, open_corpus, tracked
 from seqgen.data.shards import Piece, PreparedData
 from seqgen.data.splits import TEST, TRAIN, VALIDATION
 from seqgen.errors import FileRejected, UserError
 from seqgen.evaluation.scales import Amount, count_midi, decoded
 from seqgen.evaluation.subject import EvaluatedRun, data_of
 from seqgen.midi import ANY_SIZE, MidiFile, open_midi
-from seqgen.tokenizers import Tokenizer
+from seqgen.tokenizers import Preview, Tokenizer
 
 MOST_BYTES = ANY_SIZE.max_file_bytes
 FEWEST_TRAINING = 8  # pieces of the training sample, also where fewer are held out
@@ -37,15 +36,14 @@ class Item:
 
     name: str  # its file, within the corpus
     ids: np.ndarray  # tokens [T, F], BOS and EOS included where the piece begins and ends
-    path: Path | None = None  # the file, where it is still there and `ids` are the whole of it
-    in_tokens: Amount = field(default_factory=Amount)
-    in_file: Amount | None = None  # None where there is no `path`
-    midi: MidiFile | None = None  # what the tokens stand for, if a whole note is among them
+    in_tokens: Amount
+    in_file: Amount | None  # None where the file is gone, or `ids` are not the whole of it
+    preview: Preview | None = None  # what the tokens stand for, if a whole note is among them
 
     @property
-    def n_targets(self) -> int:
-        """Tokens but the first, which nothing predicts."""
-        return len(self.ids) - 1
+    def midi(self) -> MidiFile | None:
+        """What the tokens stand for, of music."""
+        return self.preview if isinstance(self.preview, MidiFile) else None
 
 
 @dataclass(frozen=True)
@@ -61,8 +59,8 @@ class PieceSet:
 
     @property
     def n_targets(self) -> int:
-        """Predicted tokens of all pieces."""
-        return sum(item.n_targets for item in self.items)
+        """Predicted tokens: all but the first of each piece."""
+        return sum(len(item.ids) - 1 for item in self.items)
 
     @property
     def ids(self) -> list[np.ndarray]:
@@ -164,15 +162,14 @@ def split_set(
 
     They are whole, unless the first alone is longer: it is cut, and not counted in its file.
     """
-    available = data.of_split(split)
-    whole = {piece.variants[0] for piece in available}
-    chosen = held_out_pieces(data, split, max_targets=max_targets)[:at_most]
-    if len(chosen) > 1 and chosen[-1].variants[0] not in whole:
-        chosen.pop()  # a part of a piece has no notes to be counted in its file
+    available = data.of_split(split).by_hash()
+    n_whole = int((np.cumsum(available.lengths - 1) <= max_targets).sum())
+    chosen = available[: max(1, n_whole)][:at_most]
     name, items = "training" if split == TRAIN else split, []
     for piece in tracked(chosen, f"{name}: counting {data.tokenizer.unit}s", progress):
-        path = _original(data, piece) if piece.variants[0] in whole else None
-        items.append(item_of(piece.file, data.read(piece), path, data.tokenizer))
+        path = _original(data, piece) if n_whole else None
+        ids = data.read(piece, stop=max_targets + 1)
+        items.append(item_of(piece.file, ids, path, data.tokenizer))
     return PieceSet(name, tuple(items), len(available), is_split=True)
 
 
@@ -191,15 +188,19 @@ def folder_set(
     the model was trained on, whose hashes are `known`, are left out. UserError if none is usable.
     """
     corpus = open_corpus(source, tokenizer.suffixes, cache=cache, option="--data ")
+    hashes, skipped = {}, []
+    for label in tracked(corpus.labels, "hashing files", progress):
+        try:
+            hashes[label] = _hash(corpus.path(label))
+        except OSError as error:
+            skipped.append((label, error.strerror or type(error).__name__))
+    new = sorted((found, label) for label, found in hashes.items() if found not in known)
+    n_known = len(hashes) - len(new)
     vocabulary = tokenizer.vocabulary
     bos, eos = (vocabulary.special_token(i)[None] for i in (vocabulary.bos_id, vocabulary.eos_id))
     items: list[Item] = []
-    n_known, room = 0, max_targets
-    hashes, skipped = _hashes(corpus, progress)
-    for label in tracked(sorted(hashes, key=hashes.__getitem__), "reading files", progress):
-        if hashes[label] in known:
-            n_known += 1
-            continue
+    room = max_targets
+    for _, label in tracked(new, "reading files", progress):
         if room < 1:
             continue
         try:
@@ -209,12 +210,9 @@ def folder_set(
             skipped.append((label, rejected.reason))
             continue
         is_whole = len(ids) <= room + 1
-        if items and not is_whole:
-            room = 0
-            continue
-        path = file if is_whole else None
-        items.append(item_of(label, ids[: room + 1], path, tokenizer))
-        room -= items[-1].n_targets
+        if is_whole or not items:
+            items.append(item_of(label, ids[: room + 1], file if is_whole else None, tokenizer))
+        room -= len(ids) - 1
     if not items:
         raise UserError(f"--data {source}: {_no_items(len(corpus.labels), n_known, skipped)}")
     return PieceSet(corpus.name, tuple(items), len(corpus.labels), tuple(skipped), n_known)
@@ -222,14 +220,13 @@ def folder_set(
 
 def item_of(name: str, ids: np.ndarray, path: Path | None, tokenizer: Tokenizer) -> Item:
     """A piece with what its tokens hold, and what its file does."""
-    midi = decoded(ids, tokenizer) if tokenizer.is_music else None
+    seen = decoded(ids, tokenizer)
+    held = count_midi(seen) if isinstance(seen, MidiFile) else Amount()
     if tokenizer.unit != "note":
-        seconds = 0.0 if midi is None else count_midi(midi).seconds
-        amount = Amount(tokenizer.units(ids), seconds)
-        return Item(name, ids, path, amount, amount, midi)
-    in_tokens = Amount() if midi is None else count_midi(midi)
+        held = Amount(tokenizer.units(ids), held.seconds)
+        return Item(name, ids, held, held, seen)
     in_file = None if path is None else count_midi(open_midi(path, ANY_SIZE))
-    return Item(name, ids, path, in_tokens, in_file, midi)
+    return Item(name, ids, held, in_file, seen)
 
 
 def _no_items(n: int, n_known: int, skipped: list[tuple[str, str]]) -> str:
@@ -239,17 +236,6 @@ def _no_items(n: int, n_known: int, skipped: list[tuple[str, str]]) -> str:
     why = f"; the first, {skipped[0][0]}: {skipped[0][1]}" if skipped else ""
     learned = f" ({n_known} are training files of the model)" if n_known else ""
     return f"none of {n} files can be used{learned}{why}"
-
-
-def _hashes(corpus: Corpus, progress: Progress) -> tuple[dict[str, str], list[tuple[str, str]]]:
-    """Hash all files; return hashes by label, and which cannot be read, with the reason."""
-    hashes, rejected = {}, []
-    for label in tracked(corpus.labels, "hashing files", progress):
-        try:
-            hashes[label] = _hash(corpus.path(label))
-        except OSError as error:
-            rejected.append((label, error.strerror or type(error).__name__))
-    return hashes, rejected
 
 
 def _original(data: PreparedData, piece: Piece) -> Path | None:

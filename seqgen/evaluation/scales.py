@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from seqgen.errors import FileRejected
-from seqgen.midi import ANY_SIZE, MidiFile, open_midi, summarize
-from seqgen.tokenizers import Tokenizer
+from seqgen.midi import MidiFile, summarize
+from seqgen.tokenizers import Preview, Tokenizer
 
 RESAMPLES, SEED = 1000, 0
 QUANTILES = (0.025, 0.975)  # an interval holds 95% of the resampled means
@@ -38,15 +38,21 @@ def count_midi(midi: MidiFile) -> Amount:
     return Amount(summary.n_notes, summary.seconds)
 
 
-def decoded(ids: np.ndarray, tokenizer: Tokenizer) -> MidiFile | None:
-    """Write tokens [T, F] as MIDI and read them back; None where no whole note is among them."""
+def decoded(ids: np.ndarray, tokenizer: Tokenizer) -> Preview | None:
+    """Write tokens [T, F] as a file and read it; None where they hold nothing, as no whole note."""
     with TemporaryDirectory() as folder:
-        path = Path(folder) / "piece.mid"
+        path = Path(folder) / f"piece{tokenizer.suffix}"
         try:
             tokenizer.decode(ids, path)
-            return open_midi(path, ANY_SIZE)
+            return tokenizer.preview(path)
         except FileRejected:
             return None
+
+
+def decoded_midi(ids: np.ndarray, tokenizer: Tokenizer) -> MidiFile | None:
+    """Tokens [T, F] as music; None where they are none."""
+    seen = decoded(ids, tokenizer)
+    return seen if isinstance(seen, MidiFile) else None
 
 
 def mean_of(

@@ -53,7 +53,7 @@ def _otherwise(_: Facts) -> bool:
 NEEDS = "On {pieces}{few} it needs {ours:.3f} nats per token"
 BETTER = "Training pieces are predicted {size} better than {set} ones"
 SHARE = BETTER + ", {share:.0%} of what it gains there over a unigram"
-SAME = "Training pieces are predicted no better than {set} ones ({size})"
+SAME = "Training pieces are predicted no better than {set} ones; the difference is {size}"
 NEAR = (
     ", but there are near-duplicates of training pieces among the held-out ones ({n_near} of "
     "{n_held_out}): over-fitting cannot be ruled out."
@@ -254,7 +254,7 @@ def _spread(found: dict) -> str:
 def music_sentences(record: dict) -> list[Sentence]:
     """In what generated pieces sound like real ones, and in what they do not, furthest first."""
     music = record["music"]
-    if "left_out" in music:
+    if music is None:
         return []
     judged = [c for c in music["comparisons"] if c["verdict"] is not None and c["aspect"]]
     beyond = [c for c in judged if c["verdict"] == "beyond"]
@@ -278,7 +278,7 @@ def in_words(times: float) -> str:
 
 def _valid(record: dict) -> list[Sentence]:
     """Whether other programs open what was written."""
-    if "left_out" in record["validity"]:
+    if record["validity"] is None:
         return []
     usable = record["validity"]["generated"]["usable"]
     n = record["generated"]["files"] + len(record["generated"]["not_written"])  # no whole note

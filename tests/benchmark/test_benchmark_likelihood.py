@@ -7,14 +7,15 @@ import torch
 from tiny_models import patient_timer, tiny_model
 
 from seqgen.benchmark.measures import likelihood
-from seqgen.benchmark.model import as_trained, load_benchmark_model
+from seqgen.benchmark.model import load_benchmark_model
 from seqgen.benchmark.records import Place
-from seqgen.checkpoint import FORMAT, save_model
+from seqgen.checkpoint import FORMAT, load_model, save_model
 from seqgen.config import DataConfig, LimitsConfig, ModelConfig, TokenizerConfig
 from seqgen.data.prepare import prepare
+from seqgen.decoding.agreement import score
 from seqgen.decoding.held_out import held_out
-from seqgen.errors import UserError
 from seqgen.files import write_record
+from seqgen.model.loss import token_nats
 from seqgen.model.sequence_model import SequenceModel
 
 
@@ -33,12 +34,12 @@ def data(tmp_path_factory):
 def make_run(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
 
-    def make(name, *, seed=0, content="same", **choices):
-        torch.manual_seed(seed)
+    def make(name, **choices):
+        torch.manual_seed(0)
         sizes = {"d_model": 16, "n_layers": 1, "n_heads": 2, "dropout": 0.0}
         model = SequenceModel(ModelConfig(**sizes | choices), data.tokenizer.vocabulary)
         save_model(folder / name / "model", model, data.tokenizer, step=1)
-        record = {"data": str(data.folder), "data_content": content}
+        record = {"data": str(data.folder), "data_content": "same"}
         write_record(folder / name / "run.json", record, format=FORMAT)
         return folder / name
 
@@ -97,59 +98,23 @@ def test_windows_are_the_beginnings_of_held_out_pieces(run, data):
     assert tokens.tolist() == [data.read(piece, stop=12).tolist() for piece in pieces]
 
 
-def test_another_run_stands_beside(run, make_run):
-    softmax = make_run("softmax", attention="softmax", seed=1)
-    model = load_benchmark_model(run, beside=softmax)
-    records = measure(model)
-    beside = records["beside"]
-    assert beside.bits_per_token != records["parallel"].bits_per_token
-    gap = beside.bits_per_token - records["parallel"].bits_per_token
-    assert beside.note.startswith(f"is softmax (softmax attention): {gap:+.4f} bits (95%: ")
-    unknown = "apart from attention: whether they had the same budget is not known"
-    assert beside.note.endswith(unknown)  # these runs were never trained, and have no metrics
-    assert "beside" not in measure(load_benchmark_model(run))
-    assert measure(load_benchmark_model(run, beside=run))["beside"].bits_per_token == pytest.approx(
-        records["parallel"].bits_per_token
-    )
-
-
-def test_what_else_the_two_runs_differ_in_stands_beside_the_figure(run, make_run):
-    deeper = make_run("deeper", attention="softmax", n_layers=2)
-    note = measure(load_benchmark_model(run, beside=deeper))["beside"].note
-    assert note.endswith(", model.n_layers is 2, here 1")
-
-
-def test_the_interval_is_over_pieces_in_pairs():
-    same = torch.full((4, 10), 0.1)
-    assert likelihood._gap(same) == "+0.1443 bits (95%: +0.1443 to +0.1443)"
-    spread = same + torch.tensor([[-0.05], [0.0], [0.0], [0.05]])
-    assert likelihood._gap(spread) == "+0.1443 bits (95%: +0.0902 to +0.1984)"
-
-
-def test_a_rival_whose_positions_end_too_early_is_left_out(run, make_run):
-    short = make_run("short", attention="softmax", positions="learned", max_positions=16)
-    records = measure(load_benchmark_model(run, beside=short))
-    assert records["beside"].note == "left out: short (softmax attention) has 16 learned positions"
-    assert records["parallel"].bits_per_token
-
-
-def test_a_run_of_other_data_is_refused(run, make_run):
-    with pytest.raises(UserError, match="other data"):
-        load_benchmark_model(run, beside=make_run("elsewhere", content="other"))
-
-
 def test_speed_is_measured_without_decay_and_likelihood_with_it(make_run, tmp_path):
     """The library, beside which speed is measured, does not support decay."""
     run = make_run("forgets", decay="fixed", decay_range=[0.2, 0.5])
     model = load_benchmark_model(run)
     assert model.config.decay == "none"
     assert "without their decay" in model.weights
-    weights, trained = (one.model.state_dict() for one in (model, as_trained(model)))
-    assert all(torch.equal(value, trained[name]) for name, value in weights.items())
+    trained = load_model(run).model
+    weights = trained.state_dict()
+    assert all(torch.equal(x, weights[name]) for name, x in model.model.state_dict().items())
     records = measure(model)
-    plain = likelihood.score(model.model, (tokens := likelihood._tokens(model, 20)[0]))
-    without = likelihood.token_nats(plain, tokens[:, 1:]).mean() / log(2)
-    assert records["parallel"].bits_per_token != pytest.approx(float(without), abs=1e-5)
+    tokens = held_out(run, load_model(run).tokenizer.fingerprint(), rows=8, length=21)
+    exact, without = (
+        float(token_nats(score(x, tokens), tokens[:, 1:]).mean()) / log(2)
+        for x in (trained, model.model)
+    )
+    assert records["parallel"].bits_per_token == pytest.approx(exact, abs=1e-6)
+    assert without != pytest.approx(exact, abs=1e-5)
     for name in ("recurrent", "torch"):
         bits = records[name].bits_per_token
         assert bits == pytest.approx(records["parallel"].bits_per_token, abs=1e-4)

@@ -198,13 +198,6 @@ def test_steps_alone_have_a_floor_too_which_is_measured_once(monkeypatch):
     assert all(record.share_of_floor > 0 for record in found if record.variant == LIBRARY)
 
 
-def test_a_configuration_has_nothing_to_stand_beside(tmp_path):
-    path = tmp_path / "tiny.yaml"
-    path.write_text("model:\n  d_model: 8\n  n_layers: 1\n  n_heads: 2\n")
-    with pytest.raises(UserError, match=r"trained runs, and .* is a configuration: name a RUN"):
-        load_benchmark_model(path, beside=tmp_path)
-
-
 def test_a_softmax_model_is_a_peer_and_is_refused(tmp_path):
     path = tmp_path / "softmax.yaml"
     path.write_text("model:\n  attention: softmax\n")

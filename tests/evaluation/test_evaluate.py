@@ -47,10 +47,9 @@ def test_pieces_are_counted_in_their_files_while_these_are_what_was_read(prepare
         # Melody and chords meet on one note now and then, which tokens of one part hold once.
         assert 0 < item.in_tokens.units <= item.in_file.units
         assert item.in_file.seconds == pytest.approx(16 * 60 / 100, rel=0.01)
-        assert item.path == tmp_path / "songs" / item.name
-    changed = pieces.items[0].path
+    changed = tmp_path / "songs" / pieces.items[0].name
     changed.write_bytes(changed.read_bytes() + b"x")
-    again = {item.name: item.path for item in validation(prepared).items}
+    again = {item.name: item.in_file for item in validation(prepared).items}
     assert again[pieces.items[0].name] is None
     assert again[pieces.items[1].name] is not None
 
@@ -68,13 +67,13 @@ def test_pieces_of_a_grid_are_counted_in_cells_and_are_music(tmp_path):
 
 def test_pieces_are_whole_and_only_a_first_one_that_is_too_long_is_cut(prepared):
     whole = validation(prepared)
-    few = validation(prepared, max_targets=whole.items[0].n_targets + 5)
+    few = validation(prepared, max_targets=len(whole.items[0].ids) + 4)
     assert [item.name for item in few.items] == [whole.items[0].name]
-    assert few.items[0].path is not None
+    assert few.items[0].in_file is not None
     assert few.n_available == len(whole.items)
     (cut,) = validation(prepared, max_targets=5).items
-    assert cut.n_targets == 5
-    assert cut.path is None  # so it is not counted in its file
+    assert len(cut.ids) == 6
+    assert cut.in_file is None  # so it is not counted in its file
 
 
 def test_files_that_cannot_be_read_are_skipped_with_the_reason(prepared, tmp_path, monkeypatch):

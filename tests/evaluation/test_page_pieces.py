@@ -4,6 +4,7 @@ import base64
 import io
 import re
 
+import numpy as np
 import pytest
 from soundfonts import needs_sound, write_soundfont
 
@@ -23,6 +24,14 @@ def lasting(seconds: float) -> MidiFile:
     notes = [Note(100, 69, 0, round(960 * seconds))] if seconds else []  # 120 quarters per minute
     midi.instruments = [Instrument(0, False, notes=notes)]
     return repair(midi)
+
+
+EMPTY = {
+    "music": {},
+    "copying": {},
+    "learning_curve": {"training": [], "validation": []},
+    "likelihood": {"sets": []},
+}
 
 
 def quiet(*_):
@@ -98,15 +107,29 @@ def test_generated_pieces_stand_beside_held_out_ones_played_alike(tmp_path, sile
     monkeypatch.setattr(build, "play_openings", play)
     monkeypatch.setattr(build, "render", lambda record, pictures, **_: shown.update(pictures))
     ours, theirs = lasting(8), lasting(20)
-    record = {
-        "music": {},
-        "copying": {},
-        "learning_curve": {"training": [], "validation": []},
-        "likelihood": {"sets": []},
-    }
     pieces = (Generated(tmp_path / "a.mid", record={"ended_by_itself": False}, midi=ours),)
-    build_page(record, PageMaterial(pieces, (("real.mid", theirs),)), progress=quiet)
+    build_page(EMPTY, PageMaterial(pieces, (("real.mid", theirs),)), progress=quiet)
     assert asked == [ours, theirs]
     (generated,), (held_out,) = shown["samples"], shown["held_out"]
     assert (generated.caption, generated.ogg) == ("a.mid, cut", b"\0")
     assert (held_out.caption, held_out.ogg) == ("real.mid", b"\1")
+
+
+def test_generated_images_stand_beside_as_many_real_ones(tmp_path, monkeypatch):
+    shown = {}
+    monkeypatch.setattr(build, "svg_text", lambda figure: "")
+    monkeypatch.setattr(build, "render", lambda record, pictures, **_: shown.update(pictures))
+    image = np.zeros((8, 8, 3), dtype=np.uint8)
+    pieces = tuple(Generated(tmp_path / f"{i}.png", preview=image) for i in range(3))
+    real = tuple((f"{i}.png", image) for i in range(9))
+    build_page(EMPTY | {"music": None}, PageMaterial(pieces, real), progress=quiet)
+    assert [picture.alt for picture in shown["grid"]] == [
+        "3 generated images", "3 real images that it was not trained on",
+    ]  # fmt: skip
+    assert not shown["samples"] + shown["held_out"]
+
+
+def test_pieces_too_short_for_a_curve_over_positions_have_none():
+    ranges = [{"start": 0, "stop": 64, "nats_per_token": 1.5}]
+    part = {"forms": {"parallel": ranges * 2}}
+    assert build._positions({"likelihood": {"context_length": 64}}, part) is None

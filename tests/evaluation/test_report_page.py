@@ -88,9 +88,9 @@ def record():
         "train_beside": "python cli.py train",
         "show_beside": "python cli.py evaluate",
         "other_attention": "softmax",
-        "music": {"left_out": "no music"},
+        "music": None,
         "copying": {"left_out": "no copies"},
-        "validity": {"left_out": "no files"},
+        "validity": None,
         "samples": [{"file": EVIL, "problem": EVIL, "ended_by_itself": None}],
         "generated": {
             "folder": EVIL,
@@ -98,8 +98,8 @@ def record():
             "not_written": [EVIL],
             "settings": {},
             "unreadable": 1,
-            "text_samples": [{"file": EVIL, "text": EVIL}],
         },
+        "texts": {of: [{"file": EVIL, "text": EVIL}] for of in ("generated", "held_out")},
         "made": {
             "command": EVIL,
             "date": "2030-01-01T00:00:00",

@@ -69,7 +69,7 @@ class Run:
 def counted_set(pieces, *, notes=(), in_files=None):
     amounts = [Amount(n, 2.0 * n) for n in notes] or [Amount()] * len(pieces)
     found = zip(pieces, amounts, in_files or amounts, strict=True)
-    items = [Item(f"{i}.mid", ids, None, *held) for i, (ids, *held) in enumerate(found)]
+    items = [Item(f"{i}.mid", ids, *held) for i, (ids, *held) in enumerate(found)]
     return PieceSet("held out", tuple(items), len(items))
 
 

@@ -1,6 +1,5 @@
 """A folder with the records of one machine, their figures, and a page that shows both."""
 
-import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -83,17 +82,6 @@ def merge(old: Sequence[Record], new: Sequence[Record]) -> list[Record]:
     return sorted([*kept, *new], key=lambda record: (record.batch, record.position))
 
 
-def narrowed(command: str, measure: str) -> str:
-    """Let a command measure one thing only."""
-    words, kept = iter(shlex.split(command)), []
-    for word in words:
-        if word == "--only":
-            next(words, None)
-        else:
-            kept.append(word)
-    return shlex.join([*kept, "--only", measure])
-
-
 def _section(records: Sequence[Record], folder: Path, *, suffix: str) -> Iterator[str]:
     """Yield the page's section about one measure of one model."""
     measure, setting = records[0].measure, records[0].setting
@@ -107,10 +95,6 @@ def _section(records: Sequence[Record], folder: Path, *, suffix: str) -> Iterato
     if rows := [TableRow(found.cells) for found in crossovers(records)]:
         yield markdown(list(CROSSOVER), rows)
     yield markdown(*rows_of(records))
-    commands: dict[str, set[int]] = {}
-    for record in records:
-        if record.setting.command:
-            command = narrowed(record.setting.command, measure)
-            commands.setdefault(command, set()).add(record.batch)
-    for command, batches in commands.items():
-        yield f"Again (batch {', '.join(map(str, sorted(batches)))}): `{command}`"
+    for command in dict.fromkeys(r.setting.command for r in records if r.setting.command):
+        batches = sorted({r.batch for r in records if r.setting.command == command})
+        yield f"Measured by (batch {', '.join(map(str, batches))}): `{command}`"

@@ -18,7 +18,7 @@ from seqgen.evaluation.copying.material import Material, note_material, token_ma
 from seqgen.evaluation.copying.runs import Runs, shared_runs
 from seqgen.evaluation.generated import Generated
 from seqgen.evaluation.piece_sets import Item, turn_by_turn
-from seqgen.evaluation.scales import decoded
+from seqgen.evaluation.scales import decoded_midi
 from seqgen.midi import MidiFile
 
 MOST_TOKENS = 10_000_000  # beyond which no shifted pieces are read: notes find their copies anyway
@@ -55,7 +55,7 @@ def copied_notes(
     """
 
     def read(piece: Piece, variant: int) -> Material:
-        midi = decoded(data.read(piece), data.tokenizer)
+        midi = decoded_midi(data.read(piece), data.tokenizer)
         return note_material(piece.file, midi or MidiFile())
 
     training = TrainingSet([(piece, 0) for piece in data.of_split(TRAIN)], read)

@@ -5,9 +5,6 @@ What a track has in a bar is a part of the bar here: it may repeat while other t
 Legend: n notes, b bars, q quarter notes.
 """
 
-from collections.abc import Iterator
-from itertools import pairwise
-
 import numpy as np
 
 from seqgen.evaluation.music.features import Shares
@@ -25,7 +22,10 @@ def bar_similarity(notes: Notes, lag: int) -> float | None:
     The similarity of two bars is the number of (onset cell, pitch class) that both have over the
     number that either has. Drums are left out.
     """
-    content = _bars_by_content(notes, octaves=False)
+    bars, cells = notes.on_grid(CELLS)
+    kinds, columns = np.unique((cells * 12 + notes.pitches % 12)[~notes.drums], return_inverse=True)
+    content = np.zeros((notes.n_bars, len(kinds)), bool)
+    content[bars[~notes.drums], columns] = True
     if len(content) <= lag:
         return None
     both = (content[:-lag] & content[lag:]).sum(axis=1)
@@ -35,29 +35,23 @@ def bar_similarity(notes: Notes, lag: int) -> float | None:
 
 def recurring_bars(notes: Notes) -> float | None:
     """The share of bars, empty ones left out, that an earlier one equals in pitches and onsets."""
-    content = _bars_by_content(notes, octaves=True)
-    content = content[content.any(axis=1)]
-    if not len(content):
-        return None
-    return 1 - len(np.unique(np.packbits(content, axis=1), axis=0)) / len(content)
+    bars, cells = notes.on_grid(CELLS)
+    _, numbers, _ = _number(bars, _kinds(notes, cells))
+    return 1 - len(np.unique(numbers)) / len(numbers) if len(numbers) else None
 
 
 def repeated_notes(notes: Notes) -> float | None:
     """The share of notes in bars that equal an earlier bar of their track in pitches and onsets."""
-    if not len(notes.starts):
-        return None
-    return sum(n for n, distance in _repeats(notes) if distance) / len(notes.starts)
+    counts, _ = _repeats(notes)
+    return float(counts.sum() / len(notes.starts)) if len(notes.starts) else None
 
 
 def repeat_distances(notes: Notes) -> Shares | None:
     """How far back the nearest equal bar is, in shares of the notes of `repeated_notes`."""
-    found = [(n, distance) for n, distance in _repeats(notes) if distance]
-    if not found:
-        return None
-    counts, distances = np.array(found).T
+    counts, distances = _repeats(notes)
     places = np.searchsorted(DISTANCES, distances, side="right") - 1
-    shares = np.bincount(places, counts, minlength=len(DISTANCES)) / counts.sum()
-    return shares.tolist()
+    shares = np.bincount(places, counts, minlength=len(DISTANCES))
+    return (shares / counts.sum()).tolist() if len(counts) else None
 
 
 def repeated_cycles(notes: Notes) -> float | None:
@@ -71,7 +65,9 @@ def repeated_cycles(notes: Notes) -> float | None:
         return None
     cells = np.floor(notes.starts * CELLS / notes.ticks_per_quarter + 0.5).astype(int)
     quarters, cells = np.divmod(cells, CELLS)
-    codes = _codes_of_quarters(quarters, cells * 256 + notes.drums * 128 + notes.pitches)
+    occupied, numbers, _ = _number(quarters, _kinds(notes, cells))
+    codes = np.zeros(quarters.max() + 1, int)  # 0 is silence
+    codes[occupied] = numbers
     repeated = np.zeros(len(codes), bool)
     for period in range(1, LONGEST_CYCLE + 1):
         equal = codes[period:] == codes[:-period]
@@ -81,49 +77,33 @@ def repeated_cycles(notes: Notes) -> float | None:
     return float(repeated[quarters].mean())
 
 
-def _repeats(notes: Notes) -> Iterator[tuple[int, int]]:
-    """Yield for what a track has in a bar how many notes that are, and how many bars back an equal
-    bar of the track is; 0 where there is none.
-    """
+def _repeats(notes: Notes) -> tuple[np.ndarray, np.ndarray]:
+    """Of what a track has in a bar as in an earlier one: how many notes, and bars back [·]."""
     bars, cells = notes.on_grid(CELLS)
-    order = np.lexsort((notes.pitches, cells, bars, notes.tracks))
-    rows = np.stack([notes.tracks, bars, cells, notes.pitches], axis=1)[order]
-    starts = np.flatnonzero(np.any(np.diff(rows[:, :2], axis=0, prepend=-1), axis=1))
-    known: dict[tuple[int, bytes], int] = {}
-    for start, stop in pairwise([*starts.tolist(), len(rows)]):
-        track, bar = rows[start, :2].tolist()
-        key = track, np.unique(rows[start:stop, 2:], axis=0).tobytes()
-        yield stop - start, bar - known.get(key, bar)
-        known[key] = bar
+    places, numbers, counts = _number(notes.tracks * notes.n_bars + bars, _kinds(notes, cells))
+    tracks, bars = np.divmod(places, max(notes.n_bars, 1))
+    order = np.lexsort((bars, numbers, tracks))
+    is_repeat = (np.diff(tracks[order]) == 0) & (np.diff(numbers[order]) == 0)
+    return counts[order][1:][is_repeat], np.diff(bars[order])[is_repeat]
 
 
-def _bars_by_content(notes: Notes, *, octaves: bool) -> np.ndarray:
-    """Which of all kinds of onset each bar has: bool [b, ·].
+def _kinds(notes: Notes, cells: np.ndarray) -> np.ndarray:
+    """A number for each kind of onset: its cell, and its pitch or drum [n]."""
+    return cells * 256 + notes.drums * 128 + notes.pitches
 
-    A kind is a cell and a pitch class; with `octaves`, a cell and a pitch or drum.
+
+def _number(groups: np.ndarray, kinds: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Number groups of notes from 1 on, the same for groups that have the same kinds of onset.
+
+    Returns for each group that occurs in `groups` [n], in order: itself, its number, its notes.
     """
-    bars, cells = notes.on_grid(CELLS)
-    if octaves:
-        kinds = cells * 256 + notes.drums * 128 + notes.pitches
-    else:
-        bars, kinds = bars[~notes.drums], (cells * 12 + notes.pitches % 12)[~notes.drums]
-    found, columns = np.unique(kinds, return_inverse=True)
-    content = np.zeros((notes.n_bars, len(found)), bool)
-    content[bars, columns] = True
-    return content
-
-
-def _codes_of_quarters(quarters: np.ndarray, kinds: np.ndarray) -> np.ndarray:
-    """A number for each quarter of the piece, the same for the same kinds of onset [q]."""
-    order = np.lexsort((kinds, quarters))
-    quarters, kinds = quarters[order], kinds[order]
-    occupied, borders = np.unique(quarters, return_index=True)
-    codes = np.zeros(quarters[-1] + 1, int)  # 0 is silence
+    order = np.lexsort((kinds, groups))
+    found, borders, counts = np.unique(groups[order], return_index=True, return_counts=True)
     known: dict[bytes, int] = {}
-    for quarter, (start, stop) in zip(occupied, pairwise([*borders, len(kinds)]), strict=True):
-        content = np.unique(kinds[start:stop]).tobytes()
-        codes[quarter] = known.setdefault(content, len(known) + 1)
-    return codes
+    parts = np.split(kinds[order], borders)[1:]
+    contents = (np.unique(part).tobytes() for part in parts)
+    numbers = [known.setdefault(content, len(known) + 1) for content in contents]
+    return found, np.array(numbers, dtype=int), counts
 
 
 def _runs(flags: np.ndarray) -> list[tuple[int, int]]:

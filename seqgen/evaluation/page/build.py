@@ -42,7 +42,8 @@ HISTOGRAMS = {
     "onset_histogram": ("quarter notes after the bar line", ("0", "1", "2", "3")),
     "repeat_distances": ("bars back", ("1", "2", "4", "8", "16", "32")),
 }
-MAX_PICTURES = 100  # generated images that are shown
+MAX_PICTURES = 100  # images of each set that are shown
+FEWEST_RANGES = 3  # of positions: short pieces have no curve
 T = TypeVar("T")
 Heard = tuple[str, MidiFile, float | None, str]  # name, piece, end of its prompt (s), caption
 
@@ -50,16 +51,21 @@ Heard = tuple[str, MidiFile, float | None, str]  # name, piece, end of its promp
 def build_page(record: Mapping, material: PageMaterial, *, progress: Progress) -> str:
     """Return the page of a record as HTML."""
     ours = [_heard(piece) for piece in choose_pieces(material.pieces, lambda piece: piece.midi)]
-    real = choose_pieces(material.held_out, lambda piece: piece[1])
-    pictures = [one.preview for one in material.pieces if isinstance(one.preview, np.ndarray)]
+    music = [(name, seen) for name, seen in material.held_out if isinstance(seen, MidiFile)]
+    real = choose_pieces(music, lambda piece: piece[1])
     theirs: list[Heard] = [(name, midi, None, name) for name, midi in real]
+    seen = (one.preview for one in material.pieces), (preview for _, preview in material.held_out)
+    made, given = ([x for x in of if isinstance(x, np.ndarray)][:MAX_PICTURES] for of in seen)
     sounds, about_sound = play_openings([x[1] for x in (*ours, *theirs)], progress=progress)
     oggs = iter(sounds)
     kinds = {
         "samples": lambda: [_roll(heard, next(oggs)) for heard in ours],
-        "grid": lambda: [_tiled(pictures)] if pictures else [],
+        "grid": lambda: [
+            *_tiled(made, "generated images"),
+            *_tiled(given[: len(made)], "real images that it was not trained on"),
+        ],
         "held_out": lambda: [_roll(heard, next(oggs)) for heard in theirs],
-        "distributions": lambda: _distributions(material, record["music"].get("opening_bars")),
+        "distributions": lambda: _distributions(material, record["music"] or {}),
         "runs": lambda: _runs(record),
         "curves": lambda: _learning(record),
         "position": lambda: [_positions(record, part) for part in record["likelihood"]["sets"]],
@@ -125,14 +131,17 @@ def _roll(heard: Heard, ogg: bytes) -> PagePicture:
     return _both(draw, f"Piano roll of {name}", caption, ogg)
 
 
-def _tiled(pictures: Sequence[np.ndarray]) -> PagePicture:
-    """All generated pictures side by side."""
-    n = len(pictures)
-    draw = partial(draw_picture, tiled(pictures[:MAX_PICTURES]), title=f"{n} generated images")
-    return _both(draw, "Generated images side by side", "All that were generated, not chosen.")
+def _tiled(pictures: Sequence[np.ndarray], what: str) -> list[PagePicture]:
+    """All pictures side by side; none where there are none."""
+    if not pictures:
+        return []
+    title = f"{len(pictures)} {what}"
+    return [_both(partial(draw_picture, tiled(pictures), title=title), title)]
 
 
-def _both(draw: Callable[..., Figure], alt: str, caption: str, ogg: bytes = b"") -> PagePicture:
+def _both(
+    draw: Callable[..., Figure], alt: str, caption: str = "", ogg: bytes = b""
+) -> PagePicture:
     """Draw a picture with each theme."""
     light, dark = svg_text(draw(theme=LIGHT)), svg_text(draw(theme=DARK))
     return PagePicture(light, dark, alt, caption, ogg)
@@ -164,8 +173,10 @@ def _learning(record: Mapping) -> list[PagePicture]:
     return [_both(draw, "Training and validation loss over steps", caption)]
 
 
-def _positions(record: Mapping, part: Mapping) -> PagePicture:
+def _positions(record: Mapping, part: Mapping) -> PagePicture | None:
     forms, length = part["forms"], record["likelihood"]["context_length"]
+    if len(forms["parallel"]) < FEWEST_RANGES:
+        return None
     curves = [
         Curve("parallel form", *_middles(forms["parallel"])),
         Curve("recurrent form", *_middles(forms["recurrent"]), role="recurrent"),
@@ -184,7 +195,8 @@ def _positions(record: Mapping, part: Mapping) -> PagePicture:
     )
 
 
-def _distributions(material: PageMaterial, opening_bars: int | None) -> list[PagePicture]:
+def _distributions(material: PageMaterial, music: Mapping) -> list[PagePicture]:
+    opening_bars = music.get("opening_bars")
     grown = f" What grows with length is of the first {opening_bars} bars."
     groups = (
         (HISTOGRAMS, "Shares of notes, averaged over pieces", ""),

@@ -42,14 +42,14 @@ def _address(kind: str, content: bytes) -> str:
 
 
 def render(
-    record: Mapping, pictures: Mapping[str, Sequence[PagePicture]], *, about_sound: str = ""
+    record: Mapping, pictures: Mapping[str, Sequence[PagePicture | None]], *, about_sound: str = ""
 ) -> str:
     """Return the page of an evaluation from its record, with pictures by place in the page.
 
     Places are "samples", "held_out", "distributions", "runs", "curves" and "position";
     `about_sound` says what plays the samples, or why nothing does.
     """
-    times = [c["times"] or 0.0 for c in record["music"].get("comparisons", ())]
+    times = [c["times"] or 0.0 for c in (record["music"] or {}).get("comparisons", ())]
     page = _environment().get_template("report.html.j2").render(
         r=record,
         pictures=pictures,
