@@ -3,30 +3,53 @@
 Legend: T positions, F fields.
 """
 
-import json
-import math
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from seqgen.data.corpora import Progress, tracked
 from seqgen.errors import FileRejected, UserError
 from seqgen.evaluation.scales import Amount, count_midi, decoded_midi
 from seqgen.files import readable, write_bytes
-from seqgen.midi import GENEROUS, Instrument, MidiFile, midi_bytes, open_midi
+from seqgen.midi import GENEROUS, MidiFile, midi_bytes, open_midi
 from seqgen.midi.timing import TempoMap
 from seqgen.rendering.previews import OVERVIEW
 from seqgen.tokenizers import Preview, Tokenizer
 
 MAX_RECORD_BYTES = 1_000_000
-# What a record may say, as it was written with the file; anything else is somebody else's.
-NUMBERS = ("step", "seed", "max_tokens", "prompt_tokens", "prompt_seconds")
-WORDS = ("run", "decoder", "weights", "prompt")
 NO_END = "it continues a prompt, but its record does not say where the prompt ends"
 EMPTY = "no note follows the prompt"
+
+
+def _numbers(settings: dict[str, Any]) -> dict[str, Any]:
+    return {key: x for key, x in settings.items() if x is None or isinstance(x, int | float)}
+
+
+Words = Annotated[str, AfterValidator(readable)]
+
+
+class DrawRecord(BaseModel):
+    """What the record of a file may say, as it was written; anything else is somebody else's."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+    run: Words | None = None
+    decoder: Words | None = None
+    weights: Words | None = None
+    prompt: Words | None = None
+    step: int | None = None
+    seed: int | None = None
+    max_tokens: int | None = None
+    prompt_tokens: int | None = None
+    prompt_seconds: float | None = None
+    ended_by_itself: bool | None = None
+    sampling: Annotated[dict[Words, Any], AfterValidator(_numbers)] | None = None
 
 
 @dataclass(frozen=True)
@@ -136,41 +159,17 @@ def _record(path: Path) -> dict:
         return {}
     try:
         with path.open("rb") as file:
-            said = json.loads(file.read(MAX_RECORD_BYTES))
-    except (OSError, ValueError, RecursionError):
+            said = DrawRecord.model_validate_json(file.read(MAX_RECORD_BYTES))
+    except (OSError, ValueError):
         return {}
-    if not isinstance(said, dict):
-        return {}
-    kept = {key: said[key] for key in NUMBERS if _is_number(said.get(key))}
-    kept |= {key: readable(said[key]) for key in WORDS if isinstance(said.get(key), str)}
-    if isinstance(said.get("ended_by_itself"), bool):
-        kept["ended_by_itself"] = said["ended_by_itself"]
-    sampling = said.get("sampling")
-    if isinstance(sampling, dict) and _is_number(sampling.get("temperature")):
-        kept["sampling"] = {
-            readable(key): value
-            for key, value in sampling.items()
-            if value is None or isinstance(value, bool) or _is_number(value)
-        }
-    return kept
-
-
-def _is_number(value: object) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return abs(value) < 2**63 and math.isfinite(value)
+    return {key: value for key, value in said if value is not None}
 
 
 def _from(midi: MidiFile, seconds: float) -> MidiFile:
     """A copy with the notes that begin at `seconds` or later, to the nearest tick."""
-    first = round(TempoMap(midi).to_ticks(seconds))
-    later = MidiFile(ticks_per_beat=midi.ticks_per_beat)
-    later.tempo_changes = list(midi.tempo_changes)
-    later.time_signature_changes = list(midi.time_signature_changes)
-    for track in midi.instruments:
-        kept = Instrument(track.program, is_drum=track.is_drum, name=track.name)
-        kept.notes = [note for note in track.notes if note.start >= first]
-        later.instruments.append(kept)
+    first, later = round(TempoMap(midi).to_ticks(seconds)), deepcopy(midi)
+    for track in later.instruments:
+        track.notes = [note for note in track.notes if note.start >= first]
     return later
 
 

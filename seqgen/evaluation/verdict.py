@@ -50,10 +50,15 @@ def _otherwise(_: Facts) -> bool:
     return True
 
 
-NEEDS = "On {pieces}{few} it needs {ours:.3f} nats per token"
-BETTER = "Training pieces are predicted {size} better than {set} ones"
+def _blind(chance: float) -> float:
+    """Nats from which on a model is no better than guessing."""
+    return UNTRAINED_SHARE * chance
+
+
+NEEDS = "On {pieces} {name} piece{s}{few} it needs {ours:.3f} nats per token"
+BETTER = "Training pieces are predicted {size} better than {name} ones"
 SHARE = BETTER + ", {share:.0%} of what it gains there over a unigram"
-SAME = "Training pieces are predicted no better than {set} ones; the difference is {size}"
+SAME = "Training pieces are predicted no better than {name} ones; the difference is {size}"
 NEAR = (
     ", but there are near-duplicates of training pieces among the held-out ones ({n_near} of "
     "{n_held_out}): over-fitting cannot be ruled out."
@@ -72,7 +77,7 @@ LONGEST += "{shared}{real}."
 # The first rule of a table that holds is said.
 # fmt: off
 LEVEL: tuple[Rule, ...] = (  # how much better than no learning at all
-    (BAD, lambda f: f.ours >= UNTRAINED_SHARE * f.chance, "Untrained",
+    (BAD, lambda f: f.ours >= _blind(f.chance), "Untrained",
      NEEDS + "; guessing blindly among {guess:,.0f} equally likely ones needs {chance:.3f}{so}."),
     (PLAIN, lambda f: f.best is None, "Has learned something",
      NEEDS + "; guessing blindly needs {chance:.3f}. There are no n-gram models to compare with: "
@@ -141,42 +146,47 @@ COPIES: tuple[Rule, ...] = (
 # All rules that hold are said.
 OF_A_SET: tuple[Rule, ...] = (
     (PLAIN, lambda f: f.grid and f.grid["nats_per_cell"], "",
-     "Whole {set} pieces need {grid[nats_per_cell][value]:.4f} nats per cell ({grid[cells]:,} "
+     "Whole {name} pieces need {grid[nats_per_cell][value]:.4f} nats per cell ({grid[cells]:,} "
      "cells), {grid[nats_per_frame][value]:.3f} nats per frame ({grid[frames]:,} frames); the ends "
      "of pieces are not counted."),
-    (PLAIN, lambda f: f.published, "", "Published for the whole {set} set: {published}."),
-    (PLAIN, lambda f: f.n_known, "",
-     "Left out of {set}, since the model was trained on them: {n_known} files."),
+    (PLAIN, lambda f: f.published, "", "Published for the whole {name} set: {published}."),
+    (PLAIN, lambda f: f.training_files_among_them, "",
+     "Left out of {name}, since the model was trained on them: {training_files_among_them} files."),
     # Learned positions end: then whole pieces are only their beginnings, and other targets.
     (FAIR, lambda f: f.same_targets and f.drift >= DRIFT, "",
-     "Whole {set} pieces need {drift:.3f} nats per token more than windows of the training length: "
-     "the model gets worse beyond that length."),
+     "Whole {name} pieces need {drift:.3f} nats per token more than windows of the training "
+     "length: the model gets worse beyond that length."),
     (BAD, lambda f: not f.forms["agree"], "ERROR: its two forms disagree",
      "ERROR: parallel and recurrent form differ by {forms[largest_difference_nats]:.3g} nats for "
-     "one token of the {set} pieces."),
+     "one token of the {name} pieces."),
 )
 BROKEN: Rule = (
     BAD, _otherwise, "Broken: it gives no finite likelihood",
-    "ERROR: the likelihood of {set} pieces is not a finite number: the weights are damaged or have "
-    "diverged.")
+    "ERROR: the likelihood of {name} pieces is not a finite number: the weights are damaged or "
+    "have diverged.")
 ELSEWHERE: Rule = (
-    FAIR, _otherwise, "Does not carry over to {set}",
-    "What it has learned does not carry over to {set}. {text}")
+    FAIR, _otherwise, "Does not carry over to {name}",
+    "What it has learned does not carry over to {name}. {text}")
 # fmt: on
 
 
 def judge(record: dict) -> dict:
-    """Return a title, its tone, three sentences for a musician, and more for researchers."""
-    summary = [*music_sentences(record), copying_sentence(record)]
+    """Return a title, its tone, a summary for a musician, and sentences for researchers.
+
+    The summary are three sentences; of what is no music, what it has learned, and copies.
+    """
     near, n_held_out = n_copies(record, "held_out")
     curve = record.get("learning_curve")
     likelihood = judge_likelihood(record["likelihood"], curve, near=near, of=n_held_out)
-    valid = _valid(record)
-    titles = [likelihood["title"], *(sentence.title for sentence in summary)]
-    tones = [likelihood["tone"], *(sentence.tone for sentence in (*summary, *valid))]
-    whole = _verdict(titles, tones, valid)
-    whole["sentences"] = [*likelihood["sentences"], *whole["sentences"]]
-    return whole | {"summary": [asdict(sentence) for sentence in summary]}
+    found, valid = [*music_sentences(record), copying_sentence(record)], _valid(record)
+    titles = [likelihood["title"], *(sentence.title for sentence in found)]
+    tones = [likelihood["tone"], *(sentence.tone for sentence in (*found, *valid))]
+    learned, n_first = likelihood["sentences"], int(record["music"] is None)
+    whole = _verdict(titles, tones, found)
+    return whole | {
+        "summary": [*learned[:n_first], *whole["sentences"]],
+        "sentences": [*learned[n_first:], *map(asdict, valid)],
+    }
 
 
 def judge_likelihood(likelihood: dict, curve: dict | None, *, near: int = 0, of: int = 0) -> dict:
@@ -291,41 +301,26 @@ def _broken(likelihood: dict) -> Sentence | None:
     for part in (*likelihood["sets"], *filter(None, [likelihood["training"]])):
         entries = [entry for entry in part["models"] if entry["kind"] == "own"]
         if not all(entry["nats_per_token"] and isfinite(nats(entry)) for entry in entries):
-            return next(_said([BROKEN], Facts(set=part.get("name", "training"))))
+            return next(_said([BROKEN], Facts(name=part.get("name", "training"))))
     return None
 
 
 def _facts(part: dict, likelihood: dict, *, near: int, of: int) -> Facts:
-    """All that the rules ask about a held-out set."""
+    """All that the rules ask about a held-out set: its entry of the record, and what follows."""
     ngrams = {entry["name"]: nats(entry) for entry in part["models"] if entry["kind"] == "n-gram"}
     windows, whole = own_entry(part), own_entry(part, "whole pieces")
     chance, training = likelihood["chance_nats_per_token"], likelihood["training"]
-    is_sure = part["pieces"] >= FEWEST_SURE and windows["nats_per_token"]["low"] is not None
-    facts = Facts(
-        set=part["name"],
-        pieces=f"{part['pieces']} {part['name']} {'piece' if part['pieces'] == 1 else 'pieces'}",
-        is_split=part["is_split"],
-        is_sure=is_sure,
-        few="" if is_sure else f", {UNSURE},",
-        so=": it is untrained" if part["is_split"] else "",
-        ours=nats(windows),
-        chance=chance,
-        guess=exp(chance),
-        is_blind_at_home=bool(training) and nats(own_entry(training)) >= UNTRAINED_SHARE * chance,
-        unigram=ngrams.get("unigram"),
-        bigram=ngrams.get("bigram"),
-        best=None,
-        no_ngrams=likelihood.get("no_ngram_models", ""),
-        gap=part["gap"],
-        n_near=near,
-        n_held_out=of,
-        n_known=part.get("training_files_among_them", 0),
-        same_targets=whole["targets"] == windows["targets"],
-        drift=nats(whole) - nats(windows),
-        forms=part["forms"],
-        grid=part.get("grid"),
-        published=part.get("published"),
-    )
+    facts = Facts(**{"training_files_among_them": 0, "grid": None, "published": None} | part)
+    facts.is_sure = part["pieces"] >= FEWEST_SURE and windows["nats_per_token"]["low"] is not None
+    facts.few = "" if facts.is_sure else f", {UNSURE},"
+    facts.s, facts.so = "s" * (facts.pieces != 1), ": it is untrained" * facts.is_split
+    facts.ours, facts.chance, facts.guess = nats(windows), chance, exp(chance)
+    facts.is_blind_at_home = bool(training) and nats(own_entry(training)) >= _blind(chance)
+    facts.unigram, facts.bigram, facts.best = ngrams.get("unigram"), ngrams.get("bigram"), None
+    facts.no_ngrams = likelihood.get("no_ngram_models", "")
+    facts.n_near, facts.n_held_out = near, of
+    facts.same_targets = whole["targets"] == windows["targets"]
+    facts.drift = nats(whole) - nats(windows)
     if ngrams:
         name, difference = part["best_ngram"]["name"], part["best_ngram"]["difference"]
         facts.best = f"the best n-gram model, a {name} ({ngrams[name]:.3f})"
@@ -338,7 +333,7 @@ def _facts(part: dict, likelihood: dict, *, near: int, of: int) -> Facts:
         facts.size = f"{gap['value']:.3f} nats per token{_interval(gap)}"
         facts.is_above = min(gap["value"], _ends(gap)[0]) > 0
         facts.is_over = facts.is_above and facts.share >= OVERFITTED
-        facts.is_few = not is_sure or gap["low"] is None
+        facts.is_few = not facts.is_sure or gap["low"] is None
     return facts
 
 
@@ -355,7 +350,7 @@ def _level(facts: Facts, *, has_learned: bool = True) -> Sentence:
         if is_blind and facts.is_blind_at_home:
             text = f"{found.text[:-1]}, and those it was trained on are no better: it is untrained."
             return replace(found, text=text)
-        return next(_said([ELSEWHERE], Facts(set=facts.set, text=found.text)))
+        return next(_said([ELSEWHERE], Facts(name=facts.name, text=found.text)))
     if not facts.is_sure and not is_blind and found.tone in (GOOD, BAD):
         return Sentence(FAIR, found.text, f"{found.title} ({UNSURE})")
     return found

@@ -286,3 +286,11 @@ def test_no_over_fitting_is_not_claimed_where_near_duplicates_are_on_both_sides(
     assert "near-duplicates of training pieces among the held-out ones (2 of 40)" in said(2)
     whole = judge(generated(20, 0, 40, 2))["sentences"]
     assert any("the held-out ones (2 of 40)" in x["text"] for x in whole)
+
+
+def test_what_is_no_music_is_summed_up_by_what_it_has_learned_and_by_copies():
+    verdict = judge(generated(20, 0))
+    learned, copies = [x["text"] for x in verdict["summary"]]
+    assert learned.startswith("On 42 validation pieces it needs 1.000 nats per token")
+    assert copies.startswith("Copies: none found")
+    assert learned not in [x["text"] for x in verdict["sentences"]]

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -44,16 +44,13 @@ HISTOGRAMS = {
 }
 MAX_PICTURES = 100  # images of each set that are shown
 FEWEST_RANGES = 3  # of positions: short pieces have no curve
-T = TypeVar("T")
-Heard = tuple[str, MidiFile, float | None, str]  # name, piece, end of its prompt (s), caption
+Heard = tuple[str, Any, float | None, str]  # name, piece, end of its prompt (s), caption
 
 
 def build_page(record: Mapping, material: PageMaterial, *, progress: Progress) -> str:
     """Return the page of a record as HTML."""
-    ours = [_heard(piece) for piece in choose_pieces(material.pieces, lambda piece: piece.midi)]
-    music = [(name, seen) for name, seen in material.held_out if isinstance(seen, MidiFile)]
-    real = choose_pieces(music, lambda piece: piece[1])
-    theirs: list[Heard] = [(name, midi, None, name) for name, midi in real]
+    ours = choose_pieces([_heard(piece) for piece in material.pieces])
+    theirs = choose_pieces([(name, seen, None, name) for name, seen in material.held_out])
     seen = (one.preview for one in material.pieces), (preview for _, preview in material.held_out)
     made, given = ([x for x in of if isinstance(x, np.ndarray)][:MAX_PICTURES] for of in seen)
     sounds, about_sound = play_openings([x[1] for x in (*ours, *theirs)], progress=progress)
@@ -62,7 +59,7 @@ def build_page(record: Mapping, material: PageMaterial, *, progress: Progress) -
         "samples": lambda: [_roll(heard, next(oggs)) for heard in ours],
         "grid": lambda: [
             *_tiled(made, "generated images"),
-            *_tiled(given[: len(made)], "real images that it was not trained on"),
+            *_tiled(given[: len(made)], "real images", "The model was not trained on these."),
         ],
         "held_out": lambda: [_roll(heard, next(oggs)) for heard in theirs],
         "distributions": lambda: _distributions(material, record["music"] or {}),
@@ -74,14 +71,14 @@ def build_page(record: Mapping, material: PageMaterial, *, progress: Progress) -
     return render(record, {name: draw() for name, draw in drawn}, about_sound=about_sound)
 
 
-def choose_pieces(pieces: Sequence[T], midi_of: Callable[[T], MidiFile | None]) -> list[T]:
+def choose_pieces(pieces: Sequence[Heard]) -> list[Heard]:
     """Choose pieces of about the median length of their set, in the order of the set.
 
-    Those that cannot be read, and those too long to be pictured, are not among them.
+    Those that are no music, and those too long to be pictured, are not among them.
     """
     seconds = {}  # by place in the set
-    for i, midi in enumerate(map(midi_of, pieces)):
-        summary = None if midi is None else summarize(midi)
+    for i, (_, midi, *_) in enumerate(pieces):
+        summary = summarize(midi) if isinstance(midi, MidiFile) else None
         if summary is not None and 0 < summary.n_notes <= MAX_PICTURED_NOTES:
             seconds[i] = summary.seconds
     median = np.median([*seconds.values()]) if seconds else 0.0
@@ -131,12 +128,12 @@ def _roll(heard: Heard, ogg: bytes) -> PagePicture:
     return _both(draw, f"Piano roll of {name}", caption, ogg)
 
 
-def _tiled(pictures: Sequence[np.ndarray], what: str) -> list[PagePicture]:
+def _tiled(pictures: Sequence[np.ndarray], what: str, caption: str = "") -> list[PagePicture]:
     """All pictures side by side; none where there are none."""
     if not pictures:
         return []
     title = f"{len(pictures)} {what}"
-    return [_both(partial(draw_picture, tiled(pictures), title=title), title)]
+    return [_both(partial(draw_picture, tiled(pictures), title=title), title, caption)]
 
 
 def _both(
