@@ -6,6 +6,7 @@ import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from html import escape
 from pathlib import Path
 
 import pytest
@@ -258,5 +259,5 @@ def test_text_is_evaluated_in_bits_per_byte_without_music(tmp_path, monkeypatch)
     page = (tmp_path / "runs/t/evaluation/report.html").read_text()
     assert "bits per byte" in page
     texts = record["texts"]
-    assert texts["held_out"][0]["text"] in page
+    assert escape(texts["held_out"][0]["text"]) in page
     assert page.count("<pre>") == len(texts["generated"]) + len(texts["held_out"]) > 1

@@ -136,6 +136,8 @@ class Drums:
     """Prepared data whose pieces hold drums alone."""
 
     class Tokenizer:
+        suffix, preview = ".mid", staticmethod(open_midi)
+
         def decode(self, ids, path):
             midi = MidiFile(ticks_per_beat=TICKS)
             midi.instruments = [Instrument(0, is_drum=True, notes=[Note(80, 36, 0, TICKS)])]
