@@ -30,23 +30,14 @@ class FigurePlan:
     label: str  # of the axis that goes up
     value: str  # what goes up, an attribute of a record
     unit: float  # how much of it is 1
-    x: str = "position"  # what goes to the right; panels are the other one of batch and position
-
-    @property
-    def by(self) -> str:
-        """The attribute that panels are of."""
-        return "batch" if self.x == "position" else "position"
-
-    def points(self, records: Sequence[Record]) -> tuple[list[int], list[float]]:
-        """Return where records are to the right, and up."""
-        x = [getattr(r, self.x) for r in records]
-        return x, [getattr(r, self.value) / self.unit for r in records]
+    x: str = "position"  # what goes to the right
+    by: str = "batch"  # what panels are of
 
 
 MILLISECONDS = FigurePlan("time", "ms, median (band: 5 to 95%)", "median_seconds", 1e-3)
 MEGABYTES = FigurePlan("bytes", "MB", "bytes", 1e6)
 THROUGHPUT = FigurePlan(
-    "throughput", "tokens/s, all rows together", "tokens_per_second", 1.0, x="batch"
+    "throughput", "tokens/s, all rows together", "tokens_per_second", 1.0, "batch", "position"
 )
 FIGURES = {
     "decode": (MILLISECONDS, THROUGHPUT),
@@ -146,7 +137,8 @@ def _draw_line(
     axes: Axes, records: Sequence[Record], name: str, color: str, plan: FigurePlan
 ) -> None:
     """Draw the line of one variant's records, in order."""
-    x, y = plan.points(records)
+    x = [getattr(r, plan.x) for r in records]
+    y = [getattr(r, plan.value) / plan.unit for r in records]
     style = "--D" if is_peer(name) else "-o"
     axes.plot(x, y, style, color=color, label=name, markersize=4, linewidth=1.6)
     if plan is MILLISECONDS and len(x) > 1 and all(r.samples for r in records):
