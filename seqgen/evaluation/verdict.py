@@ -128,7 +128,8 @@ LIKE: tuple[Rule, ...] = (
 )
 UNLIKE: tuple[Rule, ...] = (
     (PLAIN, lambda f: not f.judged, "", "Does not: too few pieces to tell."),
-    (GOOD, lambda f: not f.unlike, "", "Does not: no difference found that is more than chance."),
+    (GOOD, lambda f: not f.unlike, "",
+     "Does not: no difference found that is more than chance, in {n} pieces."),
     (FAIR, lambda f: f.is_much, "", FURTHEST),
     (PLAIN, _otherwise, "", FURTHEST),
 )
@@ -273,6 +274,7 @@ def music_sentences(record: dict) -> list[Sentence]:
     like = [aspect for aspect in ASPECTS if aspect in measured and aspect not in unlike]
     is_much = len(beyond) > len(judged) / MANY and music["generated_pieces"] >= FEWEST
     facts = Facts(judged=judged, like=", ".join(like), unlike=", ".join(unlike), is_much=is_much)
+    facts.n = music["generated_pieces"]
     if beyond:
         facts.furthest, facts.times = beyond[0], in_words(beyond[0]["times"])
         semitones = record["subject"]["transpose"]

@@ -126,6 +126,17 @@ def test_generated_images_stand_beside_as_many_real_ones(tmp_path, monkeypatch):
     assert not shown["samples"] + shown["held_out"]
 
 
+def test_a_histogram_is_drawn_where_it_has_something_and_a_constant_is_not():
+    pitches = np.zeros(128)
+    pitches[[60, 64]] = 0.5
+    measured = [{"pitch_histogram": pitches, "repeated_cycles": 0.0}]
+    material = PageMaterial(generated=measured, real=measured)
+    panel = build._panel("pitch_histogram", material)
+    assert panel.categories == ["C4", "", "", "", ""]
+    assert panel.data == panel.generated == [0.5, 0, 0, 0, 0.5]
+    assert build._panel("repeated_cycles", material) is None
+
+
 def test_pieces_too_short_for_a_curve_over_positions_have_none():
     ranges = [{"start": 0, "stop": 64, "nats_per_token": 1.5}]
     part = {"forms": {"parallel": ranges * 2}}

@@ -20,6 +20,7 @@ from seqgen.midi import MidiFile
 LAGS = (1, 2, 4, 8)  # bars
 
 PITCH_CLASSES = ("C", "C♯", "D", "E♭", "E", "F", "F♯", "G", "A♭", "A", "B♭", "B")
+PITCHES = tuple(f"{PITCH_CLASSES[pitch % 12]}{pitch // 12 - 1}" for pitch in range(128))
 
 SOURCES = {
     "Dong et al. 2020": "Dong, Chen, McAuley, Berg-Kirkpatrick: MusPy: A Toolkit for Symbolic "
@@ -108,7 +109,7 @@ _TABLE: tuple[_Row, ...] = (
      lambda notes: None),
     ("pitch_histogram", "pitch range", "pitches", "how often each note of the keyboard is played",
      NOTES, "shares of the 128 MIDI pitches among the notes, drums left out", MUSPY,
-     lambda notes: features.histogram(notes.pitched, 128), tuple(map(str, range(128)))),
+     lambda notes: features.histogram(notes.pitched, 128), PITCHES),
     ("pitch_class_histogram", "key", "note names",
      "how often C, C♯, D … are played, in any octave", NOTES,
      "shares of the 12 pitch classes among the notes, drums left out; follows the key, so music in "

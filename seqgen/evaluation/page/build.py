@@ -30,13 +30,14 @@ N_SAMPLES = 4  # pieces of each set that can be heard
 OPENING_SECONDS = 30.0  # of a piece that is heard and pictured: some 200 kB
 COMPRESSION = 1.0  # the smallest Ogg file, of some 50 kbit/s
 MAX_PICTURED_NOTES = 4000  # of a piece: a picture of more weighs a megabyte
-# Measures whose spread is pictured, beside the three histograms.
+# Measures whose spread is pictured, beside the histograms.
 SCALARS = (
     *("notes_per_bar", "polyphony", "scale_consistency", "pitch_range", "groove_consistency"),
     *("bar_similarity_1", "bar_similarity_4", "repeated_notes", "repeated_cycles"),
 )
 # Histograms, what their bins are, and which bins are named: there is no room for all names.
 HISTOGRAMS = {
+    "pitch_histogram": ("pitch; C4 is middle C", ("C1", "C2", "C3", "C4", "C5", "C6", "C7")),
     "pitch_class_histogram": ("note name", None),
     "duration_histogram": ("quarter notes", ("0.125", "0.25", "0.5", "1", "2", "4", "8")),
     "onset_histogram": ("quarter notes after the bar line", ("0", "1", "2", "3")),
@@ -59,7 +60,7 @@ def build_page(record: Mapping, material: PageMaterial, *, progress: Progress) -
         "samples": lambda: [_roll(heard, next(oggs)) for heard in ours],
         "grid": lambda: [
             *_tiled(made, "generated images"),
-            *_tiled(given[: len(made)], "real images", "The model was not trained on these."),
+            *_tiled(given[: len(made)], "real images"),
         ],
         "held_out": lambda: [_roll(heard, next(oggs)) for heard in theirs],
         "distributions": lambda: _distributions(material, record["music"] or {}),
@@ -128,12 +129,12 @@ def _roll(heard: Heard, ogg: bytes) -> PagePicture:
     return _both(draw, f"Piano roll of {name}", caption, ogg)
 
 
-def _tiled(pictures: Sequence[np.ndarray], what: str, caption: str = "") -> list[PagePicture]:
+def _tiled(pictures: Sequence[np.ndarray], what: str) -> list[PagePicture]:
     """All pictures side by side; none where there are none."""
     if not pictures:
         return []
     title = f"{len(pictures)} {what}"
-    return [_both(partial(draw_picture, tiled(pictures), title=title), title, caption)]
+    return [_both(partial(draw_picture, tiled(pictures), title=title), title)]
 
 
 def _both(
@@ -209,7 +210,7 @@ def _distributions(material: PageMaterial, music: Mapping) -> list[PagePicture]:
 
 
 def _panel(name: str, material: PageMaterial) -> Panel | None:
-    """One measure of both sets; None where one of them has no value for it."""
+    """One measure of both sets; None where one of them has no value for it, or all are the same."""
     real, generated = (
         [piece[name] for piece in pieces if piece[name] is not None]
         for pieces in (material.real, material.generated)
@@ -218,11 +219,15 @@ def _panel(name: str, material: PageMaterial) -> Panel | None:
         return None
     measure = MEASURES[name]
     if measure.kind == "scalar":
-        return Panel(measure.title, real, generated, unit=measure.unit)
+        is_flat = len({*real, *generated}) == 1
+        return None if is_flat else Panel(measure.title, real, generated, unit=measure.unit)
     unit, named = HISTOGRAMS[name]
     bins = [label if named is None or label in named else "" for label in measure.bins]
-    means = [np.mean(values, axis=0).tolist() for values in (real, generated)]
-    return Panel(measure.title, means[0], means[1], unit=unit, categories=bins)
+    means = [np.mean(values, axis=0) for values in (real, generated)]
+    occupied = np.flatnonzero(sum(means))
+    shown = slice(occupied[0], occupied[-1] + 1)
+    shares = [mean[shown].tolist() for mean in means]
+    return Panel(measure.title, *shares, unit=unit, categories=bins[shown])
 
 
 def _runs(record: Mapping) -> list[PagePicture]:

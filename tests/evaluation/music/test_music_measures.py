@@ -31,7 +31,7 @@ def test_every_measure_has_a_definition_and_a_source():
 
 def test_pitches_of_an_arpeggio():
     found = measure(piece(FOUR))
-    assert shares(found, "pitch_histogram") == {"60": 0.25, "64": 0.25, "67": 0.25, "72": 0.25}
+    assert shares(found, "pitch_histogram") == {"C4": 0.25, "E4": 0.25, "G4": 0.25, "C5": 0.25}
     assert shares(found, "pitch_class_histogram") == {"C": 0.5, "E": 0.25, "G": 0.25}
     assert (found["pitch_entropy"], found["pitch_class_entropy"]) == (2.0, 1.5)
     assert (found["n_pitches_used"], found["n_pitch_classes_used"]) == (4, 3)
