@@ -73,7 +73,7 @@ class Record:
     targets: int | None = None  # held-out tokens that were predicted (likelihood)
     repeats: int | None = None  # calls behind the median
     samples: tuple[float, ...] = ()  # seconds of each of them, in their order
-    note: str = ""  # why there is no value; in likelihood also how another run's value compares
+    note: str = ""  # why there is no value
     setting: Setting = field(default=UNKNOWN, compare=False)
 
     @property
