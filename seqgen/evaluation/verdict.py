@@ -58,7 +58,8 @@ def _blind(chance: float) -> float:
 NEEDS = "On {pieces} {name} piece{s}{few} it needs {ours:.3f} nats per token"
 BETTER = "Training pieces are predicted {size} better than {name} ones"
 SHARE = BETTER + ", {share:.0%} of what it gains there over a unigram"
-SAME = "Training pieces are predicted no better than {name} ones; the difference is {size}"
+SAME = "Training pieces are not predicted better than {name} ones by more than chance; the "
+SAME += "difference is {size}"
 NEAR = (
     ", but there are near-duplicates of training pieces among the held-out ones ({n_near} of "
     "{n_held_out}): over-fitting cannot be ruled out."

@@ -28,7 +28,8 @@ def measure(model: BenchmarkModel, timer: Timer, place: Place) -> list[Record]:
     tokens = held_out(model.run, fingerprint, rows=ROWS, length=place.position + 1)
     if tokens is None:
         return [timer.untimed(PARALLEL, place, note=ABSENT)]
-    tokens, records = tokens.to(model.device), []
+    records: list[Record] = []
+    tokens = tokens.to(model.device)
     exact = score(trained.model, tokens)
     model = BenchmarkModel(trained.model, weights=model.weights, quick=model.quick)
     for name in model.decoder_names:
@@ -37,7 +38,7 @@ def measure(model: BenchmarkModel, timer: Timer, place: Place) -> list[Record]:
             found = agree(model.decoder(name), tokens, exact)
             values |= {"targets": found.targets, "bits_per_token": found.bits}
             if not records:
-                of_exact = {"targets": found.targets, "bits_per_token": found.exact_bits}
+                of_exact: dict = {"targets": found.targets, "bits_per_token": found.exact_bits}
                 records.append(timer.untimed(PARALLEL, place, **of_exact))
         records.append(timer.untimed(name, place, **values))
     return records

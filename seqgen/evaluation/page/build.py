@@ -56,7 +56,7 @@ def build_page(record: Mapping, material: PageMaterial, *, progress: Progress) -
     made, given = ([x for x in of if isinstance(x, np.ndarray)][:MAX_PICTURES] for of in seen)
     sounds, about_sound = play_openings([x[1] for x in (*ours, *theirs)], progress=progress)
     oggs = iter(sounds)
-    kinds = {
+    kinds: dict[str, Callable[[], Sequence[PagePicture | None]]] = {
         "samples": lambda: [_roll(heard, next(oggs)) for heard in ours],
         "grid": lambda: [
             *_tiled(made, "generated images"),
@@ -226,8 +226,8 @@ def _panel(name: str, material: PageMaterial) -> Panel | None:
     means = [np.mean(values, axis=0) for values in (real, generated)]
     occupied = np.flatnonzero(sum(means))
     shown = slice(occupied[0], occupied[-1] + 1)
-    shares = [mean[shown].tolist() for mean in means]
-    return Panel(measure.title, *shares, unit=unit, categories=bins[shown])
+    data, generated = (mean[shown].tolist() for mean in means)
+    return Panel(measure.title, data, generated, unit=unit, categories=bins[shown])
 
 
 def _runs(record: Mapping) -> list[PagePicture]:

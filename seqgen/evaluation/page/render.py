@@ -58,7 +58,7 @@ def render(
         own=verdict.own_entry,
         own_part=own_part,
         sources=SOURCES,
-        has_sound=any(p.ogg for p in (*pictures["samples"], *pictures["held_out"])),
+        has_sound=any(p and p.ogg for p in (*pictures["samples"], *pictures["held_out"])),
         scale=min(verdict.MOST_TIMES, max([1.0, *times])),  # what the longest bar stands for
         thresholds=verdict,
     )  # fmt: skip
