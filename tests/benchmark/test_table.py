@@ -108,14 +108,6 @@ def test_what_is_left_out_is_a_row_with_its_reason():
     assert line.endswith(f"| {note} |")
 
 
-def test_a_value_may_have_a_note_too():
-    row = record("beside", 8, None, measure="likelihood", bits_per_token=1.5, note="is softmax")
-    headings, rows = rows_of([row, replace(row, variant="parallel", note="")])
-    assert plain(headings, rows).splitlines()[1].endswith("1.5000 is softmax")
-    assert markdown(headings, rows).splitlines()[0].endswith("| bits/token | note |")
-    assert markdown(headings, rows).splitlines()[2].endswith("| 1.5000 | is softmax |")
-
-
 def test_rows_with_values_fit_a_terminal():
     times = {"setting": SETTING, "p95_seconds": 0.015, "repeats": 9}
     values = {"tokens_per_second": 1_234_567, "ratio_to_library": 1.0}

@@ -14,7 +14,7 @@ from seqgen.data.prepare import prepare
 from seqgen.data.shards import Piece, Pieces, make_table
 from seqgen.errors import UserError
 from seqgen.evaluation import ngrams
-from seqgen.evaluation.copying import report
+from seqgen.evaluation.copying import report, runs
 from seqgen.evaluation.copying.report import copied_notes, copied_tokens
 from seqgen.evaluation.evaluate import judge_generated
 from seqgen.evaluation.generated import Generated, read_generated
@@ -166,6 +166,19 @@ def test_transposed_pieces_are_indexed_while_there_is_room(data, monkeypatch):
     assert every["variants"]["indexed"] == every["variants"]["of"] > len(training)
     assert few["variants"] == {"indexed": len(training), "of": every["variants"]["of"]}
     assert few["n_training"] == len(training)
+
+
+def test_however_few_training_pieces_are_in_memory_the_same_copies_are_found(
+    data, tmp_path, monkeypatch
+):
+    known = data.of_split("train")[0].file
+    path = Path(shutil.copy(songs_of(data) / known, tmp_path / "copy.mid"))
+    pieces = [generated(path, data), generated(write_song(tmp_path / "new.mid", seed=50), data)]
+    whole = copied_notes(pieces, [], data, progress=quiet)
+    assert whole["generated"]["pieces"][0]["closest"] == known
+    monkeypatch.setattr(report, "KEPT", 1)
+    monkeypatch.setattr(runs, "MOST_SYMBOLS", 1)
+    assert copied_notes(pieces, [], data, progress=quiet) == whole
 
 
 def test_ngram_models_choose_by_hash_and_tell_how_much(toy_vocabulary, monkeypatch):
