@@ -20,7 +20,7 @@ from seqgen.evaluation.verdict import judge
 from seqgen.files import readable
 from seqgen.tokenizers import Preview
 
-FORMAT = 3
+FORMAT = 4
 TEXT_SAMPLES, TEXT_CHARACTERS = 4, 600  # of text, which stand on the page themselves
 FEWEST_REAL = 20  # pieces: with fewer held-out ones, some of those learned from join them
 
@@ -96,7 +96,6 @@ def judge_generated(
     """Judge music, copying and validity: parts of the record by name, and what to picture."""
     tokenizer = run.loaded.tokenizer
     items = [item for of_set in sets.asked_for for item in of_set.items]
-    real_ids = [item.ids for item in items]
     held_out = tuple((readable(x.name), x.preview) for x in items if x.preview is not None)
     texts = {
         "generated": _texts((x.name, x.preview) for x in pieces),
@@ -107,7 +106,7 @@ def judge_generated(
     if not tokenizer.is_music:
         return parts | {"validity": None, "music": None}, PageMaterial(tuple(pieces), held_out)
     parts["validity"] = check_generated(pieces, progress=progress)
-    parts["validity"]["real"] = check_real(real_ids, tokenizer, progress=progress)
+    parts["validity"]["real"] = check_real([item.midi for item in items])
     real, of = list(items), " and ".join(of_set.name for of_set in sets.asked_for)
     is_split = all(of_set.is_split for of_set in sets.asked_for)
     if len(items) < FEWEST_REAL and sets.training is not None and is_split:
