@@ -21,15 +21,8 @@ from seqgen.benchmark.records import UNKNOWN, Place, Record, Setting
 from seqgen.benchmark.timing import Effort, Timer
 
 MEASURES: dict[str, ModuleType] = {
-    "floor": floor,
-    "decode": decode,
-    "prefill": prefill,
-    "attention": attention,
-    "training": training,
-    "memory": memory,
-    "job": job,
-    "likelihood": likelihood,
-    "endless": endless,
+    module.__name__.rpartition(".")[2]: module
+    for module in (floor, decode, prefill, attention, training, memory, job, likelihood, endless)
 }
 BATCHED = ("decode", "prefill", "attention", "training", "job")  # the others measure one row
 NO_POSITIONS = ("floor", "attention", "endless")  # where none are embedded, or it says so itself
