@@ -16,7 +16,7 @@ from seqgen.rendering.theme import LIGHT, Theme, drawable, dress, themed_figure
 PANEL_WIDTH, PANEL_HEIGHT = 2.9, 2.1
 MIN_BINS, MAX_BINS = 8, 24
 FEW_VALUES = 12  # whole numbers of a narrower range get a bin each
-MAX_TICKS = 13  # of categories; beyond, every second, third, ...
+MAX_TICKS = 13  # of named categories; beyond, every second, third, ...
 MAX_NAMES = 12
 
 
@@ -152,8 +152,9 @@ def _draw_shares(axes: Axes, panel: Panel, categories: Sequence[str], theme: The
     else:
         axes.stairs(panel.data, edges, fill=True, color=theme.data, alpha=0.55, linewidth=0)
         axes.stairs(panel.generated, edges, color=theme.generated, linewidth=1.4)
-    step = math.ceil(n / MAX_TICKS)
-    axes.set_xticks(range(0, n, step), categories[::step])
+    named = [i for i, name in enumerate(categories) if name]
+    shown = named[:: max(1, math.ceil(len(named) / MAX_TICKS))]
+    axes.set_xticks(shown, [categories[i] for i in shown])
     axes.set_xlim(-0.7, n - 0.3)
     axes.set_ylabel("share")
 

@@ -29,6 +29,13 @@ def test_whole_numbers_fall_between_edges(values):
     assert data.values.sum() == pytest.approx(1)
 
 
+def test_of_many_categories_those_that_have_a_name_are_named_wherever_they_are():
+    names = [""] * 50
+    names[7], names[19], names[31] = "C3", "C4", "C5"
+    figure = draw_distributions([Panel("x", [0.02] * 50, [0.02] * 50, categories=names)])
+    assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ["C3", "C4", "C5"]
+
+
 def test_categories_are_bars_in_place_and_must_fit():
     names = list("CDEFGAB")
     shares = np.arange(7) / 21
