@@ -71,6 +71,7 @@ class Record:
     share_of_floor: float | None = None
     bits_per_token: float | None = None  # on held-out tokens (likelihood)
     targets: int | None = None  # held-out tokens that were predicted (likelihood)
+    ready_seconds: float | None = None  # until a call could be timed: compiling, recording graphs
     repeats: int | None = None  # calls behind the median
     samples: tuple[float, ...] = ()  # seconds of each of them, in their order
     note: str = ""  # why there is no value

@@ -74,6 +74,7 @@ class _Trial:
     variant: Variant
     note: str
     call: Call = NOTHING
+    ready_seconds: float | None = None
     repeats: int = 0
     is_short: bool = False
     samples: list[float] = field(default_factory=list)
@@ -116,6 +117,7 @@ class Timer:
                 dtype=t.variant.dtype,
                 tokens=tokens,
                 library=library,
+                ready_seconds=t.ready_seconds,
             )
             if t.samples
             else self.untimed(t.variant.name, place, dtype=t.variant.dtype, note=t.note)
@@ -200,7 +202,10 @@ class Timer:
 
     def _begin(self, trial: _Trial, *, whole_pieces: bool) -> None:
         """Open a variant and warm it up, unless a call would take too long."""
+        begin = time.perf_counter()
         effort, call = self.effort, trial.variant.open()
+        self._synchronize()
+        trial.ready_seconds = time.perf_counter() - begin
         longest = effort.longest_piece if whole_pieces else effort.longest_call
         if call.part is not None:
             shorter = replace(call, length=call.part)
