@@ -4,6 +4,7 @@ import asyncio
 import secrets
 import tempfile
 import threading
+from collections.abc import Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,11 +19,12 @@ from seqgen.decoding.prompts import checked_tokens
 from seqgen.errors import FileRejected, UserError
 from seqgen.files import read_record, readable, write_bytes, write_record
 from seqgen.midi import midi_bytes, open_midi
-from seqgen.serving.drafts import Draft, Written, write_guided
+from seqgen.serving.choices import Choice, Chosen
+from seqgen.serving.drafts import Draft, Written, begin_all, write_guided
 from seqgen.serving.engines import Player
 from seqgen.serving.events import Hub, Queue, event
 from seqgen.serving.music import EMPTY, Kept, difference, edited, piece_of
-from seqgen.serving.plans import Parent, plan_versions
+from seqgen.serving.plans import Parent, picking_of, plan_versions
 from seqgen.serving.problems import Limits, Refusal, missing, sentence_of
 from seqgen.serving.runs import Runs
 from seqgen.serving.schemas import (
@@ -92,7 +94,7 @@ class Project:
         self._lock = threading.RLock()
         self._record = {key: value for key, value in record.items() if key != "versions"}
         self._versions = {v["id"]: Version.model_validate(v) for v in record["versions"]}
-        self._drafts: dict[str, Draft] = {}
+        self._drafts: dict[str, Draft | Chosen] = {}
         self._shown: dict[str, Piece] = {}  # of versions that are being written
         for version in list(self._versions.values()):
             if version.status == "writing":
@@ -140,10 +142,10 @@ class Project:
         parent = None if asked.parent is None else self._parent(asked.parent, player.model)
         seed = secrets.randbelow(2**31) if asked.seed is None else asked.seed
         plans, steps = plan_versions(player.model, asked, parent, seed, self._tools.limits)
-        self._check_room(len(plans))
-        versions, drafts = [], []
-        for number, plan in enumerate(plans):
-            version = self._new(
+        picking = picking_of(asked)
+        self._check_room(picking.n)
+        versions = [
+            self._new(
                 parent=asked.parent,
                 label=_label(asked, number),
                 request=asked,
@@ -151,22 +153,31 @@ class Project:
                 from_bar=plan.from_bar,
                 status="writing",
             )
-            tell = partial(self._show, version.id)
-            draft = Draft(player, plan, self._tools.scribes, tell=tell)
-            finish = partial(self._finish, version.id, player.model)
-            draft.written.add_done_callback(finish)
-            versions.append(version)
-            drafts.append(draft)
+            for number, plan in enumerate(plans[: picking.n])
+        ]
+        names, scribes = [version.id for version in versions], self._tools.scribes
+        kept: list[Draft | Chosen]
+        if picking.n < picking.of:
+            before = None if parent is None else parent.piece
+            tell = partial(self._say, names)
+            choice = Choice(picking, player, plans, scribes, before=before, tell=tell)
+            drafts, kept = choice.drafts, [*choice.kept]
+        else:
+            drafts = [
+                Draft(player, plan, scribes, tell=partial(self._show, name))
+                for name, plan in zip(names, plans, strict=True)
+            ]
+            kept = [*drafts]
         with self._lock:
-            for version, draft in zip(versions, drafts, strict=True):
-                self._versions[version.id], self._drafts[version.id] = version, draft
+            for version, one in zip(versions, kept, strict=True):
+                self._versions[version.id], self._drafts[version.id] = version, one
+                one.written.add_done_callback(partial(self._finish, version.id, player.model))
                 self.hub.publish("version", version)
         try:
             if steps is not None:
                 self._tools.guided.submit(write_guided, drafts, steps)
             else:
-                for draft in drafts:
-                    draft.begin()
+                begin_all(drafts)
         except UserError:
             for version in versions:
                 self.drop(version.id)
@@ -415,6 +426,15 @@ class Project:
             self._versions[name] = version
             if before != piece:
                 self.hub.publish("music", music_event(name, before, piece))
+
+    def _say(self, names: Sequence[str], sentence: str) -> None:
+        """Tell how far versions are of which nothing can be shown yet."""
+        with self._lock:
+            for name in names:
+                if name in self._drafts:
+                    version = self._versions[name].model_copy(update={"message": sentence})
+                    self._versions[name] = version
+                    self.hub.publish("version", version)
 
     def _finish(self, name: str, model: Model, written: "Future[Written]") -> None:
         """Keep what was written, or say why there is nothing."""

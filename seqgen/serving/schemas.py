@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 MOST_NOTES = 20_000  # in one request
 MOST_BARS = 256  # that are written at once
+MOST_SAMPLES = 8  # versions that are kept of one request
+MOST_ALTERNATIVES = 32  # of which they are chosen
 
 Name = Annotated[str, Field(min_length=1, max_length=120)]
 Words = Annotated[str, Field(max_length=2000)]
@@ -20,6 +22,8 @@ LastEvent = Annotated[int | None, Header(alias="Last-Event-ID", ge=0, le=2**53 -
 Status = Literal["writing", "done", "failed", "cancelled"]
 Kind = Literal["prompt", "kept", "written"]
 Task = Literal["continue", "rewrite", "vary", "add"]
+Alternatives = Annotated[int, Field(ge=1, le=MOST_ALTERNATIVES)] | None
+Pick = Literal["asked", "likeliest", "most-different"] | None
 
 
 class Shape(BaseModel):
@@ -157,13 +161,20 @@ class VersionRequest(Asked):
     sections, such as "AABA", and excludes `parent`, `bars`, `asked` and `metre`. `rewrite`: the
     bars of the tasks rewrite and vary, counted from 1, such as "9-16"; `tracks` there and `add`
     name parts. `amount`: the share of the bars that vary.
+
+    `alternatives`: how many are drawn, of which `samples` are kept when all are there; null: four
+    for each sample where something is `asked`, otherwise as many as samples. `pick`: which of them:
+    those that meet most of what is asked, the likeliest, or those that differ most from each other;
+    null: the first where something is asked, otherwise the second.
     """
 
     parent: str | None = None
     task: Task = "continue"
     from_bar: Annotated[int, Field(ge=0, le=100_000)] | None = None
     bars: Annotated[int, Field(ge=1, le=MOST_BARS)] | None = 8
-    samples: Annotated[int, Field(ge=1, le=8)] = 1
+    samples: Annotated[int, Field(ge=1, le=MOST_SAMPLES)] = 1
+    alternatives: Alternatives = None
+    pick: Pick = None
     seed: Annotated[int, Field(ge=0, le=2**53 - 1)] | None = None
     sampling: dict[str, float] = {}
     asked: dict[str, Words] = {}
@@ -334,7 +345,11 @@ class LiveAnswer(Shape):
 
 
 class GenerateRequest(Asked):
-    """A piece for a program; `stream`: as server-sent events while it is written."""
+    """A piece for a program; `stream`: as server-sent events while it is written.
+
+    `alternatives` and `pick`: how many are drawn, and which is returned, as for versions; a stream
+    is drawn once.
+    """
 
     run: Name
     bars: Annotated[int, Field(ge=1, le=MOST_BARS)] = 8
@@ -343,6 +358,8 @@ class GenerateRequest(Asked):
     metre: Annotated[str, Field(max_length=20)] | None = None
     tempo: float | None = None
     seed: Annotated[int, Field(ge=0, le=2**53 - 1)] | None = None
+    alternatives: Alternatives = None
+    pick: Pick = None
     stream: bool = False
 
 

@@ -6,6 +6,7 @@ pytest.importorskip("fastapi", reason="needs the extra `studio`")
 
 import io
 import zipfile
+from statistics import mean
 
 from fastapi.testclient import TestClient
 from studio_client import begun, finished, music_of, written
@@ -285,3 +286,43 @@ def test_a_project_of_another_model_says_so_and_goes_on(client, studio, runs, tm
     content = packed({**files, "project.json": record.replace('"piano"', '"lost"')})
     opened = client.post("/api/projects/open", files={"file": content}).json()
     assert "there is no run 'lost'" in opened["run"]["message"]
+
+
+def test_the_versions_that_are_kept_meet_most_of_what_was_asked(client):
+    project = begun(client)
+    request = {"asked": {"density": "low", "register": "high"}, "seed": 3}
+    drawn = written(client, project, samples=6, alternatives=6, **request)
+    kept = written(client, project, samples=2, alternatives=6, **request)
+    assert [len(drawn), len(kept)] == [6, 2]
+    met = sorted((mean(f["met"] for f in version["findings"]) for version in drawn), reverse=True)
+    assert met[0] > met[-1]
+    assert [mean(f["met"] for f in version["findings"]) for version in kept] == met[:2]
+    musics = [music_of(version["piece"]) for version in drawn]
+    assert all(music_of(version["piece"]) in musics for version in kept)
+    assert {note["kind"] for version in kept for note in version["piece"]["notes"]} == {"written"}
+
+
+def test_four_are_drawn_for_each_version_of_which_something_is_asked(client, studio):
+    project = begun(client)
+
+    def n_drawn(**request):
+        name, registry = "seqgen_first_token_seconds_count", studio.runs.figures.registry
+        before = registry.get_sample_value(name)
+        written(client, project, **request)
+        return registry.get_sample_value(name) - before
+
+    asked = {"density": "low"}
+    assert n_drawn(asked=asked, samples=2) == 8
+    assert n_drawn(asked=asked, samples=2, alternatives=2) == 2
+    assert n_drawn(samples=2) == 2
+
+
+def test_alternatives_of_dropped_versions_are_not_drawn(client, studio):
+    project = begun(client)
+    request = {"bars": 256, "seed": 1, "samples": 2, "alternatives": 4}
+    first, second = client.post(f"{project}/versions", json=request).json()
+    client.delete(f"{project}/versions/{first['id']}")
+    assert studio.runs.n_streams + studio.runs.n_waiting == 4
+    client.delete(f"{project}/versions/{second['id']}")
+    assert client.get(project).json()["versions"] == []
+    assert studio.runs.player("band").is_idle
