@@ -120,6 +120,10 @@ class Draft:
         """Whether it is to end."""
         return self._is_cancelled
 
+    def so_far(self) -> Piece:
+        """Return the piece as far as it is written."""
+        return self._piece(self._played(self._drawn()))
+
     def take(self, token: np.ndarray) -> None:
         """Take the next token [F]."""
         self._tokens.append(token)
@@ -166,7 +170,7 @@ class Draft:
                     return
                 self._is_stale = False
             try:
-                tell(self._piece(self._played(self._drawn())))
+                tell(self.so_far())
             except Exception:  # the end tells what is wrong
                 LOG.exception("a piece could not be shown while it was written")
 

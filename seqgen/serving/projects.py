@@ -143,6 +143,7 @@ class Project:
         seed = secrets.randbelow(2**31) if asked.seed is None else asked.seed
         plans, steps = plan_versions(player.model, asked, parent, seed, self._tools.limits)
         picking = picking_of(asked)
+        is_choice = picking.n < picking.of
         self._check_room(picking.n)
         versions = [
             self._new(
@@ -152,12 +153,13 @@ class Project:
                 seed=seed,
                 from_bar=plan.from_bar,
                 status="writing",
+                message=f"{picking.of} are drawn, to keep the best" if is_choice else None,
             )
             for number, plan in enumerate(plans[: picking.n])
         ]
         names, scribes = [version.id for version in versions], self._tools.scribes
         kept: list[Draft | Chosen]
-        if picking.n < picking.of:
+        if is_choice:
             before = None if parent is None else parent.piece
             tell = partial(self._say, names)
             choice = Choice(picking, player, plans, scribes, before=before, tell=tell)
@@ -173,6 +175,10 @@ class Project:
                 self._versions[version.id], self._drafts[version.id] = version, one
                 one.written.add_done_callback(partial(self._finish, version.id, player.model))
                 self.hub.publish("version", version)
+        if is_choice and parent is not None:
+            beginning = drafts[0].so_far()  # all that can be shown before the choice
+            for name in names:
+                self._show(name, beginning)
         try:
             if steps is not None:
                 self._tools.guided.submit(write_guided, drafts, steps)

@@ -369,8 +369,9 @@ def test_the_schema_is_described_as_a_page(client):
     assert client.get("/openapi.json").json()["info"]["title"] == "seqgen studio"
 
 
-def test_surprise_is_known_for_each_note(client):
-    project = begun(client)
+@pytest.mark.parametrize("run", ["band", "compound"])
+def test_surprise_is_known_for_each_note(client, run):
+    project = begun(client, run)
     [version] = written(client, project)
     found = client.get(f"{project}/versions/{version['id']}/surprise").json()
     assert [note["note"] for note in found["notes"]] == list(range(version["n_notes"]))

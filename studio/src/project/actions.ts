@@ -67,7 +67,7 @@ export async function bring(file: File, bars: number | null): Promise<Version | 
 export async function write(asked: Partial<WriteRequest> = {}): Promise<void> {
   const project = store.project.value;
   if (!project) return;
-  const { bars, samples, seed } = wishes.value;
+  const { bars, samples, seed, best } = wishes.value;
   const request = {
     parent: store.shownId.value,
     bars,
@@ -77,7 +77,8 @@ export async function write(asked: Partial<WriteRequest> = {}): Promise<void> {
     ...ofTask(asked.task ?? task.value),
     ...asked,
   };
-  const versions = await attempt(() => api.write(project.id, request));
+  const alternatives = best ? null : request.samples; // null: as many as the server thinks right
+  const versions = await attempt(() => api.write(project.id, { ...request, alternatives }));
   const first = versions?.[0];
   if (!versions || !first) return;
   for (const version of versions) takeVersion(version);

@@ -35,6 +35,11 @@ export function PianoRoll() {
         bar line. Press the question mark for all keys.
       </p>
       <SelectionBar />
+      {store.isWriting.value && store.shown.value?.message && (
+        <p class="roll-status" role="status">
+          {store.shown.value.message}
+        </p>
+      )}
       <HoverCard />
       <Overview />
     </section>
