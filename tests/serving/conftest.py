@@ -23,8 +23,8 @@ def write_run(folder, config):
         with torch.no_grad():  # short bars, and no end before the last one
             bias = model.lm_head.linears[0].bias
             bias[int(tokenizer.bar[0])] += 3
-            music = ("Part_", "position")  # the latter of compound words
-            bias[[name.startswith(music) for name in tokenizer.names()]] += 4
+            bias[[name.startswith("Part_") for name in tokenizer.names()]] += 4
+            bias[[name == "position" for name in tokenizer.names()]] += 6  # of compound words
             bias[tokenizer.vocabulary.eos_id] -= 30
     save_model(folder / "model", model, tokenizer, step=7, context_length=256, loss=2.0)
     return folder
