@@ -24,8 +24,10 @@ EMPTY = Piece(
     length=0,
 )
 PIANO = Track(name="", program=0, is_drum=False)
+DEFAULT_TEMPO = 120.0  # of what is played or drawn by hand
 TICKS = 480  # in a quarter note of a new file
 EXACT = 1e-4  # of a quarter note: rounding to ticks
+NO_NOTE = "no note is left: a version needs one at least"
 Key = tuple[int, bool, int, float]  # program, drums, pitch, start
 
 
@@ -120,7 +122,7 @@ def edited(
         UserError: no note is left, or one belongs to no track.
     """
     if not notes:
-        raise UserError("no note is left: a version needs one at least")
+        raise UserError(NO_NOTE)
     ticks = midi.ticks_per_beat
     same = [
         k < len(piece.tracks)
@@ -150,8 +152,10 @@ def file_of(
     """Return notes as a file; a note in a track that is not described is a piano's.
 
     Raises:
-        UserError: the metre is none.
+        UserError: there is no note, or the metre is none.
     """
+    if not notes:
+        raise UserError(NO_NOTE)
     if re.fullmatch(METRE, metre) is None:
         raise UserError(f"metre {metre}: write it as in 3/4")
     numerator, denominator = map(int, metre.split("/"))

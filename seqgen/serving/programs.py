@@ -25,7 +25,7 @@ from seqgen.midi import midi_bytes
 from seqgen.serving.choices import Choice, Chosen
 from seqgen.serving.drafts import Draft, Written, begin_all
 from seqgen.serving.engines import Player
-from seqgen.serving.music import EXACT, Kept, file_of, piece_of
+from seqgen.serving.music import DEFAULT_TEMPO, EXACT, Kept, file_of, piece_of
 from seqgen.serving.plans import Plan, Until, most_tokens, plan_piece
 from seqgen.serving.projects import Tools
 from seqgen.serving.schemas import (
@@ -38,7 +38,6 @@ from seqgen.serving.settings import sampling_of
 from seqgen.serving.streams import StreamEvents
 
 T = TypeVar("T")
-DEFAULT_TEMPO = 120.0  # of what is played live
 
 
 class Programs:

@@ -18,16 +18,26 @@ from seqgen.api.prompts import music_of, read_prompts
 from seqgen.decoding.prompts import checked_tokens
 from seqgen.errors import FileRejected, UserError
 from seqgen.files import read_record, readable, write_bytes, write_record
-from seqgen.midi import midi_bytes, open_midi
+from seqgen.midi import MidiFile, midi_bytes, open_midi
 from seqgen.serving.choices import Choice, Chosen
 from seqgen.serving.drafts import Draft, Written, begin_all, write_guided
 from seqgen.serving.engines import Player
 from seqgen.serving.events import Hub, Queue, event
-from seqgen.serving.music import EMPTY, Kept, difference, edited, piece_of
+from seqgen.serving.music import (
+    DEFAULT_TEMPO,
+    EMPTY,
+    NOTHING,
+    Kept,
+    difference,
+    edited,
+    file_of,
+    piece_of,
+)
 from seqgen.serving.plans import Parent, picking_of, plan_versions
 from seqgen.serving.problems import Limits, Refusal, missing, sentence_of
 from seqgen.serving.runs import Runs
 from seqgen.serving.schemas import (
+    DrawnRequest,
     Gone,
     Music,
     NotesRequest,
@@ -193,7 +203,7 @@ class Project:
 
     def upload(self, content: bytes, name: str, bars: int | None) -> Version:
         """Add a file as a version, or its first bars."""
-        called = readable(name)[:80] or "the file"
+        called = "".join(c for c in readable(name)[:80] if c.isprintable()) or "the file"
         clean = self._tools.gate.read(content, called)
         model = self._player().model
         with tempfile.TemporaryDirectory() as folder:
@@ -219,14 +229,38 @@ class Project:
 
     def edit(self, name: str, asked: NotesRequest) -> Version:
         """Add a version with notes that were edited by hand."""
-        model = self._player().model
         before = self._content(name).piece
         tracks = before.tracks if asked.tracks is None else asked.tracks
         midi = edited(open_midi(self.midi(name)), before, asked.notes, tracks)
-        content = midi_bytes(midi)
-        ids = self._encode(content, model)
-        piece = piece_of(midi, model.tokenizer, kept=Kept.of(before), new="prompt")
-        version = self._new(parent=name, label="edited", origin="edit", status="done")
+        is_wider = len(tracks) > len(before.tracks)
+        return self._take(midi, "edited", is_told=is_wider, kept=Kept.of(before), parent=name)
+
+    def draw(self, asked: DrawnRequest) -> Version:
+        """Add a first version of notes that were drawn by hand."""
+        tempo, metre = asked.tempo or DEFAULT_TEMPO, asked.metre or "4/4"
+        midi = file_of(asked.notes, asked.tracks, tempo=tempo, metre=metre)
+        return self._take(midi, "drawn", is_told=True)
+
+    def _take(
+        self,
+        midi: MidiFile,
+        label: str,
+        *,
+        is_told: bool,
+        kept: Kept = NOTHING,
+        parent: str | None = None,
+    ) -> Version:
+        """Add music made by hand; `is_told`: say what of it the model does not see."""
+        model, content = self._player().model, midi_bytes(midi)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "piece.mid"
+            path.write_bytes(content)
+            ids = _encode(path, model)
+            left_out = model.tokenizer.describe(path)[1] if is_told else []
+        sentences = [f"The model does not see: {what}." for what in left_out]
+        report = Report(sentences=sentences) if sentences else None
+        piece = piece_of(midi, model.tokenizer, kept=kept, new="prompt")
+        version = self._new(parent=parent, label=label, origin="edit", status="done", report=report)
         return self._add(version, ids, model, piece, content)
 
     def whole(self, name: str) -> WholeVersion:
@@ -347,11 +381,11 @@ class Project:
 
     def _parent(self, name: str, model: Model) -> Parent:
         """Return a version to go on from, in tokens of a model."""
-        content = self.midi(name)
+        self.midi(name)  # or there is none to go on from
         known = self._content(name)
         ids = known.ids
         if known.tokenizer != model.tokenizer.fingerprint():
-            ids = self._encode(content, model)
+            ids = _encode(self._path(name, ".mid"), model)
         else:
             ids = checked_tokens(
                 ids.reshape(-1, len(model.tokenizer.vocabulary.fields)),
@@ -359,15 +393,6 @@ class Project:
                 name="a version",
             )
         return Parent(ids, known.piece, self._path(name, ".mid"))
-
-    def _encode(self, content: bytes, model: Model) -> np.ndarray:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "piece.mid"
-            path.write_bytes(content)
-            try:
-                return model.tokenizer.encode(path)
-            except FileRejected as rejected:
-                raise UserError(f"the model cannot read the piece: {rejected.reason}") from None
 
     def _check_room(self, n: int) -> None:
         most = self._tools.limits.max_versions
@@ -469,6 +494,14 @@ class Project:
             self._shown.pop(name, None)
             self.save()
             self.hub.publish("version", version)
+
+
+def _encode(path: Path, model: Model) -> np.ndarray:
+    """Return a file in tokens [T, F] of a model."""
+    try:
+        return model.tokenizer.encode(path)
+    except FileRejected as rejected:
+        raise UserError(f"the model cannot read the piece: {rejected.reason}") from None
 
 
 def _counts(piece: Piece) -> dict[str, object]:

@@ -5,6 +5,7 @@ import pytest
 pytest.importorskip("fastapi", reason="needs the extra `studio`")
 
 import io
+import json
 import zipfile
 from statistics import mean
 
@@ -251,11 +252,21 @@ def unpacked(content):
         return {name: archive.read(name) for name in archive.namelist()}
 
 
+def changed(content, key, value):
+    """The content of a version with another value in the place of one, wherever it is."""
+    record = json.loads(content)
+    (record if key in record else record["piece"])[key] = value
+    return json.dumps(record)
+
+
 def test_damaged_project_files_are_refused(client, tmp_path):
     project = begun(client)
     [version] = written(client, project)
     files = unpacked(client.get(f"{project}/file").content)
     record, name = files["project.json"].decode(), version["id"]
+    content = files[f"{name}.json"].decode()
+    damages = [("ids", [[10**30]]), ("ids", []), ("ids", [[]])]
+    damages += [("tempos", []), ("bars", [0, 1e300]), ("bars", [0, 4, 4])]
     bad = [
         b"no zip",
         packed({"other": "file"}),
@@ -263,6 +274,9 @@ def test_damaged_project_files_are_refused(client, tmp_path):
         packed({**files, "project.json": record.replace(name, "../../evil")}),
         packed({**files, f"{name}.mid": b"MThd"}),
         packed({**files, f"{name}.json": b'{"ids": [[-1]]}'}),
+        *(packed({**files, f"{name}.json": changed(content, a, b)}) for a, b in damages),
+        packed({**files, "project.json": record.replace('"step": 7', '"step": 1e999').encode()}),
+        packed({**files, "project.json": record.replace('"current": ', '"current": [1], "x": ')}),
         packed({**files, "bomb": b"0" * 80_000_000}),
     ]
     for content in bad:

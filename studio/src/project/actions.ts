@@ -2,10 +2,10 @@
 
 import { computed } from "@preact/signals";
 import * as api from "../api/client";
-import type { Note, Project, Task, Track, Version, WriteRequest } from "../api/types";
+import type { Project, Task, Track, Version, WriteRequest } from "../api/types";
 import { canRedo, canUndo, dropVisits, move, visit } from "./history";
 import { attempt, say } from "./notices";
-import { barAt, barStart, nearestBarLine } from "./piece";
+import { barAt, barStart, type Draft, nearestBarLine } from "./piece";
 import { forget, leave, show, takeVersion } from "./server";
 import * as store from "./store";
 import { descendants } from "./tree";
@@ -200,14 +200,21 @@ async function follow(id: string | undefined): Promise<void> {
 }
 
 /** Notes drawn or moved by hand become a version of their own. */
-export async function saveNotes(notes: Note[]): Promise<boolean> {
+export async function saveNotes({ notes, tracks }: Draft): Promise<boolean> {
   const project = store.project.value;
   const id = store.shownId.value;
-  if (!project || !id) return false;
-  const version = await attempt(() => api.putNotes(project.id, id, notes));
+  if (!project) return false;
+  const drawn = { notes: [...notes], tracks: [...tracks] };
+  const { tempo, metre } = chosen();
+  const version = await attempt(() =>
+    id
+      ? api.putNotes(project.id, id, drawn.notes, drawn.tracks)
+      : api.drawNotes(project.id, { ...drawn, tempo, metre }),
+  );
   if (!version) return false;
   takeVersion(version);
   await goTo(version.id);
+  if (version.report) say("news", ...version.report.sentences);
   return true;
 }
 

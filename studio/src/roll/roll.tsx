@@ -84,7 +84,7 @@ function run(canvas: HTMLCanvasElement): () => void {
   const detach = attach(canvas);
   const stopFitting = effect(() => {
     const piece = store.piece.value;
-    untracked(() => fitRows(piece));
+    untracked(() => isEditing.value || fitRows(piece)); // not under the pointer that draws
   });
   const stopDrawing = effect(() => {
     scene(); // everything read there asks for a new drawing when it changes

@@ -7,6 +7,7 @@ import { barCount, placeName } from "../project/piece";
 import { startOrPlay } from "../project/playing";
 import * as store from "../project/store";
 import {
+  canEdit,
   discardEdits,
   finishEditing,
   grid,
@@ -208,23 +209,22 @@ function ViewTools() {
 }
 
 function ServerTools() {
-  const canEdit = store.shown.value !== undefined && !store.isWriting.value;
   return (
     <>
       <button
         type="button"
         class="quiet"
         title="Draw, move and delete notes (E)"
-        disabled={!canEdit}
+        disabled={!canEdit.value}
         onClick={startEditing}
       >
-        Edit notes
+        {store.shown.value ? "Edit notes" : "Draw notes"}
       </button>
       <button
         type="button"
         class="quiet"
         title="Shade notes by how surprising they were to the model (S)"
-        disabled={!canEdit}
+        disabled={!store.shown.value || !canEdit.value}
         aria-pressed={showsSurprise.value}
         aria-busy={isComputing.value}
         onClick={() => {

@@ -32,7 +32,7 @@ export function VersionTree() {
       {trunk.value.length === 0 ? (
         <p class="empty">
           None yet. Press <strong>Play</strong> and the model begins
-          {hasServer ? ", or drop a MIDI file" : ""}.
+          {hasServer ? ", drop a MIDI file, or draw notes yourself" : ""}.
         </p>
       ) : (
         <Branches branches={trunk.value} />
