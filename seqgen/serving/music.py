@@ -13,7 +13,7 @@ from seqgen.midi.repair import repair
 from seqgen.midi.timing import bars_and_beats, last_note_end
 from seqgen.serving.schemas import Kind, Metre, Note, Piece, Tempo, Track
 from seqgen.tokenizers import Edit, Tokenizer
-from seqgen.tokenizers.midi.parts import Part
+from seqgen.tokenizers.midi.parts import Part, assign
 
 EMPTY = Piece(
     tracks=[],
@@ -39,13 +39,26 @@ class Kept:
     others: frozenset[Key]
 
     @classmethod
-    def of(cls, piece: Piece, *, until: float = inf, edit: Edit | None = None) -> "Kept":
-        """Take a piece up to a time, without the places that an edit writes anew."""
-        places = [] if edit is None else [(_part(name), a, b) for name, a, b in edit.places]
+    def of(
+        cls,
+        piece: Piece,
+        *,
+        until: float = inf,
+        edit: Edit | None = None,
+        parts: Sequence[str] = (),
+    ) -> "Kept":
+        """Take a piece up to a time, without the places that an edit writes anew.
+
+        `parts`: the names of all that the run tells apart.
+        """
+        names = _part_names(piece.tracks, parts)
+        places = [] if edit is None else edit.places
         kept: dict[bool, set[Key]] = {True: set(), False: set()}
         for note in piece.notes:
             key = _key(note, piece.tracks[note.track])
-            inside = any(_is_of(key, part) and a <= note.start < b for part, a, b in places)
+            inside = any(
+                name in ("", names[note.track]) and a <= note.start < b for name, a, b in places
+            )
             if note.start < until - EXACT and not inside:
                 kept[note.kind == "prompt"].add(key)
         return cls(frozenset(kept[True]), frozenset(kept[False]))
@@ -188,9 +201,8 @@ def _key(note: Note, track: Track) -> Key:
     return (-1 if track.is_drum else track.program, track.is_drum, note.pitch, round(note.start, 3))
 
 
-def _part(name: str) -> Part | None:
-    return Part.named(name) if name else None
-
-
-def _is_of(key: Key, part: Part | None) -> bool:
-    return part is None or (part.code, part.is_drum) == key[:2]
+def _part_names(tracks: Sequence[Track], parts: Sequence[str]) -> list[str | None]:
+    """Return which part each track is; None where it is none."""
+    instruments = [Instrument(t.program, is_drum=t.is_drum, name=t.name) for t in tracks]
+    found, _ = assign(instruments, [Part.named(name) for name in parts])
+    return [parts[k] if k >= 0 else None for k in found]

@@ -251,6 +251,7 @@ def _edit(
         seed=seed,
         context_length=model.context_length,
     )
+    parts = model.tokenizer.config.part_names or []
     n_bars = asking.requests[0].n_bars or 1
     sampling, most = sampling_of(asked.sampling), most_tokens(n_bars, limits)
     rules, settings = begin_answers(model.tokenizer, asking, sampling)
@@ -267,7 +268,7 @@ def _edit(
                 seed,
                 row,
                 most,
-                Kept.of(parent.piece, edit=prompt.original),
+                Kept.of(parent.piece, edit=prompt.original, parts=parts),
                 partial(asking.check, row=row),
                 prompt.bars,
             )
