@@ -201,6 +201,12 @@ def _key(note: Note, track: Track) -> Key:
     return (-1 if track.is_drum else track.program, track.is_drum, note.pitch, round(note.start, 3))
 
 
+def told_otherwise(midi: MidiFile, parts: Sequence[str]) -> list[str]:
+    """Say which tracks of a file have no part of their own among those that a run tells apart."""
+    _, changes = assign(midi.instruments, [Part.named(name) for name in parts])
+    return [f"{n} {what}" for what, n in changes.items()] if parts else []
+
+
 def _part_names(tracks: Sequence[Track], parts: Sequence[str]) -> list[str | None]:
     """Return which part each track is; None where it is none."""
     instruments = [Instrument(t.program, is_drum=t.is_drum, name=t.name) for t in tracks]

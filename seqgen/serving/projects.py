@@ -32,6 +32,7 @@ from seqgen.serving.music import (
     edited,
     file_of,
     piece_of,
+    told_otherwise,
 )
 from seqgen.serving.plans import Parent, picking_of, plan_versions
 from seqgen.serving.problems import Limits, Refusal, missing, sentence_of
@@ -232,32 +233,25 @@ class Project:
         before = self._content(name).piece
         tracks = before.tracks if asked.tracks is None else asked.tracks
         midi = edited(open_midi(self.midi(name)), before, asked.notes, tracks)
-        is_wider = len(tracks) > len(before.tracks)
-        return self._take(midi, "edited", is_told=is_wider, kept=Kept.of(before), parent=name)
+        return self._take(midi, "edited", kept=Kept.of(before), parent=name)
 
     def draw(self, asked: DrawnRequest) -> Version:
         """Add a first version of notes that were drawn by hand."""
         tempo, metre = asked.tempo or DEFAULT_TEMPO, asked.metre or "4/4"
         midi = file_of(asked.notes, asked.tracks, tempo=tempo, metre=metre)
-        return self._take(midi, "drawn", is_told=True)
+        return self._take(midi, "drawn")
 
     def _take(
-        self,
-        midi: MidiFile,
-        label: str,
-        *,
-        is_told: bool,
-        kept: Kept = NOTHING,
-        parent: str | None = None,
+        self, midi: MidiFile, label: str, *, kept: Kept = NOTHING, parent: str | None = None
     ) -> Version:
-        """Add music made by hand; `is_told`: say what of it the model does not see."""
+        """Add music made by hand."""
         model, content = self._player().model, midi_bytes(midi)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "piece.mid"
             path.write_bytes(content)
             ids = _encode(path, model)
-            left_out = model.tokenizer.describe(path)[1] if is_told else []
-        sentences = [f"The model does not see: {what}." for what in left_out]
+        told = told_otherwise(midi, model.tokenizer.config.part_names or [])
+        sentences = [f"For the model: {what}." for what in told]
         report = Report(sentences=sentences) if sentences else None
         piece = piece_of(midi, model.tokenizer, kept=kept, new="prompt")
         version = self._new(parent=parent, label=label, origin="edit", status="done", report=report)

@@ -73,6 +73,7 @@ def test_runs_beyond_the_bound_leave_memory(runs, tmp_path):
         ("POST", "/api/generate", {"run": "band", "bars": 0}, 422, "bars: "),
         ("POST", "/api/generate", {"run": "band", "sampling": {"top_p": 7}}, 400, "top_p = 7"),
         ("POST", "/api/generate", {"run": "band", "sampling": {"x": 7}}, 400, "has no 'x'"),
+        ("POST", "/api/generate", {"run": "band", "sampling": {"top_k": 1e300}}, 400, "top_k = 1"),
         ("POST", "/api/generate", {"run": "band", "pick": "asked"}, 400, "nothing is asked for"),
         ("POST", "/api/generate", {"run": "band", "alternatives": 33}, 422, "alternatives: "),
         (

@@ -186,6 +186,21 @@ def test_notes_edited_by_hand_are_a_version_to_go_on_from(client):
     assert "no note is left" in nothing.json()["error"]
 
 
+def test_notes_drawn_from_nothing_are_a_version_to_go_on_from(client):
+    project = begun(client)
+    note = {"track": 0, "pitch": 60, "start": 1, "length": 1, "velocity": 80}
+    drawn = {"notes": [note], "tracks": [{"name": "mine", "program": 41, "is_drum": False}]}
+    drawn |= {"tempo": 90, "metre": "3/4"}
+    version = client.post(f"{project}/notes", json=drawn).json()
+    assert (version["parent"], version["n_notes"], version["n_bars"]) == (None, 1, 1)
+    assert "Viola told as Violin" in version["report"]["sentences"][0]
+    [longer] = written(client, project, parent=version["id"], bars=1)
+    assert longer["piece"]["metres"][0]["numerator"] == 3
+    assert longer["piece"]["tempos"][0]["bpm"] == pytest.approx(90)
+    nothing = client.post(f"{project}/notes", json={**drawn, "notes": []})
+    assert (nothing.status_code, "no note is left" in nothing.json()["error"]) == (400, True)
+
+
 def test_a_version_is_dropped_with_all_that_came_from_it(client):
     project = begun(client)
     [parent] = written(client, project)

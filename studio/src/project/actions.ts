@@ -200,17 +200,28 @@ async function follow(id: string | undefined): Promise<void> {
 }
 
 /** Notes drawn or moved by hand become a version of their own. */
-export async function saveNotes({ notes, tracks }: Draft): Promise<boolean> {
+export async function saveNotes(draft: Draft): Promise<boolean> {
   const project = store.project.value;
   const id = store.shownId.value;
   if (!project) return false;
-  const drawn = { notes: [...notes], tracks: [...tracks] };
-  const { tempo, metre } = chosen();
-  const version = await attempt(() =>
-    id
-      ? api.putNotes(project.id, id, drawn.notes, drawn.tracks)
-      : api.drawNotes(project.id, { ...drawn, tempo, metre }),
-  );
+  if (!id) return drawVersion(draft, chosen());
+  const [notes, tracks] = [[...draft.notes], [...draft.tracks]];
+  return take(await attempt(() => api.putNotes(project.id, id, notes, tracks)));
+}
+
+/** What was drawn or played by hand becomes a first version. */
+export async function drawVersion(
+  { notes, tracks }: Draft,
+  { tempo, metre }: Pick<Partial<WriteRequest>, "tempo" | "metre">,
+): Promise<boolean> {
+  const project = store.project.value;
+  if (!project) return false;
+  const drawn = { notes: [...notes], tracks: [...tracks], tempo, metre };
+  return take(await attempt(() => api.drawNotes(project.id, drawn)));
+}
+
+/** Show a version that was made by hand; false where there is none. */
+async function take(version: Version | undefined): Promise<boolean> {
   if (!version) return false;
   takeVersion(version);
   await goTo(version.id);

@@ -19,6 +19,7 @@ const after = signal<readonly Draft[]>([]);
 
 export const isEditing = computed(() => draft.value !== null);
 export const isChanged = computed(() => before.value.length > 0);
+export const canRedoEdit = computed(() => after.value.length > 0);
 /** Where nothing is written yet, a piece is drawn from nothing. */
 export const canEdit = computed(() => store.run.value !== null && !store.isWriting.value);
 

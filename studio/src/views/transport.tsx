@@ -2,8 +2,9 @@
 
 import { useEffect, useRef } from "preact/hooks";
 import { hasServer } from "../api/client";
+import type { Piece } from "../api/types";
 import { say } from "../project/notices";
-import { barCount, placeName } from "../project/piece";
+import { barAt, barCount, placeName } from "../project/piece";
 import { startOrPlay } from "../project/playing";
 import * as store from "../project/store";
 import {
@@ -130,7 +131,7 @@ function Place() {
     show();
     return () => cancelAnimationFrame(request);
   }, [isPlaying, piece, cursor]);
-  const bars = barCount(piece);
+  const bars = isEditing.value ? barAt(piece, lastStart(piece)) + 1 : barCount(piece);
   return (
     <span class="place">
       <output ref={text} id="place" aria-label="Bar and beat" aria-live="off" />
@@ -141,6 +142,11 @@ function Place() {
       </small>
     </span>
   );
+}
+
+/** Where the last note begins: behind it there is room to draw. */
+function lastStart(piece: Piece): number {
+  return piece.notes.reduce((most, note) => Math.max(most, note.start), 0);
 }
 
 function Tempo() {
