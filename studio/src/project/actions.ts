@@ -53,11 +53,11 @@ async function change(to: { name?: string; current?: string }): Promise<boolean>
 export async function bring(file: File, bars: number | null): Promise<Version | undefined> {
   const project = store.project.value;
   if (!project) return undefined;
+  store.cursor.value = 0; // now: its notes may be seen, and the cursor moved, before the answer comes
   const version = await attempt(() => api.uploadMidi(project.id, file, bars));
   if (!version) return undefined;
   takeVersion(version);
   await goTo(version.id);
-  store.cursor.value = 0;
   const sentences = version.report?.sentences ?? [];
   say("news", `“${file.name}” is the beginning now.`, ...sentences);
   return version;
