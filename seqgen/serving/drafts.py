@@ -237,7 +237,7 @@ def begin_all(drafts: Sequence[Draft]) -> None:
     try:
         for draft in drafts:
             draft.begin()
-    except UserError:
+    except Exception:
         for draft in drafts:
             draft.cancel()
         raise

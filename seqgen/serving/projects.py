@@ -195,7 +195,7 @@ class Project:
                 self._tools.guided.submit(write_guided, drafts, steps)
             else:
                 begin_all(drafts)
-        except UserError:
+        except Exception:
             for version in versions:
                 self.drop(version.id)
             raise
