@@ -26,6 +26,21 @@ Notes = frozenset[tuple[int, float, int]]  # track, quarter notes from the begin
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """What one alternative is chosen by; what a choice does not look at may be left out.
+
+    Attributes:
+        met: the share of what is asked for that it meets.
+        nats: how unlikely it is, for each of its notes.
+        notes: of the whole piece.
+    """
+
+    met: float = 0.0
+    nats: float = 0.0
+    notes: Notes = frozenset()
+
+
+@dataclass(frozen=True)
 class Picking:
     """Which of the alternatives are kept.
 
@@ -66,6 +81,16 @@ class Picking:
             of = n * DRAWN_WHERE_ASKED if is_asked else n
         return cls(how or (ASKED if is_asked else LIKELIEST), n, of)
 
+    def choose_from(self, drawn: Sequence[Drawn], known: Sequence[Notes] = ()) -> list[int]:
+        """Return which of the alternatives of one prompt are kept, the first choice first.
+
+        `known`: of the file that is changed, if there is one.
+        """
+        if self.how == MOST_DIFFERENT:
+            return furthest([one.notes for one in drawn], known, self.n)
+        ranks = [(-one.met if self.how == ASKED else 0.0, one.nats) for one in drawn]
+        return sorted(range(len(drawn)), key=ranks.__getitem__)[: self.n]
+
     def pick(
         self,
         found: Sequence[Continuation],
@@ -99,19 +124,22 @@ class Picking:
             group = [one for one in found if begin <= one.row < begin + self.of]
             if isinstance(original, Edit):  # whose bars have to be whole
                 group = [one for one in group if one.end == "eos"] or group
+            known: list[Notes] = []
             if self.how == MOST_DIFFERENT:
-                notes = [notes_of(tokenizer, prompts[one.row], one.tokens) for one in group]
+                notes = (notes_of(tokenizer, prompts[one.row], one.tokens) for one in group)
+                drawn = [Drawn(notes=some) for some in notes]
                 known = [file_notes(original.path)] if isinstance(original, Edit) else []
-                kept += [group[i] for i in furthest(notes, known, self.n)]
-                continue
-            ranks = {}
-            for one in group:
-                nats = nats_per_unit(model, tokenizer, given[one.row], one.tokens)
-                met = 0.0
-                if self.how == ASKED:
-                    met = share_met(tokenizer, prompts[one.row], one, check)
-                ranks[one.row] = (-met, nats)
-            kept += sorted(group, key=lambda one: ranks[one.row])[: self.n]
+            else:
+                drawn = [
+                    Drawn(
+                        met=share_met(tokenizer, prompts[one.row], one, check)
+                        if self.how == ASKED
+                        else 0.0,
+                        nats=nats_per_unit(model, tokenizer, given[one.row], one.tokens),
+                    )
+                    for one in group
+                ]
+            kept += [group[i] for i in self.choose_from(drawn, known)]
         return kept
 
 

@@ -28,7 +28,11 @@ _ACCEPTED: tuple[tuple[str, Callable[[float], bool], str], ...] = (
         lambda x: x == 0 or SMALL <= x <= LARGE,
         "0 (greedy) or from 0.000001 to 1000000",
     ),
-    ("top_k", lambda x: isinstance(x, Integral) and x >= 1, "a whole number, 1 or more"),
+    (
+        "top_k",
+        lambda x: isinstance(x, Integral) and 1 <= x <= LARGE,
+        "a whole number from 1 to 1000000",
+    ),
     ("top_p", lambda x: SMALL <= x <= 1, "from 0.000001 to 1 (1 keeps all)"),
     ("min_p", lambda x: 0 <= x <= 1, "from 0 (which keeps all) to 1"),
     ("repetition_penalty", lambda x: SMALL <= x <= LARGE, "from 0.000001 to 1000000 (1: none)"),

@@ -74,6 +74,7 @@ def build_app(studio: Studio, *, guard: Guard | None = None, is_studio: bool = T
     app.add_exception_handler(UserError, _tell)
     app.add_exception_handler(RequestValidationError, _tell_invalid)
     app.add_exception_handler(HTTPException, _tell_http)
+    app.add_exception_handler(Exception, _tell_failure)
     studio_routes = [project_routes.router(studio)] if is_studio else []
     programs = [routes.router(studio) for routes in (run_routes, product_routes, session_routes)]
     for router in (*studio_routes, *programs):
@@ -111,6 +112,12 @@ def _tell_http(request: Request, error: Exception) -> JSONResponse:
     }
     sentence = sentences.get(error.status_code, str(error.detail))
     return JSONResponse({"error": sentence}, error.status_code, error.headers)
+
+
+def _tell_failure(request: Request, error: Exception) -> Response:
+    """Tell a fault of ours, whose traceback is in the server's log."""
+    sentence = f"the server failed at this ({type(error).__name__}): its log says where; report it"
+    return problem(500, sentence)
 
 
 def _add_help(app: FastAPI, figures: Figures) -> None:

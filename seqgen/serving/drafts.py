@@ -66,7 +66,7 @@ class Draft:
         plan: Plan,
         scribes: Executor,
         *,
-        tell: Callable[[Piece], None] = lambda piece: None,
+        tell: Callable[[Piece], None] | None = None,
         on_token: Callable[[np.ndarray], None] = lambda token: None,
     ) -> None:
         """Prepare to write.
@@ -76,7 +76,7 @@ class Draft:
             plan: what is written.
             scribes: threads in which tokens are made music.
             tell: called in one of them with the piece so far: when a bar begins, and with each note
-                before the first bar has ended.
+                before the first bar has ended; None: the piece is wanted at its end only.
             on_token: called in the engine's thread with each token [F].
         """
         self.written: Future[Written] = Future()
@@ -120,6 +120,10 @@ class Draft:
         """Whether it is to end."""
         return self._is_cancelled
 
+    def so_far(self) -> Piece:
+        """Return the piece as far as it is written."""
+        return self._piece(self._played(self._drawn()))
+
     def take(self, token: np.ndarray) -> None:
         """Take the next token [F]."""
         self._tokens.append(token)
@@ -128,8 +132,8 @@ class Draft:
         self._n_bars += begins_bar
         self._on_token(token)
         early = self._n_bars < 2 and self._completes is not None and self._completes[first]
-        if begins_bar or early:
-            self._tell_later()
+        if self._tell is not None and (begins_bar or early):
+            self._tell_later(self._tell)
 
     def finish(self, *, is_whole: bool, log_likelihood: float | None) -> None:
         """End it: nothing more is drawn."""
@@ -149,16 +153,16 @@ class Draft:
         nats = None if stream is None else stream.log_likelihood
         self.finish(is_whole=is_whole, log_likelihood=nats)
 
-    def _tell_later(self) -> None:
+    def _tell_later(self, tell: Callable[[Piece], None]) -> None:
         """Let a scribe tell the music; while one does, the next one waits and tells all at once."""
         with self._lock:
             self._is_stale = True
             if self._is_telling:
                 return
             self._is_telling = True
-        self._scribes.submit(self._tell_now)
+        self._scribes.submit(self._tell_now, tell)
 
-    def _tell_now(self) -> None:
+    def _tell_now(self, tell: Callable[[Piece], None]) -> None:
         while True:
             with self._lock:
                 if not self._is_stale or self.written.done():
@@ -166,7 +170,7 @@ class Draft:
                     return
                 self._is_stale = False
             try:
-                self._tell(self._piece(self._played(self._drawn())))
+                tell(self.so_far())
             except Exception:  # the end tells what is wrong
                 LOG.exception("a piece could not be shown while it was written")
 
@@ -226,6 +230,17 @@ class Draft:
             findings=findings,
             message=message,
         )
+
+
+def begin_all(drafts: Sequence[Draft]) -> None:
+    """Let the engine write drafts; UserError or EngineFull, and none of them, where it does not."""
+    try:
+        for draft in drafts:
+            draft.begin()
+    except Exception:
+        for draft in drafts:
+            draft.cancel()
+        raise
 
 
 def write_guided(drafts: Sequence[Draft], steps: Steps) -> None:

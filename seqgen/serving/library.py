@@ -1,7 +1,6 @@
 """All projects of a server, in folders side by side, and project files."""
 
 import io
-import json
 import logging
 import re
 import secrets
@@ -9,15 +8,17 @@ import shutil
 import threading
 import zipfile
 import zlib
+from itertools import pairwise
 from pathlib import Path
+from typing import Annotated, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from seqgen.errors import UserError
 from seqgen.files import atomic_folder, read_record, write_record
 from seqgen.serving.problems import Refusal, missing
 from seqgen.serving.projects import AGAIN, FORMAT, RECORD, Project, Tools, now
-from seqgen.serving.schemas import Piece, ProjectRequest, ProjectSummary, Version
+from seqgen.serving.schemas import Name, Piece, ProjectRequest, ProjectSummary, Version
 
 LOG = logging.getLogger(__name__)
 ID = re.compile(r"[0-9a-f]{16}")
@@ -154,41 +155,61 @@ def _summary(record: dict) -> ProjectSummary:
     )
 
 
+class _SavedRun(BaseModel):
+    id: Name
+    step: Annotated[int, Field(ge=0, le=2**53 - 1)]
+    fingerprint: Annotated[str, Field(max_length=64)]
+
+
+class _Saved(BaseModel):
+    """What a project file says of its project; whatever else it may hold is left out."""
+
+    name: Name
+    run: _SavedRun
+    current: str | None
+    versions: list[Version]
+
+
+_Token = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)]
+
+
+class _SavedContent(BaseModel):
+    """Tokens and piece of a version. Whether a model has these tokens is checked later."""
+
+    ids: Annotated[list[_Token], Field(min_length=1)]
+    tokenizer: Annotated[str, Field(max_length=64)]
+    piece: Piece
+
+
 def _checked_record(content: bytes) -> dict:
-    """Return what a project file says of its project, and nothing else that it may hold."""
-    try:
-        record = json.loads(content)
-        run, versions = record["run"], record["versions"]
-        found = {
-            "name": ProjectRequest(run="run", name=record["name"]).name,
-            "run": {"id": str(run["id"])[:120], "step": int(run["step"])},
-            "current": record["current"],
-            "versions": [Version.model_validate(version).model_dump() for version in versions],
-        }
-        found["run"]["fingerprint"] = str(run["fingerprint"])[:64]
-        names = [version["id"] for version in found["versions"]]
-        if len(set(names)) < len(names) or not all(map(VERSION_ID.fullmatch, names)):
-            raise ValueError("its versions have other names")
-        return found
-    except (KeyError, TypeError, ValueError, ValidationError, RecursionError) as error:
-        raise UserError(f"{NOT_OURS} ({_first_line(error)})") from None
+    """Return what a project file says of its project."""
+    saved = _validated(_Saved, content)
+    names = [version.id for version in saved.versions]
+    if len(set(names)) < len(names) or not all(map(VERSION_ID.fullmatch, names)):
+        raise UserError(f"{NOT_OURS} (its versions have other names)")
+    return saved.model_dump()
 
 
 def _checked_content(content: bytes) -> dict:
-    """Return tokens and piece of a version. Tokens are checked when they are used."""
+    """Return tokens and piece of a version."""
+    saved = _validated(_SavedContent, content)
+    piece, bars = saved.piece, saved.piece.bars
+    if any(note.track >= len(piece.tracks) for note in piece.notes):
+        raise UserError(f"{NOT_OURS} (a note is in no track)")
+    if any(len(token) != len(saved.ids[0]) for token in saved.ids):
+        raise UserError(f"{NOT_OURS} (its tokens are no tokens)")
+    if not piece.tempos or bars[:1] != [0] or any(a >= b for a, b in pairwise(bars)):
+        raise UserError(f"{NOT_OURS} (its bars or tempos are none)")
+    return saved.model_dump()
+
+
+Saved = TypeVar("Saved", bound=BaseModel)
+
+
+def _validated(kind: type[Saved], content: bytes) -> Saved:
     try:
-        record = json.loads(content)
-        piece = Piece.model_validate(record["piece"])
-        if any(note.track >= len(piece.tracks) for note in piece.notes):
-            raise ValueError("a note is in no track")
-        ids = [[int(i) for i in token] for token in record["ids"]]
-        if any(len(token) != len(ids[0]) or min(token) < 0 for token in ids):
-            raise ValueError("its tokens are no tokens")
-        fingerprint = str(record["tokenizer"])[:64]
-        return {"ids": ids, "tokenizer": fingerprint, "piece": piece.model_dump()}
-    except (KeyError, TypeError, ValueError, ValidationError, RecursionError) as error:
-        raise UserError(f"{NOT_OURS} ({_first_line(error)})") from None
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        return kind.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{NOT_OURS} ({place[:80]}: {first['msg'][:200]})") from None

@@ -13,7 +13,7 @@ from seqgen.midi.repair import repair
 from seqgen.midi.timing import bars_and_beats, last_note_end
 from seqgen.serving.schemas import Kind, Metre, Note, Piece, Tempo, Track
 from seqgen.tokenizers import Edit, Tokenizer
-from seqgen.tokenizers.midi.parts import Part
+from seqgen.tokenizers.midi.parts import Part, assign
 
 EMPTY = Piece(
     tracks=[],
@@ -24,8 +24,10 @@ EMPTY = Piece(
     length=0,
 )
 PIANO = Track(name="", program=0, is_drum=False)
+DEFAULT_TEMPO = 120.0  # of what is played or drawn by hand
 TICKS = 480  # in a quarter note of a new file
 EXACT = 1e-4  # of a quarter note: rounding to ticks
+NO_NOTE = "no note is left: a version needs one at least"
 Key = tuple[int, bool, int, float]  # program, drums, pitch, start
 
 
@@ -37,13 +39,26 @@ class Kept:
     others: frozenset[Key]
 
     @classmethod
-    def of(cls, piece: Piece, *, until: float = inf, edit: Edit | None = None) -> "Kept":
-        """Take a piece up to a time, without the places that an edit writes anew."""
-        places = [] if edit is None else [(_part(name), a, b) for name, a, b in edit.places]
+    def of(
+        cls,
+        piece: Piece,
+        *,
+        until: float = inf,
+        edit: Edit | None = None,
+        parts: Sequence[str] = (),
+    ) -> "Kept":
+        """Take a piece up to a time, without the places that an edit writes anew.
+
+        `parts`: the names of all that the run tells apart.
+        """
+        names = _part_names(piece.tracks, parts)
+        places = [] if edit is None else edit.places
         kept: dict[bool, set[Key]] = {True: set(), False: set()}
         for note in piece.notes:
             key = _key(note, piece.tracks[note.track])
-            inside = any(_is_of(key, part) and a <= note.start < b for part, a, b in places)
+            inside = any(
+                name in ("", names[note.track]) and a <= note.start < b for name, a, b in places
+            )
             if note.start < until - EXACT and not inside:
                 kept[note.kind == "prompt"].add(key)
         return cls(frozenset(kept[True]), frozenset(kept[False]))
@@ -120,7 +135,7 @@ def edited(
         UserError: no note is left, or one belongs to no track.
     """
     if not notes:
-        raise UserError("no note is left: a version needs one at least")
+        raise UserError(NO_NOTE)
     ticks = midi.ticks_per_beat
     same = [
         k < len(piece.tracks)
@@ -150,8 +165,10 @@ def file_of(
     """Return notes as a file; a note in a track that is not described is a piano's.
 
     Raises:
-        UserError: the metre is none.
+        UserError: there is no note, or the metre is none.
     """
+    if not notes:
+        raise UserError(NO_NOTE)
     if re.fullmatch(METRE, metre) is None:
         raise UserError(f"metre {metre}: write it as in 3/4")
     numerator, denominator = map(int, metre.split("/"))
@@ -184,9 +201,14 @@ def _key(note: Note, track: Track) -> Key:
     return (-1 if track.is_drum else track.program, track.is_drum, note.pitch, round(note.start, 3))
 
 
-def _part(name: str) -> Part | None:
-    return Part.named(name) if name else None
+def told_otherwise(midi: MidiFile, parts: Sequence[str]) -> list[str]:
+    """Say which tracks of a file have no part of their own among those that a run tells apart."""
+    _, changes = assign(midi.instruments, [Part.named(name) for name in parts])
+    return [f"{n} {what}" for what, n in changes.items()] if parts else []
 
 
-def _is_of(key: Key, part: Part | None) -> bool:
-    return part is None or (part.code, part.is_drum) == key[:2]
+def _part_names(tracks: Sequence[Track], parts: Sequence[str]) -> list[str | None]:
+    """Return which part each track is; None where it is none."""
+    instruments = [Instrument(t.program, is_drum=t.is_drum, name=t.name) for t in tracks]
+    found, _ = assign(instruments, [Part.named(name) for name in parts])
+    return [parts[k] if k >= 0 else None for k in found]

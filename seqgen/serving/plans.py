@@ -13,6 +13,7 @@ import numpy as np
 
 from seqgen.api.form import Form, FormWriting, form_sampling
 from seqgen.api.model import Model
+from seqgen.api.picking import Picking
 from seqgen.api.prompts import Prompt, prompt_of, read_prompts, stop_after
 from seqgen.api.requests import Asking, Editing, answer, begin_answers, plan_edit, plan_pieces
 from seqgen.decoding import Step
@@ -100,14 +101,16 @@ def plan_versions(
             exclude each other.
     """
     _check(asked, parent)
+    n_rows = picking_of(asked).of
     if asked.form is not None:
-        return _form(model, asked, seed, limits), None
+        return _form(model, asked, n_rows, seed, limits), None
     if asked.task != "continue":
         assert parent is not None
-        return _edit(model, asked, parent, seed, limits)
+        return _edit(model, asked, parent, n_rows, seed, limits)
     prompt, from_bar, kept = _beginning(model, asked, parent)
     if asked.asked or asked.metre is not None:
-        return _asked(model, asked, prompt, from_bar, kept, seed, limits)
+        prompts = [prompt] * n_rows
+        return _asked(model, asked, prompts, from_bar, kept, seed, limits)
     plans = [
         Plan(
             prompt.ids,
@@ -120,16 +123,33 @@ def plan_versions(
             kept,
             from_bar=from_bar,
         )
-        for number in range(asked.samples)
+        for number in range(n_rows)
     ]
     return plans, None
 
 
-def plan_piece(model: Model, asked: GenerateRequest, seed: int, limits: Limits) -> Plan:
-    """Return what is to be written for a program: a piece from nothing."""
-    same = {name: getattr(asked, name) for name in ("bars", "sampling", "asked", "metre", "tempo")}
-    [plan], _ = plan_versions(model, VersionRequest(**same), None, seed, limits)
-    return plan
+def picking_of(asked: VersionRequest) -> Picking:
+    """Return how many are drawn for a request, and which of them are kept."""
+    is_asked = bool(asked.asked)
+    return Picking.choose(asked.pick, asked.samples, asked.alternatives, is_asked=is_asked)
+
+
+def plan_piece(
+    model: Model, asked: GenerateRequest, seed: int, limits: Limits
+) -> tuple[list[Plan], Picking]:
+    """Return what is to be written for a program: a piece from nothing, one of several."""
+    if asked.stream and (asked.pick is not None or asked.alternatives not in (None, 1)):
+        raise UserError(
+            "a stream is drawn once, as it is told while it is written: leave out alternatives and "
+            "pick, or stream"
+        )
+    names = ("bars", "sampling", "asked", "metre", "tempo", "alternatives", "pick")
+    same = {name: getattr(asked, name) for name in names}
+    if asked.stream:
+        same["alternatives"] = 1
+    version = VersionRequest(**same)
+    plans, _ = plan_versions(model, version, None, seed, limits)
+    return plans, picking_of(version)
 
 
 def _check(asked: VersionRequest, parent: Parent | None) -> None:
@@ -176,7 +196,7 @@ def _beginning(
 def _asked(
     model: Model,
     asked: VersionRequest,
-    prompt: Prompt,
+    prompts: list[Prompt],
     from_bar: int | None,
     kept: Kept,
     seed: int,
@@ -186,7 +206,7 @@ def _asked(
     wanted: Mapping[str, str | None] = asked.asked
     asking = plan_pieces(
         model.tokenizer,
-        [prompt] * asked.samples,
+        prompts,
         wanted,
         metre=asked.metre,
         bars=asked.bars,
@@ -213,7 +233,7 @@ def _asked(
 
 
 def _edit(
-    model: Model, asked: VersionRequest, parent: Parent, seed: int, limits: Limits
+    model: Model, asked: VersionRequest, parent: Parent, n_rows: int, seed: int, limits: Limits
 ) -> tuple[list[Plan], Steps | None]:
     """Plan bars that are written anew, or parts that are added."""
     editing = Editing(
@@ -227,10 +247,11 @@ def _edit(
         model.tokenizer,
         editing,
         dict(asked.asked),
-        n_rows=asked.samples,
+        n_rows=n_rows,
         seed=seed,
         context_length=model.context_length,
     )
+    parts = model.tokenizer.config.part_names or []
     n_bars = asking.requests[0].n_bars or 1
     sampling, most = sampling_of(asked.sampling), most_tokens(n_bars, limits)
     rules, settings = begin_answers(model.tokenizer, asking, sampling)
@@ -247,7 +268,7 @@ def _edit(
                 seed,
                 row,
                 most,
-                Kept.of(parent.piece, edit=prompt.original),
+                Kept.of(parent.piece, edit=prompt.original, parts=parts),
                 partial(asking.check, row=row),
                 prompt.bars,
             )
@@ -265,7 +286,9 @@ def _guided(
     return partial(answer, model.decoder, model.tokenizer, asking, guidance=guidance, **options)
 
 
-def _form(model: Model, asked: VersionRequest, seed: int, limits: Limits) -> list[Plan]:
+def _form(
+    model: Model, asked: VersionRequest, n_rows: int, seed: int, limits: Limits
+) -> list[Plan]:
     """Plan a piece that is laid out in sections."""
     assert asked.form is not None
     form = Form(asked.form, asked.section)
@@ -284,5 +307,5 @@ def _form(model: Model, asked: VersionRequest, seed: int, limits: Limits) -> lis
             number,
             most,
         )
-        for number in range(asked.samples)
+        for number in range(n_rows)
     ]

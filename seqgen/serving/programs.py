@@ -17,13 +17,15 @@ from fastapi import Request
 from starlette.types import Receive
 
 from seqgen.api.model import Model
+from seqgen.api.picking import Picking
 from seqgen.api.prompts import prompt_of
 from seqgen.errors import FileRejected, UserError
 from seqgen.files import write_bytes
 from seqgen.midi import midi_bytes
-from seqgen.serving.drafts import Draft, Written
+from seqgen.serving.choices import Choice, Chosen
+from seqgen.serving.drafts import Draft, Written, begin_all
 from seqgen.serving.engines import Player
-from seqgen.serving.music import EXACT, Kept, file_of, piece_of
+from seqgen.serving.music import DEFAULT_TEMPO, EXACT, Kept, file_of, piece_of
 from seqgen.serving.plans import Plan, Until, most_tokens, plan_piece
 from seqgen.serving.projects import Tools
 from seqgen.serving.schemas import (
@@ -36,7 +38,6 @@ from seqgen.serving.settings import sampling_of
 from seqgen.serving.streams import StreamEvents
 
 T = TypeVar("T")
-DEFAULT_TEMPO = 120.0  # of what is played live
 
 
 class Programs:
@@ -46,12 +47,17 @@ class Programs:
         self._tools = tools
 
     async def generate(self, asked: GenerateRequest, request: Request) -> Generated:
-        """Return a piece when it is written."""
-        player, plan = await asyncio.to_thread(self._plan, asked)
-        draft = Draft(player, plan, self._tools.scribes)
-        await asyncio.to_thread(draft.begin)
-        written = await result_or_gone(request, draft.written, draft.cancel)
-        return _generated(written, plan.seed)
+        """Return a piece when it is written, the best one where several are drawn."""
+        player, plans, picking = await asyncio.to_thread(self._plan, asked)
+        best: Draft | Chosen
+        if len(plans) == 1:
+            drafts = [best := Draft(player, plans[0], self._tools.scribes)]
+        else:
+            choice = Choice(picking, player, plans, self._tools.scribes)
+            drafts, [best] = choice.drafts, choice.kept
+        await asyncio.to_thread(begin_all, drafts)
+        written = await result_or_gone(request, best.written, best.cancel)
+        return _generated(written, plans[0].seed)
 
     async def stream(
         self, asked: GenerateRequest, *, key: str | None = None, after: int | None = None
@@ -67,7 +73,7 @@ class Programs:
             asked = asked.model_copy(update={"seed": seed_of(key)})
         if after is not None and asked.seed is None:
             raise UserError("Last-Event-ID goes on with a stream of a known seed: give seed")
-        player, plan = await asyncio.to_thread(self._plan, asked)
+        player, [plan], _ = await asyncio.to_thread(self._plan, asked)
         scribes = self._tools.scribes
         told = StreamEvents(player, after=after or 0)
         draft = Draft(player, plan, scribes, tell=told.music, on_token=told.token)
@@ -99,10 +105,10 @@ class Programs:
             milliseconds=round(1000 * seconds, 2),
         )
 
-    def _plan(self, asked: GenerateRequest) -> tuple[Player, Plan]:
+    def _plan(self, asked: GenerateRequest) -> tuple[Player, list[Plan], Picking]:
         player = self._tools.runs.player(asked.run)
         seed = secrets.randbelow(2**31) if asked.seed is None else asked.seed
-        return player, plan_piece(player.model, asked, seed, self._tools.limits)
+        return player, *plan_piece(player.model, asked, seed, self._tools.limits)
 
     def _answer(self, model: Model, asked: LiveRequest) -> tuple[Plan, float]:
         """Plan the bars after what was played, and say where they begin."""

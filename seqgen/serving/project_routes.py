@@ -7,6 +7,7 @@ from fastapi import APIRouter, Form, Request, UploadFile
 from seqgen.serving.answers import MidiFile, Packed, Wave
 from seqgen.serving.events import EventStream
 from seqgen.serving.schemas import (
+    DrawnRequest,
     Gone,
     Music,
     NotesRequest,
@@ -75,6 +76,11 @@ def router(studio: Studio) -> APIRouter:
     def write(project: str, asked: VersionRequest) -> list[Version]:
         """Let new versions be written; `events` tells their notes while they are."""
         return projects.get(project).write(asked)
+
+    @routes.post("/{project}/notes", status_code=201)
+    def draw(project: str, asked: DrawnRequest) -> Version:
+        """Make a first version of notes that were drawn by hand."""
+        return projects.get(project).draw(asked)
 
     @routes.get("/{project}/versions/{version}")
     def version(project: str, version: str) -> WholeVersion:

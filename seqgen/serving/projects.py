@@ -4,6 +4,7 @@ import asyncio
 import secrets
 import tempfile
 import threading
+from collections.abc import Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,15 +18,27 @@ from seqgen.api.prompts import music_of, read_prompts
 from seqgen.decoding.prompts import checked_tokens
 from seqgen.errors import FileRejected, UserError
 from seqgen.files import read_record, readable, write_bytes, write_record
-from seqgen.midi import midi_bytes, open_midi
-from seqgen.serving.drafts import Draft, Written, write_guided
+from seqgen.midi import MidiFile, midi_bytes, open_midi
+from seqgen.serving.choices import Choice, Chosen
+from seqgen.serving.drafts import Draft, Written, begin_all, write_guided
 from seqgen.serving.engines import Player
 from seqgen.serving.events import Hub, Queue, event
-from seqgen.serving.music import EMPTY, Kept, difference, edited, piece_of
-from seqgen.serving.plans import Parent, plan_versions
+from seqgen.serving.music import (
+    DEFAULT_TEMPO,
+    EMPTY,
+    NOTHING,
+    Kept,
+    difference,
+    edited,
+    file_of,
+    piece_of,
+    told_otherwise,
+)
+from seqgen.serving.plans import Parent, picking_of, plan_versions
 from seqgen.serving.problems import Limits, Refusal, missing, sentence_of
 from seqgen.serving.runs import Runs
 from seqgen.serving.schemas import (
+    DrawnRequest,
     Gone,
     Music,
     NotesRequest,
@@ -92,7 +105,7 @@ class Project:
         self._lock = threading.RLock()
         self._record = {key: value for key, value in record.items() if key != "versions"}
         self._versions = {v["id"]: Version.model_validate(v) for v in record["versions"]}
-        self._drafts: dict[str, Draft] = {}
+        self._drafts: dict[str, Draft | Chosen] = {}
         self._shown: dict[str, Piece] = {}  # of versions that are being written
         for version in list(self._versions.values()):
             if version.status == "writing":
@@ -140,34 +153,49 @@ class Project:
         parent = None if asked.parent is None else self._parent(asked.parent, player.model)
         seed = secrets.randbelow(2**31) if asked.seed is None else asked.seed
         plans, steps = plan_versions(player.model, asked, parent, seed, self._tools.limits)
-        self._check_room(len(plans))
-        versions, drafts = [], []
-        for number, plan in enumerate(plans):
-            version = self._new(
+        picking = picking_of(asked)
+        is_choice = picking.n < picking.of
+        self._check_room(picking.n)
+        versions = [
+            self._new(
                 parent=asked.parent,
                 label=_label(asked, number),
                 request=asked,
                 seed=seed,
                 from_bar=plan.from_bar,
                 status="writing",
+                message=f"{picking.of} are drawn, to keep the best" if is_choice else None,
             )
-            tell = partial(self._show, version.id)
-            draft = Draft(player, plan, self._tools.scribes, tell=tell)
-            finish = partial(self._finish, version.id, player.model)
-            draft.written.add_done_callback(finish)
-            versions.append(version)
-            drafts.append(draft)
+            for number, plan in enumerate(plans[: picking.n])
+        ]
+        names, scribes = [version.id for version in versions], self._tools.scribes
+        kept: list[Draft | Chosen]
+        if is_choice:
+            before = None if parent is None else parent.piece
+            tell = partial(self._say, names)
+            choice = Choice(picking, player, plans, scribes, before=before, tell=tell)
+            drafts, kept = choice.drafts, [*choice.kept]
+        else:
+            drafts = [
+                Draft(player, plan, scribes, tell=partial(self._show, name))
+                for name, plan in zip(names, plans, strict=True)
+            ]
+            kept = [*drafts]
         with self._lock:
-            for version, draft in zip(versions, drafts, strict=True):
-                self._versions[version.id], self._drafts[version.id] = version, draft
+            for version, one in zip(versions, kept, strict=True):
+                self._versions[version.id], self._drafts[version.id] = version, one
+                one.written.add_done_callback(partial(self._finish, version.id, player.model))
                 self.hub.publish("version", version)
+        if is_choice and parent is not None:
+            beginning = drafts[0].so_far()  # all that can be shown before the choice
+            for name in names:
+                self._show(name, beginning)
         try:
             if steps is not None:
                 self._tools.guided.submit(write_guided, drafts, steps)
             else:
-                for draft in drafts:
-                    draft.begin()
-        except UserError:
+                begin_all(drafts)
+        except Exception:
             for version in versions:
                 self.drop(version.id)
             raise
@@ -176,7 +204,7 @@ class Project:
 
     def upload(self, content: bytes, name: str, bars: int | None) -> Version:
         """Add a file as a version, or its first bars."""
-        called = readable(name)[:80] or "the file"
+        called = "".join(c for c in readable(name)[:80] if c.isprintable()) or "the file"
         clean = self._tools.gate.read(content, called)
         model = self._player().model
         with tempfile.TemporaryDirectory() as folder:
@@ -202,14 +230,31 @@ class Project:
 
     def edit(self, name: str, asked: NotesRequest) -> Version:
         """Add a version with notes that were edited by hand."""
-        model = self._player().model
         before = self._content(name).piece
         tracks = before.tracks if asked.tracks is None else asked.tracks
         midi = edited(open_midi(self.midi(name)), before, asked.notes, tracks)
-        content = midi_bytes(midi)
-        ids = self._encode(content, model)
-        piece = piece_of(midi, model.tokenizer, kept=Kept.of(before), new="prompt")
-        version = self._new(parent=name, label="edited", origin="edit", status="done")
+        return self._take(midi, "edited", kept=Kept.of(before), parent=name)
+
+    def draw(self, asked: DrawnRequest) -> Version:
+        """Add a first version of notes that were drawn by hand."""
+        tempo, metre = asked.tempo or DEFAULT_TEMPO, asked.metre or "4/4"
+        midi = file_of(asked.notes, asked.tracks, tempo=tempo, metre=metre)
+        return self._take(midi, "drawn")
+
+    def _take(
+        self, midi: MidiFile, label: str, *, kept: Kept = NOTHING, parent: str | None = None
+    ) -> Version:
+        """Add music made by hand."""
+        model, content = self._player().model, midi_bytes(midi)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "piece.mid"
+            path.write_bytes(content)
+            ids = _encode(path, model)
+        told = told_otherwise(midi, model.tokenizer.config.part_names or [])
+        sentences = [f"For the model: {what}." for what in told]
+        report = Report(sentences=sentences) if sentences else None
+        piece = piece_of(midi, model.tokenizer, kept=kept, new="prompt")
+        version = self._new(parent=parent, label=label, origin="edit", status="done", report=report)
         return self._add(version, ids, model, piece, content)
 
     def whole(self, name: str) -> WholeVersion:
@@ -330,11 +375,11 @@ class Project:
 
     def _parent(self, name: str, model: Model) -> Parent:
         """Return a version to go on from, in tokens of a model."""
-        content = self.midi(name)
+        self.midi(name)  # or there is none to go on from
         known = self._content(name)
         ids = known.ids
         if known.tokenizer != model.tokenizer.fingerprint():
-            ids = self._encode(content, model)
+            ids = _encode(self._path(name, ".mid"), model)
         else:
             ids = checked_tokens(
                 ids.reshape(-1, len(model.tokenizer.vocabulary.fields)),
@@ -342,15 +387,6 @@ class Project:
                 name="a version",
             )
         return Parent(ids, known.piece, self._path(name, ".mid"))
-
-    def _encode(self, content: bytes, model: Model) -> np.ndarray:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "piece.mid"
-            path.write_bytes(content)
-            try:
-                return model.tokenizer.encode(path)
-            except FileRejected as rejected:
-                raise UserError(f"the model cannot read the piece: {rejected.reason}") from None
 
     def _check_room(self, n: int) -> None:
         most = self._tools.limits.max_versions
@@ -416,6 +452,15 @@ class Project:
             if before != piece:
                 self.hub.publish("music", music_event(name, before, piece))
 
+    def _say(self, names: Sequence[str], sentence: str) -> None:
+        """Tell how far versions are of which nothing can be shown yet."""
+        with self._lock:
+            for name in names:
+                if name in self._drafts:
+                    version = self._versions[name].model_copy(update={"message": sentence})
+                    self._versions[name] = version
+                    self.hub.publish("version", version)
+
     def _finish(self, name: str, model: Model, written: "Future[Written]") -> None:
         """Keep what was written, or say why there is nothing."""
         with self._lock:
@@ -443,6 +488,14 @@ class Project:
             self._shown.pop(name, None)
             self.save()
             self.hub.publish("version", version)
+
+
+def _encode(path: Path, model: Model) -> np.ndarray:
+    """Return a file in tokens [T, F] of a model."""
+    try:
+        return model.tokenizer.encode(path)
+    except FileRejected as rejected:
+        raise UserError(f"the model cannot read the piece: {rejected.reason}") from None
 
 
 def _counts(piece: Piece) -> dict[str, object]:

@@ -22,7 +22,7 @@ from seqgen.serving.engines import Player
 from seqgen.serving.figures import Figures
 from seqgen.serving.problems import Limits, Refusal
 from seqgen.serving.schemas import Run, RunDetail
-from seqgen.serving.settings import parts_of, settings_of
+from seqgen.serving.settings import instruments_of, parts_of, settings_of
 from seqgen.tasks import known_tasks, learned
 from seqgen.tokenizers import modality
 
@@ -129,6 +129,7 @@ class Runs:
             **known,
             settings=settings_of(tokenizer),
             parts=parts_of(tokenizer),
+            instruments=instruments_of(tokenizer),
             has_losses=RunFolder(path).metrics.is_file(),
             has_report=_report_of(path) is not None,
         )

@@ -9,10 +9,16 @@ from typing import Annotated, Literal
 from fastapi import Header
 from pydantic import BaseModel, ConfigDict, Field
 
+from seqgen.midi.repair import MAX_TEMPO, MIN_TEMPO
+
 MOST_NOTES = 20_000  # in one request
+MOST_QUARTERS = 100_000  # of a piece
 MOST_BARS = 256  # that are written at once
+MOST_SAMPLES = 8  # versions that are kept of one request
+MOST_ALTERNATIVES = 32  # of which they are chosen
 
 Name = Annotated[str, Field(min_length=1, max_length=120)]
+Time = Annotated[float, Field(ge=0, le=MOST_QUARTERS)]
 Words = Annotated[str, Field(max_length=2000)]
 # Headers: of a request that is sent again if no answer came, and of a stream that was interrupted.
 Key = Annotated[str | None, Header(min_length=1, max_length=200)]
@@ -20,6 +26,9 @@ LastEvent = Annotated[int | None, Header(alias="Last-Event-ID", ge=0, le=2**53 -
 Status = Literal["writing", "done", "failed", "cancelled"]
 Kind = Literal["prompt", "kept", "written"]
 Task = Literal["continue", "rewrite", "vary", "add"]
+Bpm = Annotated[float, Field(ge=MIN_TEMPO, le=MAX_TEMPO)]
+Alternatives = Annotated[int, Field(ge=1, le=MOST_ALTERNATIVES)] | None
+Pick = Literal["asked", "likeliest", "most-different"] | None
 
 
 class Shape(BaseModel):
@@ -45,8 +54,8 @@ class Note(Shape):
 
     track: Annotated[int, Field(ge=0, le=499)]
     pitch: Annotated[int, Field(ge=0, le=127)]
-    start: Annotated[float, Field(ge=0, le=100_000)]
-    length: Annotated[float, Field(gt=0, le=100_000)]
+    start: Time
+    length: Annotated[float, Field(gt=0, le=MOST_QUARTERS)]
     velocity: Annotated[int, Field(ge=1, le=127)]
     kind: Kind = "kept"
     bits: float | None = None
@@ -60,19 +69,25 @@ class Track(Shape):
     is_drum: bool
 
 
+class Instrument(Track):
+    """A track that can be added; `is_known`: the run tells it apart from others."""
+
+    is_known: bool
+
+
 class Metre(Shape):
     """A time signature from a time on."""
 
-    start: float
-    numerator: int
-    denominator: int
+    start: Time
+    numerator: Annotated[int, Field(ge=1)]
+    denominator: Annotated[int, Field(ge=1)]
 
 
 class Tempo(Shape):
     """Quarter notes per minute from a time on."""
 
-    start: float
-    bpm: float
+    start: Time
+    bpm: Annotated[float, Field(gt=0)]
 
 
 class Piece(Shape):
@@ -80,10 +95,10 @@ class Piece(Shape):
 
     tracks: list[Track]
     notes: list[Note]
-    bars: list[float]
+    bars: list[Time]
     metres: list[Metre]
     tempos: list[Tempo]
-    length: float
+    length: Time
 
 
 class Choice(Shape):
@@ -130,6 +145,7 @@ class RunDetail(Run):
 
     settings: list[Setting]
     parts: list[Choice]
+    instruments: list[Instrument]
     has_losses: bool
     has_report: bool
 
@@ -157,16 +173,23 @@ class VersionRequest(Asked):
     sections, such as "AABA", and excludes `parent`, `bars`, `asked` and `metre`. `rewrite`: the
     bars of the tasks rewrite and vary, counted from 1, such as "9-16"; `tracks` there and `add`
     name parts. `amount`: the share of the bars that vary.
+
+    `alternatives`: how many are drawn, of which `samples` are kept when all are there; null: four
+    for each sample where something is `asked`, otherwise as many as samples. `pick`: which of them:
+    those that meet most of what is asked, the likeliest, or those that differ most from each other;
+    null: the first where something is asked, otherwise the second.
     """
 
     parent: str | None = None
     task: Task = "continue"
     from_bar: Annotated[int, Field(ge=0, le=100_000)] | None = None
     bars: Annotated[int, Field(ge=1, le=MOST_BARS)] | None = 8
-    samples: Annotated[int, Field(ge=1, le=8)] = 1
+    samples: Annotated[int, Field(ge=1, le=MOST_SAMPLES)] = 1
+    alternatives: Alternatives = None
+    pick: Pick = None
     seed: Annotated[int, Field(ge=0, le=2**53 - 1)] | None = None
-    sampling: dict[str, float] = {}
-    asked: dict[str, Words] = {}
+    sampling: dict[Name, float] = {}
+    asked: dict[Name, Words] = {}
     metre: Annotated[str, Field(max_length=20)] | None = None
     tempo: float | None = None
     guidance: Annotated[float, Field(gt=0, le=100)] = 1.0
@@ -186,6 +209,15 @@ class NotesRequest(Asked):
 
     notes: Annotated[list[Note], Field(max_length=MOST_NOTES)]
     tracks: Annotated[list[Track], Field(max_length=500)] | None = None
+
+
+class DrawnRequest(Asked):
+    """A piece drawn by hand, note by note, in tracks of its own."""
+
+    notes: Annotated[list[Note], Field(max_length=MOST_NOTES)]
+    tracks: Annotated[list[Track], Field(max_length=500)]
+    tempo: Bpm | None = None
+    metre: Annotated[str, Field(max_length=20)] | None = None
 
 
 class Version(Shape):
@@ -318,9 +350,9 @@ class LiveRequest(Asked):
     notes: Annotated[list[Note], Field(max_length=2000)]
     tracks: Annotated[list[Track], Field(max_length=16)] = []
     bars: Annotated[int, Field(ge=1, le=16)] = 2
-    tempo: float | None = None
+    tempo: Bpm | None = None
     metre: Annotated[str, Field(max_length=20)] | None = None
-    sampling: dict[str, float] = {}
+    sampling: dict[Name, float] = {}
     seed: Annotated[int, Field(ge=0, le=2**53 - 1)] | None = None
 
 
@@ -334,15 +366,21 @@ class LiveAnswer(Shape):
 
 
 class GenerateRequest(Asked):
-    """A piece for a program; `stream`: as server-sent events while it is written."""
+    """A piece for a program; `stream`: as server-sent events while it is written.
+
+    `alternatives` and `pick`: how many are drawn, and which is returned, as for versions; a stream
+    is drawn once.
+    """
 
     run: Name
     bars: Annotated[int, Field(ge=1, le=MOST_BARS)] = 8
-    sampling: dict[str, float] = {}
-    asked: dict[str, Words] = {}
+    sampling: dict[Name, float] = {}
+    asked: dict[Name, Words] = {}
     metre: Annotated[str, Field(max_length=20)] | None = None
     tempo: float | None = None
     seed: Annotated[int, Field(ge=0, le=2**53 - 1)] | None = None
+    alternatives: Alternatives = None
+    pick: Pick = None
     stream: bool = False
 
 
@@ -368,7 +406,7 @@ class SessionRequest(Asked):
     """A new session of a run."""
 
     run: Name
-    sampling: dict[str, float] = {}
+    sampling: dict[Name, float] = {}
     tempo: float | None = None
     seed: Annotated[int, Field(ge=0, le=2**53 - 1)] | None = None
 

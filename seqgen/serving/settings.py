@@ -4,13 +4,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from seqgen.errors import UserError
+from seqgen.midi import program_name
 from seqgen.midi.repair import MAX_TEMPO, MIN_TEMPO
 from seqgen.sampling import Sampling
-from seqgen.serving.schemas import Choice, Setting
+from seqgen.serving.schemas import Choice, Instrument, Setting
 from seqgen.tasks import Teller
 from seqgen.tasks.asking import describe_part
 from seqgen.tasks.controls import LEVELS
 from seqgen.tokenizers import Tokenizer
+from seqgen.tokenizers.midi.parts import ALL_PARTS, Part
 
 SAMPLING = [
     Setting(
@@ -160,6 +162,31 @@ def parts_of(tokenizer: Tokenizer) -> list[Choice]:
         return []
     names = tokenizer.config.part_names or []
     return [Choice(value=name, label=describe_part(name)) for name in names]
+
+
+def instruments_of(tokenizer: Tokenizer) -> list[Instrument]:
+    """Return the tracks that can be added: those that the tokens tell apart, then all others."""
+    names = (tokenizer.config.part_names or []) if tokenizer.tells_parts else []
+    parts = [Part.named(name) for name in names]
+    known = [(part.program, part.is_drum) for part in parts]
+    others = [part for part in ALL_PARTS if (part.program, part.is_drum) not in known]
+    return [
+        Instrument(
+            name=_track_name(part),
+            program=part.program,
+            is_drum=part.is_drum,
+            is_known=part in parts,
+        )
+        for part in (*parts, *others)
+    ]
+
+
+def _track_name(part: Part) -> str:
+    """Return what a track is called, so that it is read as this part."""
+    name = program_name(part.program, is_drum=part.is_drum)
+    if part.label.isdecimal():
+        return f"{name} {part.label}"
+    return part.label.capitalize() or name
 
 
 def sampling_of(settings: Mapping[str, float]) -> Sampling:

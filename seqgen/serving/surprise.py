@@ -27,7 +27,7 @@ def surprise_of(model: Model, ids: np.ndarray, piece: Piece) -> Surprise:
     """Return the surprise of the notes of a piece, whose tokens are ids [T, F].
 
     A note's bits are those of all tokens that tell it: its place, pitch, loudness and length. Notes
-    that no token tells are left out.
+    that no token tells are left out. The alternatives are those of its pitch.
 
     Raises:
         UserError: the tokens do not say which note each of them tells.
@@ -35,23 +35,21 @@ def surprise_of(model: Model, ids: np.ndarray, piece: Piece) -> Surprise:
     tokenizer = model.tokenizer
     told = tokenizer.told_notes(ids)
     if told is None:
-        raise UserError(
-            "surprise is known where a token tells one thing: this run has tokens of several "
-            "fields, or none for bars"
-        )
+        raise UserError(f"surprise is not known for tokens of type {tokenizer.config.type}")
     vocabulary = tokenizer.vocabulary
     whole = np.concatenate([vocabulary.special_token(vocabulary.bos_id)[None], ids])
     limit = model.model.positions.limit
     whole = whole if limit is None else whole[: limit + 1]
     bits = score_piece(model.model, whole).sum(axis=1) / log(2)  # [T], of each of `ids`
-    best, chances = _most_likely(model, whole)
+    likely = _most_likely(model, whole)
+    names = [tokenizer.names(field) for field in range(len(vocabulary.fields))]
     found = []
-    names = tokenizer.names()
     for index, note in _matched(piece, told).items():
         if note.tokens[-1] >= len(bits):
             continue
+        best, chances = likely[note.field]
         alternatives = [
-            Alternative(label=label_of(names[i]), probability=round(float(p), 4))
+            Alternative(label=label_of(names[note.field][i]), probability=round(float(p), 4))
             for i, p in zip(best[note.at], chances[note.at], strict=True)
         ]
         total = round(float(bits[list(note.tokens)].sum()), 3)
@@ -79,24 +77,30 @@ def label_of(name: str) -> str:
         elif kind == "Quote":
             words.append(f"as {value} bars before")
         else:
-            words.append(f"{kind.lower()} {value}")
+            words.append(f"{kind.lower()} {value}".strip())
     return " ".join(words)
 
 
 @torch.no_grad()
-def _most_likely(model: Model, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the most likely ids of each next token and their probabilities [T, 5]."""
+def _most_likely(model: Model, ids: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return the most likely ids of each field of each next token, and their probabilities [T, 5].
+
+    Those of a field are given the fields of the token before it.
+    """
     device = next(model.model.parameters()).device
     tokens = torch.from_numpy(ids).to(device)[None]
-    state, best, chances = None, [], []
+    best: list[list[np.ndarray]] = [[] for _ in range(ids.shape[1])]  # by field, pass by pass
+    chances: list[list[np.ndarray]] = [[] for _ in best]
+    state = None
     for start in range(0, len(ids) - 1, PASS):
         part = tokens[:, start : start + PASS + 1]
         hidden, state = model.model.run(part[:, :-1], state=state, keep_state=True)
-        logits = model.model.lm_head(hidden, part[:, 1:])[0]
-        values, places = logits[0].float().softmax(-1).topk(N_ALTERNATIVES, dim=-1)
-        best.append(places.cpu().numpy())
-        chances.append(values.cpu().numpy())
-    return np.concatenate(best), np.concatenate(chances)
+        for field, logits in enumerate(model.model.lm_head(hidden, part[:, 1:])):
+            n = min(N_ALTERNATIVES, logits.shape[-1])
+            values, places = logits[0].float().softmax(-1).topk(n, dim=-1)
+            best[field].append(places.cpu().numpy())
+            chances[field].append(values.cpu().numpy())
+    return [(np.concatenate(a), np.concatenate(b)) for a, b in zip(best, chances, strict=True)]
 
 
 def _matched(piece: Piece, told: Sequence[ToldNote]) -> dict[int, ToldNote]:

@@ -76,12 +76,14 @@ class ToldNote:
         pitch: MIDI's number.
         tokens: their indexes, that of its position included where it is the first one there.
         at: which of them tells the pitch.
+        field: in which of its fields.
     """
 
     start: float
     pitch: int
     tokens: tuple[int, ...]
     at: int
+    field: int = 0
 
 
 @dataclass(frozen=True)
@@ -282,7 +284,7 @@ class Tokenizer(ABC):
         return int((~np.isin(ids[:, 0], self.vocabulary.special_ids)).sum())
 
     def told_notes(self, ids: np.ndarray) -> list[ToldNote] | None:
-        """Tell which tokens of a piece [T, F] are of which note; None where one tells several."""
+        """Tell which tokens of a piece [T, F] are of which note; None where that is not known."""
         return None
 
     def repeats(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
@@ -326,10 +328,10 @@ class Tokenizer(ABC):
         """Turn plain ids into merged ones, as `encode` does; none where no merges were learned."""
         return ids
 
-    def names(self) -> list[str]:
-        """One readable name per id of the first field; by default its number."""
+    def names(self, field: int = 0) -> list[str]:
+        """One readable name per id of a field; by default its number."""
         special = dict(zip(self.vocabulary.special_ids, ("BOS", "EOS", "PAD"), strict=True))
-        return [special.get(i, str(i)) for i in range(self.vocabulary.sizes[0])]
+        return [special.get(i, str(i)) for i in range(self.vocabulary.sizes[field])]
 
     def fingerprint(self) -> str:
         """A hash that two tokenizers share only if they give every file the same ids.

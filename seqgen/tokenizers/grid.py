@@ -8,7 +8,7 @@ Legend: T positions, S steps of time, V voices.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import inf
 from pathlib import Path
 
@@ -18,7 +18,15 @@ from seqgen.config import LimitsConfig, TokenizerConfig
 from seqgen.errors import FileRejected
 from seqgen.midi import Instrument, MidiFile, Note, TempoChange, open_midi, summarize
 from seqgen.midi.repair import repair
-from seqgen.tokenizers.base import Edit, Encoded, MusicTokenizer, Original, Shift, digest
+from seqgen.tokenizers.base import (
+    Edit,
+    Encoded,
+    MusicTokenizer,
+    Original,
+    Shift,
+    ToldNote,
+    digest,
+)
 from seqgen.tokenizers.midi.sketch import sketch_of
 from seqgen.vocabulary import Field, Grammar, Vocabulary
 
@@ -102,8 +110,23 @@ class GridTokenizer(MusicTokenizer):
         """Return a new clock before the first step."""
         return GridClock(self.per_beat, tempo or self._tempo)
 
-    def names(self) -> list[str]:
-        """Name places by beat, step in it, and voice."""
+    def told_notes(self, ids: np.ndarray) -> list[ToldNote]:
+        """Tell which cells [T, 2] are of which note: all in which it sounds."""
+        told = np.flatnonzero(ids[:, 0] >= FIRST)
+        cells = told[: len(told) // VOICES * VOICES].reshape(-1, VOICES)
+        grid = np.where(ids[cells, 1] == SILENCE, SILENT, ids[cells, 1] - FIRST)
+        return [
+            ToldNote(
+                a / self.per_beat, pitch, tuple(cells[a:b, v].tolist()), int(cells[a, v]), field=1
+            )
+            for v, pitch, a, b in _notes(grid)
+        ]
+
+    def names(self, field: int = 0) -> list[str]:
+        """Name places by beat, step in it, and voice; and pitches."""
+        if field == 1:
+            pitches = [f"Pitch_{pitch}" for pitch in range(PITCHES)]
+            return ["PAD", "BOS", "EOS", *pitches, "Silence"]
         steps = [divmod(place // VOICES, self.per_beat) for place in range(self._n_places)]
         places = [
             f"beat{beat}.{step}-voice{place % VOICES}" for place, (beat, step) in enumerate(steps)
@@ -218,14 +241,17 @@ def voices_to_midi(grid: np.ndarray, *, per_beat: int, tempo: float = TEMPO) -> 
     midi = MidiFile(ticks_per_beat=TICKS_PER_QUARTER)
     midi.tempo_changes = [TempoChange(tempo, 0)]
     step = TICKS_PER_QUARTER / per_beat
-    for v, voice in enumerate(grid.T):
-        begins = np.flatnonzero(np.diff(voice, prepend=SILENT - 1))
-        ends = np.append(begins[1:], len(voice))
-        track = Instrument(0, name=f"Voice {v + 1}")
-        track.notes = [
-            Note(VELOCITY, int(voice[a]), round(a * step), round(b * step))
-            for a, b in zip(begins, ends, strict=True)
-            if voice[a] != SILENT
-        ]
-        midi.instruments.append(track)
+    midi.instruments = [Instrument(0, name=f"Voice {v + 1}") for v in range(grid.shape[1])]
+    for v, pitch, a, b in _notes(grid):
+        note = Note(VELOCITY, pitch, round(a * step), round(b * step))
+        midi.instruments[v].notes.append(note)
     return midi
+
+
+def _notes(grid: np.ndarray) -> Iterator[tuple[int, int, int, int]]:
+    """Yield the notes of a grid [S, V]: voice, pitch, first step, and the one after the last."""
+    for v, voice in enumerate(grid.T):
+        begins = np.flatnonzero(np.diff(voice, prepend=SILENT - 1)).tolist()
+        for a, b in zip(begins, [*begins[1:], len(voice)], strict=True):
+            if voice[a] != SILENT:
+                yield v, int(voice[a]), a, b

@@ -59,7 +59,7 @@ class ByteTokenizer(Tokenizer):
         n = path.stat().st_size
         return {"bytes": n}, f"{n} bytes"
 
-    def names(self) -> list[str]:
+    def names(self, field: int = 0) -> list[str]:
         """Show printable bytes as characters, others as numbers."""
         plain = [chr(i) if 32 < i < 127 else f"0x{i:02x}" for i in range(256)]
         return [*plain, "PAD", "BOS", "EOS"]

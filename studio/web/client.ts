@@ -86,7 +86,7 @@ export async function readRun(): Promise<RunDetail> {
   return {
     ...{ id: name, name, step, unit, n_parameters, loss_bits },
     ...{ kind: "music", can: ["continue"], is_loaded: true, settings: SETTINGS, parts: [] },
-    ...{ has_losses: false, has_report: false },
+    ...{ instruments: [], has_losses: false, has_report: false },
   };
 }
 
@@ -231,5 +231,6 @@ export const readSurprise = async (): Promise<Surprise> => refuse();
 export const uploadMidi = async (): Promise<Version> => refuse();
 export const openProjectFile = async (): Promise<Project> => refuse();
 export const putNotes = async (): Promise<Version> => refuse();
+export const drawNotes = async (): Promise<Version> => refuse();
 export const projectFileAddress = refuse;
 export const wavAddress = refuse;

@@ -24,6 +24,7 @@ def write_run(folder, config):
             bias = model.lm_head.linears[0].bias
             bias[int(tokenizer.bar[0])] += 3
             bias[[name.startswith("Part_") for name in tokenizer.names()]] += 4
+            bias[[name == "position" for name in tokenizer.names()]] += 6  # of compound words
             bias[tokenizer.vocabulary.eos_id] -= 30
     save_model(folder / "model", model, tokenizer, step=7, context_length=256, loss=2.0)
     return folder
@@ -31,12 +32,13 @@ def write_run(folder, config):
 
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory):
-    """Two runs: a band with all tasks and controls, and a piano that quotes bars."""
+    """A band with all tasks and controls, a piano that quotes bars, and two more."""
     folder = tmp_path_factory.mktemp("runs")
     band = with_marks(settled(TokenizerConfig(**TRACKS)), DataConfig(tasks=TASKS, controls=["all"]))
     levels = {"levels": {"density": [1.0, 2.0, 4.0, 8.0], "register": [40.0, 50.0, 60.0, 70.0]}}
     write_run(folder / "band", band.model_copy(update=levels))
     write_run(folder / "piano", settled(TokenizerConfig(parts="one", quotes=True, tempo=90.0)))
+    write_run(folder / "compound", settled(TokenizerConfig(type="cpword", **TRACKS)))
     write_run(folder / "words", TokenizerConfig(type="bytes"))
     return folder
 

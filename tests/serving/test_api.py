@@ -73,6 +73,13 @@ def test_runs_beyond_the_bound_leave_memory(runs, tmp_path):
         ("POST", "/api/generate", {"run": "band", "bars": 0}, 422, "bars: "),
         ("POST", "/api/generate", {"run": "band", "sampling": {"top_p": 7}}, 400, "top_p = 7"),
         ("POST", "/api/generate", {"run": "band", "sampling": {"x": 7}}, 400, "has no 'x'"),
+        ("POST", "/api/generate", {"run": "band", "sampling": {"top_k": 1e300}}, 400, "top_k = 1"),
+        ("POST", "/api/generate", {"run": "band", "pick": "asked"}, 400, "nothing is asked for"),
+        ("POST", "/api/generate", {"run": "band", "alternatives": 33}, 422, "alternatives: "),
+        (
+            *("POST", "/api/generate", {"run": "band", "alternatives": 2, "stream": True}),
+            *(400, "a stream is drawn once"),
+        ),
         ("POST", "/api/generate", {"run": "piano", "asked": {"key": "C"}}, 400, "to continue"),
     ],
 )
@@ -90,6 +97,7 @@ def test_every_error_is_one_sentence(client, method, address, body, status, sent
         ({"task": "rewrite", "rewrite": "1"}, "give parent"),
         ({"from_bar": 2}, "give parent"),
         ({"guidance": 2}, "ask for a key"),
+        ({"samples": 4, "alternatives": 2}, "4 samples of 2 alternatives"),
         ({"form": "AABA", "asked": {"key": "C"}}, "leave out"),
         ({"form": "AABA"}, "quotes"),
         ({"tempo": 5}, "tempo 5"),
@@ -122,6 +130,17 @@ def test_a_piece_is_generated_for_a_program(client):
         if name == "music":
             notes = notes[: value["from_note"]] + value["notes"]
     assert len(notes) <= len(whole["piece"]["notes"])
+
+
+def test_the_best_of_several_is_the_one_that_python_keeps(client, studio):
+    what = {"asked": {"density": "low", "register": "high"}, "bars": 2, "seed": 2}
+    whole = client.post("/api/generate", json={"run": "band", **what}).json()
+    model = studio.runs.player("band").model
+    [kept] = model.generate(**what)
+    [first] = model.generate(alternatives=1, **what)
+    assert whole["tokens"] == kept.tokens.tolist() != first.tokens.tolist()
+    once = client.post("/api/generate", json={"run": "band", **what, "alternatives": 1}).json()
+    assert once["tokens"] == first.tokens.tolist()
 
 
 def test_figures_are_those_of_prometheus(client):
@@ -351,8 +370,9 @@ def test_the_schema_is_described_as_a_page(client):
     assert client.get("/openapi.json").json()["info"]["title"] == "seqgen studio"
 
 
-def test_surprise_is_known_for_each_note(client):
-    project = begun(client)
+@pytest.mark.parametrize("run", ["band", "compound"])
+def test_surprise_is_known_for_each_note(client, run):
+    project = begun(client, run)
     [version] = written(client, project)
     found = client.get(f"{project}/versions/{version['id']}/surprise").json()
     assert [note["note"] for note in found["notes"]] == list(range(version["n_notes"]))

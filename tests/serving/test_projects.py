@@ -5,7 +5,9 @@ import pytest
 pytest.importorskip("fastapi", reason="needs the extra `studio`")
 
 import io
+import json
 import zipfile
+from statistics import mean
 
 from fastapi.testclient import TestClient
 from studio_client import begun, finished, music_of, written
@@ -184,6 +186,21 @@ def test_notes_edited_by_hand_are_a_version_to_go_on_from(client):
     assert "no note is left" in nothing.json()["error"]
 
 
+def test_notes_drawn_from_nothing_are_a_version_to_go_on_from(client):
+    project = begun(client)
+    note = {"track": 0, "pitch": 60, "start": 1, "length": 1, "velocity": 80}
+    drawn = {"notes": [note], "tracks": [{"name": "mine", "program": 41, "is_drum": False}]}
+    drawn |= {"tempo": 90, "metre": "3/4"}
+    version = client.post(f"{project}/notes", json=drawn).json()
+    assert (version["parent"], version["n_notes"], version["n_bars"]) == (None, 1, 1)
+    assert "Viola told as Violin" in version["report"]["sentences"][0]
+    [longer] = written(client, project, parent=version["id"], bars=1)
+    assert longer["piece"]["metres"][0]["numerator"] == 3
+    assert longer["piece"]["tempos"][0]["bpm"] == pytest.approx(90)
+    nothing = client.post(f"{project}/notes", json={**drawn, "notes": []})
+    assert (nothing.status_code, "no note is left" in nothing.json()["error"]) == (400, True)
+
+
 def test_a_version_is_dropped_with_all_that_came_from_it(client):
     project = begun(client)
     [parent] = written(client, project)
@@ -250,11 +267,21 @@ def unpacked(content):
         return {name: archive.read(name) for name in archive.namelist()}
 
 
+def changed(content, key, value):
+    """The content of a version with another value in the place of one, wherever it is."""
+    record = json.loads(content)
+    (record if key in record else record["piece"])[key] = value
+    return json.dumps(record)
+
+
 def test_damaged_project_files_are_refused(client, tmp_path):
     project = begun(client)
     [version] = written(client, project)
     files = unpacked(client.get(f"{project}/file").content)
     record, name = files["project.json"].decode(), version["id"]
+    content = files[f"{name}.json"].decode()
+    damages = [("ids", [[10**30]]), ("ids", []), ("ids", [[]])]
+    damages += [("tempos", []), ("bars", [0, 1e300]), ("bars", [0, 4, 4])]
     bad = [
         b"no zip",
         packed({"other": "file"}),
@@ -262,6 +289,9 @@ def test_damaged_project_files_are_refused(client, tmp_path):
         packed({**files, "project.json": record.replace(name, "../../evil")}),
         packed({**files, f"{name}.mid": b"MThd"}),
         packed({**files, f"{name}.json": b'{"ids": [[-1]]}'}),
+        *(packed({**files, f"{name}.json": changed(content, a, b)}) for a, b in damages),
+        packed({**files, "project.json": record.replace('"step": 7', '"step": 1e999').encode()}),
+        packed({**files, "project.json": record.replace('"current": ', '"current": [1], "x": ')}),
         packed({**files, "bomb": b"0" * 80_000_000}),
     ]
     for content in bad:
@@ -285,3 +315,43 @@ def test_a_project_of_another_model_says_so_and_goes_on(client, studio, runs, tm
     content = packed({**files, "project.json": record.replace('"piano"', '"lost"')})
     opened = client.post("/api/projects/open", files={"file": content}).json()
     assert "there is no run 'lost'" in opened["run"]["message"]
+
+
+def test_the_versions_that_are_kept_meet_most_of_what_was_asked(client):
+    project = begun(client)
+    request = {"asked": {"density": "low", "register": "high"}, "seed": 3}
+    drawn = written(client, project, samples=6, alternatives=6, **request)
+    kept = written(client, project, samples=2, alternatives=6, **request)
+    assert [len(drawn), len(kept)] == [6, 2]
+    met = sorted((mean(f["met"] for f in version["findings"]) for version in drawn), reverse=True)
+    assert met[0] > met[-1]
+    assert [mean(f["met"] for f in version["findings"]) for version in kept] == met[:2]
+    musics = [music_of(version["piece"]) for version in drawn]
+    assert all(music_of(version["piece"]) in musics for version in kept)
+    assert {note["kind"] for version in kept for note in version["piece"]["notes"]} == {"written"}
+
+
+def test_four_are_drawn_for_each_version_of_which_something_is_asked(client, studio):
+    project = begun(client)
+
+    def n_drawn(**request):
+        name, registry = "seqgen_first_token_seconds_count", studio.runs.figures.registry
+        before = registry.get_sample_value(name)
+        written(client, project, **request)
+        return registry.get_sample_value(name) - before
+
+    asked = {"density": "low"}
+    assert n_drawn(asked=asked, samples=2) == 8
+    assert n_drawn(asked=asked, samples=2, alternatives=2) == 2
+    assert n_drawn(samples=2) == 2
+
+
+def test_alternatives_of_dropped_versions_are_not_drawn(client, studio):
+    project = begun(client)
+    request = {"bars": 256, "seed": 1, "samples": 2, "alternatives": 4}
+    first, second = client.post(f"{project}/versions", json=request).json()
+    client.delete(f"{project}/versions/{first['id']}")
+    assert studio.runs.n_streams + studio.runs.n_waiting == 4
+    client.delete(f"{project}/versions/{second['id']}")
+    assert client.get(project).json()["versions"] == []
+    assert studio.runs.player("band").is_idle

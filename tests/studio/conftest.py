@@ -27,6 +27,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 PARTS = {"parts": "tracks", "part_names": ["0", "33", "40", "drums"], "use_time_signatures": True}
 PARTS |= {"use_tempos": True, "use_velocities": True, "positions_per_beat": 4}
 TASKS = {"continue": 1.0, "infill": 1.0, "accompany": 1.0}
+SOUNDFONT = "/api/soundfont"
 PATIENCE = 120_000  # milliseconds for what the server or the page does
 
 
@@ -140,6 +141,8 @@ class Watch:
         page.on("request", self._request)
 
     def _console(self, message) -> None:
+        if message.location["url"].endswith(SOUNDFONT):
+            return
         refused = re.search("Failed to load resource|ERR_", message.text)
         if message.type in ("error", "warning") and not (refused and self.server_may_be_lost):
             self.complaints.append(message.text)
@@ -151,14 +154,19 @@ class Watch:
 
 @pytest.fixture
 def open_page(browser, server):
-    """Open a page; after the test, none has complained or asked another host for anything."""
+    """Open a page; after the test, none has complained or asked another host for anything.
+
+    Plain sounds play unless a test wants the soundfont, which takes the browser seconds to read.
+    """
     watch = Watch(server.address)
     contexts = []
 
-    def build(fragment: str = "", **options):
+    def build(fragment: str = "", *, soundfont: bool = False, **options):
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
         context.set_default_timeout(PATIENCE)
         contexts.append(context)
+        if not soundfont:
+            context.route(f"**{SOUNDFONT}", lambda route: route.abort())
         page = context.new_page()
         watch.over(page)
         page.goto(server.address + fragment)

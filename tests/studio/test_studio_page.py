@@ -64,7 +64,7 @@ def point_of_bar(page, line):
 
 
 def test_plays_what_it_writes(open_page):
-    page = begin(open_page())
+    page = begin(open_page(soundfont=True))
     page.locator("#play").click()  # from nothing: it writes and plays
     expect(page.locator("#play")).not_to_have_attribute("data-notes", "0")
     expect(page.locator("#place")).not_to_have_text("1 : 1")  # time goes on
@@ -193,6 +193,21 @@ def test_notes_are_drawn_and_moved_by_hand(open_page, server):
     assert after["n_notes"] == before["n_notes"] + 1
 
 
+def test_a_piece_is_drawn_from_nothing_in_tracks_that_are_added(open_page, server):
+    page = begin(open_page())
+    page.get_by_role("button", name="Draw notes").click()
+    box = page.locator("#roll").bounding_box()
+    page.mouse.click(box["x"] + 46 + 26 * 5, box["y"] + 200)
+    page.get_by_label("Add a track").select_option(label="Violin")
+    page.mouse.click(box["x"] + 46 + 26 * 15, box["y"] + 240)
+    page.get_by_role("button", name="Save as a version").click()
+    expect(page.locator(".node")).to_have_count(1)
+    [version] = versions_of(server, page)
+    piece = api(server, page, f"/versions/{version['id']}")["piece"]
+    assert [track["program"] for track in piece["tracks"]] == [0, 40]
+    assert [note["start"] for note in piece["notes"]] == [5, 15]
+
+
 def test_shows_every_setting_of_the_server_and_sends_what_was_set(open_page, server):
     page = begin(open_page())
     with urllib.request.urlopen(f"{server.address}api/runs/band") as answer:
@@ -205,12 +220,15 @@ def test_shows_every_setting_of_the_server_and_sends_what_was_set(open_page, ser
         expect(page.locator(f"#setting-{setting['name']}")).to_be_visible()
     page.locator("#setting-temperature").fill("0.7")
     page.locator("#setting-key").select_option(index=1)
-    page.get_by_role("spinbutton", name="Versions").fill("1")
-    page.locator("#write").click()
-    expect(page.locator(".node")).to_have_count(1)  # of notes or none: nothing was learned
-    [version] = versions_of(server, page)
-    assert version["request"]["sampling"] == {"temperature": 0.7}
-    assert list(version["request"]["asked"]) == ["key"]
+    write(page, versions=2)
+    for card in page.locator(".card").all():
+        expect(card.locator(".finding", has_text="key")).to_be_visible()
+    page.get_by_label("Draw more and keep what fits best").uncheck()
+    write(page, versions=2)
+    best, *_, any_two = [version["request"] for version in versions_of(server, page)]
+    assert best["sampling"] == {"temperature": 0.7}
+    assert list(best["asked"]) == ["key"]
+    assert (best["alternatives"], any_two["alternatives"]) == (None, 2)
 
 
 def test_a_saved_project_is_opened_again(open_page, server, tmp_path):
@@ -235,11 +253,12 @@ def test_shows_what_surprised_the_model(open_page):
     expect(page.locator(".legend")).to_contain_text("surprising")
 
 
-@pytest.mark.parametrize("width", [390, 1600])
-def test_fits_narrow_and_wide_screens(open_page, width):
-    page = begun(open_page(viewport={"width": width, "height": 844}))
-    write(page, versions=4)
+def test_fits_narrow_and_wide_screens(open_page):
+    page = begun(open_page(), versions=4)
     expect(page.locator(".card")).to_have_count(4)
-    assert page.evaluate("document.documentElement.scrollWidth") == width
+    page.get_by_role("button", name="Edit notes").click()
+    for width in (390, 1600):
+        page.set_viewport_size({"width": width, "height": 844})
+        assert page.evaluate("document.documentElement.scrollWidth") == width
     page.keyboard.press("?")
     expect(page.get_by_role("dialog", name="Keys and help")).to_be_visible()

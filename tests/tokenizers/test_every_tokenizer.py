@@ -65,3 +65,22 @@ def test_a_loaded_tokenizer_is_the_one_that_was_saved(tmp_path, tokenizer, path)
 def test_tokenizers_differ_in_their_fingerprints():
     made = [build_tokenizer(TokenizerConfig(type=type), LimitsConfig()) for type in TYPES]
     assert len({tokenizer.fingerprint() for tokenizer in made}) == len(TYPES)
+
+
+def test_each_note_is_told_by_tokens_of_which_one_names_its_pitch(tokenizer, path):
+    if not tokenizer.is_music:
+        assert tokenizer.told_notes(tokenizer.encode(path)) is None
+        return
+    ids = tokenizer.encode(path)
+    midi = tokenizer.played(ids)
+    played = [
+        (round(note.start / midi.ticks_per_beat, 3), note.pitch)
+        for track in midi.instruments
+        for note in track.notes
+    ]
+    told = tokenizer.told_notes(ids)
+    assert sorted((round(note.start, 3), note.pitch) for note in told) == sorted(played)
+    for note in told:
+        assert note.at in note.tokens
+        name = tokenizer.names(note.field)[ids[note.at, note.field]]
+        assert name.endswith(f"_{note.pitch}")

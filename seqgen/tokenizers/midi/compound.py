@@ -22,7 +22,7 @@ import numpy as np
 from seqgen.config import LimitsConfig, TokenizerConfig
 from seqgen.errors import FileRejected, UserError
 from seqgen.midi import MidiFile
-from seqgen.tokenizers.base import Edit, Encoded, Original, Shift, digest
+from seqgen.tokenizers.base import Edit, Encoded, Original, Shift, ToldNote, digest
 from seqgen.tokenizers.midi.clock import MidiClock
 from seqgen.tokenizers.midi.parts import DRUMS
 from seqgen.tokenizers.midi.quotes import NO_QUOTES, quote_ahead
@@ -79,6 +79,7 @@ NEEDED = {  # by kinds that not all tokens have
 }
 ENDING = {"note", "drum", "pedal off", "quote"}  # a piece may end after these
 UNITS = {"note", "drum"}
+TELLING = {"note": "pitch", "drum": "drum", "quote": "quote"}  # the field that tells which notes
 WHEN = (
     "bar",
     "metre",
@@ -410,6 +411,13 @@ class CompoundTokenizer(OpenSettings):
         """Count notes, those that quotes stand for as well."""
         return self._plain.units(self._ungroup(ids))
 
+    def told_notes(self, ids: np.ndarray) -> list[ToldNote]:
+        """Tell which tokens [T, F] are of which note; the notes of a quote have its one token."""
+        unpacker, words = self._unpacker(), self.words
+        told = self._plain.told_in([self._ids[x] for x in unpacker.take(token)] for token in ids)
+        kinds = [words.kinds[i] for i in ids[:, 0]]
+        return [replace(note, field=words.fields.index(TELLING[kinds[note.at]])) for note in told]
+
     def repeats(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Tell which tokens [T, F] are of bars that their part has played before; count notes."""
         unpacker = self._unpacker()
@@ -439,9 +447,11 @@ class CompoundTokenizer(OpenSettings):
         """Return a new clock before the first bar."""
         return CompoundClock(self._unpacker(), self._plain.clock(tempo=tempo), self._ids)
 
-    def names(self) -> list[str]:
-        """Name the ids of the first field."""
-        return list(self.words.kinds)
+    def names(self, field: int = 0) -> list[str]:
+        """Name the ids of a field: kinds, or plain tokens."""
+        if field == 0:
+            return list(self.words.kinds)
+        return [*SPECIAL, *self.words.values[self.words.fields[field]]]
 
     def fingerprint(self) -> str:
         """Hash all settings and the meaning of every id."""

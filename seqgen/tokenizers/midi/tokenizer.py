@@ -273,12 +273,17 @@ class MidiTokenizer(OpenSettings):
 
     def told_notes(self, ids: np.ndarray) -> list[ToldNote]:
         """Tell which tokens [T, 1] are of which note; the notes of a quote have its one token."""
+        return self.told_in(ids[:, 0:1])
+
+    def told_in(self, told: Iterable[Iterable[int]]) -> list[ToldNote]:
+        """Return what `told_notes` does for tokens of which each stands for several plain ids."""
         clock, found = self.clock(), list[ToldNote]()
         place: list[int] = []  # tokens of a position that no note has taken
         tokens: list[int] = []
         pitch, at = -1, 0
-        for t, token in enumerate(ids):
-            for plain, onset in clock.follow(token):
+        for t, ids in enumerate(told):
+            plain_tokens = (step for i in ids for step in clock.follow(np.array([i])))
+            for plain, onset in plain_tokens:
                 kind, _, value = plain.partition("_")
                 if kind in ("Position", "TimeShift"):
                     place = [t]
@@ -360,7 +365,7 @@ class MidiTokenizer(OpenSettings):
         ]
         return np.array(merged, dtype=np.int64)[:, None]
 
-    def names(self) -> list[str]:
+    def names(self, field: int = 0) -> list[str]:
         """Name ids by the plain tokens they stand for."""
         return ["+".join(parts) for parts in self._plain_parts]
 

@@ -1,6 +1,7 @@
 // The server's API, one function for each thing the page asks of it. A failure is an ApiError with the server's own sentence.
 
 import type {
+  DrawnRequest,
   LiveAnswer,
   LiveRequest,
   Note,
@@ -9,6 +10,7 @@ import type {
   Run,
   RunDetail,
   Surprise,
+  Track,
   Version,
   WriteRequest,
 } from "./types";
@@ -84,8 +86,10 @@ export const write = (project: string, request: WriteRequest) =>
   send<Version[]>("POST", `/projects/${project}/versions`, request);
 export const uploadMidi = (project: string, file: File, bars: number | null) =>
   upload<Version>(`/projects/${project}/upload`, file, bars ? { bars: String(bars) } : {});
-export const putNotes = (project: string, version: string, notes: Note[]) =>
-  send<Version>("PUT", `${ofVersion(project, version)}/notes`, { notes });
+export const putNotes = (project: string, version: string, notes: Note[], tracks: Track[]) =>
+  send<Version>("PUT", `${ofVersion(project, version)}/notes`, { notes, tracks });
+export const drawNotes = (project: string, drawn: DrawnRequest) =>
+  send<Version>("POST", `/projects/${project}/notes`, drawn);
 export const readVersion = (project: string, version: string) =>
   get<Version>(ofVersion(project, version));
 export const removeVersion = (project: string, version: string) =>

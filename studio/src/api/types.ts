@@ -5,8 +5,10 @@ import type { components } from "./schema";
 type Schemas = components["schemas"];
 
 export type Alternative = Schemas["Alternative"];
+export type DrawnRequest = Schemas["DrawnRequest"];
 export type Finding = Schemas["Finding"];
 export type Gone = Schemas["Gone"];
+export type Instrument = Schemas["Instrument"];
 export type LiveAnswer = Schemas["LiveAnswer"];
 export type LiveRequest = Schemas["LiveRequest"];
 export type Metre = Schemas["Metre"];

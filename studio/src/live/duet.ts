@@ -3,7 +3,9 @@
 import { signal } from "@preact/signals";
 import { answerLive } from "../api/client";
 import type { LiveAnswer, Note, Track } from "../api/types";
+import { drawVersion } from "../project/actions";
 import { say } from "../project/notices";
+import type { Draft } from "../project/piece";
 import * as store from "../project/store";
 import { chosen } from "../project/wishes";
 import { audio, click, voices } from "../sound/output";
@@ -24,11 +26,15 @@ export const turn = signal<Turn>("none");
 export const beat = signal(0); // of the bar, from 1
 export const tempo = signal(100); // beats per minute
 export const barsEach = signal(2);
+/** What both have played, after the end; the model is the second track. */
+export const played = signal<Draft | null>(null);
 export const timings = signal<{ first: number; all: number } | null>(null); // milliseconds
 
 let stopListening = () => {};
 let timers: number[] = [];
 let told: Note[] = []; // what was played by both, in quarters from `origin`
+let answers = new Set<Note>(); // those of the model
+let model: Track = { name: "The model", program: 0, is_drum: false };
 let origin = 0; // second of the audio clock
 let turnStart = 0;
 let held = new Map<number, { start: number; velocity: number }>();
@@ -41,6 +47,8 @@ export async function start(): Promise<void> {
   await audio().resume();
   voices().assign(TRACKS);
   told = [];
+  answers = new Set();
+  played.value = null;
   held = new Map();
   timings.value = null;
   stopListening = listen(take);
@@ -59,6 +67,15 @@ export function stop(): void {
   voices().assign(store.piece.value.tracks);
   turn.value = "none";
   beat.value = 0;
+  if (told.length === 0) return;
+  const notes = told.map((note) => (answers.has(note) ? { ...note, track: 1 } : note));
+  played.value = { notes, tracks: [...TRACKS, model] };
+}
+
+/** What both have played becomes a version of its own. */
+export async function keepPlayed(): Promise<void> {
+  if (played.value && (await drawVersion(played.value, { tempo: tempo.value })))
+    played.value = null;
 }
 
 /** Call `act` at a second of the audio clock. */
@@ -152,11 +169,16 @@ function respond(answer: LiveAnswer, barLine: number): void {
   const begin = Math.max(barLine, audio().currentTime + SOON);
   origin += begin - barLine; // what came late moves all that follows
   voices().assign(answer.piece.tracks);
+  const first = answer.piece.notes.find((note) => note.start >= answer.begin - 1e-6);
+  const track = first && answer.piece.tracks[first.track];
+  if (track) model = { ...track, name: model.name };
   for (const note of answer.piece.notes) {
     if (note.start < answer.begin - 1e-6) continue;
     const second = begin + (note.start - answer.begin) * perBeat();
     voices().play(note.track, note.pitch, note.velocity, second, note.length * perBeat());
-    told.push({ ...note, track: 0, start: quarters(second), kind: "prompt" });
+    const own: Note = { ...note, track: 0, start: quarters(second), kind: "prompt" };
+    told.push(own);
+    answers.add(own);
   }
   for (let bar = 0; bar < barsEach.value; bar += 1) countBar(begin + bar * BEATS * perBeat());
   const next = begin + barsEach.value * BEATS * perBeat();

@@ -2,10 +2,10 @@
 
 import { computed } from "@preact/signals";
 import * as api from "../api/client";
-import type { Note, Project, Task, Track, Version, WriteRequest } from "../api/types";
+import type { Project, Task, Track, Version, WriteRequest } from "../api/types";
 import { canRedo, canUndo, dropVisits, move, visit } from "./history";
 import { attempt, say } from "./notices";
-import { barAt, barStart, nearestBarLine } from "./piece";
+import { barAt, barStart, type Draft, nearestBarLine } from "./piece";
 import { forget, leave, show, takeVersion } from "./server";
 import * as store from "./store";
 import { descendants } from "./tree";
@@ -53,11 +53,11 @@ async function change(to: { name?: string; current?: string }): Promise<boolean>
 export async function bring(file: File, bars: number | null): Promise<Version | undefined> {
   const project = store.project.value;
   if (!project) return undefined;
+  store.cursor.value = 0; // now: its notes may be seen, and the cursor moved, before the answer comes
   const version = await attempt(() => api.uploadMidi(project.id, file, bars));
   if (!version) return undefined;
   takeVersion(version);
   await goTo(version.id);
-  store.cursor.value = 0;
   const sentences = version.report?.sentences ?? [];
   say("news", `“${file.name}” is the beginning now.`, ...sentences);
   return version;
@@ -67,7 +67,7 @@ export async function bring(file: File, bars: number | null): Promise<Version | 
 export async function write(asked: Partial<WriteRequest> = {}): Promise<void> {
   const project = store.project.value;
   if (!project) return;
-  const { bars, samples, seed } = wishes.value;
+  const { bars, samples, seed, best } = wishes.value;
   const request = {
     parent: store.shownId.value,
     bars,
@@ -77,7 +77,8 @@ export async function write(asked: Partial<WriteRequest> = {}): Promise<void> {
     ...ofTask(asked.task ?? task.value),
     ...asked,
   };
-  const versions = await attempt(() => api.write(project.id, request));
+  const alternatives = best ? null : request.samples; // null: as many as the server thinks right
+  const versions = await attempt(() => api.write(project.id, { ...request, alternatives }));
   const first = versions?.[0];
   if (!versions || !first) return;
   for (const version of versions) takeVersion(version);
@@ -199,14 +200,32 @@ async function follow(id: string | undefined): Promise<void> {
 }
 
 /** Notes drawn or moved by hand become a version of their own. */
-export async function saveNotes(notes: Note[]): Promise<boolean> {
+export async function saveNotes(draft: Draft): Promise<boolean> {
   const project = store.project.value;
   const id = store.shownId.value;
-  if (!project || !id) return false;
-  const version = await attempt(() => api.putNotes(project.id, id, notes));
+  if (!project) return false;
+  if (!id) return drawVersion(draft, chosen());
+  const [notes, tracks] = [[...draft.notes], [...draft.tracks]];
+  return take(await attempt(() => api.putNotes(project.id, id, notes, tracks)));
+}
+
+/** What was drawn or played by hand becomes a first version. */
+export async function drawVersion(
+  { notes, tracks }: Draft,
+  { tempo, metre }: Pick<Partial<WriteRequest>, "tempo" | "metre">,
+): Promise<boolean> {
+  const project = store.project.value;
+  if (!project) return false;
+  const drawn = { notes: [...notes], tracks: [...tracks], tempo, metre };
+  return take(await attempt(() => api.drawNotes(project.id, drawn)));
+}
+
+/** Show a version that was made by hand; false where there is none. */
+async function take(version: Version | undefined): Promise<boolean> {
   if (!version) return false;
   takeVersion(version);
   await goTo(version.id);
+  if (version.report) say("news", ...version.report.sentences);
   return true;
 }
 

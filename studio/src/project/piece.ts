@@ -1,12 +1,37 @@
 // Questions about one piece: bars, beats, where a quarter note lies. Bars count from 0 here and from 1 on the page.
 
-import type { Metre, Note, Piece } from "../api/types";
+import type { Metre, Note, Piece, Track } from "../api/types";
 
 export const EMPTY: Piece = { tracks: [], notes: [], bars: [0], metres: [], tempos: [], length: 0 };
 
 export interface Bars {
   from: number; // first bar
   to: number; // the bar after the last one
+}
+
+/** Notes that are edited by hand, and their tracks. */
+export interface Draft {
+  notes: readonly Note[];
+  tracks: readonly Track[];
+}
+
+const ROOM = 4; // empty bars behind the end, to draw in
+
+/** A piece with other notes, and room behind them. */
+export function withDraft(piece: Piece, { notes, tracks }: Draft): Piece {
+  const bars = [...piece.bars];
+  const { numerator, denominator } = metreAt(piece, Infinity);
+  const add = () => bars.push((bars.at(-1) ?? 0) + (4 * numerator) / denominator);
+  const last = notes.reduce((most, note) => Math.max(most, note.start), -1);
+  while ((bars.at(-1) ?? 0) <= last) add();
+  for (let i = 0; i < ROOM; i += 1) add();
+  const length = notes.reduce((most, note) => Math.max(most, note.start + note.length), 0);
+  return { ...piece, notes: [...notes], tracks: [...tracks], bars, length };
+}
+
+/** Where the last bar ends, or a note that is held longer. */
+export function endOf(piece: Piece): number {
+  return Math.max(piece.length, piece.bars.at(-1) ?? 0);
 }
 
 export function barCount(piece: Piece): number {

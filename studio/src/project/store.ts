@@ -1,8 +1,8 @@
 // What the page knows, as signals: every view reads these, and only project/actions.ts and project/server.ts change them.
 
 import { computed, signal } from "@preact/signals";
-import type { Note, Piece, Project, Run, RunDetail, Version } from "../api/types";
-import { type Bars, EMPTY } from "./piece";
+import type { Piece, Project, Run, RunDetail, Version } from "../api/types";
+import { type Bars, type Draft, EMPTY, withDraft } from "./piece";
 import { TempoMap } from "./tempo";
 import { find, sideBySide } from "./tree";
 
@@ -28,12 +28,12 @@ export const protectedTracks = signal<ReadonlySet<number>>(new Set());
 export const versions = computed<Version[]>(() => project.value?.versions ?? []);
 export const current = computed(() => find(versions.value, project.value?.current ?? null));
 export const shown = computed(() => find(versions.value, shownId.value));
-/** The notes while they are edited by hand (roll/draft.ts). */
-export const draft = signal<readonly Note[] | null>(null);
+/** The music while it is edited by hand (roll/draft.ts). */
+export const draft = signal<Draft | null>(null);
 /** What is on the roll and what is heard. */
 export const piece = computed<Piece>(() => {
   const shown = pieces.value.get(shownId.value ?? "") ?? EMPTY;
-  return draft.value ? { ...shown, notes: [...draft.value] } : shown;
+  return draft.value ? withDraft(shown, draft.value) : shown;
 });
 export const tempoMap = computed(() => new TempoMap(piece.value.tempos));
 export const isWriting = computed(() => shown.value?.status === "writing");

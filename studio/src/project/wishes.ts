@@ -14,6 +14,7 @@ export interface Wishes {
   amount: number;
   add: string;
   form: string;
+  best: boolean; // where something is asked for, draw several and keep those that fit best
   fromPlayhead: boolean; // continue from the bar line there, not from the end
   values: Record<string, Value>; // by the setting's name; what is absent is left to the model
 }
@@ -25,6 +26,7 @@ const FIRST: Wishes = {
   amount: 0.3,
   add: "",
   form: "",
+  best: true,
   fromPlayhead: false,
   values: {},
 };
@@ -74,6 +76,9 @@ export function chosen(): Partial<WriteRequest> {
   }
   return { ...fields, sampling, asked };
 }
+
+/** Whether anything is asked of the music, which the server measures. */
+export const asksSomething = computed(() => Object.keys(chosen().asked ?? {}).length > 0);
 
 const place = (run: string) => `seqgen studio wishes ${run}`;
 let remembered = ""; // the run whose wishes these are

@@ -1,8 +1,9 @@
-// Notes being drawn, moved and deleted by hand. They become a version of their own when they are saved.
+// Notes being drawn, moved and deleted by hand, and tracks added for them. They become a version of their own when they are saved.
 
 import { computed, effect, signal, untracked } from "@preact/signals";
-import type { Note } from "../api/types";
+import type { Instrument, Note } from "../api/types";
 import { saveNotes } from "../project/actions";
+import { type Draft, endOf } from "../project/piece";
 import * as store from "../project/store";
 import { draft } from "../project/store";
 import { clamp } from "./geometry";
@@ -13,20 +14,38 @@ const SHORTEST = 1 / 16; // quarters
 export const marked = signal<ReadonlySet<number>>(new Set());
 export const grid = signal(0.25); // quarters
 export const drawnTrack = signal(0);
-const before = signal<readonly (readonly Note[])[]>([]);
-const after = signal<readonly (readonly Note[])[]>([]);
+const before = signal<readonly Draft[]>([]);
+const after = signal<readonly Draft[]>([]);
 
 export const isEditing = computed(() => draft.value !== null);
 export const isChanged = computed(() => before.value.length > 0);
+export const canRedoEdit = computed(() => after.value.length > 0);
+/** Where nothing is written yet, a piece is drawn from nothing. */
+export const canEdit = computed(() => store.run.value !== null && !store.isWriting.value);
 
 export function startEditing(): void {
-  if (!store.shown.value || store.isWriting.value) return;
-  reset(store.piece.value.notes);
+  if (!canEdit.value) return;
+  const { notes, tracks } = store.piece.value;
+  const first = store.run.value?.instruments[0];
+  reset({ notes, tracks: tracks.length || !first ? tracks : [trackOf(first)] });
   drawnTrack.value = clamp(drawnTrack.value, 0, Math.max(0, store.piece.value.tracks.length - 1));
 }
 
-function reset(notes: readonly Note[] | null): void {
-  draft.value = notes;
+/** Add an empty track, in which the next notes are drawn. */
+export function addTrack(instrument: Instrument): void {
+  const now = draft.value;
+  if (!now) return;
+  remember();
+  draft.value = { ...now, tracks: [...now.tracks, trackOf(instrument)] };
+  drawnTrack.value = now.tracks.length;
+}
+
+function trackOf({ name, program, is_drum }: Instrument) {
+  return { name, program, is_drum };
+}
+
+function reset(to: Draft | null): void {
+  draft.value = to;
   marked.value = new Set();
   before.value = [];
   after.value = [];
@@ -43,12 +62,13 @@ export function discardEdits(): void {
 
 /** Leave the edit mode; what was changed becomes a version. */
 export async function finishEditing(): Promise<void> {
-  if (!isChanged.value || (await saveNotes([...(draft.value ?? [])]))) reset(null);
+  if (!draft.value || !isChanged.value || (await saveNotes(draft.value))) reset(null);
 }
 
-/** Remember the notes as they are, to come back to them; called before a change or a drag. */
+/** Remember the music as it is, to come back to it; called before a change or a drag. */
 export function remember(): void {
-  before.value = [...before.value, draft.value ?? []];
+  if (!draft.value) return;
+  before.value = [...before.value, draft.value];
   after.value = [];
 }
 
@@ -61,12 +81,17 @@ export function redoEdit(): void {
 }
 
 function travel(from: typeof before, to: typeof before): void {
-  const notes = from.value.at(-1);
-  if (!notes || !draft.value) return;
+  const there = from.value.at(-1);
+  if (!there || !draft.value) return;
   to.value = [...to.value, draft.value];
   from.value = from.value.slice(0, -1);
-  draft.value = notes;
+  draft.value = there;
+  drawnTrack.value = clamp(drawnTrack.value, 0, Math.max(0, there.tracks.length - 1));
   marked.value = new Set();
+}
+
+function setNotes(notes: readonly Note[]): void {
+  if (draft.value) draft.value = { ...draft.value, notes };
 }
 
 export function snap(quarter: number): number {
@@ -76,7 +101,9 @@ export function snap(quarter: number): number {
 /** Add a note at the grid's line before `quarter`; it is the only marked one then. */
 export function addNote(quarter: number, pitch: number): Note | null {
   const start = snap(quarter);
-  if (start < 0 || start >= store.piece.value.length) return null;
+  const now = draft.value;
+  if (!now || now.tracks.length === 0 || start < 0 || start >= endOf(store.piece.value))
+    return null;
   remember();
   const note: Note = {
     track: drawnTrack.value,
@@ -87,15 +114,15 @@ export function addNote(quarter: number, pitch: number): Note | null {
     kind: "prompt",
     bits: null,
   };
-  draft.value = [...(draft.value ?? []), note];
-  marked.value = new Set([draft.value.length - 1]);
+  setNotes([...now.notes, note]);
+  marked.value = new Set([now.notes.length]);
   return note;
 }
 
 export function removeMarked(): void {
-  if (marked.value.size === 0) return;
+  if (marked.value.size === 0 || !draft.value) return;
   remember();
-  draft.value = (draft.value ?? []).filter((_, index) => !marked.value.has(index));
+  setNotes(draft.value.notes.filter((_, index) => !marked.value.has(index)));
   marked.value = new Set();
 }
 
@@ -104,8 +131,8 @@ export function shiftMarked(
   notes: readonly Note[],
   by: { quarters?: number; pitches?: number; length?: number; velocity?: number },
 ): void {
-  const end = store.piece.value.length;
-  draft.value = notes.map((note, index) => {
+  const end = endOf(store.piece.value);
+  const moved = notes.map((note, index): Note => {
     if (!marked.value.has(index)) return note;
     const start = clamp(note.start + (by.quarters ?? 0), 0, Math.max(0, end - SHORTEST));
     return {
@@ -118,12 +145,13 @@ export function shiftMarked(
       bits: null,
     };
   });
+  setNotes(moved);
 }
 
 /** The same by a key: one step in its own place in the history. */
 export function nudge(by: Parameters<typeof shiftMarked>[1]): void {
   if (marked.value.size === 0 || !draft.value) return;
-  const notes = draft.value;
+  const { notes } = draft.value;
   remember();
   shiftMarked(notes, by);
 }

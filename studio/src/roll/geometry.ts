@@ -2,6 +2,7 @@
 
 import { signal } from "@preact/signals";
 import type { Piece } from "../api/types";
+import { endOf } from "../project/piece";
 
 export const RULER = 30; // pixels, above the notes
 export const KEYS = 46; // pixels, left of the notes
@@ -38,7 +39,7 @@ export function look(change: Partial<View>, piece: Piece): void {
   const next = { ...view.value, ...change };
   next.zoom = clamp(next.zoom, LOWEST_ZOOM, HIGHEST_ZOOM);
   next.row = clamp(next.row, LOWEST_ROW, HIGHEST_ROW);
-  const most = Math.max(0, piece.length + SPARE - quartersShown(next));
+  const most = Math.max(0, endOf(piece) + SPARE - quartersShown(next));
   next.left = clamp(next.left, 0, most);
   const rows = (next.height - RULER) / next.row;
   next.top = rows >= 128 ? 128 : clamp(next.top, rows, 128);
@@ -60,7 +61,7 @@ export function zoomBy(factor: number, piece: Piece): void {
 export function fit(piece: Piece): void {
   rowsAreFitted.value = true;
   fitRows(piece);
-  look({ left: 0, zoom: (view.value.width - KEYS - 12) / Math.max(piece.length, 8) }, piece);
+  look({ left: 0, zoom: (view.value.width - KEYS - 12) / Math.max(endOf(piece), 8) }, piece);
 }
 
 export function fitRows(piece: Piece): void {

@@ -35,6 +35,11 @@ export function PianoRoll() {
         bar line. Press the question mark for all keys.
       </p>
       <SelectionBar />
+      {store.isWriting.value && store.shown.value?.message && (
+        <p class="roll-status" role="status">
+          {store.shown.value.message}
+        </p>
+      )}
       <HoverCard />
       <Overview />
     </section>
@@ -79,7 +84,7 @@ function run(canvas: HTMLCanvasElement): () => void {
   const detach = attach(canvas);
   const stopFitting = effect(() => {
     const piece = store.piece.value;
-    untracked(() => fitRows(piece));
+    untracked(() => isEditing.value || fitRows(piece)); // not under the pointer that draws
   });
   const stopDrawing = effect(() => {
     scene(); // everything read there asks for a new drawing when it changes

@@ -10,6 +10,7 @@ import * as store from "../project/store";
 import { paintSmall, sizeToBox } from "../roll/overview";
 import { palette } from "../roll/palette";
 import { playing, seek, stop } from "../sound/player";
+import { Findings } from "./findings";
 import { Icon } from "./icons";
 
 export function Candidates() {
@@ -78,6 +79,7 @@ function Card({ version, number, isBest }: { version: Version; number: number; i
       </button>
       <p class="card-head">
         <Likelihood version={version} isBest={isBest} />
+        <Findings findings={version.findings} />
       </p>
       <p class="card-buttons">
         <button
@@ -127,7 +129,8 @@ function branchOf(version: Version): number {
 }
 
 function Likelihood({ version, isBest }: { version: Version; isBest: boolean }) {
-  if (version.status === "writing") return <span>writing… {version.n_bars} bars</span>;
+  if (version.status === "writing")
+    return <span>{version.message ?? `writing… ${version.n_bars} bars`}</span>;
   if (version.status !== "done") return <span>{version.status}</span>;
   if (version.bits_per_note === null) return null;
   return (

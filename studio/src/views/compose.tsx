@@ -5,7 +5,7 @@ import type { Setting, Task } from "../api/types";
 import { lineAtCursor, stopWriting, write } from "../project/actions";
 import { barsName } from "../project/piece";
 import * as store from "../project/store";
-import { pickTask, task, tasks, type Wishes, wish, wishes } from "../project/wishes";
+import { asksSomething, pickTask, task, tasks, type Wishes, wish, wishes } from "../project/wishes";
 import { isChanged } from "../roll/draft";
 import { numberIn } from "./number";
 import { SettingField } from "./setting";
@@ -58,9 +58,31 @@ export function Compose() {
           </button>
         )}
       </div>
+      {asksSomething.value && <Best />}
       <Group title="How it chooses" group="sampling" />
       <Group title="What you ask for" group="controls" />
     </form>
+  );
+}
+
+/** What is asked for is met more often by the best of several, which is known when all are drawn. */
+function Best() {
+  return (
+    <label class="best">
+      <input
+        type="checkbox"
+        checked={wishes.value.best}
+        onChange={(event) => wish({ best: event.currentTarget.checked })}
+      />
+      <span>
+        Draw more and keep what fits best
+        <small>
+          {wishes.value.best
+            ? "The notes appear when all are drawn."
+            : "The notes appear as they are written, fitting or not."}
+        </small>
+      </span>
+    </label>
   );
 }
 

@@ -3,7 +3,7 @@
 import { close, download, redo, rename, undo } from "../project/actions";
 import { canRedo, canUndo } from "../project/history";
 import { project, run, shown } from "../project/store";
-import { isChanged, isEditing, mayLeave, redoEdit, undoEdit } from "../roll/draft";
+import { canRedoEdit, isChanged, isEditing, mayLeave, redoEdit, undoEdit } from "../roll/draft";
 import { chooseMidi, chooseProject } from "./files";
 import { runIsOpen } from "./open";
 import { loadStart } from "./start";
@@ -72,8 +72,8 @@ function ProjectButtons() {
   return (
     <>
       <UndoButtons
-        canUndo={canUndo.value || isChanged.value}
-        canRedo={canRedo.value || isEditing.value}
+        canUndo={isEditing.value ? isChanged.value : canUndo.value}
+        canRedo={isEditing.value ? canRedoEdit.value : canRedo.value}
         undo={() => (isEditing.value ? undoEdit() : void undo())}
         redo={() => (isEditing.value ? redoEdit() : void redo())}
       />

@@ -1,9 +1,21 @@
 // Playing with the model: devices, tempo, whose turn it is, and how long it took to answer.
 
 import { chooseOutput, findDevices, inputs, octave, outputs } from "../live/devices";
-import { barsEach, beat, start, stop, type Turn, tempo, timings, turn } from "../live/duet";
+import {
+  barsEach,
+  beat,
+  keepPlayed,
+  played,
+  start,
+  stop,
+  type Turn,
+  tempo,
+  timings,
+  turn,
+} from "../live/duet";
 import { attempt } from "../project/notices";
 import { pitchName } from "../project/piece";
+import { mayLeave } from "../roll/draft";
 
 const WORDS: Record<Turn, string> = {
   none: "",
@@ -44,6 +56,11 @@ export function Live() {
         <p class={`turn ${turn.value}`} role="status">
           <strong>{WORDS[turn.value]}</strong> <Beats />
         </p>
+      )}
+      {played.value && (
+        <button type="button" onClick={() => mayLeave() && void keepPlayed()}>
+          Keep what was played
+        </button>
       )}
       {timings.value && (
         <p class="help">

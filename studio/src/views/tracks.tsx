@@ -3,7 +3,7 @@
 import type { Signal } from "@preact/signals";
 import type { Track } from "../api/types";
 import { piece, protectedTracks, run } from "../project/store";
-import { drawnTrack, isEditing } from "../roll/draft";
+import { addTrack, drawnTrack, isEditing } from "../roll/draft";
 import { colourNumber } from "../roll/palette";
 import { bitsShown } from "../roll/surprise";
 import { muted, soloed } from "../sound/player";
@@ -23,8 +23,41 @@ export function Tracks() {
       {tracks.map((track, index) => (
         <Strip key={index} index={index} track={track} canProtect={canProtect} />
       ))}
+      {isEditing.value && <AddTrack />}
       {tracks.length > 0 && <Legend />}
     </ul>
+  );
+}
+
+function AddTrack() {
+  const instruments = run.value?.instruments ?? [];
+  const options = (isKnown: boolean) =>
+    instruments.map(
+      (instrument, index) =>
+        instrument.is_known === isKnown && (
+          <option key={index} value={index}>
+            {instrument.name}
+          </option>
+        ),
+    );
+  return (
+    <li>
+      <select
+        aria-label="Add a track"
+        value=""
+        onChange={(event) => {
+          const instrument = instruments[Number(event.currentTarget.value)];
+          if (instrument) addTrack(instrument);
+          event.currentTarget.value = "";
+        }}
+      >
+        <option value="">add a track…</option>
+        {instruments.some((instrument) => instrument.is_known) && (
+          <optgroup label="Known to the model">{options(true)}</optgroup>
+        )}
+        <optgroup label="Others">{options(false)}</optgroup>
+      </select>
+    </li>
   );
 }
 

@@ -2,11 +2,13 @@
 
 import { useEffect, useRef } from "preact/hooks";
 import { hasServer } from "../api/client";
+import type { Piece } from "../api/types";
 import { say } from "../project/notices";
-import { barCount, placeName } from "../project/piece";
+import { barAt, barCount, placeName } from "../project/piece";
 import { startOrPlay } from "../project/playing";
 import * as store from "../project/store";
 import {
+  canEdit,
   discardEdits,
   finishEditing,
   grid,
@@ -129,7 +131,7 @@ function Place() {
     show();
     return () => cancelAnimationFrame(request);
   }, [isPlaying, piece, cursor]);
-  const bars = barCount(piece);
+  const bars = isEditing.value ? barAt(piece, lastStart(piece)) + 1 : barCount(piece);
   return (
     <span class="place">
       <output ref={text} id="place" aria-label="Bar and beat" aria-live="off" />
@@ -140,6 +142,11 @@ function Place() {
       </small>
     </span>
   );
+}
+
+/** Where the last note begins: behind it there is room to draw. */
+function lastStart(piece: Piece): number {
+  return piece.notes.reduce((most, note) => Math.max(most, note.start), 0);
 }
 
 function Tempo() {
@@ -208,23 +215,22 @@ function ViewTools() {
 }
 
 function ServerTools() {
-  const canEdit = store.shown.value !== undefined && !store.isWriting.value;
   return (
     <>
       <button
         type="button"
         class="quiet"
         title="Draw, move and delete notes (E)"
-        disabled={!canEdit}
+        disabled={!canEdit.value}
         onClick={startEditing}
       >
-        Edit notes
+        {store.shown.value ? "Edit notes" : "Draw notes"}
       </button>
       <button
         type="button"
         class="quiet"
         title="Shade notes by how surprising they were to the model (S)"
-        disabled={!canEdit}
+        disabled={!store.shown.value || !canEdit.value}
         aria-pressed={showsSurprise.value}
         aria-busy={isComputing.value}
         onClick={() => {

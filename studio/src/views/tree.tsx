@@ -2,11 +2,12 @@
 
 import { computed } from "@preact/signals";
 import { hasServer } from "../api/client";
-import type { Finding, Version } from "../api/types";
+import type { Version } from "../api/types";
 import { drop, goTo, tryOut } from "../project/actions";
 import * as store from "../project/store";
 import { type Branch, descendants, grow, pathTo, sideBySide } from "../project/tree";
 import { mayLeave } from "../roll/draft";
+import { answer, countMet } from "./findings";
 import { Icon } from "./icons";
 
 const trunk = computed(() => grow(store.versions.value));
@@ -31,7 +32,7 @@ export function VersionTree() {
       {trunk.value.length === 0 ? (
         <p class="empty">
           None yet. Press <strong>Play</strong> and the model begins
-          {hasServer ? ", or drop a MIDI file" : ""}.
+          {hasServer ? ", drop a MIDI file, or draw notes yourself" : ""}.
         </p>
       ) : (
         <Branches branches={trunk.value} />
@@ -109,6 +110,7 @@ function Node({ version }: { version: Version }) {
 function state(version: Version): string {
   if (version.status === "writing") return "writing…";
   if (version.status === "failed") return "failed";
+  if (version.findings.length > 0) return countMet(version.findings);
   if (version.bits_per_note !== null) return `${version.bits_per_note.toFixed(2)} bits`;
   return version.n_bars === 1 ? "1 bar" : `${version.n_bars} bars`;
 }
@@ -143,10 +145,4 @@ function Details({ version }: { version: Version }) {
       )}
     </div>
   );
-}
-
-function answer({ asked, came, met }: Finding): string {
-  if (met >= 1) return "✓ as asked";
-  const share = `${Math.round(met * 100)} % of the bars`;
-  return came === asked ? share : `${came} (${share})`;
 }
