@@ -1,8 +1,8 @@
 """What can be asked of a piece: computed from the music in training, given by a person later.
 
-Controls are marks after the beginning of a bar. They stay in force, so each is told where its value
-changes; instruments, which are several, are told again in every eighth bar. Controls of a block are
-measured over eight bars, the others bar by bar.
+Controls are marks after the beginning of a bar. Those of a block are measured over eight bars, and
+told where their value changes, as they stay in force; instruments, which are several, are told again
+in every eighth bar. The others are measured bar by bar, and told in each.
 """
 
 from collections import defaultdict
@@ -134,7 +134,7 @@ class Controls:
 
         Args:
             values: of the bar; those without a mark are left out.
-            before: of the bar before it: what stays as it was is not told again.
+            before: of the bar before it: what stays in force is not told again.
         """
         ids: list[int] = []
         for name, of in self._ids.items():
@@ -144,7 +144,7 @@ class Controls:
             )
             if OPEN not in of:
                 ids += told
-            elif told != was:
+            elif told != was or (told and name in OF_BARS):
                 ids += told or [of[OPEN]]
         return ids
 
