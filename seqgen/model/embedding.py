@@ -19,6 +19,7 @@ HELD_STD = 0.5  # several marks are in force at a time; a token's embedding begi
 # input grows tenfold in training: what is stored is scaled, so that vectors of marks keep up.
 SCALE = 16.0
 
+
 class FieldEmbedding(nn.Module):
     """The sum of the embeddings of a token's fields.
 
