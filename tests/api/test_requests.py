@@ -205,7 +205,7 @@ def test_a_continuation_keeps_the_key_and_the_instruments_of_its_prompt(tmp_path
 
     def asked(**words):
         [piece] = model.generate(song, asked=words or None, alternatives=1, **options)
-        found = piece.findings(piece.save(tmp_path / "continued.mid"))
+        found = piece.findings(piece.save(tmp_path / f"{len(words)}-{words.get('key')}.mid"))
         return {one.name: one.asked for one in found if one.name != "bars"}
 
     assert asked() == kept
