@@ -38,7 +38,7 @@ from seqgen.tokenizers import Tokenizer, load_tokenizer
 from seqgen.vocabulary import Vocabulary
 
 WEIGHTS, RECORD, TOKENIZER = "model.safetensors", "config.json", "tokenizer"
-FORMAT = 5  # of run.json and of model folders; increase it when older ones can no longer be read
+FORMAT = 6  # of run.json and of model folders; increase it when older ones can no longer be read
 COPY_AGAIN = "copy the model folder again, or train a new run"
 CHECKPOINTS = ("best", "last")
 PREFIX = "model."  # of the model's weights in a checkpoint

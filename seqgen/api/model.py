@@ -20,6 +20,7 @@ from seqgen.api.requests import (
     Check,
     Editing,
     answer,
+    keeping,
     plan_edit,
     plan_pieces,
     trained_context,
@@ -116,7 +117,7 @@ class Model:
         seconds: float | None = None,
         form: str | None = None,
         section: int | None = None,
-        asked: Mapping[str, str] | None = None,
+        asked: Mapping[str, str | None] | None = None,
         metre: str | None = None,
         guidance: float = 1.0,
         seed: int = 0,
@@ -144,7 +145,8 @@ class Model:
                 `max_tokens` is then for each new section.
             section: bars of each section that is a letter; None: 8.
             asked: what the music should be, such as {"key": "Am", "chords": "Am F C G"}; for a run
-                trained with `data.controls`, which are its names.
+                trained with `data.controls`, which are its names. After a prompt "same" is what its
+                last eight bars are; the key and who plays are by default, and "-" leaves them open.
             metre: time signature of all new bars, such as "3/4".
             guidance: how much what is asked for weighs; above 1: more than the model has learned.
             seed: of the draws.
@@ -175,6 +177,8 @@ class Model:
             )
         draws: dict[str, Any] = {"sampling": Sampling(**sampling), "max_tokens": max_tokens}
         _check_guidance(guidance, asked)
+        if prompt is not None and form is None and seconds is None:
+            asked = keeping(self.tokenizer, asked or {})
         if asked or metre is not None:
             if form is not None or seconds is not None:
                 raise UserError("what is asked of bars excludes form and seconds: give bars")

@@ -23,12 +23,20 @@ from seqgen.midi import ANY_SIZE, open_midi
 from seqgen.midi.timing import bars_and_beats
 from seqgen.sampling import Sampling
 from seqgen.tasks import Teller, accompany, continuation, infill, known_tasks
-from seqgen.tasks.asking import describe_part, find_parts, no_wish, read_wishes
+from seqgen.tasks.asking import (
+    SAME,
+    as_before,
+    describe_part,
+    find_parts,
+    no_wish,
+    read_wishes,
+)
 from seqgen.tasks.bars import Piece
 from seqgen.tasks.controls import Wish
 from seqgen.tasks.request import Request, Writing
 from seqgen.tokenizers import Edit, Original, Tokenizer
 
+KEPT = ("key", "instruments")  # by continuations, unless something else is asked
 VARIED = 0.3  # share of bars that are written anew where a file is varied
 DEFAULT_CONTEXT = 512  # tokens, for a model folder that does not record its own
 Asked = Mapping[str, str | None]  # what is asked for, by control, in words
@@ -83,6 +91,18 @@ def trained_context(loaded: LoadedModel) -> int:
     return loaded.record.get("context_length") or DEFAULT_CONTEXT
 
 
+def keeping(tokenizer: Tokenizer, asked: Asked) -> Asked:
+    """Return what is asked of a continuation: also that it keeps what it can be told to keep.
+
+    `asked` decides where it says something, also that a control is left open ("-").
+    """
+    if not tokenizer.config.marks:
+        return asked
+    known = Teller(tokenizer).controls.names
+    kept = {name: SAME for name in KEPT if name in known and asked.get(name) is None}
+    return {**asked, **kept}
+
+
 def plan_pieces(
     tokenizer: Tokenizer,
     prompts: Sequence[Prompt],
@@ -97,7 +117,8 @@ def plan_pieces(
     Args:
         tokenizer: of the model.
         prompts: what they begin with.
-        asked: controls in words, such as {"key": "Am"}.
+        asked: controls in words, such as {"key": "Am"}; "same": as in the prompt's last bars; "-":
+            left open.
         metre: the time signature of all new bars, such as "3/4".
         bars: how many new bars.
         tempo: that pieces begin with, if one is asked for; the prompts have it already.
@@ -106,14 +127,17 @@ def plan_pieces(
         UserError: the run has not learned what is asked for.
     """
     teller = _teller(tokenizer)
-    wish = read_wishes(teller.controls, asked, bars)
-    head, parts = _head(teller, metre), wish(0).get("instruments")
-    names = [name for name, text in asked.items() if text is not None]
-    requests, free = [], []
+    head = _head(teller, metre)
+    wishes, requests, free = [], [], []
     for prompt in prompts:
         ids = prompt.ids[:-1] if (prompt.ids[-1] == tokenizer.bar).all() else prompt.ids
         piece = teller.reader.read(ids)
+        words = as_before(teller.controls, asked, piece.bars)
+        wish = read_wishes(teller.controls, words, bars)
+        parts = wish(0).get("instruments")
+        names = [name for name, text in words.items() if text is not None]
         options: dict[str, Any] = {"head": head, "n_bars": bars, "parts": parts}
+        wishes.append((words, wish))
         requests.append(continuation.request(teller, piece, wish, names=names, **options))
         free.append(continuation.request(teller, piece, no_wish, **options))
     told = [
@@ -127,9 +151,10 @@ def plan_pieces(
 
     def check(path: Path, row: int) -> list[Finding]:
         clock = prompts[row].clock
+        words, wish = wishes[row]
         begin = clock.bar_start if prompts[row].file and clock else 0.0
         return check_asked(
-            path, asked, wish, levels=levels, begin=begin, bars=bars, metre=metre, tempo=tempo
+            path, words, wish, levels=levels, begin=begin, bars=bars, metre=metre, tempo=tempo
         )
 
     levels = tokenizer.config.levels

@@ -141,8 +141,9 @@ from seqgen.commands import ByField, FiniteFloat
 )
 @click.option(
     "--key",
-    help='Key, such as Am or "F# minor". This and the options down to '
-    "--instruments need a run that was trained with data.controls.",
+    help='Key, such as Am or "F# minor". This and the options down to --instruments need a run '
+    "that was trained with data.controls; same is what the last eight bars of --prompt are, and - "
+    "leaves it open.  [default: same after a prompt, otherwise open]",
 )
 @click.option("--metre", help="Time signature of all new bars, such as 3/4.")
 @click.option("--chords", help='Chords, one for each bar, as in "Am F C G"; they repeat.')
@@ -154,7 +155,10 @@ from seqgen.commands import ByField, FiniteFloat
 @click.option("--polyphony", help="How many notes begin together: lowest to highest.")
 @click.option("--register", help="How high the notes lie: lowest to highest.")
 @click.option("--loudness", help="How loud the notes are: lowest to highest.")
-@click.option("--instruments", help="Who plays, as in piano,bass,drums.")
+@click.option(
+    "--instruments",
+    help="Who plays, as in piano,bass,drums.  [default: same after a prompt, otherwise all]",
+)
 @click.option(
     "--guidance",
     type=FiniteFloat(above=0),

@@ -170,6 +170,7 @@ def _plan(
             tempo=tempo,
             as_tokens=as_tokens,
         )
+    layout = layout.keeping(loaded.tokenizer) if prompts else layout
     each = [prompt for prompt in read for _ in range(picking.of)]
     given = [prompt.ids for prompt in each]
     draws: dict[str, Any] = {"sampling": sampling, "max_tokens": max_tokens, "seed": seed}

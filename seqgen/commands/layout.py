@@ -1,11 +1,11 @@
 """The options of `seqgen generate` that say what is written: forms, controls and edits."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from seqgen.api.prompts import Prompt
-from seqgen.api.requests import VARIED, Asking, Editing, plan_edit, plan_pieces
+from seqgen.api.requests import VARIED, Asking, Editing, keeping, plan_edit, plan_pieces
 from seqgen.errors import UserError
 from seqgen.tokenizers import Tokenizer
 
@@ -53,6 +53,12 @@ class Layout:
     def asks(self) -> bool:
         """Whether it is more than limits of a continuation."""
         return bool(self.form or self.edit or self.metre) or self.has_controls
+
+    def keeping(self, tokenizer: Tokenizer) -> "Layout":
+        """Return the same, where new bars also keep what they can of their prompt."""
+        if self.form is not None or self.seconds is not None:
+            return self
+        return replace(self, asked=dict(keeping(tokenizer, self.asked)))
 
     def check(self, *, has_prompt: bool, endless: bool, has_tempo: bool, as_tokens: bool) -> None:
         """Raise UserError where options exclude each other."""

@@ -14,6 +14,11 @@ from torch import Tensor, nn
 
 from seqgen.vocabulary import Vocabulary
 
+HELD_STD = 0.5  # several marks are in force at a time; a token's embedding begins with 1
+# Adam moves each number of a rare mark as far as one of the short convolution, whose part of the
+# input grows tenfold in training: what is stored is scaled, so that vectors of marks keep up.
+SCALE = 16.0
+
 
 class FieldEmbedding(nn.Module):
     """The sum of the embeddings of a token's fields.
@@ -126,15 +131,12 @@ class HeldMarks(nn.Module):
     """Vectors of the marks that are in force, of each group one, at each position.
 
     A mark that was given once is then as near to a late position as to the next one, which sums
-    that forget, or grow, do not offer. Their sum is added to the input embedding and to the hidden
-    value after the stack, behind a matrix each: a mark is rare, and its vector learns slowly, but
-    the matrices learn at every step, and keep up with the short convolution, whose part of the
-    input grows tenfold in training.
+    that forget, or grow, do not offer. Each has a vector that is added to the input embedding, and
+    one that is added to the hidden value after the stack: the second is learned in few steps.
 
     Attributes:
         holds: `Vocabulary.holds` [N_0, G].
-        table: vectors by number of a mark; that of number 0 is zeros.
-        before, after: the matrices.
+        table, output: these vectors by number of a mark, over `SCALE`; those of number 0 are zeros.
     """
 
     holds: Tensor
@@ -145,9 +147,9 @@ class HeldMarks(nn.Module):
         holds = torch.tensor(vocabulary.holds, device="cpu")
         self.register_buffer("holds", holds, persistent=False)
         self.table = nn.Embedding(int(holds.max()) + 1, d_model, padding_idx=0)
-        self.before = nn.Linear(d_model, d_model, bias=False)
-        self.after = nn.Linear(d_model, d_model, bias=False)
-        nn.init.zeros_(self.after.weight)
+        self.output = nn.Embedding(self.table.num_embeddings, d_model, padding_idx=0)
+        nn.init.normal_(self.table.weight[1:], std=HELD_STD / SCALE)
+        nn.init.zeros_(self.output.weight)
 
     def in_force(
         self, tokens: Tensor, before: Tensor | None = None, boundaries: Tensor | None = None
@@ -173,22 +175,22 @@ class HeldMarks(nn.Module):
 
     def begin(self, x: Tensor, in_force: Tensor) -> Tensor:
         """Add to input embeddings x [B, T, D] what marks [B, T, G] say."""
-        return x + self.before(self._sums(in_force))
+        return x + _sums(self.table, in_force)
 
     def end(self, hidden: Tensor, in_force: Tensor) -> Tensor:
         """Add to hidden values [B, T, D] what marks [B, T, G] say."""
-        return hidden + self.after(self._sums(in_force))
+        return hidden + _sums(self.output, in_force)
 
     def rows(self) -> tuple[Tensor, Tensor]:
         """What each mark adds before the stack and after it: float32 [1 + Q, D] each."""
-        table = self.table.weight.float()
-        return table @ self.before.weight.float().T, table @ self.after.weight.float().T
+        return SCALE * self.table.weight.float(), SCALE * self.output.weight.float()
 
-    def _sums(self, numbers: Tensor) -> Tensor:
-        """Add up the vectors of each row of numbers [B, T, G] -> [B, T, D]."""
-        bags = numbers.flatten(0, 1)
-        sums = F.embedding_bag(bags, self.table.weight, mode="sum", padding_idx=0)
-        return sums.view(*numbers.shape[:2], -1)
+
+def _sums(table: nn.Embedding, numbers: Tensor) -> Tensor:
+    """Add up the vectors of each row of numbers [B, T, G] -> [B, T, D]."""
+    bags = numbers.flatten(0, 1)
+    sums = F.embedding_bag(bags, table.weight, mode="sum", padding_idx=0)
+    return SCALE * sums.view(*numbers.shape[:2], -1)
 
 
 class ShortConvolution(nn.Module):

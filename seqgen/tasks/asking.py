@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from seqgen.errors import UserError
 from seqgen.midi import program_name
-from seqgen.tasks.bars import DRUMS
+from seqgen.tasks.bars import DRUMS, Bar
 from seqgen.tasks.controls import BLOCK, LEVELS, OPEN, Controls, Values, Wish
 from seqgen.tasks.harmony import QUALITIES, parse_chord, parse_key
 
@@ -23,6 +23,9 @@ FAMILIES = {
     "flute": (72, 8),
     "synth": (80, 24),
 }
+
+
+SAME = "same"  # as in the last bars before
 
 
 def no_wish(number: int) -> Values:
@@ -64,6 +67,26 @@ def read_wishes(controls: Controls, asked: Mapping[str, str | None], n_bars: int
     return wish
 
 
+def as_before(
+    controls: Controls, asked: Mapping[str, str | None], bars: Sequence[Bar]
+) -> dict[str, str | None]:
+    """Return what is asked, with what the last bars of a prompt are in place of "same".
+
+    What is "-" is left open, and so is what means nothing there, such as the key of drums.
+
+    Raises:
+        UserError: there are no bars, or a control of which single bars have their own.
+    """
+    found = {name: None if text == OPEN else text for name, text in asked.items()}
+    for name in (name for name, text in asked.items() if text == SAME):
+        if name == "chords":
+            raise UserError("--chords same: chords change from bar to bar; name them")
+        if not bars:
+            raise UserError(f"--{name} same: as in what? Give a --prompt, or name it")
+        found[name] = ",".join(controls.of(name, bars[-BLOCK:])) or None
+    return found
+
+
 def _values(controls: Controls, name: str, text: str) -> list[list[str]]:
     """Return the values that a text asks for, for one bar after the other; they repeat."""
     if name == "key":
@@ -78,7 +101,10 @@ def _values(controls: Controls, name: str, text: str) -> list[list[str]]:
     words = _words(name, text) if name == "density" else [text.strip()]
     for word in words:
         if word not in (*LEVELS, OPEN):
-            raise UserError(f"--{name} {text!r}: {word!r} must be one of {', '.join(LEVELS)}")
+            raise UserError(
+                f"--{name} {text!r}: {word!r} must be one of {', '.join(LEVELS)}, or {SAME} as in "
+                f"the prompt"
+            )
     return [[] if word == OPEN else [word] for word in words]
 
 

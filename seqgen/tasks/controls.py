@@ -1,8 +1,8 @@
 """What can be asked of a piece: computed from the music in training, given by a person later.
 
-Controls are marks after the beginning of a bar. They stay in force, so each is told where its value
-changes; instruments, which are several, are told again in every eighth bar. Controls of a block are
-measured over eight bars, the others bar by bar.
+Controls are marks after the beginning of a bar. Those of a block are measured over eight bars and
+stay in force, so each is told where its value changes; instruments, which are several, are told
+again in every eighth bar. The others are measured bar by bar, and told in each.
 """
 
 from collections import defaultdict
@@ -134,7 +134,7 @@ class Controls:
 
         Args:
             values: of the bar; those without a mark are left out.
-            before: of the bar before it: what stays as it was is not told again.
+            before: of the bar before it: what stays in force is not told again.
         """
         ids: list[int] = []
         for name, of in self._ids.items():
@@ -144,7 +144,7 @@ class Controls:
             )
             if OPEN not in of:
                 ids += told
-            elif told != was:
+            elif told != was or (told and name in OF_BARS):
                 ids += told or [of[OPEN]]
         return ids
 
@@ -157,17 +157,17 @@ class Controls:
             bar = piece.bars[number]
             if (number - begin) % BLOCK == 0:
                 block = piece.bars[number : min(number + BLOCK, stop)]
-                of_block = {name: self._of(name, block) for name in names if name in OF_BLOCKS}
+                of_block = {name: self.of(name, block) for name in names if name in OF_BLOCKS}
             else:
                 of_block.pop("instruments", None)  # they are many
-            values = of_block | {name: self._of(name, [bar]) for name in names if name in OF_BARS}
+            values = of_block | {name: self.of(name, [bar]) for name in names if name in OF_BARS}
             if "bars" in names and piece.ends:
                 values["bars"] = [str(len(piece.bars) - number)]
             found.append(values)
         return found
 
-    def _of(self, name: str, bars: Sequence[Bar]) -> list[str]:
-        """Return the values of one control that some bars have; none where it means nothing."""
+    def of(self, name: str, bars: Sequence[Bar]) -> list[str]:
+        """Return the values of a control that bars have as a whole; none where it means nothing."""
         notes = [note for bar in bars for note in bar.notes]
         if not notes or name == "bars":
             return []

@@ -15,10 +15,12 @@ from seqgen.api.requests import Editing, plan_edit
 from seqgen.checkpoint import save_model
 from seqgen.config import DataConfig, LimitsConfig, ModelConfig, TokenizerConfig
 from seqgen.errors import UserError
+from seqgen.evaluation.asked import read_bars
 from seqgen.midi import TempoChange, TimeSignature, open_midi
 from seqgen.model.sequence_model import SequenceModel
 from seqgen.tasks import with_marks
 from seqgen.tasks.asking import find_parts
+from seqgen.tasks.harmony import key_of
 from seqgen.tokenizers import build_tokenizer, settled
 
 TRACKS = {"parts": "tracks", "part_names": ["0", "33", "40", "drums"], "use_time_signatures": True}
@@ -192,6 +194,27 @@ def test_a_prompt_goes_on_as_it_is(tmp_path, model, song):
     for name, notes in before.items():
         starts = {(n[0], n[2]) for n in inside(notes, 1, 3)}
         assert starts == {(n[0], n[2]) for n in inside(after[name], 1, 3)}
+
+
+def test_a_continuation_keeps_the_key_and_the_instruments_of_its_prompt(tmp_path, model, song):
+    """Unless something else is asked for, or nothing: what is kept is that of the last bars."""
+    options = {"bars": 2, "max_tokens": 512}
+    bars = [bar for _, bar in read_bars(open_midi(song))]
+    kept = {"key": key_of(note for bar in bars[-8:] for note in bar.notes)}
+    kept["instruments"] = "0,33,40,drums"
+
+    def asked(**words):
+        [piece] = model.generate(song, asked=words or None, alternatives=1, **options)
+        found = piece.findings(piece.save(tmp_path / f"{len(words)}-{words.get('key')}.mid"))
+        return {one.name: one.asked for one in found if one.name != "bars"}
+
+    assert asked() == kept
+    assert asked(key="Am", density="same") == kept | {"key": "Am", "density": "high"}
+    assert asked(key="-") == {"instruments": kept["instruments"]}
+    with pytest.raises(UserError, match="--key same: as in what"):
+        model.generate(asked={"key": "same"})
+    with pytest.raises(UserError, match="chords change"):
+        model.generate(song, asked={"chords": "same"})
 
 
 def test_a_role_means_its_part_and_not_the_first_of_that_instrument():

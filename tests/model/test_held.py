@@ -33,7 +33,7 @@ def test_the_last_mark_of_each_group_is_in_force(plain_vocabulary, toy_vocabular
         never = torch.zeros(5, 40, dtype=torch.bool)
         expected = loop(vocabulary, tokens, before * 0, never)
         assert torch.equal(marks.in_force(tokens), expected)
-        torch.nn.init.normal_(marks.after.weight)
+        torch.nn.init.normal_(marks.output.weight[1:])
         x = torch.randn(5, 40, 8)
         for add, rows in zip((marks.begin, marks.end), marks.rows(), strict=True):
             torch.testing.assert_close(add(x, expected), x + rows[expected].sum(2))
