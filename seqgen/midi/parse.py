@@ -36,6 +36,7 @@ from seqgen.midi.events import (
     STANDARD,
     TEMPO,
     TEXT,
+    TEXTS,
     TIME_SIGNATURE,
     TRACK_NAME,
     Track,
@@ -48,23 +49,26 @@ from seqgen.midi.timing import negligible_ticks
 BANK_SELECT = 0
 ALL_OFF = (120, *range(123, 128))  # controllers that release all notes of their channel
 MICROSECONDS_PER_MINUTE = 60_000_000
-# Where an event stands among those of its channel: tick, whether its track has notes there, track
-# and place in the track. So at one tick, what a track without notes sets holds for the others.
-Place = tuple[int, bool, int, int]
+# Where an event stands among those of its channel: tick, track, place in the track, and whether its
+# track has notes there. Of several at one tick the last holds, as in players.
+Place = tuple[int, int, int, bool]
 Sound = tuple[int, bool]  # program, and whether it is a drum kit
 
 
-def parse(ticks_per_beat: int, tracks: Sequence[Track], repairs: Counter[str]) -> MidiFile:
+def parse(
+    ticks_per_beat: int, tracks: Sequence[Track], repairs: Counter[str], left_out: Counter[str]
+) -> MidiFile:
     """Build a file from events, with one instrument for each track, channel and program.
 
     Instruments are in the order of their tracks, and within one of their first notes; each has the
     name of its track. Those of one channel share their lists of controllers and bends. Where notes
     overlap on one key, the first release ends the first note. A note without a release ends where
-    its key is struck again, as players do it, or else with its track, counted in `repairs`.
+    its key is struck again, as players do it, or else with its track, counted in `repairs`. Texts
+    that sing nothing, and names of tracks without notes, are counted in `left_out`.
     """
     midi = MidiFile(ticks_per_beat=ticks_per_beat)
     for track in tracks:
-        _add_metas(midi, track)
+        _add_metas(midi, track, left_out)
     sounds = _sounds(tracks, negligible_ticks(ticks_per_beat))
     controls = _controls(tracks)
     for number, track in enumerate(tracks):
@@ -72,7 +76,7 @@ def parse(ticks_per_beat: int, tracks: Sequence[Track], repairs: Counter[str]) -
     return midi
 
 
-def _add_metas(midi: MidiFile, track: Track) -> None:
+def _add_metas(midi: MidiFile, track: Track, left_out: Counter[str]) -> None:
     for tick, kind, content in track.metas:
         if kind == TEMPO:
             tempo = MICROSECONDS_PER_MINUTE / int.from_bytes(content[:3])
@@ -86,6 +90,11 @@ def _add_metas(midi: MidiFile, track: Track) -> None:
             midi.lyrics.append(Lyric(content.decode("latin-1"), tick))
         elif kind == MARKER:
             midi.markers.append(Marker(content.decode("latin-1"), tick))
+        elif kind == TEXT:
+            left_out[TEXTS] += 1
+    n_names = sum(meta.kind == TRACK_NAME and bool(meta.content) for meta in track.metas)
+    if n_names > bool(track.channels):
+        left_out[TEXTS] += n_names - bool(track.channels)
 
 
 def _key_name(content: bytes) -> str:
@@ -107,7 +116,7 @@ def _sounds(
     for number, track in enumerate(tracks):
         for place, (tick, kind, channel, first, second) in enumerate(track.events):
             if kind in (PROGRAM, DRUM_PART) or (kind == CONTROL and first == BANK_SELECT):
-                where = (tick, channel in track.channels, number, place)
+                where = (tick, number, place, channel in track.channels)
                 found[channel].append((where, kind, first, second))
             elif kind == NOTE_ON and second > 0 and tick < first_notes.get(channel, tick + 1):
                 first_notes[channel] = tick
@@ -126,7 +135,7 @@ def _sounds(
             if kind == DRUM_PART:
                 has_drums = bool(first)
             elif program is None and where[0] <= first_notes.get(channel, 0) + tolerance:
-                places, values, where = [], [], (-1, False, 0, 0)
+                places, values, where = [], [], (-1, 0, 0, False)
             program = first if kind == PROGRAM else program
             places.append(where)
             values.append((program or 0, drum_banks.get(bank, has_drums)))
@@ -142,14 +151,14 @@ def _controls(
     for number, track in enumerate(tracks):
         for place, (tick, kind, channel, first, second) in enumerate(track.events):
             if kind in (CONTROL, BEND):
-                where = (tick, channel in track.channels, number, place)
+                where = (tick, number, place, channel in track.channels)
                 found[channel].append((where, kind, first, second))
     controls = {}
     for channel, events in found.items():
         events.sort()
         changes, bends = [], []
         senders: dict[tuple[int, int, int, int], int] = {}  # the first track to send an event
-        for (tick, _, number, _), kind, first, second in events:
+        for (tick, number, *_), kind, first, second in events:
             if senders.setdefault((tick, kind, first, second), number) != number:
                 continue
             if kind == CONTROL:
@@ -178,7 +187,10 @@ def _instruments(
             sound = (0, channel % 16 == DRUM_CHANNEL)
             if channel in sounds:
                 starts, values = sounds[channel]
-                i = bisect(starts, (tick, True, number, place))
+                i = bisect(starts, (tick, number, place, True))
+                for later in range(i, bisect(starts, (tick + 1,))):
+                    # What a track without notes sets at a tick holds for notes of any other.
+                    i = i if starts[later][-1] else later + 1
                 sound = values[i - 1] if i else sound
             instrument = found.get((channel, sound))
             if instrument is None:
