@@ -61,7 +61,7 @@ def parse(
     """Build a file from events, with one instrument for each track, channel and program.
 
     Instruments are in the order of their tracks, and within one of their first notes; each has the
-    name of its track. Those of one channel share their lists of controllers and bends. Where notes
+    name of its track, unless that is the only one and has several channels. Those of one channel share their lists of controllers and bends. Where notes
     overlap on one key, the first release ends the first note. A note without a release ends where
     its key is struck again, as players do it, or else with its track, counted in `repairs`. Texts
     that sing nothing, and names of tracks without notes, are counted in `left_out`.
@@ -73,6 +73,10 @@ def parse(
     controls = _controls(tracks)
     for number, track in enumerate(tracks):
         midi.instruments += _instruments(number, track, sounds, controls, repairs)
+    if len(tracks) == 1 and len(tracks[0].channels) > 1 and midi.instruments[0].name:
+        left_out[TEXTS] += 1  # the only track of several instruments is called as the piece is
+        for instrument in midi.instruments:
+            instrument.name = ""
     return midi
 
 

@@ -64,12 +64,17 @@ def test_program_set_in_another_track_holds_from_its_tick_on():
     assert parts(content) == [(0, False, [60]), (40, False, [60])]
 
 
-def test_instruments_of_one_track_are_split_and_named():
-    content = midi_file(
-        NAME + program(5) + program(6, 1) + note(0, 60) + note(1, 61) + note(9, 36) + END
-    )
-    assert parts(content) == [(5, False, [60]), (6, False, [61]), (0, True, [36])]
-    assert [track.name for track in open_midi(content).instruments] == ["Lead"] * 3
+def test_instruments_of_one_track_are_split_and_named_unless_that_names_the_piece():
+    mixed = NAME + program(5) + program(6, 1) + note(0, 60) + note(1, 61) + note(9, 36) + END
+    for content, names in (
+        (midi_file(mixed, END), ["Lead"] * 3),
+        (midi_file(mixed), [""] * 3),
+        (midi_file(NAME + program(5) + note() + program(6) + note() + END), ["Lead"] * 2),
+    ):
+        read = read_midi(content)
+        assert [track.name for track in read.midi.instruments] == names
+        assert read.left_out == ({} if all(names) else {"titles and other texts": 1})
+    assert parts(midi_file(mixed)) == [(5, False, [60]), (6, False, [61]), (0, True, [36])]
 
 
 def test_a_program_change_begins_a_part_and_held_notes_stay_in_theirs():
