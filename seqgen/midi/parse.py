@@ -61,10 +61,11 @@ def parse(
     """Build a file from events, with one instrument for each track, channel and program.
 
     Instruments are in the order of their tracks, and within one of their first notes; each has the
-    name of its track, unless that is the only one and has several channels. Those of one channel share their lists of controllers and bends. Where notes
-    overlap on one key, the first release ends the first note. A note without a release ends where
-    its key is struck again, as players do it, or else with its track, counted in `repairs`. Texts
-    that sing nothing, and names of tracks without notes, are counted in `left_out`.
+    name of its track, unless that is the only one and has several channels. Those of one channel
+    share their lists of controllers and bends. Where notes overlap on one key, the first release
+    ends the first note. A note without a release ends where its key is struck again, as players do
+    it, or else with its track, counted in `repairs`. Texts that sing nothing, and names that no
+    instrument has, are counted in `left_out`.
     """
     midi = MidiFile(ticks_per_beat=ticks_per_beat)
     for track in tracks:
