@@ -9,6 +9,7 @@ may have some by SysEx or bank select (`seqgen.midi.sysex`).
 from bisect import bisect
 from collections import Counter, defaultdict, deque
 from collections.abc import Sequence
+from operator import attrgetter
 
 from miditoolkit import (
     ControlChange,
@@ -46,7 +47,7 @@ from seqgen.midi.repair import MAJOR_KEYS, MINOR_KEYS
 from seqgen.midi.sysex import DRUM_BANKS
 from seqgen.midi.timing import negligible_ticks
 
-BANK_SELECT = 0
+BANK_SELECT, FINE_BANK_SELECT = 0, 32
 ALL_OFF = (120, *range(123, 128))  # controllers that release all notes of their channel
 MICROSECONDS_PER_MINUTE = 60_000_000
 # Where an event stands among those of its channel: tick, track, place in the track, and whether its
@@ -151,25 +152,36 @@ def _sounds(
 def _controls(
     tracks: Sequence[Track],
 ) -> dict[int, tuple[list[ControlChange], list[PitchBend]]]:
-    """Return the controllers and bends of each channel; what two tracks repeat is there once."""
+    """Return the controllers and bends of each channel; what two tracks repeat is there once.
+
+    A bank select takes effect with the next program of its channel: it is moved there, and left out
+    where none follows.
+    """
     found: dict[int, list[tuple[Place, int, int, int]]] = defaultdict(list)
     for number, track in enumerate(tracks):
         for place, (tick, kind, channel, first, second) in enumerate(track.events):
-            if kind in (CONTROL, BEND):
+            if kind in (CONTROL, BEND, PROGRAM):
                 where = (tick, number, place, channel in track.channels)
                 found[channel].append((where, kind, first, second))
     controls = {}
     for channel, events in found.items():
         events.sort()
+        programs = [where for where, kind, *_ in events if kind == PROGRAM]
         changes, bends = [], []
         senders: dict[tuple[int, int, int, int], int] = {}  # the first track to send an event
-        for (tick, number, *_), kind, first, second in events:
+        for where, kind, first, second in events:
+            tick, number, *_ = where
             if senders.setdefault((tick, kind, first, second), number) != number:
                 continue
-            if kind == CONTROL:
-                changes.append(ControlChange(first, second, tick))
-            else:
+            if kind == BEND:
                 bends.append(PitchBend((second << 7 | first) - 8192, tick))
+            elif kind == CONTROL and first in (BANK_SELECT, FINE_BANK_SELECT):
+                following = bisect(programs, where)
+                if following < len(programs):
+                    changes.append(ControlChange(first, second, programs[following][0]))
+            elif kind == CONTROL:
+                changes.append(ControlChange(first, second, tick))
+        changes.sort(key=attrgetter("time"))
         controls[channel] = (changes, bends)
     return controls
 

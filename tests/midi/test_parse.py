@@ -33,12 +33,22 @@ def program(number: int, channel: int = 0, start: int = 0) -> bytes:
 
 @pytest.mark.parametrize("setup_comes_first", [True, False])
 def test_programs_and_controllers_set_in_another_track_hold(setup_comes_first):
-    setup = program(40) + b"\x00\xb0\x00\x08\x00\xb0\x07\x50\x00\xe0\x00\x50" + END
+    setup = bank(8) + program(40) + b"\x00\xb0\x07\x50\x00\xe0\x00\x50" + END
     tracks = [setup, note() + END] if setup_comes_first else [note() + END, setup]
     (track,) = open_midi(midi_file(*tracks)).instruments
     assert track.program == 40
     assert [(c.number, c.value) for c in track.control_changes] == [(0, 8), (7, 80)]
     assert [bend.pitch for bend in track.pitch_bends] == [(80 << 7) - 8192]
+
+
+def test_a_bank_takes_effect_with_the_next_program_and_never_without():
+    late = note() + bank(9) + note() + program(5) + note() + bank(3) + note() + END
+    written = midi_bytes(open_midi(midi_file(program(5) + bank(8) + late)))
+    for content in (midi_file(program(5) + bank(8) + late), written):
+        (track,) = open_midi(content).instruments
+        changes = [(c.time, c.number, c.value) for c in track.control_changes]
+        assert [change for change in changes if change[0] > 0] == [(192, 0, 8), (192, 0, 9)]
+        assert len(changes) == 2
 
 
 def test_pedal_of_one_track_holds_for_others_on_its_channel_and_is_there_once():
