@@ -168,6 +168,13 @@ def test_drums_without_a_program_have_the_standard_kit():
     assert parts(midi_file(gs_part(2, 1) + note(1) + END)) == [(0, True, [60])]
 
 
+def test_drums_that_end_as_they_begin_are_kept_and_counted():
+    strokes = b"\x00\x99\x26\x40\x00\x89\x26\x40" + b"\x30\x99\x24\x40"
+    read = read_midi(midi_file(strokes + END))
+    assert note_values(read.midi) == [(0, 1, 38, 64), (48, 49, 36, 64)]
+    assert read.repairs == {"drum notes of no length given one tick": 2, UNRELEASED: 1}
+
+
 def test_tracks_keep_the_order_of_the_file():
     content = midi_file(*[program(9 - i, i) + note(i) + END for i in range(5)])
     assert [program for program, *_ in parts(content)] == [9, 8, 7, 6, 5]
