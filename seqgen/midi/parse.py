@@ -54,6 +54,9 @@ MICROSECONDS_PER_MINUTE = 60_000_000
 # track has notes there. Of several at one tick the last holds, as in players.
 Place = tuple[int, int, int, bool]
 Sound = tuple[int, bool]  # program, and whether it is a drum kit
+# Where the sound of a channel changes, to what, and by tick how many of these changes notes there
+# hear at least: all up to the last one of a track without notes.
+Sounds = tuple[list[Place], list[Sound], dict[int, int]]
 
 
 def parse(
@@ -108,9 +111,7 @@ def _key_name(content: bytes) -> str:
     return (MINOR_KEYS if content[1] else MAJOR_KEYS)[n_sharps + 7]
 
 
-def _sounds(
-    tracks: Sequence[Track], tolerance: float
-) -> dict[int, tuple[list[Place], list[Sound]]]:
+def _sounds(tracks: Sequence[Track], tolerance: float) -> dict[int, Sounds]:
     """Return for each channel where its sound changes, and to what.
 
     The first program of a channel that comes at most `tolerance` ticks after its first note holds
@@ -145,7 +146,8 @@ def _sounds(
             program = first if kind == PROGRAM else program
             places.append(where)
             values.append((program or 0, drum_banks.get(bank, has_drums)))
-        sounds[channel] = (places, values)
+        from_silent = {where[0]: n for n, where in enumerate(places, 1) if not where[-1]}
+        sounds[channel] = (places, values, from_silent)
     return sounds
 
 
@@ -189,7 +191,7 @@ def _controls(
 def _instruments(
     number: int,
     track: Track,
-    sounds: dict[int, tuple[list[Place], list[Sound]]],
+    sounds: dict[int, Sounds],
     controls: dict[int, tuple[list[ControlChange], list[PitchBend]]],
     repairs: Counter[str],
 ) -> list[Instrument]:
@@ -203,11 +205,9 @@ def _instruments(
         if kind == NOTE_ON and velocity > 0:
             sound = (0, channel % 16 == DRUM_CHANNEL)
             if channel in sounds:
-                starts, values = sounds[channel]
+                starts, values, from_silent = sounds[channel]
                 i = bisect(starts, (tick, number, place, True))
-                for later in range(i, bisect(starts, (tick + 1,))):
-                    # What a track without notes sets at a tick holds for notes of any other.
-                    i = i if starts[later][-1] else later + 1
+                i = max(i, from_silent.get(tick, 0))
                 sound = values[i - 1] if i else sound
             instrument = found.get((channel, sound))
             if instrument is None:
