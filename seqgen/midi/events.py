@@ -20,18 +20,23 @@ AFTERTOUCH = (0xA0, 0xD0)
 SYSEX, SYSEX_ESCAPE, META = 0xF0, 0xF7, 0xFF
 STANDARD, DRUM_PART = 0x100, 0x101  # kinds of events that SysEx messages become
 # How many data bytes follow each status byte but those of SysEx and meta events. Messages from
-# 0xF1 on do not belong in a file; some writers leave them there.
+# 0xF1 on do not belong in a file, and some of them mean nothing; some writers leave them there.
 N_DATA_BYTES = {status: 1 if status & 0xF0 in (0xC0, 0xD0) else 2 for status in range(0x80, 0xF0)}
-N_DATA_BYTES |= {0xF1: 1, 0xF2: 2, 0xF3: 1, 0xF6: 0}
-N_DATA_BYTES |= dict.fromkeys((0xF8, 0xFA, 0xFB, 0xFC, 0xFE), 0)
-FIRST_SYSTEM, FIRST_REAL_TIME = 0xF0, 0xF8
+N_DATA_BYTES |= {0xF1: 1, 0xF2: 2, 0xF3: 1, 0xF4: 0, 0xF5: 0, 0xF6: 0}
+N_DATA_BYTES |= dict.fromkeys(range(0xF8, 0xFF), 0)
+FIRST_SYSTEM = 0xF0
 
-TEXT, TRACK_NAME, LYRICS, MARKER, PORT = 0x01, 0x03, 0x05, 0x06, 0x21
-TEMPO, TIME_SIGNATURE, KEY_SIGNATURE = 0x51, 0x58, 0x59
-# Content that is long enough for its type; types not listed here are passed over.
+TEXT, TRACK_NAME, LYRICS, MARKER, LAST_TEXT, PORT = 0x01, 0x03, 0x05, 0x06, 0x0F, 0x21
+TEMPO, SMPTE_OFFSET, TIME_SIGNATURE, KEY_SIGNATURE, SEQUENCER = 0x51, 0x54, 0x58, 0x59, 0x7F
+# Content that is long enough for its type; types not listed here are left out.
 MIN_META_BYTES = {TEXT: 0, TRACK_NAME: 0, LYRICS: 0, MARKER: 0, PORT: 1}
 MIN_META_BYTES |= {TEMPO: 3, TIME_SIGNATURE: 4, KEY_SIGNATURE: 2}
 MAX_SHARPS = 7
+# What is sound and left out, as people are told.
+TEXTS = "titles and other texts"
+LEFT_OUT = dict.fromkeys(range(TEXT, LAST_TEXT + 1), TEXTS)
+LEFT_OUT |= dict.fromkeys((SMPTE_OFFSET, SEQUENCER), "events for sequencers")
+AFTERTOUCHES, SYSEX_MESSAGES = "aftertouch messages", "SysEx messages"
 
 
 class Event(NamedTuple):
@@ -67,12 +72,12 @@ class Track:
 
 
 def read_events(
-    content: bytes, limits: LimitsConfig, repairs: Counter[str]
+    content: bytes, limits: LimitsConfig, repairs: Counter[str], left_out: Counter[str]
 ) -> tuple[int, list[Track]]:
     """Return the ticks per quarter note and the tracks, or raise `Refusal`.
 
-    Events that carry no music are left out, the faulty among them counted in `repairs`, and so is
-    aftertouch.
+    What is faulty and no note is dropped and counted in `repairs`; what is sound and has no place
+    in our files is counted in `left_out`.
     """
     content = _unwrap(content)
     n_tracks, division = _read_header(content)
@@ -80,7 +85,7 @@ def read_events(
         limit = limits.named("max_tracks")
         raise Refusal("over-limit", f"it has {n_tracks} tracks, more than {limit}")
     position = CHUNK_HEADER_BYTES + int.from_bytes(content[4:8])
-    reader = _Reader(content, limits, repairs)
+    reader = _Reader(content, limits, repairs, left_out)
     tracks = []
     for number in range(1, n_tracks + 1):
         start, end = _find_track(content, position, number)
@@ -149,10 +154,17 @@ def _find_track(content: bytes, position: int, number: int) -> tuple[int, int]:
 class _Reader:
     """Reads the tracks of one file and counts over all of them."""
 
-    def __init__(self, content: bytes, limits: LimitsConfig, repairs: Counter[str]) -> None:
+    def __init__(
+        self,
+        content: bytes,
+        limits: LimitsConfig,
+        repairs: Counter[str],
+        left_out: Counter[str],
+    ) -> None:
         self._content = content
         self._limits = limits
         self._repairs = repairs
+        self._left_out = left_out
         self._n_events = 0
         self._n_notes = 0
 
@@ -183,13 +195,12 @@ class _Reader:
                 continue
             if byte in (SYSEX, SYSEX_ESCAPE):
                 payload, position = _read_payload(content, position + 1)
-                status = None
-                if byte == SYSEX and n_events <= room:
-                    self._read_sysex(payload, tick, port, track)
+                if n_events <= room:
+                    self._read_sysex(byte, payload, tick, port, track)
                 continue
             if byte > 127:
                 position += 1
-                if byte < FIRST_REAL_TIME:
+                if byte < FIRST_SYSTEM:
                     status = byte
             else:
                 byte = status or 0
@@ -198,16 +209,19 @@ class _Reader:
             n_data_bytes = N_DATA_BYTES[byte]
             first = content[position] if n_data_bytes else 0
             second = content[position + 1] if n_data_bytes == 2 else 0
-            if first > 127 or second > 127:
-                raise Refusal("unreadable", "is damaged: a value that must be below 128 is larger")
             position += n_data_bytes
+            kind, channel = byte & 0xF0, port | byte & 0x0F
             if byte >= FIRST_SYSTEM:
                 self._repairs["messages that do not belong in a file dropped"] += 1
-                status = status if byte >= FIRST_REAL_TIME else None
                 continue
-            kind, channel = byte & 0xF0, port | byte & 0x0F
+            if first > 127 or second > 127:
+                if kind in (NOTE_OFF, NOTE_ON):
+                    why = "is damaged: a value of a note that must be below 128 is larger"
+                    raise Refusal("unreadable", why)
+                self._repairs["messages with values above 127 dropped"] += 1
+                continue
             if kind in AFTERTOUCH:
-                self._repairs["aftertouch messages left out"] += 1
+                self._left_out[AFTERTOUCHES] += 1
                 continue
             if kind == NOTE_ON and second > 0:
                 n_notes += 1
@@ -221,8 +235,11 @@ class _Reader:
         track.end = tick
         return track
 
-    def _read_sysex(self, payload: bytes, tick: int, port: int, track: Track) -> None:
+    def _read_sysex(self, status: int, payload: bytes, tick: int, port: int, track: Track) -> None:
         """Keep what a message says about drums."""
+        if status == SYSEX_ESCAPE:
+            self._left_out[SYSEX_MESSAGES] += 1
+            return
         if any(byte > 127 for byte in payload.removesuffix(b"\xf7")):
             self._repairs["invalid SysEx messages dropped"] += 1
             return
@@ -231,10 +248,14 @@ class _Reader:
             track.events.append(Event(tick, STANDARD, port, standard, 0))
         elif part is not None:
             track.events.append(Event(tick, DRUM_PART, port | part[0], part[1], 0))
+        else:
+            self._left_out[SYSEX_MESSAGES] += 1
 
     def _is_sound(self, kind: int, payload: bytes) -> bool:
         """Whether a meta event is of use and holds what its type promises."""
         if kind not in MIN_META_BYTES:
+            if kind in LEFT_OUT:
+                self._left_out[LEFT_OUT[kind]] += 1
             return False
         is_sound = len(payload) >= MIN_META_BYTES[kind]
         if is_sound and kind == TEMPO:

@@ -37,10 +37,17 @@ GENEROUS = LimitsConfig(
 
 @dataclass(frozen=True)
 class ReadMidi:
-    """A repaired file, and how often what was done to repair it, by phrases in plain English."""
+    """A repaired file, and what became of the rest, counted by phrases in plain English.
+
+    Attributes:
+        midi: the file.
+        repairs: what was faulty, and what was done to repair it.
+        left_out: what was sound and has no place in the file.
+    """
 
     midi: MidiFile
     repairs: dict[str, int]
+    left_out: dict[str, int]
 
 
 def open_midi(
@@ -59,7 +66,7 @@ def read_midi(
     *,
     name: str | None = None,
 ) -> ReadMidi:
-    """Read a MIDI file of format 0 or 1, also inside a RIFF container, and say what was repaired.
+    """Read a MIDI file of format 0 or 1, also inside a RIFF container, and say what was changed.
 
     `name` is how messages call the file; by default its path, or "the MIDI data" for bytes.
 
@@ -94,12 +101,13 @@ def _read_bytes(content: bytes, limits: LimitsConfig) -> ReadMidi:
     if len(content) > limits.max_file_bytes:
         raise Refusal("over-limit", f"it is larger than {limits.named('max_file_bytes')}")
     repairs: Counter[str] = Counter()
-    midi = parse(*read_events(content, limits, repairs), repairs)
+    left_out: Counter[str] = Counter()
+    midi = parse(*read_events(content, limits, repairs, left_out), repairs, left_out)
     _check_size(midi, limits)  # before everything is copied
     midi = repair(midi, repairs=repairs)
     _check_size(midi, limits)
     _check_music(midi, limits)
-    return ReadMidi(midi, dict(repairs))
+    return ReadMidi(midi, dict(repairs), dict(left_out))
 
 
 def _check_size(midi: MidiFile, limits: LimitsConfig) -> None:

@@ -9,6 +9,7 @@ may have some by SysEx or bank select (`seqgen.midi.sysex`).
 from bisect import bisect
 from collections import Counter, defaultdict, deque
 from collections.abc import Sequence
+from operator import attrgetter
 
 from miditoolkit import (
     ControlChange,
@@ -36,6 +37,7 @@ from seqgen.midi.events import (
     STANDARD,
     TEMPO,
     TEXT,
+    TEXTS,
     TIME_SIGNATURE,
     TRACK_NAME,
     Track,
@@ -45,34 +47,45 @@ from seqgen.midi.repair import MAJOR_KEYS, MINOR_KEYS
 from seqgen.midi.sysex import DRUM_BANKS
 from seqgen.midi.timing import negligible_ticks
 
-BANK_SELECT = 0
+BANK_SELECT, FINE_BANK_SELECT = 0, 32
 ALL_OFF = (120, *range(123, 128))  # controllers that release all notes of their channel
 MICROSECONDS_PER_MINUTE = 60_000_000
-# Where an event stands among those of its channel: tick, whether its track has notes there, track
-# and place in the track. So at one tick, what a track without notes sets holds for the others.
-Place = tuple[int, bool, int, int]
+# Where an event stands among those of its channel: tick, track, place in the track, and whether its
+# track has notes there. Of several at one tick the last holds, as in players.
+Place = tuple[int, int, int, bool]
 Sound = tuple[int, bool]  # program, and whether it is a drum kit
+# Where the sound of a channel changes, to what, and by tick how many of these changes notes there
+# hear at least: all up to the last one of a track without notes.
+Sounds = tuple[list[Place], list[Sound], dict[int, int]]
 
 
-def parse(ticks_per_beat: int, tracks: Sequence[Track], repairs: Counter[str]) -> MidiFile:
+def parse(
+    ticks_per_beat: int, tracks: Sequence[Track], repairs: Counter[str], left_out: Counter[str]
+) -> MidiFile:
     """Build a file from events, with one instrument for each track, channel and program.
 
     Instruments are in the order of their tracks, and within one of their first notes; each has the
-    name of its track. Those of one channel share their lists of controllers and bends. Where notes
-    overlap on one key, the first release ends the first note. A note without a release ends where
-    its key is struck again, as players do it, or else with its track, counted in `repairs`.
+    name of its track, unless that is the only one and has several channels. Those of one channel
+    share their lists of controllers and bends. Where notes overlap on one key, the first release
+    ends the first note. A note without a release ends where its key is struck again, as players do
+    it, or else with its track, counted in `repairs`. Texts that sing nothing, and names that no
+    instrument has, are counted in `left_out`.
     """
     midi = MidiFile(ticks_per_beat=ticks_per_beat)
     for track in tracks:
-        _add_metas(midi, track)
+        _add_metas(midi, track, left_out)
     sounds = _sounds(tracks, negligible_ticks(ticks_per_beat))
     controls = _controls(tracks)
     for number, track in enumerate(tracks):
         midi.instruments += _instruments(number, track, sounds, controls, repairs)
+    if len(tracks) == 1 and len(tracks[0].channels) > 1 and midi.instruments[0].name:
+        left_out[TEXTS] += 1  # the only track of several instruments is called as the piece is
+        for instrument in midi.instruments:
+            instrument.name = ""
     return midi
 
 
-def _add_metas(midi: MidiFile, track: Track) -> None:
+def _add_metas(midi: MidiFile, track: Track, left_out: Counter[str]) -> None:
     for tick, kind, content in track.metas:
         if kind == TEMPO:
             tempo = MICROSECONDS_PER_MINUTE / int.from_bytes(content[:3])
@@ -86,6 +99,11 @@ def _add_metas(midi: MidiFile, track: Track) -> None:
             midi.lyrics.append(Lyric(content.decode("latin-1"), tick))
         elif kind == MARKER:
             midi.markers.append(Marker(content.decode("latin-1"), tick))
+        elif kind == TEXT:
+            left_out[TEXTS] += 1
+    n_names = sum(meta.kind == TRACK_NAME and bool(meta.content) for meta in track.metas)
+    if n_names > bool(track.channels):
+        left_out[TEXTS] += n_names - bool(track.channels)
 
 
 def _key_name(content: bytes) -> str:
@@ -93,9 +111,7 @@ def _key_name(content: bytes) -> str:
     return (MINOR_KEYS if content[1] else MAJOR_KEYS)[n_sharps + 7]
 
 
-def _sounds(
-    tracks: Sequence[Track], tolerance: float
-) -> dict[int, tuple[list[Place], list[Sound]]]:
+def _sounds(tracks: Sequence[Track], tolerance: float) -> dict[int, Sounds]:
     """Return for each channel where its sound changes, and to what.
 
     The first program of a channel that comes at most `tolerance` ticks after its first note holds
@@ -107,7 +123,7 @@ def _sounds(
     for number, track in enumerate(tracks):
         for place, (tick, kind, channel, first, second) in enumerate(track.events):
             if kind in (PROGRAM, DRUM_PART) or (kind == CONTROL and first == BANK_SELECT):
-                where = (tick, channel in track.channels, number, place)
+                where = (tick, number, place, channel in track.channels)
                 found[channel].append((where, kind, first, second))
             elif kind == NOTE_ON and second > 0 and tick < first_notes.get(channel, tick + 1):
                 first_notes[channel] = tick
@@ -126,36 +142,48 @@ def _sounds(
             if kind == DRUM_PART:
                 has_drums = bool(first)
             elif program is None and where[0] <= first_notes.get(channel, 0) + tolerance:
-                places, values, where = [], [], (-1, False, 0, 0)
+                places, values, where = [], [], (-1, 0, 0, False)
             program = first if kind == PROGRAM else program
             places.append(where)
             values.append((program or 0, drum_banks.get(bank, has_drums)))
-        sounds[channel] = (places, values)
+        from_silent = {where[0]: n for n, where in enumerate(places, 1) if not where[-1]}
+        sounds[channel] = (places, values, from_silent)
     return sounds
 
 
 def _controls(
     tracks: Sequence[Track],
 ) -> dict[int, tuple[list[ControlChange], list[PitchBend]]]:
-    """Return the controllers and bends of each channel; what two tracks repeat is there once."""
+    """Return the controllers and bends of each channel; what two tracks repeat is there once.
+
+    A bank select takes effect with the next program of its channel: it is moved there, and left out
+    where none follows.
+    """
     found: dict[int, list[tuple[Place, int, int, int]]] = defaultdict(list)
     for number, track in enumerate(tracks):
         for place, (tick, kind, channel, first, second) in enumerate(track.events):
-            if kind in (CONTROL, BEND):
-                where = (tick, channel in track.channels, number, place)
+            if kind in (CONTROL, BEND, PROGRAM):
+                where = (tick, number, place, channel in track.channels)
                 found[channel].append((where, kind, first, second))
     controls = {}
     for channel, events in found.items():
         events.sort()
+        programs = [where for where, kind, *_ in events if kind == PROGRAM]
         changes, bends = [], []
         senders: dict[tuple[int, int, int, int], int] = {}  # the first track to send an event
-        for (tick, _, number, _), kind, first, second in events:
+        for where, kind, first, second in events:
+            tick, number, *_ = where
             if senders.setdefault((tick, kind, first, second), number) != number:
                 continue
-            if kind == CONTROL:
-                changes.append(ControlChange(first, second, tick))
-            else:
+            if kind == BEND:
                 bends.append(PitchBend((second << 7 | first) - 8192, tick))
+            elif kind == CONTROL and first in (BANK_SELECT, FINE_BANK_SELECT):
+                following = bisect(programs, where)
+                if following < len(programs):
+                    changes.append(ControlChange(first, second, programs[following][0]))
+            elif kind == CONTROL:
+                changes.append(ControlChange(first, second, tick))
+        changes.sort(key=attrgetter("time"))
         controls[channel] = (changes, bends)
     return controls
 
@@ -163,7 +191,7 @@ def _controls(
 def _instruments(
     number: int,
     track: Track,
-    sounds: dict[int, tuple[list[Place], list[Sound]]],
+    sounds: dict[int, Sounds],
     controls: dict[int, tuple[list[ControlChange], list[PitchBend]]],
     repairs: Counter[str],
 ) -> list[Instrument]:
@@ -177,8 +205,9 @@ def _instruments(
         if kind == NOTE_ON and velocity > 0:
             sound = (0, channel % 16 == DRUM_CHANNEL)
             if channel in sounds:
-                starts, values = sounds[channel]
-                i = bisect(starts, (tick, True, number, place))
+                starts, values, from_silent = sounds[channel]
+                i = bisect(starts, (tick, number, place, True))
+                i = max(i, from_silent.get(tick, 0))
                 sound = values[i - 1] if i else sound
             instrument = found.get((channel, sound))
             if instrument is None:

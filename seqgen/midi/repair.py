@@ -41,7 +41,7 @@ def repair(midi: MidiFile, *, repairs: Counter[str] | None = None) -> MidiFile:
     """Return a copy that can be written, in which every event is possible and sorted by time.
 
     - Notes that end before they sound or lie outside MIDI's ranges are dropped, and with them
-      tracks that have no note left.
+      tracks that have no note left. Drums that end as they begin are kept: nothing cuts them short.
     - Impossible tempi, time signatures, keys and controls are dropped; tempi beyond `MIN_TEMPO` and
       `MAX_TEMPO` are set to these; text that Latin-1 lacks becomes "?", and names are cut at
       `MAX_NAME`.
@@ -156,10 +156,15 @@ def _instrument(track: Instrument, repairs: Counter[str]) -> Instrument:
     for note in track.notes:
         if not (note.start >= 0 and 0 <= note.pitch <= 127 and 1 <= note.velocity <= 127):
             repairs["impossible notes dropped"] += 1
-        elif note.end <= note.start:
+            continue
+        start, end = int(note.start), int(note.end)
+        if start == end and track.is_drum:
+            repairs["drum notes of no length given one tick"] += 1
+            end += 1
+        if end <= start:
             repairs["notes of no length dropped"] += 1
-        else:
-            notes.append(Note(int(note.velocity), int(note.pitch), int(note.start), int(note.end)))
+            continue
+        notes.append(Note(int(note.velocity), int(note.pitch), start, end))
     notes.sort(key=lambda note: (note.start, note.pitch, note.end, note.velocity))
     controls = [
         ControlChange(int(change.number), int(change.value), int(change.time))

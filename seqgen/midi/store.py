@@ -91,8 +91,12 @@ def _channels(instruments: Sequence[Instrument]) -> list[int]:
     """Return the channel of each instrument; pitched ones share only if there are more than 15."""
     channels = [DRUM_CHANNEL] * len(instruments)
     pitched = [i for i, instrument in enumerate(instruments) if not instrument.is_drum]
-    if len(pitched) > len(PITCHED_CHANNELS):  # those that others could disturb come first
-        pitched.sort(key=lambda i: not any(_settings(instruments[i])))
+    if len(pitched) > len(PITCHED_CHANNELS):
+        # One of each choice of controllers and bends comes first, so that the others find it on a
+        # channel that they can share; then those that others could disturb.
+        settings_of = {i: _settings(instruments[i]) for i in pitched}
+        firsts = {own: i for i, own in reversed(settings_of.items())}
+        pitched.sort(key=lambda i: (firsts[settings_of[i]] != i, not any(settings_of[i])))
     alone, others = pitched[: len(PITCHED_CHANNELS)], pitched[len(PITCHED_CHANNELS) :]
     for i, channel in zip(alone, PITCHED_CHANNELS, strict=False):
         channels[i] = channel

@@ -220,6 +220,7 @@ class Project:
         sentences = [
             f"{called}: {prompt.about}.",
             *(f"Repaired: {what} ({n:,})." for what, n in clean.repairs.items()),
+            *(f"Left out: {what} ({n:,})." for what, n in clean.left_out.items()),
             *(f"The model does not see: {what}." for what in prompt.left_out),
         ]
         piece = piece_of(midi, model.tokenizer, new="prompt")

@@ -18,16 +18,17 @@ LIMITS = LimitsConfig(max_read_seconds=30, max_memory_bytes=1_000_000_000, max_m
 
 @dataclass(frozen=True)
 class Clean:
-    """A repaired file, and how often what was done to repair it."""
+    """A repaired file, and how often what was done to repair it, and what of it was left out."""
 
     content: bytes
     repairs: dict[str, int]
+    left_out: dict[str, int]
 
 
 def clean(path: str) -> Clean:
     """Read a file through the gate; FileRejected where it cannot be used."""
     read = read_midi(path, LIMITS)
-    return Clean(midi_bytes(read.midi), read.repairs)
+    return Clean(midi_bytes(read.midi), read.repairs, read.left_out)
 
 
 def load_gate() -> Work:

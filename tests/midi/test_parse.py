@@ -33,12 +33,22 @@ def program(number: int, channel: int = 0, start: int = 0) -> bytes:
 
 @pytest.mark.parametrize("setup_comes_first", [True, False])
 def test_programs_and_controllers_set_in_another_track_hold(setup_comes_first):
-    setup = program(40) + b"\x00\xb0\x00\x08\x00\xb0\x07\x50\x00\xe0\x00\x50" + END
+    setup = bank(8) + program(40) + b"\x00\xb0\x07\x50\x00\xe0\x00\x50" + END
     tracks = [setup, note() + END] if setup_comes_first else [note() + END, setup]
     (track,) = open_midi(midi_file(*tracks)).instruments
     assert track.program == 40
     assert [(c.number, c.value) for c in track.control_changes] == [(0, 8), (7, 80)]
     assert [bend.pitch for bend in track.pitch_bends] == [(80 << 7) - 8192]
+
+
+def test_a_bank_takes_effect_with_the_next_program_and_never_without():
+    late = note() + bank(9) + note() + program(5) + note() + bank(3) + note() + END
+    written = midi_bytes(open_midi(midi_file(program(5) + bank(8) + late)))
+    for content in (midi_file(program(5) + bank(8) + late), written):
+        (track,) = open_midi(content).instruments
+        changes = [(c.time, c.number, c.value) for c in track.control_changes]
+        assert [change for change in changes if change[0] > 0] == [(192, 0, 8), (192, 0, 9)]
+        assert len(changes) == 2
 
 
 def test_pedal_of_one_track_holds_for_others_on_its_channel_and_is_there_once():
@@ -50,17 +60,31 @@ def test_pedal_of_one_track_holds_for_others_on_its_channel_and_is_there_once():
     assert [len(track.control_changes) for track in same.instruments] == [2, 2]
 
 
+def test_of_what_several_tracks_set_at_one_tick_the_last_holds():
+    content = midi_file(
+        program(5) + b"\x00\xb0\x07\x50" + note() + END, program(6) + b"\x00\xb0\x07\x60" + END
+    )
+    (track,) = open_midi(content).instruments
+    assert track.program == 6
+    assert [change.value for change in track.control_changes] == [0x50, 0x60]
+
+
 def test_program_set_in_another_track_holds_from_its_tick_on():
     content = midi_file(note() + note(start=0) + END, program(40, start=96) + END)
     assert parts(content) == [(0, False, [60]), (40, False, [60])]
 
 
-def test_instruments_of_one_track_are_split_and_named():
-    content = midi_file(
-        NAME + program(5) + program(6, 1) + note(0, 60) + note(1, 61) + note(9, 36) + END
-    )
-    assert parts(content) == [(5, False, [60]), (6, False, [61]), (0, True, [36])]
-    assert [track.name for track in open_midi(content).instruments] == ["Lead"] * 3
+def test_instruments_of_one_track_are_split_and_named_unless_that_names_the_piece():
+    mixed = NAME + program(5) + program(6, 1) + note(0, 60) + note(1, 61) + note(9, 36) + END
+    for content, names in (
+        (midi_file(mixed, END), ["Lead"] * 3),
+        (midi_file(mixed), [""] * 3),
+        (midi_file(NAME + program(5) + note() + program(6) + note() + END), ["Lead"] * 2),
+    ):
+        read = read_midi(content)
+        assert [track.name for track in read.midi.instruments] == names
+        assert read.left_out == ({} if all(names) else {"titles and other texts": 1})
+    assert parts(midi_file(mixed)) == [(5, False, [60]), (6, False, [61]), (0, True, [36])]
 
 
 def test_a_program_change_begins_a_part_and_held_notes_stay_in_theirs():
@@ -144,6 +168,13 @@ def test_drums_without_a_program_have_the_standard_kit():
     assert parts(midi_file(gs_part(2, 1) + note(1) + END)) == [(0, True, [60])]
 
 
+def test_drums_that_end_as_they_begin_are_kept_and_counted():
+    strokes = b"\x00\x99\x26\x40\x00\x89\x26\x40" + b"\x30\x99\x24\x40"
+    read = read_midi(midi_file(strokes + END))
+    assert note_values(read.midi) == [(0, 1, 38, 64), (48, 49, 36, 64)]
+    assert read.repairs == {"drum notes of no length given one tick": 2, UNRELEASED: 1}
+
+
 def test_tracks_keep_the_order_of_the_file():
     content = midi_file(*[program(9 - i, i) + note(i) + END for i in range(5)])
     assert [program for program, *_ in parts(content)] == [9, 8, 7, 6, 5]
@@ -196,10 +227,12 @@ def test_a_note_on_of_velocity_0_is_a_release_and_the_first_note_ends_first():
         (b"\xff\x58\x04\x04\x07\x18\x08", "impossible time signatures dropped"),
         (b"\xff\x58\x04\x21\x02\x18\x08", "impossible time signatures dropped"),
         (b"\xff\x51\x03\x00\x00\x01", "tempi outside 10 to 500 bpm set to these"),
-        (b"\xd0\x40", "aftertouch messages left out"),
-        (b"\xa0\x3c\x40", "aftertouch messages left out"),
         (b"\xf8", "messages that do not belong in a file dropped"),
+        (b"\xf9", "messages that do not belong in a file dropped"),
+        (b"\xf4", "messages that do not belong in a file dropped"),
         (b"\xf2\x01\x02", "messages that do not belong in a file dropped"),
+        (b"\xb0\x07\xa8", "messages with values above 127 dropped"),
+        (b"\xc0\xa8", "messages with values above 127 dropped"),
         (b"\x90\x3c\x40\x00\x80\x3c\x40", "notes of no length dropped"),
     ],
 )
@@ -209,13 +242,34 @@ def test_faulty_events_cost_themselves_and_are_counted(event, what):
     assert read.repairs == {what: 1}
 
 
-@pytest.mark.parametrize("event", [b"\xf0\x03\x7e\x09\xf7", b"\xf7\x02\xf3\xff", b"\xff\x01\x02hi"])
-def test_what_is_sound_and_not_music_is_no_repair(event):
-    assert read_midi(midi_file(b"\x00" + event + NOTE + END)).repairs == {}
+@pytest.mark.parametrize(
+    ("event", "what"),
+    [
+        (b"\xf0\x03\x7e\x09\xf7", "SysEx messages"),
+        (b"\xf7\x02\xf3\xff", "SysEx messages"),
+        (b"\xd0\x40", "aftertouch messages"),
+        (b"\xa0\x3c\x40", "aftertouch messages"),
+        (b"\xff\x01\x02hi", "titles and other texts"),
+        (b"\xff\x02\x02me", "titles and other texts"),
+        (b"\xff\x7f\x02\x00\x00", "events for sequencers"),
+    ],
+)
+def test_what_is_sound_and_left_out_is_counted_and_no_repair(event, what):
+    read = read_midi(midi_file(b"\x00" + event + NOTE + END))
+    assert (read.repairs, read.left_out) == ({}, {what: 1})
 
 
-def test_running_status_goes_on_over_real_time_messages():
-    content = midi_file(b"\x00\x90\x3c\x40\x60\x3c\x00\x00\xf8\x00\x3e\x40\x60\x3e\x00" + END)
+def test_names_that_no_track_with_notes_has_are_counted():
+    read = read_midi(midi_file(NAME + END, NAME + NAME + NOTE + END, NAME + NOTE + END))
+    assert [track.name for track in read.midi.instruments] == ["Lead", "Lead"]
+    assert read.left_out == {"titles and other texts": 2}
+
+
+@pytest.mark.parametrize("between", [b"\xf8", b"\xf2\x01\x02", b"\xf0\x02\x50\xf7"])
+def test_running_status_goes_on_over_messages_without_a_channel(between):
+    content = midi_file(
+        b"\x00\x90\x3c\x40\x60\x3c\x00\x00" + between + b"\x00\x3e\x40\x60\x3e\x00" + END
+    )
     assert [n[2] for n in note_values(open_midi(content))] == [60, 62]
 
 

@@ -213,3 +213,17 @@ def fluidsynth_plays(path, soundfont, seconds=1.0) -> np.ndarray:
     finally:
         synth.delete()
     return np.concatenate(blocks).astype(np.float64)
+
+
+def test_instruments_with_the_same_controllers_share_a_channel_before_others_do():
+    volumes = [90, 90, *range(70, 84)]  # 16 instruments with 15 choices
+    midi = MidiFile(ticks_per_beat=480)
+    for program, volume in enumerate(volumes):
+        track = Instrument(program, notes=[Note(80, 60, 480 * program, 480 * program + 240)])
+        track.control_changes = [ControlChange(7, volume, 0)]
+        midi.instruments.append(track)
+    written = mido.MidiFile(file=io.BytesIO(midi_bytes(repair(midi))))
+    channels = [track[1].channel for track in written.tracks[1:]]
+    assert channels[0] == channels[1]
+    assert len(set(channels)) == 15
+    assert not any(message.type == "midi_port" for track in written.tracks for message in track)

@@ -71,6 +71,7 @@ def write_everything(path):
         drums.notes.append(Note(100, 36, start, start + beat // 2))
     violin.notes = [Note(90, 72, beat, 2 * beat), Note(90, 74, after + beat, after + 2 * beat)]
     violin.pitch_bends = [PitchBend(2000, beat), PitchBend(0, 2 * beat)]
+    drums.pitch_bends = [PitchBend(2000, beat)]  # which one stream does not tell
     piano.control_changes = [
         ControlChange(64, value, tick)
         for tick, value in ((beat, 127), (3 * beat, 0), (after, 127), (after + bar, 0))
@@ -247,6 +248,13 @@ def test_the_corpus_decides_how_many_bars_have_numbers(tmp_path):
     assert "max_bars" not in choose_settings(TokenizerConfig(type="cpword"), surveys)[1]
     everything = survey_file(write_everything(tmp_path / "a.mid"), LimitsConfig())
     assert everything.bars == 2 + 1 + 2 + 4
+    midi = MidiFile(str(paths[0]))
+    midi.instruments[0].control_changes = [
+        ControlChange(64, 127, 0),
+        ControlChange(64, 0, 50 * 4 * TICKS),
+    ]
+    midi.dump(str(paths[0]))
+    assert survey_file(paths[0], LimitsConfig()).bars == 51
 
 
 def test_compound_words_are_not_merged(type):

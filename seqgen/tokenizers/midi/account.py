@@ -106,22 +106,26 @@ def _other(
     else:
         metres, _ = metres_of(midi, None)
         lost["time signatures"] = len(metres) - (metres == [(0, 4, 4)])
+    # Tracks of a part may share a channel, and so its pedal, bends and controllers.
+    changes: set[tuple[int, int, int, int]] = set()
     for sign, file, of_file in ((1, midi, assigned), (-1, written, parts)):
-        # Tracks of a part may share a channel, and so its pedal and bends.
         presses, bends = set(), set()
         for track, part in zip(file.instruments, of_file, strict=True):
             presses |= {(part, pedal.start) for pedal in track.pedals}
             bends |= {(part, bend.time, bend.pitch) for bend in track.pitch_bends if bend.pitch}
         lost["presses of the sustain pedal"] += sign * len(presses)
         lost["pitch bends"] += sign * len(bends)
-    for track in midi.instruments:
+    names = {track.name.strip().lower() for track in written.instruments}
+    for track, part in zip(midi.instruments, assigned, strict=True):
+        lost["track names"] += track.name.strip().lower() not in names | {""}
         if config.use_pitch_bends:
             lost["bends by more than two semitones"] += sum(
                 abs(semitones) > STANDARD_RANGE for semitones in semitones_of(track)
             )
-        for change in track.control_changes:
-            if change.number != SUSTAIN:
-                lost[CONTROLLERS.get(change.number, "other controller changes")] += 1
+        changes |= {(part, c.time, c.number, c.value) for c in track.control_changes}
+    for _, _, number, _ in changes:
+        if number != SUSTAIN:
+            lost[CONTROLLERS.get(number, "other controller changes")] += 1
     lost["lyrics and markers"] = len(midi.lyrics) + len(midi.markers)
     lost["key signatures"] = len(midi.key_signature_changes)
     return +lost

@@ -127,7 +127,8 @@ def _track(
     if config.use_sustain_pedals and not part.is_drum:
         for start, end in _pedals(tracks, places):
             track.pedals.append(symusic.Pedal(start, end - start))
-    if config.use_pitch_bends:
+    # Compound words of one stream have no program for drums, and so no bends of drums.
+    if config.use_pitch_bends and (told_by_bars(config) or not part.is_drum):
         bends = [
             (change.time, bend(semitones))
             for one in tracks

@@ -55,7 +55,7 @@ class Survey:
         n_notes: in all files.
         pedalled: files in which the pedal is pressed.
         bends: notes under a bend.
-        bars: of the longest file, up to its last note.
+        bars: of the longest file, up to its last note or release of a pedal.
         repeats: notes in bars that equal an earlier bar of their part, by how many bars ago the
             nearest was; for each grid, with velocities and without, and for all pitched tracks told
             as one part and each track by itself: (grid, velocities, one).
@@ -108,6 +108,8 @@ def survey_file(path: Path, limits: LimitsConfig) -> Survey:
         error = np.abs(starts - np.round(starts * grid) / grid)
         off = (error > OFF_GRID) & (error * seconds > OFF_GRID_SECONDS)
         off_grid[grid] = int(off.sum())
+    releases = [pedal.end for track in midi.instruments for pedal in track.pedals]
+    last = max(int(notes[:, 0].max()), *releases, 0)
     roles: dict[str, list[str]] = defaultdict(list)
     for track in midi.instruments:
         roles[DRUMS if track.is_drum else str(track.program)].append(role(track.name))
@@ -122,7 +124,7 @@ def survey_file(path: Path, limits: LimitsConfig) -> Survey:
         n_notes=len(notes),
         pedalled=int(any(track.pedals for track in midi.instruments)),
         bends=_bent_notes(midi),
-        bars=_n_bars(midi, metres, int(notes[:, 0].max())),
+        bars=_n_bars(midi, metres, last),
         repeats=_repeats(midi, metres),
     )
 

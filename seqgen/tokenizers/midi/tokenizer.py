@@ -64,7 +64,8 @@ class Reading:
     Attributes:
         midi: as it was read.
         parts: for each track its part, -1 for one left out.
-        changes: how many tracks had no part of their own, by what became of them.
+        changes: how many tracks had no part of their own, by what became of them; and what of the
+            file was left out when it was read.
         repairs: how much of what was repaired when the file was read.
     """
 
@@ -443,6 +444,7 @@ class MidiTokenizer(OpenSettings):
             raise FileRejected(
                 "unsupported", str(path), f"it has {only} only, which are left out with {way_out}"
             )
+        changes.update(read.left_out)
         return Reading(read.midi, found, +changes, read.repairs)
 
     def _encode(self, reading: Reading, path: Path, *, velocity: int = 0) -> np.ndarray:
