@@ -60,7 +60,7 @@ def native_operators() -> list[Extension]:
 
 setup(
     name="seqgen",
-    version="0.1.0",
+    version="0.2.0",
     description="Train a causal-linear Transformer on sequences, generate with it as an RNN",
     license="MIT",
     python_requires=">=3.11",
