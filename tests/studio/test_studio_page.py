@@ -20,6 +20,11 @@ def api(server, page, path=""):
         return json.load(answer)
 
 
+def is_change(response):
+    """Whether the server has answered a change of the project."""
+    return response.request.method == "PATCH"
+
+
 def versions_of(server, page):
     return api(server, page)["versions"]
 
@@ -86,10 +91,12 @@ def test_keeps_one_of_four_and_undoes(open_page, server):
     expect(cards).to_have_count(0)
     kept = api(server, page)["current"]
     [first] = [version["id"] for version in versions_of(server, page) if not version["parent"]]
-    page.get_by_role("button", name="Undo").click()
+    with page.expect_response(is_change):
+        page.get_by_role("button", name="Undo").click()
     expect(page.get_by_role("button", name="Undo")).to_be_disabled()
     assert api(server, page)["current"] == first
-    page.keyboard.press("Control+Shift+Z")
+    with page.expect_response(is_change):
+        page.keyboard.press("Control+Shift+Z")
     expect(page.get_by_role("button", name="Redo")).to_be_disabled()
     assert api(server, page)["current"] == kept
 
