@@ -1,7 +1,5 @@
 """Random requests by the schema: no server error, and answers as the schema says."""
 
-import asyncio
-
 import pytest
 
 pytest.importorskip("fastapi", reason="needs the extra `studio`")
@@ -23,7 +21,7 @@ def schema(runs, tmp_path_factory):
     limits = Limits(max_tokens=100, max_projects=100_000, max_runs=9)
     studio = Studio(tmp_path_factory.mktemp("projects"), runs_folder=runs, limits=limits)
     yield schemathesis.openapi.from_asgi("/openapi.json", build_app(studio))
-    asyncio.run(studio.close())
+    studio.end()
 
 
 @pytest.mark.slow
