@@ -298,7 +298,7 @@ class Model:
         ]
 
 
-def _check_guidance(guidance: float, asked: Mapping[str, str] | None) -> None:
+def _check_guidance(guidance: float, asked: Mapping[str, str | None] | None) -> None:
     if guidance != 1 and not asked:
         raise UserError("guidance weighs what is asked for: give asked, such as {'key': 'Am'}")
 
