@@ -94,7 +94,7 @@ def continuations(model: Model, files: list[Path], n: int, seed: int) -> None:
             if len(bars) < 2 * BLOCK:
                 continue
             given = _traits(model, bars[:BLOCK])
-            kinds = {"next in the file": None, "not asked": {}, "asked to stay": {"asked": given}}
+            kinds = {"next in the file": None, "written": {}, "asked to stay": {"asked": given}}
             for kind, options in kinds.items():
                 new = bars[BLOCK : 2 * BLOCK]
                 if options is not None:

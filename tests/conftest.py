@@ -7,7 +7,7 @@ import torch
 from ordered import compound
 
 from seqgen.config import ModelConfig
-from seqgen.model.embedding import SCALE
+from seqgen.model.embedding import HELD_SCALE
 from seqgen.model.encoder_decoder import build_model
 from seqgen.model.sequence_model import SequenceModel
 from seqgen.vocabulary import Field, Vocabulary
@@ -56,8 +56,8 @@ def tiny():
         for table in model.lm_head.tables:
             torch.nn.init.normal_(table.weight)
         if model.held is not None:
-            torch.nn.init.normal_(model.held.table.weight[1:], std=1 / SCALE)
-            torch.nn.init.normal_(model.held.output.weight[1:], std=1 / SCALE)
+            torch.nn.init.normal_(model.held.table.weight[1:], std=1 / HELD_SCALE)
+            torch.nn.init.normal_(model.held.output.weight[1:], std=1 / HELD_SCALE)
         return model
 
     return build

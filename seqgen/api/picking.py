@@ -27,7 +27,7 @@ Notes = frozenset[tuple[int, float, int]]  # track, quarter notes from the begin
 
 @dataclass(frozen=True)
 class Drawn:
-    """What one alternative is chosen by; what a choice does not look at may be left out.
+    """The measures by which an alternative is chosen; those that are not used are left out.
 
     Attributes:
         met: the share of what is asked for that it meets.
@@ -124,21 +124,18 @@ class Picking:
             group = [one for one in found if begin <= one.row < begin + self.of]
             if isinstance(original, Edit):  # whose bars have to be whole
                 group = [one for one in group if one.end == "eos"] or group
-            known: list[Notes] = []
-            if self.how == MOST_DIFFERENT:
-                notes = (notes_of(tokenizer, prompts[one.row], one.tokens) for one in group)
-                drawn = [Drawn(notes=some) for some in notes]
-                known = [file_notes(original.path)] if isinstance(original, Edit) else []
-            else:
-                drawn = [
-                    Drawn(
-                        met=share_met(tokenizer, prompts[one.row], one, check)
-                        if self.how == ASKED
-                        else 0.0,
-                        nats=nats_per_unit(model, tokenizer, given[one.row], one.tokens),
-                    )
-                    for one in group
-                ]
+            drawn, known = [], list[Notes]()
+            if self.how == MOST_DIFFERENT and isinstance(original, Edit):
+                known.append(file_notes(original.path))
+            for one in group:
+                prompt = prompts[one.row]
+                if self.how == MOST_DIFFERENT:
+                    drawn.append(Drawn(notes=notes_of(tokenizer, prompt, one.tokens)))
+                    continue
+                nats = nats_per_unit(model, tokenizer, given[one.row], one.tokens)
+                is_asked = self.how == ASKED
+                met = share_met(tokenizer, prompt, one, check) if is_asked else 0.0
+                drawn.append(Drawn(met=met, nats=nats))
             kept += [group[i] for i in self.choose_from(drawn, known)]
         return kept
 

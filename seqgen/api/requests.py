@@ -92,9 +92,9 @@ def trained_context(loaded: LoadedModel) -> int:
 
 
 def keeping(tokenizer: Tokenizer, asked: Asked) -> Asked:
-    """Return what is asked of a continuation: also that it keeps what it can be told to keep.
+    """Return what is asked of a continuation, with "same" for what is kept by default (`KEPT`).
 
-    `asked` decides where it says something, also that a control is left open ("-").
+    What is asked already stays, also that a control is left open ("-").
     """
     if not tokenizer.config.marks:
         return asked
@@ -175,7 +175,8 @@ def plan_edit(
     Args:
         tokenizer: of the model.
         editing: the file, and what is to be changed.
-        asked: controls in words, of the new bars.
+        asked: controls in words, of the new bars; "same": as in the bars before them, or else as in
+            the last of the file; "-": left open.
         n_rows: how many answers there will be.
         seed: of what is drawn here: the bars that vary.
         context_length: tokens that the model was trained with.
@@ -198,6 +199,7 @@ def plan_edit(
     piece = teller.reader.read(ids)
     first, last = _bars(editing, piece)
     parts = _parts(editing, teller, piece)
+    asked = as_before(teller.controls, asked, piece.bars[:first] or piece.bars)
     wish = read_wishes(teller.controls, asked, None)
     lines = np.cumsum([0.0, *(bar.quarters for bar in piece.bars)]).tolist()
     _check_bars(path, {first: lines[first], last: lines[last]})

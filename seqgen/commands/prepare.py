@@ -112,6 +112,8 @@ def _count_files(report: dict) -> str:
 
 def _describe_tokens(report: dict) -> list[str]:
     """Say which tokens were chosen for the corpus and why, and what of it they do not hold."""
+    from seqgen.tokenizers.midi.account import in_words
+
     lines = ["tokens, chosen from the files (set tokenizer.KEY=VALUE for others):"]
     for key, choice in report["tokens"].items():
         lines.append(f"  {key}={_short(choice['value'])} ({choice['because']})")
@@ -127,7 +129,7 @@ def _describe_tokens(report: dict) -> list[str]:
     )
     for what, counts in (("not kept", account["lost"]), ("repaired", account["repaired"])):
         if counts:
-            lines.append(f"{what}: " + ", ".join(f"{n:,} {kind}" for kind, n in counts.items()))
+            lines.append(f"{what}: " + ", ".join(in_words(counts)))
     return lines
 
 

@@ -17,7 +17,7 @@ from seqgen.vocabulary import Vocabulary
 HELD_STD = 0.5  # several marks are in force at a time; a token's embedding begins with 1
 # Adam moves each number of a rare mark as far as one of the short convolution, whose part of the
 # input grows tenfold in training: what is stored is scaled, so that vectors of marks keep up.
-SCALE = 16.0
+HELD_SCALE = 16.0
 
 
 class FieldEmbedding(nn.Module):
@@ -136,7 +136,8 @@ class HeldMarks(nn.Module):
 
     Attributes:
         holds: `Vocabulary.holds` [N_0, G].
-        table, output: these vectors by number of a mark, over `SCALE`; those of number 0 are zeros.
+        table, output: these vectors by number of a mark, over `HELD_SCALE`; those of number 0 are
+            zeros.
     """
 
     holds: Tensor
@@ -148,7 +149,7 @@ class HeldMarks(nn.Module):
         self.register_buffer("holds", holds, persistent=False)
         self.table = nn.Embedding(int(holds.max()) + 1, d_model, padding_idx=0)
         self.output = nn.Embedding(self.table.num_embeddings, d_model, padding_idx=0)
-        nn.init.normal_(self.table.weight[1:], std=HELD_STD / SCALE)
+        nn.init.normal_(self.table.weight[1:], std=HELD_STD / HELD_SCALE)
         nn.init.zeros_(self.output.weight)
 
     def in_force(
@@ -183,14 +184,14 @@ class HeldMarks(nn.Module):
 
     def rows(self) -> tuple[Tensor, Tensor]:
         """What each mark adds before the stack and after it: float32 [1 + Q, D] each."""
-        return SCALE * self.table.weight.float(), SCALE * self.output.weight.float()
+        return HELD_SCALE * self.table.weight.float(), HELD_SCALE * self.output.weight.float()
 
 
 def _sums(table: nn.Embedding, numbers: Tensor) -> Tensor:
     """Add up the vectors of each row of numbers [B, T, G] -> [B, T, D]."""
     bags = numbers.flatten(0, 1)
     sums = F.embedding_bag(bags, table.weight, mode="sum", padding_idx=0)
-    return SCALE * sums.view(*numbers.shape[:2], -1)
+    return HELD_SCALE * sums.view(*numbers.shape[:2], -1)
 
 
 class ShortConvolution(nn.Module):

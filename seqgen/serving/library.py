@@ -203,10 +203,10 @@ def _checked_content(content: bytes) -> dict:
     return saved.model_dump()
 
 
-Saved = TypeVar("Saved", bound=BaseModel)
+Record = TypeVar("Record", bound=BaseModel)
 
 
-def _validated(kind: type[Saved], content: bytes) -> Saved:
+def _validated(kind: type[Record], content: bytes) -> Record:
     try:
         return kind.model_validate_json(content)
     except ValidationError as error:

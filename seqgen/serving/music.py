@@ -13,6 +13,7 @@ from seqgen.midi.repair import repair
 from seqgen.midi.timing import bars_and_beats, last_note_end
 from seqgen.serving.schemas import Kind, Metre, Note, Piece, Tempo, Track
 from seqgen.tokenizers import Edit, Tokenizer
+from seqgen.tokenizers.midi.account import in_words
 from seqgen.tokenizers.midi.parts import Part, assign
 
 EMPTY = Piece(
@@ -204,7 +205,7 @@ def _key(note: Note, track: Track) -> Key:
 def told_otherwise(midi: MidiFile, parts: Sequence[str]) -> list[str]:
     """Say which tracks of a file have no part of their own among those that a run tells apart."""
     _, changes = assign(midi.instruments, [Part.named(name) for name in parts])
-    return [f"{n} {what}" for what, n in changes.items()] if parts else []
+    return in_words(changes) if parts else []
 
 
 def _part_names(tracks: Sequence[Track], parts: Sequence[str]) -> list[str | None]:

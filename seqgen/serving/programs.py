@@ -22,7 +22,7 @@ from seqgen.api.prompts import prompt_of
 from seqgen.errors import FileRejected, UserError
 from seqgen.files import write_bytes
 from seqgen.midi import midi_bytes
-from seqgen.serving.choices import Choice, Chosen
+from seqgen.serving.best_of import BestOf, Chosen
 from seqgen.serving.drafts import Draft, Written, begin_all
 from seqgen.serving.engines import Player
 from seqgen.serving.music import DEFAULT_TEMPO, EXACT, Kept, file_of, piece_of
@@ -53,7 +53,7 @@ class Programs:
         if len(plans) == 1:
             drafts = [best := Draft(player, plans[0], self._tools.scribes)]
         else:
-            choice = Choice(picking, player, plans, self._tools.scribes)
+            choice = BestOf(picking, player, plans, self._tools.scribes)
             drafts, [best] = choice.drafts, choice.kept
         await asyncio.to_thread(begin_all, drafts)
         written = await result_or_gone(request, best.written, best.cancel)

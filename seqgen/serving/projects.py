@@ -19,7 +19,7 @@ from seqgen.decoding.prompts import checked_tokens
 from seqgen.errors import FileRejected, UserError
 from seqgen.files import read_record, readable, write_bytes, write_record
 from seqgen.midi import MidiFile, midi_bytes, open_midi
-from seqgen.serving.choices import Choice, Chosen
+from seqgen.serving.best_of import BestOf, Chosen
 from seqgen.serving.drafts import Draft, Written, begin_all, write_guided
 from seqgen.serving.engines import Player
 from seqgen.serving.events import Hub, Queue, event
@@ -173,7 +173,7 @@ class Project:
         if is_choice:
             before = None if parent is None else parent.piece
             tell = partial(self._say, names)
-            choice = Choice(picking, player, plans, scribes, before=before, tell=tell)
+            choice = BestOf(picking, player, plans, scribes, before=before, tell=tell)
             drafts, kept = choice.drafts, [*choice.kept]
         else:
             drafts = [

@@ -24,8 +24,7 @@ FAMILIES = {
     "synth": (80, 24),
 }
 
-
-SAME = "same"  # as in the last bars before
+SAME = "same"  # as in the bars before
 
 
 def no_wish(number: int) -> Values:
@@ -70,7 +69,7 @@ def read_wishes(controls: Controls, asked: Mapping[str, str | None], n_bars: int
 def as_before(
     controls: Controls, asked: Mapping[str, str | None], bars: Sequence[Bar]
 ) -> dict[str, str | None]:
-    """Return what is asked, with what the last bars of a prompt are in place of "same".
+    """Return what is asked, with what the last of some bars are in place of "same".
 
     What is "-" is left open, and so is what means nothing there, such as the key of drums.
 
@@ -102,8 +101,8 @@ def _values(controls: Controls, name: str, text: str) -> list[list[str]]:
     for word in words:
         if word not in (*LEVELS, OPEN):
             raise UserError(
-                f"--{name} {text!r}: {word!r} must be one of {', '.join(LEVELS)}, or {SAME} as in "
-                f"the prompt"
+                f"--{name} {text!r}: {word!r} must be one of {', '.join(LEVELS)}, or {SAME} "
+                f"as in the bars before"
             )
     return [[] if word == OPEN else [word] for word in words]
 
@@ -143,7 +142,8 @@ def find_parts(text: str, parts: Sequence[str], *, option: str) -> list[str]:
         if not matches:
             known = ", ".join(f"{part} ({describe_part(part)})" for part in parts[:12])
             raise UserError(f"{option}: there is no part called {word!r}; there are {known}")
-        exact = [part for part in matches if word in (part, part.partition(".")[2])]
+        labelled = [part for part in matches if word in (part, part.partition(".")[2])]
+        exact = [word] if word in parts else labelled
         found += exact or fresh[:1]
     if not found:
         raise UserError(f"{option} names no part")

@@ -211,6 +211,11 @@ def test_a_continuation_keeps_the_key_and_the_instruments_of_its_prompt(tmp_path
     assert asked() == kept
     assert asked(key="Am", density="same") == kept | {"key": "Am", "density": "high"}
     assert asked(key="-") == {"instruments": kept["instruments"]}
+    words = {"key": "same", "density": "-"}  # of the bars before those that are written anew
+    [piece] = model.edit(song, rewrite="3", asked=words, alternatives=1, max_tokens=60)
+    [found] = piece.findings(piece.save(tmp_path / "edited.mid"))
+    key = key_of(note for bar in bars[:2] for note in bar.notes)
+    assert (found.name, found.asked) == ("key", key)
     with pytest.raises(UserError, match="--key same: as in what"):
         model.generate(asked={"key": "same"})
     with pytest.raises(UserError, match="chords change"):
@@ -221,6 +226,9 @@ def test_a_role_means_its_part_and_not_the_first_of_that_instrument():
     parts = ["0.melody", "0.piano", "0", "33"]
     assert find_parts("piano", parts, option="--tracks") == ["0.piano"]
     assert find_parts("bass", parts, option="--tracks") == ["33"]
+    # The second piano is called "2" for short, and so is the third program in full.
+    assert find_parts("2", ["0", "0.2", "2"], option="--tracks") == ["2"]
+    assert find_parts("2", ["0", "0.2"], option="--tracks") == ["0.2"]
 
 
 def test_what_is_added_is_a_part_that_the_file_lacks(tmp_path, song):

@@ -199,9 +199,9 @@ def test_a_prompt_is_described_with_what_its_tokens_lack(tmp_path):
     assert about == "2 bars of 9/8 at 87 bpm, 82 notes, 4 tracks"
     told = " ".join(left_out)
     for lost in (
-        "1 changes of metre to 9/8, which the vocabulary lacks",
+        "changes of metre to 9/8, which the vocabulary lacks (1)",
         "tracks of Electric Bass (finger) told as Violin",
-        "1 drum tracks left out",
+        "drum tracks left out (1)",
         "notes with another velocity",
         "ends inside a bar",
     ):

@@ -92,6 +92,11 @@ def account_for(
     }
 
 
+def in_words(counts: Mapping[str, int]) -> list[str]:
+    """Say how many of each thing there are: "track names (1)"."""
+    return [f"{what} ({n:,})" for what, n in counts.items()]
+
+
 def _other(
     midi: MidiFile,
     assigned: Sequence[int],

@@ -30,7 +30,7 @@ from seqgen.tokenizers.base import (
     ToldNote,
     digest,
 )
-from seqgen.tokenizers.midi.account import account_for
+from seqgen.tokenizers.midi.account import account_for, in_words
 from seqgen.tokenizers.midi.clock import MidiClock
 from seqgen.tokenizers.midi.continuation import drop_late_changes, join, remove_notes
 from seqgen.tokenizers.midi.edits import replace_bars
@@ -248,7 +248,7 @@ class MidiTokenizer(OpenSettings):
         if max(reading.parts, default=-1) < 0:
             return "no notes", []
         account = self._account(reading, self._encode(reading, path))
-        left_out = [f"{n:,} {what}" for what, n in account["lost"].items()]
+        left_out = in_words(account["lost"])
         end = round(until * reading.midi.ticks_per_beat) if until < inf else 0
         bars, _ = bars_and_beats(reading.midi, end + 1)
         if until < inf and min(abs(bars - end)) > 1:

@@ -39,7 +39,7 @@ class Chosen:
         self._leave()
 
 
-class Choice:
+class BestOf:
     """Draws several drafts and keeps the best.
 
     Attributes:
