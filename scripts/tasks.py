@@ -29,7 +29,7 @@ from seqgen.evaluation.asked import read_bars  # noqa: E402
 from seqgen.evaluation.likelihood import nats_of  # noqa: E402
 from seqgen.midi import open_midi  # noqa: E402
 from seqgen.tasks import Teller, known_tasks  # noqa: E402
-from seqgen.tasks.bars import Bar, Piece  # noqa: E402
+from seqgen.tasks.bars import Bar, Passage  # noqa: E402
 from seqgen.tasks.controls import BLOCK, LEVELS, MEASURES  # noqa: E402
 from seqgen.tasks.harmony import KEYS, QUALITIES, key_of  # noqa: E402
 from seqgen.tasks.infill import request as infill_request  # noqa: E402
@@ -121,7 +121,7 @@ def _traits(model: Model, bars: list[Bar]) -> dict[str, str]:
     return {"key": str(key_of(note for bar in bars for note in bar.notes)), **found}
 
 
-def infill_likelihood(model: Model, pieces: list[Piece], seed: int) -> None:
+def infill_likelihood(model: Model, pieces: list[Passage], seed: int) -> None:
     """Compare bits per note of true bars with both sides given, and with the left one alone."""
     rng, teller = random.Random(seed), Teller(model.tokenizer)
     totals: Counter = Counter()

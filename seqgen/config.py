@@ -29,20 +29,20 @@ FALLING = ("cosine", "linear")  # schedules that have an end
 METRE = r"^([1-9]|[12]\d|3[0-2])/(1|2|4|8|16|32)$"  # a time signature
 
 
-class Section(BaseModel):
+class ConfigSection(BaseModel):
     """A frozen group of settings that refuses unknown keys, wrong types, NaN and infinity."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-class RunConfig(Section):
+class RunConfig(ConfigSection):
     """The folder of a run, and its random seed."""
 
     dir: str | None = None  # run folder; None: runs/<name of the config file>
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
 
-class DataConfig(Section):
+class DataConfig(ConfigSection):
     """The files to learn from, their splits and their augmentation."""
 
     # A folder, a file or a corpus in datasets/; or several: data.source=[FOLDER1,FOLDER2]
@@ -99,7 +99,7 @@ class DataConfig(Section):
         return self
 
 
-class LimitsConfig(Section):
+class LimitsConfig(ConfigSection):
     """Limits for each source file; files beyond them are skipped and listed."""
 
     max_file_bytes: PositiveInt = 5_000_000
@@ -119,7 +119,7 @@ class LimitsConfig(Section):
         return f"limits.{name}={getattr(self, name)}"
 
 
-class TokenizerConfig(Section):
+class TokenizerConfig(ConfigSection):
     """How files become token ids. What is null is chosen from the corpus when it is prepared."""
 
     type: str = "remi"  # one of `seqgen.tokenizers.TYPES`
@@ -166,7 +166,7 @@ class TokenizerConfig(Section):
         return self
 
 
-class ModelConfig(Section):
+class ModelConfig(ConfigSection):
     """Everything that both forms of a model must share to compute the same."""
 
     # With data.pairs: decoder takes the source as a prefix, encoder-decoder reads it both ways
@@ -228,13 +228,13 @@ class ModelConfig(Section):
         return self.decay != "none" and self.heads_without_decay == 0
 
 
-class AttentionConfig(Section):
+class AttentionConfig(ConfigSection):
     """The kernel of attention in the parallel form; the results are the same with each."""
 
     kernel: Literal["auto", "naive", "chunked", "native", "triton"] = "auto"
 
 
-class TrainConfig(Section):
+class TrainConfig(ConfigSection):
     """How the weights are learned."""
 
     max_steps: PositiveInt = 1000
@@ -296,7 +296,7 @@ class TrainConfig(Section):
         return self
 
 
-class Config(Section):
+class Config(ConfigSection):
     """The configuration of one run."""
 
     run: RunConfig = RunConfig()

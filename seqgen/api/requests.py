@@ -31,7 +31,7 @@ from seqgen.tasks.asking import (
     no_wish,
     read_wishes,
 )
-from seqgen.tasks.bars import Piece
+from seqgen.tasks.bars import Passage
 from seqgen.tasks.controls import Wish
 from seqgen.tasks.request import Request, Writing
 from seqgen.tokenizers import Edit, Original, Tokenizer
@@ -358,7 +358,7 @@ def _head(teller: Teller, metre: str | None) -> list[int]:
     return [teller.id_of[f"TimeSig_{metre}"]] if f"TimeSig_{metre}" in teller.id_of else []
 
 
-def _bars(editing: Editing, piece: Piece) -> tuple[int, int]:
+def _bars(editing: Editing, piece: Passage) -> tuple[int, int]:
     """Return the bars that are written, from 0 on: the first, and the one after the last."""
     n = len(piece.bars)
     if editing.rewrite is None:
@@ -372,7 +372,7 @@ def _bars(editing: Editing, piece: Piece) -> tuple[int, int]:
     return first - 1, last
 
 
-def _parts(editing: Editing, teller: Teller, piece: Piece) -> list[str]:
+def _parts(editing: Editing, teller: Teller, piece: Passage) -> list[str]:
     """Return the parts that are written."""
     playing = {part for bar in piece.bars for part in bar.music}
     there = [part for part in teller.parts if part in playing]

@@ -21,7 +21,7 @@ from seqgen.attention.decay import default_decay_after
 from seqgen.checkpoint import LoadedModel, RunFolder, describe_step, load_model
 from seqgen.commands.explaining import explain as tell_decoder
 from seqgen.commands.layout import Layout
-from seqgen.commands.listening import Player, open_player
+from seqgen.commands.listening import MidiPlayer, open_player
 from seqgen.commands.outputs import OutputFolder
 from seqgen.commands.settings import console, say
 from seqgen.config import load_config
@@ -203,7 +203,7 @@ def _plan(
     return plan._replace(pick=partial(choose, prompts=each, given=given, check=check))
 
 
-def _write(plan: Plan, folder: OutputFolder, player: Player | None) -> None:
+def _write(plan: Plan, folder: OutputFolder, player: MidiPlayer | None) -> None:
     """Write all samples and list them; end with an error or an exit code where some are missing."""
     with _Stopping() as stopping, folder:
         folder.reserve({} if plan.pick else dict(enumerate(plan.prompts)))

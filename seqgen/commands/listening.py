@@ -23,7 +23,7 @@ LIMITS = LimitsConfig(max_minutes=10**5)  # `max_minutes` of the player decides
 AS_ASKED = 0.5  # a difference from the target in LU that is not reported
 
 
-class Player:
+class MidiPlayer:
     """Plays MIDI files with one soundfont."""
 
     def __init__(
@@ -61,18 +61,18 @@ def execute(
     paths = [Path(file) for file in files]
     suffix = ".ogg" if ogg else ".wav"
     targets = Targets(paths, output, suffixes=tuple(FORMATS), suffix=suffix, force=force)
-    player = Player(soundfont=soundfont, suffix=suffix, max_minutes=max_minutes)
+    player = MidiPlayer(soundfont=soundfont, suffix=suffix, max_minutes=max_minutes)
     failures = play_all(player, paths, targets.of, targets.writing)
     fail_on(failures, len(paths))
 
 
-def open_player(*, ogg: bool, soundfont: str | None) -> Player:
+def open_player(*, ogg: bool, soundfont: str | None) -> MidiPlayer:
     """Return a player for generated files; UserError where something is missing."""
-    return Player(soundfont=soundfont, suffix=".ogg" if ogg else ".wav")
+    return MidiPlayer(soundfont=soundfont, suffix=".ogg" if ogg else ".wav")
 
 
 def play_all(
-    player: Player,
+    player: MidiPlayer,
     paths: Sequence[Path],
     target_of: Callable[[Path], Path],
     writing: Callable[[Path], AbstractContextManager[Path]] = atomic_path,

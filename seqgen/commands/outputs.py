@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from seqgen.api.prompts import Prompt
-from seqgen.commands.listening import Player, play_all
+from seqgen.commands.listening import MidiPlayer, play_all
 from seqgen.commands.settings import say
 from seqgen.commands.targets import fail_on
 from seqgen.decoding import Continuation
@@ -150,7 +150,7 @@ class OutputFolder:
             files = "1 file" if n == 1 else f"{n} files"
             say(f"{files} in {self._path}, {kinds} beside them")
 
-    def play(self, player: Player) -> None:
+    def play(self, player: MidiPlayer) -> None:
         """Write the sound of each file beside it; UserError for what cannot be played."""
         paths = [path for _, (path, _) in sorted(self.written.items())]
         failures = play_all(player, paths, lambda path: path.with_suffix(player.suffix))

@@ -6,7 +6,7 @@ import click
 
 if TYPE_CHECKING:
     from seqgen.config import Config
-    from seqgen.data.passes import Engine
+    from seqgen.data.passes import PassEngine
     from seqgen.data.shards import PreparedData
     from seqgen.tokenizers import Tokenizer
 
@@ -56,7 +56,7 @@ def prepare(arguments: tuple[str, ...], data: str | None, engine: str, address: 
 
 
 def prepare_and_report(
-    config: "Config", tokenizer: "Tokenizer | None" = None, *, engine: "Engine | None" = None
+    config: "Config", tokenizer: "Tokenizer | None" = None, *, engine: "PassEngine | None" = None
 ) -> "PreparedData":
     """Prepare data for a configuration, print a report, and return the data."""
     from seqgen.commands.settings import progress_bar, say

@@ -10,7 +10,7 @@ import numpy as np
 
 from seqgen.data.batches import Batch, TrainingBatches
 from seqgen.data.shards import PreparedData
-from seqgen.tasks import Arranger, Piece, Teller
+from seqgen.tasks import Arranger, Passage, Teller
 
 LEAST_ROOM = 64  # tokens that are left in a row for another window
 MOST_WINDOWS = 8  # in a row
@@ -78,5 +78,5 @@ class ArrangedBatches:
             window = self._windows.window(epoch * n_windows + int(rng.integers(n_windows)))
         return windows, list(dict.fromkeys(files))
 
-    def _read_piece(self, offset: int, length: int) -> Piece:
+    def _read_piece(self, offset: int, length: int) -> Passage:
         return self._arranger.read(self._data.take(np.arange(offset, offset + length)))

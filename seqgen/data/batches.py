@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from seqgen.data.shards import Piece, Pieces, PreparedData
+from seqgen.data.shards import Pieces, PreparedData, StoredPiece
 from seqgen.errors import UserError
 
 
@@ -170,7 +170,7 @@ class TrainingBatches:
 
 def held_out_batches(
     data: PreparedData,
-    pieces: Sequence[Piece],
+    pieces: Sequence[StoredPiece],
     *,
     batch_size: int,
     context_length: int,
@@ -187,7 +187,11 @@ def held_out_batches(
 
 
 def one_window_each(
-    data: PreparedData, pieces: Sequence[Piece], cuts: np.ndarray | int, *, context_length: int
+    data: PreparedData,
+    pieces: Sequence[StoredPiece],
+    cuts: np.ndarray | int,
+    *,
+    context_length: int,
 ) -> Batch:
     """Return one window of each piece, a row each, from place `cuts` of it on [B]."""
     offsets, lengths = np.array([piece.variants[0] for piece in pieces]).T
@@ -196,7 +200,7 @@ def one_window_each(
     return Batch(*laid_out, sources=tuple(piece.file for piece in pieces))
 
 
-def held_out_pieces(data: PreparedData, split: str, *, max_targets: int) -> list[Piece]:
+def held_out_pieces(data: PreparedData, split: str, *, max_targets: int) -> list[StoredPiece]:
     """Choose pieces of a split, in the order of their hash; the last is cut at `max_targets`."""
     chosen, room = [], max_targets
     for piece in data.of_split(split).by_hash():

@@ -36,7 +36,7 @@ class Readers:
         """
         self._limits = limits
         self._workers = workers or os.cpu_count() or 1
-        self._readers: list[_Reader] = []
+        self._readers: list[_ReaderProcess] = []
 
     def __enter__(self) -> "Readers":
         return self
@@ -57,7 +57,7 @@ class Readers:
         """
         n_readers = 1 if len(jobs) <= FEW else min(self._workers, len(jobs))
         while len(self._readers) < n_readers:
-            self._readers.append(_Reader(self._limits))
+            self._readers.append(_ReaderProcess(self._limits))
         readers = self._readers[:n_readers]
         for reader in readers:
             reader.begin(load)
@@ -75,12 +75,12 @@ class Readers:
             yield results.pop(wanted)
 
 
-def _wait(readers: list["_Reader"]) -> list["_Reader"]:
+def _wait(readers: list["_ReaderProcess"]) -> list["_ReaderProcess"]:
     """Return those that have a message; `wait` takes whatever has a `fileno`."""
-    return cast(list[_Reader], wait(cast(list[Connection], readers)))
+    return cast(list[_ReaderProcess], wait(cast(list[Connection], readers)))
 
 
-class _Reader:
+class _ReaderProcess:
     """A process that reads one file at a time, started where there is none or it has died.
 
     It is a plain child and none of `multiprocessing`'s, which would run the caller's script again.

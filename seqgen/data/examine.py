@@ -16,7 +16,7 @@ import numpy as np
 from seqgen.config import LimitsConfig
 from seqgen.data.corpora import Places
 from seqgen.data.encoding import Job, Work
-from seqgen.data.shards import TRAIN, Piece, Table, make_table, token_dtype
+from seqgen.data.shards import TRAIN, StoredPiece, Table, make_table, token_dtype
 from seqgen.data.splits import content_hash, split_of
 from seqgen.errors import FileRejected
 from seqgen.files import json_ready
@@ -158,7 +158,7 @@ class Tokenizing:
                     places.append((n_tokens, len(ids) + 2))
                     tokens += [part.astype(dtype) for part in (self.bos, ids, self.eos)]
                     n_tokens += len(ids) + 2
-                pieces.append(Piece(label, TRAIN, file_hash, encoded.units, tuple(places)))
+                pieces.append(StoredPiece(label, TRAIN, file_hash, encoded.units, tuple(places)))
                 if encoded.account:
                     accounts.append(encoded.account)
                     line["account"] = total_account([encoded.account])

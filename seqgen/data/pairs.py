@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from seqgen.data.batches import Batch, TrainingBatches
-from seqgen.data.shards import Piece, PreparedData
+from seqgen.data.shards import PreparedData, StoredPiece
 from seqgen.errors import UserError
 from seqgen.tasks import Pair, Pairs
 
@@ -54,7 +54,7 @@ class PairBatches:
 
 def held_out_pairs(
     data: PreparedData,
-    pieces: Sequence[Piece],
+    pieces: Sequence[StoredPiece],
     pairs: Pairs,
     *,
     batch_size: int,

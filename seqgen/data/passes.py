@@ -32,7 +32,7 @@ class Pass(Protocol):
         """Put together what the work made of the files of a shard."""
 
 
-class Engine(Protocol):
+class PassEngine(Protocol):
     """Maps a pass over shards."""
 
     def map(
@@ -67,7 +67,7 @@ class LocalEngine:
         *,
         tell: Callable[[int, int], None],
     ) -> Iterator[tuple[range, Any]]:
-        """Yield the shards in their order; see `Engine`."""
+        """Yield the shards in their order; see `PassEngine`."""
         results = self._readers.read(_Jobs(work, labels, shards), work.load, tell=tell)
         for shard in shards:
             yield shard, work.join(labels[shard.start : shard.stop], [*islice(results, len(shard))])
@@ -94,7 +94,7 @@ def to_shards(n_files: int) -> list[range]:
 
 
 def run_pass(
-    engine: Engine,
+    engine: PassEngine,
     work: Pass,
     labels: Sequence[str],
     keys: Sequence[str],

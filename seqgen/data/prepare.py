@@ -22,7 +22,7 @@ from seqgen.data.duplicates import find_duplicates
 from seqgen.data.encoding import Readers
 from seqgen.data.examine import Sketches, Surveying, Tokenized, Tokenizing, tokenizer_files
 from seqgen.data.pair_files import lines_as_files, without_partners
-from seqgen.data.passes import Engine, LocalEngine, Pass, run_pass, to_shards
+from seqgen.data.passes import LocalEngine, Pass, PassEngine, run_pass, to_shards
 from seqgen.data.report import (
     MOST_NAMED,
     count_files,
@@ -40,9 +40,9 @@ from seqgen.data.shards import (
     TOKENIZER,
     TOKENS,
     VARIANTS,
-    Piece,
     Pieces,
     PreparedData,
+    StoredPiece,
     TableWriter,
     TokenWriter,
     make_table,
@@ -104,7 +104,7 @@ def prepare(
     tokenizer_config: TokenizerConfig,
     *,
     tokenizer: Tokenizer | None = None,
-    engine: Engine | None = None,
+    engine: PassEngine | None = None,
     progress: Progress | None = None,
 ) -> Preparation:
     """Prepare the data of a source, unless that was done before.
@@ -202,7 +202,7 @@ class _Reading:
         folder: of results.
     """
 
-    engine: Engine
+    engine: PassEngine
     corpus: Corpus
     settings: object
     states: Sequence[str]
@@ -442,7 +442,7 @@ def _split(
 
 def _cut(
     pieces: Pieces, tokens: np.ndarray, tokenizer: Tokenizer, shares: dict[str, float]
-) -> Iterator[Piece]:
+) -> Iterator[StoredPiece]:
     """Cut each distinct piece of a corpus that is one group into parts."""
     _, firsts = np.unique(pieces.column("file_hash"), return_index=True)
     for piece in pieces[np.sort(firsts)]:
@@ -483,7 +483,7 @@ def _rewrite(
     path = folder / f"changed-{TOKENS}"
     with TokenWriter(path, max_id=max_id) as writer:
 
-        def changed(piece: Piece) -> Piece:
+        def changed(piece: StoredPiece) -> StoredPiece:
             places = [
                 writer.append(change(tokens[offset : offset + length]))
                 for offset, length in piece.variants
@@ -496,7 +496,7 @@ def _rewrite(
     return tokens, pieces
 
 
-def _replaced(folder: Path, pieces: Iterable[Piece]) -> Pieces:
+def _replaced(folder: Path, pieces: Iterable[StoredPiece]) -> Pieces:
     """Write tables of these pieces in place of those in a folder."""
     changed = folder / "changed"
     changed.mkdir()

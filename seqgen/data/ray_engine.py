@@ -58,7 +58,7 @@ class RayEngine:
         *,
         tell: Callable[[int, int], None],
     ) -> Iterator[tuple[range, Any]]:
-        """Yield shards as they are finished; see `Engine`."""
+        """Yield shards as they are finished; see `PassEngine`."""
         by_start = {shard.start: shard for shard in shards}
         rows = [
             {

@@ -36,7 +36,7 @@ ROW = np.dtype(
 
 
 @dataclass(frozen=True)
-class Piece:
+class StoredPiece:
     """One source file, or one part of it, in tokens.
 
     Attributes:
@@ -69,7 +69,7 @@ class Table(NamedTuple):
     names: np.ndarray
 
 
-class Pieces(Sequence[Piece]):
+class Pieces(Sequence[StoredPiece]):
     """Pieces of a table, each made when it is asked for, so that millions take little memory."""
 
     def __init__(self, table: Table, chosen: np.ndarray | None = None):
@@ -81,15 +81,15 @@ class Pieces(Sequence[Piece]):
         return len(self._chosen)
 
     @overload
-    def __getitem__(self, number: int) -> Piece: ...
+    def __getitem__(self, number: int) -> StoredPiece: ...
     @overload
     def __getitem__(self, number: slice | np.ndarray) -> "Pieces": ...
-    def __getitem__(self, number: int | slice | np.ndarray) -> "Piece | Pieces":
+    def __getitem__(self, number: int | slice | np.ndarray) -> "StoredPiece | Pieces":
         if isinstance(number, slice | np.ndarray):
             return Pieces(self._table, self._chosen[number])
         row = self._table.rows[self._chosen[number]]
         first, n = int(row["first_variant"]), int(row["n_variants"])
-        return Piece(
+        return StoredPiece(
             self.file(number),
             SPLITS[row["split"]],
             row["file_hash"].tobytes().hex(),
@@ -201,7 +201,7 @@ class PreparedData:
         return self.pieces.of_split(split)
 
     def read(
-        self, piece: Piece, *, variant: int = 0, start: int = 0, stop: int | None = None
+        self, piece: StoredPiece, *, variant: int = 0, start: int = 0, stop: int | None = None
     ) -> np.ndarray:
         """Return tokens start … stop of a piece's variant, an int64 array [·, F]."""
         offset, length = piece.variants[variant]
@@ -213,7 +213,7 @@ class PreparedData:
         return self._tokens[places].astype(np.int64)
 
 
-def make_table(pieces: Iterable[Piece]) -> Table:
+def make_table(pieces: Iterable[StoredPiece]) -> Table:
     """Put pieces into arrays."""
     rows, names = [], bytearray()
     variants: list[tuple[int, int]] = []

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from seqgen.data.shards import HASH, SPLITS, TEST, TRAIN, VALIDATION, Piece
+from seqgen.data.shards import HASH, SPLITS, TEST, TRAIN, VALIDATION, StoredPiece
 from seqgen.tokenizers import Tokenizer
 
 __all__ = [
@@ -69,8 +69,8 @@ def _fill(hashes: np.ndarray, splits: np.ndarray, wanted: str) -> None:
 
 
 def cut(
-    piece: Piece, tokens: np.ndarray, tokenizer: Tokenizer, shares: dict[str, float]
-) -> Iterator[Piece]:
+    piece: StoredPiece, tokens: np.ndarray, tokenizer: Tokenizer, shares: dict[str, float]
+) -> Iterator[StoredPiece]:
     """Cut a piece of a corpus of one: its beginning is for training, its end is held out.
 
     BOS and EOS stay with the first and last part: no part begins or ends where the piece does not.
@@ -85,5 +85,5 @@ def cut(
             before, after = (tokenizer.units(ids) for ids in ends)
             name = f"{piece.file} tokens {start}-{stop} of {length}"
             place = ((offset + start, stop - start),)
-            yield Piece(name, split, piece.file_hash, after - before, place)
+            yield StoredPiece(name, split, piece.file_hash, after - before, place)
         start = stop

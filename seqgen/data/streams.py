@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 
 from seqgen.data.batches import Batch, join_files, one_window_each, usable_pieces
-from seqgen.data.shards import Piece, PreparedData
+from seqgen.data.shards import PreparedData, StoredPiece
 from seqgen.errors import UserError
 
 OPEN_LANES = 64  # pieces that are being read at a time, so that steps in a row differ
@@ -101,7 +101,7 @@ class StreamBatches:
 
 
 def held_out_streams(
-    data: PreparedData, pieces: Sequence[Piece], *, batch_size: int, context_length: int
+    data: PreparedData, pieces: Sequence[StoredPiece], *, batch_size: int, context_length: int
 ) -> Iterator[Batch]:
     """Yield whole pieces, window after window: each row continues that of the previous batch.
 

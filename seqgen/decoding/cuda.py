@@ -93,10 +93,10 @@ def step_kinds(decoder: TorchDecoder) -> dict[str, type[TorchPool]]:
     kinds: dict[str, type[TorchPool]] = {"torch": TorchPool}
     if HAS_TRITON:
         # Where there is no GPU, there is often no Triton.
-        from seqgen.decoding.triton_step import MixedPool, TritonPool, why_not
+        from seqgen.decoding.triton_step import TritonMixedPool, TritonPool, why_not
 
         if not why_not(decoder):
-            kinds |= {"triton": TritonPool, "mixed": MixedPool}
+            kinds |= {"triton": TritonPool, "mixed": TritonMixedPool}
     return kinds
 
 

@@ -75,7 +75,11 @@ class NativeDecoder(Decoder):
         if place not in self._choices:
             self._choices[place] = self._choose(rows)
         threads = self._choices[place]
-        return NativePool(self, n_slots, threads=threads) if threads else MixedPool(self, n_slots)
+        return (
+            NativePool(self, n_slots, threads=threads)
+            if threads
+            else NativeMixedPool(self, n_slots)
+        )
 
     def _choose(self, rows: int) -> int:
         most = torch.get_num_threads()
@@ -85,7 +89,7 @@ class NativeDecoder(Decoder):
         seconds = {n: self._seconds(NativePool(self, rows, threads=n)) for n in counts}
         best = min(seconds, key=lambda n: seconds[n])
         if rows >= MANY and self.weights in ("float32", "bf16"):
-            mixed = self._seconds(MixedPool(self, rows))
+            mixed = self._seconds(NativeMixedPool(self, rows))
             if mixed < CLEARLY * seconds[best]:
                 return 0
         return best
@@ -141,7 +145,7 @@ class NativePool(SumsPool):
         return drawn
 
 
-class MixedPool(TorchPool):
+class NativeMixedPool(TorchPool):
     """PyTorch's matrices with compiled attention: for many rows where those are faster.
 
     Other rows may then change a row's logits by rounding errors.

@@ -155,7 +155,7 @@ class TritonPool(TorchPool):
         return multiply(context, matrix, residual=x)[1]
 
 
-class MixedPool(TritonPool):
+class TritonMixedPool(TritonPool):
     """Triton's embedding, attention and norms, and PyTorch's matrices: for many rows."""
 
     def compile(self, slots: Tensor, tokens: Tensor) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from seqgen.midi import ANY_SIZE, MidiFile, open_midi
 from seqgen.midi.timing import bars_and_beats, last_note_end, metre_at
 from seqgen.tasks.asking import describe_part
-from seqgen.tasks.bars import DRUMS, Bar, Note
+from seqgen.tasks.bars import DRUMS, Bar, BarNote
 from seqgen.tasks.controls import BLOCK, LEVELS, MEASURES, OF_BLOCKS, Wish
 from seqgen.tasks.harmony import chord_of, key_of
 
@@ -90,13 +90,13 @@ def read_bars(midi: MidiFile) -> list[tuple[float, Bar]]:
     """Return the bars of a file up to its last note, and where each begins, in quarter notes."""
     ticks = midi.ticks_per_beat
     starts, _ = bars_and_beats(midi, max(last_note_end(midi), 1))
-    notes: list[list[Note]] = [[] for _ in starts]
+    notes: list[list[BarNote]] = [[] for _ in starts]
     for number, track in enumerate(midi.instruments):
         part = f"{DRUMS if track.is_drum else track.program}.{number}"
         for note in track.notes:
             k = int(np.searchsorted(starts, note.start, side="right")) - 1
             start, length = (note.start - starts[k]) / ticks, (note.end - note.start) / ticks
-            notes[k].append(Note(start, length, note.pitch, note.velocity, part))
+            notes[k].append(BarNote(start, length, note.pitch, note.velocity, part))
     bars = []
     for start, inside in zip(starts, notes, strict=True):
         metre = metre_at(midi, int(start))

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from seqgen.attention.decay import longest_pass
-from seqgen.data.shards import Piece, PreparedData
+from seqgen.data.shards import PreparedData, StoredPiece
 from seqgen.model.embedding import add_chain
 from seqgen.model.loss import field_nats
 from seqgen.model.recurrent_model import RecurrentModel
@@ -146,7 +146,7 @@ class Range:
 
 
 def nats_by_position(
-    model: SequenceModel, data: PreparedData, pieces: Sequence[Piece]
+    model: SequenceModel, data: PreparedData, pieces: Sequence[StoredPiece]
 ) -> list[Range]:
     """Score whole pieces from their beginning, and average over ranges of positions.
 

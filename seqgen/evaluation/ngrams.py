@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from seqgen.data.shards import Piece, PreparedData
+from seqgen.data.shards import PreparedData, StoredPiece
 from seqgen.data.splits import TRAIN
 from seqgen.evaluation.piece_sets import turn_by_turn
 
@@ -42,7 +42,7 @@ class Score:
     bits_per_unit: float
 
 
-def ngram_scores(data: PreparedData, held_out: Sequence[Piece]) -> list[Score]:
+def ngram_scores(data: PreparedData, held_out: Sequence[StoredPiece]) -> list[Score]:
     """Score held-out pieces of a corpus with the n-gram models of its training split."""
     pieces = [data.read(piece) for piece in held_out]
     targets = np.concatenate([ids[1:] for ids in pieces])
@@ -90,13 +90,13 @@ def counted_tokens(data: PreparedData) -> dict[str, int]:
     return {"tokens": counted, "of": total}
 
 
-def _chosen(data: PreparedData) -> list[tuple[Piece, int]]:
+def _chosen(data: PreparedData) -> list[tuple[StoredPiece, int]]:
     """All pieces as they are, then all of them shifted, and so on, up to the limit.
 
     In order of their hash: names go by collection and composer, so that the first ones by name
     would be one part of a corpus.
     """
-    chosen: list[tuple[Piece, int]] = []
+    chosen: list[tuple[StoredPiece, int]] = []
     room = MAX_TRAINING_TOKENS
     for piece, variant in turn_by_turn(data.of_split(TRAIN).by_hash()):
         room -= piece.variants[variant][1]

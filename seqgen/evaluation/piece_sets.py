@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from seqgen.data.corpora import Progress, locate, open_corpus, tracked
-from seqgen.data.shards import Piece, PreparedData
+from seqgen.data.shards import PreparedData, StoredPiece
 from seqgen.data.splits import TEST, TRAIN, VALIDATION
 from seqgen.errors import FileRejected, UserError
 from seqgen.evaluation.scales import Amount, count_midi, decoded
@@ -113,7 +113,7 @@ class Sets:
         return tuple(x for x in self.held_out if x.is_split) or self.held_out
 
 
-def turn_by_turn(pieces: Sequence[Piece]) -> Iterator[tuple[Piece, int]]:
+def turn_by_turn(pieces: Sequence[StoredPiece]) -> Iterator[tuple[StoredPiece, int]]:
     """Yield all pieces as they are (variant 0), then all of them shifted, and so on."""
     for variant in range(max((len(piece.variants) for piece in pieces), default=0)):
         yield from ((piece, variant) for piece in pieces if variant < len(piece.variants))
@@ -238,7 +238,7 @@ def _no_items(n: int, n_known: int, skipped: list[tuple[str, str]]) -> str:
     return f"none of {n} files can be used{learned}{why}"
 
 
-def _original(data: PreparedData, piece: Piece) -> Path | None:
+def _original(data: PreparedData, piece: StoredPiece) -> Path | None:
     """The file a piece was made of, if it is there unchanged."""
     path = locate(data.index["sources"], piece.file)
     try:

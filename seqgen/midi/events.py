@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from seqgen.config import LimitsConfig
-from seqgen.midi.rejection import Refusal
+from seqgen.midi.rejection import Rejection
 from seqgen.midi.sysex import drum_part, standard_of
 
 HEADER_BYTES = 14
@@ -62,7 +62,7 @@ class Meta(NamedTuple):
 
 
 @dataclass
-class Track:
+class TrackEvents:
     """The events of one track in their order, the channels it has notes on, and its last tick."""
 
     events: list[Event] = field(default_factory=list)
@@ -73,8 +73,8 @@ class Track:
 
 def read_events(
     content: bytes, limits: LimitsConfig, repairs: Counter[str], left_out: Counter[str]
-) -> tuple[int, list[Track]]:
-    """Return the ticks per quarter note and the tracks, or raise `Refusal`.
+) -> tuple[int, list[TrackEvents]]:
+    """Return the ticks per quarter note and the tracks, or raise `Rejection`.
 
     What is faulty and no note is dropped and counted in `repairs`; what is sound and has no place
     in our files is counted in `left_out`.
@@ -83,18 +83,18 @@ def read_events(
     n_tracks, division = _read_header(content)
     if n_tracks > limits.max_tracks + 1:  # one may hold tempo and metre alone
         limit = limits.named("max_tracks")
-        raise Refusal("over-limit", f"it has {n_tracks} tracks, more than {limit}")
+        raise Rejection("over-limit", f"it has {n_tracks} tracks, more than {limit}")
     position = CHUNK_HEADER_BYTES + int.from_bytes(content[4:8])
-    reader = _Reader(content, limits, repairs, left_out)
+    reader = _TrackReader(content, limits, repairs, left_out)
     tracks = []
     for number in range(1, n_tracks + 1):
         start, end = _find_track(content, position, number)
         try:
             tracks.append(reader.read_track(start, end))
         except IndexError:
-            raise Refusal("unreadable", f"it is cut off in track {number}") from None
-        except Refusal as refusal:
-            raise Refusal(refusal.kind, f"track {number} {refusal.reason}") from None
+            raise Rejection("unreadable", f"it is cut off in track {number}") from None
+        except Rejection as refusal:
+            raise Rejection(refusal.kind, f"track {number} {refusal.reason}") from None
         position = end
     if content[position : position + 4] == b"MTrk":
         repairs["tracks beyond the number in the header left out"] += 1
@@ -107,34 +107,34 @@ def _unwrap(content: bytes) -> bytes:
     if content[:4] != b"RIFF":
         return content
     if content[8:12] != b"RMID":
-        raise Refusal("unsupported", "it is a RIFF container without MIDI (its type is not RMID)")
+        raise Rejection("unsupported", "it is a RIFF container without MIDI (its type is not RMID)")
     position = 12
     while position + CHUNK_HEADER_BYTES <= len(content):
         start = position + CHUNK_HEADER_BYTES
         end = start + int.from_bytes(content[start - 4 : start], "little")
         if content[position : position + 4] == b"data":
             if end > len(content):
-                raise Refusal("unreadable", "it is cut off in its RIFF container")
+                raise Rejection("unreadable", "it is cut off in its RIFF container")
             return content[start:end]
         position = end + end % 2  # chunks begin at even positions
-    raise Refusal("unreadable", "its RIFF container holds no MIDI data")
+    raise Rejection("unreadable", "its RIFF container holds no MIDI data")
 
 
 def _read_header(content: bytes) -> tuple[int, int]:
     """Return the number of tracks and the ticks per quarter note."""
     if not content:
-        raise Refusal("empty", "it holds no bytes")
+        raise Rejection("empty", "it holds no bytes")
     if content[:4] != b"MThd":
-        raise Refusal("unreadable", "it is not a MIDI file (it does not begin with MThd)")
+        raise Rejection("unreadable", "it is not a MIDI file (it does not begin with MThd)")
     if len(content) < HEADER_BYTES or int.from_bytes(content[4:8]) < 6:
-        raise Refusal("unreadable", "its header is cut off")
+        raise Rejection("unreadable", "its header is cut off")
     file_format, n_tracks, division = (int.from_bytes(content[i : i + 2]) for i in (8, 10, 12))
     if file_format > 1:
-        raise Refusal("unsupported", f"it has MIDI format {file_format}; only 0 and 1 are read")
+        raise Rejection("unsupported", f"it has MIDI format {file_format}; only 0 and 1 are read")
     if division & 0x8000:
-        raise Refusal("unsupported", "it measures time in film frames (SMPTE), not in beats")
+        raise Rejection("unsupported", "it measures time in film frames (SMPTE), not in beats")
     if division == 0:
-        raise Refusal("unreadable", "its header says that a beat has 0 ticks")
+        raise Rejection("unreadable", "its header says that a beat has 0 ticks")
     return n_tracks, division
 
 
@@ -148,10 +148,10 @@ def _find_track(content: bytes, position: int, number: int) -> tuple[int, int]:
         if content[position : position + 4] == b"MTrk":
             return start, end
         position = end
-    raise Refusal("unreadable", f"it is cut off at track {number}")
+    raise Rejection("unreadable", f"it is cut off at track {number}")
 
 
-class _Reader:
+class _TrackReader:
     """Reads the tracks of one file and counts over all of them."""
 
     def __init__(
@@ -168,9 +168,9 @@ class _Reader:
         self._n_events = 0
         self._n_notes = 0
 
-    def read_track(self, position: int, end: int) -> Track:
+    def read_track(self, position: int, end: int) -> TrackEvents:
         """Read one track; raises `IndexError` when an event reaches past the whole file."""
-        content, track = self._content, Track()
+        content, track = self._content, TrackEvents()
         tick, port = 0, 0
         status = None  # the status byte that stays valid for events without one of their own
         room = self._limits.max_events - self._n_events  # beyond it, events are only counted
@@ -205,7 +205,7 @@ class _Reader:
             else:
                 byte = status or 0
             if byte not in N_DATA_BYTES:
-                raise Refusal("unreadable", "holds an event of an unknown type")
+                raise Rejection("unreadable", "holds an event of an unknown type")
             n_data_bytes = N_DATA_BYTES[byte]
             first = content[position] if n_data_bytes else 0
             second = content[position + 1] if n_data_bytes == 2 else 0
@@ -217,7 +217,7 @@ class _Reader:
             if first > 127 or second > 127:
                 if kind in (NOTE_OFF, NOTE_ON):
                     why = "is damaged: a value of a note that must be below 128 is larger"
-                    raise Refusal("unreadable", why)
+                    raise Rejection("unreadable", why)
                 self._repairs["messages with values above 127 dropped"] += 1
                 continue
             if kind in AFTERTOUCH:
@@ -229,13 +229,15 @@ class _Reader:
             if n_events <= room:
                 track.events.append(Event(tick, kind, channel, first, second))
         if position > end:
-            raise Refusal("unreadable", "holds an event that runs past the end of the track")
+            raise Rejection("unreadable", "holds an event that runs past the end of the track")
         self._n_events += n_events
         self._n_notes += n_notes
         track.end = tick
         return track
 
-    def _read_sysex(self, status: int, payload: bytes, tick: int, port: int, track: Track) -> None:
+    def _read_sysex(
+        self, status: int, payload: bytes, tick: int, port: int, track: TrackEvents
+    ) -> None:
         """Keep what a message says about drums."""
         if status == SYSEX_ESCAPE:
             self._left_out[SYSEX_MESSAGES] += 1
@@ -270,13 +272,13 @@ class _Reader:
         return is_sound
 
     def check_counts(self) -> None:
-        """Raise `Refusal` for what is more than the limits, or nothing."""
+        """Raise `Rejection` for what is more than the limits, or nothing."""
         for found, unit in ((self._n_events, "events"), (self._n_notes, "notes")):
             if found > getattr(self._limits, f"max_{unit}"):
                 limit = self._limits.named(f"max_{unit}")
-                raise Refusal("over-limit", f"it has {found} {unit}, more than {limit}")
+                raise Rejection("over-limit", f"it has {found} {unit}, more than {limit}")
         if self._n_notes == 0:
-            raise Refusal("empty", "it has no notes")
+            raise Rejection("empty", "it has no notes")
 
 
 def _read_payload(content: bytes, position: int) -> tuple[bytes, int]:
@@ -293,4 +295,4 @@ def _read_number(content: bytes, position: int) -> tuple[int, int]:
         number = number << 7 | byte & 0x7F
         if byte < 0x80:
             return number, i + 1
-    raise Refusal("unreadable", "holds a number longer than four bytes")
+    raise Rejection("unreadable", "holds a number longer than four bytes")

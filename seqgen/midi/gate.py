@@ -12,7 +12,7 @@ from seqgen.config import LimitsConfig
 from seqgen.errors import FileRejected
 from seqgen.midi.events import read_events
 from seqgen.midi.parse import parse
-from seqgen.midi.rejection import Refusal
+from seqgen.midi.rejection import Rejection
 from seqgen.midi.repair import repair
 from seqgen.midi.store import max_events
 from seqgen.midi.timing import TempoMap, last_note_end
@@ -79,7 +79,7 @@ def read_midi(
         if isinstance(path_or_bytes, str | Path):
             path_or_bytes = _read(Path(path_or_bytes), limits)
         return _read_bytes(bytes(path_or_bytes), limits)
-    except Refusal as refusal:
+    except Rejection as refusal:
         raise FileRejected(refusal.kind, name, refusal.reason) from None
 
 
@@ -91,15 +91,15 @@ def _read(path: Path, limits: LimitsConfig) -> bytes:
                 return file.read(limits.max_file_bytes + 1)
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise Refusal("unreadable", f"{reason[:1].lower()}{reason[1:]}") from None
+        raise Rejection("unreadable", f"{reason[:1].lower()}{reason[1:]}") from None
     except ValueError:  # a null character
-        raise Refusal("unreadable", "it is not a valid file name") from None
-    raise Refusal("unreadable", "it is not a file")
+        raise Rejection("unreadable", "it is not a valid file name") from None
+    raise Rejection("unreadable", "it is not a file")
 
 
 def _read_bytes(content: bytes, limits: LimitsConfig) -> ReadMidi:
     if len(content) > limits.max_file_bytes:
-        raise Refusal("over-limit", f"it is larger than {limits.named('max_file_bytes')}")
+        raise Rejection("over-limit", f"it is larger than {limits.named('max_file_bytes')}")
     repairs: Counter[str] = Counter()
     left_out: Counter[str] = Counter()
     midi = parse(*read_events(content, limits, repairs, left_out), repairs, left_out)
@@ -119,10 +119,10 @@ def _check_size(midi: MidiFile, limits: LimitsConfig) -> None:
     n_tracks = len(midi.instruments)
     if n_tracks > limits.max_tracks:
         limit = limits.named("max_tracks")
-        raise Refusal("over-limit", f"it has {n_tracks} instruments, more than {limit}")
+        raise Rejection("over-limit", f"it has {n_tracks} instruments, more than {limit}")
     n_events = max_events(midi)
     if n_events > limits.max_events:
-        raise Refusal(
+        raise Rejection(
             "over-limit",
             f"it would have {n_events} events with one track for each instrument, more than "
             f"{limits.named('max_events')}",
@@ -132,21 +132,21 @@ def _check_size(midi: MidiFile, limits: LimitsConfig) -> None:
 def _check_music(midi: MidiFile, limits: LimitsConfig) -> None:
     n_notes = sum(len(track.notes) for track in midi.instruments)
     if n_notes == 0:
-        raise Refusal("empty", "it has no note of any length")
+        raise Rejection("empty", "it has no note of any length")
     if n_notes < limits.min_notes:
-        raise Refusal("empty", f"it has {n_notes} notes, fewer than {limits.named('min_notes')}")
+        raise Rejection("empty", f"it has {n_notes} notes, fewer than {limits.named('min_notes')}")
     beats = math.ceil((midi.max_tick - 1) / midi.ticks_per_beat)
     if beats > limits.max_beats:
         limit = limits.named("max_beats")
-        raise Refusal("over-limit", f"it has {beats:,} quarter notes, more than {limit}")
+        raise Rejection("over-limit", f"it has {beats:,} quarter notes, more than {limit}")
     minutes = TempoMap(midi).to_seconds(last_note_end(midi)) / 60
     if minutes > limits.max_minutes:
         limit = limits.named("max_minutes")
-        raise Refusal("over-limit", f"it lasts {minutes:.1f} minutes, more than {limit}")
+        raise Rejection("over-limit", f"it lasts {minutes:.1f} minutes, more than {limit}")
     n_held = _most_on_one_key(midi)
     if n_held > limits.max_notes_on_one_key:
         limit = limits.named("max_notes_on_one_key")
-        raise Refusal(
+        raise Rejection(
             "over-limit", f"it holds {n_held} notes on one key at once, more than {limit}"
         )
 

@@ -40,7 +40,7 @@ from seqgen.midi.events import (
     TEXTS,
     TIME_SIGNATURE,
     TRACK_NAME,
-    Track,
+    TrackEvents,
 )
 from seqgen.midi.programs import DRUM_CHANNEL
 from seqgen.midi.repair import MAJOR_KEYS, MINOR_KEYS
@@ -60,7 +60,10 @@ Sounds = tuple[list[Place], list[Sound], dict[int, int]]
 
 
 def parse(
-    ticks_per_beat: int, tracks: Sequence[Track], repairs: Counter[str], left_out: Counter[str]
+    ticks_per_beat: int,
+    tracks: Sequence[TrackEvents],
+    repairs: Counter[str],
+    left_out: Counter[str],
 ) -> MidiFile:
     """Build a file from events, with one instrument for each track, channel and program.
 
@@ -85,7 +88,7 @@ def parse(
     return midi
 
 
-def _add_metas(midi: MidiFile, track: Track, left_out: Counter[str]) -> None:
+def _add_metas(midi: MidiFile, track: TrackEvents, left_out: Counter[str]) -> None:
     for tick, kind, content in track.metas:
         if kind == TEMPO:
             tempo = MICROSECONDS_PER_MINUTE / int.from_bytes(content[:3])
@@ -111,7 +114,7 @@ def _key_name(content: bytes) -> str:
     return (MINOR_KEYS if content[1] else MAJOR_KEYS)[n_sharps + 7]
 
 
-def _sounds(tracks: Sequence[Track], tolerance: float) -> dict[int, Sounds]:
+def _sounds(tracks: Sequence[TrackEvents], tolerance: float) -> dict[int, Sounds]:
     """Return for each channel where its sound changes, and to what.
 
     The first program of a channel that comes at most `tolerance` ticks after its first note holds
@@ -152,7 +155,7 @@ def _sounds(tracks: Sequence[Track], tolerance: float) -> dict[int, Sounds]:
 
 
 def _controls(
-    tracks: Sequence[Track],
+    tracks: Sequence[TrackEvents],
 ) -> dict[int, tuple[list[ControlChange], list[PitchBend]]]:
     """Return the controllers and bends of each channel; what two tracks repeat is there once.
 
@@ -190,7 +193,7 @@ def _controls(
 
 def _instruments(
     number: int,
-    track: Track,
+    track: TrackEvents,
     sounds: dict[int, Sounds],
     controls: dict[int, tuple[list[ControlChange], list[PitchBend]]],
     repairs: Counter[str],
@@ -238,7 +241,7 @@ def _instruments(
     return list(found.values())
 
 
-def _unbalanced(track: Track) -> dict[tuple[int, int], int]:
+def _unbalanced(track: TrackEvents) -> dict[tuple[int, int], int]:
     """Return for each channel and key with too few releases since which event these are missing.
 
     Before that event the key was up.

@@ -5,7 +5,7 @@ from typing import Literal
 RejectionKind = Literal["unreadable", "empty", "over-limit", "unsupported"]
 
 
-class Refusal(ValueError):
+class Rejection(ValueError):
     """Why a file is refused, before its name is known; used inside `seqgen.midi` only."""
 
     def __init__(self, kind: RejectionKind, reason: str) -> None:

@@ -12,8 +12,8 @@ from seqgen.api.picking import Drawn, Notes, Picking, nats_per_unit
 from seqgen.errors import UserError
 from seqgen.serving.drafts import Draft, Written
 from seqgen.serving.engines import Player
-from seqgen.serving.plans import Plan
-from seqgen.serving.schemas import Piece
+from seqgen.serving.plans import PlannedVersion
+from seqgen.serving.schemas import ShownPiece
 from seqgen.tokenizers import Edit
 
 LOG = logging.getLogger(__name__)
@@ -51,10 +51,10 @@ class BestOf:
         self,
         picking: Picking,
         player: Player,
-        plans: Sequence[Plan],
+        plans: Sequence[PlannedVersion],
         scribes: Executor,
         *,
-        before: Piece | None = None,
+        before: ShownPiece | None = None,
         tell: Callable[[str], None] = lambda sentence: None,
     ) -> None:
         """Prepare to draw.
@@ -128,6 +128,6 @@ class BestOf:
                 one.written.set_exception(self._error or UserError(CANCELLED))
 
 
-def notes_of(piece: Piece) -> Notes:
+def notes_of(piece: ShownPiece) -> Notes:
     """Return the notes of a piece."""
     return frozenset((note.track, note.start, note.pitch) for note in piece.notes)

@@ -23,8 +23,8 @@ from seqgen.files import write_bytes
 from seqgen.midi import MidiFile, midi_bytes
 from seqgen.serving.engines import Player, Voice
 from seqgen.serving.music import piece_of
-from seqgen.serving.plans import Plan, Steps
-from seqgen.serving.schemas import Finding, Piece
+from seqgen.serving.plans import PlannedVersion, Steps
+from seqgen.serving.schemas import Finding, ShownPiece
 from seqgen.tokenizers import Edit
 
 LOG = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class Written:
     status: Literal["done", "cancelled"]
     ids: np.ndarray
     drawn: np.ndarray
-    piece: Piece
+    piece: ShownPiece
     midi: bytes
     log_likelihood: float | None
     findings: list[Finding]
@@ -63,10 +63,10 @@ class Draft:
     def __init__(
         self,
         player: Player,
-        plan: Plan,
+        plan: PlannedVersion,
         scribes: Executor,
         *,
-        tell: Callable[[Piece], None] | None = None,
+        tell: Callable[[ShownPiece], None] | None = None,
         on_token: Callable[[np.ndarray], None] = lambda token: None,
     ) -> None:
         """Prepare to write.
@@ -120,7 +120,7 @@ class Draft:
         """Whether it is to end."""
         return self._is_cancelled
 
-    def so_far(self) -> Piece:
+    def so_far(self) -> ShownPiece:
         """Return the piece as far as it is written."""
         return self._piece(self._played(self._drawn()))
 
@@ -153,7 +153,7 @@ class Draft:
         nats = None if stream is None else stream.log_likelihood
         self.finish(is_whole=is_whole, log_likelihood=nats)
 
-    def _tell_later(self, tell: Callable[[Piece], None]) -> None:
+    def _tell_later(self, tell: Callable[[ShownPiece], None]) -> None:
         """Let a scribe tell the music; while one does, the next one waits and tells all at once."""
         with self._lock:
             self._is_stale = True
@@ -162,7 +162,7 @@ class Draft:
             self._is_telling = True
         self._scribes.submit(self._tell_now, tell)
 
-    def _tell_now(self, tell: Callable[[Piece], None]) -> None:
+    def _tell_now(self, tell: Callable[[ShownPiece], None]) -> None:
         while True:
             with self._lock:
                 if not self._is_stale or self.written.done():
@@ -184,7 +184,7 @@ class Draft:
         tokenizer = self._player.model.tokenizer
         return tokenizer.played(ids, tempo=prompt.tempo, original=prompt.original)
 
-    def _piece(self, midi: MidiFile) -> Piece:
+    def _piece(self, midi: MidiFile) -> ShownPiece:
         return piece_of(midi, self._player.model.tokenizer, kept=self._plan.kept)
 
     def _finish(self, is_whole: bool, log_likelihood: float | None) -> None:

@@ -18,7 +18,7 @@ from seqgen.errors import UserError
 from seqgen.files import atomic_folder, read_record, write_record
 from seqgen.serving.problems import Refusal, missing
 from seqgen.serving.projects import AGAIN, FORMAT, RECORD, Project, Tools, now
-from seqgen.serving.schemas import Name, Piece, ProjectRequest, ProjectSummary, Version
+from seqgen.serving.schemas import Name, ProjectRequest, ProjectSummary, ShownPiece, Version
 
 LOG = logging.getLogger(__name__)
 ID = re.compile(r"[0-9a-f]{16}")
@@ -178,7 +178,7 @@ class _SavedContent(BaseModel):
 
     ids: Annotated[list[_Token], Field(min_length=1)]
     tokenizer: Annotated[str, Field(max_length=64)]
-    piece: Piece
+    piece: ShownPiece
 
 
 def _checked_record(content: bytes) -> dict:

@@ -11,12 +11,12 @@ from seqgen.midi import Instrument, MidiFile, TempoChange, TimeSignature, metre_
 from seqgen.midi import Note as MidiNote
 from seqgen.midi.repair import repair
 from seqgen.midi.timing import bars_and_beats, last_note_end
-from seqgen.serving.schemas import Kind, Metre, Note, Piece, Tempo, Track
+from seqgen.serving.schemas import Kind, Metre, Note, ShownPiece, Tempo, Track
 from seqgen.tokenizers import Edit, Tokenizer
 from seqgen.tokenizers.midi.account import in_words
 from seqgen.tokenizers.midi.parts import Part, assign
 
-EMPTY = Piece(
+EMPTY = ShownPiece(
     tracks=[],
     notes=[],
     bars=[0.0],
@@ -42,7 +42,7 @@ class Kept:
     @classmethod
     def of(
         cls,
-        piece: Piece,
+        piece: ShownPiece,
         *,
         until: float = inf,
         edit: Edit | None = None,
@@ -70,7 +70,7 @@ NOTHING = Kept(frozenset(), frozenset())
 
 def piece_of(
     midi: MidiFile, tokenizer: Tokenizer, *, kept: Kept = NOTHING, new: Kind = "written"
-) -> Piece:
+) -> ShownPiece:
     """Return what a repaired file holds; `new` is the kind of notes that were not there before."""
     ticks = midi.ticks_per_beat
     tracks = [
@@ -95,7 +95,7 @@ def piece_of(
                 note = note.model_copy(update={"kind": kind})
             notes.append(note)
     notes.sort(key=lambda note: (note.start, note.track, note.pitch))
-    return Piece(
+    return ShownPiece(
         tracks=tracks,
         notes=notes,
         bars=bar_lines(midi, tokenizer),
@@ -128,7 +128,7 @@ def bar_lines(midi: MidiFile, tokenizer: Tokenizer) -> list[float]:
 
 
 def edited(
-    midi: MidiFile, piece: Piece, notes: Sequence[Note], tracks: Sequence[Track]
+    midi: MidiFile, piece: ShownPiece, notes: Sequence[Note], tracks: Sequence[Track]
 ) -> MidiFile:
     """Return a file with other notes, and tracks that were added; all else of it stays.
 

@@ -23,7 +23,7 @@ from seqgen.sampling import Sampling
 from seqgen.serving.engines import Rule
 from seqgen.serving.music import NOTHING, Kept
 from seqgen.serving.problems import Limits
-from seqgen.serving.schemas import GenerateRequest, Piece, VersionRequest
+from seqgen.serving.schemas import GenerateRequest, ShownPiece, VersionRequest
 from seqgen.serving.settings import sampling_of
 from seqgen.tokenizers import Edit
 
@@ -36,7 +36,7 @@ class Parent:
     """The version that is gone on from: its tokens [T, F], its piece, and its file."""
 
     ids: np.ndarray
-    piece: Piece
+    piece: ShownPiece
     path: Path
 
 
@@ -61,7 +61,7 @@ class Until:
 
 
 @dataclass(frozen=True)
-class Plan:
+class PlannedVersion:
     """One thing to be written.
 
     Attributes:
@@ -91,7 +91,7 @@ Steps = Callable[[], Iterator[Step]]
 
 def plan_versions(
     model: Model, asked: VersionRequest, parent: Parent | None, seed: int, limits: Limits
-) -> tuple[list[Plan], Steps | None]:
+) -> tuple[list[PlannedVersion], Steps | None]:
     """Return what is to be written for a request.
 
     Also return what computes all of it at once, where that is not the engine: guidance.
@@ -112,7 +112,7 @@ def plan_versions(
         prompts = [prompt] * n_rows
         return _asked(model, asked, prompts, from_bar, kept, seed, limits)
     plans = [
-        Plan(
+        PlannedVersion(
             prompt.ids,
             prompt,
             Until(prompt, asked.bars),
@@ -136,7 +136,7 @@ def picking_of(asked: VersionRequest) -> Picking:
 
 def plan_piece(
     model: Model, asked: GenerateRequest, seed: int, limits: Limits
-) -> tuple[list[Plan], Picking]:
+) -> tuple[list[PlannedVersion], Picking]:
     """Return what is to be written for a program: a piece from nothing, one of several."""
     if asked.stream and (asked.pick is not None or asked.alternatives not in (None, 1)):
         raise UserError(
@@ -201,7 +201,7 @@ def _asked(
     kept: Kept,
     seed: int,
     limits: Limits,
-) -> tuple[list[Plan], Steps | None]:
+) -> tuple[list[PlannedVersion], Steps | None]:
     """Plan bars of which something is asked."""
     wanted: Mapping[str, str | None] = asked.asked
     asking = plan_pieces(
@@ -215,7 +215,7 @@ def _asked(
     sampling, most = sampling_of(asked.sampling), most_tokens(asked.bars, limits)
     rules, settings = begin_answers(model.tokenizer, asking, sampling)
     plans = [
-        Plan(
+        PlannedVersion(
             request.prompt,
             asking.prompts[row],
             rules[row],
@@ -234,7 +234,7 @@ def _asked(
 
 def _edit(
     model: Model, asked: VersionRequest, parent: Parent, n_rows: int, seed: int, limits: Limits
-) -> tuple[list[Plan], Steps | None]:
+) -> tuple[list[PlannedVersion], Steps | None]:
     """Plan bars that are written anew, or parts that are added."""
     editing = Editing(
         str(parent.path),
@@ -260,7 +260,7 @@ def _edit(
         prompt = asking.prompts[row]
         assert isinstance(prompt.original, Edit)
         plans.append(
-            Plan(
+            PlannedVersion(
                 request.prompt,
                 prompt,
                 rules[row],
@@ -288,7 +288,7 @@ def _guided(
 
 def _form(
     model: Model, asked: VersionRequest, n_rows: int, seed: int, limits: Limits
-) -> list[Plan]:
+) -> list[PlannedVersion]:
     """Plan a piece that is laid out in sections."""
     assert asked.form is not None
     form = Form(asked.form, asked.section)
@@ -298,7 +298,7 @@ def _form(
     per_section = min(FREE_TOKENS, limits.max_tokens)
     most = min(per_section * form.n_new, limits.max_tokens)
     return [
-        Plan(
+        PlannedVersion(
             prompt.ids,
             prompt,
             FormWriting(form, model.tokenizer, per_section),

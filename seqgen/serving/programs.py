@@ -26,7 +26,7 @@ from seqgen.serving.best_of import BestOf, Chosen
 from seqgen.serving.drafts import Draft, Written, begin_all
 from seqgen.serving.engines import Player
 from seqgen.serving.music import DEFAULT_TEMPO, EXACT, Kept, file_of, piece_of
-from seqgen.serving.plans import Plan, Until, most_tokens, plan_piece
+from seqgen.serving.plans import PlannedVersion, Until, most_tokens, plan_piece
 from seqgen.serving.projects import Tools
 from seqgen.serving.schemas import (
     Generated,
@@ -105,12 +105,12 @@ class Programs:
             milliseconds=round(1000 * seconds, 2),
         )
 
-    def _plan(self, asked: GenerateRequest) -> tuple[Player, list[Plan], Picking]:
+    def _plan(self, asked: GenerateRequest) -> tuple[Player, list[PlannedVersion], Picking]:
         player = self._tools.runs.player(asked.run)
         seed = secrets.randbelow(2**31) if asked.seed is None else asked.seed
         return player, *plan_piece(player.model, asked, seed, self._tools.limits)
 
-    def _answer(self, model: Model, asked: LiveRequest) -> tuple[Plan, float]:
+    def _answer(self, model: Model, asked: LiveRequest) -> tuple[PlannedVersion, float]:
         """Plan the bars after what was played, and say where they begin."""
         if not asked.notes:
             raise UserError("nothing was played: play a note first")
@@ -133,7 +133,7 @@ class Programs:
         piece = piece_of(midi, model.tokenizer, new="prompt")
         bars = len(piece.bars) - 1
         prompt = prompt_of(ids, model.tokenizer, bars=bars, tempo=tempo)
-        plan = Plan(
+        plan = PlannedVersion(
             prompt.ids,
             prompt,
             Until(prompt, asked.bars),

@@ -11,8 +11,8 @@ from seqgen.serving.schemas import (
     Gone,
     Music,
     NotesRequest,
-    Project,
     ProjectChange,
+    ProjectDetail,
     ProjectRequest,
     ProjectState,
     ProjectSummary,
@@ -35,22 +35,22 @@ def router(studio: Studio) -> APIRouter:
         return projects.list()
 
     @routes.post("", status_code=201)
-    def create(asked: ProjectRequest) -> Project:
+    def create(asked: ProjectRequest) -> ProjectDetail:
         """Begin a project; its run is loaded, so that the first notes come at once."""
         return projects.create(asked).describe()
 
     @routes.post("/open", status_code=201)
-    def open_project(file: UploadFile) -> Project:
+    def open_project(file: UploadFile) -> ProjectDetail:
         """Open a project file (.seqgen) as a new project."""
         return projects.unpack(file.file.read()).describe()
 
     @routes.get("/{project}")
-    def project(project: str) -> Project:
+    def project(project: str) -> ProjectDetail:
         """Return a project with its tree of versions."""
         return projects.get(project).describe()
 
     @routes.patch("/{project}")
-    def change(project: str, asked: ProjectChange) -> Project:
+    def change(project: str, asked: ProjectChange) -> ProjectDetail:
         """Rename a project, or choose its current version."""
         return projects.get(project).change(asked).describe()
 

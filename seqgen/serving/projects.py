@@ -42,18 +42,16 @@ from seqgen.serving.schemas import (
     Gone,
     Music,
     NotesRequest,
-    Piece,
     ProjectChange,
+    ProjectDetail,
     ProjectRun,
     ProjectState,
     Report,
+    ShownPiece,
     Surprise,
     Version,
     VersionRequest,
     WholeVersion,
-)
-from seqgen.serving.schemas import (
-    Project as Described,
 )
 from seqgen.serving.surprise import surprise_of
 from seqgen.serving.uploads import Gate
@@ -89,7 +87,7 @@ class Content:
 
     ids: np.ndarray
     tokenizer: str  # fingerprint
-    piece: Piece
+    piece: ShownPiece
 
 
 class Project:
@@ -106,7 +104,7 @@ class Project:
         self._record = {key: value for key, value in record.items() if key != "versions"}
         self._versions = {v["id"]: Version.model_validate(v) for v in record["versions"]}
         self._drafts: dict[str, Draft | Chosen] = {}
-        self._shown: dict[str, Piece] = {}  # of versions that are being written
+        self._shown: dict[str, ShownPiece] = {}  # of versions that are being written
         for version in list(self._versions.values()):
             if version.status == "writing":
                 changes = {"status": "cancelled", "message": STOPPED}
@@ -122,11 +120,11 @@ class Project:
         """What people call it."""
         return self._record["name"]
 
-    def describe(self) -> Described:
+    def describe(self) -> ProjectDetail:
         """Return it with its tree."""
         run = self._run()
         with self._lock:
-            return Described(
+            return ProjectDetail(
                 id=self.id,
                 name=self.name,
                 created=self._record["created"],
@@ -372,7 +370,7 @@ class Project:
         path = self._path(name, ".json")
         record = read_record(path, format=FORMAT, way_out=AGAIN)
         ids = np.array(record["ids"], dtype=np.int64)
-        return Content(ids, record["tokenizer"], Piece.model_validate(record["piece"]))
+        return Content(ids, record["tokenizer"], ShownPiece.model_validate(record["piece"]))
 
     def _parent(self, name: str, model: Model) -> Parent:
         """Return a version to go on from, in tokens of a model."""
@@ -417,7 +415,7 @@ class Project:
         return Version.model_validate(empty | facts)
 
     def _add(
-        self, version: Version, ids: np.ndarray, model: Model, piece: Piece, content: bytes
+        self, version: Version, ids: np.ndarray, model: Model, piece: ShownPiece, content: bytes
     ) -> Version:
         """Add a version that is there in whole."""
         self._check_room(1)
@@ -431,7 +429,9 @@ class Project:
             self._tell_state()
         return version
 
-    def _keep(self, name: str, ids: np.ndarray, model: Model, piece: Piece, content: bytes) -> None:
+    def _keep(
+        self, name: str, ids: np.ndarray, model: Model, piece: ShownPiece, content: bytes
+    ) -> None:
         """Write the files of a version."""
         record = {
             "ids": ids.tolist(),
@@ -441,7 +441,7 @@ class Project:
         write_bytes(self._path(name, ".mid"), content)
         write_record(self._path(name, ".json"), record, format=FORMAT)
 
-    def _show(self, name: str, piece: Piece) -> None:
+    def _show(self, name: str, piece: ShownPiece) -> None:
         """Tell the music of a version that is being written."""
         with self._lock:
             if name not in self._drafts:
@@ -499,7 +499,7 @@ def _encode(path: Path, model: Model) -> np.ndarray:
         raise UserError(f"the model cannot read the piece: {rejected.reason}") from None
 
 
-def _counts(piece: Piece) -> dict[str, object]:
+def _counts(piece: ShownPiece) -> dict[str, object]:
     return {"n_bars": len(piece.bars) - 1, "n_notes": len(piece.notes)}
 
 
@@ -512,7 +512,7 @@ def _likelihood(result: Written) -> dict[str, object]:
     }
 
 
-def music_event(name: str, before: Piece | None, piece: Piece) -> Music:
+def music_event(name: str, before: ShownPiece | None, piece: ShownPiece) -> Music:
     """Return how a piece differs from what was told of it before."""
     same = before is not None and before.tracks == piece.tracks
     first = difference(before.notes, piece.notes) if before is not None and same else 0

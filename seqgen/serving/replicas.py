@@ -62,7 +62,7 @@ N_TRIES = 3  # of replicas, where one has no room
 
 
 @dataclass(frozen=True)
-class Settings:
+class ReplicaSettings:
     """What all replicas have, with absolute paths.
 
     Attributes:
@@ -95,7 +95,7 @@ class Settings:
 class Replica:
     """One server without HTTP, which Ray Serve runs."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: ReplicaSettings) -> None:
         self._studio = Studio(
             settings.folder,
             runs=settings.runs,
@@ -167,7 +167,7 @@ def scale(context: AutoscalingContext) -> tuple[int, dict[str, Any]]:
     return (n - 1 if n_known and n > 1 and streams < (n - 1) * each / 2 else n), {}
 
 
-def deploy(settings: Settings, *, replicas: int, most: int) -> DeploymentHandle:
+def deploy(settings: ReplicaSettings, *, replicas: int, most: int) -> DeploymentHandle:
     """Let a connected cluster run replicas; return what requests are sent through.
 
     Args:
@@ -213,7 +213,7 @@ def deploy(settings: Settings, *, replicas: int, most: int) -> DeploymentHandle:
         raise UserError(f"the replicas do not start: {reason[-1]}") from None
 
 
-def _check_machines(settings: Settings) -> None:
+def _check_machines(settings: ReplicaSettings) -> None:
     """Raise UserError where a machine of the cluster does not have what a replica needs."""
     check = ray.remote(num_cpus=0)(_complaint)
     asked = [
@@ -228,7 +228,7 @@ def _check_machines(settings: Settings) -> None:
             raise UserError(complaint)
 
 
-def _complaint(settings: Settings) -> str | None:
+def _complaint(settings: ReplicaSettings) -> str | None:
     try:
         settings.check()
     except UserError as error:
@@ -236,15 +236,15 @@ def _complaint(settings: Settings) -> str | None:
     return None
 
 
-def new_settings(folder: Path, runs: Runs, limits: Limits) -> Settings:
+def new_settings(folder: Path, runs: Runs, limits: Limits) -> ReplicaSettings:
     """Return settings; `stop` removes their file from the folder."""
     name = NAME.format(secrets.token_hex(8))
     write_bytes(folder / name, socket.gethostname().encode())
     named = tuple(run.resolve() for run in runs.named)
-    return Settings(folder.resolve(), named, runs.folder.resolve(), limits, name)
+    return ReplicaSettings(folder.resolve(), named, runs.folder.resolve(), limits, name)
 
 
-def stop(settings: Settings) -> None:
+def stop(settings: ReplicaSettings) -> None:
     """End the replicas, and the cluster if it was started for them."""
     (settings.folder / settings.name).unlink(missing_ok=True)
     if ray.is_initialized():

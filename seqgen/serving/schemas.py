@@ -90,7 +90,7 @@ class Tempo(Shape):
     bpm: Annotated[float, Field(gt=0)]
 
 
-class Piece(Shape):
+class ShownPiece(Shape):
     """Notes in order of time, and the start of each bar with the end of the last one after it."""
 
     tracks: list[Track]
@@ -244,7 +244,7 @@ class Version(Shape):
 class WholeVersion(Version):
     """One version with its piece."""
 
-    piece: Piece
+    piece: ShownPiece
 
 
 class ProjectRun(Shape):
@@ -257,7 +257,7 @@ class ProjectRun(Shape):
     message: str | None
 
 
-class Project(Shape):
+class ProjectDetail(Shape):
     """A tree of versions of one piece."""
 
     id: str
@@ -359,7 +359,7 @@ class LiveRequest(Asked):
 class LiveAnswer(Shape):
     """The answer: its notes, and the computing before its first note and before its last."""
 
-    piece: Piece
+    piece: ShownPiece
     begin: float
     first_note_milliseconds: float
     milliseconds: float
@@ -388,7 +388,7 @@ class Generated(Shape):
     """A written piece; `tokens` are the ids that were drawn or given, the first one after BOS."""
 
     seed: int
-    piece: Piece
+    piece: ShownPiece
     tokens: list[list[int]]
     log_likelihood_bits: float | None
     midi_base64: str
@@ -434,7 +434,7 @@ class SessionState(Shape):
     n_bars: int
     marks: list[int]
     ended: bool
-    piece: Piece | None = None
+    piece: ShownPiece | None = None
 
 
 class Health(Shape):

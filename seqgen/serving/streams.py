@@ -18,7 +18,7 @@ from seqgen.serving.engines import Player
 from seqgen.serving.events import event
 from seqgen.serving.problems import sentence_of
 from seqgen.serving.projects import music_event
-from seqgen.serving.schemas import Piece, Problem, Tokens
+from seqgen.serving.schemas import Problem, ShownPiece, Tokens
 
 T = TypeVar("T")
 
@@ -42,8 +42,8 @@ class StreamEvents:
         self._after = after
         self._tokens: list[list[int]] = []
         self._n_bars = 0
-        self._piece: Piece | None = None
-        self._before: Piece | None = None
+        self._piece: ShownPiece | None = None
+        self._before: ShownPiece | None = None
         self._is_awake = False
 
     def token(self, token: np.ndarray) -> None:
@@ -54,7 +54,7 @@ class StreamEvents:
             self._tokens.append(token.tolist())
             self._wake()
 
-    def music(self, piece: Piece) -> None:
+    def music(self, piece: ShownPiece) -> None:
         """Take the piece so far."""
         if self._n_come >= self._after:
             self._piece = piece

@@ -14,7 +14,7 @@ from seqgen.api.model import Model
 from seqgen.errors import UserError
 from seqgen.evaluation.likelihood import PASS, score_piece
 from seqgen.midi import program_name
-from seqgen.serving.schemas import Alternative, NoteSurprise, Piece, Surprise
+from seqgen.serving.schemas import Alternative, NoteSurprise, ShownPiece, Surprise
 from seqgen.tasks.harmony import NAMES
 from seqgen.tokenizers import ToldNote
 from seqgen.tokenizers.midi.parts import Part
@@ -23,7 +23,7 @@ N_ALTERNATIVES = 5
 CLOSE = 0.5  # of a quarter note: how far a note of a file may lie from where its token has it
 
 
-def surprise_of(model: Model, ids: np.ndarray, piece: Piece) -> Surprise:
+def surprise_of(model: Model, ids: np.ndarray, piece: ShownPiece) -> Surprise:
     """Return the surprise of the notes of a piece, whose tokens are ids [T, F].
 
     A note's bits are those of all tokens that tell it: its place, pitch, loudness and length. Notes
@@ -103,7 +103,7 @@ def _most_likely(model: Model, ids: np.ndarray) -> list[tuple[np.ndarray, np.nda
     return [(np.concatenate(a), np.concatenate(b)) for a, b in zip(best, chances, strict=True)]
 
 
-def _matched(piece: Piece, told: Sequence[ToldNote]) -> dict[int, ToldNote]:
+def _matched(piece: ShownPiece, told: Sequence[ToldNote]) -> dict[int, ToldNote]:
     """Find the tokens of each note of a piece: those of the nearest told note of its pitch."""
     free: dict[int, list[ToldNote]] = defaultdict(list)
     for note in told:

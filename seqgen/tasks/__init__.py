@@ -10,7 +10,7 @@ import numpy as np
 from seqgen.config import DataConfig, TokenizerConfig
 from seqgen.errors import UserError
 from seqgen.tasks import accompany, continuation, infill
-from seqgen.tasks.bars import BarReader, Piece, first_bar
+from seqgen.tasks.bars import BarReader, Passage, first_bar
 from seqgen.tasks.controls import (
     CONTROLS,
     MARK,
@@ -33,7 +33,7 @@ from seqgen.tasks.telling import (
 )
 from seqgen.tokenizers import settled
 
-Arrange = Callable[[Teller, Piece, int, int, np.random.Generator], Told | None]
+Arrange = Callable[[Teller, Passage, int, int, np.random.Generator], Told | None]
 CONTINUE = "continue"
 TASKS: dict[str, Arrange] = {
     CONTINUE: continuation.arrange,
@@ -48,7 +48,7 @@ __all__ = [
     "BarReader",
     "Pair",
     "Pairs",
-    "Piece",
+    "Passage",
     "Teller",
     "check_known",
     "check_possible",
@@ -147,12 +147,12 @@ class Arranger:
         weights = np.array([shares.get(name, 1.0) for name in self._names])
         self._weights = weights / weights.sum()
 
-    def read(self, ids: np.ndarray) -> Piece:
+    def read(self, ids: np.ndarray) -> Passage:
         """Return the bars of a piece [T, 1]."""
         return self._teller.reader.read(ids)
 
     def arrange(
-        self, piece: Piece, share: float, room: int, rng: np.random.Generator
+        self, piece: Passage, share: float, room: int, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
         """Tell a window of a piece, by a task that is drawn.
 

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from seqgen.tasks.bars import Piece
+from seqgen.tasks.bars import Passage
 from seqgen.tasks.controls import Wish
 from seqgen.tasks.request import Request
 from seqgen.tasks.telling import ADD, Teller, Told
 
 
 def arrange(
-    teller: Teller, piece: Piece, begin: int, room: int, rng: np.random.Generator
+    teller: Teller, piece: Passage, begin: int, room: int, rng: np.random.Generator
 ) -> Told | None:
     """Tell bars with some parts given and the others to be written; None where one part plays."""
     stop = teller.fitting(piece, begin, room - len(teller.parts) - 4)
@@ -33,7 +33,7 @@ def arrange(
     return told
 
 
-def request(teller: Teller, piece: Piece, parts: Sequence[str], wish: Wish) -> Request:
+def request(teller: Teller, piece: Passage, parts: Sequence[str], wish: Wish) -> Request:
     """Ask for parts beside those of a piece, in all of its bars."""
 
     def opening(number: int) -> list[int]:

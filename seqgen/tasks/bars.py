@@ -16,7 +16,7 @@ DRUMS = "drums"
 
 
 @dataclass(frozen=True)
-class Note:
+class BarNote:
     """One note; times are in quarter notes.
 
     Attributes:
@@ -54,12 +54,12 @@ class Bar:
     head: tuple[int, ...]
     told: Mapping[str, tuple[int, ...]]
     music: Mapping[str, tuple[int, ...]]
-    notes: tuple[Note, ...]
+    notes: tuple[BarNote, ...]
     quarters: float
 
 
 @dataclass(frozen=True)
-class Piece:
+class Passage:
     """Bars, and whether the piece begins with the first and ends with the last of them."""
 
     bars: Sequence[Bar]
@@ -89,7 +89,7 @@ class BarReader:
         self.id_of = {name: i for i, name in enumerate(tokenizer.names())}
         self._music = lru_cache(maxsize=65_536)(self._read_music)
 
-    def read(self, ids: np.ndarray) -> Piece:
+    def read(self, ids: np.ndarray) -> Passage:
         """Return the bars of tokens [T, 1] from the beginning of a piece on."""
         kinds, values = self._kinds, self._values
         bars: list[Bar] = []
@@ -116,7 +116,7 @@ class BarReader:
         if bar is not None:
             bars.append(self._close(bar, metre, bars))
         first, last = (kinds[int(ids[k, 0])] for k in (0, -1))
-        return Piece(bars, first == "BOS", last == "EOS")
+        return Passage(bars, first == "BOS", last == "EOS")
 
     def _close(self, bar: _Open, metre: str, before: Sequence[Bar]) -> Bar:
         numerator, denominator = (int(x) for x in metre.split("/"))
@@ -130,9 +130,9 @@ class BarReader:
         quarters = numerator * 4 / denominator
         return Bar(tuple(bar.head), told, music, tuple(notes), quarters)
 
-    def _read_music(self, part: str, ids: tuple[int, ...], beat: float) -> tuple[Note, ...]:
+    def _read_music(self, part: str, ids: tuple[int, ...], beat: float) -> tuple[BarNote, ...]:
         """Return the notes of a part in a bar whose beats have so many quarter notes."""
-        notes: list[Note] = []
+        notes: list[BarNote] = []
         start, pitch, velocity = 0.0, -1, 0
         for i in ids:
             kind, value = self._kinds[i], self._values[i]
@@ -145,7 +145,7 @@ class BarReader:
             elif kind == "Duration" and pitch >= 0:
                 beats, fraction, resolution = (int(x) for x in value.split("."))
                 length = (beats + fraction / resolution) * beat
-                notes.append(Note(start, length, pitch, velocity, part))
+                notes.append(BarNote(start, length, pitch, velocity, part))
         return tuple(notes)
 
 

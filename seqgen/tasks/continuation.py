@@ -4,13 +4,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from seqgen.tasks.bars import Piece
+from seqgen.tasks.bars import Passage
 from seqgen.tasks.controls import Values, Wish
 from seqgen.tasks.request import Request
 from seqgen.tasks.telling import Teller, Told
 
 
-def arrange(teller: Teller, piece: Piece, begin: int, room: int, rng: np.random.Generator) -> Told:
+def arrange(
+    teller: Teller, piece: Passage, begin: int, room: int, rng: np.random.Generator
+) -> Told:
     """Tell bars from `begin` on, some of what they are before each; at most `room` tokens."""
     stop = teller.fitting(piece, begin, room)
     controls = teller.drawn_marks(piece, begin, stop, rng)
@@ -28,7 +30,7 @@ def arrange(teller: Teller, piece: Piece, begin: int, room: int, rng: np.random.
 
 def request(
     teller: Teller,
-    piece: Piece,
+    piece: Passage,
     wish: Wish,
     *,
     names: Sequence[str] = (),

@@ -12,7 +12,7 @@ import numpy as np
 
 from seqgen.config import TokenizerConfig
 from seqgen.errors import UserError
-from seqgen.tasks.bars import Bar, Note, Piece
+from seqgen.tasks.bars import Bar, BarNote, Passage
 from seqgen.tasks.harmony import CHORDS, KEYS, chord_of, key_of
 
 BLOCK = 8  # bars
@@ -47,7 +47,7 @@ def _loudness(bars: Sequence[Bar]) -> float:
     return float(np.mean([note.velocity for bar in bars for note in bar.notes]))
 
 
-def _pitched(bar: Bar) -> list[Note]:
+def _pitched(bar: Bar) -> list[BarNote]:
     return [note for note in bar.notes if not note.is_drum]
 
 
@@ -148,7 +148,7 @@ class Controls:
                 ids += told or [of[OPEN]]
         return ids
 
-    def measure(self, piece: Piece, begin: int, stop: int, names: Iterable[str]) -> list[Values]:
+    def measure(self, piece: Passage, begin: int, stop: int, names: Iterable[str]) -> list[Values]:
         """Return what the bars begin … stop of a piece are, by bar, in some of the controls."""
         names = [name for name in names if name in self._ids]
         found: list[Values] = []
@@ -180,7 +180,7 @@ class Controls:
         return [] if value is None else [value]
 
 
-def level_borders(pieces: Iterable[Piece]) -> dict[str, list[float]]:
+def level_borders(pieces: Iterable[Passage]) -> dict[str, list[float]]:
     """Return the borders between five levels of each measure, equally common in some pieces."""
     found: dict[str, list[float]] = {name: [] for name in MEASURES}
     for piece in pieces:

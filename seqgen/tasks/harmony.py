@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from seqgen.tasks.bars import Note
+from seqgen.tasks.bars import BarNote
 
 NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 QUALITIES = {
@@ -27,7 +27,7 @@ SPELT = {**dict.fromkeys(MAJOR_WORDS, ""), **dict.fromkeys(MINOR_WORDS, "m")}
 SPELT |= {"M7": "maj7", "min7": "m7", "-7": "m7", "-": "m", "o": "dim", "°": "dim", "+": "aug"}
 
 
-def chroma(notes: Iterable[Note]) -> np.ndarray:
+def chroma(notes: Iterable[BarNote]) -> np.ndarray:
     """Return for how many quarter notes each pitch class sounds [12]; drums do not count."""
     sums = np.zeros(12)
     for note in notes:
@@ -36,7 +36,7 @@ def chroma(notes: Iterable[Note]) -> np.ndarray:
     return sums
 
 
-def key_of(notes: Iterable[Note]) -> str | None:
+def key_of(notes: Iterable[BarNote]) -> str | None:
     """Return the key whose profile correlates best with the notes' pitch classes; None: silence.
 
     The method is Krumhansl and Schmuckler's (Krumhansl 1990, "Cognitive Foundations of Musical
@@ -48,7 +48,7 @@ def key_of(notes: Iterable[Note]) -> str | None:
     return KEYS[int((_KEY_PROFILES @ (found - found.mean())).argmax())]
 
 
-def chord_of(notes: Iterable[Note]) -> str | None:
+def chord_of(notes: Iterable[BarNote]) -> str | None:
     """Return the chord whose tones match best; None where nothing with a pitch sounds.
 
     That is the one with the highest cosine between the durations of the pitch classes and the

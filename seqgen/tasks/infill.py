@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from seqgen.tasks.bars import Bar, Piece
+from seqgen.tasks.bars import Bar, Passage
 from seqgen.tasks.controls import Wish
 from seqgen.tasks.request import Request
 from seqgen.tasks.telling import AFTER, BEFORE, Teller, Told
@@ -19,7 +19,7 @@ ALL_PARTS = 0.5  # share of holes in which every part is written anew
 
 
 def arrange(
-    teller: Teller, piece: Piece, begin: int, room: int, rng: np.random.Generator
+    teller: Teller, piece: Passage, begin: int, room: int, rng: np.random.Generator
 ) -> Told | None:
     """Tell bars around a hole, then the hole; None where there is no bar behind one."""
     stop = teller.fitting(piece, begin, room - len(teller.parts) - 4)
@@ -41,7 +41,7 @@ def arrange(
 
 def request(
     teller: Teller,
-    piece: Piece,
+    piece: Passage,
     first: int,
     last: int,
     written: Sequence[Sequence[str]],
@@ -87,7 +87,7 @@ def request(
     )
 
 
-def _back(teller: Teller, piece: Piece, first: int, room: int) -> int:
+def _back(teller: Teller, piece: Passage, first: int, room: int) -> int:
     """Return the earliest bar from which on those before `first` take `room` tokens at most."""
     begin = first
     while begin > 0 and (room := room - teller.size(piece.bars[begin - 1])) >= 0:
@@ -95,7 +95,7 @@ def _back(teller: Teller, piece: Piece, first: int, room: int) -> int:
     return begin
 
 
-def _around(teller: Teller, piece: Piece, begin: int, first: int, last: int, stop: int) -> Told:
+def _around(teller: Teller, piece: Passage, begin: int, first: int, last: int, stop: int) -> Told:
     """Tell the bars last … stop, which come behind the hole, and then begin … first before it."""
     told = Told()
     told.give([*teller.hole(last - first), teller.id_of[AFTER]])
@@ -114,7 +114,7 @@ def _tell_all(teller: Teller, told: Told, bars: Sequence[Bar]) -> None:
 
 
 def _drawn_parts(
-    teller: Teller, piece: Piece, first: int, last: int, rng: np.random.Generator
+    teller: Teller, piece: Passage, first: int, last: int, rng: np.random.Generator
 ) -> list[str]:
     """Draw the parts that are written anew: all, or some of those that play in the hole."""
     playing = {part for bar in piece.bars[first:last] for part in bar.music}

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from seqgen.tasks.bars import Bar, BarReader, Piece
+from seqgen.tasks.bars import Bar, BarReader, Passage
 from seqgen.tasks.controls import CONTROLS, HELD, MARK, OF_BARS, Controls, Wish, held_marks
 from seqgen.tasks.harmony import CHORDS, chord_of
 from seqgen.tokenizers import Tokenizer
@@ -153,7 +153,7 @@ class Teller:
         never = [i for name, i in self.id_of.items() if name.startswith(kinds)]
         return never + self.other_parts(parts)
 
-    def fitting(self, piece: Piece, begin: int, room: int) -> int:
+    def fitting(self, piece: Passage, begin: int, room: int) -> int:
         """Return the bar before which `room` tokens from bar `begin` on end; one bar at least."""
         stop = begin
         while stop < len(piece.bars) and (room := room - self.size(piece.bars[stop])) >= 0:
@@ -161,7 +161,7 @@ class Teller:
         return max(stop, begin + 1)
 
     def drawn_marks(
-        self, piece: Piece, begin: int, stop: int, rng: np.random.Generator
+        self, piece: Passage, begin: int, stop: int, rng: np.random.Generator
     ) -> list[list[int]]:
         """Return for each bar its marks in training: of some of the controls, or of none.
 

@@ -25,7 +25,7 @@ from seqgen.data.batches import (
     held_out_pieces,
 )
 from seqgen.data.pairs import PairBatches, held_out_pairs
-from seqgen.data.shards import Piece, PreparedData
+from seqgen.data.shards import PreparedData, StoredPiece
 from seqgen.data.splits import TRAIN, VALIDATION
 from seqgen.data.streams import StreamBatches, held_out_streams
 from seqgen.errors import UserError
@@ -193,7 +193,7 @@ class TrainingDataModule(LightningDataModule):
         return Share(self.trainer.global_rank, self.trainer.world_size)
 
 
-def validation_pieces(data: PreparedData, config: TrainConfig) -> list[Piece]:
+def validation_pieces(data: PreparedData, config: TrainConfig) -> list[StoredPiece]:
     """Return the held-out pieces that a run is validated on, the last one cut."""
     return held_out_pieces(data, VALIDATION, max_targets=config.validation_tokens)
 

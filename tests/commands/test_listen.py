@@ -8,7 +8,7 @@ from making import TICKS, write_model, write_song
 from soundfonts import SineSynthesizer, write_soundfont
 
 from seqgen.commands import generating, listening, main
-from seqgen.commands.listening import Player
+from seqgen.commands.listening import MidiPlayer
 from seqgen.midi import MidiFile, Note
 from seqgen.rendering.sound import soundfonts
 
@@ -61,13 +61,13 @@ def test_nothing_is_overwritten_unless_it_is_named_or_forced(command, tmp_path):
 
 
 def test_a_name_that_is_taken_meanwhile_is_not_overwritten(command, tmp_path, monkeypatch):
-    play = Player.play
+    play = MidiPlayer.play
 
     def play_slowly(*arguments, **options):
         (tmp_path / "song.wav").write_text("holiday")
         return play(*arguments, **options)
 
-    monkeypatch.setattr(Player, "play", play_slowly)
+    monkeypatch.setattr(MidiPlayer, "play", play_slowly)
     code, said = command("listen", "song.mid", *SINE)
     assert code == 1
     assert "song.wav exists" in said
@@ -132,7 +132,7 @@ def test_generate_names_no_option_that_it_lacks(command, tmp_path, monkeypatch):
     monkeypatch.setattr(
         generating,
         "open_player",
-        lambda **_: Player(soundfont="sine.sf2", max_minutes=1e-4),
+        lambda **_: MidiPlayer(soundfont="sine.sf2", max_minutes=1e-4),
     )
     arguments = ["--samples", "1", "--max-tokens", "60", "--seed", "1", "--no-png", "-o", "[x]"]
     code, said = command("generate", "run", "--audio", *arguments)

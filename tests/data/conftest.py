@@ -9,8 +9,8 @@ from seqgen.data.shards import (
     INDEX,
     TOKENIZER,
     TOKENS,
-    Piece,
     PreparedData,
+    StoredPiece,
     TableWriter,
     TokenWriter,
     make_table,
@@ -36,7 +36,7 @@ def made_data(tmp_path):
                     places.append(writer.append(np.arange(next_id, next_id + n)[:, None]))
                     next_id += n + 1
                 file_hash = content_hash(str(i).encode())
-                pieces.append(Piece(f"piece-{i}", TRAIN, file_hash, 1, tuple(places)))
+                pieces.append(StoredPiece(f"piece-{i}", TRAIN, file_hash, 1, tuple(places)))
         with TableWriter(tmp_path) as table:
             table.append(make_table(pieces))
         (tmp_path / TOKENIZER).mkdir()

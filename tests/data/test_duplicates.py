@@ -13,7 +13,7 @@ from making import TICKS, write_song
 from seqgen.config import DataConfig, LimitsConfig, TokenizerConfig
 from seqgen.data import duplicates, prepare
 from seqgen.data.duplicates import find_duplicates
-from seqgen.data.shards import Piece, Pieces, make_table
+from seqgen.data.shards import Pieces, StoredPiece, make_table
 from seqgen.data.splits import SPLITS, TRAIN, content_hash, split_of
 from seqgen.midi import Instrument, MidiFile, Note, open_midi
 from seqgen.tokenizers.midi.sketch import sketch_of
@@ -168,7 +168,7 @@ def test_groups_are_held_out_as_often_as_files():
     n_held_out = 0
     for i in range(100):
         hashes = [content_hash(f"{i} {part}".encode()) for part in range(3)]
-        pieces = Pieces(make_table(Piece(h, TRAIN, h, 1, ((0, 1),)) for h in hashes))
+        pieces = Pieces(make_table(StoredPiece(h, TRAIN, h, 1, ((0, 1),)) for h in hashes))
         (leader,) = set(prepare._groups(pieces, {}, lambda _: alike, FOLDER).tolist())
         n_held_out += split_of(hashes[leader], validation=0.1, test=0.1) != TRAIN
     assert abs(n_held_out / 100 - 0.2) < 0.1

@@ -82,7 +82,7 @@ def test_a_reader_that_cannot_start_is_an_error_and_not_the_files_fault(tmp_path
 
 def test_a_reader_that_dies_between_files_costs_none(tmp_path):
     (tmp_path / "song").write_bytes(b"song")
-    reader = encoding._Reader(LIMITS)
+    reader = encoding._ReaderProcess(LIMITS)
     reader.begin(obedient)
     for number in (0, 1):
         reader.give(number, (tmp_path / "song",))

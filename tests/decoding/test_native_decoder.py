@@ -14,7 +14,7 @@ from making import random_tokens
 from ordered import at_random, bars, compound
 
 from seqgen.decoding.fused import TorchDecoder
-from seqgen.decoding.native import MixedPool, NativeDecoder, NativePool
+from seqgen.decoding.native import NativeDecoder, NativeMixedPool, NativePool
 from seqgen.decoding.reference import ReferenceDecoder
 from seqgen.errors import UserError
 from seqgen.native import instructions, why_missing
@@ -209,7 +209,7 @@ def test_pytorchs_matrices_with_compiled_attention_compute_the_same(tiny, toy_vo
     decoder, tokens = NativeDecoder(model, decay_after=4), random_tokens(toy_vocabulary, 3, 9)
     slots = torch.tensor([5, 1, 2])
     torch.set_num_threads(2)
-    ours = walk(MixedPool(decoder, 6), tokens, slots)
+    ours = walk(NativeMixedPool(decoder, 6), tokens, slots)
     theirs = walk(NativePool(decoder, 6, threads=2), tokens, slots)
     assert distance(ours, theirs) < 1e-5
 

@@ -27,7 +27,7 @@ from seqgen.decoding import cuda, fused, linear, triton_step
 from seqgen.decoding.fused import TorchDecoder, TorchPool
 from seqgen.decoding.linear import Plain
 from seqgen.decoding.matrices import Norm
-from seqgen.decoding.triton_step import MixedPool, TritonPool, multiply
+from seqgen.decoding.triton_step import TritonMixedPool, TritonPool, multiply
 
 NO_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 DEVICE = "cpu" if INTERPRETED else pytest.param("cuda", marks=[pytest.mark.gpu, NO_CUDA])
@@ -104,7 +104,7 @@ def test_steps_equal_the_torch_decoders(tiny, toy_vocabulary, choices, decay_aft
         if parameter.dim() == 1:  # so that no norm can be left out or taken for another
             torch.nn.init.normal_(parameter, mean=0.5, std=0.5)
     decoder = TorchDecoder(model, decay_after=decay_after)
-    pools = [kind(decoder, 4) for kind in (TorchPool, TritonPool, MixedPool)]
+    pools = [kind(decoder, 4) for kind in (TorchPool, TritonPool, TritonMixedPool)]
     pools[0].host_may_read = False  # so that all take the last learned position beyond the end
     tokens = random_tokens(toy_vocabulary, 3, 3).to(device)
     tokens[0, 1, 0] = 5  # an anchor
@@ -125,7 +125,7 @@ def test_steps_equal_the_torch_decoders(tiny, toy_vocabulary, choices, decay_aft
 
 def test_bf16_weights_are_those_of_the_torch_decoder(tiny, plain_vocabulary, device):
     decoder = TorchDecoder(tiny(plain_vocabulary, n_layers=1).to(device), "bf16")
-    pools = [kind(decoder, 3) for kind in (TorchPool, TritonPool, MixedPool)]
+    pools = [kind(decoder, 3) for kind in (TorchPool, TritonPool, TritonMixedPool)]
     for pool in pools:
         pool.write(torch.arange(3, device=device), decoder.initial_state(3))
     for tokens in random_tokens(plain_vocabulary, 5, 1).to(device).split([3, 2]):
@@ -152,7 +152,7 @@ def test_the_kernels_are_taken_where_they_can_be(tiny, plain_vocabulary, monkeyp
 
 
 @pytest.mark.skipif(INTERPRETED, reason="nothing is launched")
-@pytest.mark.parametrize(("kind", "expected"), [(TritonPool, 63), (MixedPool, 49)])
+@pytest.mark.parametrize(("kind", "expected"), [(TritonPool, 63), (TritonMixedPool, 49)])
 @pytest.mark.parametrize("rows", [1, 3])
 def test_a_step_of_12_layers_takes_few_launches(
     tiny, toy_vocabulary, rows, kind, expected, monkeypatch
@@ -173,7 +173,7 @@ def test_every_launch_compiles_outside_the_interpreter(
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     model = tiny(plain_vocabulary, d_model=64, n_heads=2, d_ff=64)
     decoder = TorchDecoder(model, weights, decay_after=8)
-    for kind in (TritonPool, MixedPool):
+    for kind in (TritonPool, TritonMixedPool):
         kind(decoder, rows).advance(torch.arange(rows), torch.ones(rows, 1, dtype=torch.int64))
     different = {
         (k.__name__, *(type(a) for a in args), *kw.values()): (k, args, kw)

@@ -11,7 +11,7 @@ from making import random_tokens, write_songs
 from seqgen.checkpoint import FORMAT
 from seqgen.config import Config, DataConfig, LimitsConfig, ModelConfig, TokenizerConfig
 from seqgen.data.prepare import prepare
-from seqgen.data.shards import Piece, Pieces, make_table
+from seqgen.data.shards import Pieces, StoredPiece, make_table
 from seqgen.errors import UserError
 from seqgen.evaluation import piece_sets
 from seqgen.evaluation.evaluate import learning_curve
@@ -105,7 +105,7 @@ class Data:
     def of_split(self, split):
         assert split == "train"
         places = range(len(self._pieces))
-        pieces = (Piece(str(i), split, "", 0, ((i, len(self._pieces[i])),)) for i in places)
+        pieces = (StoredPiece(str(i), split, "", 0, ((i, len(self._pieces[i])),)) for i in places)
         return Pieces(make_table(pieces))
 
     def read(self, piece, *, variant=0):

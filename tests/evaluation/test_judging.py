@@ -11,7 +11,7 @@ from making import TICKS, random_tokens, write_song, write_songs
 
 from seqgen.config import DataConfig, LimitsConfig, TokenizerConfig
 from seqgen.data.prepare import prepare
-from seqgen.data.shards import Piece, Pieces, make_table
+from seqgen.data.shards import Pieces, StoredPiece, make_table
 from seqgen.errors import UserError
 from seqgen.evaluation import ngrams
 from seqgen.evaluation.copying import report, runs
@@ -146,7 +146,7 @@ class Drums:
     tokenizer = Tokenizer()
 
     def of_split(self, split):
-        return [Piece("a.mid", split, "", 1, ((0, 3),))]
+        return [StoredPiece("a.mid", split, "", 1, ((0, 3),))]
 
     def read(self, piece, *, variant=0):
         return np.array([[1], [5], [2]])
@@ -183,7 +183,7 @@ def test_however_few_training_pieces_are_in_memory_the_same_copies_are_found(
 
 def test_ngram_models_choose_by_hash_and_tell_how_much(toy_vocabulary, monkeypatch):
     ids = random_tokens(toy_vocabulary, 3, 10).numpy()
-    pieces = [Piece(str(i), "train", h * 64, 0, ((i, 10),)) for i, h in enumerate("cab")]
+    pieces = [StoredPiece(str(i), "train", h * 64, 0, ((i, 10),)) for i, h in enumerate("cab")]
     data = SimpleNamespace(
         of_split=lambda _: Pieces(make_table(pieces)),
         read=lambda piece, *, variant: ids[int(piece.file)],

@@ -23,7 +23,7 @@ from seqgen.serving.replicas import (
     DEPLOYMENT,
     Front,
     Replica,
-    Settings,
+    ReplicaSettings,
     deploy,
     new_settings,
     scale,
@@ -156,10 +156,12 @@ def test_a_request_is_refused_where_no_replica_has_room(settings):
 
 def test_what_a_machine_lacks_is_one_sentence(settings, tmp_path):
     settings.check()
-    other = Settings(tmp_path, settings.runs, settings.runs_folder, Limits(), settings.name)
+    other = ReplicaSettings(tmp_path, settings.runs, settings.runs_folder, Limits(), settings.name)
     with pytest.raises(UserError, match="mount the same folder"):
         other.check()
-    lacking = Settings(settings.folder, (tmp_path / "no",), tmp_path, Limits(), settings.name)
+    lacking = ReplicaSettings(
+        settings.folder, (tmp_path / "no",), tmp_path, Limits(), settings.name
+    )
     with pytest.raises(UserError, match="copy the run to all machines"):
         lacking.check()
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from seqgen.tasks import TASKS, Arranger, Piece, accompany, continuation, infill, known_tasks
+from seqgen.tasks import TASKS, Arranger, Passage, accompany, continuation, infill, known_tasks
 from seqgen.tasks.request import Writing
 from seqgen.vocabulary import RESET
 
@@ -152,7 +152,7 @@ def test_a_continuation_is_asked_for_as_in_training(teller, piece, monkeypatch):
         names = names_of(teller, told.ids)
         starts = [i for i, n in enumerate(names) if n == "Bar_None"]
         values = _values([names[a + 1 :] for a in starts])
-        empty = Piece((), begins=True, ends=False)
+        empty = Passage((), begins=True, ends=False)
         request = continuation.request(teller, empty, values.__getitem__)
         assert request.prompt[:, 0].tolist() == [teller.bos, *told.ids[1 : len(request.prompt)]]
         for k, start in enumerate(starts):
@@ -179,7 +179,7 @@ def test_any_number_of_controls_may_be_told(teller, piece):
 
 
 def test_parts_that_are_not_asked_for_are_not_drawn(teller):
-    empty = Piece((), begins=True, ends=False)
+    empty = Passage((), begins=True, ends=False)
     request = continuation.request(teller, empty, lambda k: {}, parts=teller.parts[:1])
     forbidden = names_of(teller, request.forbidden)
     assert forbidden == [f"Part_{part}" for part in teller.parts[1:]]
@@ -187,7 +187,7 @@ def test_parts_that_are_not_asked_for_are_not_drawn(teller):
 
 def test_bars_begin_with_a_part_that_is_asked_for_where_the_first_of_all_is_not(teller):
     """A model that always begins bars with the first would leave them empty."""
-    empty = Piece((), begins=True, ends=False)
+    empty = Passage((), begins=True, ends=False)
     metre = teller.id_of["TimeSig_3/4"]
     for part in teller.parts[:2]:
         first = [f"Part_{part}"] if part != teller.parts[0] else []

@@ -2,7 +2,7 @@
 
 import pytest
 
-from seqgen.tasks.bars import Note
+from seqgen.tasks.bars import BarNote
 from seqgen.tasks.harmony import (
     CHORDS,
     KEYS,
@@ -16,7 +16,7 @@ from seqgen.tasks.harmony import (
 
 
 def notes(*pitches, length=1.0, part=""):
-    return [Note(0.0, length, pitch, 80, part) for pitch in pitches]
+    return [BarNote(0.0, length, pitch, 80, part) for pitch in pitches]
 
 
 @pytest.mark.parametrize("chord", CHORDS)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from seqgen.data.corpora import Progress, tracked
-from seqgen.data.shards import Piece, PreparedData
+from seqgen.data.shards import PreparedData, StoredPiece
 from seqgen.data.splits import TRAIN
 from seqgen.evaluation.copying.limits import Likeness, Limits, find_likeness, find_limits
 from seqgen.evaluation.copying.material import Material, note_material, token_material
@@ -28,7 +28,7 @@ KEPT = 5000  # training pieces that stay in memory; others are read again where 
 class TrainingSet(Sequence[Material]):
     """Training pieces in some of their variants, each read when it is asked for."""
 
-    def __init__(self, chosen: Sequence[tuple[Piece, int]], read: Callable[..., Material]):
+    def __init__(self, chosen: Sequence[tuple[StoredPiece, int]], read: Callable[..., Material]):
         """Take pieces and variants, and the function that reads one."""
         self._chosen = chosen
         self._read = lru_cache(KEPT)(lambda i: read(*chosen[i]))
@@ -54,7 +54,7 @@ def copied_notes(
     Returns a sentence where the training pieces hold no notes to compare.
     """
 
-    def read(piece: Piece, variant: int) -> Material:
+    def read(piece: StoredPiece, variant: int) -> Material:
         midi = decoded_midi(data.read(piece), data.tokenizer)
         return note_material(piece.file, midi or MidiFile())
 

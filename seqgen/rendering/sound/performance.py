@@ -13,7 +13,7 @@ BANK_SELECT = (0, 32)  # left out: all parts use the General MIDI bank
 FIRST_MODE_MESSAGE = 120  # from here on, controls switch whole channels: left out
 
 
-class Event(NamedTuple):
+class SynthesizerCall(NamedTuple):
     """A message: a method of pyfluidsynth's `Synth`, and its arguments, the part first."""
 
     seconds: float
@@ -25,7 +25,7 @@ class Performance(NamedTuple):
     """What is played: events sorted by time, and the time at which the last note ends."""
 
     parts: tuple[Instrument, ...]
-    events: list[Event]
+    events: list[SynthesizerCall]
     seconds: float
 
 
@@ -38,7 +38,7 @@ def performance_of(midi: MidiFile, *, opening_seconds: float = math.inf) -> Perf
     to_seconds = TempoMap(midi).to_seconds
     end = min(to_seconds(last_note_end(midi)), opening_seconds)
     events = [
-        Event(min(to_seconds(tick), end), method, (part, *arguments))
+        SynthesizerCall(min(to_seconds(tick), end), method, (part, *arguments))
         for part, track in enumerate(midi.instruments)
         for tick, method, *arguments in (*_notes(track), *_controls(track))
         if to_seconds(tick) < end or method == "noteoff"

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from seqgen.errors import UserError
-from seqgen.rendering.sound.performance import Event, Performance
+from seqgen.rendering.sound.performance import Performance, SynthesizerCall
 
 PACKAGES = {"fluidsynth": "pyfluidsynth", "pyloudnorm": "pyloudnorm", "soundfile": "soundfile"}
 SAMPLE_RATE = 44_100
@@ -72,7 +72,7 @@ class Synthesizer:
         parts, events, seconds = performance
         if len(parts) > MAX_PARTS:
             raise UserError(f"it has {len(parts)} instruments, and FluidSynth plays {MAX_PARTS}")
-        release = [Event(seconds, "cc", (part, SUSTAIN, 0)) for part in range(len(parts))]
+        release = [SynthesizerCall(seconds, "cc", (part, SUSTAIN, 0)) for part in range(len(parts))]
         samples = np.zeros((round((seconds + tail_seconds) * SAMPLE_RATE), 2), np.float32)
         with self._synth() as synth:
             for part, instrument in enumerate(parts):
