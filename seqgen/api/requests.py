@@ -128,6 +128,8 @@ def plan_pieces(
     """
     teller = _teller(tokenizer)
     head = _head(teller, metre)
+    # Without its length too, a stream would not know that the last bar is the last.
+    length = read_wishes(teller.controls, {}, bars)
     wishes, requests, free = [], [], []
     for prompt in prompts:
         ids = prompt.ids[:-1] if (prompt.ids[-1] == tokenizer.bar).all() else prompt.ids
@@ -139,7 +141,7 @@ def plan_pieces(
         options: dict[str, Any] = {"head": head, "n_bars": bars, "parts": parts}
         wishes.append((words, wish))
         requests.append(continuation.request(teller, piece, wish, names=names, **options))
-        free.append(continuation.request(teller, piece, no_wish, **options))
+        free.append(continuation.request(teller, piece, length, **options))
     told = [
         replace(
             prompt,

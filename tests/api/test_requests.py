@@ -11,7 +11,8 @@ from making import TICKS, write_band
 
 from seqgen.api.model import load
 from seqgen.api.picking import Picking, nats_per_unit
-from seqgen.api.requests import Editing, plan_edit
+from seqgen.api.prompts import read_prompts
+from seqgen.api.requests import Editing, plan_edit, plan_pieces
 from seqgen.checkpoint import save_model
 from seqgen.config import DataConfig, LimitsConfig, ModelConfig, TokenizerConfig
 from seqgen.errors import UserError
@@ -238,6 +239,19 @@ def test_what_is_added_is_a_part_that_the_file_lacks(tmp_path, song):
     options = {"n_rows": 1, "seed": 0, "context_length": 256}
     asking = plan_edit(tokenizer, Editing(str(song), add="piano"), {}, **options)
     assert {part for part, _, _ in asking.prompts[0].original.places} == {"0.2"}
+
+
+def test_guidance_compares_with_a_stream_that_knows_which_bar_is_the_last(model, song):
+    prompts = read_prompts([str(song)], model.tokenizer, bars=4)
+    asking = plan_pieces(model.tokenizer, prompts, {"key": "Am"}, bars=3)
+    names = model.tokenizer.names()
+    for number in range(3):
+        told, free = (
+            [name for name in (names[i] for i in request.opening(number)) if "Held_" in name]
+            for request in (asking.requests[0], asking.free[0])
+        )
+        assert free == [f"Held_bars.{3 - number}"]
+        assert told == ([] if number else ["Held_key.Am"]) + free
 
 
 def test_guidance_without_anything_asked_is_refused(model, song):
