@@ -1,5 +1,7 @@
 """A preparation that was killed goes on where it was, and comes to the same result."""
 
+import pickle
+
 import pytest
 
 from seqgen.config import DataConfig, LimitsConfig, TokenizerConfig
@@ -78,6 +80,19 @@ def test_a_damaged_shard_is_made_again(texts):
     with pytest.raises(UserError, match="was damaged and is deleted: start again"):
         make(texts, Engine())
     assert len(make(texts, Engine()).pieces) == 11
+
+
+@pytest.mark.parametrize("called", [print, prepare])
+def test_what_a_shard_would_call_is_not_called(texts, called):
+    class Trap:
+        def __reduce__(self):
+            return called, ("called",)
+
+    kill(texts, after=5)
+    shard = next(texts.parent.glob("prepared/.*/*.shard"))
+    shard.write_bytes(pickle.dumps(Trap()))
+    with pytest.raises(UserError, match="was damaged and is deleted: start again"):
+        make(texts, Engine())
 
 
 def test_local_processes_give_the_same(texts):
