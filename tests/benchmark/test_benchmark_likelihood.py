@@ -4,6 +4,7 @@ from math import log
 
 import pytest
 import torch
+from preparing import prepare
 from tiny_models import patient_timer, tiny_model
 
 from seqgen.benchmark.measures import likelihood
@@ -11,7 +12,6 @@ from seqgen.benchmark.model import load_benchmark_model
 from seqgen.benchmark.records import Place
 from seqgen.checkpoint import FORMAT, load_model, save_model
 from seqgen.config import DataConfig, LimitsConfig, ModelConfig, TokenizerConfig
-from seqgen.data.prepare import prepare
 from seqgen.decoding.agreement import score
 from seqgen.decoding.held_out import held_out
 from seqgen.files import write_record

@@ -5,12 +5,15 @@ import random
 import signal
 import time
 
+import pytest
 import torch
 from curves import curve
 from making import write_songs
 
 from seqgen.checkpoint import RunFolder, load_model, read_checkpoint
 from seqgen.files import TEMPORARY
+
+pytestmark = pytest.mark.slow
 
 SETTINGS = [
     "data.source=songs",

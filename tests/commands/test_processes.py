@@ -14,6 +14,8 @@ from making import write_songs
 
 from seqgen.checkpoint import RunFolder, last_step, load_model
 
+pytestmark = pytest.mark.slow
+
 CLI = Path(__file__).parents[2] / "cli.py"
 
 TRAIN = [

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 from making import write_songs
+from preparing import prepare
 
 from seqgen.config import DataConfig, LimitsConfig, TokenizerConfig
 from seqgen.data.batches import TrainingBatches, held_out_batches, held_out_pieces, pack
-from seqgen.data.prepare import prepare
 from seqgen.data.splits import TRAIN, VALIDATION
 
 

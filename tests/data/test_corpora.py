@@ -7,11 +7,11 @@ import socket
 
 import pytest
 from making import write_songs
+from preparing import prepare
 
 from seqgen.config import DataConfig, LimitsConfig, TokenizerConfig
 from seqgen.data import corpora
 from seqgen.data.corpora import describe_passed_over, open_corpus
-from seqgen.data.prepare import prepare
 from seqgen.errors import UserError
 
 MIDI = frozenset({".mid", ".midi"})

@@ -9,6 +9,7 @@ from collections import Counter
 
 import pytest
 from making import TICKS, write_song
+from preparing import prepare as prepare_shared
 
 from seqgen.config import DataConfig, LimitsConfig, TokenizerConfig
 from seqgen.data import duplicates, prepare
@@ -196,7 +197,7 @@ def make(source, **settings):
     place = str(source.parent / "prepared")
     shares = {"validation": 0.2, "test": 0.2}
     config = DataConfig(source=str(source), prepared_dir=place, workers=1, **shares, **settings)
-    return prepare.prepare(config, LimitsConfig(), TokenizerConfig()).data
+    return prepare_shared(config, LimitsConfig(), TokenizerConfig()).data
 
 
 def splits_of_tunes(data):

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 from making import write_songs
+from preparing import prepare
 
 from seqgen.config import DataConfig, LimitsConfig, TokenizerConfig
 from seqgen.data.pairs import PairBatches, held_out_pairs
-from seqgen.data.prepare import prepare
 from seqgen.errors import FileRejected, UserError
 from seqgen.midi import open_midi
 from seqgen.tasks import open_pairs

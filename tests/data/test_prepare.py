@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from making import TICKS, write_song, write_songs
+from preparing import prepare
 
 from seqgen.config import DataConfig, LimitsConfig, TokenizerConfig
 from seqgen.data.corpora import open_corpus
-from seqgen.data.prepare import prepare
 from seqgen.data.shards import FORMAT, INDEX, PreparedData
 from seqgen.data.splits import SPLITS, TRAIN, VALIDATION
 from seqgen.errors import UserError
@@ -26,7 +26,8 @@ def make(tmp_path):
         usual = {"prepared_dir": str(tmp_path / "prepared"), "workers": 1}
         shares = {"validation": 0.2, "test": 0.2}
         config = DataConfig(source=str(source), **{**usual, **shares, **settings})
-        return prepare(config, LimitsConfig(), tokenizer or TokenizerConfig())
+        several = {} if config.workers == 1 else {"engine": None}
+        return prepare(config, LimitsConfig(), tokenizer or TokenizerConfig(), **several)
 
     return run
 

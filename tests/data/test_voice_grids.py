@@ -4,11 +4,11 @@ import json
 
 import numpy as np
 import pytest
+from preparing import prepare
 
 from seqgen.config import DataConfig, LimitsConfig, TokenizerConfig
 from seqgen.data import corpora
 from seqgen.data.corpora import open_corpus
-from seqgen.data.prepare import prepare
 from seqgen.data.splits import SPLITS, TEST, TRAIN, VALIDATION
 from seqgen.data.voice_grids import build_grids
 from seqgen.errors import UserError

@@ -214,6 +214,7 @@ def test_pytorchs_matrices_with_compiled_attention_compute_the_same(tiny, toy_vo
     assert distance(ours, theirs) < 1e-5
 
 
+@pytest.mark.slow
 def test_every_set_of_instructions_gives_the_same(tiny, plain_vocabulary, tmp_path):
     model = tiny(plain_vocabulary, d_model=64)
     torch.save([model.config, plain_vocabulary, model.state_dict()], tmp_path / "model.pt")

@@ -65,6 +65,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_another_process_goes_on_exactly_and_may_be_killed_while_it_saves(decoder, tmp_path):
     engine, stream = start(decoder)
     session_after(engine, stream, 8).save(tmp_path / "a.session")

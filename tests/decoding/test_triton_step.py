@@ -164,6 +164,7 @@ def test_a_step_of_12_layers_takes_few_launches(
     assert len(launches) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(INTERPRETED, reason="the interpreter does not compile")
 @pytest.mark.parametrize(("capability", "weights", "rows"), [(80, "float32", 3), (90, "bf16", 1)])
 def test_every_launch_compiles_outside_the_interpreter(

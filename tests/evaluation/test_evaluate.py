@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from making import random_tokens, write_songs
+from preparing import prepare
 
 from seqgen.checkpoint import FORMAT
 from seqgen.config import Config, DataConfig, LimitsConfig, ModelConfig, TokenizerConfig
-from seqgen.data.prepare import prepare
 from seqgen.data.shards import Pieces, StoredPiece, make_table
 from seqgen.errors import UserError
 from seqgen.evaluation import piece_sets

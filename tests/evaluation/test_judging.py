@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from making import TICKS, random_tokens, write_song, write_songs
+from preparing import prepare
 
 from seqgen.config import DataConfig, LimitsConfig, TokenizerConfig
-from seqgen.data.prepare import prepare
 from seqgen.data.shards import Pieces, StoredPiece, make_table
 from seqgen.errors import UserError
 from seqgen.evaluation import ngrams

@@ -2,10 +2,10 @@
 
 import pytest
 from making import write_songs
+from preparing import prepare
 
 from seqgen.checkpoint import RunFolder
 from seqgen.config import DataConfig, LimitsConfig, ModelConfig, TokenizerConfig, TrainConfig
-from seqgen.data.prepare import prepare
 from seqgen.training.trainer import train
 
 TINY = ModelConfig(d_model=16, n_layers=1, n_heads=2, dropout=0.1)

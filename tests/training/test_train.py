@@ -102,6 +102,7 @@ def kill_at(monkeypatch):
     return arrange
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accumulate", [1, 2])
 @pytest.mark.parametrize(
     "kills",
@@ -297,6 +298,7 @@ def test_metrics_cut_short_by_a_kill_are_still_read(tmp_path):
     assert metrics.n_bytes == path.stat().st_size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("save", range(1, 8))
 def test_a_kill_at_any_checkpoint_changes_nothing(

@@ -2,11 +2,11 @@
 
 import pytest
 from making import write_songs
+from preparing import prepare
 
 from seqgen.api.model import load
 from seqgen.checkpoint import load_model, read_metrics
 from seqgen.config import DataConfig, LimitsConfig, ModelConfig, TokenizerConfig
-from seqgen.data.prepare import prepare
 from seqgen.errors import UserError
 
 PAIRS = "piano -> bass"
