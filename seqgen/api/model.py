@@ -20,6 +20,7 @@ from seqgen.api.requests import (
     Check,
     Editing,
     answer,
+    guidance_of,
     keeping,
     plan_edit,
     plan_pieces,
@@ -119,7 +120,7 @@ class Model:
         section: int | None = None,
         asked: Mapping[str, str | None] | None = None,
         metre: str | None = None,
-        guidance: float = 1.0,
+        guidance: float | None = None,
         seed: int = 0,
         **sampling: Any,
     ) -> list[Piece]:
@@ -148,7 +149,8 @@ class Model:
                 trained with `data.controls`, which are its names. After a prompt "same" is what its
                 last eight bars are; the key and who plays are by default, and "-" leaves them open.
             metre: time signature of all new bars, such as "3/4".
-            guidance: how much what is asked for weighs; above 1: more than the model has learned.
+            guidance: how much what is asked for weighs; 1: as the model has learned it; above:
+                more, at twice the work; None: 2 where something is asked for.
             seed: of the draws.
             sampling: `temperature`, `top_k` and the other fields of `Sampling`.
 
@@ -177,6 +179,7 @@ class Model:
             )
         draws: dict[str, Any] = {"sampling": Sampling(**sampling), "max_tokens": max_tokens}
         _check_guidance(guidance, asked)
+        guidance = guidance_of(guidance, asked or {})  # what is only kept does not weigh more
         if prompt is not None and form is None and seconds is None:
             asked = keeping(self.tokenizer, asked or {})
         if asked or metre is not None:
@@ -213,7 +216,7 @@ class Model:
         tracks: str | None = None,
         add: str | None = None,
         asked: Mapping[str, str] | None = None,
-        guidance: float = 1.0,
+        guidance: float | None = None,
         samples: int = 1,
         alternatives: int | None = None,
         pick: str | None = None,
@@ -262,7 +265,7 @@ class Model:
             sampling=Sampling(**sampling),
             max_tokens=max_tokens * n_bars,
             seed=seed,
-            guidance=guidance,
+            guidance=guidance_of(guidance, asked or {}),
         )
         given = [request.prompt for request in asking.requests]
         return self._pieces(steps, asking.prompts, asking.check, given, picking)
@@ -298,8 +301,8 @@ class Model:
         ]
 
 
-def _check_guidance(guidance: float, asked: Mapping[str, str | None] | None) -> None:
-    if guidance != 1 and not asked:
+def _check_guidance(guidance: float | None, asked: Mapping[str, str | None] | None) -> None:
+    if guidance not in (None, 1) and not asked:
         raise UserError("guidance weighs what is asked for: give asked, such as {'key': 'Am'}")
 
 

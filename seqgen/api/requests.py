@@ -32,11 +32,12 @@ from seqgen.tasks.asking import (
     read_wishes,
 )
 from seqgen.tasks.bars import Passage
-from seqgen.tasks.controls import Wish
+from seqgen.tasks.controls import OPEN, Wish
 from seqgen.tasks.request import Request, Writing
 from seqgen.tokenizers import Edit, Original, Tokenizer
 
 KEPT = ("key", "instruments")  # by continuations, unless something else is asked
+GUIDANCE = 2.0  # where something is asked for; measured in docs/experiments.md
 VARIED = 0.3  # share of bars that are written anew where a file is varied
 DEFAULT_CONTEXT = 512  # tokens, for a model folder that does not record its own
 Asked = Mapping[str, str | None]  # what is asked for, by control, in words
@@ -101,6 +102,13 @@ def keeping(tokenizer: Tokenizer, asked: Asked) -> Asked:
     known = Teller(tokenizer).controls.names
     kept = {name: SAME for name in KEPT if name in known and asked.get(name) is None}
     return {**asked, **kept}
+
+
+def guidance_of(given: float | None, asked: Asked) -> float:
+    """Return the guidance that is given, or else `GUIDANCE` where something is asked for."""
+    if given is not None:
+        return given
+    return GUIDANCE if any(text not in (None, OPEN) for text in asked.values()) else 1.0
 
 
 def plan_pieces(

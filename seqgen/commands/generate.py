@@ -162,10 +162,8 @@ from seqgen.commands import ByField, FiniteFloat
 @click.option(
     "--guidance",
     type=FiniteFloat(above=0),
-    default=1.0,
-    show_default=True,
-    help="How much --key and the other controls weigh: 1.5 or 2 follows them more closely than the "
-    "model has learned, at twice the work.",
+    help="How much --key and the other controls weigh. 1: as the model has learned them; more "
+    "follows them more closely, at twice the work.  [default: 2]",
 )
 @click.option(
     "--edit",

@@ -170,6 +170,7 @@ def _plan(
             tempo=tempo,
             as_tokens=as_tokens,
         )
+    layout = layout.guided()  # what is only kept does not weigh more
     layout = layout.keeping(loaded.tokenizer) if prompts else layout
     each = [prompt for prompt in read for _ in range(picking.of)]
     given = [prompt.ids for prompt in each]

@@ -5,7 +5,15 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from seqgen.api.prompts import Prompt
-from seqgen.api.requests import VARIED, Asking, Editing, keeping, plan_edit, plan_pieces
+from seqgen.api.requests import (
+    VARIED,
+    Asking,
+    Editing,
+    guidance_of,
+    keeping,
+    plan_edit,
+    plan_pieces,
+)
 from seqgen.errors import UserError
 from seqgen.tokenizers import Tokenizer
 
@@ -27,7 +35,7 @@ class Layout:
     vary: str | None
     amount: float | None
     add: str | None
-    guidance: float
+    guidance: float | None
     asked: dict[str, str | None]
 
     @classmethod
@@ -60,6 +68,10 @@ class Layout:
             return self
         return replace(self, asked=dict(keeping(tokenizer, self.asked)))
 
+    def guided(self) -> "Layout":
+        """Return the same with a guidance, by default of what is asked for."""
+        return replace(self, guidance=guidance_of(self.guidance, self.asked))
+
     def check(self, *, has_prompt: bool, endless: bool, has_tempo: bool, as_tokens: bool) -> None:
         """Raise UserError where options exclude each other."""
         limited = self.bars is not None or self.seconds is not None
@@ -89,7 +101,7 @@ class Layout:
                 "--edit changes bars of a file, which keeps its tempo and metre: leave out "
                 "--prompt, --as-tokens, --bars, --seconds, --tempo, --metre and --endless"
             )
-        if self.guidance != 1 and not self.has_controls:
+        if self.guidance not in (None, 1) and not self.has_controls:
             raise UserError("--guidance is for what is asked for: give --key or another control")
         if is_asked and self.seconds is not None:
             raise UserError("--seconds and what is asked of bars exclude each other: give --bars")

@@ -12,7 +12,7 @@ from making import TICKS, write_band
 from seqgen.api.model import load
 from seqgen.api.picking import Picking, nats_per_unit
 from seqgen.api.prompts import read_prompts
-from seqgen.api.requests import Editing, plan_edit, plan_pieces
+from seqgen.api.requests import Editing, guidance_of, plan_edit, plan_pieces
 from seqgen.checkpoint import save_model
 from seqgen.config import DataConfig, LimitsConfig, ModelConfig, TokenizerConfig
 from seqgen.errors import UserError
@@ -252,6 +252,23 @@ def test_guidance_compares_with_a_stream_that_knows_which_bar_is_the_last(model,
         )
         assert free == [f"Held_bars.{3 - number}"]
         assert told == ([] if number else ["Held_key.Am"]) + free
+
+
+def test_what_is_asked_weighs_more_by_default_and_what_is_only_kept_does_not(
+    model, song, monkeypatch
+):
+    assert guidance_of(None, {"key": "Am", "density": None}) == 2.0
+    assert guidance_of(1.5, {"key": "Am"}) == 1.5
+    assert guidance_of(None, {"key": "-", "density": None}) == guidance_of(None, {}) == 1.0
+    monkeypatch.setattr("seqgen.api.requests.GUIDANCE", 100.0)  # so that little learned shows
+    options = {"prompt": song, "prompt_bars": 4, "bars": 1, "max_tokens": 30, "seed": 3}
+    [kept], [plain] = model.generate(**options), model.generate(guidance=1, **options)
+    assert np.array_equal(kept.tokens, plain.tokens)
+    options |= {"asked": {"key": "Am"}, "alternatives": 1}
+    [asked], [more] = model.generate(**options), model.generate(guidance=100, **options)
+    assert np.array_equal(asked.tokens, more.tokens)
+    [once] = model.generate(guidance=1, **options)
+    assert not np.array_equal(once.tokens, more.tokens)
 
 
 def test_guidance_without_anything_asked_is_refused(model, song):

@@ -36,7 +36,7 @@ def test_what_came_is_said_and_recorded(generate, tmp_path):
     assert said.count("key Am: ") == said.count("chords Am F: ") == 2
     assert "kept 2 of 8 alternatives: those that meet most of what was asked" in said
     record = json.loads((tmp_path / "out" / "001.json").read_text())
-    assert record["key"] == "Am"
+    assert (record["key"], record["guidance"]) == ("Am", 2.0)
     assert {one["name"] for one in record["asked"]} == {"bars", "metre", "key", "chords"}
 
 
