@@ -15,7 +15,7 @@ from seqgen.api.form import Form, generate_form
 from seqgen.api.picking import ASKED, LIKELIEST, MOST_DIFFERENT, Picking
 from seqgen.api.places import SHIPPED_FOLDER, find_model, model_name
 from seqgen.api.prompts import Prompt, draw, read_prompts, read_sources
-from seqgen.api.requests import Asking, answer, trained_context
+from seqgen.api.requests import Asking, answer, guidance_of, trained_context
 from seqgen.api.settings import RUNS, pick_device
 from seqgen.attention.decay import default_decay_after
 from seqgen.checkpoint import LoadedModel, RunFolder, describe_step, load_model
@@ -170,7 +170,7 @@ def _plan(
             tempo=tempo,
             as_tokens=as_tokens,
         )
-    layout = layout.guided()  # what is only kept does not weigh more
+    guidance = guidance_of(layout.guidance, layout.asked)  # what is only kept weighs no more
     layout = layout.keeping(loaded.tokenizer) if prompts else layout
     each = [prompt for prompt in read for _ in range(picking.of)]
     given = [prompt.ids for prompt in each]
@@ -179,14 +179,14 @@ def _plan(
     facts = {"seed": seed, "sampling": vars(sampling), **chosen, "max_tokens": max_tokens}
     has_choice = picking.n < picking.of
     picked = {"alternatives": picking.of, "pick": picking.how} if has_choice else {}
-    facts |= layout.facts | picked
+    facts |= layout.facts | {"guidance": guidance} | picked
     asking = layout.ask(loaded.tokenizer, each, tempo, seed, trained_context(loaded))
     if asking is not None:
         if layout.edit is not None:
             draws["max_tokens"] = facts["max_tokens"] = max_tokens * (
                 asking.requests[0].n_bars or 1
             )
-        steps = answer(built, loaded.tokenizer, asking, guidance=layout.guidance, **draws)
+        steps = answer(built, loaded.tokenizer, asking, guidance=guidance, **draws)
         each, given = asking.prompts, [request.prompt for request in asking.requests]
     elif layout.form is not None:
         laid_out = Form(layout.form, layout.section)

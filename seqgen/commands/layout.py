@@ -9,7 +9,6 @@ from seqgen.api.requests import (
     VARIED,
     Asking,
     Editing,
-    guidance_of,
     keeping,
     plan_edit,
     plan_pieces,
@@ -67,10 +66,6 @@ class Layout:
         if self.form is not None or self.seconds is not None:
             return self
         return replace(self, asked=dict(keeping(tokenizer, self.asked)))
-
-    def guided(self) -> "Layout":
-        """Return the same with a guidance, by default of what is asked for."""
-        return replace(self, guidance=guidance_of(self.guidance, self.asked))
 
     def check(self, *, has_prompt: bool, endless: bool, has_tempo: bool, as_tokens: bool) -> None:
         """Raise UserError where options exclude each other."""
