@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from seqgen.attention.kinds import KINDS
 from seqgen.benchmark.machine import THREADS, hardware, versions
-from seqgen.benchmark.records import LIBRARY, Setting
+from seqgen.benchmark.records import LIBRARY, BenchmarkSetting
 from seqgen.checkpoint import load_model
 from seqgen.config import load_config
 from seqgen.decoding.choose import build_decoder
@@ -204,7 +204,7 @@ class BenchmarkModel:
         """Return the bytes of a KV cache."""
         return 2 * itemsize * n_rows * self.config.n_layers * position * self.config.d_model
 
-    def setting(self, command: str = "") -> Setting:
+    def setting(self, command: str = "") -> BenchmarkSetting:
         """Describe this machine and the model."""
         sizes = {name: getattr(self.config, name) for name in SIZES} | {
             "vocabulary": list(self.model.vocabulary.sizes),
@@ -212,7 +212,7 @@ class BenchmarkModel:
             "weights": self.weights,
         }
         on_gpu = self.device.type == "cuda"
-        return Setting(
+        return BenchmarkSetting(
             device=torch.cuda.get_device_name(self.device) if on_gpu else "cpu",
             hardware=hardware(),
             versions=versions(),

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from seqgen.benchmark.machine import free_bytes
-from seqgen.benchmark.records import LIBRARY, UNKNOWN, Place, Record, Setting
+from seqgen.benchmark.records import LIBRARY, UNKNOWN, BenchmarkSetting, Place, Record
 
 # Seconds. A shorter call is timed after an untimed one of the same variant, as steps follow each
 # other in generation: otherwise it would find what the other variants left in the caches.
@@ -83,7 +83,9 @@ class _Trial:
 class Timer:
     """Times variants and makes records."""
 
-    def __init__(self, effort: Effort, *, device: torch.device, setting: Setting = UNKNOWN):
+    def __init__(
+        self, effort: Effort, *, device: torch.device, setting: BenchmarkSetting = UNKNOWN
+    ):
         self.effort = effort
         self._device, self._setting = device, setting
         self._began: dict[str, float] = {}

@@ -10,7 +10,7 @@ from seqgen.data.corpora import Progress, published_figures
 from seqgen.data.shards import PreparedData
 from seqgen.data.splits import TEST, TRAIN, VALIDATION
 from seqgen.evaluation.copying.report import copied_notes, copied_tokens
-from seqgen.evaluation.generated import Generated, find_generated, read_generated
+from seqgen.evaluation.generated import GeneratedFile, find_generated, read_generated
 from seqgen.evaluation.music.comparison import Measured, compare_music, measure_sets
 from seqgen.evaluation.piece_sets import Sets
 from seqgen.evaluation.scoring import evaluate_likelihood
@@ -32,7 +32,7 @@ class PageMaterial:
     `held_out` are real pieces that the model was not trained on, by name, as its tokens have them.
     """
 
-    pieces: tuple[Generated, ...] = ()
+    pieces: tuple[GeneratedFile, ...] = ()
     held_out: tuple[tuple[str, Preview], ...] = ()
     generated: tuple[Measured, ...] = ()
     real: tuple[Measured, ...] = ()
@@ -86,7 +86,7 @@ def evaluate(
 
 def judge_generated(
     run: EvaluatedRun,
-    pieces: Sequence[Generated],
+    pieces: Sequence[GeneratedFile],
     sets: Sets,
     *,
     data: PreparedData | str,
@@ -128,7 +128,7 @@ def learning_curve(metrics: Sequence[dict]) -> dict:
 
 
 def _copying(
-    pieces: Sequence[Generated],
+    pieces: Sequence[GeneratedFile],
     sets: Sets,
     data: PreparedData | str,
     *,
@@ -159,7 +159,9 @@ def _describe_data(data: PreparedData | str, source: str | None) -> dict:
     }
 
 
-def _describe_generated(pieces: Sequence[Generated], folder: Path, failed: Sequence[str]) -> dict:
+def _describe_generated(
+    pieces: Sequence[GeneratedFile], folder: Path, failed: Sequence[str]
+) -> dict:
     """What is known of a set as a whole: settings that all records share."""
     first = pieces[0].record if pieces else {}
     shared = {
@@ -187,7 +189,7 @@ def _texts(pieces: Iterable[tuple[str, Preview | None]]) -> list[dict]:
     ]
 
 
-def _sample(piece: Generated) -> dict:
+def _sample(piece: GeneratedFile) -> dict:
     """What the record says of one generated file."""
     facts = {"file": piece.name, "ended_by_itself": piece.ended_by_itself}
     if piece.amount is None:

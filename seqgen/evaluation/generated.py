@@ -53,7 +53,7 @@ class DrawRecord(BaseModel):
 
 
 @dataclass(frozen=True)
-class Generated:
+class GeneratedFile:
     """One generated file: what is in it, and its tokens."""
 
     path: Path
@@ -111,7 +111,7 @@ def find_generated(folder: Path, tokenizer: Tokenizer) -> list[Path]:
 
 def read_generated(
     paths: Sequence[Path], *, folder: Path, tokenizer: Tokenizer, progress: Progress
-) -> list[Generated]:
+) -> list[GeneratedFile]:
     """Read files, their records and their tokens; one that cannot be read says why.
 
     Tokens are written as music again, as those of held-out and training pieces are.
@@ -120,8 +120,8 @@ def read_generated(
     return [_read(path, folder, tokenizer) for path in found]
 
 
-def _read(path: Path, folder: Path, tokenizer: Tokenizer) -> Generated:
-    piece = Generated(path, folder, _record(path.with_suffix(".json")))
+def _read(path: Path, folder: Path, tokenizer: Tokenizer) -> GeneratedFile:
+    piece = GeneratedFile(path, folder, _record(path.with_suffix(".json")))
     try:
         if tokenizer.is_music:
             midi = open_midi(path, GENEROUS)
@@ -137,7 +137,7 @@ def _read(path: Path, folder: Path, tokenizer: Tokenizer) -> Generated:
     return replace(piece, **_drawn(piece, ids, tokenizer))
 
 
-def _drawn(piece: Generated, ids: np.ndarray, tokenizer: Tokenizer) -> dict:
+def _drawn(piece: GeneratedFile, ids: np.ndarray, tokenizer: Tokenizer) -> dict:
     """What the model wrote, of a piece with tokens [T, F]: all, or what follows the prompt."""
     if not piece.prompted:
         return {"drawn_ids": ids, "drawn_midi": piece.token_midi}

@@ -17,7 +17,7 @@ from seqgen.evaluation import ngrams
 from seqgen.evaluation.copying import report, runs
 from seqgen.evaluation.copying.report import copied_notes, copied_tokens
 from seqgen.evaluation.evaluate import judge_generated
-from seqgen.evaluation.generated import Generated, read_generated
+from seqgen.evaluation.generated import GeneratedFile, read_generated
 from seqgen.evaluation.music.comparison import compare_music, measure_sets
 from seqgen.evaluation.music.definitions import GROWING
 from seqgen.evaluation.piece_sets import PieceSet, Sets, folder_set, item_of, split_set
@@ -199,7 +199,7 @@ def song(tmp_path, seed, bars):
 
 
 def made(midi, *, ended):
-    return Generated(Path("made.mid"), record={"ended_by_itself": ended}, token_midi=midi)
+    return GeneratedFile(Path("made.mid"), record={"ended_by_itself": ended}, token_midi=midi)
 
 
 def test_cut_pieces_are_compared_in_openings_of_as_many_bars(tmp_path):

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from seqgen.benchmark.measures.endless import DECAY_AFTER
 from seqgen.benchmark.measures.memory import CACHES, STATE
-from seqgen.benchmark.records import Record, Setting, group_by_scene
+from seqgen.benchmark.records import BenchmarkSetting, Record, group_by_scene
 from seqgen.benchmark.report.crossover import crossovers
 
 TITLES = {
@@ -146,7 +146,7 @@ def setting_line(record: Record) -> str:
     )
 
 
-def machine_line(setting: Setting) -> str:
+def machine_line(setting: BenchmarkSetting) -> str:
     """Name processor, cores, instructions, memory and, if it is not the processor, the device."""
     machine = setting.hardware
     instructions = ", ".join(machine.get("instructions", ())) or "no wide instructions"

@@ -13,10 +13,10 @@ import numpy as np
 from seqgen.data.corpora import Progress, tracked
 from seqgen.data.shards import PreparedData, StoredPiece
 from seqgen.data.splits import TRAIN
-from seqgen.evaluation.copying.limits import Likeness, Limits, find_likeness, find_limits
+from seqgen.evaluation.copying.limits import CopyLimits, Likeness, find_likeness, find_limits
 from seqgen.evaluation.copying.material import Material, note_material, token_material
-from seqgen.evaluation.copying.runs import Runs, shared_runs
-from seqgen.evaluation.generated import Generated
+from seqgen.evaluation.copying.runs import SharedRuns, shared_runs
+from seqgen.evaluation.generated import GeneratedFile
 from seqgen.evaluation.piece_sets import Item, turn_by_turn
 from seqgen.evaluation.scales import decoded_midi
 from seqgen.midi import MidiFile
@@ -43,7 +43,7 @@ class TrainingSet(Sequence[Material]):
 
 
 def copied_notes(
-    generated: Sequence[Generated],
+    generated: Sequence[GeneratedFile],
     held_out: Sequence[Item],
     data: PreparedData,
     *,
@@ -68,7 +68,7 @@ def copied_notes(
 
 
 def copied_tokens(
-    generated: Sequence[Generated],
+    generated: Sequence[GeneratedFile],
     held_out: Sequence[Item],
     data: PreparedData,
     *,
@@ -137,7 +137,7 @@ def find_copies(
     }
 
 
-def _missing(generated: Sequence[Generated], needed: str) -> list[dict]:
+def _missing(generated: Sequence[GeneratedFile], needed: str) -> list[dict]:
     """Which generated pieces do not have what is compared, and why."""
     return [
         {"file": piece.name, "reason": piece.problem or piece.reason or "it holds no complete note"}
@@ -157,16 +157,16 @@ def _summary(pieces: Sequence[dict]) -> dict:
 
 def _judge(
     training: Sequence[Material],
-    limits: Limits,
+    limits: CopyLimits,
     piece: Material,
-    runs: Runs,
+    runs: SharedRuns,
     likeness: Likeness | None,
 ) -> dict:
     """One piece's share in the training set.
 
     In the record, `n_units` are its tokens or its notes (those of one onset and pitch are one,
     drums are none); `fresh` is its freshest run, without what that repeats of itself; `coverage`
-    the share of its new units in runs of at least `Limits.block` fresh ones; `here` and `there` are
+    the share of its new units in runs of at least `CopyLimits.block` fresh ones; `here` and `there` are
     its freshest run and one place in training of perhaps several; and `closest` is the training
     piece to look at, that it is like or that has its run.
     """

@@ -15,7 +15,7 @@ MOST_SYMBOLS = 10_000_000  # of training pieces that are compared at a time
 
 
 @dataclass(frozen=True, eq=False)
-class Runs:
+class SharedRuns:
     """The longest shared runs of one piece: none lies within another. Arrays are [R].
 
     A run is `lengths` units (tokens, notes) from unit `starts` of the piece on, and the same from
@@ -61,7 +61,7 @@ class Runs:
         return float(is_covered[self.is_new].mean()) if self.n_new else 0.0
 
 
-def shared_runs(training: Iterable[Material], pieces: Sequence[Material]) -> list[Runs]:
+def shared_runs(training: Iterable[Material], pieces: Sequence[Material]) -> list[SharedRuns]:
     """Find the runs that each of `pieces` shares with any training piece, exactly.
 
     Training pieces are read once, and as many at a time are compared as fit into memory: 10M
@@ -144,7 +144,9 @@ def _nearest(order: np.ndarray, shared: np.ndarray, n: int) -> tuple[np.ndarray,
     return lengths, places
 
 
-def _runs(piece: Material, lengths: np.ndarray, numbers: np.ndarray, places: np.ndarray) -> Runs:
+def _runs(
+    piece: Material, lengths: np.ndarray, numbers: np.ndarray, places: np.ndarray
+) -> SharedRuns:
     """The runs of one piece from the longest match of each of its places; all arrays are [m]."""
     m = len(piece.symbols)
     lengths = np.minimum(lengths, m - np.arange(m))  # a match may go on over the 0 at both ends
@@ -152,7 +154,7 @@ def _runs(piece: Material, lengths: np.ndarray, numbers: np.ndarray, places: np.
     is_own = lengths > np.append(0, lengths[:-1] - 1)[:m]
     starts = np.flatnonzero(is_own & (lengths > 0))
     lengths, more = lengths[starts], piece.span - 1
-    return Runs(
+    return SharedRuns(
         is_new=piece.is_new,
         starts=starts,
         lengths=lengths + more,

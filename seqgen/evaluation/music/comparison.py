@@ -10,7 +10,7 @@ import numpy as np
 from scipy.stats import wasserstein_distance
 
 from seqgen.data.corpora import Progress, tracked
-from seqgen.evaluation.generated import Generated
+from seqgen.evaluation.generated import GeneratedFile
 from seqgen.evaluation.music.definitions import GROWING, MEASURES, Measure, measure
 from seqgen.evaluation.music.notes import opening
 from seqgen.midi import MidiFile
@@ -25,7 +25,7 @@ Distance = Callable[[np.ndarray, np.ndarray], float]
 
 
 def measure_sets(
-    generated: Sequence[Generated], real: Sequence[MidiFile], *, progress: Progress
+    generated: Sequence[GeneratedFile], real: Sequence[MidiFile], *, progress: Progress
 ) -> tuple[list[Measured], list[Measured], int | None]:
     """Measure what can be read of a generated set, and real pieces.
 

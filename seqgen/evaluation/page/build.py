@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from seqgen.data.corpora import Progress, tracked
 from seqgen.errors import UserError
 from seqgen.evaluation.evaluate import PageMaterial
-from seqgen.evaluation.generated import Generated
+from seqgen.evaluation.generated import GeneratedFile
 from seqgen.evaluation.music.definitions import MEASURES
 from seqgen.evaluation.page.render import PagePicture, own_part, render
 from seqgen.midi import MidiFile, summarize
@@ -113,7 +113,7 @@ def play_openings(pieces: Sequence[MidiFile], *, progress: Progress) -> tuple[li
     )
 
 
-def _heard(piece: Generated) -> Heard:
+def _heard(piece: GeneratedFile) -> Heard:
     begins = piece.record.get("prompt_seconds") if piece.prompted else None
     ended = {True: ", ends by itself", False: ", cut", None: ""}[piece.ended_by_itself]
     return piece.name, piece.midi, begins, f"{piece.name}{ended}"
