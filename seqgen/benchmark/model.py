@@ -257,8 +257,8 @@ def load_benchmark_model(
     """Take the model of a run folder with its weights, or that of a configuration with random ones.
 
     It does not forget, whatever the run does: the library, beside which speed is measured, has no
-    decay. `quick` is as in `BenchmarkModel`. UserError where it is missing, not readable, or of
-    another kind.
+    decay. Steps take as long with it, up to a few per cent. `quick` is as in `BenchmarkModel`.
+    UserError where it is missing, not readable, or of another kind.
     """
     run = target if target.is_dir() else None
     trained = load_model(run, device=device).model if run else None
@@ -273,25 +273,15 @@ def load_benchmark_model(
             f"{target} has model.attention={config.attention}: give a causal-linear model, which "
             f"is measured against softmax attention of the same sizes"
         )
-    if trained:
-        weights = f"weights of {target.name}"
-        weights += ", speed without their decay" * (config.decay != "none")
-        return BenchmarkModel(_without_decay(trained), weights=weights, run=run, quick=quick)
     vocabulary = Vocabulary((Field("token", 512),), bos_id=1, eos_id=2, pad_id=0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = SequenceModel(config, vocabulary).to(device)
-    return BenchmarkModel(_without_decay(model), weights="random weights", quick=quick)
-
-
-def _without_decay(model: SequenceModel) -> SequenceModel:
-    """Return a model with the same weights that does not forget: the library does not know decay.
-
-    Steps take as long with it, up to a few per cent.
-    """
-    if model.config.decay == "none":
-        return model
-    config = model.config.model_copy(update={"decay": "none"})
-    plain = SequenceModel(config, model.vocabulary).to(next(model.parameters()).device)
-    plain.load_state_dict({name: model.state_dict()[name] for name in plain.state_dict()})
-    return plain
+        without_decay = config.model_copy(update={"decay": "none"})
+        model = SequenceModel(without_decay, trained.vocabulary if trained else vocabulary)
+    weights = "random weights"
+    if trained:
+        known = trained.state_dict()
+        model.load_state_dict({name: known[name] for name in model.state_dict()})
+        weights = f"weights of {target.name}"
+        weights += ", speed without their decay" * (config.decay != "none")
+    return BenchmarkModel(model.to(device), weights=weights, run=run, quick=quick)

@@ -100,9 +100,9 @@ def show_comparison(before: Path, after: Path) -> None:
 def passes_guard(records: Sequence[Record], against: Path | None) -> bool:
     """Compare with a committed record, print what moved, and say whether nothing became worse."""
     path = against or find_committed(RESULTS, records)
-    verdict = guard(records, path, name=_portable(path) if path else "")
-    _show(verdict.lines)
-    return not verdict.worse
+    lines, worse = guard(records, path, name=_portable(path) if path else "")
+    _show(lines)
+    return not worse
 
 
 def typed(context: click.Context) -> str:

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from seqgen.data.corpora import Progress, tracked
 from seqgen.errors import FileRejected, UserError
-from seqgen.evaluation.scales import Amount, count_midi, decoded_midi
+from seqgen.evaluation.piece_sets import Amount, count_midi, decoded_midi
 from seqgen.files import readable, write_bytes
 from seqgen.midi import GENEROUS, MidiFile, midi_bytes, open_midi
 from seqgen.midi.timing import TempoMap

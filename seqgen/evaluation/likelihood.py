@@ -5,7 +5,7 @@ Three ways to score the same targets, and their names:
   parallel   whole pieces, all positions at once
   recurrent  whole pieces, one position per step, as in generation; equal to `parallel`
 
-Legend: B rows, T positions, F fields, N_f vocabulary of a field.
+Legend: B rows, T positions, U positions of a source, F fields, N_f vocabulary of a field.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,11 +15,13 @@ import numpy as np
 import torch
 
 from seqgen.attention.decay import longest_pass
+from seqgen.data.batches import held_out_pieces
 from seqgen.data.shards import PreparedData, StoredPiece
 from seqgen.model.embedding import add_chain
 from seqgen.model.loss import field_nats
 from seqgen.model.recurrent_model import RecurrentModel
 from seqgen.model.sequence_model import SequenceModel
+from seqgen.tasks import Pair, Pairs
 
 PASS = 2048  # positions of one pass over a whole piece; the state is passed from one to the next
 STEPPED_ROWS = 32  # pieces that are stepped through side by side
@@ -165,3 +167,60 @@ def by_ranges(curves: Sequence[np.ndarray]) -> list[Range]:
         ranges.append(Range(start, min(stop, longest), len(nats), float(nats.mean())))
         start, stop = stop, 2 * stop
     return ranges
+
+
+@dataclass(frozen=True)
+class PairScore:
+    """What the targets of a split cost.
+
+    Attributes:
+        split: its name.
+        pairs: how many pairs there are; a long piece has several.
+        tokens, units: of all targets; what a unit is, the tokenizer says.
+        nats: of all targets.
+    """
+
+    split: str
+    pairs: int
+    tokens: int
+    units: int
+    nats: float
+
+    @property
+    def nats_per_token(self) -> float:
+        """Mean over the tokens of targets."""
+        return self.nats / max(self.tokens, 1)
+
+    @property
+    def nats_per_unit(self) -> float:
+        """Of whole targets, for each note or byte of theirs."""
+        return self.nats / max(self.units, 1)
+
+
+def pairs_of(
+    data: PreparedData, pairs: Pairs, split: str, *, context_length: int, max_targets: int
+) -> list[Pair]:
+    """Return the pairs of a split, in windows as those of training."""
+    pieces = held_out_pieces(data, split, max_targets=max_targets)
+    return [w for piece in pieces for w in pairs.windows(data.read(piece), context_length)]
+
+
+def score_pairs(
+    model: SequenceModel,
+    data: PreparedData,
+    pairs: Pairs,
+    split: str,
+    *,
+    context_length: int,
+    max_targets: int,
+    tell: Callable[[int, int], None] = lambda done, total: None,
+) -> PairScore:
+    """Score the targets of a split; `tell` is told how many of how many pairs are done."""
+    sizes = {"context_length": context_length, "max_targets": max_targets}
+    found, nats = pairs_of(data, pairs, split, **sizes), 0.0
+    for done, pair in enumerate(found, start=1):
+        nats += float(nats_of(model, pair.target, source=pair.source).sum())
+        tell(done, len(found))
+    tokens = sum(len(pair.target) - 1 for pair in found)
+    units = sum(data.tokenizer.units(pair.target) for pair in found)
+    return PairScore(split, len(found), tokens, units, nats)

@@ -109,7 +109,7 @@ def test_a_wrong_prefill_in_bfloat16_is_found(model, other, monkeypatch):
 
 @pytest.mark.parametrize("kernel", ["chunked", "native"])
 def test_wrong_attention_is_found(model, monkeypatch, kernel):
-    if kernel not in attention._ways(model):
+    if kernel not in attention.implementations(model):
         pytest.skip("there is no compiler")
     right = attention.causal_linear_attention
 

@@ -8,7 +8,7 @@ where the whole interval lies further from 1 than a floor.
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from seqgen.benchmark.records import LIBRARY, Record, read_records
 from seqgen.benchmark.report.crossover import is_peer
 from seqgen.benchmark.report.page import read_folder
 from seqgen.benchmark.report.table import TableRow, digits, plain
+from seqgen.files import counted
 
 FASTER, SLOWER, NOISE, MACHINE, UNKNOWN = (
     "better", "worse", "within noise", "the machine", "not comparable",
@@ -66,15 +67,6 @@ class Change:
         judged = self.gain if self.ratio_gain is None else self.ratio_gain
         return ORDER[self.verdict], -abs(math.log(judged or 1))
 
-    @property
-    def row(self) -> TableRow:
-        """The row of a table."""
-        r, gains = self.before, (self.gain, self.ratio_gain)
-        interval = f"{self.interval[0]:.2f} {self.interval[1]:.2f}" if self.interval else "-"
-        place = [r.measure, r.variant, str(r.batch), str(r.position)]
-        shown = ["-" if gain is None else digits(gain) for gain in gains]
-        return TableRow([*place, *shown, interval, self.verdict])
-
 
 @dataclass(frozen=True)
 class Bounds:
@@ -108,12 +100,12 @@ def comparison(before: Sequence[Record], after: Sequence[Record]) -> Iterator[st
     bounds = Bounds.of(before, after, floor=FLOOR)
     found = changes(before, after, bounds=bounds)
     if found:
-        yield plain(HEADINGS, [change.row for change in found[:ROWS_SHOWN]], n_left=2)
+        yield _table(found[:ROWS_SHOWN])
         better, worse = (sum(c.verdict == v for c in found) for v in (FASTER, SLOWER))
         yield (
-            f"{better} of {len(found)} rows are better and {worse} are worse by more than noise: "
-            f"the whole 95% interval is beyond {bounds.ratio:.0%} for ratios to the library, "
-            f"{bounds.time:.0%} for times alone; twice that where there are fewer than "
+            f"{better} of {counted(len(found), 'row')} are better and {worse} are worse by more "
+            f"than noise: the whole 95% interval is beyond {bounds.ratio:.0%} for ratios to the "
+            f"library, {bounds.time:.0%} for times alone; twice that where there are fewer than "
             f"{LEAST_SAMPLES} samples. Above 1 is better. The library's own times moved by a "
             f"factor of {bounds.drift:.2f}."
         )
@@ -206,6 +198,16 @@ def _change(
                   interval=interval, verdict=verdict)  # fmt: skip
 
 
+def _table(found: Sequence[Change]) -> str:
+    rows = []
+    for c in found:
+        r, interval = c.before, " ".join(f"{end:.2f}" for end in c.interval or ()) or "-"
+        gains = ["-" if gain is None else digits(gain) for gain in (c.gain, c.ratio_gain)]
+        place = r.measure, r.variant, str(r.batch), str(r.position)
+        rows.append(TableRow([*place, *gains, interval, c.verdict]))
+    return plain(HEADINGS, rows, n_left=2)
+
+
 def _gain(before: Record, after: Record) -> float | None:
     """Compare the numbers themselves; None where times are of other machines or models."""
     times = before.median_seconds, after.median_seconds
@@ -249,42 +251,43 @@ def _cell(record: Record) -> tuple:
     return record.measure, record.batch, record.position, record.scene
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """A run compared with the committed one of the same machine, threads and model."""
+def guard(
+    records: Sequence[Record], path: Path | None, *, name: str = ""
+) -> tuple[list[str], list[str]]:
+    """Compare a run with a committed one of the same machine, threads and model.
 
-    lines: list[str]  # what moved, or why nothing can be said
-    moved: list[Change] = field(default_factory=list)  # ratios that changed by more than noise
-    worse: list[str] = field(default_factory=list)  # of ours, as "decode native": a failure
+    Args:
+        records, path: the run, and the committed one; None: there is none.
+        name: that of the path for a reader.
 
-
-def guard(records: Sequence[Record], path: Path | None, *, name: str = "") -> Verdict:
-    """Compare a run with a committed one; `name` is that of its path for a reader."""
+    Returns:
+        What moved, or why nothing can be said, in words and a table; and what of ours became
+        worse, as "decode native": a failure.
+    """
     if path is None:
         line = (
             "Guard: there is no committed record of this processor, its cores, these threads and "
             "this model, so nothing was compared. To make one: `python cli.py benchmark --quick "
             f"--json docs/results/NAME/{COMMITTED}`."
         )
-        return Verdict([line])
+        return [line], []
     committed = read_records(path)
     bounds = Bounds.of(committed, records, floor=GUARD_FLOOR)
     found = changes(committed, records, bounds=bounds)
     compared = [change for change in found if change.ratio_gain is not None]
     moved = [c for c in compared if c.verdict in (FASTER, SLOWER)]
-    lines = [plain(HEADINGS, [change.row for change in moved], n_left=2)] if moved else []
+    lines = [_table(moved)] if moved else []
     lines.append(
-        f"Guard: {len(compared)} ratios to the library compared with {name}, of which "
+        f"Guard: {counted(len(compared), 'ratio')} to the library compared with {name}, of which "
         f"{len(moved)} moved by more than noise (95% interval beyond {bounds.ratio:.0%}; "
         f"{2 * bounds.ratio:.0%} with too few calls for one)."
     )
-    worse = _worse(compared)
     if not fits(committed, records):
         lines.append("That record is of another machine, model or number of threads: no failure.")
-        worse = []
-    if worse:
+        return lines, []
+    if worse := _worse(compared):
         lines.append(f"Guard: worse at most of their places: {', '.join(worse)}.")
-    return Verdict(lines, moved, worse)
+    return lines, worse
 
 
 def _worse(compared: Sequence[Change]) -> list[str]:
