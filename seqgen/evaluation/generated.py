@@ -147,7 +147,7 @@ def _drawn(piece: GeneratedFile, ids: np.ndarray, tokenizer: Tokenizer) -> dict:
     if piece.midi is None:
         return {"drawn_ids": ids[max(int(begins) - 1, 0) :]}  # the first of a prompt is BOS
     try:
-        ids = _encode(_from(piece.midi, begins), tokenizer)
+        ids = _tokens_from(piece.midi, begins, tokenizer)
     except FileRejected:
         return {"reason": EMPTY}
     return {"drawn_ids": ids, "drawn_midi": decoded_midi(ids, tokenizer)}
@@ -162,20 +162,18 @@ def _record(path: Path) -> dict:
             said = DrawRecord.model_validate_json(file.read(MAX_RECORD_BYTES))
     except (OSError, ValueError):
         return {}
-    return {key: value for key, value in said if value is not None}
+    return said.model_dump(exclude_none=True)
 
 
-def _from(midi: MidiFile, seconds: float) -> MidiFile:
-    """A copy with the notes that begin at `seconds` or later, to the nearest tick."""
+def _tokens_from(midi: MidiFile, seconds: float, tokenizer: Tokenizer) -> np.ndarray:
+    """Tokens [T, F] of the notes that begin at `seconds` or later, to the nearest tick.
+
+    FileRejected where there are none.
+    """
     first, later = round(TempoMap(midi).to_ticks(seconds)), deepcopy(midi)
     for track in later.instruments:
         track.notes = [note for note in track.notes if note.start >= first]
-    return later
-
-
-def _encode(midi: MidiFile, tokenizer: Tokenizer) -> np.ndarray:
-    """Tokens [T, F] of music; FileRejected where it has no notes."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "drawn.mid"
-        write_bytes(path, midi_bytes(midi))
+        write_bytes(path, midi_bytes(later))
         return tokenizer.encode(path)

@@ -38,7 +38,7 @@ def score_windows(
     """Score pieces [T, F] in windows of `length` targets; every target once."""
     model.eval()
     device = next(model.parameters()).device
-    curves = [np.empty((len(ids) - 1, ids.shape[1]), dtype=np.float32) for ids in pieces]
+    curves = _unscored(pieces)
     cuts = [(i, at) for i, ids in enumerate(pieces) for at in range(0, len(ids) - 1, length)]
     cuts.sort(key=lambda cut: -min(length, len(pieces[cut[0]]) - 1 - cut[1]))
     rows = max(1, WINDOW_TOKENS // length)
@@ -107,28 +107,29 @@ def score_recurrent(model: SequenceModel, pieces: Sequence[np.ndarray], *, tell:
     """Step through whole pieces [T, F], several side by side, with the recurrent form."""
     recurrent = RecurrentModel(model.eval())
     chain = recurrent.read_chain()
-    curves: Curves = [np.empty(0)] * len(pieces)
+    curves = _unscored(pieces)
     order = sorted(range(len(pieces)), key=lambda i: -len(pieces[i]))
     for k in range(0, len(order), STEPPED_ROWS):
-        group = order[k : k + STEPPED_ROWS]
-        sizes = [len(pieces[i]) - 1 for i in group]  # descending
+        group = order[k : k + STEPPED_ROWS]  # the longest first
         state = recurrent.initial_state(len(group))
-        columns = []
-        for t in range(sizes[0]):
-            n_rows = sum(size > t for size in sizes)
-            if n_rows < state.n_rows:
-                state = state.rows(range(n_rows))
-            pair = np.stack([pieces[i][t : t + 2] for i in group[:n_rows]])  # [B, 2, F]
+        for t in range(len(pieces[group[0]]) - 1):
+            group = [i for i in group if t < len(pieces[i]) - 1]
+            if len(group) < state.n_rows:
+                state = state.rows(range(len(group)))
+            pair = np.stack([pieces[i][t : t + 2] for i in group])  # [B, 2, F]
             tokens = torch.from_numpy(pair).to(recurrent.device)
             logits, state = recurrent.step(tokens[:, 0], state)
             logits = add_chain(logits, chain, tokens[:, 1])
             scores = tuple(x.unsqueeze(1) for x in logits)
-            nats = field_nats(scores, tokens[:, 1:], uses=model.uses)
-            columns.append(nats[:, 0].cpu().numpy())
-            tell(n_rows)
-        for row, (i, size) in enumerate(zip(group, sizes, strict=True)):
-            curves[i] = np.stack([column[row] for column in columns[:size]])
+            nats = field_nats(scores, tokens[:, 1:], uses=model.uses)[:, 0].cpu().numpy()
+            for i, of_row in zip(group, nats, strict=True):
+                curves[i][t] = of_row
+            tell(len(group))
     return curves
+
+
+def _unscored(pieces: Sequence[np.ndarray]) -> Curves:
+    return [np.empty((len(ids) - 1, ids.shape[1]), dtype=np.float32) for ids in pieces]
 
 
 def within_limit(model: SequenceModel, pieces: Sequence[np.ndarray]) -> list[np.ndarray]:

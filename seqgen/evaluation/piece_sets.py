@@ -19,6 +19,7 @@ from seqgen.data.shards import PreparedData, StoredPiece
 from seqgen.data.splits import TEST, TRAIN, VALIDATION
 from seqgen.errors import FileRejected, UserError
 from seqgen.evaluation.subject import EvaluatedRun, data_of
+from seqgen.files import counted
 from seqgen.midi import ANY_SIZE, MidiFile, open_midi, summarize
 from seqgen.tokenizers import Preview, Tokenizer
 
@@ -263,10 +264,10 @@ def item_of(name: str, ids: np.ndarray, path: Path | None, tokenizer: Tokenizer)
 def _no_items(n: int, n_known: int, skipped: list[tuple[str, str]]) -> str:
     """Say why none of n files can be used."""
     if n_known == n:
-        return f"the model was trained on all of its {n} files"
+        return f"the model was trained on all files in it ({n})"
     why = f"; the first, {skipped[0][0]}: {skipped[0][1]}" if skipped else ""
-    learned = f" ({n_known} are training files of the model)" if n_known else ""
-    return f"none of {n} files can be used{learned}{why}"
+    learned = f" (training files of the model among them: {n_known})" if n_known else ""
+    return f"none of {counted(n, 'file')} can be used{learned}{why}"
 
 
 def _original(data: PreparedData, piece: StoredPiece) -> Path | None:

@@ -8,8 +8,15 @@ from measured import SETTING, record, run
 
 from seqgen.api.settings import PROJECT
 from seqgen.benchmark.records import KEYS, read_records, write_records
-from seqgen.benchmark.report.crossover import crossovers
-from seqgen.benchmark.report.table import DEVICE_GB, TableRow, markdown, plain, rows_of, tables
+from seqgen.benchmark.report.table import (
+    DEVICE_GB,
+    TableRow,
+    crossovers,
+    markdown,
+    plain,
+    rows_of,
+    tables,
+)
 from seqgen.config import load_config
 
 GPU = replace(SETTING, device="a GPU")

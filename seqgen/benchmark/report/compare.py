@@ -14,9 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from seqgen.benchmark.records import LIBRARY, Record, read_records
-from seqgen.benchmark.report.crossover import is_peer
 from seqgen.benchmark.report.page import read_folder
-from seqgen.benchmark.report.table import TableRow, digits, plain
+from seqgen.benchmark.report.table import TableRow, digits, is_peer, plain
 from seqgen.files import counted
 
 FASTER, SLOWER, NOISE, MACHINE, UNKNOWN = (
@@ -50,7 +49,7 @@ LEAST_PLACES = 2
 Interval = tuple[float, float]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Change:
     """One place in both runs. Above 1 is better."""
 
@@ -123,9 +122,23 @@ def changes(before: Sequence[Record], after: Sequence[Record], *, bounds: Bounds
     random = np.random.default_rng(0)
     libraries = [{_cell(r): r for r in run if r.variant == LIBRARY} for run in (before, after)]
     found = []
-    for pair in pairs(before, after):
-        library = [run.get(_cell(record)) for run, record in zip(libraries, pair, strict=True)]
-        found.append(_change(*pair, library, bounds, random))
+    for old, new in pairs(before, after):
+        gain, ratio_gain, interval = _gain(old, new), None, None
+        if old.variant != LIBRARY:
+            ratio_gain = _quotient(new.ratio_to_library, old.ratio_to_library)
+        if old.median_seconds is None:  # bytes and bits are counted, not timed
+            floor = COUNTED_FLOOR
+        elif ratio_gain is not None:
+            first, second = libraries[0].get(_cell(old)), libraries[1].get(_cell(new))
+            interval = _interval([old, second], [new, first], random)
+            floor = bounds.ratio if interval else 2 * bounds.ratio
+        else:
+            interval = _interval([old], [new], random) if gain is not None else None
+            floor = bounds.time if interval else 2 * bounds.time
+        verdict = judge(gain if ratio_gain is None else ratio_gain, interval, floor=floor)
+        if old.variant == LIBRARY and verdict != UNKNOWN:
+            verdict = MACHINE
+        found.append(Change(old, new, gain, ratio_gain, interval, verdict))
     return sorted(found, key=lambda change: change.order)
 
 
@@ -170,32 +183,6 @@ def judge(gain: float | None, interval: Interval | None, *, floor: float) -> str
     if low > 1 + floor:
         return FASTER
     return SLOWER if high < 1 / (1 + floor) else NOISE
-
-
-def _change(
-    before: Record,
-    after: Record,
-    library: Sequence[Record | None],
-    bounds: Bounds,
-    random: np.random.Generator,
-) -> Change:
-    """Judge one place, where the library's records before and after are known or None."""
-    gain, ratio_gain, interval = _gain(before, after), None, None
-    if before.variant != LIBRARY:
-        ratio_gain = _quotient(after.ratio_to_library, before.ratio_to_library)
-    if before.median_seconds is None:  # bytes and bits are counted, not timed
-        floor = COUNTED_FLOOR
-    elif ratio_gain is not None:
-        interval = _interval([before, library[1]], [after, library[0]], random)
-        floor = bounds.ratio if interval else 2 * bounds.ratio
-    else:
-        interval = _interval([before], [after], random) if gain is not None else None
-        floor = bounds.time if interval else 2 * bounds.time
-    verdict = judge(gain if ratio_gain is None else ratio_gain, interval, floor=floor)
-    if before.variant == LIBRARY and verdict != UNKNOWN:
-        verdict = MACHINE
-    return Change(before=before, after=after, gain=gain, ratio_gain=ratio_gain,
-                  interval=interval, verdict=verdict)  # fmt: skip
 
 
 def _table(found: Sequence[Change]) -> str:

@@ -4,12 +4,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from seqgen.benchmark.records import Record, group_by_scene, read_records, write_records
-from seqgen.benchmark.report.crossover import crossovers
 from seqgen.benchmark.report.figures import draw_figures, save_figure
 from seqgen.benchmark.report.table import (
     CROSSOVER,
     TITLES,
     TableRow,
+    crossovers,
     machine_line,
     markdown,
     rows_of,
