@@ -119,10 +119,9 @@ def _check(
         key = key_of(note for bar in bars for note in bar.notes)
         return ControlCheck(name, words, str(key), float([key] == wish(0)["key"]))
     if name == "instruments":
-        playing, wanted = (
-            sorted(part.partition(".")[0] for part in parts)  # two pianos are two
-            for parts in ({note.part for bar in bars for note in bar.notes}, wish(0)[name])
-        )
+        parts = {note.part for bar in bars for note in bar.notes}
+        # Two pianos are two.
+        playing, wanted = (sorted(x.partition(".")[0] for x in of) for of in (parts, wish(0)[name]))
         who = ", ".join(map(describe_part, playing))
         return ControlCheck(name, words, who, float(playing == wanted))
     size = BLOCK if name in OF_BLOCKS else 1

@@ -21,7 +21,7 @@ def said(before, after):
 
 
 def changes(before, after):
-    return ch.changes(before, after, bounds=ch.Bounds.of(before, after, floor=FLOOR))
+    return ch.changes(before, after, floor=FLOOR)[0]
 
 
 def verdicts(before, after):
@@ -73,7 +73,7 @@ def test_a_ratio_needs_more_where_the_machine_changed_between_the_runs():
     calm, busy = run(torch=0.009, seed=1), run(torch=0.018, cached=0.040, library=0.040, seed=1)
     assert verdicts(run(), calm)["torch", 64] == ch.FASTER
     assert verdicts(run(), busy)["torch", 64] == ch.NOISE
-    assert ch.Bounds.of(run(), busy, floor=FLOOR).ratio == pytest.approx(2**0.25 - 1, rel=0.05)
+    assert ch.changes(run(), busy, floor=FLOOR)[1].ratio == pytest.approx(2**0.25 - 1, rel=0.05)
 
 
 def test_what_has_no_ratio_is_judged_by_its_time_and_by_the_librarys_drift():

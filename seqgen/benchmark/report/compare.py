@@ -77,14 +77,6 @@ class Bounds:
     # places; 1 is not at all. Its code did not change, so this is the machine.
     drift: float
 
-    @classmethod
-    def of(cls, before: Sequence[Record], after: Sequence[Record], *, floor: float) -> "Bounds":
-        """Widen a floor by how much the machine changed between two runs of it."""
-        gains = [_gain(a, b) for a, b in pairs(before, after) if a.variant == LIBRARY]
-        moved = [abs(math.log(gain)) for gain in gains if gain is not None]
-        drift = math.exp(float(np.median(moved))) if moved else 1.0
-        return cls(max(floor, drift**SHARE_OF_DRIFT - 1), max(floor, drift - 1), drift)
-
 
 def compare_files(before: Path, after: Path) -> Iterator[str]:
     """Compare two files of records, or folders of a page; UserError where there are none."""
@@ -96,8 +88,7 @@ def comparison(before: Sequence[Record], after: Sequence[Record]) -> Iterator[st
     """Yield what differs in the settings, what moved, and what is in one of the two only."""
     differing = dict.fromkeys(line for pair in pairs(before, after) for line in differences(*pair))
     yield from (words + ": times are not compared." * strict for strict, words in differing)
-    bounds = Bounds.of(before, after, floor=FLOOR)
-    found = changes(before, after, bounds=bounds)
+    found, bounds = changes(before, after, floor=FLOOR)
     if found:
         yield _table(found[:ROWS_SHOWN])
         better, worse = (sum(c.verdict == v for c in found) for v in (FASTER, SLOWER))
@@ -117,8 +108,17 @@ def comparison(before: Sequence[Record], after: Sequence[Record]) -> Iterator[st
             yield f"Only {words}: {', '.join(names)}."
 
 
-def changes(before: Sequence[Record], after: Sequence[Record], *, bounds: Bounds) -> list[Change]:
-    """Compare what is in both runs, what moved first, and of that the furthest first."""
+def changes(
+    before: Sequence[Record], after: Sequence[Record], *, floor: float
+) -> tuple[list[Change], Bounds]:
+    """Compare what is in both runs, what moved first, and of that the furthest first.
+
+    The floor is widened to the bounds by how much the machine changed between the runs.
+    """
+    gains = [_gain(a, b) for a, b in pairs(before, after) if a.variant == LIBRARY]
+    moved = [abs(math.log(gain)) for gain in gains if gain is not None]
+    drift = math.exp(float(np.median(moved))) if moved else 1.0
+    bounds = Bounds(max(floor, drift**SHARE_OF_DRIFT - 1), max(floor, drift - 1), drift)
     random = np.random.default_rng(0)
     libraries = [{_cell(r): r for r in run if r.variant == LIBRARY} for run in (before, after)]
     found = []
@@ -127,19 +127,19 @@ def changes(before: Sequence[Record], after: Sequence[Record], *, bounds: Bounds
         if old.variant != LIBRARY:
             ratio_gain = _quotient(new.ratio_to_library, old.ratio_to_library)
         if old.median_seconds is None:  # bytes and bits are counted, not timed
-            floor = COUNTED_FLOOR
+            bound = COUNTED_FLOOR
         elif ratio_gain is not None:
             first, second = libraries[0].get(_cell(old)), libraries[1].get(_cell(new))
             interval = _interval([old, second], [new, first], random)
-            floor = bounds.ratio if interval else 2 * bounds.ratio
+            bound = bounds.ratio if interval else 2 * bounds.ratio
         else:
             interval = _interval([old], [new], random) if gain is not None else None
-            floor = bounds.time if interval else 2 * bounds.time
-        verdict = judge(gain if ratio_gain is None else ratio_gain, interval, floor=floor)
+            bound = bounds.time if interval else 2 * bounds.time
+        verdict = judge(gain if ratio_gain is None else ratio_gain, interval, bound)
         if old.variant == LIBRARY and verdict != UNKNOWN:
             verdict = MACHINE
         found.append(Change(old, new, gain, ratio_gain, interval, verdict))
-    return sorted(found, key=lambda change: change.order)
+    return sorted(found, key=lambda change: change.order), bounds
 
 
 def pairs(before: Sequence[Record], after: Sequence[Record]) -> Iterator[tuple[Record, Record]]:
@@ -175,14 +175,14 @@ def differences(before: Record, after: Record) -> Iterator[tuple[bool, str]]:
             yield strict, f"Other {what}: {old or 'none'}, then {new or 'none'}"
 
 
-def judge(gain: float | None, interval: Interval | None, *, floor: float) -> str:
-    """Return whether all of the interval, or without one the gain, lies beyond the floor."""
+def judge(gain: float | None, interval: Interval | None, bound: float) -> str:
+    """Return whether all of the interval, or without one the gain, lies beyond the bound."""
     if gain is None:
         return UNKNOWN
     low, high = interval or (gain, gain)
-    if low > 1 + floor:
+    if low > 1 + bound:
         return FASTER
-    return SLOWER if high < 1 / (1 + floor) else NOISE
+    return SLOWER if high < 1 / (1 + bound) else NOISE
 
 
 def _table(found: Sequence[Change]) -> str:
@@ -259,8 +259,7 @@ def guard(
         )
         return [line], []
     committed = read_records(path)
-    bounds = Bounds.of(committed, records, floor=GUARD_FLOOR)
-    found = changes(committed, records, bounds=bounds)
+    found, bounds = changes(committed, records, floor=GUARD_FLOOR)
     compared = [change for change in found if change.ratio_gain is not None]
     moved = [c for c in compared if c.verdict in (FASTER, SLOWER)]
     lines = [_table(moved)] if moved else []
