@@ -67,8 +67,8 @@ def evaluate_likelihood(
         progress("counting n-grams", 1, 1)
     scored = []
     for pieces in sets.held_out:
-        own_part = {name: list(islice(rest, len(pieces.items))) for name, rest in ngrams.items()}
-        scored.append(_score_set(run, pieces, own_part, beside, training_curves, progress))
+        of_set = {name: list(islice(rest, len(pieces.items))) for name, rest in ngrams.items()}
+        scored.append(_score_set(run, pieces, of_set, beside, training_curves, progress))
     rivals = zip(beside, differences, strict=True)
     return {
         "step": run.loaded.step,
