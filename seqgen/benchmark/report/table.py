@@ -5,7 +5,7 @@ Between two measured positions the ratio of the times is taken to be a straight 
 of both, which is exact where one time is constant and the other a power of the position.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
@@ -117,7 +117,7 @@ def tables(records: Sequence[Record]) -> Iterator[Text]:
         for chosen in group_by_scene([r for r in records if r.measure == measure]):
             yield Text(f"\n{TITLES[measure]}\n{setting_line(chosen[0])}", style="bold")
             yield Text(plain(*rows_of(chosen)))
-            if rows := [TableRow(found.cells) for found in crossovers(chosen)]:
+            if rows := [*crossovers(chosen)]:
                 yield Text(f"\n{CROSSOVER_TITLE}\n{plain(list(CROSSOVER), rows)}")
 
 
@@ -170,40 +170,11 @@ def is_peer(variant: str) -> bool:
     return not PEERS.isdisjoint(variant.split("-"))
 
 
-@dataclass(frozen=True)
-class Crossover:
-    """Two sides at one batch size, and their variants in the order of positions, each once."""
-
-    batch: int
-    ratios: Mapping[int, float]  # how many times as long the peer took, by position; at least one
-    ours: Sequence[str]
-    peers: Sequence[str]
-
-    @property
-    def position(self) -> float | None:
-        """Where both take as long and ours is faster from there on; None: not where measured."""
-        x, y = np.log([*self.ratios]), np.log([*self.ratios.values()])
-        [rising] = np.nonzero((y[:-1] < 0) & (y[1:] >= 0))
-        if not len(rising) or y[-1] < 0:
-            return None
-        around = slice(rising[-1], rising[-1] + 2)
-        return float(np.exp(np.interp(0.0, y[around], x[around])))
-
-    @property
-    def cells(self) -> list[str]:
-        """Batch, ours, peers, the crossover with two digits, and the ratios at both ends."""
-        (first, first_ratio), *_, (last, last_ratio) = [*self.ratios.items()] * 2
-        equal = f"beyond {last:,}" if last_ratio < 1 else f"before {first:,}"
-        if (found := self.position) is not None:
-            equal = f"{float(f'{found:.2g}'):,.0f}"
-        ends = f"{first_ratio:.2f} at {first:,}", f"{last_ratio:.2f} at {last:,}"
-        return [str(self.batch), " or ".join(self.ours), " or ".join(self.peers), equal, *ends]
-
-
-def crossovers(records: Sequence[Record]) -> Iterator[Crossover]:
+def crossovers(records: Sequence[Record]) -> Iterator[TableRow]:
     """Compare at each batch size of one scene the fair pair, then the fastest of each side.
 
-    A call that was not warmed up is left out.
+    Rows stand under `CROSSOVER`: ratios are how many times as long the peer took. A call that was
+    not warmed up is left out.
     """
     timed = [r for r in records if r.measure == "decode" and (r.repeats or 0) > 1]
     for batch in sorted({record.batch for record in timed}):
@@ -214,14 +185,27 @@ def crossovers(records: Sequence[Record]) -> Iterator[Crossover]:
         fair = [r for r in ours if r.variant == decoder], [r for r in peers if r.variant == STATIC]
         for pair in (fair, (ours, peers)):
             own, peer = map(_fastest, pair)
-            both = sorted(own.keys() & peer.keys())
-            if both:
-                ratios = {p: peer[p][0] / own[p][0] for p in both}
-                names = [list(dict.fromkeys(side[p][1] for p in both)) for side in (own, peer)]
-                yield Crossover(batch, ratios, *names)
+            if both := sorted(own.keys() & peer.keys()):
+                ratios = [peer[p][0] / own[p][0] for p in both]
+                names = (dict.fromkeys(side[p][1] for p in both) for side in (own, peer))
+                ends = (f"{ratios[i]:.2f} at {both[i]:,}" for i in (0, -1))
+                sides = map(" or ".join, names)
+                yield TableRow([str(batch), *sides, _equal_at(both, ratios), *ends])
 
 
 def _fastest(records: Sequence[Record]) -> dict[int, tuple[float, str]]:
     """Find by position the smallest median, and whose it is."""
     found = [(r.median_seconds or np.inf, r.variant, r.position) for r in records]
     return {p: (seconds, variant) for seconds, variant, p in sorted(found, reverse=True)}
+
+
+def _equal_at(positions: Sequence[int], ratios: Sequence[float]) -> str:
+    """Say where both take as long and ours is faster from there on, with two digits."""
+    x, y = np.log(positions), np.log(ratios)
+    [rising] = np.nonzero((y[:-1] < 0) & (y[1:] >= 0))
+    if y[-1] < 0:
+        return f"beyond {positions[-1]:,}"
+    if not len(rising):
+        return f"before {positions[0]:,}"
+    around = slice(rising[-1], rising[-1] + 2)
+    return f"{float(f'{np.exp(np.interp(0.0, y[around], x[around])):.2g}'):,.0f}"
