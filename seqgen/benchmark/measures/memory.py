@@ -39,6 +39,6 @@ def measure(model: BenchmarkModel, timer: Timer, place: Place) -> list[Record]:
         if not why_not(model, way):
             trainee.model.recompute = name == RECOMPUTED
             forward = partial(trainee.forward, tokens, way)
-            size = None if note else kept_bytes(forward, trainee.model.parameters())
-            records.append(timer.untimed(name, place, bytes=size, note=note))
+            kept = None if note else kept_bytes(forward, trainee.model.parameters())
+            records.append(timer.untimed(name, place, bytes=kept, note=note))
     return records

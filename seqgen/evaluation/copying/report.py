@@ -180,7 +180,7 @@ def _judge(
         here = _passage(piece, runs.starts[best], length)
         there = _passage(source, runs.training_starts[best], length)
     exceeded = limits.exceeded(runs, likeness)
-    is_like = likeness and "likeness" in exceeded and "run" not in exceeded
+    is_like = "likeness" in exceeded and "run" not in exceeded
     return {
         "name": piece.name,
         "n_units": piece.n_units,
@@ -192,7 +192,7 @@ def _judge(
         "likeness": likeness and asdict(likeness),
         "exceeded": exceeded,
         "is_copy": bool(exceeded),
-        "closest": likeness.name if is_like else there and there["name"],
+        "closest": likeness.name if likeness and is_like else there and there["name"],
     }
 
 

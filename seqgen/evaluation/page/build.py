@@ -149,7 +149,7 @@ def _learning(record: Mapping) -> list[PagePicture]:
     if not curve["training"] and not curve["validation"]:
         return []
     curves = [
-        Curve(name, *zip(*curve[name], strict=True), role=role)
+        Curve(name, [x for x, _ in curve[name]], [y for _, y in curve[name]], role=role)
         for name, role in (("training", "training"), ("validation", "model"))
         if curve[name]
     ]
