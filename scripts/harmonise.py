@@ -34,7 +34,7 @@ from seqgen.data.shards import PreparedData  # noqa: E402
 from seqgen.data.splits import TEST, TRAIN, VALIDATION  # noqa: E402
 from seqgen.decoding import continuations  # noqa: E402
 from seqgen.evaluation.asked import read_bars  # noqa: E402
-from seqgen.evaluation.pairs import PairScore, score_pairs  # noqa: E402
+from seqgen.evaluation.likelihood import PairScore, score_pairs  # noqa: E402
 from seqgen.midi import MidiFile, open_midi  # noqa: E402
 from seqgen.sampling import Sampling  # noqa: E402
 from seqgen.tasks import open_pairs  # noqa: E402

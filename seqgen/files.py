@@ -153,6 +153,11 @@ def readable(text: str) -> str:
     return re.sub("[\ud800-\udfff]", "\N{REPLACEMENT CHARACTER}", text)
 
 
+def counted(n: int, noun: str) -> str:
+    """Return a number with its noun: "1 file", "1,200 files"."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
 def json_ready(value: object) -> Any:
     """Return a value as strict JSON holds it: text `readable`, None for NaN and infinity."""
     if isinstance(value, str):

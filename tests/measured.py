@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from seqgen.benchmark.records import Record, Setting
+from seqgen.benchmark.records import BenchmarkSetting, Record
 
-SETTING = Setting(
+SETTING = BenchmarkSetting(
     device="cpu",
     hardware={"processor": "A9", "cores": 2, "instructions": ["avx2"], "memory_gib": 8},
     versions={"python": "3.11", "torch": "2.13.0"},

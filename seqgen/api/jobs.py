@@ -22,9 +22,8 @@ from seqgen.data.splits import TRAIN, VALIDATION
 from seqgen.decoding import build_decoder, continuations
 from seqgen.decoding.formats import compare_formats, comparison_tokens, formats_record
 from seqgen.errors import FileRejected, UserError
-from seqgen.evaluation.likelihood import Range, by_ranges, nats_by_position, nats_of
+from seqgen.evaluation.likelihood import Range, by_ranges, nats_by_position, nats_of, pairs_of
 from seqgen.evaluation.ngrams import Score, ngram_scores
-from seqgen.evaluation.pairs import pairs_of
 from seqgen.files import PROJECT, atomic_path, json_ready, write_record
 from seqgen.model.sequence_model import SequenceModel
 from seqgen.rendering.previews import preview_image

@@ -32,7 +32,7 @@ from seqgen.decoding import Decoder, Step, build_decoder, continuations
 from seqgen.decoding.choose import AUTO
 from seqgen.decoding.formats import choose_weights
 from seqgen.errors import UserError
-from seqgen.evaluation.asked import Finding
+from seqgen.evaluation.asked import ControlCheck
 from seqgen.files import reserve
 from seqgen.model.sequence_model import SequenceModel
 from seqgen.sampling import Sampling
@@ -54,7 +54,7 @@ class Piece:
     tokens: np.ndarray
     ended: bool
     tokenizer: Tokenizer = field(repr=False)
-    check: Callable[[Path], list[Finding]] = field(repr=False)
+    check: Callable[[Path], list[ControlCheck]] = field(repr=False)
 
     def save(self, path: str | Path) -> Path:
         """Write prompt and continuation as a file, atomically; return its path.
@@ -74,7 +74,7 @@ class Piece:
             raise
         return path
 
-    def findings(self, path: str | Path) -> list[Finding]:
+    def findings(self, path: str | Path) -> list[ControlCheck]:
         """Measure the saved file: what was asked of it, what came, and whether that is the same."""
         return self.check(Path(path))
 

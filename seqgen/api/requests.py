@@ -18,7 +18,7 @@ from seqgen.decoding import Decoder, Step, generate
 from seqgen.decoding.generation import NEVER
 from seqgen.decoding.guided import generate_guided
 from seqgen.errors import FileRejected, UserError
-from seqgen.evaluation.asked import Finding, check_asked
+from seqgen.evaluation.asked import ControlCheck, check_asked
 from seqgen.midi import ANY_SIZE, open_midi
 from seqgen.midi.timing import bars_and_beats
 from seqgen.sampling import Sampling
@@ -46,7 +46,7 @@ Asked = Mapping[str, str | None]  # what is asked for, by control, in words
 class Check(Protocol):
     """Measures a written file."""
 
-    def __call__(self, path: Path, row: int) -> list[Finding]:
+    def __call__(self, path: Path, row: int) -> list[ControlCheck]:
         """Return what was asked of the file of a row, and what came."""
 
 
@@ -159,7 +159,7 @@ def plan_pieces(
         for prompt, request in zip(prompts, requests, strict=True)
     ]
 
-    def check(path: Path, row: int) -> list[Finding]:
+    def check(path: Path, row: int) -> list[ControlCheck]:
         clock = prompts[row].clock
         words, wish = wishes[row]
         begin = clock.bar_start if prompts[row].file and clock else 0.0
@@ -246,7 +246,7 @@ def plan_edit(
         requests.append(request)
         free.append(ask(no_wish))
 
-    def check(path: Path, row: int) -> list[Finding]:
+    def check(path: Path, row: int) -> list[ControlCheck]:
         begin, end = lines[first], lines[last]
         levels = tokenizer.config.levels
         return check_asked(path, asked, wish, levels=levels, begin=begin, end=end)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from seqgen.attention.kinds import KINDS
 from seqgen.benchmark.machine import THREADS, hardware, versions
-from seqgen.benchmark.records import LIBRARY, Setting
+from seqgen.benchmark.records import LIBRARY, BenchmarkSetting
 from seqgen.checkpoint import load_model
 from seqgen.config import load_config
 from seqgen.decoding.choose import build_decoder
@@ -204,7 +204,7 @@ class BenchmarkModel:
         """Return the bytes of a KV cache."""
         return 2 * itemsize * n_rows * self.config.n_layers * position * self.config.d_model
 
-    def setting(self, command: str = "") -> Setting:
+    def setting(self, command: str = "") -> BenchmarkSetting:
         """Describe this machine and the model."""
         sizes = {name: getattr(self.config, name) for name in SIZES} | {
             "vocabulary": list(self.model.vocabulary.sizes),
@@ -212,7 +212,7 @@ class BenchmarkModel:
             "weights": self.weights,
         }
         on_gpu = self.device.type == "cuda"
-        return Setting(
+        return BenchmarkSetting(
             device=torch.cuda.get_device_name(self.device) if on_gpu else "cpu",
             hardware=hardware(),
             versions=versions(),
@@ -257,8 +257,8 @@ def load_benchmark_model(
     """Take the model of a run folder with its weights, or that of a configuration with random ones.
 
     It does not forget, whatever the run does: the library, beside which speed is measured, has no
-    decay. `quick` is as in `BenchmarkModel`. UserError where it is missing, not readable, or of
-    another kind.
+    decay. Steps take as long with it, up to a few per cent. `quick` is as in `BenchmarkModel`.
+    UserError where it is missing, not readable, or of another kind.
     """
     run = target if target.is_dir() else None
     trained = load_model(run, device=device).model if run else None
@@ -273,25 +273,15 @@ def load_benchmark_model(
             f"{target} has model.attention={config.attention}: give a causal-linear model, which "
             f"is measured against softmax attention of the same sizes"
         )
-    if trained:
-        weights = f"weights of {target.name}"
-        weights += ", speed without their decay" * (config.decay != "none")
-        return BenchmarkModel(_without_decay(trained), weights=weights, run=run, quick=quick)
     vocabulary = Vocabulary((Field("token", 512),), bos_id=1, eos_id=2, pad_id=0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = SequenceModel(config, vocabulary).to(device)
-    return BenchmarkModel(_without_decay(model), weights="random weights", quick=quick)
-
-
-def _without_decay(model: SequenceModel) -> SequenceModel:
-    """Return a model with the same weights that does not forget: the library does not know decay.
-
-    Steps take as long with it, up to a few per cent.
-    """
-    if model.config.decay == "none":
-        return model
-    config = model.config.model_copy(update={"decay": "none"})
-    plain = SequenceModel(config, model.vocabulary).to(next(model.parameters()).device)
-    plain.load_state_dict({name: model.state_dict()[name] for name in plain.state_dict()})
-    return plain
+        without_decay = config.model_copy(update={"decay": "none"})
+        model = SequenceModel(without_decay, trained.vocabulary if trained else vocabulary)
+    weights = "random weights"
+    if trained:
+        known = trained.state_dict()
+        model.load_state_dict({name: known[name] for name in model.state_dict()})
+        weights = f"weights of {target.name}"
+        weights += ", speed without their decay" * (config.decay != "none")
+    return BenchmarkModel(model.to(device), weights=weights, run=run, quick=quick)

@@ -11,7 +11,7 @@ from seqgen.files import write_bytes
 
 
 @dataclass(frozen=True)
-class Setting:
+class BenchmarkSetting:
     """The setting of a measurement."""
 
     device: str = ""  # "cpu" or the GPU's name
@@ -24,7 +24,7 @@ class Setting:
 
 
 LIBRARY = "library"  # the variant that the others are compared with
-UNKNOWN = Setting()
+UNKNOWN = BenchmarkSetting()
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Record:
     repeats: int | None = None  # calls behind the median
     samples: tuple[float, ...] = ()  # seconds of each of them, in their order
     note: str = ""  # why there is no value
-    setting: Setting = field(default=UNKNOWN, compare=False)
+    setting: BenchmarkSetting = field(default=UNKNOWN, compare=False)
 
     @property
     def key(self) -> tuple[str, str, str, int, int]:
@@ -103,7 +103,7 @@ class Record:
 
 
 OWN_KEYS = tuple(f.name for f in fields(Record) if f.name != "setting")
-SETTING_KEYS = tuple(f.name for f in fields(Setting))
+SETTING_KEYS = tuple(f.name for f in fields(BenchmarkSetting))
 KEYS = (*OWN_KEYS, *SETTING_KEYS)
 
 
@@ -142,5 +142,5 @@ def read_records(path: Path) -> list[Record]:
 def _read(values: dict) -> Record:
     own = {key: values[key] for key in OWN_KEYS if key in values}
     own["samples"] = tuple(own.get("samples", ()))
-    setting = Setting(**{key: values[key] for key in SETTING_KEYS})
+    setting = BenchmarkSetting(**{key: values[key] for key in SETTING_KEYS})
     return Record(**own, setting=setting)

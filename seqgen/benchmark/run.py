@@ -17,7 +17,7 @@ from seqgen.benchmark.measures import (
     training,
 )
 from seqgen.benchmark.model import BenchmarkModel
-from seqgen.benchmark.records import UNKNOWN, Place, Record, Setting
+from seqgen.benchmark.records import UNKNOWN, BenchmarkSetting, Place, Record
 from seqgen.benchmark.timing import Effort, Timer
 
 MEASURES: dict[str, ModuleType] = {
@@ -34,7 +34,7 @@ Keep = Callable[[Sequence[Record]], None]
 
 
 @dataclass(frozen=True)
-class Plan:
+class BenchmarkPlan:
     """Positions and rows at a time, both by measure, and the effort for each variant.
 
     Measures whose rows are not named take 1 at a time.
@@ -60,17 +60,17 @@ POSITIONS = {
 _DEFAULT, _QUICK, _FULL = (
     dict(zip(POSITIONS, column, strict=True)) for column in zip(*POSITIONS.values(), strict=True)
 )
-DEFAULT = Plan(
+DEFAULT = BenchmarkPlan(
     _DEFAULT,
     dict.fromkeys(BATCHED, (1, 8)) | {"decode": (1, 8, 64)},
     Effort(seconds=3.0, max_repeats=200, longest_call=10.0, measure_seconds=600.0),
 )
-QUICK = Plan(
+QUICK = BenchmarkPlan(
     _QUICK,
     {},
     Effort(0.35, 20, longest_call=2.5, longest_piece=10.0, measure_seconds=20.0),
 )
-FULL = Plan(
+FULL = BenchmarkPlan(
     _FULL,
     dict.fromkeys(BATCHED, (1, 8)) | {"decode": (1, 8, 64, 256, 1024), "job": (1, 16)},
     Effort(seconds=1.0, max_repeats=100, longest_call=10.0, longest_piece=300.0),
@@ -83,7 +83,7 @@ def make_plan(
     full: bool = False,
     batches: Sequence[int] = (),
     positions: Sequence[int] = (),
-) -> Plan:
+) -> BenchmarkPlan:
     """Return a plan, with other batch sizes or positions if some are given."""
     plan = QUICK if quick else FULL if full else DEFAULT
     if batches:
@@ -98,11 +98,11 @@ def make_plan(
 
 def run_benchmark(
     model: BenchmarkModel,
-    plan: Plan,
+    plan: BenchmarkPlan,
     *,
     only: Sequence[str] = (),
     tell: Tell = lambda measure, done, total: None,
-    setting: Setting = UNKNOWN,
+    setting: BenchmarkSetting = UNKNOWN,
     keep: Keep = lambda records: None,
 ) -> list[Record]:
     """Check and measure, one measure after the other: all, or `only` some by name.

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from seqgen.benchmark.machine import free_bytes
-from seqgen.benchmark.records import LIBRARY, UNKNOWN, Place, Record, Setting
+from seqgen.benchmark.records import LIBRARY, UNKNOWN, BenchmarkSetting, Place, Record
 
 # Seconds. A shorter call is timed after an untimed one of the same variant, as steps follow each
 # other in generation: otherwise it would find what the other variants left in the caches.
@@ -83,18 +83,15 @@ class _Trial:
 class Timer:
     """Times variants and makes records."""
 
-    def __init__(self, effort: Effort, *, device: torch.device, setting: Setting = UNKNOWN):
+    def __init__(
+        self, effort: Effort, *, device: torch.device, setting: BenchmarkSetting = UNKNOWN
+    ):
         self.effort = effort
         self._device, self._setting = device, setting
         self._began: dict[str, float] = {}
 
     def time(
-        self,
-        variants: Sequence[Variant],
-        place: Place,
-        *,
-        tokens: int,
-        whole_pieces: bool = False,
+        self, variants: Sequence[Variant], place: Place, *, tokens: int, whole_pieces: bool = False
     ) -> list[Record]:
         """Time variants of the same work against each other, and return a record of each.
 
@@ -109,20 +106,15 @@ class Timer:
         least = 1 if whole_pieces else 2
         timed = [t for t in trials if len(t.samples) >= least]
         library = next((t.samples for t in timed if t.variant.name == LIBRARY), None)
-        return [
-            self.timed(
-                t.variant.name,
-                place,
-                t.samples,
-                dtype=t.variant.dtype,
-                tokens=tokens,
-                library=library,
-                ready_seconds=t.ready_seconds,
-            )
-            if t.samples
-            else self.untimed(t.variant.name, place, dtype=t.variant.dtype, note=t.note)
-            for t in trials
-        ]
+        records = []
+        for t in trials:
+            who: dict[str, Any] = {"variant": t.variant.name, "dtype": t.variant.dtype}
+            if t.samples:
+                who |= {"tokens": tokens, "library": library, "ready_seconds": t.ready_seconds}
+                records.append(self.timed(place=place, seconds=t.samples, **who))
+            else:
+                records.append(self.untimed(place=place, note=t.note, **who))
+        return records
 
     def timed(
         self,
@@ -250,13 +242,12 @@ class Timer:
 
 def _too_large(variant: Variant, free: int, held: int) -> str:
     """Return a note if a variant needs too much beside the bytes that others hold already."""
-    needed = variant.holds + variant.needs
-    rules = (
-        (4, 0, "a quarter", ""),
-        (2, held, "half", f" beside {held / 1e9:,.1f} GB of other variants"),
-    )
-    for share, others, words, beside in rules:
-        if others + needed > free / share:
-            bound = f"{words} of the free memory is {free / share / 1e9:,.1f} GB"
-            return f"left out: would need {needed / 1e9:,.1f} GB{beside}, {bound}"
-    return ""
+    needed, quarter, half = variant.holds + variant.needs, free / 4, free / 2
+    if needed > quarter:
+        beside, bound = "", f"a quarter of the free memory is {quarter / 1e9:,.1f} GB"
+    elif held + needed > half:
+        beside = f" beside {held / 1e9:,.1f} GB of other variants"
+        bound = f"half of the free memory is {half / 1e9:,.1f} GB"
+    else:
+        return ""
+    return f"left out: would need {needed / 1e9:,.1f} GB{beside}, {bound}"

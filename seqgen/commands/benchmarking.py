@@ -15,7 +15,7 @@ from seqgen.benchmark.records import Record, write_records
 from seqgen.benchmark.report.compare import compare_files, find_committed, guard
 from seqgen.benchmark.report.page import draw_page, records_in, update_records
 from seqgen.benchmark.report.table import tables
-from seqgen.benchmark.run import Plan, run_benchmark
+from seqgen.benchmark.run import BenchmarkPlan, run_benchmark
 from seqgen.commands.settings import console, progress_bar, say
 from seqgen.errors import UserError
 from seqgen.files import PROJECT, check_folder
@@ -72,7 +72,7 @@ class Keeper:
 
 
 def measure(
-    model: BenchmarkModel, plan: Plan, *, only: Sequence[str], command: str, keeper: Keeper
+    model: BenchmarkModel, plan: BenchmarkPlan, *, only: Sequence[str], command: str, keeper: Keeper
 ) -> list[Record]:
     """Measure with a progress bar and print tables; what was measured is kept whatever happens."""
     setting = model.setting(command)
@@ -100,9 +100,9 @@ def show_comparison(before: Path, after: Path) -> None:
 def passes_guard(records: Sequence[Record], against: Path | None) -> bool:
     """Compare with a committed record, print what moved, and say whether nothing became worse."""
     path = against or find_committed(RESULTS, records)
-    verdict = guard(records, path, name=_portable(path) if path else "")
-    _show(verdict.lines)
-    return not verdict.worse
+    lines, worse = guard(records, path, name=_portable(path) if path else "")
+    _show(lines)
+    return not worse
 
 
 def typed(context: click.Context) -> str:

@@ -26,8 +26,8 @@ from seqgen.decoding import build_decoder, continuations, generate
 from seqgen.errors import UserError
 from seqgen.evaluation.evaluate import PageMaterial, evaluate
 from seqgen.evaluation.generated import find_generated
+from seqgen.evaluation.likelihood import score_pairs
 from seqgen.evaluation.page.build import build_page
-from seqgen.evaluation.pairs import score_pairs
 from seqgen.evaluation.piece_sets import choose_sets
 from seqgen.evaluation.subject import (
     EvaluatedRun,

@@ -9,7 +9,7 @@ from seqgen.commands.settings import say
 from seqgen.commands.targets import fail_on
 from seqgen.decoding import Continuation
 from seqgen.errors import FileRejected, UserError
-from seqgen.evaluation.asked import Finding
+from seqgen.evaluation.asked import ControlCheck
 from seqgen.files import atomic_path, reserve, write_bytes, write_json
 from seqgen.midi import ANY_SIZE, open_midi
 from seqgen.rendering.piano_roll import save_piano_roll
@@ -17,7 +17,7 @@ from seqgen.rendering.previews import OVERVIEW, preview_image
 from seqgen.tokenizers import Edit, Tokenizer
 from seqgen.tokenizers.pixels import png
 
-Check = Callable[[Path, int], list[Finding]]
+Check = Callable[[Path, int], list[ControlCheck]]
 
 
 class OutputFolder:

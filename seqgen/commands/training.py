@@ -17,6 +17,7 @@ from seqgen.commands.prepare import prepare_and_report
 from seqgen.commands.settings import console, say
 from seqgen.config import FALLING
 from seqgen.evaluation.likelihood import Range
+from seqgen.files import counted
 from seqgen.training.schedules import describe_schedule
 from seqgen.training.trainer import Outcome
 
@@ -73,7 +74,7 @@ def _tell_scores(scores: Scores | None, unit: str) -> None:
     if scores is None:
         say("no piece was held out, so there is no validation loss")
         return
-    title = f"Validation: {scores.n_pieces} pieces held out, the same for every row"
+    title = f"Validation: {counted(scores.n_pieces, 'piece')} held out, the same for every row"
     table = Table(title=title)
     table.add_column("model")
     for column in ("nats per token", "bits per token", f"bits per {unit}"):

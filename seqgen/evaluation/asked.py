@@ -20,7 +20,7 @@ SAME = 1e-3  # of a quarter note: rounding to ticks
 
 
 @dataclass(frozen=True)
-class Finding:
+class ControlCheck:
     """One thing that was asked for.
 
     Attributes:
@@ -53,7 +53,7 @@ def check_asked(
     bars: int | None = None,
     metre: str | None = None,
     tempo: float | None = None,
-) -> list[Finding]:
+) -> list[ControlCheck]:
     """Measure the new bars of a file.
 
     Args:
@@ -70,19 +70,19 @@ def check_asked(
     found = [bar for start, bar in read_bars(midi) if begin <= start + SAME < end]
     findings = []
     if bars is not None:
-        findings.append(Finding("bars", str(bars), str(len(found)), float(len(found) == bars)))
+        findings.append(ControlCheck("bars", str(bars), str(len(found)), float(len(found) == bars)))
     if metre is not None:
         metres = [f"{c.numerator}/{c.denominator}" for c in midi.time_signature_changes] or ["4/4"]
-        findings.append(Finding("metre", metre, ", ".join(metres), float(metres == [metre])))
+        findings.append(ControlCheck("metre", metre, ", ".join(metres), float(metres == [metre])))
     if tempo is not None:
         first = midi.tempo_changes[0].tempo
         met = abs(first / tempo - 1) <= CLOSE_TEMPO
-        findings.append(Finding("tempo", f"{tempo:g}", f"{first:.4g}", float(met)))
+        findings.append(ControlCheck("tempo", f"{tempo:g}", f"{first:.4g}", float(met)))
     for name, words in asked.items():
         if words is not None and found:
             findings.append(_check(name, words, wish, found, levels))
         elif words is not None:
-            findings.append(Finding(name, words, "no new notes", 0.0))
+            findings.append(ControlCheck(name, words, "no new notes", 0.0))
     return findings
 
 
@@ -113,18 +113,17 @@ def _check(
     wish: Wish,
     bars: Sequence[Bar],
     levels: Mapping[str, Sequence[float]],
-) -> Finding:
+) -> ControlCheck:
     """Compare one control with what the bars are."""
     if name == "key":
         key = key_of(note for bar in bars for note in bar.notes)
-        return Finding(name, words, str(key), float([key] == wish(0)["key"]))
+        return ControlCheck(name, words, str(key), float([key] == wish(0)["key"]))
     if name == "instruments":
-        playing, wanted = (
-            sorted(part.partition(".")[0] for part in parts)  # two pianos are two
-            for parts in ({note.part for bar in bars for note in bar.notes}, wish(0)[name])
-        )
+        parts = {note.part for bar in bars for note in bar.notes}
+        # Two pianos are two.
+        playing, wanted = (sorted(x.partition(".")[0] for x in of) for of in (parts, wish(0)[name]))
         who = ", ".join(map(describe_part, playing))
-        return Finding(name, words, who, float(playing == wanted))
+        return ControlCheck(name, words, who, float(playing == wanted))
     size = BLOCK if name in OF_BLOCKS else 1
     came, met = [], []
     for number in range(0, len(bars), size):
@@ -136,4 +135,4 @@ def _check(
             value = LEVELS[int(np.searchsorted(levels[name], level))]
         came.append(value)
         met += [value in wish(number)[name]] if wish(number)[name] else []
-    return Finding(name, words, " ".join(came), float(np.mean(met)) if met else 1.0)
+    return ControlCheck(name, words, " ".join(came), float(np.mean(met)) if met else 1.0)

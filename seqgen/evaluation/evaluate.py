@@ -10,7 +10,7 @@ from seqgen.data.corpora import Progress, published_figures
 from seqgen.data.shards import PreparedData
 from seqgen.data.splits import TEST, TRAIN, VALIDATION
 from seqgen.evaluation.copying.report import copied_notes, copied_tokens
-from seqgen.evaluation.generated import Generated, find_generated, read_generated
+from seqgen.evaluation.generated import GeneratedFile, find_generated, read_generated
 from seqgen.evaluation.music.comparison import Measured, compare_music, measure_sets
 from seqgen.evaluation.piece_sets import Sets
 from seqgen.evaluation.scoring import evaluate_likelihood
@@ -32,7 +32,7 @@ class PageMaterial:
     `held_out` are real pieces that the model was not trained on, by name, as its tokens have them.
     """
 
-    pieces: tuple[Generated, ...] = ()
+    pieces: tuple[GeneratedFile, ...] = ()
     held_out: tuple[tuple[str, Preview], ...] = ()
     generated: tuple[Measured, ...] = ()
     real: tuple[Measured, ...] = ()
@@ -69,7 +69,7 @@ def evaluate(
         "learning_curve": learning_curve(run.metrics),
         **rival_of(run),
     }
-    known = None if run.config is None else published_figures(run.config.data.source)
+    known = run.config and published_figures(run.config.data.source)
     for part in likelihood["sets"]:
         is_test = part["is_split"] and part["name"] == TEST
         part["published"] = known if is_test else None
@@ -86,7 +86,7 @@ def evaluate(
 
 def judge_generated(
     run: EvaluatedRun,
-    pieces: Sequence[Generated],
+    pieces: Sequence[GeneratedFile],
     sets: Sets,
     *,
     data: PreparedData | str,
@@ -97,12 +97,9 @@ def judge_generated(
     tokenizer = run.loaded.tokenizer
     items = [item for of_set in sets.asked_for for item in of_set.items]
     held_out = tuple((readable(x.name), x.preview) for x in items if x.preview is not None)
-    texts = {
-        "generated": _texts((x.name, x.preview) for x in pieces),
-        "held_out": _texts(held_out),
-    }
+    texts = {"generated": _texts((x.name, x.preview) for x in pieces), "held_out": _texts(held_out)}
     parts: dict[str, Any] = {"samples": [_sample(piece) for piece in pieces], "texts": texts}
-    parts["copying"] = _copying(pieces, sets, data, is_music=tokenizer.is_music, progress=progress)
+    parts["copying"] = _copying(pieces, sets, data, progress)
     if not tokenizer.is_music:
         return parts | {"validity": None, "music": None}, PageMaterial(tuple(pieces), held_out)
     parts["validity"] = check_generated(pieces, progress=progress)
@@ -128,12 +125,7 @@ def learning_curve(metrics: Sequence[dict]) -> dict:
 
 
 def _copying(
-    pieces: Sequence[Generated],
-    sets: Sets,
-    data: PreparedData | str,
-    *,
-    is_music: bool,
-    progress: Progress,
+    pieces: Sequence[GeneratedFile], sets: Sets, data: PreparedData | str, progress: Progress
 ) -> dict:
     """What is shared with training pieces; limits come from the run's own held-out pieces."""
     if isinstance(data, str):
@@ -141,7 +133,7 @@ def _copying(
     held_out = [item for of_set in sets.own for item in of_set.items]
     record: dict[str, Any] = {"baseline": " and ".join(of_set.name for of_set in sets.own)}
     record["tokens"] = copied_tokens(pieces, held_out, data, progress=progress)
-    if is_music:
+    if data.tokenizer.is_music:
         notes = copied_notes(pieces, held_out, data, progress=progress)
         record["notes_left_out" if isinstance(notes, str) else "notes"] = notes
     return record
@@ -150,16 +142,14 @@ def _copying(
 def _describe_data(data: PreparedData | str, source: str | None) -> dict:
     if isinstance(data, str):
         return {"folder": source, "prepared": None, "missing": data}
+    known = {"prepared": data.folder.name, "content": data.index["content"]}
     counts = {split: len(data.of_split(split)) for split in (TRAIN, VALIDATION, TEST)}
-    return {
-        "folder": source,
-        "prepared": data.folder.name,
-        "content": data.index["content"],
-        "pieces": counts,
-    }
+    return {"folder": source, **known, "pieces": counts}
 
 
-def _describe_generated(pieces: Sequence[Generated], folder: Path, failed: Sequence[str]) -> dict:
+def _describe_generated(
+    pieces: Sequence[GeneratedFile], folder: Path, failed: Sequence[str]
+) -> dict:
     """What is known of a set as a whole: settings that all records share."""
     first = pieces[0].record if pieces else {}
     shared = {
@@ -180,14 +170,15 @@ def _describe_generated(pieces: Sequence[Generated], folder: Path, failed: Seque
 
 def _texts(pieces: Iterable[tuple[str, Preview | None]]) -> list[dict]:
     """How the first pieces begin, of text."""
-    texts = ((name, seen) for name, seen in pieces if isinstance(seen, str))
-    return [
-        {"file": name, "text": readable(text[:TEXT_CHARACTERS])}
-        for name, text in islice(texts, TEXT_SAMPLES)
-    ]
+    texts = (
+        {"file": name, "text": readable(seen[:TEXT_CHARACTERS])}
+        for name, seen in pieces
+        if isinstance(seen, str)
+    )
+    return list(islice(texts, TEXT_SAMPLES))
 
 
-def _sample(piece: Generated) -> dict:
+def _sample(piece: GeneratedFile) -> dict:
     """What the record says of one generated file."""
     facts = {"file": piece.name, "ended_by_itself": piece.ended_by_itself}
     if piece.amount is None:

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from seqgen.data.corpora import Progress, tracked
 from seqgen.errors import FileRejected, UserError
-from seqgen.evaluation.scales import Amount, count_midi, decoded_midi
+from seqgen.evaluation.piece_sets import Amount, count_midi, decoded_midi
 from seqgen.files import readable, write_bytes
 from seqgen.midi import GENEROUS, MidiFile, midi_bytes, open_midi
 from seqgen.midi.timing import TempoMap
@@ -53,7 +53,7 @@ class DrawRecord(BaseModel):
 
 
 @dataclass(frozen=True)
-class Generated:
+class GeneratedFile:
     """One generated file: what is in it, and its tokens."""
 
     path: Path
@@ -111,7 +111,7 @@ def find_generated(folder: Path, tokenizer: Tokenizer) -> list[Path]:
 
 def read_generated(
     paths: Sequence[Path], *, folder: Path, tokenizer: Tokenizer, progress: Progress
-) -> list[Generated]:
+) -> list[GeneratedFile]:
     """Read files, their records and their tokens; one that cannot be read says why.
 
     Tokens are written as music again, as those of held-out and training pieces are.
@@ -120,8 +120,8 @@ def read_generated(
     return [_read(path, folder, tokenizer) for path in found]
 
 
-def _read(path: Path, folder: Path, tokenizer: Tokenizer) -> Generated:
-    piece = Generated(path, folder, _record(path.with_suffix(".json")))
+def _read(path: Path, folder: Path, tokenizer: Tokenizer) -> GeneratedFile:
+    piece = GeneratedFile(path, folder, _record(path.with_suffix(".json")))
     try:
         if tokenizer.is_music:
             midi = open_midi(path, GENEROUS)
@@ -137,7 +137,7 @@ def _read(path: Path, folder: Path, tokenizer: Tokenizer) -> Generated:
     return replace(piece, **_drawn(piece, ids, tokenizer))
 
 
-def _drawn(piece: Generated, ids: np.ndarray, tokenizer: Tokenizer) -> dict:
+def _drawn(piece: GeneratedFile, ids: np.ndarray, tokenizer: Tokenizer) -> dict:
     """What the model wrote, of a piece with tokens [T, F]: all, or what follows the prompt."""
     if not piece.prompted:
         return {"drawn_ids": ids, "drawn_midi": piece.token_midi}
@@ -147,7 +147,7 @@ def _drawn(piece: Generated, ids: np.ndarray, tokenizer: Tokenizer) -> dict:
     if piece.midi is None:
         return {"drawn_ids": ids[max(int(begins) - 1, 0) :]}  # the first of a prompt is BOS
     try:
-        ids = _encode(_from(piece.midi, begins), tokenizer)
+        ids = _tokens_from(piece.midi, begins, tokenizer)
     except FileRejected:
         return {"reason": EMPTY}
     return {"drawn_ids": ids, "drawn_midi": decoded_midi(ids, tokenizer)}
@@ -162,20 +162,18 @@ def _record(path: Path) -> dict:
             said = DrawRecord.model_validate_json(file.read(MAX_RECORD_BYTES))
     except (OSError, ValueError):
         return {}
-    return {key: value for key, value in said if value is not None}
+    return said.model_dump(exclude_none=True)
 
 
-def _from(midi: MidiFile, seconds: float) -> MidiFile:
-    """A copy with the notes that begin at `seconds` or later, to the nearest tick."""
+def _tokens_from(midi: MidiFile, seconds: float, tokenizer: Tokenizer) -> np.ndarray:
+    """Tokens [T, F] of the notes that begin at `seconds` or later, to the nearest tick.
+
+    FileRejected where there are none.
+    """
     first, later = round(TempoMap(midi).to_ticks(seconds)), deepcopy(midi)
     for track in later.instruments:
         track.notes = [note for note in track.notes if note.start >= first]
-    return later
-
-
-def _encode(midi: MidiFile, tokenizer: Tokenizer) -> np.ndarray:
-    """Tokens [T, F] of music; FileRejected where it has no notes."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "drawn.mid"
-        write_bytes(path, midi_bytes(midi))
+        write_bytes(path, midi_bytes(later))
         return tokenizer.encode(path)

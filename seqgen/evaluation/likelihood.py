@@ -5,7 +5,7 @@ Three ways to score the same targets, and their names:
   parallel   whole pieces, all positions at once
   recurrent  whole pieces, one position per step, as in generation; equal to `parallel`
 
-Legend: B rows, T positions, F fields, N_f vocabulary of a field.
+Legend: B rows, T positions, U positions of a source, F fields, N_f vocabulary of a field.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,11 +15,13 @@ import numpy as np
 import torch
 
 from seqgen.attention.decay import longest_pass
+from seqgen.data.batches import held_out_pieces
 from seqgen.data.shards import PreparedData, StoredPiece
 from seqgen.model.embedding import add_chain
 from seqgen.model.loss import field_nats
 from seqgen.model.recurrent_model import RecurrentModel
 from seqgen.model.sequence_model import SequenceModel
+from seqgen.tasks import Pair, Pairs
 
 PASS = 2048  # positions of one pass over a whole piece; the state is passed from one to the next
 STEPPED_ROWS = 32  # pieces that are stepped through side by side
@@ -36,7 +38,7 @@ def score_windows(
     """Score pieces [T, F] in windows of `length` targets; every target once."""
     model.eval()
     device = next(model.parameters()).device
-    curves = [np.empty((len(ids) - 1, ids.shape[1]), dtype=np.float32) for ids in pieces]
+    curves = _unscored(pieces)
     cuts = [(i, at) for i, ids in enumerate(pieces) for at in range(0, len(ids) - 1, length)]
     cuts.sort(key=lambda cut: -min(length, len(pieces[cut[0]]) - 1 - cut[1]))
     rows = max(1, WINDOW_TOKENS // length)
@@ -105,28 +107,29 @@ def score_recurrent(model: SequenceModel, pieces: Sequence[np.ndarray], *, tell:
     """Step through whole pieces [T, F], several side by side, with the recurrent form."""
     recurrent = RecurrentModel(model.eval())
     chain = recurrent.read_chain()
-    curves: Curves = [np.empty(0)] * len(pieces)
+    curves = _unscored(pieces)
     order = sorted(range(len(pieces)), key=lambda i: -len(pieces[i]))
     for k in range(0, len(order), STEPPED_ROWS):
-        group = order[k : k + STEPPED_ROWS]
-        sizes = [len(pieces[i]) - 1 for i in group]  # descending
+        group = order[k : k + STEPPED_ROWS]  # the longest first
         state = recurrent.initial_state(len(group))
-        columns = []
-        for t in range(sizes[0]):
-            n_rows = sum(size > t for size in sizes)
-            if n_rows < state.n_rows:
-                state = state.rows(range(n_rows))
-            pair = np.stack([pieces[i][t : t + 2] for i in group[:n_rows]])  # [B, 2, F]
+        for t in range(len(pieces[group[0]]) - 1):
+            group = [i for i in group if t < len(pieces[i]) - 1]
+            if len(group) < state.n_rows:
+                state = state.rows(range(len(group)))
+            pair = np.stack([pieces[i][t : t + 2] for i in group])  # [B, 2, F]
             tokens = torch.from_numpy(pair).to(recurrent.device)
             logits, state = recurrent.step(tokens[:, 0], state)
             logits = add_chain(logits, chain, tokens[:, 1])
             scores = tuple(x.unsqueeze(1) for x in logits)
-            nats = field_nats(scores, tokens[:, 1:], uses=model.uses)
-            columns.append(nats[:, 0].cpu().numpy())
-            tell(n_rows)
-        for row, (i, size) in enumerate(zip(group, sizes, strict=True)):
-            curves[i] = np.stack([column[row] for column in columns[:size]])
+            nats = field_nats(scores, tokens[:, 1:], uses=model.uses)[:, 0].cpu().numpy()
+            for i, of_row in zip(group, nats, strict=True):
+                curves[i][t] = of_row
+            tell(len(group))
     return curves
+
+
+def _unscored(pieces: Sequence[np.ndarray]) -> Curves:
+    return [np.empty((len(ids) - 1, ids.shape[1]), dtype=np.float32) for ids in pieces]
 
 
 def within_limit(model: SequenceModel, pieces: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -165,3 +168,60 @@ def by_ranges(curves: Sequence[np.ndarray]) -> list[Range]:
         ranges.append(Range(start, min(stop, longest), len(nats), float(nats.mean())))
         start, stop = stop, 2 * stop
     return ranges
+
+
+@dataclass(frozen=True)
+class PairScore:
+    """What the targets of a split cost.
+
+    Attributes:
+        split: its name.
+        pairs: how many pairs there are; a long piece has several.
+        tokens, units: of all targets; what a unit is, the tokenizer says.
+        nats: of all targets.
+    """
+
+    split: str
+    pairs: int
+    tokens: int
+    units: int
+    nats: float
+
+    @property
+    def nats_per_token(self) -> float:
+        """Mean over the tokens of targets."""
+        return self.nats / max(self.tokens, 1)
+
+    @property
+    def nats_per_unit(self) -> float:
+        """Of whole targets, for each note or byte of theirs."""
+        return self.nats / max(self.units, 1)
+
+
+def pairs_of(
+    data: PreparedData, pairs: Pairs, split: str, *, context_length: int, max_targets: int
+) -> list[Pair]:
+    """Return the pairs of a split, in windows as those of training."""
+    pieces = held_out_pieces(data, split, max_targets=max_targets)
+    return [w for piece in pieces for w in pairs.windows(data.read(piece), context_length)]
+
+
+def score_pairs(
+    model: SequenceModel,
+    data: PreparedData,
+    pairs: Pairs,
+    split: str,
+    *,
+    context_length: int,
+    max_targets: int,
+    tell: Callable[[int, int], None] = lambda done, total: None,
+) -> PairScore:
+    """Score the targets of a split; `tell` is told how many of how many pairs are done."""
+    sizes = {"context_length": context_length, "max_targets": max_targets}
+    found, nats = pairs_of(data, pairs, split, **sizes), 0.0
+    for done, pair in enumerate(found, start=1):
+        nats += float(nats_of(model, pair.target, source=pair.source).sum())
+        tell(done, len(found))
+    tokens = sum(len(pair.target) - 1 for pair in found)
+    units = sum(data.tokenizer.units(pair.target) for pair in found)
+    return PairScore(split, len(found), tokens, units, nats)

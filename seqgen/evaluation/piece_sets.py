@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,44 @@ from seqgen.data.corpora import Progress, locate, open_corpus, tracked
 from seqgen.data.shards import PreparedData, StoredPiece
 from seqgen.data.splits import TEST, TRAIN, VALIDATION
 from seqgen.errors import FileRejected, UserError
-from seqgen.evaluation.scales import Amount, count_midi, decoded
 from seqgen.evaluation.subject import EvaluatedRun, data_of
-from seqgen.midi import ANY_SIZE, MidiFile, open_midi
+from seqgen.files import counted
+from seqgen.midi import ANY_SIZE, MidiFile, open_midi, summarize
 from seqgen.tokenizers import Preview, Tokenizer
 
 MOST_BYTES = ANY_SIZE.max_file_bytes
 FEWEST_TRAINING = 8  # pieces of the training sample, also where fewer are held out
+
+
+@dataclass(frozen=True)
+class Amount:
+    """What a piece holds: of music the notes that miditoolkit reads, and the time to their end."""
+
+    units: int = 0  # of its tokenizer
+    seconds: float = 0.0  # text has none
+
+
+def count_midi(midi: MidiFile) -> Amount:
+    """Count what a piece of music holds."""
+    summary = summarize(midi)
+    return Amount(summary.n_notes, summary.seconds)
+
+
+def decoded(ids: np.ndarray, tokenizer: Tokenizer) -> Preview | None:
+    """Write tokens [T, F] as a file and read it; None where they hold nothing, as no whole note."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / f"piece{tokenizer.suffix}"
+        try:
+            tokenizer.decode(ids, path)
+            return tokenizer.preview(path)
+        except FileRejected:
+            return None
+
+
+def decoded_midi(ids: np.ndarray, tokenizer: Tokenizer) -> MidiFile | None:
+    """Tokens [T, F] as music; None where they are none."""
+    seen = decoded(ids, tokenizer)
+    return seen if isinstance(seen, MidiFile) else None
 
 
 @dataclass(frozen=True)
@@ -232,10 +264,10 @@ def item_of(name: str, ids: np.ndarray, path: Path | None, tokenizer: Tokenizer)
 def _no_items(n: int, n_known: int, skipped: list[tuple[str, str]]) -> str:
     """Say why none of n files can be used."""
     if n_known == n:
-        return f"the model was trained on all of its {n} files"
+        return f"the model was trained on all files in it ({n})"
     why = f"; the first, {skipped[0][0]}: {skipped[0][1]}" if skipped else ""
-    learned = f" ({n_known} are training files of the model)" if n_known else ""
-    return f"none of {n} files can be used{learned}{why}"
+    learned = f" (training files of the model among them: {n_known})" if n_known else ""
+    return f"none of {counted(n, 'file')} can be used{learned}{why}"
 
 
 def _original(data: PreparedData, piece: StoredPiece) -> Path | None:

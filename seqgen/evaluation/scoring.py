@@ -1,12 +1,17 @@
 """The likelihood part of an evaluation: sets of pieces under this run, n-gram models, other runs.
 
-Legend: T positions, F fields.
+Nats per token depend on the tokenizer and are not comparable between tokenizers. Bits per unit
+(`Tokenizer.unit`: a note, a byte) and per second are: they divide the bits of a piece, without its
+special tokens, by what it holds. Notes and seconds are those that miditoolkit counts.
+
+Legend: T positions, F fields, P pieces, R resamples.
 """
 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import islice
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +27,6 @@ from seqgen.evaluation.likelihood import (
 )
 from seqgen.evaluation.ngrams import counted_tokens, ngram_curves
 from seqgen.evaluation.piece_sets import PieceSet, Sets
-from seqgen.evaluation.scales import mean_of, scaled
 from seqgen.evaluation.subject import EvaluatedRun, check_beside
 from seqgen.tokenizers import Tokenizer
 from seqgen.tokenizers.grid import VOICES
@@ -32,6 +36,9 @@ OWN, NGRAM, BESIDE = "own", "n-gram", "beside"  # kinds of models in a record
 STEPPED_TARGETS = 40_000  # of the pieces that are also stepped through
 STEPPED_POSITIONS = 4096  # of one of them at least; more where windows of training were longer
 AGREE = 1e-2  # nats: the two forms of a token may differ by rounding, never by this much
+RESAMPLES, SEED = 1000, 0
+QUANTILES = (0.025, 0.975)  # an interval holds 95% of the resampled means
+Value = dict[str, Any]  # of a record: `value`, and `low` and `high` of its interval, or None
 
 
 def evaluate_likelihood(
@@ -48,7 +55,6 @@ def evaluate_likelihood(
     UserError where a run beside it is not comparable.
     """
     differences = [check_beside(run, rival) for rival in beside]
-    sizes = run.loaded.tokenizer.vocabulary.sizes
     training, training_curves = None, None
     if sets.training is not None:
         curves, entries = score_model(run, sets.training, kind=OWN, progress=progress)
@@ -59,28 +65,20 @@ def evaluate_likelihood(
         curves_of_all = ngram_curves(data, [ids for x in sets.held_out for ids in x.ids])
         ngrams = {name: iter(curves) for name, curves in curves_of_all.items()}
         progress("counting n-grams", 1, 1)
+    scored = []
+    for pieces in sets.held_out:
+        of_set = {name: list(islice(rest, len(pieces.items))) for name, rest in ngrams.items()}
+        scored.append(_score_set(run, pieces, of_set, beside, training_curves, progress))
+    rivals = zip(beside, differences, strict=True)
     return {
         "step": run.loaded.step,
         "context_length": run.context_length,
-        "chance_nats_per_token": sum(math.log(size) for size in sizes),
+        "chance_nats_per_token": sum(map(math.log, run.loaded.tokenizer.vocabulary.sizes)),
         "no_ngram_models": data if isinstance(data, str) else "",
         "counted": None if isinstance(data, str) else counted_tokens(data),
         "training": training,
-        "sets": [
-            _score_set(
-                run,
-                pieces,
-                {name: list(islice(rest, len(pieces.items))) for name, rest in ngrams.items()},
-                beside,
-                training_curves,
-                progress,
-            )
-            for pieces in sets.held_out
-        ],
-        "beside": [
-            {**rival.facts(), "differences": different}
-            for rival, different in zip(beside, differences, strict=True)
-        ],
+        "sets": scored,
+        "beside": [{**rival.facts(), "differences": different} for rival, different in rivals],
     }
 
 
@@ -176,11 +174,9 @@ def paired(a: Curves, b: Curves) -> dict | None:
 
 
 def per_cell(whole: dict, pieces: PieceSet) -> dict:
-    """What whole pieces of a grid cost per cell, and per frame, a step of all voices, in nats.
+    """What pieces of a grid cost per cell, and per frame, a step of all voices, in nats.
 
-    Args:
-        whole: the `entry` of whole pieces.
-        pieces: what it is of, counted in cells. Their ends are not counted.
+    `whole` is the `entry` of whole pieces. Their ends are not counted.
     """
     nats, cells = scaled(whole["bits_per_unit"], math.log(2)), pieces.facts()["units"]
     return {
@@ -227,11 +223,8 @@ def split_by_repeats(
         of_model: dict = {"name": name, "kind": kind}
         for group, flag in (("repeated", True), ("other", False)):
             chosen = (is_material > 0) & (is_repeated == flag)
-            total, n, n_units = (
-                float(nats[chosen].sum()),
-                int(chosen.sum()),
-                int(units[chosen].sum()),
-            )
+            n, n_units = int(chosen.sum()), int(units[chosen].sum())
+            total = float(nats[chosen].sum())
             of_model[group] = {
                 "targets": n,
                 "units": n_units,
@@ -252,14 +245,14 @@ def _score_set(
     progress: Progress,
 ) -> dict:
     """The record of one held-out set; `training` are the run's nats on training pieces."""
-    vocabulary = run.loaded.tokenizer.vocabulary
+    tokenizer = run.loaded.tokenizer
     own, entries = score_model(run, pieces, kind=OWN, progress=progress)
     forms = compare_forms(run, pieces, own["parallel"], progress=progress)
-    found = {name: entry(name, c, pieces, vocabulary, kind=NGRAM) for name, c in ngrams.items()}
-    entries += found.values()
-    scored = [(run.name, OWN, own["parallel"]), *((name, NGRAM, c) for name, c in ngrams.items())]
-    best = min(found, key=lambda name: found[name]["nats_per_token"]["value"], default=None)
-    rivals = []
+    scored, rivals = [(run.name, OWN, own["parallel"])], []
+    for name, curves in ngrams.items():
+        entries.append(entry(name, curves, pieces, tokenizer.vocabulary, kind=NGRAM))
+        scored.append((name, NGRAM, curves))
+    best = min(entries[2:], key=lambda e: e["nats_per_token"]["value"], default={}).get("name")
     for rival in beside:
         theirs, of_rival = score_model(rival, pieces, kind=BESIDE, progress=progress)
         entries += of_rival
@@ -277,13 +270,44 @@ def _score_set(
         **pieces.facts(),
         "models": entries,
         "forms": forms,
-        "repeats": split_by_repeats(scored, pieces.ids, run.loaded.tokenizer),
-        "grid": per_cell(entries[1], pieces) if run.loaded.tokenizer.unit == "cell" else None,
+        "repeats": split_by_repeats(scored, pieces.ids, tokenizer),
+        "grid": per_cell(entries[1], pieces) if tokenizer.unit == "cell" else None,
         "best_ngram": best and {"name": best, "difference": paired(own["windows"], ngrams[best])},
         "beside": rivals,
         # Held-out minus training pieces.
         "gap": training and mean_of(*_totals(own["windows"]), minus=_totals(training)),
     }
+
+
+def mean_of(
+    sums: Sequence[float], counts: Sequence[float], *, minus: tuple | None = None
+) -> Value | None:
+    """Divide the sum of `sums` [P] by that of `counts` [P], with a percentile interval over pieces.
+
+    With other sums and counts in `minus`, their mean is subtracted. Pieces are drawn with
+    replacement, each set by itself; sums and counts of a piece stay together (Efron and Tibshirani,
+    "An Introduction to the Bootstrap", 1993, chapters 6 and 13). None where all counts of a set are
+    0; no interval where a set has one piece only.
+    """
+    value, drawn, fewest = 0.0, np.zeros(RESAMPLES), len(sums)
+    for i, of_set in enumerate([(sums, counts)] if minus is None else [(sums, counts), minus]):
+        found = np.array(of_set, dtype=float)  # [2, P]
+        n, sign = found.shape[1], (-1) ** i
+        if found[1].sum() <= 0:
+            return None
+        value += sign * float(found[0].sum() / found[1].sum())
+        chosen = np.random.default_rng(SEED + i).integers(n, size=(RESAMPLES, n))
+        totals, counted = found[:, chosen].sum(axis=2)  # [R]
+        # No number where nothing was counted in a set that was drawn.
+        drawn += sign * totals / np.where(counted > 0, counted, np.nan)
+        fewest = min(fewest, n)
+    low, high = np.nanquantile(drawn, QUANTILES).tolist() if fewest > 1 else (None, None)
+    return {"value": value, "low": low, "high": high}
+
+
+def scaled(value: Value | None, factor: float) -> Value | None:
+    """The same on another scale."""
+    return value and {key: x if x is None else x * factor for key, x in value.items()}
 
 
 def _totals(curves: Curves) -> tuple[list[float], list[int]]:

@@ -51,8 +51,7 @@ class EvaluatedRun:
         known = self.loaded.record.get("context_length")
         if known is None and self.config is not None:
             known = self.config.train.context_length
-        limit = self.loaded.model.positions.limit
-        return known or min(MOST_WINDOW, limit or MOST_WINDOW)
+        return known or min(MOST_WINDOW, self.loaded.model.positions.limit or MOST_WINDOW)
 
     def settings(self) -> dict:
         """Known settings of model and training, as `section.key`."""
@@ -64,10 +63,8 @@ class EvaluatedRun:
     def facts(self) -> dict:
         """What a report says of the run."""
         model, tokenizer = self.loaded.model, self.loaded.tokenizer
-        tokens = None
-        if self.config is not None:
-            train = self.config.train
-            tokens = self.loaded.step * train.batch_size * train.context_length
+        train = self.config and self.config.train
+        tokens = train and self.loaded.step * train.batch_size * train.context_length
         return {
             "run": str(self.path),
             "name": self.name,
@@ -77,8 +74,8 @@ class EvaluatedRun:
             "model": model.config.model_dump(),
             "context_length": self.context_length,
             "training_tokens_at_most": tokens,
-            "training": None if self.config is None else self.config.train.model_dump(),
-            "transpose": None if self.config is None else self.config.data.transpose,
+            "training": train and train.model_dump(),
+            "transpose": self.config and self.config.data.transpose,
             "tokenizer": {
                 "type": tokenizer.config.type,
                 "fingerprint": tokenizer.fingerprint(),
@@ -174,16 +171,15 @@ def rival_of(subject: EvaluatedRun) -> dict[str, str]:
     """
     is_softmax = subject.loaded.model.config.attention == "softmax"
     other, attention = ("linear", "causal-linear") if is_softmax else ("softmax", "softmax")
-    run, train = str(subject.path), ""
-    if subject.config is not None:
-        training = subject.config.train
-        settings = [f"model.attention={attention}", f"run.dir={run}-{other}"]
-        settings += ["model.decay=none"] * (subject.config.model.decay != "none")
-        settings += ["train.carry_state=false"] * training.carry_state
-        settings += ["train.init_from=null"] * (training.init_from is not None)
-        config = str(RunFolder(subject.path).config)
-        train = shlex.join(["python", "cli.py", "train", config, *settings])
-    show = shlex.join(["python", "cli.py", "evaluate", run, "--beside", f"{run}-{other}"])
+    run, rival, train = str(subject.path), f"{subject.path}-{other}", ""
+    if (config := subject.config) is not None:
+        settings = [f"model.attention={attention}", f"run.dir={rival}"]
+        settings += ["model.decay=none"] * (config.model.decay != "none")
+        settings += ["train.carry_state=false"] * config.train.carry_state
+        settings += ["train.init_from=null"] * (config.train.init_from is not None)
+        place = str(RunFolder(subject.path).config)
+        train = shlex.join(["python", "cli.py", "train", place, *settings])
+    show = shlex.join(["python", "cli.py", "evaluate", run, "--beside", rival])
     return {"train_beside": train, "show_beside": show, "other_attention": other}
 
 

@@ -8,7 +8,7 @@ import symusic
 
 from seqgen.data.corpora import Progress, tracked
 from seqgen.errors import FileRejected
-from seqgen.evaluation.generated import Generated
+from seqgen.evaluation.generated import GeneratedFile
 from seqgen.midi import GENEROUS, MidiFile, open_midi
 from seqgen.midi.timing import bars_and_beats, last_note_end
 
@@ -17,7 +17,7 @@ SYMUSIC_ERRORS = (*READING_ERRORS, RuntimeError, MemoryError)
 Faults = tuple[list[str], list[str]]  # why a file cannot be used, and where bars are incomplete
 
 
-def check_generated(pieces: Sequence[Generated], *, progress: Progress) -> dict:
+def check_generated(pieces: Sequence[GeneratedFile], *, progress: Progress) -> dict:
     """Check each generated file; return counts, and the faults of those that have any."""
     found = [
         check_file(piece.path, piece.midi or piece.rejected)

@@ -5,7 +5,7 @@ unigram), which follows which (a bigram), and the best n-gram model. What it gai
 was trained on but not on others is over-fitting.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import exp, isfinite
 from types import SimpleNamespace as Facts
@@ -13,6 +13,7 @@ from types import SimpleNamespace as Facts
 from scipy.stats import fisher_exact
 
 from seqgen.evaluation.music.definitions import ASPECTS
+from seqgen.files import counted
 
 UNTRAINED_SHARE = 0.9  # of the nats of blind guessing: a model above it has learned next to nothing
 # Share of what is gained over a unigram on training pieces that is not gained on held-out ones.
@@ -55,7 +56,7 @@ def _blind(chance: float) -> float:
     return UNTRAINED_SHARE * chance
 
 
-NEEDS = "On {pieces} {name} piece{s}{few} it needs {ours:.3f} nats per token"
+NEEDS = "On {of_pieces}{few} it needs {ours:.3f} nats per token"
 BETTER = "Training pieces are predicted {size} better than {name} ones"
 SHARE = BETTER + ", {share:.0%} of what it gains there over a unigram"
 SAME = "Training pieces are not predicted better than {name} ones by more than chance; the "
@@ -64,16 +65,6 @@ NEAR = (
     ", but there are near-duplicates of training pieces among the held-out ones ({n_near} of "
     "{n_held_out}): over-fitting cannot be ruled out."
 )
-FURTHEST = (
-    "Does not: {unlike}. Furthest from it: {furthest[title]} ({furthest[plain]}), {times} times as "
-    "far as real pieces are from each other.{keys}"
-)
-KEYS = (
-    " The model was trained on pieces transposed by up to {semitones} semitones and may write in "
-    "more keys than yours; this alone makes pitches and note names differ."
-)
-LONGEST = " The longest run of {kind} that a generated piece shares with a training piece is "
-LONGEST += "{shared}{real}."
 
 # The first rule of a table that holds is said.
 # fmt: off
@@ -122,29 +113,6 @@ COURSE: tuple[Rule, ...] = (  # whether training went on after the best validati
     (PLAIN, lambda f: f.best_step == f.last_step, "",
      "The validation loss was lowest at the last step, {last_step:,}: longer training may help."),
 )
-LIKE: tuple[Rule, ...] = (
-    (PLAIN, lambda f: not f.judged, "", "Sounds like your music: too few pieces to tell."),
-    (FAIR, lambda f: not f.like, "", "Sounds like your music: in no respect that was measured."),
-    (GOOD, _otherwise, "", "Sounds like your music: {like}."),
-)
-UNLIKE: tuple[Rule, ...] = (
-    (PLAIN, lambda f: not f.judged, "", "Does not: too few pieces to tell."),
-    (GOOD, lambda f: not f.unlike, "",
-     "Does not: no difference found that is more than chance, in {n} pieces."),
-    (FAIR, lambda f: f.is_much, "", FURTHEST),
-    (PLAIN, _otherwise, "", FURTHEST),
-)
-COPIES: tuple[Rule, ...] = (
-    (PLAIN, lambda f: f.left_out, "", "Copies: cannot be checked. {left_out}"),
-    (PLAIN, lambda f: not f.n, "",
-     "Copies: cannot be checked, since no generated piece can be compared."),
-    (GOOD, lambda f: not f.copies, "", "Copies: none found in {n} pieces." + LONGEST),
-    (BAD, lambda f: f.is_clear, "{copies} of {n} generated pieces copied",
-     "Copies: {copies} of {n} generated pieces copy training pieces{flags}." + LONGEST),
-    (FAIR, _otherwise, "",
-     "Copies: {copies} of {n} generated pieces are flagged{flags}, no more than could be chance."
-     + LONGEST),
-)
 # All rules that hold are said.
 OF_A_SET: tuple[Rule, ...] = (
     (PLAIN, lambda f: f.grid and f.grid["nats_per_cell"], "",
@@ -153,7 +121,7 @@ OF_A_SET: tuple[Rule, ...] = (
      "of pieces are not counted."),
     (PLAIN, lambda f: f.published, "", "Published for the whole {name} set: {published}."),
     (PLAIN, lambda f: f.training_files_among_them, "",
-     "Left out of {name}, since the model was trained on them: {training_files_among_them} files."),
+     "Left out of {name}, since the model was trained on them: {left_out}."),
     # Learned positions end: then whole pieces are only their beginnings, and other targets.
     (FAIR, lambda f: f.same_targets and f.drift >= DRIFT, "",
      "Whole {name} pieces need {drift:.3f} nats per token more than windows of the training "
@@ -245,18 +213,25 @@ def copies_clearly(record: dict) -> bool:
 def copying_sentence(record: dict) -> Sentence:
     """What generated pieces share with the training set, beside what held-out ones do."""
     copying = record["copying"]
-    facts = Facts(left_out=copying.get("left_out", ""), n=0, copies=0)
-    if not facts.left_out:
-        facts.kind = "notes" if "notes" in copying else "tokens"
-        sets = (copying[facts.kind][name]["summary"] for name in ("generated", "held_out"))
-        facts.longest, real = (found.get("longest") for found in sets)
-        (facts.copies, n), (others, m) = n_copies(record), n_copies(record, "held_out")
-        facts.n = n if facts.longest else 0
-        facts.flags = f", and {others} of {m} held-out real ones" if real else ""
-        facts.real = f"; held-out real pieces: {_spread(real)}" if real else ""
-        facts.shared = _spread(facts.longest) if facts.longest else ""
-        facts.is_clear = copies_clearly(record)
-    return next(_said(COPIES, facts))
+    if "left_out" in copying:
+        return Sentence(PLAIN, f"Copies: cannot be checked. {copying['left_out']}")
+    kind = "notes" if "notes" in copying else "tokens"
+    ours, real = (copying[kind][of]["summary"].get("longest") for of in ("generated", "held_out"))
+    if not ours:
+        why = "since no generated piece can be compared"
+        return Sentence(PLAIN, f"Copies: cannot be checked, {why}.")
+    (copies, n), (others, m) = n_copies(record), n_copies(record, "held_out")
+    longest = f"The longest run of {kind} that a generated piece shares with a training piece is "
+    longest += _spread(ours) + (f"; held-out real pieces: {_spread(real)}." if real else ".")
+    if not copies:
+        return Sentence(GOOD, f"Copies: none found in {counted(n, 'piece')}. {longest}")
+    flags = f", and {others} of {m} held-out real ones" if real else ""
+    who = f"{copies} of {n} generated pieces"
+    if copies_clearly(record):
+        text = f"Copies: {who} copy training pieces{flags}. {longest}"
+        return Sentence(BAD, text, f"{who} copied")
+    text = f"Copies: {who} are flagged{flags}, no more than could be chance. {longest}"
+    return Sentence(FAIR, text)
 
 
 def _spread(found: dict) -> str:
@@ -269,19 +244,33 @@ def music_sentences(record: dict) -> list[Sentence]:
     if music is None:
         return []
     judged = [c for c in music["comparisons"] if c["verdict"] is not None and c["aspect"]]
+    if not judged:
+        parts = "Sounds like your music", "Does not"
+        return [Sentence(PLAIN, f"{part}: too few pieces to tell.") for part in parts]
     beyond = [c for c in judged if c["verdict"] == "beyond"]
     unlike = list(dict.fromkeys(c["aspect"] for c in beyond))
     measured = {c["aspect"] for c in judged}
     like = [aspect for aspect in ASPECTS if aspect in measured and aspect not in unlike]
-    is_much = len(beyond) > len(judged) / MANY and music["generated_pieces"] >= FEWEST
-    facts = Facts(judged=judged, like=", ".join(like), unlike=", ".join(unlike), is_much=is_much)
-    facts.n = music["generated_pieces"]
-    if beyond:
-        facts.furthest, facts.times = beyond[0], in_words(beyond[0]["times"])
-        semitones = record["subject"]["transpose"]
-        is_of_keys = semitones and any(c["name"] in IN_A_KEY for c in beyond)
-        facts.keys = KEYS.format(semitones=semitones) if is_of_keys else ""
-    return [next(_said(rules, facts)) for rules in (LIKE, UNLIKE)]
+    named = ", ".join(like) or "in no respect that was measured"
+    alike = Sentence(GOOD if like else FAIR, f"Sounds like your music: {named}.")
+    n = music["generated_pieces"]
+    if not beyond:
+        text = f"Does not: no difference found that is more than chance, in {counted(n, 'piece')}."
+        return [alike, Sentence(GOOD, text)]
+    furthest, semitones = beyond[0], record["subject"]["transpose"]
+    text = (
+        f"Does not: {', '.join(unlike)}. Furthest from it: {furthest['title']} "
+        f"({furthest['plain']}), {in_words(furthest['times'])} times as far as real pieces are "
+        "from each other."
+    )
+    if semitones and any(c["name"] in IN_A_KEY for c in beyond):
+        moved = counted(semitones, "semitone")
+        text += (
+            f" The model was trained on pieces transposed by up to {moved} and may write in more "
+            "keys than yours; this alone makes pitches and note names differ."
+        )
+    is_much = len(beyond) > len(judged) / MANY and n >= FEWEST
+    return [alike, Sentence(FAIR if is_much else PLAIN, text)]
 
 
 def in_words(times: float) -> str:
@@ -316,11 +305,13 @@ def _facts(part: dict, likelihood: dict, *, near: int, of: int) -> Facts:
     facts = Facts(**{"training_files_among_them": 0, "grid": None, "published": None} | part)
     facts.is_sure = part["pieces"] >= FEWEST_SURE and windows["nats_per_token"]["low"] is not None
     facts.few = "" if facts.is_sure else f", {UNSURE},"
-    facts.s, facts.so = "s" * (facts.pieces != 1), ": it is untrained" * facts.is_split
+    facts.of_pieces = counted(facts.pieces, f"{facts.name} piece")
+    facts.so = ": it is untrained" * facts.is_split
     facts.ours, facts.chance, facts.guess = nats(windows), chance, exp(chance)
     facts.is_blind_at_home = bool(training) and nats(own_entry(training)) >= _blind(chance)
     facts.unigram, facts.bigram, facts.best = ngrams.get("unigram"), ngrams.get("bigram"), None
     facts.no_ngrams = likelihood.get("no_ngram_models", "")
+    facts.left_out = counted(facts.training_files_among_them, "file")
     facts.n_near, facts.n_held_out = near, of
     facts.same_targets = whole["targets"] == windows["targets"]
     facts.drift = nats(whole) - nats(windows)
@@ -378,6 +369,11 @@ def _rival(part: dict, rival: dict) -> Sentence:
     size += f"{'fewer' if d['value'] < 0 else 'more'} than {rival['name']} ({rival['attention']})"
     chance = "" if is_sure else "; that could be chance"
     return Sentence(PLAIN, f"On {part['name']} pieces it needs {size}{chance}.")
+
+
+def own_part(parts: Sequence[Mapping]) -> Mapping | None:
+    """The first set of the run's own held-out pieces; None where there are only other files."""
+    return next((part for part in parts if part["is_split"]), None)
 
 
 def own_entry(part: Mapping, form: str = "windows") -> Mapping:

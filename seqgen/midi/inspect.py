@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from miditoolkit import Instrument, MidiFile
 
+from seqgen.files import counted
 from seqgen.midi.programs import program_name
 from seqgen.midi.timing import TempoMap, bars_and_beats, first_note_start, last_note_end, metre_at
 
@@ -30,8 +31,8 @@ class MidiSummary:
     def __str__(self) -> str:
         """Say it in words: "8 bars of 4/4 at 68 bpm, 212 notes, 3 tracks"."""
         return (
-            f"{_count(self.n_bars, 'bar')} of {', '.join(self.metres)} at {self.tempo:.0f} bpm, "
-            f"{_count(self.n_notes, 'note')}, {_count(self.n_tracks, 'track')}"
+            f"{counted(self.n_bars, 'bar')} of {', '.join(self.metres)} at {self.tempo:.0f} bpm, "
+            f"{counted(self.n_notes, 'note')}, {counted(self.n_tracks, 'track')}"
         )
 
 
@@ -58,7 +59,3 @@ def summarize(midi: MidiFile) -> MidiSummary:
 def track_label(track: Instrument) -> str:
     """Return the name of a track, or else what plays it."""
     return track.name.strip() or program_name(track.program, is_drum=track.is_drum)
-
-
-def _count(n: int, what: str) -> str:
-    return f"{n} {what}" if n == 1 else f"{n} {what}s"

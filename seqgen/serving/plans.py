@@ -18,7 +18,7 @@ from seqgen.api.prompts import Prompt, prompt_of, read_prompts, stop_after
 from seqgen.api.requests import Asking, Editing, answer, begin_answers, plan_edit, plan_pieces
 from seqgen.decoding import Step
 from seqgen.errors import UserError
-from seqgen.evaluation.asked import Finding
+from seqgen.evaluation.asked import ControlCheck
 from seqgen.sampling import Sampling
 from seqgen.serving.engines import Rule
 from seqgen.serving.music import NOTHING, Kept
@@ -82,7 +82,7 @@ class PlannedVersion:
     number: int
     max_tokens: int
     kept: Kept = NOTHING
-    check: Callable[[Path], list[Finding]] = field(default=lambda path: [])
+    check: Callable[[Path], list[ControlCheck]] = field(default=lambda path: [])
     from_bar: int | None = None
 
 

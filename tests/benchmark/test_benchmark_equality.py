@@ -9,7 +9,7 @@ from seqgen.benchmark.equality import OutputsDiffer, check_equal
 from seqgen.benchmark.measures import attention, decode, prefill, training
 from seqgen.benchmark.model import DECODERS, BenchmarkModel
 from seqgen.benchmark.records import Place
-from seqgen.benchmark.run import Plan, run_benchmark
+from seqgen.benchmark.run import BenchmarkPlan, run_benchmark
 from seqgen.benchmark.timing import Effort
 from seqgen.model.sequence_model import SequenceModel
 
@@ -109,7 +109,7 @@ def test_a_wrong_prefill_in_bfloat16_is_found(model, other, monkeypatch):
 
 @pytest.mark.parametrize("kernel", ["chunked", "native"])
 def test_wrong_attention_is_found(model, monkeypatch, kernel):
-    if kernel not in attention._ways(model):
+    if kernel not in attention.implementations(model):
         pytest.skip("there is no compiler")
     right = attention.causal_linear_attention
 
@@ -126,7 +126,9 @@ def test_wrong_attention_is_found(model, monkeypatch, kernel):
 def test_nothing_is_timed_after_a_failed_check(model, other, monkeypatch):
     model.decoders["recurrent"] = other.decoder("recurrent")
     monkeypatch.setattr(decode, "measure", lambda *_, **__: pytest.fail("timed"))
-    plan = Plan({"decode": (4,)}, {}, Effort(seconds=0.01, max_repeats=1, longest_call=1.0))
+    plan = BenchmarkPlan(
+        {"decode": (4,)}, {}, Effort(seconds=0.01, max_repeats=1, longest_call=1.0)
+    )
     with pytest.raises(OutputsDiffer):
         run_benchmark(model, plan, only=["decode"])
 

@@ -13,11 +13,11 @@ from seqgen.benchmark.measures.floor import step_bytes
 from seqgen.benchmark.model import NOT_QUICK, load_benchmark_model
 from seqgen.benchmark.records import KEYS, LIBRARY
 from seqgen.benchmark.report.compare import LEAST_PLACES
-from seqgen.benchmark.run import BATCHED, MEASURES, QUICK, Plan, make_plan, run_benchmark
+from seqgen.benchmark.run import BATCHED, MEASURES, QUICK, BenchmarkPlan, make_plan, run_benchmark
 from seqgen.benchmark.timing import Effort
 from seqgen.errors import UserError
 
-QUICKEST = Plan(
+QUICKEST = BenchmarkPlan(
     positions=dict.fromkeys(MEASURES, (5, 9)),
     batches=dict.fromkeys(BATCHED, (2,)) | {"decode": (1, 2)},
     effort=Effort(seconds=0.01, max_repeats=2, longest_call=10.0, measure_seconds=60.0),

@@ -1,5 +1,6 @@
 """A real change is found, noise is not, and what cannot be compared is said."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -20,7 +21,7 @@ def said(before, after):
 
 
 def changes(before, after):
-    return ch.changes(before, after, bounds=ch.Bounds.of(before, after, floor=FLOOR))
+    return ch.changes(before, after, floor=FLOOR)[0]
 
 
 def verdicts(before, after):
@@ -72,7 +73,7 @@ def test_a_ratio_needs_more_where_the_machine_changed_between_the_runs():
     calm, busy = run(torch=0.009, seed=1), run(torch=0.018, cached=0.040, library=0.040, seed=1)
     assert verdicts(run(), calm)["torch", 64] == ch.FASTER
     assert verdicts(run(), busy)["torch", 64] == ch.NOISE
-    assert ch.Bounds.of(run(), busy, floor=FLOOR).ratio == pytest.approx(2**0.25 - 1, rel=0.05)
+    assert ch.changes(run(), busy, floor=FLOOR)[1].ratio == pytest.approx(2**0.25 - 1, rel=0.05)
 
 
 def test_what_has_no_ratio_is_judged_by_its_time_and_by_the_librarys_drift():
@@ -162,8 +163,12 @@ def test_nothing_in_common_is_said():
     assert "No place was measured in both." in said(run(), run(measure="step"))
 
 
-def said_by(verdict):
-    return " ".join(verdict.lines)
+def guarded(records, path):
+    """What the guard says, how many ratios moved, and what became worse."""
+    lines, worse = guard(records, path)
+    text = " ".join(lines)
+    found = re.search(r"of which (\d+) moved", text)
+    return text, int(found[1]) if found else 0, worse
 
 
 @pytest.fixture
@@ -181,44 +186,42 @@ def test_the_guard_finds_the_record_of_this_machine(results):
 
 
 def test_without_a_record_the_guard_says_how_to_make_one():
-    verdict = guard(run(), None)
-    assert not verdict.worse
-    assert "benchmark --quick --json docs/results/NAME/quick.json" in said_by(verdict)
+    text, _, worse = guarded(run(), None)
+    assert not worse
+    assert "benchmark --quick --json docs/results/NAME/quick.json" in text
 
 
 def test_the_guard_passes_on_noise_and_on_a_machine_that_is_slower(results):
     path = results / "ours" / "quick.json"
     for seed in range(1, 5):
-        assert not guard(run(spread=0.15, seed=seed), path).worse
-    slower = guard(run(torch=0.03, cached=0.06, library=0.06, seed=1), path)
-    assert not slower.moved
+        assert not guarded(run(spread=0.15, seed=seed), path)[-1]
+    _, n_moved, _ = guarded(run(torch=0.03, cached=0.06, library=0.06, seed=1), path)
+    assert not n_moved
 
 
 def test_the_guard_fails_on_ours_that_became_worse_at_most_places(results):
     path = results / "ours" / "quick.json"
-    verdict = guard(run(torch=0.014, seed=1), path)
-    assert verdict.worse == ["decode torch"]
-    assert "worse at most of their places: decode torch" in said_by(verdict)
-    better = guard(run(torch=0.006, seed=1), path)
-    assert better.moved
-    assert not better.worse
-    peer = guard(run(cached=0.040, seed=1), path)
-    assert peer.moved
-    assert not peer.worse
+    text, _, worse = guarded(run(torch=0.014, seed=1), path)
+    assert worse == ["decode torch"]
+    assert "worse at most of their places: decode torch" in text
+    better, peer = run(torch=0.006, seed=1), run(cached=0.040, seed=1)
+    for records in (better, peer):
+        _, n_moved, worse = guarded(records, path)
+        assert n_moved
+        assert not worse
     one_place = [*run(torch=0.014, seed=1, positions=(64,)), *run(seed=1, positions=(256,))]
-    assert len(guard(one_place, path).moved) == 1
-    assert not guard(one_place, path).worse
+    assert guarded(one_place, path)[1:] == (1, [])
 
 
 def test_one_place_alone_cannot_fail_the_guard(tmp_path):
     write_records(tmp_path / "quick.json", run(positions=(64,)))
-    verdict = guard(run(torch=0.014, seed=1, positions=(64,)), tmp_path / "quick.json")
-    assert verdict.moved
-    assert not verdict.worse
+    _, n_moved, worse = guarded(run(torch=0.014, seed=1, positions=(64,)), tmp_path / "quick.json")
+    assert n_moved
+    assert not worse
 
 
 def test_against_another_machine_the_guard_cannot_fail(results):
-    verdict = guard(run(torch=0.014, seed=1), results / "other" / "quick.json")
-    assert verdict.moved
-    assert not verdict.worse
-    assert "another machine" in said_by(verdict)
+    text, n_moved, worse = guarded(run(torch=0.014, seed=1), results / "other" / "quick.json")
+    assert n_moved
+    assert not worse
+    assert "another machine" in text

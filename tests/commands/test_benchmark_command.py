@@ -22,7 +22,7 @@ def tiny(tmp_path, monkeypatch):
     """A small model, a plan that takes no time, and an empty folder of results."""
     effort = Effort(seconds=0.01, max_repeats=2, longest_call=10.0)
     positions = dict.fromkeys(MEASURES, (4, 8))
-    monkeypatch.setattr(run, "QUICK", run.Plan(positions, {}, effort))
+    monkeypatch.setattr(run, "QUICK", run.BenchmarkPlan(positions, {}, effort))
     monkeypatch.setattr(benchmarking, "RESULTS", tmp_path / "results")
     monkeypatch.chdir(tmp_path)
     Path("tiny.yaml").write_text("model:\n  d_model: 8\n  n_layers: 1\n  n_heads: 2\n")

@@ -8,9 +8,14 @@ import pytest
 
 from seqgen.evaluation.copying import runs
 from seqgen.evaluation.copying.limits import find_likeness, find_limits
-from seqgen.evaluation.copying.material import note_material, token_material
 from seqgen.evaluation.copying.report import find_copies
-from seqgen.evaluation.copying.runs import Runs, longest_matches, shared_runs
+from seqgen.evaluation.copying.runs import (
+    SharedRuns,
+    longest_matches,
+    note_material,
+    shared_runs,
+    token_material,
+)
 from seqgen.midi import Instrument, MidiFile, Note, TempoChange, TimeSignature
 
 TICKS = 480
@@ -165,7 +170,7 @@ def test_repeated_notes_are_not_fresh():
 def test_coverage_counts_each_unit_once_and_long_runs_only():
     starts, lengths = np.array([0, 3, 8]), np.array([5, 4, 2])
     is_new = np.ones(10, dtype=bool)
-    runs = Runs(is_new, starts, lengths, lengths, np.zeros(3), np.zeros(3))
+    runs = SharedRuns(is_new, starts, lengths, lengths, np.zeros(3), np.zeros(3))
     assert runs.coverage(4) == 0.7
     assert runs.coverage(2) == 0.9
     assert runs.coverage(6) == 0.0
@@ -266,7 +271,7 @@ def test_a_few_real_pieces_that_the_corpus_holds_twice_hide_no_copy():
 def test_the_run_limit_is_the_outer_fence_of_the_held_out_runs():
     def runs(length):
         one = np.array([length])
-        return Runs(np.ones(1000, dtype=bool), np.zeros(1, dtype=int), one, one, one, one)
+        return SharedRuns(np.ones(1000, dtype=bool), np.zeros(1, dtype=int), one, one, one, one)
 
     lengths = [40] * 10 + [80] * 10 + [160] * 10
     limits = find_limits([runs(length) for length in lengths], [None] * 30)

@@ -8,7 +8,7 @@ from making import write_song
 from seqgen.config import LimitsConfig, TokenizerConfig
 from seqgen.evaluation import generated, validity
 from seqgen.evaluation.generated import read_generated
-from seqgen.evaluation.scales import Amount
+from seqgen.evaluation.piece_sets import Amount
 from seqgen.evaluation.validity import check_generated
 from seqgen.tokenizers import build_tokenizer
 

@@ -17,7 +17,7 @@ from seqgen.evaluation import ngrams
 from seqgen.evaluation.copying import report, runs
 from seqgen.evaluation.copying.report import copied_notes, copied_tokens
 from seqgen.evaluation.evaluate import judge_generated
-from seqgen.evaluation.generated import Generated, read_generated
+from seqgen.evaluation.generated import GeneratedFile, read_generated
 from seqgen.evaluation.music.comparison import compare_music, measure_sets
 from seqgen.evaluation.music.definitions import GROWING
 from seqgen.evaluation.piece_sets import PieceSet, Sets, folder_set, item_of, split_set
@@ -79,7 +79,7 @@ def test_files_that_were_learned_from_are_left_out_also_where_they_would_be_cut(
         "known": {piece.file_hash for piece in known},
         "progress": quiet,
     }
-    with pytest.raises(UserError, match="trained on all of its 2 files"):
+    with pytest.raises(UserError, match=r"trained on all files in it \(2\)"):
         folder_set(str(tmp_path / "both"), data.tokenizer, **choices)
     write_song(tmp_path / "both/other.mid", seed=99, bars=6)
     found = folder_set(str(tmp_path / "both"), data.tokenizer, **choices)
@@ -199,7 +199,7 @@ def song(tmp_path, seed, bars):
 
 
 def made(midi, *, ended):
-    return Generated(Path("made.mid"), record={"ended_by_itself": ended}, token_midi=midi)
+    return GeneratedFile(Path("made.mid"), record={"ended_by_itself": ended}, token_midi=midi)
 
 
 def test_cut_pieces_are_compared_in_openings_of_as_many_bars(tmp_path):

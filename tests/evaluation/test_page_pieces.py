@@ -9,7 +9,7 @@ import pytest
 from soundfonts import needs_sound, write_soundfont
 
 from seqgen.evaluation.evaluate import PageMaterial
-from seqgen.evaluation.generated import Generated
+from seqgen.evaluation.generated import GeneratedFile
 from seqgen.evaluation.page import build
 from seqgen.evaluation.page.build import build_page, choose_pieces, play_openings
 from seqgen.evaluation.page.render import PagePicture
@@ -106,7 +106,7 @@ def test_generated_pieces_stand_beside_held_out_ones_played_alike(tmp_path, sile
     monkeypatch.setattr(build, "play_openings", play)
     monkeypatch.setattr(build, "render", lambda record, pictures, **_: shown.update(pictures))
     ours, theirs = lasting(8), lasting(20)
-    pieces = (Generated(tmp_path / "a.mid", record={"ended_by_itself": False}, midi=ours),)
+    pieces = (GeneratedFile(tmp_path / "a.mid", record={"ended_by_itself": False}, midi=ours),)
     build_page(EMPTY, PageMaterial(pieces, (("real.mid", theirs),)), progress=quiet)
     assert asked == [ours, theirs]
     (generated,), (held_out,) = shown["samples"], shown["held_out"]
@@ -119,7 +119,7 @@ def test_generated_images_stand_beside_as_many_real_ones(tmp_path, monkeypatch):
     monkeypatch.setattr(build, "svg_text", lambda figure: "")
     monkeypatch.setattr(build, "render", lambda record, pictures, **_: shown.update(pictures))
     image = np.zeros((8, 8, 3), dtype=np.uint8)
-    pieces = tuple(Generated(tmp_path / f"{i}.png", preview=image) for i in range(3))
+    pieces = tuple(GeneratedFile(tmp_path / f"{i}.png", preview=image) for i in range(3))
     real = tuple((f"{i}.png", image) for i in range(9))
     build_page(EMPTY | {"music": None}, PageMaterial(pieces, real), progress=quiet)
     assert [picture.alt for picture in shown["grid"]] == ["3 generated images", "3 real images"]

@@ -9,9 +9,8 @@ from making import random_tokens
 
 from seqgen.attention.kinds import KINDS
 from seqgen.evaluation.likelihood import score_piece, score_recurrent, score_windows
-from seqgen.evaluation.piece_sets import Item, PieceSet
-from seqgen.evaluation.scales import Amount, mean_of
-from seqgen.evaluation.scoring import compare_forms, entry, paired, per_cell
+from seqgen.evaluation.piece_sets import Amount, Item, PieceSet
+from seqgen.evaluation.scoring import compare_forms, entry, mean_of, paired, per_cell
 from seqgen.model.loss import token_nats
 
 

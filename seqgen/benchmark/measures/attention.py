@@ -4,7 +4,6 @@ Legend: B rows, T positions, H heads, K key width, V value width.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache, partial
 
 import torch
@@ -21,21 +20,11 @@ from seqgen.benchmark.timing import Call, Timer, Variant
 from seqgen.model.stack import build_parallel, inner_attentions
 
 KERNELS = ("native", "triton", "chunked")
-BFLOAT16 = "-bf16"
 SDPA = "softmax-sdpa"
 PART = 4  # a part goes over a fourth of the positions
 COPIES = 20  # of the values' bytes: what the variants keep and make, at most about this
 NOT_BUILT = "not available: the library's kernel is not built for this device"
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]  # q, k [B, T, H, K], v [B, T, H, V] -> as v
-
-
-@dataclass(frozen=True)
-class Way:
-    """One implementation, and the dtype of what it is given."""
-
-    attend: Attend
-    dtype: torch.dtype = torch.float32
-    note: str = ""
 
 
 def check(model: BenchmarkModel, *, batch: int, position: int) -> None:
@@ -44,38 +33,34 @@ def check(model: BenchmarkModel, *, batch: int, position: int) -> None:
     exact = [x.double() for x in inputs]
     linear = _forward_backward(_ours(model, "naive"), *exact)
     softmax = _forward_backward(_masked_softmax, *exact)
-    for name, way in _ways(model).items():
-        if not way.note:
-            got = _forward_backward(way.attend, *(x.to(way.dtype) for x in inputs))
-            wanted = softmax if name.startswith(SDPA) else linear
-            tolerance = BFLOAT16_TOLERANCE if way.dtype == torch.bfloat16 else None
-            check_equal(f"{name} attention", got, "the masked product", wanted, tolerance=tolerance)
+    for name, (attend, dtype) in implementations(model).items():
+        got = _forward_backward(attend, *(x.to(dtype) for x in inputs))
+        wanted = softmax if name.startswith(SDPA) else linear
+        tolerance = BFLOAT16_TOLERANCE if dtype == torch.bfloat16 else None
+        check_equal(f"{name} attention", got, "the masked product", wanted, tolerance=tolerance)
 
 
 def measure(model: BenchmarkModel, timer: Timer, place: Place) -> list[Record]:
     """Time attention over `position` positions."""
     floats = _inputs(model, place.batch, place.position)
 
-    def open_way(way: Way) -> Call:
-        inputs = [x.to(way.dtype) for x in floats]
+    def opened(attend: Attend, dtype: torch.dtype) -> Call:
+        inputs = [x.to(dtype) for x in floats]
         # Contiguous, which the library's backward needs; of the whole length it is what is there.
         part = lambda length: (x[:, :length].contiguous() for x in inputs)  # noqa: E731
         return Call(
-            lambda length: _forward_backward(way.attend, *part(length)),
+            lambda length: _forward_backward(attend, *part(length)),
             length=place.position,
             part=-(-place.position // PART),
         )
 
+    needs = COPIES * floats[0].nbytes
     variants = [
-        Variant(
-            name,
-            partial(open_way, way),
-            needs=COPIES * floats[0].nbytes,
-            note=way.note,
-            dtype=str(way.dtype).removeprefix("torch."),
-        )
-        for name, way in _ways(model).items()
+        Variant(name, partial(opened, *way), needs=needs, dtype=str(way[1]).removeprefix("torch."))
+        for name, way in implementations(model).items()
     ]
+    if not model.has_library_kernel:
+        variants.insert(0, Variant(LIBRARY, note=NOT_BUILT))
     return timer.time(variants, place, tokens=place.tokens)
 
 
@@ -86,21 +71,21 @@ def _inputs(model: BenchmarkModel, B: int, T: int) -> list[Tensor]:
     return [torch.randn(shape, device=model.device) for _ in range(4)]
 
 
-def _ways(model: BenchmarkModel) -> dict[str, Way]:
-    """List what can run on this device, and the library with a note where it was not compiled."""
-    ways = {LIBRARY: Way(_library(model), note="" if model.has_library_kernel else NOT_BUILT)}
+def implementations(model: BenchmarkModel) -> dict[str, tuple[Attend, torch.dtype]]:
+    """List what can run on this device, each with the dtype of what it is given."""
+    found = {LIBRARY: (_library(model), torch.float32)} if model.has_library_kernel else {}
     for kernel in KERNELS:
         try:
             choose_kernel(kernel, model.device)
         except ValueError:
             continue
-        ways[kernel] = Way(_ours(model, kernel))
+        found[kernel] = _ours(model, kernel), torch.float32
         if kernel != "chunked":  # the fallback without a compiled kernel
-            ways[kernel + BFLOAT16] = Way(_ours(model, kernel), torch.bfloat16)
-    ways[SDPA] = Way(_sdpa)
+            found[f"{kernel}-bf16"] = _ours(model, kernel), torch.bfloat16
+    found[SDPA] = _sdpa, torch.float32
     if model.has_bfloat16:
-        ways[SDPA + BFLOAT16] = Way(_sdpa, torch.bfloat16)
-    return ways
+        found[f"{SDPA}-bf16"] = _sdpa, torch.bfloat16
+    return found
 
 
 def _library(model: BenchmarkModel) -> Attend:
@@ -116,10 +101,8 @@ def _library(model: BenchmarkModel) -> Attend:
 
 
 def _ours(model: BenchmarkModel, kernel: str) -> Attend:
-    feature_map = FEATURE_MAPS[model.config.feature_map]
-    return lambda q, k, v: causal_linear_attention(q, k, v, feature_map=feature_map, kernel=kernel)[
-        0
-    ]
+    chosen: dict = {"feature_map": FEATURE_MAPS[model.config.feature_map], "kernel": kernel}
+    return lambda q, k, v: causal_linear_attention(q, k, v, **chosen)[0]
 
 
 def _sdpa(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -66,12 +66,12 @@ def measure(model: BenchmarkModel, timer: Timer, place: Place) -> list[Record]:
         go_on(mark - stream.position)
         seconds = go_on(n_timed)
         records.append(
-            timer.timed(variant, seconds=seconds, **at, tokens=place.batch, bytes=resident_bytes())
+            timer.timed(variant, seconds=seconds, **at, tokens=place.batch, bytes=_resident_bytes())
         )
     return records
 
 
-def resident_bytes() -> int | None:
+def _resident_bytes() -> int | None:
     """Return the memory of this process that is in RAM; None where the system does not say."""
     if not PROCESS_SIZE.exists():  # pragma: no cover  (on other systems than Linux)
         return None

@@ -37,11 +37,11 @@ WEIGHT_BYTES = {"float32": 4, "bf16": 2, "int8": 1, "w8a8": 1}
 
 def measure(model: BenchmarkModel, timer: Timer, place: Place) -> list[Record]:
     """Measure reading; the place only says where the records stand."""
-    sizes = {
-        name: matrix_bytes(model.model, weights) // 4 * 4 if weights else LARGE_BYTES
-        for name, weights in READS.items()
-    }
-    return [_read(model, timer, name, size, place) for name, size in sizes.items()]
+    records = []
+    for name, weights in READS.items():
+        size = matrix_bytes(model.model, weights) // 4 * 4 if weights else LARGE_BYTES
+        records.append(_read(model, timer, name, size, place))
+    return records
 
 
 def reads_of(records: Sequence[Record], model: BenchmarkModel) -> list[Record]:
@@ -80,15 +80,13 @@ def with_shares(
 
     `floor` has `bytes` and `rate` where reading was measured.
     """
-    reads = sorted((r.bytes, r.rate) for r in floor if r.bytes and r.rate)
-
-    def shared(record: Record) -> Record:
-        needed = step_bytes(record, model) if record.measure == "decode" and reads else None
-        if needed is None or record.median_seconds is None:
-            return record
-        return replace(record, share_of_floor=floor_seconds(*needed, reads) / record.median_seconds)
-
-    return [shared(record) for record in records]
+    reads, found = sorted((r.bytes, r.rate) for r in floor if r.bytes and r.rate), []
+    for r in records:
+        needed = step_bytes(r, model) if r.measure == "decode" and reads else None
+        if needed is not None and r.median_seconds is not None:
+            r = replace(r, share_of_floor=floor_seconds(*needed, reads) / r.median_seconds)
+        found.append(r)
+    return found
 
 
 def floor_seconds(working_set: int, moved: int, reads: Sequence[tuple[int, float]]) -> float:
@@ -117,12 +115,10 @@ def step_bytes(record: Record, model: BenchmarkModel) -> tuple[int, int] | None:
 
 def matrix_bytes(model: SequenceModel, weights: str) -> int:
     """Return the bytes that each step reads of a model whose matrices are kept in a format."""
-    read = [model.stack, model.lm_head.linears, model.short_convolution or nn.Identity()]
-    size = 0
-    for parameter in (x for part in read for x in part.parameters()):
-        if parameter.dim() == 1:  # biases and norms stay in float32
-            size += 4 * parameter.numel()
-        else:
-            scales = 4 * len(parameter) if WEIGHT_BYTES[weights] == 1 else 0
-            size += WEIGHT_BYTES[weights] * parameter.numel() + scales
+    parts = (model.stack, model.lm_head.linears, model.short_convolution or nn.Identity())
+    size, each = 0, WEIGHT_BYTES[weights]
+    for x in nn.ModuleList(parts).parameters():
+        is_matrix = x.dim() > 1  # biases and norms stay in float32
+        size += (each if is_matrix else 4) * x.numel()
+        size += 4 * len(x) * (is_matrix and each == 1)  # scales
     return size

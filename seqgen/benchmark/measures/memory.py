@@ -29,12 +29,8 @@ def measure(model: BenchmarkModel, timer: Timer, place: Place) -> list[Record]:
     for name, dtype in CACHES.items():
         size = model.cache_bytes(place.position, place.batch, itemsize=dtype.itemsize)
         records.append(timer.untimed(name, place, dtype=str(dtype)[6:], bytes=size))
-    return [*records, *_training(model, timer, place)]
-
-
-def _training(model: BenchmarkModel, timer: Timer, place: Place) -> list[Record]:
-    """Count what each training variant would keep for its backward pass, without keeping it."""
-    trainee, records = Trainee(model), []
+    # What each training variant would keep for its backward pass, without keeping it.
+    trainee = Trainee(model)
     tokens = model.random_tokens(place.batch, place.position)
     longest = LONGEST_PASS[model.quick]
     is_long = place.position > longest
@@ -43,6 +39,6 @@ def _training(model: BenchmarkModel, timer: Timer, place: Place) -> list[Record]
         if not why_not(model, way):
             trainee.model.recompute = name == RECOMPUTED
             forward = partial(trainee.forward, tokens, way)
-            size = None if note else kept_bytes(forward, trainee.model.parameters())
-            records.append(timer.untimed(name, place, bytes=size, note=note))
+            kept = None if note else kept_bytes(forward, trainee.model.parameters())
+            records.append(timer.untimed(name, place, bytes=kept, note=note))
     return records

@@ -31,7 +31,7 @@ PART = 4  # a part is a step on windows of a fourth of the length
 
 
 @dataclass(frozen=True)
-class Way:
+class TrainingWay:
     """How one variant trains: with which attention, kernel and precision."""
 
     attention: str
@@ -46,19 +46,19 @@ class Way:
 
 
 WAYS = {
-    LIBRARY: Way(LIBRARY),
-    OURS: Way(OURS),
-    "compiled": Way(OURS, compiled=True),
-    SOFTMAX: Way(SOFTMAX),
-    "library-bf16": Way(LIBRARY, bfloat16=True),
-    "causal-linear-bf16": Way(OURS, bfloat16=True),
-    "compiled-bf16": Way(OURS, bfloat16=True, compiled=True),
-    "softmax-bf16": Way(SOFTMAX, bfloat16=True),
+    LIBRARY: TrainingWay(LIBRARY),
+    OURS: TrainingWay(OURS),
+    "compiled": TrainingWay(OURS, compiled=True),
+    SOFTMAX: TrainingWay(SOFTMAX),
+    "library-bf16": TrainingWay(LIBRARY, bfloat16=True),
+    "causal-linear-bf16": TrainingWay(OURS, bfloat16=True),
+    "compiled-bf16": TrainingWay(OURS, bfloat16=True, compiled=True),
+    "softmax-bf16": TrainingWay(SOFTMAX, bfloat16=True),
 }
-PLAIN = Way(OURS, kernel="naive")
+PLAIN = TrainingWay(OURS, kernel="naive")
 
 
-def ways(model: BenchmarkModel) -> dict[str, Way]:
+def ways(model: BenchmarkModel) -> dict[str, TrainingWay]:
     """List the variants that the device can run; compiling takes too long for a quick run."""
     return {
         name: way
@@ -67,7 +67,7 @@ def ways(model: BenchmarkModel) -> dict[str, Way]:
     }
 
 
-def why_not(model: BenchmarkModel, way: Way) -> str:
+def why_not(model: BenchmarkModel, way: TrainingWay) -> str:
     """Return why a variant is not available here, or an empty string."""
     return NOT_BUILT if way.attention == LIBRARY and not model.has_library_kernel else ""
 
@@ -90,7 +90,7 @@ class Trainee:
             self.model.stack.compile(dynamic=False, isolate_recompiles=True)
 
     def forward(
-        self, tokens: Tensor, way: Way, targets: Tensor | None = None
+        self, tokens: Tensor, way: TrainingWay, targets: Tensor | None = None
     ) -> tuple[Tensor, ...]:
         """Score tokens [B, T, F] -> logits [B, T, N_f] with a variant's attention and precision."""
         chosen = self._attentions[way.attention]
@@ -101,7 +101,7 @@ class Trainee:
         with torch.autocast(tokens.device.type, torch.bfloat16, enabled=way.bfloat16):
             return self.model(tokens, targets=targets)
 
-    def step(self, tokens: Tensor, way: Way) -> None:
+    def step(self, tokens: Tensor, way: TrainingWay) -> None:
         """Take one optimizer step on windows [B, T + 1, F]."""
         self.optimizer.zero_grad()
         targets = tokens[:, 1:]
@@ -116,13 +116,13 @@ class Trainee:
         held = (*self.model.parameters(), *self.model.buffers(), *moments)
         return sum(x.nbytes for x in held if isinstance(x, Tensor))
 
-    def peak(self, tokens: Tensor, way: Way) -> int:
+    def peak(self, tokens: Tensor, way: TrainingWay) -> int:
         """Take a step, and return the most bytes that it held, with what stays between steps."""
         self.optimizer.zero_grad()  # what was there before a step is not its own
         needed = peak_bytes(lambda: self.step(tokens, way), tokens.device)
         return self.nbytes + needed
 
-    def estimate(self, tokens: Tensor, way: Way) -> int:
+    def estimate(self, tokens: Tensor, way: TrainingWay) -> int:
         """Estimate the bytes of a step from a shorter pass: all that it keeps grows evenly."""
         part = tokens[:1, :PROBE]
         kept = kept_bytes(lambda: self.forward(part, way), self.model.parameters())
@@ -167,7 +167,7 @@ def measure(model: BenchmarkModel, timer: Timer, place: Place) -> list[Record]:
     plain, trainees = Trainee(model), {}
     tokens = model.random_tokens(place.batch, place.position + 1)
 
-    def open_step(name: str, way: Way) -> Call:
+    def open_step(name: str, way: TrainingWay) -> Call:
         """Warmed up by the part: AdamW makes its moments at the first step."""
         trainee = trainees[name] = Trainee(model, compiled=True) if way.compiled else plain
         part = None if way.compiled else -(-place.position // PART)  # a part would be compiled too

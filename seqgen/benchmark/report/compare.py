@@ -8,15 +8,15 @@ where the whole interval lies further from 1 than a floor.
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from seqgen.benchmark.records import LIBRARY, Record, read_records
-from seqgen.benchmark.report.crossover import is_peer
 from seqgen.benchmark.report.page import read_folder
-from seqgen.benchmark.report.table import TableRow, digits, plain
+from seqgen.benchmark.report.table import TableRow, digits, is_peer, plain
+from seqgen.files import counted
 
 FASTER, SLOWER, NOISE, MACHINE, UNKNOWN = (
     "better", "worse", "within noise", "the machine", "not comparable",
@@ -49,7 +49,7 @@ LEAST_PLACES = 2
 Interval = tuple[float, float]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Change:
     """One place in both runs. Above 1 is better."""
 
@@ -66,15 +66,6 @@ class Change:
         judged = self.gain if self.ratio_gain is None else self.ratio_gain
         return ORDER[self.verdict], -abs(math.log(judged or 1))
 
-    @property
-    def row(self) -> TableRow:
-        """The row of a table."""
-        r, gains = self.before, (self.gain, self.ratio_gain)
-        interval = f"{self.interval[0]:.2f} {self.interval[1]:.2f}" if self.interval else "-"
-        place = [r.measure, r.variant, str(r.batch), str(r.position)]
-        shown = ["-" if gain is None else digits(gain) for gain in gains]
-        return TableRow([*place, *shown, interval, self.verdict])
-
 
 @dataclass(frozen=True)
 class Bounds:
@@ -85,14 +76,6 @@ class Bounds:
     # By which factor the library's times moved between the runs, up or down, in the median over
     # places; 1 is not at all. Its code did not change, so this is the machine.
     drift: float
-
-    @classmethod
-    def of(cls, before: Sequence[Record], after: Sequence[Record], *, floor: float) -> "Bounds":
-        """Widen a floor by how much the machine changed between two runs of it."""
-        gains = [_gain(a, b) for a, b in pairs(before, after) if a.variant == LIBRARY]
-        moved = [abs(math.log(gain)) for gain in gains if gain is not None]
-        drift = math.exp(float(np.median(moved))) if moved else 1.0
-        return cls(max(floor, drift**SHARE_OF_DRIFT - 1), max(floor, drift - 1), drift)
 
 
 def compare_files(before: Path, after: Path) -> Iterator[str]:
@@ -105,15 +88,14 @@ def comparison(before: Sequence[Record], after: Sequence[Record]) -> Iterator[st
     """Yield what differs in the settings, what moved, and what is in one of the two only."""
     differing = dict.fromkeys(line for pair in pairs(before, after) for line in differences(*pair))
     yield from (words + ": times are not compared." * strict for strict, words in differing)
-    bounds = Bounds.of(before, after, floor=FLOOR)
-    found = changes(before, after, bounds=bounds)
+    found, bounds = changes(before, after, floor=FLOOR)
     if found:
-        yield plain(HEADINGS, [change.row for change in found[:ROWS_SHOWN]], n_left=2)
+        yield _table(found[:ROWS_SHOWN])
         better, worse = (sum(c.verdict == v for c in found) for v in (FASTER, SLOWER))
         yield (
-            f"{better} of {len(found)} rows are better and {worse} are worse by more than noise: "
-            f"the whole 95% interval is beyond {bounds.ratio:.0%} for ratios to the library, "
-            f"{bounds.time:.0%} for times alone; twice that where there are fewer than "
+            f"{better} of {counted(len(found), 'row')} are better and {worse} are worse by more "
+            f"than noise: the whole 95% interval is beyond {bounds.ratio:.0%} for ratios to the "
+            f"library, {bounds.time:.0%} for times alone; twice that where there are fewer than "
             f"{LEAST_SAMPLES} samples. Above 1 is better. The library's own times moved by a "
             f"factor of {bounds.drift:.2f}."
         )
@@ -126,15 +108,38 @@ def comparison(before: Sequence[Record], after: Sequence[Record]) -> Iterator[st
             yield f"Only {words}: {', '.join(names)}."
 
 
-def changes(before: Sequence[Record], after: Sequence[Record], *, bounds: Bounds) -> list[Change]:
-    """Compare what is in both runs, what moved first, and of that the furthest first."""
+def changes(
+    before: Sequence[Record], after: Sequence[Record], *, floor: float
+) -> tuple[list[Change], Bounds]:
+    """Compare what is in both runs, what moved first, and of that the furthest first.
+
+    The floor is widened to the bounds by how much the machine changed between the runs.
+    """
+    gains = [_gain(a, b) for a, b in pairs(before, after) if a.variant == LIBRARY]
+    moved = [abs(math.log(gain)) for gain in gains if gain is not None]
+    drift = math.exp(float(np.median(moved))) if moved else 1.0
+    bounds = Bounds(max(floor, drift**SHARE_OF_DRIFT - 1), max(floor, drift - 1), drift)
     random = np.random.default_rng(0)
     libraries = [{_cell(r): r for r in run if r.variant == LIBRARY} for run in (before, after)]
     found = []
-    for pair in pairs(before, after):
-        library = [run.get(_cell(record)) for run, record in zip(libraries, pair, strict=True)]
-        found.append(_change(*pair, library, bounds, random))
-    return sorted(found, key=lambda change: change.order)
+    for old, new in pairs(before, after):
+        gain, ratio_gain, interval = _gain(old, new), None, None
+        if old.variant != LIBRARY:
+            ratio_gain = _quotient(new.ratio_to_library, old.ratio_to_library)
+        if old.median_seconds is None:  # bytes and bits are counted, not timed
+            bound = COUNTED_FLOOR
+        elif ratio_gain is not None:
+            first, second = libraries[0].get(_cell(old)), libraries[1].get(_cell(new))
+            interval = _interval([old, second], [new, first], random)
+            bound = bounds.ratio if interval else 2 * bounds.ratio
+        else:
+            interval = _interval([old], [new], random) if gain is not None else None
+            bound = bounds.time if interval else 2 * bounds.time
+        verdict = judge(gain if ratio_gain is None else ratio_gain, interval, bound)
+        if old.variant == LIBRARY and verdict != UNKNOWN:
+            verdict = MACHINE
+        found.append(Change(old, new, gain, ratio_gain, interval, verdict))
+    return sorted(found, key=lambda change: change.order), bounds
 
 
 def pairs(before: Sequence[Record], after: Sequence[Record]) -> Iterator[tuple[Record, Record]]:
@@ -170,40 +175,24 @@ def differences(before: Record, after: Record) -> Iterator[tuple[bool, str]]:
             yield strict, f"Other {what}: {old or 'none'}, then {new or 'none'}"
 
 
-def judge(gain: float | None, interval: Interval | None, *, floor: float) -> str:
-    """Return whether all of the interval, or without one the gain, lies beyond the floor."""
+def judge(gain: float | None, interval: Interval | None, bound: float) -> str:
+    """Return whether all of the interval, or without one the gain, lies beyond the bound."""
     if gain is None:
         return UNKNOWN
     low, high = interval or (gain, gain)
-    if low > 1 + floor:
+    if low > 1 + bound:
         return FASTER
-    return SLOWER if high < 1 / (1 + floor) else NOISE
+    return SLOWER if high < 1 / (1 + bound) else NOISE
 
 
-def _change(
-    before: Record,
-    after: Record,
-    library: Sequence[Record | None],
-    bounds: Bounds,
-    random: np.random.Generator,
-) -> Change:
-    """Judge one place, where the library's records before and after are known or None."""
-    gain, ratio_gain, interval = _gain(before, after), None, None
-    if before.variant != LIBRARY:
-        ratio_gain = _quotient(after.ratio_to_library, before.ratio_to_library)
-    if before.median_seconds is None:  # bytes and bits are counted, not timed
-        floor = COUNTED_FLOOR
-    elif ratio_gain is not None:
-        interval = _interval([before, library[1]], [after, library[0]], random)
-        floor = bounds.ratio if interval else 2 * bounds.ratio
-    else:
-        interval = _interval([before], [after], random) if gain is not None else None
-        floor = bounds.time if interval else 2 * bounds.time
-    verdict = judge(gain if ratio_gain is None else ratio_gain, interval, floor=floor)
-    if before.variant == LIBRARY and verdict != UNKNOWN:
-        verdict = MACHINE
-    return Change(before=before, after=after, gain=gain, ratio_gain=ratio_gain,
-                  interval=interval, verdict=verdict)  # fmt: skip
+def _table(found: Sequence[Change]) -> str:
+    rows = []
+    for c in found:
+        r, interval = c.before, " ".join(f"{end:.2f}" for end in c.interval or ()) or "-"
+        gains = ["-" if gain is None else digits(gain) for gain in (c.gain, c.ratio_gain)]
+        place = r.measure, r.variant, str(r.batch), str(r.position)
+        rows.append(TableRow([*place, *gains, interval, c.verdict]))
+    return plain(HEADINGS, rows, n_left=2)
 
 
 def _gain(before: Record, after: Record) -> float | None:
@@ -249,42 +238,42 @@ def _cell(record: Record) -> tuple:
     return record.measure, record.batch, record.position, record.scene
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """A run compared with the committed one of the same machine, threads and model."""
+def guard(
+    records: Sequence[Record], path: Path | None, *, name: str = ""
+) -> tuple[list[str], list[str]]:
+    """Compare a run with a committed one of the same machine, threads and model.
 
-    lines: list[str]  # what moved, or why nothing can be said
-    moved: list[Change] = field(default_factory=list)  # ratios that changed by more than noise
-    worse: list[str] = field(default_factory=list)  # of ours, as "decode native": a failure
+    Args:
+        records, path: the run, and the committed one; None: there is none.
+        name: that of the path for a reader.
 
-
-def guard(records: Sequence[Record], path: Path | None, *, name: str = "") -> Verdict:
-    """Compare a run with a committed one; `name` is that of its path for a reader."""
+    Returns:
+        What moved, or why nothing can be said, in words and a table; and what of ours became
+        worse, as "decode native": a failure.
+    """
     if path is None:
         line = (
             "Guard: there is no committed record of this processor, its cores, these threads and "
             "this model, so nothing was compared. To make one: `python cli.py benchmark --quick "
             f"--json docs/results/NAME/{COMMITTED}`."
         )
-        return Verdict([line])
+        return [line], []
     committed = read_records(path)
-    bounds = Bounds.of(committed, records, floor=GUARD_FLOOR)
-    found = changes(committed, records, bounds=bounds)
+    found, bounds = changes(committed, records, floor=GUARD_FLOOR)
     compared = [change for change in found if change.ratio_gain is not None]
     moved = [c for c in compared if c.verdict in (FASTER, SLOWER)]
-    lines = [plain(HEADINGS, [change.row for change in moved], n_left=2)] if moved else []
+    lines = [_table(moved)] if moved else []
     lines.append(
-        f"Guard: {len(compared)} ratios to the library compared with {name}, of which "
+        f"Guard: {counted(len(compared), 'ratio')} to the library compared with {name}, of which "
         f"{len(moved)} moved by more than noise (95% interval beyond {bounds.ratio:.0%}; "
         f"{2 * bounds.ratio:.0%} with too few calls for one)."
     )
-    worse = _worse(compared)
     if not fits(committed, records):
         lines.append("That record is of another machine, model or number of threads: no failure.")
-        worse = []
-    if worse:
+        return lines, []
+    if worse := _worse(compared):
         lines.append(f"Guard: worse at most of their places: {', '.join(worse)}.")
-    return Verdict(lines, moved, worse)
+    return lines, worse
 
 
 def _worse(compared: Sequence[Change]) -> list[str]:

@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
 from seqgen.benchmark.model import DECODERS
 from seqgen.benchmark.records import LIBRARY, Record
-from seqgen.benchmark.report.crossover import is_peer
+from seqgen.benchmark.report.table import is_peer
 from seqgen.files import atomic_path
 
 MOST_PANELS = 3
@@ -73,10 +73,8 @@ def chosen_variants(records: Sequence[Record]) -> list[str]:
     names = list(dict.fromkeys(record.variant for record in records))
     if records[0].measure != "decode":
         return names
-    times: dict[str, float] = {}  # at the first place where each was measured
-    for record in records:
-        if record.median_seconds is not None:
-            times.setdefault(record.variant, record.median_seconds)
+    # At the first place where each was measured.
+    times = {r.variant: r.median_seconds or np.inf for r in reversed(records)}
     wanted = {LIBRARY, "torch", "softmax-preallocated", "softmax-recomputed"}
     for side in ([n for n in names if n in DECODERS], list(filter(is_peer, names))):
         wanted |= {min(side, key=lambda name: times[name])} if side else set()
@@ -102,10 +100,8 @@ def _draw(plan: FigurePlan, records: Sequence[Record]) -> Figure | None:
         axes.set_title(f"{plan.by} {value:,}", fontsize=10)
     figure.supxlabel(plan.x, fontsize=9)
     figure.supylabel(plan.label, fontsize=9)
-    entries = {line.get_label(): line for axes in all_axes for line in axes.lines}
-    figure.legend(
-        list(entries.values()), list(entries), loc="outside right upper", fontsize=8, frameon=False
-    )
+    lines = {line.get_label(): line for axes in all_axes for line in axes.lines}.values()
+    figure.legend(handles=[*lines], loc="outside right upper", fontsize=8, frameon=False)
     return figure
 
 
@@ -117,8 +113,15 @@ def _draw_lines(axes: Axes, records: Sequence[Record], names: list[str], plan: F
     for name in (*others, LIBRARY):
         found = sorted((r for r in records if r.variant == name), key=lambda r: getattr(r, plan.x))
         color = BLACK if name == LIBRARY else COLORS[others.index(name) % len(COLORS)]
-        if found:
-            _draw_line(axes, found, name, color, plan)
+        if not found:
+            continue
+        x = [getattr(r, plan.x) for r in found]
+        y = [getattr(r, plan.value) / plan.unit for r in found]
+        style = "--D" if is_peer(name) else "-o"
+        axes.plot(x, y, style, color=color, label=name, markersize=4, linewidth=1.6)
+        if plan is MILLISECONDS and len(x) > 1 and all(r.samples for r in found):
+            band = [np.percentile(r.samples, (5, 95)) / plan.unit for r in found]
+            axes.fill_between(x, *np.transpose(band), color=color, alpha=0.15, linewidth=0)
     ticks = sorted({getattr(r, plan.x) for r in records})
     axes.set_xticks(ticks, [short(tick) for tick in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
@@ -131,19 +134,6 @@ def _draw_lines(axes: Axes, records: Sequence[Record], names: list[str], plan: F
     axes.tick_params(labelsize=8)
     axes.grid(color="#DDDDDD", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def _draw_line(
-    axes: Axes, records: Sequence[Record], name: str, color: str, plan: FigurePlan
-) -> None:
-    """Draw the line of one variant's records, in order."""
-    x = [getattr(r, plan.x) for r in records]
-    y = [getattr(r, plan.value) / plan.unit for r in records]
-    style = "--D" if is_peer(name) else "-o"
-    axes.plot(x, y, style, color=color, label=name, markersize=4, linewidth=1.6)
-    if plan is MILLISECONDS and len(x) > 1 and all(r.samples for r in records):
-        low, high = np.transpose([np.percentile(r.samples, (5, 95)) / plan.unit for r in records])
-        axes.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0)
 
 
 def short(value: float) -> str:

@@ -4,12 +4,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from seqgen.benchmark.records import Record, group_by_scene, read_records, write_records
-from seqgen.benchmark.report.crossover import crossovers
 from seqgen.benchmark.report.figures import draw_figures, save_figure
 from seqgen.benchmark.report.table import (
     CROSSOVER,
     TITLES,
-    TableRow,
+    crossovers,
     machine_line,
     markdown,
     rows_of,
@@ -92,7 +91,7 @@ def _section(records: Sequence[Record], folder: Path, *, suffix: str) -> Iterato
         file = f"{measure}-{name}{suffix}.svg"
         save_figure(figure, folder / file)
         yield f"![{measure}: {name}]({file})"
-    if rows := [TableRow(found.cells) for found in crossovers(records)]:
+    if rows := [*crossovers(records)]:
         yield markdown(list(CROSSOVER), rows)
     yield markdown(*rows_of(records))
     for command in dict.fromkeys(r.setting.command for r in records if r.setting.command):

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from seqgen.evaluation.copying.material import Material
-from seqgen.evaluation.copying.runs import Runs
+from seqgen.evaluation.copying.runs import Material, SharedRuns
 
 LEAST = 32  # units; less is no copy, whatever the baseline
 FENCE = 3.0  # interquartile ranges beyond the upper quartile: Tukey's outer fence
@@ -35,7 +34,9 @@ class Likeness:
     semitones: int
 
 
-def find_likeness(training: Sequence[Material], piece: Material, runs: Runs) -> Likeness | None:
+def find_likeness(
+    training: Sequence[Material], piece: Material, runs: SharedRuns
+) -> Likeness | None:
     """Align the most similar training pieces with a piece and count the notes that both have.
 
     A shared run says where a training piece has to lie. The places that most fresh notes of the
@@ -67,7 +68,7 @@ def _share(
 
 
 @dataclass(frozen=True)
-class Limits:
+class CopyLimits:
     """A piece is flagged above any of the limits."""
 
     run: float  # for the freshest run, in units
@@ -76,7 +77,7 @@ class Limits:
     likeness: float  # for the share of its notes that it has in common with one training piece
     least: int = LEAST  # units that must be shared in all
 
-    def exceeded(self, runs: Runs, likeness: Likeness | None) -> tuple[str, ...]:
+    def exceeded(self, runs: SharedRuns, likeness: Likeness | None) -> tuple[str, ...]:
         """Which of "run", "coverage" and "likeness" a piece exceeds.
 
         One run that is nearly the whole piece is enough coverage, however short the piece is.
@@ -91,7 +92,9 @@ class Limits:
         return tuple(name for name, above in is_above.items() if above)
 
 
-def find_limits(held_out: Sequence[Runs], likenesses: Sequence[Likeness | None]) -> Limits:
+def find_limits(
+    held_out: Sequence[SharedRuns], likenesses: Sequence[Likeness | None]
+) -> CopyLimits:
     """Derive limits from real pieces that are not in the training set, and their likenesses.
 
     Corpora hold pieces twice, under two names or in two keys, and then a held-out piece is itself a
@@ -105,7 +108,7 @@ def find_limits(held_out: Sequence[Runs], likenesses: Sequence[Likeness | None])
     longest, and twice `LEAST`. Without any, twice `LEAST` and half of a piece are the limits.
     """
     if not held_out:
-        return Limits(run=2 * LEAST, block=LEAST, coverage=0.5, likeness=0.5)
+        return CopyLimits(run=2 * LEAST, block=LEAST, coverage=0.5, likeness=0.5)
     fresh = np.array([max(runs.most_fresh, 1) for runs in held_out])
     low, high = np.quantile(np.log(fresh), [0.25, 0.75])
     run = max(LEAST, math.exp(high + FENCE * (high - low)))
@@ -115,7 +118,7 @@ def find_limits(held_out: Sequence[Runs], likenesses: Sequence[Likeness | None])
         ordinary, block = 1.0, max(block, LEAST)
     coverage = np.quantile([runs.coverage(block) for runs in held_out], ordinary)
     likeness = np.quantile([found.share if found else 0.0 for found in likenesses], ordinary)
-    return Limits(
+    return CopyLimits(
         run=float(run),
         block=block,
         coverage=min((1 + float(coverage)) / 2, NEARLY_ALL),

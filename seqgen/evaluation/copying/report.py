@@ -13,12 +13,16 @@ import numpy as np
 from seqgen.data.corpora import Progress, tracked
 from seqgen.data.shards import PreparedData, StoredPiece
 from seqgen.data.splits import TRAIN
-from seqgen.evaluation.copying.limits import Likeness, Limits, find_likeness, find_limits
-from seqgen.evaluation.copying.material import Material, note_material, token_material
-from seqgen.evaluation.copying.runs import Runs, shared_runs
-from seqgen.evaluation.generated import Generated
-from seqgen.evaluation.piece_sets import Item, turn_by_turn
-from seqgen.evaluation.scales import decoded_midi
+from seqgen.evaluation.copying.limits import CopyLimits, Likeness, find_likeness, find_limits
+from seqgen.evaluation.copying.runs import (
+    Material,
+    SharedRuns,
+    note_material,
+    shared_runs,
+    token_material,
+)
+from seqgen.evaluation.generated import GeneratedFile
+from seqgen.evaluation.piece_sets import Item, decoded_midi, turn_by_turn
 from seqgen.midi import MidiFile
 
 MOST_TOKENS = 10_000_000  # beyond which no shifted pieces are read: notes find their copies anyway
@@ -29,21 +33,20 @@ class TrainingSet(Sequence[Material]):
     """Training pieces in some of their variants, each read when it is asked for."""
 
     def __init__(self, chosen: Sequence[tuple[StoredPiece, int]], read: Callable[..., Material]):
-        """Take pieces and variants, and the function that reads one."""
-        self._chosen = chosen
+        self._n = len(chosen)
         self._read = lru_cache(KEPT)(lambda i: read(*chosen[i]))
 
     def __len__(self) -> int:
-        return len(self._chosen)
+        return self._n
 
     def __getitem__(self, i: Any) -> Any:
-        if not 0 <= i < len(self):
+        if i >= self._n:
             raise IndexError(i)
         return self._read(int(i))
 
 
 def copied_notes(
-    generated: Sequence[Generated],
+    generated: Sequence[GeneratedFile],
     held_out: Sequence[Item],
     data: PreparedData,
     *,
@@ -68,7 +71,7 @@ def copied_notes(
 
 
 def copied_tokens(
-    generated: Sequence[Generated],
+    generated: Sequence[GeneratedFile],
     held_out: Sequence[Item],
     data: PreparedData,
     *,
@@ -137,7 +140,7 @@ def find_copies(
     }
 
 
-def _missing(generated: Sequence[Generated], needed: str) -> list[dict]:
+def _missing(generated: Sequence[GeneratedFile], needed: str) -> list[dict]:
     """Which generated pieces do not have what is compared, and why."""
     return [
         {"file": piece.name, "reason": piece.problem or piece.reason or "it holds no complete note"}
@@ -157,28 +160,27 @@ def _summary(pieces: Sequence[dict]) -> dict:
 
 def _judge(
     training: Sequence[Material],
-    limits: Limits,
+    limits: CopyLimits,
     piece: Material,
-    runs: Runs,
+    runs: SharedRuns,
     likeness: Likeness | None,
 ) -> dict:
     """One piece's share in the training set.
 
     In the record, `n_units` are its tokens or its notes (those of one onset and pitch are one,
     drums are none); `fresh` is its freshest run, without what that repeats of itself; `coverage`
-    the share of its new units in runs of at least `Limits.block` fresh ones; `here` and `there` are
+    the share of its new units in runs of at least `limits.block` fresh ones; `here` and `there` are
     its freshest run and one place in training of perhaps several; and `closest` is the training
     piece to look at, that it is like or that has its run.
     """
-    best, here, there = runs.freshest, None, None
-    if best is not None:
-        length, source = int(runs.lengths[best]), training[int(runs.pieces[best])]
-        here = _passage(piece, int(runs.starts[best]), length)
-        there = _passage(source, int(runs.training_starts[best]), length)
+    here = there = None
+    if len(runs.fresh):  # the longest of those that are equally fresh
+        best = np.lexsort((runs.lengths, runs.fresh))[-1]
+        source, length = training[runs.pieces[best]], runs.lengths[best]
+        here = _passage(piece, runs.starts[best], length)
+        there = _passage(source, runs.training_starts[best], length)
     exceeded = limits.exceeded(runs, likeness)
-    closest = there and there["name"]
-    if likeness is not None and "run" not in exceeded and "likeness" in exceeded:
-        closest = likeness.name
+    is_like = "likeness" in exceeded and "run" not in exceeded
     return {
         "name": piece.name,
         "n_units": piece.n_units,
@@ -190,12 +192,12 @@ def _judge(
         "likeness": likeness and asdict(likeness),
         "exceeded": exceeded,
         "is_copy": bool(exceeded),
-        "closest": closest,
+        "closest": likeness.name if likeness and is_like else there and there["name"],
     }
 
 
 def _passage(piece: Material, start: int, length: int) -> dict:
     """Units `first` … `last` of a piece, from 1 on, and the bars in which they begin."""
-    last = start + length - 1
-    bars = None if piece.bars is None else (int(piece.bars[start]), int(piece.bars[last]))
-    return {"name": piece.name, "first": start + 1, "last": last + 1, "bars": bars}
+    first, last = int(start), int(start + length) - 1
+    bars = None if piece.bars is None else (int(piece.bars[first]), int(piece.bars[last]))
+    return {"name": piece.name, "first": first + 1, "last": last + 1, "bars": bars}

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.stats import wasserstein_distance
 
 from seqgen.data.corpora import Progress, tracked
-from seqgen.evaluation.generated import Generated
+from seqgen.evaluation.generated import GeneratedFile
 from seqgen.evaluation.music.definitions import GROWING, MEASURES, Measure, measure
 from seqgen.evaluation.music.notes import opening
 from seqgen.midi import MidiFile
@@ -25,7 +25,7 @@ Distance = Callable[[np.ndarray, np.ndarray], float]
 
 
 def measure_sets(
-    generated: Sequence[Generated], real: Sequence[MidiFile], *, progress: Progress
+    generated: Sequence[GeneratedFile], real: Sequence[MidiFile], *, progress: Progress
 ) -> tuple[list[Measured], list[Measured], int | None]:
     """Measure what can be read of a generated set, and real pieces.
 
@@ -111,43 +111,36 @@ def compare(
 
     None stands where pieces are too few.
     """
-    rng = np.random.default_rng(seed)
-    return [_compare(one, generated, real, rng, resamples) for one in MEASURES.values()]
-
-
-def _compare(
-    of: Measure,
-    generated: Sequence[Measured],
-    real: Sequence[Measured],
-    rng: np.random.Generator,
-    resamples: int,
-) -> dict:
-    a, b = (
-        np.array([m[of.name] for m in pieces if m[of.name] is not None], dtype=float)  # [·(, h)]
-        for pieces in (generated, real)
-    )
-    row: dict[str, Any] = {key: getattr(of, key) for key in KNOWN}
-    row |= {"generated": _summary(of, a), "real": _summary(of, b), "baseline_pieces": 0}
-    row |= dict.fromkeys(("distance", "interval", "baseline", "times", "verdict"))
-    if not (len(a) and len(b)):
-        return row
-    distance = _distance_for(of, a, b)
-    found = row["distance"] = distance(a, b)
-    if min(len(a), len(b)) > 1:
-        drawn = [distance(rng.choice(a, len(a)), rng.choice(b, len(b))) for _ in range(resamples)]
-        # Drawing again adds noise, by which a distance tends to grow. So the resampled distances
-        # are moved until the one found is their median.
-        low, high = np.percentile(drawn, LEVELS) - np.median(drawn) + found
-        row["interval"] = max(0.0, float(low)), float(high)
-    if size := min(len(a), len(b) // 2):
-        mixed = (rng.permutation(b) for _ in range(resamples))
-        among = [distance(x[:size], x[size:]) for x in mixed]
-        low, middle, high = np.percentile(among, (LEVELS[0], 50, LEVELS[1])).tolist()
-        row |= {"baseline": (low, middle, high), "baseline_pieces": size}
-        row["times"] = found / max(high, LEAST_BASELINE)
-        if row["interval"]:
-            row["verdict"] = "beyond" if row["interval"][0] > high else "within"
-    return row
+    rng, rows = np.random.default_rng(seed), []
+    for of in MEASURES.values():
+        a, b = (
+            np.array([m[of.name] for m in pieces if m[of.name] is not None], dtype=float)
+            for pieces in (generated, real)
+        )  # [·(, h)]
+        row: dict[str, Any] = {key: getattr(of, key) for key in KNOWN}
+        row |= {"generated": _summary(of, a), "real": _summary(of, b), "baseline_pieces": 0}
+        row |= dict.fromkeys(("distance", "interval", "baseline", "times", "verdict"))
+        rows.append(row)
+        if not (len(a) and len(b)):
+            continue
+        distance = _distance_for(of, a, b)
+        found = row["distance"] = distance(a, b)
+        if min(len(a), len(b)) > 1:
+            pairs = ((rng.choice(a, len(a)), rng.choice(b, len(b))) for _ in range(resamples))
+            drawn = [distance(*pair) for pair in pairs]
+            # Drawing again adds noise, by which a distance tends to grow. So the resampled
+            # distances are moved until the one found is their median.
+            low, high = np.percentile(drawn, LEVELS) - np.median(drawn) + found
+            row["interval"] = max(0.0, float(low)), float(high)
+        if size := min(len(a), len(b) // 2):
+            mixed = (rng.permutation(b) for _ in range(resamples))
+            among = [distance(x[:size], x[size:]) for x in mixed]
+            low, middle, high = np.percentile(among, (LEVELS[0], 50, LEVELS[1])).tolist()
+            row |= {"baseline": (low, middle, high), "baseline_pieces": size}
+            row["times"] = found / max(high, LEAST_BASELINE)
+            if row["interval"]:
+                row["verdict"] = "beyond" if row["interval"][0] > high else "within"
+    return rows
 
 
 def _summary(of: Measure, values: np.ndarray) -> dict:

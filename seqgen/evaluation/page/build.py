@@ -11,9 +11,11 @@ from matplotlib.figure import Figure
 from seqgen.data.corpora import Progress, tracked
 from seqgen.errors import UserError
 from seqgen.evaluation.evaluate import PageMaterial
-from seqgen.evaluation.generated import Generated
+from seqgen.evaluation.generated import GeneratedFile
 from seqgen.evaluation.music.definitions import MEASURES
-from seqgen.evaluation.page.render import PagePicture, own_part, render
+from seqgen.evaluation.page.render import PagePicture, render
+from seqgen.evaluation.verdict import own_part
+from seqgen.files import counted
 from seqgen.midi import MidiFile, summarize
 from seqgen.midi.timing import TempoMap, bars_and_beats, last_note_end
 from seqgen.rendering.curves import Curve, draw_by_position, draw_loss_curves
@@ -58,10 +60,7 @@ def build_page(record: Mapping, material: PageMaterial, *, progress: Progress) -
     oggs = iter(sounds)
     kinds: dict[str, Callable[[], Sequence[PagePicture | None]]] = {
         "samples": lambda: [_roll(heard, next(oggs)) for heard in ours],
-        "grid": lambda: [
-            *_tiled(made, "generated images"),
-            *_tiled(given[: len(made)], "real images"),
-        ],
+        "grid": lambda: [*_tiled(made, "generated"), *_tiled(given[: len(made)], "real")],
         "held_out": lambda: [_roll(heard, next(oggs)) for heard in theirs],
         "distributions": lambda: _distributions(material, record["music"] or {}),
         "runs": lambda: _runs(record),
@@ -113,7 +112,7 @@ def play_openings(pieces: Sequence[MidiFile], *, progress: Progress) -> tuple[li
     )
 
 
-def _heard(piece: Generated) -> Heard:
+def _heard(piece: GeneratedFile) -> Heard:
     begins = piece.record.get("prompt_seconds") if piece.prompted else None
     ended = {True: ", ends by itself", False: ", cut", None: ""}[piece.ended_by_itself]
     return piece.name, piece.midi, begins, f"{piece.name}{ended}"
@@ -133,7 +132,7 @@ def _tiled(pictures: Sequence[np.ndarray], what: str) -> list[PagePicture]:
     """All pictures side by side; none where there are none."""
     if not pictures:
         return []
-    title = f"{len(pictures)} {what}"
+    title = counted(len(pictures), f"{what} image")
     return [_both(partial(draw_picture, tiled(pictures), title=title), title)]
 
 
@@ -152,16 +151,12 @@ def _learning(record: Mapping) -> list[PagePicture]:
     curves = [
         Curve(name, [x for x, _ in curve[name]], [y for _, y in curve[name]], role=role)
         for name, role in (("training", "training"), ("validation", "model"))
+        if curve[name]
     ]
-    own = own_part(likelihood["sets"])
+    own, best_step = own_part(likelihood["sets"]), likelihood["step"]
     references = _levels(own, ("unigram", "bigram", "5-gram")) if own else {}
     references["untrained"] = likelihood["chance_nats_per_token"]
-    draw = partial(
-        draw_loss_curves,
-        [c for c in curves if len(c.x)],
-        references=references,
-        best_step=likelihood["step"],
-    )
+    draw = partial(draw_loss_curves, curves, references=references, best_step=best_step)
     caption = (
         "Loss over training steps, nats per token. Training losses are measured with dropout and "
         "transpositions, where the run has them, so they may lie above validation."

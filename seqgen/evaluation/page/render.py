@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from seqgen.evaluation import verdict
 from seqgen.evaluation.music.definitions import SOURCES
+from seqgen.files import counted
 
 HERE = Path(__file__).parent
 NOTHING = "—"
@@ -30,7 +31,7 @@ class PagePicture:
 
     def data(self, theme: str) -> str:
         """The picture as an address that holds it."""
-        return _address("image/svg+xml", (self.light if theme == "light" else self.dark).encode())
+        return _address("image/svg+xml", getattr(self, theme).encode())
 
     def sound(self) -> str:
         """The sound as an address that holds it."""
@@ -56,18 +57,13 @@ def render(
         about_sound=about_sound,
         style=(HERE / "style.css").read_text(),
         own=verdict.own_entry,
-        own_part=own_part,
+        own_part=verdict.own_part,
         sources=SOURCES,
         has_sound=any(p and p.ogg for p in (*pictures["samples"], *pictures["held_out"])),
         scale=min(verdict.MOST_TIMES, max([1.0, *times])),  # what the longest bar stands for
         thresholds=verdict,
     )  # fmt: skip
     return page.lstrip()
-
-
-def own_part(parts: Sequence[Mapping]) -> Mapping | None:
-    """The first set of the run's own held-out pieces; None where there are only other files."""
-    return next((part for part in parts if part["is_split"]), None)
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -87,18 +83,15 @@ def interval(value: Mapping | None, digits: int = 3) -> str:
     return f"{number(value['low'], digits)} … {number(value['high'], digits)}"
 
 
-def short(value: float | None) -> str:
-    """Format a number with three significant digits."""
+def measured(value: float | None, unit: str) -> str:
+    """A mean of a measure with its unit, shares as percent; else three significant digits."""
     if value is None:
         return NOTHING
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
-def measured(value: float | None, unit: str) -> str:
-    """A mean of a measure with its unit; shares as percent."""
-    if value is not None and unit.startswith("share"):
+    if unit.startswith("share"):
         return f"{100 * value:.0f}%"
-    return short(value) if value is None or unit != "s" else duration(value)
+    if unit == "s":
+        return duration(value)
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def duration(seconds: float) -> str:
@@ -119,6 +112,6 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (number, amount, interval, short, measured, duration, verdict.in_words)
+    filters = (number, amount, interval, measured, duration, counted, verdict.in_words)
     environment.filters |= {function.__name__: function for function in filters}
     return environment
