@@ -178,9 +178,7 @@ function planned(asked: Asked, before: readonly number[]): Given {
   } catch (error) {
     if (!(error instanceof Unknown)) throw error;
     const setting = manifest.asking.settings.find(({ name }) => name === error.setting);
-    throw new ApiError(
-      `${setting?.label}: “${error.word}” is none that can be asked for. ${setting?.help}`,
-    );
+    throw new ApiError(`${setting?.label}: “${error.word}” cannot be asked for. ${setting?.help}`);
   }
 }
 
