@@ -159,9 +159,7 @@ def test_what_cannot_be_asked_is_refused_in_a_sentence_and_nothing_is_lost(page)
     page.get_by_text("What you ask for").click()
     page.get_by_role("textbox", name="Chords").fill("Am H7")
     page.click("#write")
-    page.get_by_text(
-        "Chords: “H7” cannot be asked for. One chord for each bar"
-    ).wait_for()
+    page.get_by_text("Chords: “H7” cannot be asked for. One chord for each bar").wait_for()
     assert page.locator(".dot").count() == 0
     assert page.get_by_role("textbox", name="Chords").input_value() == "Am H7"
     page.get_by_role("textbox", name="Chords").fill("Am B7")

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,8 @@ from seqgen.export.web import export_web
 from seqgen.midi import midi_bytes, read_midi
 from seqgen.model.sequence_model import SequenceModel
 from seqgen.sampling import Sampler, Sampling
-from seqgen.tasks import with_marks
+from seqgen.tasks import Teller, with_marks
+from seqgen.tasks.asking import as_before, read_wishes
 from seqgen.tasks.request import Writing
 from seqgen.tokenizers import build_tokenizer, settled
 
@@ -63,6 +65,8 @@ ASKED = [  # texts by control, time signature, bars
     ({}, "2/4", 3),
 ]
 WRITTEN = 4  # of these: it is written
+TOLD = {"key": ["Am"], "chords": ["F"]}  # of a bar that is there already
+AFTER_IT = [{"key": "Am", "chords": "F -"}, {"key": "C"}, {"chords": "-", "key": "-"}]
 NEAR = 0.01  # of the draw's number from the edge between two tokens
 NEAR_BEHIND_PROMPT = 0.03  # where Python has computed a prompt, in parallel and in float32
 
@@ -163,7 +167,7 @@ def given_of(request):
 
 
 @pytest.fixture(scope="module")
-def answers(exported, walks, draws, requests, tmp_path_factory):
+def answers(exported, walks, draws, requests, tokenizer, tmp_path_factory):
     """What the page's own code says, all asked at once: Node takes a second to start."""
     folder = tmp_path_factory.mktemp("check")
     script = STUDIO / "node_modules" / ".cache" / f"check-{folder.parent.name}.mjs"
@@ -175,6 +179,8 @@ def answers(exported, walks, draws, requests, tmp_path_factory):
     request = requests[WRITTEN]
     asked = {"prompt": request.prompt[:, 0].tolist(), "given": given_of(request)}
     asked |= {"bars": request.n_bars, "maxTokens": DRAWN}
+    marks = Teller(tokenizer).controls.marks(TOLD, {})
+    told = [vocabulary["bos_id"], int(tokenizer.bar[0]), *marks]
     graph = folder / "step.onnx"
     graph.write_bytes(gzip.decompress((exported / "step-int8.bin").read_bytes()))
     questions = {
@@ -194,7 +200,8 @@ def answers(exported, walks, draws, requests, tmp_path_factory):
         "asked": [
             {"asked": asked, "metre": metre, "bars": bars, "before": [vocabulary["bos_id"]]}
             for asked, metre, bars in ASKED
-        ],
+        ]
+        + [{"asked": asked, "metre": None, "bars": 2, "before": told} for asked in AFTER_IT],
         "graph": str(graph),
         "orders": [
             common | start | {"rows": [0, 1, 2, 3], "dropped": []},
@@ -277,11 +284,20 @@ def test_a_continuation_reads_the_prompt_and_a_dropped_one_is_not_written(
 
 def test_what_is_asked_is_given_as_python_gives_it(answers, requests, tokenizer):
     bos, bar = tokenizer.vocabulary.bos_id, int(tokenizer.bar[0])
-    for given, request in zip(answers["given"], requests, strict=True):
+    for given, request in zip(answers["given"][: len(ASKED)], requests, strict=True):
         expected = given_of(request)
         assert set(given.pop("forbidden")) == set(expected.pop("forbidden"))
         assert given == expected
         assert request.prompt[:, 0].tolist() == [bos, bar, *given["openings"][0]]
+
+
+def test_what_is_in_force_is_told_where_it_changes(answers, tokenizer):
+    controls = Teller(tokenizer).controls
+    for given, asked in zip(answers["given"][len(ASKED) :], AFTER_IT, strict=True):
+        wish = read_wishes(controls, as_before(controls, asked, []), 2)
+        bars = [TOLD, wish(0), wish(1)]
+        told = [controls.marks(now, before) for before, now in pairwise(bars)]
+        assert given["openings"] == told
 
 
 def test_what_is_asked_follows_each_bar_and_all_else_is_drawn(answers, requests, model, tokenizer):
