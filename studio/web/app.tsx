@@ -106,7 +106,7 @@ function Once() {
   return (
     <p class="speed">
       Each version is drawn once, and nothing measures whether it is what you asked for. The studio
-      and the command line draw four and keep what fits best.
+      and the command line draw four and keep what fits best, and can follow more closely.
     </p>
   );
 }
