@@ -362,10 +362,10 @@ def _head(teller: Teller, metre: str | None) -> list[int]:
     """Return the ids of a time signature that all bars have."""
     if metre is None:
         return []
-    known = [n.partition("_")[2] for n in teller.id_of if n.startswith("TimeSig_")] or ["4/4"]
+    known = list(teller.metres) or ["4/4"]
     if metre not in known:
         raise UserError(f"--metre {metre}: this run knows {', '.join(known)}")
-    return [teller.id_of[f"TimeSig_{metre}"]] if f"TimeSig_{metre}" in teller.id_of else []
+    return [teller.metres[metre]] if metre in teller.metres else []
 
 
 def _bars(editing: Editing, piece: Passage) -> tuple[int, int]:

@@ -1,12 +1,15 @@
 """A model as a page that needs no server: a folder of static files for any web space.
 
 index.html, assets/, runtime.bin     the page, built from studio/web, and onnxruntime-web
-model/step-int8.onnx                 the graph of a step, weights in 8 bits
+model/step-int8.bin                  the ONNX graph of a step, weights in 8 bits
 model/vocabulary.json                names of ids, special ids, grammar
 model/manifest.json                  what the page has to know besides
-model/sound.sf2                      a soundfont, if a small one was found
+model/sound.bin                      a soundfont, if a small one was found
+
+Files called .bin are compressed with gzip: many servers send a file as it lies there.
 """
 
+import gzip
 import json
 import shutil
 from pathlib import Path
@@ -17,6 +20,7 @@ from seqgen.config import TokenizerConfig, load_config
 from seqgen.data.corpora import describe_licence
 from seqgen.decoding.onnx import check_exportable
 from seqgen.errors import UserError
+from seqgen.export.controls import asking_record
 from seqgen.export.folder import CARD
 from seqgen.export.onnx import vocabulary_record
 from seqgen.files import atomic_folder, check_new
@@ -24,7 +28,7 @@ from seqgen.rendering.sound.soundfonts import find_soundfont
 from seqgen.tokenizers.midi.scores import title
 from seqgen.tokenizers.midi.tokenizer import MidiTokenizer
 
-FORMAT = 1  # of the manifest; the page names the one that it reads
+FORMAT = 2  # of the manifest; the page names the one that it reads
 PAGE = Path(__file__).parent / "page"
 NOT_BUILT = (
     "the page is not built here: run `make studio` (it needs Node 20), or install a wheel, which "
@@ -74,18 +78,23 @@ def export_web(run: Path, folder: Path, *, name: str, checkpoint: str = "best") 
         "max_positions": model.max_positions if model.positions == "learned" else None,
         "parts": _parts(tokenizer),
         "state": _state(graph),
-        "sound": None if sound is None else f"model/sound{sound.suffix.lower()}",
+        "sound": None if sound is None else "model/sound.bin",
+        "asking": asking_record(tokenizer),
     }
     with atomic_folder(folder) as temporary:
         shutil.copytree(PAGE, temporary, dirs_exist_ok=True)
         place = temporary / "model"
         place.mkdir()
-        (place / "step-int8.onnx").write_bytes(graph.SerializeToString())
+        (place / "step-int8.bin").write_bytes(_compressed(graph.SerializeToString()))
         (place / "vocabulary.json").write_text(json.dumps(vocabulary_record(loaded)))
-        (place / "manifest.json").write_text(json.dumps(manifest, indent=1))
+        (place / "manifest.json").write_text(json.dumps(manifest))
         if sound is not None:
-            shutil.copyfile(sound, place / f"sound{sound.suffix.lower()}")
+            (place / "sound.bin").write_bytes(_compressed(sound.read_bytes()))
     return sound
+
+
+def _compressed(content: bytes) -> bytes:
+    return gzip.compress(content, mtime=0)  # the same content gives the same file
 
 
 def _readable(loaded: LoadedModel) -> MidiTokenizer:

@@ -10,6 +10,7 @@ from fastapi import Header
 from pydantic import BaseModel, ConfigDict, Field
 
 from seqgen.midi.repair import MAX_TEMPO, MIN_TEMPO
+from seqgen.tasks.settings import Choice, Setting
 
 MOST_NOTES = 20_000  # in one request
 MOST_QUARTERS = 100_000  # of a piece
@@ -99,31 +100,6 @@ class ShownPiece(Shape):
     metres: list[Metre]
     tempos: list[Tempo]
     length: Time
-
-
-class Choice(Shape):
-    """One value of a setting, and what to call it."""
-
-    value: str
-    label: str
-
-
-class Setting(Shape):
-    """One thing that can be set. The page shows whatever is here.
-
-    A "list" is several choices in one text, joined by `separator`.
-    """
-
-    name: str
-    label: str
-    help: str
-    group: Literal["sampling", "controls"]
-    type: Literal["number", "integer", "choice", "text", "list"]
-    minimum: float | None = None
-    maximum: float | None = None
-    default: float | None = None
-    choices: list[Choice] = []
-    separator: str = ","
 
 
 class Run(Shape):

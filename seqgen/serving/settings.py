@@ -5,12 +5,10 @@ from typing import Any
 
 from seqgen.errors import UserError
 from seqgen.midi import program_name
-from seqgen.midi.repair import MAX_TEMPO, MIN_TEMPO
 from seqgen.sampling import Sampling
-from seqgen.serving.schemas import Choice, Instrument, Setting
-from seqgen.tasks import Teller
+from seqgen.serving.schemas import Instrument
 from seqgen.tasks.asking import describe_part
-from seqgen.tasks.controls import LEVELS
+from seqgen.tasks.settings import CONTROLS, Choice, Setting, control_settings
 from seqgen.tokenizers import Tokenizer
 from seqgen.tokenizers.midi.parts import ALL_PARTS, Part
 
@@ -88,72 +86,24 @@ SAMPLING = [
         default=0,
     ),
 ]
-# Of controls: the label, the help, the type and the separator.
-CONTROLS: Mapping[str, tuple[str, str, str, str]] = {
-    "key": ("Key", "The key of the new bars.", "choice", ","),
-    "chords": (
-        "Chords",
-        "One chord for each bar, as in Am F C G; they repeat, and - leaves a bar open.",
-        "text",
-        " ",
-    ),
-    "density": ("Density", "How many notes; several are for one bar each.", "list", " "),
-    "polyphony": ("Polyphony", "How many notes begin together.", "choice", ","),
-    "register": ("Register", "How high the notes lie.", "choice", ","),
-    "loudness": ("Loudness", "How loud the notes are.", "choice", ","),
-    "instruments": ("Instruments", "Who plays.", "list", ","),
-}
-COUNTED = "bars"  # the control that follows from how many bars are asked for
+GUIDANCE = Setting(
+    name="guidance",
+    label="Follow closely",
+    help="How much what is asked for weighs: 1.5 or 2 follows it more closely than the model has "
+    "learned, at twice the work.",
+    group="controls",
+    type="number",
+    minimum=1,
+    maximum=3,
+    default=1,
+)
 
 
 def settings_of(tokenizer: Tokenizer) -> list[Setting]:
     """Return what can be set in a run with these tokens."""
-    if tokenizer.clock() is None:
-        return SAMPLING
-    settings = [
-        *SAMPLING,
-        Setting(
-            name="tempo",
-            label="Tempo",
-            help="Quarter notes per minute at the beginning; empty: as the model has learned.",
-            group="controls",
-            type="number",
-            minimum=MIN_TEMPO,
-            maximum=MAX_TEMPO,
-        ),
-    ]
-    if not tokenizer.config.marks:
-        return settings
-    teller = Teller(tokenizer)
-    metres = [name.partition("_")[2] for name in teller.id_of if name.startswith("TimeSig_")]
-    if metres:
-        settings.append(
-            Setting(
-                name="metre",
-                label="Time signature",
-                help="Of all new bars.",
-                group="controls",
-                type="choice",
-                choices=[Choice(value=metre, label=metre) for metre in metres],
-            )
-        )
-    names = [name for name in teller.controls.names if name != COUNTED]
-    settings += [_control(name, teller) for name in names]
-    if names:
-        settings.append(
-            Setting(
-                name="guidance",
-                label="Follow closely",
-                help="How much what is asked for weighs: 1.5 or 2 follows it more closely than the "
-                "model has learned, at twice the work.",
-                group="controls",
-                type="number",
-                minimum=1,
-                maximum=3,
-                default=1,
-            )
-        )
-    return settings
+    asked = control_settings(tokenizer)
+    has_controls = any(setting.name in CONTROLS for setting in asked)
+    return [*SAMPLING, *asked, *[GUIDANCE] * has_controls]
 
 
 def parts_of(tokenizer: Tokenizer) -> list[Choice]:
@@ -200,23 +150,3 @@ def sampling_of(settings: Mapping[str, float]) -> Sampling:
         for name, value in settings.items()
     }
     return Sampling(**values)
-
-
-def _control(name: str, teller: Teller) -> Setting:
-    label, words, kind, separator = CONTROLS.get(name, (name.capitalize(), "", "choice", ","))
-    values = list(teller.controls.values(name))
-    if name in ("key", "chords"):
-        choices = [Choice(value=value, label=value) for value in values]
-    elif name == "instruments":
-        choices = [Choice(value=value, label=describe_part(value)) for value in values]
-    else:
-        choices = [Choice(value=level, label=level) for level in LEVELS]
-    return Setting(
-        name=name,
-        label=label,
-        help=words,
-        group="controls",
-        type=kind,
-        choices=choices,
-        separator=separator,
-    )

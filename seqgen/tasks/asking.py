@@ -25,6 +25,7 @@ FAMILIES = {
 }
 
 SAME = "same"  # as in the bars before
+BY_BAR = r"[\s,|]+"  # between words that are for one bar each, as a regular expression
 
 
 def no_wish(number: int) -> Values:
@@ -108,7 +109,7 @@ def _values(controls: Controls, name: str, text: str) -> list[list[str]]:
 
 
 def _words(name: str, text: str) -> list[str]:
-    words = [word for word in re.split(r"[\s,|]+", text) if word]
+    words = [word for word in re.split(BY_BAR, text) if word]
     if not words:
         raise UserError(f"--{name} is empty")
     return words

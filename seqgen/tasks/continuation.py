@@ -52,8 +52,7 @@ def request(
     parts = parts or teller.parts
     # A model that always begins bars with a part that is not asked for would leave them empty.
     first = [] if teller.parts[0] in parts else [teller.id_of[f"Part_{parts[0]}"]]
-    metres = [i for name, i in teller.id_of.items() if name.startswith("TimeSig_")]
-    has_head = bool(head) or not metres
+    has_head = bool(head) or not teller.metres
     n_there = len(piece.bars)
     measured = teller.controls.measure(piece, 0, n_there, [n for n in names if n != "bars"])
 
@@ -73,7 +72,7 @@ def request(
         np.array(ids, dtype=np.int64)[:, None],
         opening,
         begun=1,
-        after={} if has_head else dict.fromkeys(metres, first),
+        after={} if has_head else dict.fromkeys(teller.metres.values(), first),
         n_bars=n_bars,
         forbidden=(*forbidden, *([teller.eos] if n_bars is not None else [])),
     )

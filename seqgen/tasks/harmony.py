@@ -79,6 +79,17 @@ def parse_chord(text: str) -> str | None:
     return _root(found[1], found[2]) + quality if quality in QUALITIES else None
 
 
+def chord_spellings() -> list[str]:
+    """Return all that `parse_chord` reads."""
+    spelt = (
+        letter + accidental + quality
+        for letter in "CDEFGAB"
+        for accidental in ("", "#", "b", "♯", "♭")
+        for quality in (*QUALITIES, *SPELT)
+    )
+    return [text for text in spelt if parse_chord(text) is not None]
+
+
 def _root(letter: str, accidental: str) -> str:
     shift = {"#": 1, "♯": 1, "b": -1, "♭": -1}.get(accidental, 0)
     return NAMES[(NAMES.index(letter.upper()) + shift) % 12]

@@ -64,6 +64,8 @@ class Teller:
         reader: reads tokens into bars.
         controls: what can be asked for.
         parts: names of all parts in the order in which bars tell them; "" is an only one.
+        metres: the ids of time signatures, by their names, such as "3/4"; none where tokens tell
+            none.
     """
 
     def __init__(self, tokenizer: Tokenizer):
@@ -73,6 +75,11 @@ class Teller:
         self.id_of = self.reader.id_of
         self.controls = Controls(tokenizer.config, self.id_of)
         self.parts = [name[5:] for name in self.id_of if name.startswith("Part_")] or [""]
+        self.metres = {
+            name.partition("_")[2]: i
+            for name, i in self.id_of.items()
+            if name.startswith("TimeSig_")
+        }
         self.bar = self.id_of["Bar_None"]
         vocabulary = tokenizer.vocabulary
         self.bos, self.eos = vocabulary.bos_id, vocabulary.eos_id

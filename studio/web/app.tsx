@@ -3,6 +3,7 @@
 import { download, redo, undo } from "../src/project/actions";
 import { canRedo, canUndo } from "../src/project/history";
 import { isWriting, project, shown } from "../src/project/store";
+import { asksSomething } from "../src/project/wishes";
 import { PianoRoll } from "../src/roll/roll";
 import { Candidates } from "../src/views/candidates";
 import { Compose } from "../src/views/compose";
@@ -47,6 +48,7 @@ function Page() {
       </div>
       <aside class="side" aria-label="Writing and versions">
         <Compose />
+        {asksSomething.value && <Once />}
         <Speed />
         <VersionTree />
       </aside>
@@ -97,6 +99,15 @@ function Buttons() {
         Download MIDI
       </button>
     </>
+  );
+}
+
+function Once() {
+  return (
+    <p class="speed">
+      Each version is drawn once, and nothing measures whether it is what you asked for. The studio
+      and the command line draw four and keep what fits best, and can follow more closely.
+    </p>
   );
 }
 

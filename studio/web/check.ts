@@ -1,6 +1,7 @@
 // For tests: answers a question from the file named first about what the page is made of. tests/export/test_web_parts.py asks.
 
 import { readFileSync } from "node:fs";
+import { type Asked, plan } from "./asking";
 import { midiBytes } from "./midi";
 import type { Manifest, Vocabulary } from "./model";
 import { Reader } from "./reader";
@@ -16,6 +17,7 @@ interface Questions {
   streams: number[][]; // tokens after BOS
   manifest: Manifest;
   graph: string | null; // a file
+  asked: (Asked & { before: number[] })[];
   orders: (Order & { dropped: number[] })[]; // with rows that are dropped after the first step
 }
 
@@ -45,6 +47,10 @@ const files = asked.streams.map((tokens) => {
   return Buffer.from(midiBytes(reader.piece())).toString("base64");
 });
 
+const given = asked.asked.map((request) =>
+  plan(manifest.asking, request, request.before, vocabulary.eos_id),
+);
+
 async function written(graph: string): Promise<number[][][]> {
   const ort = await import("onnxruntime-web/wasm");
   ort.env.wasm.numThreads = 1;
@@ -69,4 +75,4 @@ async function written(graph: string): Promise<number[][][]> {
 }
 
 const tokens = asked.graph ? await written(asked.graph) : null;
-process.stdout.write(JSON.stringify({ series, draws, allowed, files, tokens }));
+process.stdout.write(JSON.stringify({ series, draws, allowed, files, given, tokens }));

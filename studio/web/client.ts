@@ -9,10 +9,12 @@ import type {
   WriteRequest,
 } from "../src/api/types";
 import { EMPTY } from "../src/project/piece";
+import { type Asked, type Given, marksOf, NOTHING, plan, Unknown } from "./asking";
 import { tell } from "./events";
+import { read } from "./files";
 import { manifest, order, send, vocabulary } from "./machine";
 import { midiBytes } from "./midi";
-import { Reader } from "./reader";
+import { isMark, Reader } from "./reader";
 
 export const hasServer = false;
 
@@ -85,7 +87,8 @@ export async function readRun(): Promise<RunDetail> {
   const { name, step, unit, n_parameters, loss_bits } = manifest;
   return {
     ...{ id: name, name, step, unit, n_parameters, loss_bits },
-    ...{ kind: "music", can: ["continue"], is_loaded: true, settings: SETTINGS, parts: [] },
+    ...{ kind: "music", can: ["continue"], is_loaded: true, parts: [] },
+    ...{ settings: [...SETTINGS, ...manifest.asking.settings] },
     ...{ instruments: [], has_losses: false, has_report: false },
   };
 }
@@ -115,8 +118,9 @@ export async function changeProject(
 
 export async function write(_: string, request: WriteRequest): Promise<Version[]> {
   const parent = kept.get(request.parent ?? "");
-  const { prompt, from } = promptOf(parent, request.from_bar ?? null);
   const bars = request.bars ?? 8;
+  const { prompt, from, given } = beginning(parent, request, bars);
+  const tempo = request.tempo ?? parent?.reader.piece().tempos[0]?.bpm ?? null;
   const seed = request.seed ?? Math.floor(Math.random() * SEEDS);
   const samples = request.samples ?? 1;
   const versions = Array.from({ length: samples }, (_, row) => {
@@ -132,7 +136,7 @@ export async function write(_: string, request: WriteRequest): Promise<Version[]
       ...{ log_likelihood_bits: null, bits_per_note: null, message: null, report: null },
       ...{ n_bars: 0, n_notes: 0 },
     } as unknown as Version;
-    const reader = new Reader(manifest, vocabulary.names, prompt.length);
+    const reader = new Reader(manifest, vocabulary.names, prompt.length, tempo);
     for (const id of prompt) reader.take(id);
     const tokens = [...prompt];
     kept.set(version.id, { version, tokens, nGiven: prompt.length, reader });
@@ -141,22 +145,41 @@ export async function write(_: string, request: WriteRequest): Promise<Version[]
   const ids = versions.map(({ id }) => id);
   const { temperature = 1, top_k = 0, top_p = 1, min_p = 0 } = request.sampling ?? {};
   order(ids, {
-    ...{ prompt, rows: [], seed, sampling: { temperature, top_k, top_p, min_p } },
+    ...{ prompt, given, rows: [], seed, sampling: { temperature, top_k, top_p, min_p } },
     ...{ bars: from + bars, maxTokens: bars * MOST_TOKENS_PER_BAR },
   });
   return versions;
 }
 
-/** The tokens before a bar, and its beginning; and which bar that is. */
-function promptOf(
-  parent: Kept | undefined,
-  asked: number | null,
-): { prompt: number[]; from: number } {
-  if (!parent) return { prompt: [vocabulary.bos_id], from: 0 };
-  const from = asked ?? parent.reader.piece().bars.length - 1;
-  const end = parent.reader.barTokens[from] ?? parent.tokens.length;
-  const before = parent.tokens.slice(0, end).filter((id) => id !== vocabulary.eos_id);
-  return { prompt: [...before, vocabulary.names.indexOf("Bar_None")], from };
+interface Beginning {
+  prompt: number[]; // tokens, BOS first
+  from: number; // the bar that is the first new one
+  given: Given;
+}
+
+/** The tokens before a bar, and its beginning; with what is asked of it and those behind it. */
+function beginning(parent: Kept | undefined, request: WriteRequest, bars: number): Beginning {
+  const asked: Asked = { asked: request.asked ?? {}, metre: request.metre ?? null, bars };
+  const asks = asked.metre !== null || Object.keys(asked.asked).length > 0;
+  const from = parent ? (request.from_bar ?? parent.reader.piece().bars.length - 1) : 0;
+  const told = marksOf(manifest.asking, asked);
+  const before = (parent?.tokens ?? [vocabulary.bos_id])
+    .slice(0, parent?.reader.barTokens[from])
+    .filter((id) => id !== vocabulary.eos_id && (told.has(id) || !isMark(vocabulary.names, id)));
+  const given = asks ? planned(asked, before) : NOTHING;
+  const isBegun = asks || parent !== undefined;
+  const begun = isBegun ? [vocabulary.names.indexOf("Bar_None")] : [];
+  return { prompt: [...before, ...begun, ...(given.openings[0] ?? [])], from, given };
+}
+
+function planned(asked: Asked, before: readonly number[]): Given {
+  try {
+    return plan(manifest.asking, asked, before, vocabulary.eos_id);
+  } catch (error) {
+    if (!(error instanceof Unknown)) throw error;
+    const setting = manifest.asking.settings.find(({ name }) => name === error.setting);
+    throw new ApiError(`${setting?.label}: “${error.word}” cannot be asked for. ${setting?.help}`);
+  }
 }
 
 /** Take in what the worker has drawn. */
@@ -206,9 +229,7 @@ export function tokensOf(id: string): number[] {
 
 export async function readSoundfont(): Promise<ArrayBuffer> {
   if (!manifest.sound) throw new ApiError("The page was exported without a soundfont.");
-  const response = await fetch(manifest.sound);
-  if (!response.ok) throw new ApiError(`${manifest.sound} is missing (${response.status}).`);
-  return response.arrayBuffer();
+  return read(manifest.sound);
 }
 
 export const midiAddress = (_: string, version: string) => version;

@@ -1,6 +1,7 @@
 // The model: its files, and the worker that runs it.
 
 import { signal } from "@preact/signals";
+import { read } from "./files";
 import type { FromWorker, ToWorker } from "./messages";
 import { FORMAT, type Manifest, type Vocabulary } from "./model";
 import type { Order } from "./writer";
@@ -57,9 +58,7 @@ export async function load(take: (message: FromWorker) => void): Promise<void> {
 }
 
 async function json<T>(address: string): Promise<T> {
-  const response = await fetch(address);
-  if (!response.ok) throw new Error(`${address} is missing (${response.status}): export again.`);
-  return response.json();
+  return JSON.parse(new TextDecoder().decode(await read(address)));
 }
 
 export function send(message: ToWorker): void {

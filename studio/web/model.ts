@@ -1,5 +1,7 @@
 // What `seqgen export --web` writes beside the page: manifest.json and vocabulary.json.
 
+import type { Setting } from "../src/api/types";
+
 export interface Manifest {
   format: number;
   name: string;
@@ -15,6 +17,26 @@ export interface Manifest {
   parts: Part[];
   state: Record<string, StatePart>;
   sound: string | null; // the file of a soundfont
+  asking: Asking;
+}
+
+/** What can be asked for, as seqgen/export/controls.py explains it. */
+export interface Asking {
+  settings: Setting[];
+  metres: Word[];
+  controls: Control[];
+}
+
+export type Word = [text: string, id: number];
+
+export interface Control {
+  name: string;
+  words: Word[];
+  reads: "one" | "by bar" | "together" | "countdown";
+  separator: string | null;
+  open: Word | null;
+  every: number | null;
+  parts: number[];
 }
 
 /** A part of the music; `token` names it in Part tokens, "" where it is the only one. */
@@ -48,4 +70,4 @@ export interface Vocabulary {
   held: number[][];
 }
 
-export const FORMAT = 1; // of the manifest, as seqgen/export/web.py writes it
+export const FORMAT = 2; // of the manifest, as seqgen/export/web.py writes it

@@ -4,12 +4,17 @@ import type { Note, Piece } from "../src/api/types";
 import type { Manifest } from "./model";
 
 const APART = new Set(["Bar", "TimeSig", "TempoPosition", "Tempo", "Part"]); // no music of a part
-const MARKS = new Set(["Given", "Held", "Answer", "PAD", "BOS", "EOS"]);
+const MARKS = new Set(["Given", "Held", "Answer"]); // of what is asked
+const SPECIAL = new Set(["PAD", "BOS", "EOS"]);
 
 interface Plain {
   kind: string;
   value: string;
 }
+
+/** Whether a token tells what is asked, and no music. */
+export const isMark = (names: readonly string[], id: number) =>
+  MARKS.has((names[id] as string).split("_")[0] as string);
 
 /** Reads a stream of tokens from its beginning. */
 export class Reader {
@@ -33,6 +38,7 @@ export class Reader {
     private readonly manifest: Manifest,
     private readonly names: readonly string[],
     private readonly nGiven = 0, // tokens that are not the model's own
+    private readonly tempo: number | null = null, // with which the piece begins, if not as told
   ) {
     this.velocity = manifest.velocity;
     this.part = this.partOf("");
@@ -58,6 +64,7 @@ export class Reader {
     const end = this.notes.reduce((latest, note) => Math.max(latest, note.start + note.length), 0);
     const last = this.notes.reduce((latest, note) => Math.max(latest, note.start), 0);
     const bars = this.bars.filter((start) => start <= last);
+    const faster = this.tempo && this.tempos[0] ? this.tempo / this.tempos[0].bpm : 1;
     const length = bars.length
       ? (this.bars[bars.length] ?? this.barStart + this.quartersPerBar)
       : 0;
@@ -69,13 +76,15 @@ export class Reader {
       notes: this.notes.map(({ part, ...note }) => ({ ...note, track: used.indexOf(part) })),
       bars: [...bars, length],
       metres: this.metres.filter(({ start }) => start <= last),
-      tempos: this.tempos.filter(({ start }) => start <= last),
+      tempos: this.tempos
+        .filter(({ start }) => start <= last)
+        .map(({ start, bpm }) => ({ start, bpm: bpm * faster })),
       length: Math.max(length, end),
     };
   }
 
   private read(plain: Plain): void {
-    if (MARKS.has(plain.kind)) return;
+    if (MARKS.has(plain.kind) || SPECIAL.has(plain.kind)) return;
     if (!APART.has(plain.kind)) this.remember(plain);
     const { value } = plain;
     switch (plain.kind) {

@@ -1,13 +1,14 @@
 // Runs the model outside the page's own thread, with onnxruntime-web on one thread.
 
 import * as ort from "onnxruntime-web/wasm";
+import { read } from "./files";
 import type { FromWorker, ToWorker } from "./messages";
 import type { Manifest, Vocabulary } from "./model";
 import { type Order, type Runtime, Writing } from "./writer";
 
 const TELL_EVERY = 60; // milliseconds between messages with tokens
-const RUNTIME = "runtime.bin"; // WebAssembly, compressed with gzip
-const GRAPH = "model/step-int8.onnx";
+const RUNTIME = "runtime.bin"; // WebAssembly
+const GRAPH = "model/step-int8.bin";
 
 interface Job {
   ids: string[];
@@ -42,28 +43,13 @@ self.onmessage = ({ data }: MessageEvent<ToWorker>) => {
 
 async function load(base: string): Promise<void> {
   ort.env.wasm.numThreads = 1;
-  ort.env.wasm.wasmBinary = await unpacked(new URL(RUNTIME, base));
+  ort.env.wasm.wasmBinary = await read(new URL(RUNTIME, base));
   const graph = new Uint8Array(await read(new URL(GRAPH, base)));
   const session = await ort.InferenceSession.create(graph, { executionProviders: ["wasm"] });
   runtime = {
     tensor: (type, data, dims) => new ort.Tensor(type, data as never, dims),
     run: (given) => session.run(given as never),
   };
-}
-
-async function read(address: URL): Promise<ArrayBuffer> {
-  const response = await fetch(address);
-  if (!response.ok) throw new Error(`${address.pathname} is missing (${response.status}).`);
-  return response.arrayBuffer();
-}
-
-/** The content of a compressed file, also where the server has unpacked it already. */
-async function unpacked(address: URL): Promise<ArrayBuffer> {
-  const packed = await read(address);
-  const [first, second] = new Uint8Array(packed, 0, 2);
-  if (first !== 0x1f || second !== 0x8b) return packed;
-  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
-  return new Response(stream).arrayBuffer();
 }
 
 function begin(ids: string[], order: Order): void {

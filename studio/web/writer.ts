@@ -1,5 +1,6 @@
 // Writes music token by token: runs the graph of a step, draws with the sampler, follows the grammar. Knows no page.
 
+import type { Given } from "./asking";
 import type { Manifest, StatePart, Vocabulary } from "./model";
 import { Reader } from "./reader";
 import { Place } from "./rules";
@@ -17,12 +18,13 @@ export interface Runtime {
 }
 
 export interface Order {
-  prompt: number[]; // tokens, BOS first
+  prompt: number[]; // tokens, BOS first; where something is asked, what is given of the first bar last
+  given: Given;
   rows: number[]; // numbers of the samples, which their random numbers depend on
   seed: number;
   sampling: Sampling;
   bars: number; // stop where so many have ended, those of the prompt included
-  maxTokens: number;
+  maxTokens: number; // drawn
 }
 
 export type End = "eos" | "bars" | "length";
@@ -32,9 +34,12 @@ export interface Listener {
   end(row: number, reason: End, logLikelihood: number): void;
 }
 
+const NEVER = -1e6; // added to the logit of a token that must not be drawn
+
 interface Row {
   number: number;
   pending: number;
+  given: number[]; // what it takes next, without a draw
   place: Place;
   reader: Reader;
   series: Series;
@@ -50,6 +55,7 @@ export class Writing {
   private live: Row[] = []; // from then on
   private state: State | null = null; // of the live rows; of one row until the prompt is read
   private position = 0;
+  private barsBefore = 0; // bars of the prompt before the first that is written
 
   constructor(
     private readonly runtime: Runtime,
@@ -65,7 +71,7 @@ export class Writing {
     return (this.waiting ?? this.live).length === 0;
   }
 
-  /** Take one step; return how many tokens were drawn. */
+  /** Take one step; return how many tokens were written. */
   async step(): Promise<number> {
     const { prompt } = this.order;
     const given = this.position < prompt.length - 1 ? [prompt[this.position] as number] : null;
@@ -73,7 +79,7 @@ export class Writing {
     const { logits, state } = await this.advance(given ?? this.live.map((row) => row.pending));
     this.state = state;
     this.position += 1;
-    return given ? 0 : this.draw(logits);
+    return given ? 0 : this.write(logits);
   }
 
   /** No more of the rows with these numbers. */
@@ -94,7 +100,8 @@ export class Writing {
       }
       const pending = prompt.at(-1) as number;
       const series = new Series([seed, number]);
-      return { number, pending, place, reader, series, drawn: 0, logLikelihood: 0 };
+      this.barsBefore = Math.max(reader.nBars - 1, 0);
+      return { number, pending, given: [], place, reader, series, drawn: 0, logLikelihood: 0 };
     });
     this.state = this.mapState((_, part, tensor) => repeat(tensor, rowAxis(part), rows.length));
   }
@@ -111,16 +118,14 @@ export class Writing {
     return { logits: made.logits?.data as Float32Array, state: Object.fromEntries(next) };
   }
 
-  private draw(logits: Float32Array): number {
-    const { maxTokens, sampling, bars } = this.order;
+  private write(logits: Float32Array): number {
+    const { maxTokens, bars } = this.order;
     const width = this.vocabulary.names.length;
     const count = this.live.length;
     const ended = new Set<Row>();
     for (const [i, row] of this.live.entries()) {
       const own = logits.subarray(i * width, (i + 1) * width);
-      const id = choose(own, row.place.allowed(), sampling, row.series.at(row.drawn));
-      row.logLikelihood += logLikelihood(own, id);
-      row.drawn += 1;
+      const id = row.given.shift() ?? this.draw(row, own);
       row.pending = id;
       row.place.take(id);
       row.reader.take(id);
@@ -132,6 +137,20 @@ export class Writing {
     }
     if (ended.size > 0) this.keep((row) => !ended.has(row));
     return count;
+  }
+
+  /** Draw a token, and note what is given after it. */
+  private draw(row: Row, logits: Float32Array): number {
+    const { sampling, given } = this.order;
+    const scores = logits.slice();
+    for (const id of given.forbidden) scores[id] = (scores[id] as number) + NEVER;
+    const id = choose(scores, row.place.allowed(), sampling, row.series.at(row.drawn));
+    row.logLikelihood += logLikelihood(logits, id);
+    row.drawn += 1;
+    const begins = id === this.vocabulary.names.indexOf("Bar_None");
+    const bar = row.reader.nBars - this.barsBefore; // if it begins one
+    row.given = [...((begins ? given.openings[bar] : given.after[id]) ?? [])];
+    return id;
   }
 
   private reasonToEnd(row: Row, id: number, bars: number, maxTokens: number): End | null {

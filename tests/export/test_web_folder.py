@@ -1,5 +1,6 @@
 """The folder of a page that needs no server, or the sentence that says why there is none."""
 
+import gzip
 import json
 
 import pytest
@@ -37,7 +38,7 @@ def test_a_folder_holds_the_page_the_model_and_nothing_of_this_machine(tmp_path,
     run = write_model(tmp_path / "run", decay="fixed", parts="tracks", part_names=["0", "drums"])
     assert export_web(run, tmp_path / "out", name="mine") is None
     names = {str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*.*")}
-    model = {f"model/{x}" for x in ("step-int8.onnx", "vocabulary.json", "manifest.json")}
+    model = {f"model/{x}" for x in ("step-int8.bin", "vocabulary.json", "manifest.json")}
     assert names == model | {"index.html", "assets/index.js"}
     text = (tmp_path / "out" / "model" / "manifest.json").read_text()
     manifest = json.loads(text)
@@ -63,7 +64,8 @@ def test_a_small_soundfont_goes_with_the_page(tmp_path, monkeypatch):
     monkeypatch.setenv("SEQGEN_SOUNDFONT", str(sound))
     run = write_model(tmp_path / "run")
     assert export_web(run, tmp_path / "out", name="mine") == sound
-    assert (tmp_path / "out" / "model" / "sound.sf2").read_bytes() == sound.read_bytes()
+    packed = (tmp_path / "out" / "model" / "sound.bin").read_bytes()
+    assert gzip.decompress(packed) == sound.read_bytes()
 
 
 def test_a_large_soundfont_stays_here(tmp_path, monkeypatch):

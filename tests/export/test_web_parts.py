@@ -1,10 +1,12 @@
 """What the page is made of computes what Python does: numbers, draws, grammar, files, tokens."""
 
 import base64
+import gzip
 import json
 import shutil
 import subprocess
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,10 @@ import pytest
 import torch
 from making import random_walks
 
+from seqgen.api.prompts import read_prompts
+from seqgen.api.requests import plan_pieces
 from seqgen.checkpoint import save_model
-from seqgen.config import LimitsConfig, ModelConfig, TokenizerConfig
+from seqgen.config import DataConfig, LimitsConfig, ModelConfig, TokenizerConfig
 from seqgen.decoding.generation import generate
 from seqgen.decoding.onnx import OnnxDecoder
 from seqgen.export import web
@@ -21,7 +25,10 @@ from seqgen.export.web import export_web
 from seqgen.midi import midi_bytes, read_midi
 from seqgen.model.sequence_model import SequenceModel
 from seqgen.sampling import Sampler, Sampling
-from seqgen.tokenizers import build_tokenizer
+from seqgen.tasks import Teller, with_marks
+from seqgen.tasks.asking import as_before, read_wishes
+from seqgen.tasks.request import Writing
+from seqgen.tokenizers import build_tokenizer, settled
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -48,7 +55,20 @@ SETTINGS = [
 WALKS, LENGTH = 6, 400
 SEED, DRAWN = 11, 200
 GIVEN, CONTINUED = 80, 40  # tokens of a prompt, and after it
+ASKED = [  # texts by control, time signature, bars
+    ({"key": "Am"}, None, 9),
+    ({"chords": "Am | Bb7, - Co F#maj7"}, None, 7),
+    ({"chords": "-", "key": "-"}, None, 2),
+    ({"density": "low high", "instruments": "drums,33"}, None, 17),
+    ({"instruments": "40.2,40", "register": "highest"}, "3/4", 66),
+    ({"instruments": "0,40", "loudness": "lowest", "polyphony": "medium"}, None, 3),
+    ({}, "2/4", 3),
+]
+WRITTEN = 4  # of these: it is written
+TOLD = {"key": ["Am"], "chords": ["F"]}  # of a bar that is there already
+AFTER_IT = [{"key": "Am", "chords": "F -"}, {"key": "C"}, {"chords": "-", "key": "-"}]
 NEAR = 0.01  # of the draw's number from the edge between two tokens
+NEAR_BEHIND_PROMPT = 0.03  # where Python has computed a prompt, in parallel and in float32
 
 
 def prompt_of(walk, bos_id):
@@ -62,7 +82,8 @@ def settings(sampling):
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return build_tokenizer(TokenizerConfig(**BAND), LimitsConfig())
+    config = with_marks(settled(TokenizerConfig(**BAND)), DataConfig(controls=["all"]))
+    return build_tokenizer(config, LimitsConfig())
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +94,7 @@ def model(tokenizer):
     with torch.no_grad():  # as sure of its tokens as a trained model
         model.lm_head.linears[0].weight.mul_(4)
         model.lm_head.linears[0].bias[tokenizer.vocabulary.eos_id] -= 30
+        model.lm_head.linears[0].bias[int(tokenizer.bar[0])] += 4
     return model
 
 
@@ -127,14 +149,40 @@ def exported(tokenizer, model, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def answers(exported, walks, draws, tmp_path_factory):
+def requests(tokenizer):
+    """What Python gives for what is asked, from nothing."""
+    [start] = read_prompts((), tokenizer, bars=None)
+    return [
+        plan_pieces(tokenizer, [start], asked, metre=metre, bars=bars).requests[0]
+        for asked, metre, bars in ASKED
+    ]
+
+
+def given_of(request):
+    return {
+        "openings": [request.opening(number) for number in range(request.n_bars)],
+        "after": {str(i): list(ids) for i, ids in request.after.items()},
+        "forbidden": list(request.forbidden),
+    }
+
+
+@pytest.fixture(scope="module")
+def answers(exported, walks, draws, requests, tokenizer, tmp_path_factory):
     """What the page's own code says, all asked at once: Node takes a second to start."""
     folder = tmp_path_factory.mktemp("check")
     script = STUDIO / "node_modules" / ".cache" / f"check-{folder.parent.name}.mjs"
     vocabulary = json.loads((exported / "vocabulary.json").read_text())
-    common = {"sampling": settings(SETTINGS[-1]), "bars": 10_000, "seed": SEED}
+    nothing = {"openings": [], "after": {}, "forbidden": []}
+    common = {"sampling": settings(SETTINGS[-1]), "bars": 10_000, "seed": SEED, "given": nothing}
     start = {"prompt": [vocabulary["bos_id"]], "maxTokens": DRAWN}
     later = {"prompt": prompt_of(walks[0], vocabulary["bos_id"]), "maxTokens": CONTINUED}
+    request = requests[WRITTEN]
+    asked = {"prompt": request.prompt[:, 0].tolist(), "given": given_of(request)}
+    asked |= {"bars": request.n_bars, "maxTokens": DRAWN}
+    marks = Teller(tokenizer).controls.marks(TOLD, {})
+    told = [vocabulary["bos_id"], int(tokenizer.bar[0]), *marks]
+    graph = folder / "step.onnx"
+    graph.write_bytes(gzip.decompress((exported / "step-int8.bin").read_bytes()))
     questions = {
         "seeds": SEEDS,
         "draws": [
@@ -149,10 +197,16 @@ def answers(exported, walks, draws, tmp_path_factory):
         "vocabulary": vocabulary,
         "streams": [walk[:, 0].tolist() for walk in walks],
         "manifest": json.loads((exported / "manifest.json").read_text()),
-        "graph": str(exported / "step-int8.onnx"),
+        "asked": [
+            {"asked": asked, "metre": metre, "bars": bars, "before": [vocabulary["bos_id"]]}
+            for asked, metre, bars in ASKED
+        ]
+        + [{"asked": asked, "metre": None, "bars": 2, "before": told} for asked in AFTER_IT],
+        "graph": str(graph),
         "orders": [
             common | start | {"rows": [0, 1, 2, 3], "dropped": []},
             common | later | {"rows": [0, 1, 2], "dropped": [1]},  # while the prompt is read
+            common | asked | {"rows": [0, 1], "dropped": []},
         ],
     }
     (folder / "questions.json").write_text(json.dumps(questions))
@@ -228,6 +282,62 @@ def test_a_continuation_reads_the_prompt_and_a_dropped_one_is_not_written(
     assert n_equal(model, prompt, [first, None, last], CONTINUED) >= CONTINUED
 
 
+def test_what_is_asked_is_given_as_python_gives_it(answers, requests, tokenizer):
+    bos, bar = tokenizer.vocabulary.bos_id, int(tokenizer.bar[0])
+    for given, request in zip(answers["given"][: len(ASKED)], requests, strict=True):
+        expected = given_of(request)
+        assert set(given.pop("forbidden")) == set(expected.pop("forbidden"))
+        assert given == expected
+        assert request.prompt[:, 0].tolist() == [bos, bar, *given["openings"][0]]
+
+
+def test_what_is_in_force_is_told_where_it_changes(answers, tokenizer):
+    controls = Teller(tokenizer).controls
+    for given, asked in zip(answers["given"][len(ASKED) :], AFTER_IT, strict=True):
+        wish = read_wishes(controls, as_before(controls, asked, []), 2)
+        bars = [TOLD, wish(0), wish(1)]
+        told = [controls.marks(now, before) for before, now in pairwise(bars)]
+        assert given["openings"] == told
+
+
+def test_what_is_asked_follows_each_bar_and_all_else_is_drawn(answers, requests, model, tokenizer):
+    """Python computes what is given in parallel, so the draws are compared with steps of its own.
+
+    A draw on the edge between two tokens may fall on either.
+    """
+    request, decoder = requests[WRITTEN], OnnxDecoder(model, "int8")
+    for row, tokens in enumerate(answers["tokens"][2]):
+        writing, given, drawn = Writing(request, int(tokenizer.bar[0])), [], 0
+        made = request.prompt[:, 0].tolist()
+        for token, reached in zip(tokens, shares(decoder, made, tokens, request), strict=True):
+            if given:
+                assert token == given.pop(0)
+            else:
+                number = number_of(row, drawn)
+                assert reached[token - 1] - NEAR < number < reached[token] + NEAR
+                drawn += 1
+            assert not writing.take(np.array([token])) or token == tokens[-1]
+            given = given or writing.given()[:, 0].tolist()
+        assert drawn == DRAWN or writing.is_whole
+        assert len(tokens) > drawn + 10
+
+
+def shares(decoder, prompt, tokens, request):
+    """Yield for each token the summed probabilities of all ids, from -1 on, before its draw."""
+    pool, slots = decoder.open(1), torch.tensor([0])
+    pool.write(slots, decoder.initial_state(1))
+    for t, token in enumerate([*prompt, *tokens[:-1]]):
+        (logits,) = pool.advance(slots, torch.tensor([[token]]))
+        if t >= len(prompt) - 1:
+            made = np.array([*prompt, *tokens][: t + 1])
+            logits[:, list(request.forbidden)] -= 1e6
+            yield reached_by(decoder.vocabulary, logits, made)
+
+
+def number_of(row, draw):
+    return np.random.default_rng([SEED, row, draw // 256]).random(256)[draw % 256]
+
+
 def n_equal(model, prompt, written, max_tokens):
     """Count tokens that equal Python's, and check where rows part; None: not compared."""
     decoder, sampling = OnnxDecoder(model, "int8"), Sampling(**SETTINGS[-1])
@@ -248,9 +358,9 @@ def n_equal(model, prompt, written, max_tokens):
         if t is None:
             assert len(ours) == len(theirs)
             continue
+        near = NEAR if len(prompt) == 1 else NEAR_BEHIND_PROMPT
         for edge in edges_between(decoder, [*prompt, *ours[:t]], pairs[t]):
-            number = np.random.default_rng([SEED, row, t // 256]).random(256)[t % 256]
-            assert abs(edge - number) < NEAR
+            assert abs(edge - number_of(row, t)) < near
     return total
 
 
@@ -260,7 +370,12 @@ def edges_between(decoder, tokens, pair):
     pool.write(slots, decoder.initial_state(1))
     for token in tokens:
         (logits,) = pool.advance(slots, torch.tensor([[token]]))
-    vocabulary, made = decoder.vocabulary, np.array(tokens)
+    reached = reached_by(decoder.vocabulary, logits, np.array(tokens))
+    return reached[min(pair)], reached[max(pair) - 1]
+
+
+def reached_by(vocabulary, logits, made):
+    """Return the summed probabilities of ids after tokens, with 0 for id -1."""
     grammar = vocabulary.grammar
     mask = vocabulary.allowed(
         made[-1:, None],
@@ -275,5 +390,4 @@ def edges_between(decoder, tokens, pair):
         kept, torch.tensor([[sampling["top_k"]]]), torch.tensor([[sampling["top_p"]]])
     )
     kept = filters.keep_min_p(kept, torch.tensor([[sampling["min_p"]]]))
-    reached = kept.double().softmax(-1).cumsum(-1)[0].tolist()
-    return reached[min(pair)], reached[max(pair) - 1]
+    return [*kept.double().softmax(-1).cumsum(-1)[0].tolist(), 0.0]

@@ -1,6 +1,7 @@
 // The panel beside the roll: what is written next, how much of it, and how.
 
 import { computed } from "@preact/signals";
+import { hasServer } from "../api/client";
 import type { Setting, Task } from "../api/types";
 import { lineAtCursor, stopWriting, write } from "../project/actions";
 import { barsName } from "../project/piece";
@@ -58,7 +59,7 @@ export function Compose() {
           </button>
         )}
       </div>
-      {asksSomething.value && <Best />}
+      {hasServer && asksSomething.value && <Best />}
       <Group title="How it chooses" group="sampling" />
       <Group title="What you ask for" group="controls" />
     </form>
