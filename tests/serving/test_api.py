@@ -136,8 +136,8 @@ def test_the_best_of_several_is_the_one_that_python_keeps(client, studio):
     what = {"asked": {"density": "low", "register": "high"}, "bars": 2, "seed": 2}
     whole = client.post("/api/generate", json={"run": "band", **what}).json()
     model = studio.runs.player("band").model
-    [kept] = model.generate(**what)
-    [first] = model.generate(alternatives=1, **what)
+    [kept] = model.generate(guidance=1, **what)
+    [first] = model.generate(guidance=1, alternatives=1, **what)
     assert whole["tokens"] == kept.tokens.tolist() != first.tokens.tolist()
     once = client.post("/api/generate", json={"run": "band", **what, "alternatives": 1}).json()
     assert once["tokens"] == first.tokens.tolist()
