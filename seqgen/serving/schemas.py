@@ -111,7 +111,8 @@ class Choice(Shape):
 class Setting(Shape):
     """One thing that can be set. The page shows whatever is here.
 
-    A "list" is several choices in one text, joined by `separator`.
+    A "list" is several choices in one text, joined by `separator`. Where there is an `open` value,
+    a continuation keeps what the bars before it are, unless something is set; this leaves it open.
     """
 
     name: str
@@ -124,6 +125,7 @@ class Setting(Shape):
     default: float | None = None
     choices: list[Choice] = []
     separator: str = ","
+    open: str | None = None
 
 
 class Run(Shape):
@@ -173,6 +175,9 @@ class VersionRequest(Asked):
     sections, such as "AABA", and excludes `parent`, `bars`, `asked` and `metre`. `rewrite`: the
     bars of the tasks rewrite and vary, counted from 1, such as "9-16"; `tracks` there and `add`
     name parts. `amount`: the share of the bars that vary.
+
+    `asked`: what the new bars should be, by setting; "same": as in the bars before them, "-": left
+    open. A continuation keeps by itself what has an `open` value among the settings of the run.
 
     `alternatives`: how many are drawn, of which `samples` are kept when all are there; null: four
     for each sample where something is `asked`, otherwise as many as samples. `pick`: which of them:

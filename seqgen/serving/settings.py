@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from seqgen.api.requests import KEPT
 from seqgen.errors import UserError
 from seqgen.midi import program_name
 from seqgen.midi.repair import MAX_TEMPO, MIN_TEMPO
@@ -10,7 +11,7 @@ from seqgen.sampling import Sampling
 from seqgen.serving.schemas import Choice, Instrument, Setting
 from seqgen.tasks import Teller
 from seqgen.tasks.asking import describe_part
-from seqgen.tasks.controls import LEVELS
+from seqgen.tasks.controls import LEVELS, OPEN
 from seqgen.tokenizers import Tokenizer
 from seqgen.tokenizers.midi.parts import ALL_PARTS, Part
 
@@ -219,4 +220,5 @@ def _control(name: str, teller: Teller) -> Setting:
         type=kind,
         choices=choices,
         separator=separator,
+        open=OPEN if name in KEPT else None,
     )

@@ -27,6 +27,11 @@ FAMILIES = {
 SAME = "same"  # as in the bars before
 
 
+def asks(asked: Mapping[str, str | None]) -> bool:
+    """Whether anything is asked for, beyond what is left open."""
+    return any(text not in (None, OPEN) for text in asked.values())
+
+
 def no_wish(number: int) -> Values:
     """Ask for nothing."""
     return {}

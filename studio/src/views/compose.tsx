@@ -5,7 +5,17 @@ import type { Setting, Task } from "../api/types";
 import { lineAtCursor, stopWriting, write } from "../project/actions";
 import { barsName } from "../project/piece";
 import * as store from "../project/store";
-import { asksSomething, pickTask, task, tasks, type Wishes, wish, wishes } from "../project/wishes";
+import {
+  asksSomething,
+  keptSettings,
+  pickTask,
+  setValue,
+  task,
+  tasks,
+  type Wishes,
+  wish,
+  wishes,
+} from "../project/wishes";
 import { isChanged } from "../roll/draft";
 import { numberIn } from "./number";
 import { SettingField } from "./setting";
@@ -36,7 +46,10 @@ export function Compose() {
     >
       {tasks.value.length > 1 && <Tabs />}
       {task.value === "continue" && store.shownId.value && !isChanged.value ? (
-        <From />
+        <>
+          <From />
+          <Kept />
+        </>
       ) : (
         <p class="what" aria-live="polite">
           {sentence()}
@@ -128,6 +141,31 @@ function From() {
         />{" "}
         {line === null ? "from the playhead" : `from bar ${line + 1}`}
       </label>
+    </fieldset>
+  );
+}
+
+/** What new bars keep of those before, unless it is set below or left open. */
+function Kept() {
+  if (keptSettings.value.length === 0) return null;
+  return (
+    <fieldset class="from" aria-label="Keep from the bars before">
+      <span>Keep</span>
+      {keptSettings.value.map((setting) => (
+        <label
+          key={setting.name}
+          title="As in the eight bars before the new ones. Clear it to leave this to the model."
+        >
+          <input
+            type="checkbox"
+            checked={wishes.value.values[setting.name] === undefined}
+            onChange={(event) =>
+              setValue(setting, event.currentTarget.checked ? null : (setting.open ?? null))
+            }
+          />{" "}
+          {setting.label.toLowerCase()}
+        </label>
+      ))}
     </fieldset>
   );
 }
