@@ -348,21 +348,30 @@ class Surprise(Shape):
     notes: list[NoteSurprise]
 
 
-class LiveRequest(Asked):
-    """What was played, and how many bars to answer; the answer begins at a bar line."""
+class LivePlayed(Asked):
+    """What was played so far."""
 
     run: Name
     notes: Annotated[list[Note], Field(max_length=2000)]
     tracks: Annotated[list[Track], Field(max_length=16)] = []
-    bars: Annotated[int, Field(ge=1, le=16)] = 2
     tempo: Bpm | None = None
     metre: Annotated[str, Field(max_length=20)] | None = None
+
+
+class LiveRequest(LivePlayed):
+    """What was played, and how many bars to answer; the answer begins at a bar line.
+
+    `stream`: as server-sent events while it is written.
+    """
+
+    bars: Annotated[int, Field(ge=1, le=16)] = 2
     sampling: dict[Name, float] = {}
     seed: Annotated[int, Field(ge=0, le=2**53 - 1)] | None = None
+    stream: bool = False
 
 
 class LiveAnswer(Shape):
-    """The answer: its notes, and the computing before its first note and before its last."""
+    """The answer, or its beginning: its notes, and the computing before the first and the last."""
 
     piece: ShownPiece
     begin: float
