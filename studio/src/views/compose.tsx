@@ -2,7 +2,7 @@
 
 import { computed } from "@preact/signals";
 import type { Setting, Task } from "../api/types";
-import { lineAtCursor, stopWriting, write } from "../project/actions";
+import { absentParts, addedPart, lineAtCursor, stopWriting, write } from "../project/actions";
 import { barsName } from "../project/piece";
 import * as store from "../project/store";
 import {
@@ -30,9 +30,11 @@ const NAMES: Record<Task, string> = {
 const anyIsWriting = computed(() =>
   store.versions.value.some((version) => version.status === "writing"),
 );
-const needsSelection = computed(
-  () => (task.value === "rewrite" || task.value === "vary") && !store.selection.value,
-);
+/** Why nothing can be written yet is in the sentence above the button. */
+const isLacking = computed(() => {
+  if (task.value === "add") return addedPart.value === null;
+  return (task.value === "rewrite" || task.value === "vary") && !store.selection.value;
+});
 
 export function Compose() {
   return (
@@ -41,7 +43,7 @@ export function Compose() {
       aria-label="Write"
       onSubmit={(event) => {
         event.preventDefault();
-        if (!needsSelection.value && !isChanged.value) void write();
+        if (!isLacking.value && !isChanged.value) void write();
       }}
     >
       {tasks.value.length > 1 && <Tabs />}
@@ -61,7 +63,7 @@ export function Compose() {
           id="write"
           type="submit"
           class="primary large"
-          disabled={needsSelection.value || isChanged.value}
+          disabled={isLacking.value || isChanged.value}
         >
           {buttonText()}
         </button>
@@ -184,7 +186,9 @@ function sentence(): string {
         ? `Some of ${barsName(bars)} anew, the rest as it is.`
         : "Select the bars to vary: drag over them.";
     case "add":
-      return "A part more, to what is there.";
+      return addedPart.value === null
+        ? "All parts that this model knows play already: rewrite one instead."
+        : "One more part, for the bars that are there.";
     default:
       return "";
   }
@@ -200,7 +204,7 @@ function buttonText(): string {
 
 function Amounts() {
   const begins = !store.shownId.value;
-  const { form, add, amount } = wishes.value;
+  const { form, amount } = wishes.value;
   const plansForm = begins && (store.run.value?.can.includes("form") ?? false);
   return (
     <div class="amounts">
@@ -235,12 +239,14 @@ function Amounts() {
           />
         </label>
       )}
-      {task.value === "add" && (
+      {task.value === "add" && addedPart.value !== null && (
         <label class="wide">
           <span>Part</span>
-          <select value={add} onChange={(event) => wish({ add: event.currentTarget.value })}>
-            <option value="">the model chooses</option>
-            {(store.run.value?.parts ?? []).map((part) => (
+          <select
+            value={addedPart.value ?? ""}
+            onChange={(event) => wish({ add: event.currentTarget.value })}
+          >
+            {absentParts.value.map((part) => (
               <option key={part.value} value={part.value}>
                 {part.label}
               </option>

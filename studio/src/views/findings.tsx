@@ -34,9 +34,9 @@ export function Findings({ version }: { version: Version }) {
         <span
           key={finding.what}
           class={`finding ${finding.met >= 1 ? "met" : ""}`}
-          title={`Asked for: ${askedName(version, finding)}. Came: ${finding.came}.`}
+          title={`${wasAsked(version) ? "Asked for: " : ""}${askedName(version, finding)}. Came: ${finding.came}.`}
         >
-          {mark(finding.met)} {finding.what}
+          {wasAsked(version) ? mark(finding.met) : "other"} {finding.what}
           {finding.met < 1 && <span class="unseen"> not met: {finding.came}</span>}
         </span>
       ))}
