@@ -120,7 +120,7 @@ class Programs:
         return player, *plan_piece(player.model, asked, seed, self._tools.limits)
 
     def _answer(self, player: Player, asked: LiveRequest, answer: "Answering") -> PlannedVersion:
-        """PlannedVersion the bars after what was played."""
+        """Plan the bars after what was played."""
         if not asked.notes:
             raise UserError("nothing was played: play a note first")
         prompt, piece = _played(player.model, asked)

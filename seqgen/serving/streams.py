@@ -18,7 +18,7 @@ from seqgen.serving.engines import Player
 from seqgen.serving.events import event
 from seqgen.serving.problems import sentence_of
 from seqgen.serving.projects import music_event
-from seqgen.serving.schemas import Music, ShownPiece, Problem, Tokens
+from seqgen.serving.schemas import Music, Problem, ShownPiece, Tokens
 
 T = TypeVar("T")
 

@@ -403,7 +403,9 @@ def test_what_is_played_is_answered_at_the_bar_line(client):
 
 
 def test_what_is_told_ahead_is_not_computed_again(client, studio, monkeypatch):
-    notes = [{"track": 0, "pitch": 60, "start": k, "length": 0.9, "velocity": 80} for k in range(16)]
+    notes = [
+        {"track": 0, "pitch": 60, "start": k, "length": 0.9, "velocity": 80} for k in range(16)
+    ]
     played = {"run": "band", "notes": notes, "tempo": 100}
     asked = {**played, "bars": 2, "seed": 1}
     player = studio.runs.player("band")
