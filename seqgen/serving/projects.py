@@ -184,11 +184,11 @@ class Project:
                 self._versions[version.id], self._drafts[version.id] = version, one
                 one.written.add_done_callback(partial(self._finish, version.id, player.model))
                 self.hub.publish("version", version)
-        if parent is not None:
-            beginning = drafts[0].so_far()  # all that can be shown at first
-            for name in names:
-                self._show(name, beginning)
         try:
+            if parent is not None:
+                beginning = drafts[0].so_far()  # all that can be shown at first
+                for name in names:
+                    self._show(name, beginning)
             if steps is not None:
                 self._tools.guided.submit(write_guided, drafts, steps)
             else:

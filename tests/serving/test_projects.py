@@ -118,6 +118,15 @@ def test_what_is_kept_is_drawn_once_and_seen_while_it_is_written(client, song):
     assert {name for name, value in settings.items() if value == "-"} == {"key", "instruments"}
 
 
+def test_an_upload_that_is_too_long_is_told_to_be_cut(client, song, monkeypatch):
+    monkeypatch.setattr("seqgen.api.prompts.MAX_PROMPT_TOKENS", 10)
+    with song.open("rb") as file:
+        response = client.post(f"{begun(client)}/upload", files={"file": ("long.mid", file)})
+    assert response.status_code == 400
+    assert "long.mid" in response.json()["error"]
+    assert "bring only its first bars" in response.json()["error"]
+
+
 def test_an_upload_is_gone_on_from_as_it_is(client, song):
     project = begun(client)
     with song.open("rb") as file:
