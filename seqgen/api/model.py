@@ -36,6 +36,7 @@ from seqgen.evaluation.asked import ControlCheck
 from seqgen.files import reserve
 from seqgen.model.sequence_model import SequenceModel
 from seqgen.sampling import Sampling
+from seqgen.tasks.asking import asks
 from seqgen.tokenizers import Tokenizer
 
 
@@ -158,7 +159,7 @@ class Model:
             UserError: the prompt cannot be used, or a setting is impossible.
         """
         files = [] if prompt is None else [str(prompt)]
-        picking = Picking.choose(pick, samples, alternatives, is_asked=bool(asked))
+        picking = Picking.choose(pick, samples, alternatives, is_asked=asks(asked or {}))
         if source is not None or self.pairs is not None:
             others = (prompt, prompt_bars, prompt_rows, tempo)
             if any((*others, as_tokens, alternatives, form, asked, metre)):
@@ -247,7 +248,7 @@ class Model:
             raise UserError("edit needs one of rewrite, vary and add")
         _check_guidance(guidance, asked)
         bars = rewrite if vary is None else vary
-        picking = Picking.choose(pick, samples, alternatives, is_asked=bool(asked))
+        picking = Picking.choose(pick, samples, alternatives, is_asked=asks(asked or {}))
         editing = Editing(str(file), bars, tracks, add, 1.0 if vary is None else amount)
         asking = plan_edit(
             self.tokenizer,
@@ -302,7 +303,7 @@ class Model:
 
 
 def _check_guidance(guidance: float | None, asked: Mapping[str, str | None] | None) -> None:
-    if guidance not in (None, 1) and not asked:
+    if guidance not in (None, 1) and not asks(asked or {}):
         raise UserError("guidance weighs what is asked for: give asked, such as {'key': 'Am'}")
 
 

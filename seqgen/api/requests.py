@@ -26,13 +26,14 @@ from seqgen.tasks import Teller, accompany, continuation, infill, known_tasks
 from seqgen.tasks.asking import (
     SAME,
     as_before,
+    asks,
     describe_part,
     find_parts,
     no_wish,
     read_wishes,
 )
 from seqgen.tasks.bars import Passage
-from seqgen.tasks.controls import OPEN, Wish
+from seqgen.tasks.controls import Wish
 from seqgen.tasks.request import Request, Writing
 from seqgen.tokenizers import Edit, Original, Tokenizer
 
@@ -108,7 +109,7 @@ def guidance_of(given: float | None, asked: Asked) -> float:
     """Return the guidance that is given, or else `GUIDANCE` where something is asked for."""
     if given is not None:
         return given
-    return GUIDANCE if any(text not in (None, OPEN) for text in asked.values()) else 1.0
+    return GUIDANCE if asks(asked) else 1.0
 
 
 def plan_pieces(

@@ -22,6 +22,7 @@ from seqgen.decoding.slots import Slots
 from seqgen.decoding.stream import Beginning, OnToken, Reason, Stop, Stream
 from seqgen.decoding.turns import Turns
 from seqgen.errors import UserError
+from seqgen.model.state import State
 from seqgen.sampling import SamplerState, Sampling
 
 PLAIN = Sampling()
@@ -244,6 +245,23 @@ class Engine:
             self._check_own(stream)
             if stream.finished is None:
                 self._finish(stream, "cancelled")
+
+    def state_after(self, tokens: np.ndarray, before: State | None = None) -> State:
+        """Return the state of one row, on the CPU, after `tokens` [T, F], T ≥ 1, without a draw.
+
+        They are taken at once, by the parallel form, between two steps.
+
+        Args:
+            tokens: ids.
+            before: the state that they follow; None: they begin a piece, with BOS.
+
+        Raises:
+            UserError: the tokens are none, or invalid.
+        """
+        tokens = checked_prompt(tokens, self.decoder.vocabulary)
+        with self._turns:
+            known = None if before is None else before.to(self.decoder.device)
+            return self._prompts.state_after(tokens, known).to("cpu")
 
     def session(self, stream: Stream) -> Session:
         """Return all that a stream is now, as a value: a mark to rewind to, to save or to fork.

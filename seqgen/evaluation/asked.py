@@ -1,5 +1,6 @@
 """What a written file is, measured from the file itself, beside what was asked of it."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
@@ -122,7 +123,8 @@ def _check(
         parts = {note.part for bar in bars for note in bar.notes}
         # Two pianos are two.
         playing, wanted = (sorted(x.partition(".")[0] for x in of) for of in (parts, wish(0)[name]))
-        who = ", ".join(map(describe_part, playing))
+        counts = Counter(map(describe_part, playing))
+        who = ", ".join(name if n == 1 else f"{name} ({n} parts)" for name, n in counts.items())
         return ControlCheck(name, words, who, float(playing == wanted))
     size = BLOCK if name in OF_BLOCKS else 1
     came, met = [], []

@@ -19,7 +19,6 @@ import numpy as np
 from seqgen.api.prompts import music_of
 from seqgen.decoding import Stream
 from seqgen.errors import UserError
-from seqgen.files import write_bytes
 from seqgen.midi import MidiFile, midi_bytes
 from seqgen.serving.engines import Player, Voice
 from seqgen.serving.music import piece_of
@@ -210,7 +209,7 @@ class Draft:
         ids = music_of(np.concatenate([prompt.ids, drawn]), tokenizer)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "piece.mid"
-            write_bytes(path, content)
+            path.write_bytes(content)
             if isinstance(prompt.original, Edit):
                 ids = tokenizer.encode(path)
             findings = [

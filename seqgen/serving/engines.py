@@ -26,6 +26,7 @@ from seqgen.serving.problems import Limits, Refusal
 LOG = logging.getLogger(__name__)
 OnToken = Callable[[np.ndarray], None]
 OnEnd = Callable[[Stream | None, UserError | None], None]
+PIECE = 512  # tokens of a prompt that are taken at once
 MEMORY_SECONDS = 1.0  # over which the rate of tokens is averaged
 
 
@@ -253,6 +254,32 @@ class Player:
         self._work.set()
         return voice
 
+    def look_ahead(self, prompt: np.ndarray) -> None:
+        """Prepare for prompts that begin as this one [T, F] does, whose last bar may still grow."""
+        for line in self._bar_lines(prompt)[-2:]:
+            self.prepare(prompt[: line + 1])
+
+    def prepare(self, prompt: np.ndarray) -> None:
+        """Keep the state before the last token of a prompt [T, F], so that `write` begins at once.
+
+        It is computed from the last bar line whose state is kept, or from the beginning.
+        """
+        end = len(prompt) - 1
+        state, begin = None, 0
+        for line in (end, *reversed(self._bar_lines(prompt))):
+            state = self.bookmarks.get(_digest(prompt[:line]))
+            if state is not None:
+                begin = line
+                break
+        for i in range(begin, end, PIECE):  # other streams make steps between them
+            state = self.engine.state_after(prompt[i : min(i + PIECE, end)], state)
+        if state is not None:
+            self.bookmarks.put(_digest(prompt[:end]), state)
+
+    def _bar_lines(self, prompt: np.ndarray) -> list[int]:
+        """Return where in a prompt [T, F] bars begin."""
+        return [i for i in range(1, len(prompt)) if int(prompt[i, 0]) in self._anchors]
+
     def cancel(self, voice: Voice) -> None:
         """End a stream within a step; nothing happens to one that has ended."""
         if voice.stream is not None and not voice.is_over:
@@ -278,7 +305,7 @@ class Player:
         self, prompt: np.ndarray, sampling: Sampling, seed: tuple[int, int]
     ) -> Session | None:
         """Return what a stream after a prompt begins with, if its state is there."""
-        state = self.bookmarks.get(hashlib.blake2b(prompt[:-1].tobytes()).digest())
+        state = self.bookmarks.get(_digest(prompt[:-1]))
         if state is None:
             return None
         decoder = self.model.decoder
@@ -325,6 +352,11 @@ class Player:
         self._figures.tokens.inc(n_tokens)
         self._figures.step.observe(seconds)
         return is_more
+
+
+def _digest(tokens: np.ndarray) -> bytes:
+    """Return what the state after tokens [T, F] is found by."""
+    return hashlib.blake2b(tokens.tobytes()).digest()
 
 
 def _told(error: Exception) -> UserError:

@@ -3,7 +3,7 @@
 Legend: T positions, F fields.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,16 @@ from seqgen.api.form import Form, FormWriting, form_sampling
 from seqgen.api.model import Model
 from seqgen.api.picking import Picking
 from seqgen.api.prompts import Prompt, prompt_of, read_prompts, stop_after
-from seqgen.api.requests import Asking, Editing, answer, begin_answers, plan_edit, plan_pieces
+from seqgen.api.requests import (
+    Asked,
+    Asking,
+    Editing,
+    answer,
+    begin_answers,
+    keeping,
+    plan_edit,
+    plan_pieces,
+)
 from seqgen.decoding import Step
 from seqgen.errors import UserError
 from seqgen.evaluation.asked import ControlCheck
@@ -25,6 +34,7 @@ from seqgen.serving.music import NOTHING, Kept
 from seqgen.serving.problems import Limits
 from seqgen.serving.schemas import GenerateRequest, ShownPiece, VersionRequest
 from seqgen.serving.settings import sampling_of
+from seqgen.tasks.asking import asks
 from seqgen.tokenizers import Edit
 
 TOKENS_PER_BAR = 1024  # drawn at most, on average
@@ -108,9 +118,10 @@ def plan_versions(
         assert parent is not None
         return _edit(model, asked, parent, n_rows, seed, limits)
     prompt, from_bar, kept = _beginning(model, asked, parent)
-    if asked.asked or asked.metre is not None:
+    wanted: Asked = keeping(model.tokenizer, asked.asked) if prompt.bars else asked.asked
+    if asks(wanted) or asked.metre is not None:
         prompts = [prompt] * n_rows
-        return _asked(model, asked, prompts, from_bar, kept, seed, limits)
+        return _asked(model, asked, wanted, prompts, from_bar, kept, seed, limits)
     plans = [
         PlannedVersion(
             prompt.ids,
@@ -130,7 +141,7 @@ def plan_versions(
 
 def picking_of(asked: VersionRequest) -> Picking:
     """Return how many are drawn for a request, and which of them are kept."""
-    is_asked = bool(asked.asked)
+    is_asked = asks(asked.asked)
     return Picking.choose(asked.pick, asked.samples, asked.alternatives, is_asked=is_asked)
 
 
@@ -158,11 +169,13 @@ def _check(asked: VersionRequest, parent: Parent | None) -> None:
         raise UserError(f"task {asked.task} changes bars of a version: give parent")
     if parent is None and asked.from_bar is not None:
         raise UserError("from_bar is a bar line of a parent: give parent, or leave it out")
-    if asked.form is not None and (parent or asked.asked or asked.metre or asked.guidance != 1):
+    if asked.form is not None and (
+        parent or asks(asked.asked) or asked.metre or asked.guidance != 1
+    ):
         raise UserError(
             "form lays out a whole piece: leave out parent, asked, metre and guidance beside it"
         )
-    if asked.guidance != 1 and not asked.asked:
+    if asked.guidance != 1 and not asks(asked.asked):
         raise UserError("guidance weighs what is asked for: ask for a key or another control")
     if asked.task in ("rewrite", "vary") and asked.rewrite is None:
         raise UserError(f'task {asked.task} needs rewrite: the bars, such as "9-16"')
@@ -196,14 +209,14 @@ def _beginning(
 def _asked(
     model: Model,
     asked: VersionRequest,
+    wanted: Asked,
     prompts: list[Prompt],
     from_bar: int | None,
     kept: Kept,
     seed: int,
     limits: Limits,
 ) -> tuple[list[PlannedVersion], Steps | None]:
-    """Plan bars of which something is asked."""
-    wanted: Mapping[str, str | None] = asked.asked
+    """Plan bars of which something is wanted: what is asked for, and what is kept."""
     asking = plan_pieces(
         model.tokenizer,
         prompts,

@@ -10,6 +10,7 @@ from seqgen.serving.schemas import (
     Key,
     LastEvent,
     LiveAnswer,
+    LivePlayed,
     LiveRequest,
 )
 from seqgen.serving.studio import Studio
@@ -42,9 +43,26 @@ def router(studio: Studio) -> APIRouter:
             return EventStream.of(events)
         return JSONResponse((await studio.programs.generate(asked, request)).model_dump())
 
-    @routes.post("/live")
-    async def live(asked: LiveRequest, request: Request) -> LiveAnswer:
+    @routes.post(
+        "/live",
+        response_model=LiveAnswer,
+        responses={
+            200: {
+                "content": {"text/event-stream": {}},
+                "description": "The answer; with `stream` server-sent events: `music` with what "
+                "is written so far, and `done` with all of it (LiveAnswer).",
+            }
+        },
+    )
+    async def live(asked: LiveRequest, request: Request) -> Response:
         """Answer what was played, from the next bar line on."""
-        return await studio.programs.live(asked, request)
+        if asked.stream:
+            return EventStream.of(await studio.programs.live_stream(asked))
+        return JSONResponse((await studio.programs.live(asked, request)).model_dump())
+
+    @routes.post("/live/ahead", status_code=204)
+    def look_ahead(asked: LivePlayed) -> None:
+        """Take in what was played so far, so that an answer to it and to what follows is sooner."""
+        studio.programs.look_ahead(asked)
 
     return routes

@@ -18,9 +18,8 @@ from starlette.types import Receive
 
 from seqgen.api.model import Model
 from seqgen.api.picking import Picking
-from seqgen.api.prompts import prompt_of
+from seqgen.api.prompts import Prompt, prompt_of
 from seqgen.errors import FileRejected, UserError
-from seqgen.files import write_bytes
 from seqgen.midi import midi_bytes
 from seqgen.serving.best_of import BestOf, Chosen
 from seqgen.serving.drafts import Draft, Written, begin_all
@@ -32,7 +31,9 @@ from seqgen.serving.schemas import (
     Generated,
     GenerateRequest,
     LiveAnswer,
+    LivePlayed,
     LiveRequest,
+    ShownPiece,
 )
 from seqgen.serving.settings import sampling_of
 from seqgen.serving.streams import StreamEvents
@@ -84,56 +85,48 @@ class Programs:
     async def live(self, asked: LiveRequest, request: Request) -> LiveAnswer:
         """Return the answer to what was played; its time is that of all computing."""
         player = await asyncio.to_thread(self._tools.runs.player, asked.run)
-        begin = time.perf_counter()
-        plan, until = await asyncio.to_thread(self._answer, player.model, asked)
-        first: list[float] = []
-        grammar = player.model.decoder.vocabulary.grammar
-
-        def note(token: np.ndarray) -> None:
-            if not first and (grammar is None or grammar.completes_unit[int(token[0])]):
-                first.append(time.perf_counter() - begin)
-
-        draft = Draft(player, plan, self._tools.scribes, on_token=note)
+        answer = Answering(player)
+        plan = await asyncio.to_thread(self._answer, player, asked, answer)
+        draft = Draft(player, plan, self._tools.scribes, on_token=answer.token)
         await asyncio.to_thread(draft.begin)
         written = await result_or_gone(request, draft.written, draft.cancel)
-        seconds = time.perf_counter() - begin
-        new = [n for n in written.piece.notes if n.start >= until - EXACT]
-        return LiveAnswer(
-            piece=written.piece.model_copy(update={"notes": new}),
-            begin=until,
-            first_note_milliseconds=round(1000 * (first or [seconds])[0], 2),
-            milliseconds=round(1000 * seconds, 2),
-        )
+        return answer.so_far(written.piece)
+
+    async def live_stream(self, asked: LiveRequest) -> AsyncIterator[str]:
+        """Return the events of an answer while it is written."""
+        player = await asyncio.to_thread(self._tools.runs.player, asked.run)
+        answer = Answering(player)
+        plan = await asyncio.to_thread(self._answer, player, asked, answer)
+        scribes = self._tools.scribes
+        told = StreamEvents(player, told=lambda before, piece: answer.so_far(piece))
+        draft = Draft(player, plan, scribes, tell=told.music, on_token=answer.token)
+        await asyncio.to_thread(draft.begin)
+
+        def done(written: Written) -> LiveAnswer:
+            return answer.so_far(written.piece)
+
+        return told.events(draft.written, done, cancel=draft.cancel, scribes=scribes)
+
+    def look_ahead(self, asked: LivePlayed) -> None:
+        """Take in what was played so far: an answer to this and more comes sooner."""
+        player = self._tools.runs.player(asked.run)
+        if asked.notes:
+            prompt, _ = _played(player.model, asked)
+            player.look_ahead(prompt.ids)
 
     def _plan(self, asked: GenerateRequest) -> tuple[Player, list[PlannedVersion], Picking]:
         player = self._tools.runs.player(asked.run)
         seed = secrets.randbelow(2**31) if asked.seed is None else asked.seed
         return player, *plan_piece(player.model, asked, seed, self._tools.limits)
 
-    def _answer(self, model: Model, asked: LiveRequest) -> tuple[PlannedVersion, float]:
-        """Plan the bars after what was played, and say where they begin."""
+    def _answer(self, player: Player, asked: LiveRequest, answer: "Answering") -> PlannedVersion:
+        """Plan the bars after what was played."""
         if not asked.notes:
             raise UserError("nothing was played: play a note first")
-        midi = file_of(
-            asked.notes,
-            asked.tracks,
-            tempo=asked.tempo or DEFAULT_TEMPO,
-            metre=asked.metre or "4/4",
-        )
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "played.mid"
-            write_bytes(path, midi_bytes(midi))
-            try:
-                ids = model.tokenizer.encode(path)
-            except FileRejected as rejected:
-                raise UserError(
-                    f"the model cannot read what was played: {rejected.reason}"
-                ) from None
-        tempo = midi.tempo_changes[0].tempo
-        piece = piece_of(midi, model.tokenizer, new="prompt")
-        bars = len(piece.bars) - 1
-        prompt = prompt_of(ids, model.tokenizer, bars=bars, tempo=tempo)
-        plan = PlannedVersion(
+        prompt, piece = _played(player.model, asked)
+        answer.begin = piece.bars[-1]
+        player.prepare(prompt.ids)
+        return PlannedVersion(
             prompt.ids,
             prompt,
             Until(prompt, asked.bars),
@@ -143,7 +136,62 @@ class Programs:
             most_tokens(asked.bars, self._tools.limits),
             Kept.of(piece),
         )
-        return plan, piece.bars[-1]
+
+
+class Answering:
+    """An answer to what was played, while it is written.
+
+    Attributes:
+        begin: where it begins, in quarter notes.
+    """
+
+    def __init__(self, player: Player) -> None:
+        """Begin to measure the time."""
+        grammar = player.model.decoder.vocabulary.grammar
+        self._completes = None if grammar is None else grammar.completes_unit
+        self._started = time.perf_counter()
+        self._first: float | None = None
+        self.begin = 0.0
+
+    def token(self, token: np.ndarray) -> None:
+        """Take a token [F]."""
+        is_note = self._completes is None or self._completes[int(token[0])]
+        if self._first is None and is_note:
+            self._first = self._milliseconds()
+
+    def so_far(self, piece: ShownPiece) -> LiveAnswer:
+        """Return what of a piece is answered."""
+        now = self._milliseconds()
+        notes = [note for note in piece.notes if note.start >= self.begin - EXACT]
+        return LiveAnswer(
+            piece=piece.model_copy(update={"notes": notes}),
+            begin=self.begin,
+            first_note_milliseconds=now if self._first is None else self._first,
+            milliseconds=now,
+        )
+
+    def _milliseconds(self) -> float:
+        return round(1000 * (time.perf_counter() - self._started), 2)
+
+
+def _played(model: Model, asked: LivePlayed) -> tuple[Prompt, ShownPiece]:
+    """Return what was played as a prompt, which ends where the next bar begins, and as a piece."""
+    midi = file_of(
+        asked.notes,
+        asked.tracks,
+        tempo=asked.tempo or DEFAULT_TEMPO,
+        metre=asked.metre or "4/4",
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "played.mid"
+        path.write_bytes(midi_bytes(midi))
+        try:
+            ids = model.tokenizer.encode(path)
+        except FileRejected as rejected:
+            raise UserError(f"the model cannot read what was played: {rejected.reason}") from None
+    piece = piece_of(midi, model.tokenizer, new="prompt")
+    tempo, bars = midi.tempo_changes[0].tempo, len(piece.bars) - 1
+    return prompt_of(ids, model.tokenizer, bars=bars, tempo=tempo), piece
 
 
 async def result_or_gone(request: Request, result: "Future[T]", cancel: Callable[[], None]) -> T:

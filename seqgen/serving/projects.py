@@ -184,11 +184,11 @@ class Project:
                 self._versions[version.id], self._drafts[version.id] = version, one
                 one.written.add_done_callback(partial(self._finish, version.id, player.model))
                 self.hub.publish("version", version)
-        if is_choice and parent is not None:
-            beginning = drafts[0].so_far()  # all that can be shown before the choice
-            for name in names:
-                self._show(name, beginning)
         try:
+            if parent is not None:
+                beginning = drafts[0].so_far()  # all that can be shown at first
+                for name in names:
+                    self._show(name, beginning)
             if steps is not None:
                 self._tools.guided.submit(write_guided, drafts, steps)
             else:
@@ -214,7 +214,9 @@ class Project:
                     prompt.ids, tempo=prompt.tempo, original=prompt.original
                 )
             except UserError as error:
-                raise UserError(str(error).replace(str(path), called)) from None
+                sentence = str(error).replace(str(path), called)
+                sentence = sentence.replace("use --prompt-bars", "bring only its first bars")
+                raise UserError(sentence) from None
         sentences = [
             f"{called}: {prompt.about}.",
             *(f"Repaired: {what} ({n:,})." for what, n in clean.repairs.items()),

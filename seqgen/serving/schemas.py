@@ -150,6 +150,9 @@ class VersionRequest(Asked):
     bars of the tasks rewrite and vary, counted from 1, such as "9-16"; `tracks` there and `add`
     name parts. `amount`: the share of the bars that vary.
 
+    `asked`: what the new bars should be, by setting; "same": as in the bars before them, "-": left
+    open. A continuation keeps by itself what has an `open` value among the settings of the run.
+
     `alternatives`: how many are drawn, of which `samples` are kept when all are there; null: four
     for each sample where something is `asked`, otherwise as many as samples. `pick`: which of them:
     those that meet most of what is asked, the likeliest, or those that differ most from each other;
@@ -319,21 +322,30 @@ class Surprise(Shape):
     notes: list[NoteSurprise]
 
 
-class LiveRequest(Asked):
-    """What was played, and how many bars to answer; the answer begins at a bar line."""
+class LivePlayed(Asked):
+    """What was played so far."""
 
     run: Name
     notes: Annotated[list[Note], Field(max_length=2000)]
     tracks: Annotated[list[Track], Field(max_length=16)] = []
-    bars: Annotated[int, Field(ge=1, le=16)] = 2
     tempo: Bpm | None = None
     metre: Annotated[str, Field(max_length=20)] | None = None
+
+
+class LiveRequest(LivePlayed):
+    """What was played, and how many bars to answer; the answer begins at a bar line.
+
+    `stream`: as server-sent events while it is written.
+    """
+
+    bars: Annotated[int, Field(ge=1, le=16)] = 2
     sampling: dict[Name, float] = {}
     seed: Annotated[int, Field(ge=0, le=2**53 - 1)] | None = None
+    stream: bool = False
 
 
 class LiveAnswer(Shape):
-    """The answer: its notes, and the computing before its first note and before its last."""
+    """The answer, or its beginning: its notes, and the computing before the first and the last."""
 
     piece: ShownPiece
     begin: float

@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
+from seqgen.api.requests import KEPT
 from seqgen.errors import UserError
 from seqgen.midi import program_name
 from seqgen.sampling import Sampling
 from seqgen.serving.schemas import Instrument
 from seqgen.tasks.asking import describe_part
+from seqgen.tasks.controls import OPEN
 from seqgen.tasks.settings import CONTROLS, Choice, Setting, control_settings
 from seqgen.tokenizers import Tokenizer
 from seqgen.tokenizers.midi.parts import ALL_PARTS, Part
@@ -101,7 +103,10 @@ GUIDANCE = Setting(
 
 def settings_of(tokenizer: Tokenizer) -> list[Setting]:
     """Return what can be set in a run with these tokens."""
-    asked = control_settings(tokenizer)
+    asked = [
+        setting.model_copy(update={"open": OPEN}) if setting.name in KEPT else setting
+        for setting in control_settings(tokenizer)
+    ]
     has_controls = any(setting.name in CONTROLS for setting in asked)
     return [*SAMPLING, *asked, *[GUIDANCE] * has_controls]
 

@@ -18,22 +18,36 @@ from seqgen.serving.engines import Player
 from seqgen.serving.events import event
 from seqgen.serving.problems import sentence_of
 from seqgen.serving.projects import music_event
-from seqgen.serving.schemas import Problem, ShownPiece, Tokens
+from seqgen.serving.schemas import Music, Problem, ShownPiece, Tokens
 
 T = TypeVar("T")
+
+
+def music_so_far(before: ShownPiece | None, piece: ShownPiece) -> Music:
+    """Return how a piece differs from what was told of it before."""
+    return music_event("", before, piece)
 
 
 class StreamEvents:
     """The events of a stream that its client does not have yet; other threads add to them."""
 
-    def __init__(self, player: Player, *, begin: int = 0, after: int = 0) -> None:
+    def __init__(
+        self,
+        player: Player,
+        *,
+        begin: int = 0,
+        after: int = 0,
+        told: Callable[[ShownPiece | None, ShownPiece], BaseModel] = music_so_far,
+    ) -> None:
         """Prepare to tell, in the running loop.
 
         Args:
             player: what writes.
             begin: how many tokens there were before the first one that comes.
             after: how many of them, with those, the client knows.
+            told: what is told of a piece, after the one that was told before.
         """
+        self._told = told
         self._more = asyncio.Event()
         self._has_ended = False
         self._loop = asyncio.get_running_loop()
@@ -109,7 +123,7 @@ class StreamEvents:
             events.append(event("tokens", told, number=self._n_told))
         piece = self._piece
         if piece is not None and piece is not self._before:
-            events.append(event("music", music_event("", self._before, piece)))
+            events.append(event("music", self._told(self._before, piece)))
             self._before = piece
         return events
 

@@ -28,6 +28,11 @@ SAME = "same"  # as in the bars before
 BY_BAR = r"[\s,|]+"  # between words that are for one bar each, as a regular expression
 
 
+def asks(asked: Mapping[str, str | None]) -> bool:
+    """Whether anything is asked for, beyond what is left open."""
+    return any(text not in (None, OPEN) for text in asked.values())
+
+
 def no_wish(number: int) -> Values:
     """Ask for nothing."""
     return {}

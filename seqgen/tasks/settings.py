@@ -24,7 +24,8 @@ class Choice(BaseModel):
 class Setting(BaseModel):
     """One thing that can be set. The page shows whatever is here.
 
-    A "list" is several choices in one text, joined by `separator`.
+    A "list" is several choices in one text, joined by `separator`. Where there is an `open` value,
+    a continuation keeps what the bars before it are, unless something is set; this leaves it open.
     """
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
@@ -39,6 +40,7 @@ class Setting(BaseModel):
     default: float | None = None
     choices: list[Choice] = []
     separator: str = ","
+    open: str | None = None
 
 
 # Of controls: the label, the help, the type and the separator.

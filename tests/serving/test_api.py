@@ -394,3 +394,39 @@ def test_what_is_played_is_answered_at_the_bar_line(client):
     assert 0 < answer["first_note_milliseconds"] <= answer["milliseconds"]
     assert client.post("/api/live", json={**asked, "notes": []}).status_code == 400
     assert client.post("/api/live", json={**asked, "metre": "waltz"}).status_code == 400
+    events = events_of(client.post("/api/live", json={**asked, "stream": True}).text)
+    assert [name for name, _ in events[-2:]] == ["music", "done"]
+    [*parts, whole] = [event for _, event in events]
+    assert music_of(whole["piece"]) == music_of(answer["piece"])
+    assert all(note in whole["piece"]["notes"] for part in parts for note in part["piece"]["notes"])
+    assert all(part["begin"] == 8 for part in parts)
+
+
+def test_what_is_told_ahead_is_not_computed_again(client, studio, monkeypatch):
+    notes = [
+        {"track": 0, "pitch": 60, "start": k, "length": 0.9, "velocity": 80} for k in range(16)
+    ]
+    played = {"run": "band", "notes": notes, "tempo": 100}
+    asked = {**played, "bars": 2, "seed": 1}
+    player = studio.runs.player("band")
+    taken = []
+    state_after = player.engine.state_after
+
+    def counted(tokens, before=None):
+        taken.append(len(tokens))
+        return state_after(tokens, before)
+
+    monkeypatch.setattr(player.engine, "state_after", counted)
+    answer = client.post("/api/live", json=asked).json()
+    [all_tokens] = taken
+    player.bookmarks.clear()
+    for n in (4, 13):  # a whole bar, and three with a note of the last
+        so_far = {**played, "notes": notes[:n]}
+        assert client.post("/api/live/ahead", json=so_far).status_code == 204
+    told = len(taken)
+    again = client.post("/api/live", json=asked).json()
+    assert music_of(again["piece"]) == music_of(answer["piece"])
+    assert sum(taken[told:]) < all_tokens / 2
+    for path in ("/api/live", "/api/live/ahead"):
+        assert client.post(path, json={**played, "run": "none"}).status_code == 404
+    assert client.post("/api/live/ahead", json={**played, "notes": []}).status_code == 204

@@ -36,12 +36,15 @@ def test_the_same_seed_writes_the_same(client):
     assert music_of(first["piece"]) == music_of(again["piece"]) != music_of(other["piece"])
 
 
-@pytest.mark.parametrize("run", ["band", "piano"])
-def test_a_branch_is_the_same_from_a_kept_state_and_from_prefill(client, studio, run):
+OPEN = {"key": "-", "instruments": "-"}  # as in the parent's tokens, whose states are kept
+
+
+@pytest.mark.parametrize(("run", "asked"), [("band", OPEN), ("piano", {})])
+def test_a_branch_is_the_same_from_a_kept_state_and_from_prefill(client, studio, run, asked):
     project = begun(client, run)
     [parent] = written(client, project, bars=6)
     assert parent["n_bars"] > 3
-    request = {"parent": parent["id"], "from_bar": 3, "samples": 2, "seed": 5}
+    request = {"parent": parent["id"], "from_bar": 3, "samples": 2, "seed": 5, "asked": asked}
     bookmarks = studio.runs.player(run).bookmarks
     found = []
     get = bookmarks.get
@@ -75,6 +78,53 @@ def test_a_version_goes_on_from_its_end_and_from_its_beginning(client):
     assert music_of(parent["piece"]) == music_of(longer["piece"])[: parent["n_notes"]]
     [anew] = written(client, project, parent=parent["id"], from_bar=0)
     assert all(note["kind"] == "written" for note in anew["piece"]["notes"])
+
+
+def test_a_continuation_keeps_the_key_and_the_instruments(client, song):
+    """As `generate --prompt` does: unless something else is asked for, or nothing."""
+    project = begun(client)
+    with song.open("rb") as file:
+        parent = client.post(f"{project}/upload", files={"file": file}).json()["id"]
+
+    def asked(parent=parent, **words):
+        request = {"parent": parent, "asked": words, "alternatives": 1, "bars": 2}
+        [version] = written(client, project, **request)
+        found = version["findings"]
+        return {one["what"]: one["asked"] for one in found if one["what"] != "bars"}
+
+    kept = asked()
+    assert kept["instruments"] == "0,33,40,drums"
+    assert list(kept) == ["key", "instruments"]
+    assert asked(key="Am") == kept | {"key": "Am"}
+    assert asked(key="-") == {"instruments": kept["instruments"]}
+    assert asked(**OPEN) == {}
+    assert asked(parent=None) == {}
+    [anew] = written(client, project, parent=parent, from_bar=0)
+    assert anew["findings"] == []  # there are no bars before it
+
+
+def test_what_is_kept_is_drawn_once_and_seen_while_it_is_written(client, song):
+    project = begun(client)
+    with song.open("rb") as file:
+        parent = client.post(f"{project}/upload", files={"file": file}).json()["id"]
+    messages = []
+    for asked in ({}, {"key": "-"}, {"key": "Am"}):
+        request = {"parent": parent, "asked": asked, "bars": 1}
+        [version] = client.post(f"{project}/versions", json=request).json()
+        messages.append(version["message"])
+    assert messages == [None, None, "4 are drawn, to keep the best"]
+    finished(client, project)
+    settings = {s["name"]: s["open"] for s in client.get("/api/runs/band").json()["settings"]}
+    assert {name for name, value in settings.items() if value == "-"} == {"key", "instruments"}
+
+
+def test_an_upload_that_is_too_long_is_told_to_be_cut(client, song, monkeypatch):
+    monkeypatch.setattr("seqgen.api.prompts.MAX_PROMPT_TOKENS", 10)
+    with song.open("rb") as file:
+        response = client.post(f"{begun(client)}/upload", files={"file": ("long.mid", file)})
+    assert response.status_code == 400
+    assert "long.mid" in response.json()["error"]
+    assert "bring only its first bars" in response.json()["error"]
 
 
 def test_an_upload_is_gone_on_from_as_it_is(client, song):

@@ -238,6 +238,70 @@ def test_shows_every_setting_of_the_server_and_sends_what_was_set(open_page, ser
     assert (best["alternatives"], any_two["alternatives"]) == (None, 2)
 
 
+def test_keeps_key_and_instruments_unless_they_are_left_open(open_page, server, song):
+    page = begin(open_page())
+    expect(page.get_by_role("group", name="Keep from the bars before")).to_have_count(0)
+    bring(page, "song.mid", song.read_bytes())
+    expect(page.locator("#roll")).to_have_attribute("aria-label", NOTES)
+    write(page)
+    page.get_by_label("key", exact=True).uncheck()
+    page.locator("summary", has_text="What you ask for").click()
+    expect(page.locator("#setting-key")).to_have_value("-")
+    expect(page.locator("#setting-instruments")).to_contain_text("as before")
+    expect(page.get_by_label("Draw more and keep what fits best")).to_have_count(0)
+    write(page)
+    _, kept, opened = versions_of(server, page)
+    assert (kept["request"]["asked"], opened["request"]["asked"]) == ({}, {"key": "-"})
+    assert [finding["what"] for finding in kept["findings"]] == ["bars", "key", "instruments"]
+    assert [finding["what"] for finding in opened["findings"]] == ["bars", "instruments"]
+
+
+def test_dropping_what_is_shown_shows_the_next_of_those_side_by_side(open_page):
+    page = begun(open_page(), versions=3)
+    expect(page.locator(".card")).to_have_count(3)
+    page.locator("#roll").focus()
+    page.keyboard.press("2")
+    page.keyboard.press("x")
+    expect(page.locator(".card")).to_have_count(2)
+    expect(page.locator(".card.shown")).to_have_count(1)
+
+
+def test_adds_a_part_that_does_not_play_yet(open_page, server):
+    page = begin(open_page())
+    page.get_by_role("button", name="Draw notes").click()
+    box = page.locator("#roll").bounding_box()
+    page.mouse.click(box["x"] + 46 + 26 * 5, box["y"] + 200)
+    page.get_by_role("button", name="Save as a version").click()
+    expect(page.locator(".node")).to_have_count(1)
+    page.get_by_role("button", name="Add a part").click()
+    expect(page.locator(".amounts select")).to_have_value("33")
+    page.get_by_role("spinbutton", name="Versions").fill("1")
+    page.locator("#write").click()
+    expect(page.locator(".node")).to_have_count(2)
+    expect(page.locator(".dot.writing")).to_have_count(0)
+    [new] = [version for version in versions_of(server, page) if version["parent"]]
+    assert (new["request"]["add"], new["status"]) == (["33"], "done")
+
+
+def test_answers_what_is_played_on_the_keys(open_page):
+    page = begin(open_page())
+    page.locator("summary", has_text="Play with it").click()
+    page.get_by_label("Bars each").fill("1")
+    page.locator(".live").get_by_label("Tempo").fill("200")
+    page.get_by_role("button", name="Start playing").click()
+    expect(page.locator(".turn.yours")).to_be_visible()
+    with page.expect_request("**/api/live") as asked:
+        while not page.locator(".turn.answer, .turn.thinking").count():
+            page.keyboard.press("d", delay=100)
+    request = asked.value.post_data_json
+    assert request["stream"]
+    assert {note["pitch"] for note in request["notes"]} == {64}
+    expect(page.locator(".live")).to_contain_text(re.compile(r"came \d+ ms after"))
+    page.locator(".live").get_by_role("button", name="Stop").click()
+    page.get_by_role("button", name="Keep what was played").click()
+    expect(page.locator(".node")).to_have_count(1)
+
+
 def test_a_saved_project_is_opened_again(open_page, server, tmp_path):
     page = begun(open_page())
     page.locator("#roll").focus()

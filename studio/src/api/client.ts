@@ -3,6 +3,7 @@
 import type {
   DrawnRequest,
   LiveAnswer,
+  LivePlayed,
   LiveRequest,
   Note,
   Project,
@@ -52,9 +53,10 @@ async function get<T>(path: string): Promise<T> {
   return (await call(path)).json();
 }
 
+const JSON_BODY = { "Content-Type": "application/json" };
+
 async function send<T>(method: string, path: string, body: unknown): Promise<T> {
-  const headers = { "Content-Type": "application/json" };
-  return (await call(path, { method, headers, body: JSON.stringify(body) })).json();
+  return (await call(path, { method, headers: JSON_BODY, body: JSON.stringify(body) })).json();
 }
 
 async function upload<T>(
@@ -107,7 +109,30 @@ export const lossesAddress = (run: string, dark: boolean) =>
 export const reportAddress = (run: string) => `/api/runs/${encodeURIComponent(run)}/report`;
 export const eventsAddress = (project: string) => `/api/projects/${project}/events`;
 
-export const answerLive = (request: LiveRequest) => send<LiveAnswer>("POST", "/live", request);
+/** Let the server take in what was played so far, so that an answer comes sooner. */
+export const lookAhead = (played: LivePlayed) =>
+  call("/live/ahead", { method: "POST", headers: JSON_BODY, body: JSON.stringify(played) });
+
+/** Ask for an answer; `take` is called with what there is of it, until it is whole. */
+export async function answerLive(
+  request: LiveRequest,
+  take: (answer: LiveAnswer) => void,
+): Promise<void> {
+  const body = JSON.stringify({ ...request, stream: true });
+  const response = await call("/live", { method: "POST", headers: JSON_BODY, body });
+  const reader = response.body?.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  for (let part = await reader?.read(); part && !part.done; part = await reader?.read()) {
+    text += part.value;
+    const events = text.split("\n\n");
+    text = events.pop() ?? "";
+    for (const event of events) {
+      const content = JSON.parse(/^data: (.*)$/m.exec(event)?.[1] ?? "null");
+      if (content?.error) throw new ApiError(content.error, response.status);
+      if (content) take(content);
+    }
+  }
+}
 export const readSoundfont = async () => (await call("/soundfont")).arrayBuffer();
 
 /** Download what a GET answers, so that a refusal is a sentence and not a page of its own. */

@@ -10,6 +10,7 @@ export type Finding = Schemas["Finding"];
 export type Gone = Schemas["Gone"];
 export type Instrument = Schemas["Instrument"];
 export type LiveAnswer = Schemas["LiveAnswer"];
+export type LivePlayed = Schemas["LivePlayed"];
 export type LiveRequest = Schemas["LiveRequest"];
 export type Metre = Schemas["Metre"];
 export type Music = Schemas["Music"];

@@ -1,8 +1,8 @@
 // Call and response: a bar of counting in, some bars for the person, then the model answers at the bar line, and so on.
 
 import { signal } from "@preact/signals";
-import { answerLive } from "../api/client";
-import type { LiveAnswer, Note, Track } from "../api/types";
+import { answerLive, lookAhead } from "../api/client";
+import type { LiveAnswer, LivePlayed, Note, Track } from "../api/types";
 import { drawVersion } from "../project/actions";
 import { say } from "../project/notices";
 import type { Draft } from "../project/piece";
@@ -28,9 +28,11 @@ export const tempo = signal(100); // beats per minute
 export const barsEach = signal(2);
 /** What both have played, after the end; the model is the second track. */
 export const played = signal<Draft | null>(null);
-export const timings = signal<{ first: number; all: number } | null>(null); // milliseconds
+/** From asking for the answer to its first note, and to its last, in milliseconds. */
+export const timings = signal<{ first: number; all: number } | null>(null);
 
 let stopListening = () => {};
+let count = 0; // of duets: answers to an earlier one are not played
 let timers: number[] = [];
 let told: Note[] = []; // what was played by both, in quarters from `origin`
 let answers = new Set<Note>(); // those of the model
@@ -46,6 +48,7 @@ export async function start(): Promise<void> {
   stopPlayer();
   await audio().resume();
   voices().assign(TRACKS);
+  count += 1;
   told = [];
   answers = new Set();
   played.value = null;
@@ -98,7 +101,28 @@ function yourTurn(from: number): void {
   turn.value = "yours";
   for (let bar = 0; bar < barsEach.value; bar += 1) countBar(from + bar * BEATS * perBeat());
   const end = from + barsEach.value * BEATS * perBeat();
+  // On the second beat most keys of the bar before are let go.
+  for (let bar = 0; bar < barsEach.value; bar += 1) {
+    at(from + (bar * BEATS + 1) * perBeat(), () => tellSoFar(end));
+  }
   at(end - LEAD, () => void askFor(end));
+}
+
+/** What the model is told of both for an answer at the bar line `end`. */
+function toldUntil(end: number): LivePlayed | null {
+  const run = store.run.value;
+  const first = Math.max(0, Math.round(quarters(end) / BEATS) - MEMORY) * BEATS;
+  const notes = told
+    .filter((note) => note.start >= first)
+    .map((note) => ({ ...note, start: note.start - first }));
+  if (!run || notes.length === 0) return null;
+  return { run: run.id, notes, tracks: TRACKS, tempo: tempo.value, metre: `${BEATS}/4` };
+}
+
+/** Let the model take in what is there, so that only the last notes remain for the answer. */
+function tellSoFar(end: number): void {
+  const soFar = toldUntil(end);
+  if (soFar) lookAhead(soFar).catch(() => {}); // the answer says what is wrong
 }
 
 function take({ pitch, velocity }: Stroke): void {
@@ -133,57 +157,66 @@ function tell(
 }
 
 async function askFor(end: number): Promise<void> {
-  const run = store.run.value;
-  if (!run) return;
   turn.value = "thinking";
   for (const [pitch, key] of held) tell(pitch, key, end);
-  const first = Math.max(0, Math.round(quarters(end) / BEATS) - MEMORY) * BEATS;
-  const notes = told
-    .filter((note) => note.start >= first)
-    .map((note) => ({ ...note, start: note.start - first }));
-  if (notes.length === 0) {
+  const request = toldUntil(end);
+  if (!request) {
     yourTurn(end);
     return;
   }
+  const asked = performance.now();
+  const settings = { bars: barsEach.value, sampling: chosen().sampling ?? {}, seed: null };
+  const session = count;
+  let begin: number | null = null; // when the answer sounds
+  const heard = new Set<string>();
   try {
-    const answer = await answerLive({
-      run: run.id,
-      notes,
-      tracks: TRACKS,
-      bars: barsEach.value,
-      tempo: tempo.value,
-      metre: `${BEATS}/4`,
-      sampling: chosen().sampling ?? {},
-      seed: null,
+    await answerLive({ ...request, ...settings, stream: true }, (answer) => {
+      if (turn.value === "none" || session !== count) return;
+      const all = performance.now() - asked;
+      if (answer.piece.notes.length === 0) return;
+      timings.value = { first: begin === null ? all : (timings.value?.first ?? all), all };
+      begin ??= beginAnswer(end);
+      respond(answer, begin, heard);
     });
-    if (turn.value === "thinking") respond(answer, end);
+    if (begin === null && turn.value === "thinking") yourTurn(end); // it answered with silence
   } catch (error) {
+    if (session !== count) return;
     stop();
     say("error", error instanceof Error ? error.message : String(error));
   }
 }
 
-function respond(answer: LiveAnswer, barLine: number): void {
+/** The model's turn begins at a bar line, or as soon as it can; returns when. */
+function beginAnswer(barLine: number): number {
   turn.value = "answer";
-  timings.value = { first: answer.first_note_milliseconds, all: answer.milliseconds };
   const begin = Math.max(barLine, audio().currentTime + SOON);
   origin += begin - barLine; // what came late moves all that follows
-  voices().assign(answer.piece.tracks);
-  const first = answer.piece.notes.find((note) => note.start >= answer.begin - 1e-6);
-  const track = first && answer.piece.tracks[first.track];
-  if (track) model = { ...track, name: model.name };
-  for (const note of answer.piece.notes) {
-    if (note.start < answer.begin - 1e-6) continue;
-    const second = begin + (note.start - answer.begin) * perBeat();
-    voices().play(note.track, note.pitch, note.velocity, second, note.length * perBeat());
-    const own: Note = { ...note, track: 0, start: quarters(second), kind: "prompt" };
-    told.push(own);
-    answers.add(own);
-  }
   for (let bar = 0; bar < barsEach.value; bar += 1) countBar(begin + bar * BEATS * perBeat());
   const next = begin + barsEach.value * BEATS * perBeat();
   at(next - 0.02, () => {
     voices().assign(TRACKS);
     yourTurn(next);
   });
+  return begin;
+}
+
+/** Play what of an answer has not been `heard` yet. */
+function respond({ piece, begin: barLine }: LiveAnswer, begin: number, heard: Set<string>): void {
+  voices().assign(piece.tracks);
+  const track = piece.notes[0] && piece.tracks[piece.notes[0].track];
+  if (track) model = { ...track, name: model.name };
+  for (const note of piece.notes) {
+    const name = `${piece.tracks[note.track]?.name} ${note.pitch} ${note.start}`;
+    if (heard.has(name)) continue;
+    heard.add(name);
+    const second = begin + (note.start - barLine) * perBeat();
+    const now = audio().currentTime;
+    const length = note.length * perBeat() - Math.max(0, now - second); // what came late is shorter
+    if (length > 0) {
+      voices().play(note.track, note.pitch, note.velocity, Math.max(second, now), length);
+    }
+    const own: Note = { ...note, track: 0, start: quarters(second), kind: "prompt" };
+    told.push(own);
+    answers.add(own);
+  }
 }

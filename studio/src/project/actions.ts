@@ -3,6 +3,7 @@
 import { computed } from "@preact/signals";
 import * as api from "../api/client";
 import type { Project, Task, Track, Version, WriteRequest } from "../api/types";
+import { follow } from "../roll/geometry";
 import { canRedo, canUndo, dropVisits, move, visit } from "./history";
 import { attempt, say } from "./notices";
 import { barAt, barStart, type Draft, nearestBarLine } from "./piece";
@@ -67,6 +68,7 @@ export async function bring(file: File, bars: number | null): Promise<Version | 
 export async function write(asked: Partial<WriteRequest> = {}): Promise<void> {
   const project = store.project.value;
   if (!project) return;
+  const piece = store.piece.value;
   const { bars, samples, seed, best } = wishes.value;
   const request = {
     parent: store.shownId.value,
@@ -81,6 +83,7 @@ export async function write(asked: Partial<WriteRequest> = {}): Promise<void> {
   const versions = await attempt(() => api.write(project.id, { ...request, alternatives }));
   const first = versions?.[0];
   if (!versions || !first) return;
+  if (first.from_bar !== null) follow(barStart(piece, first.from_bar), piece, false);
   for (const version of versions) takeVersion(version);
   store.comparing.value = true;
   store.selection.value = null;
@@ -89,7 +92,8 @@ export async function write(asked: Partial<WriteRequest> = {}): Promise<void> {
 }
 
 function ofTask(name: Task): Partial<WriteRequest> & { task: Task } {
-  const { amount, add, form } = wishes.value;
+  const { amount, form } = wishes.value;
+  const add = addedPart.value;
   const bars = store.selection.value;
   const rewrite = bars ? `${bars.from + 1}-${bars.to}` : null;
   switch (name) {
@@ -107,6 +111,18 @@ function ofTask(name: Task): Partial<WriteRequest> & { task: Task } {
       return form ? { task: "continue", form, bars: null } : { task: "continue" };
   }
 }
+
+/** The parts that do not play yet. */
+export const absentParts = computed(() => {
+  const playing = new Set(store.piece.value.tracks.map(partOf));
+  return (store.run.value?.parts ?? []).filter((part) => !playing.has(part.value));
+});
+
+/** The part that would be added: the one that was chosen, if it can be, or else the first. */
+export const addedPart = computed<string | null>(() => {
+  const parts = absentParts.value.map((part) => part.value);
+  return parts.includes(wishes.value.add) ? wishes.value.add : (parts[0] ?? null);
+});
 
 /** The bar line at the playhead, where it is one inside the piece. */
 export const lineAtCursor = computed<number | null>(() => {
@@ -161,12 +177,13 @@ export async function drop(id: string): Promise<void> {
   const gone = [id, ...descendants(store.versions.value, id)];
   const group = store.candidates.value.filter((version) => version.id !== id);
   const parent = store.versions.value.find((version) => version.id === id)?.parent ?? null;
+  const wasShown = gone.includes(store.shownId.value ?? ""); // now: the event may come first
   if (!(await attempt(() => api.removeVersion(project.id, id)))) return;
   dropVisits(gone);
   const next = group[0]?.id ?? parent;
   forget(gone);
   if (gone.includes(project.current ?? "") && next) await change({ current: next });
-  if (!store.shown.value || gone.includes(store.shownId.value ?? "")) store.shownId.value = next;
+  if (!store.shown.value || wasShown) store.shownId.value = next;
 }
 
 /** Keep one of those side by side and drop the others. */
@@ -185,14 +202,14 @@ export async function undo(): Promise<void> {
   if (store.comparing.value && store.shownId.value !== store.project.value?.current) {
     store.comparing.value = false;
     store.shownId.value = store.project.value?.current ?? null;
-  } else if (canUndo.value) await follow(move(-1));
+  } else if (canUndo.value) await showAgain(move(-1));
 }
 
 export async function redo(): Promise<void> {
-  if (canRedo.value) await follow(move(1));
+  if (canRedo.value) await showAgain(move(1));
 }
 
-async function follow(id: string | undefined): Promise<void> {
+async function showAgain(id: string | undefined): Promise<void> {
   if (id && (await change({ current: id }))) {
     store.shownId.value = id;
     store.comparing.value = false;

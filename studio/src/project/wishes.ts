@@ -77,8 +77,22 @@ export function chosen(): Partial<WriteRequest> {
   return { ...fields, sampling, asked };
 }
 
-/** Whether anything is asked of the music, which the server measures. */
-export const asksSomething = computed(() => Object.keys(chosen().asked ?? {}).length > 0);
+/** New bars go on from others: they keep what these are in each setting that has an `open` value. */
+export const continues = computed(() => task.value === "continue" && store.shownId.value !== null);
+
+/** What continuations keep by themselves. */
+export const keptSettings = computed(() =>
+  (store.run.value?.settings ?? []).filter((setting) => setting.open != null),
+);
+
+/** Whether anything is asked of the music; what is left open is not. */
+export function asks(asked: Readonly<Record<string, string>>): boolean {
+  const isOpen = (name: string, value: string) =>
+    keptSettings.value.some((setting) => setting.name === name && setting.open === value);
+  return Object.entries(asked).some(([name, value]) => !isOpen(name, value));
+}
+
+export const asksSomething = computed(() => asks(chosen().asked ?? {}));
 
 const place = (run: string) => `seqgen studio wishes ${run}`;
 let remembered = ""; // the run whose wishes these are

@@ -5,7 +5,7 @@ import { useEffect, useRef } from "preact/hooks";
 import type { Piece } from "../api/types";
 import * as store from "../project/store";
 import { look, quartersShown, view } from "./geometry";
-import { type Palette, palette, trackColour } from "./palette";
+import { type Palette, palette, trackColours } from "./palette";
 
 const MARGIN = 3; // pixels
 
@@ -14,10 +14,22 @@ export function Overview() {
   useEffect(() => {
     const element = canvas.current;
     if (!element) return undefined;
+    const context = element.getContext("2d") as CanvasRenderingContext2D;
+    const notes = document.createElement("canvas").getContext("2d") as CanvasRenderingContext2D;
+    let painted: readonly unknown[] = [];
     const draw = () => {
       sizeToBox(element);
-      const context = element.getContext("2d") as CanvasRenderingContext2D;
-      paintSmall(context, store.piece.value, palette.value);
+      const { width, height } = element;
+      view.value; // also while there is no room
+      if (width * height === 0) return;
+      const now = [store.piece.value, palette.value, width, height];
+      if (now.some((what, i) => what !== painted[i])) {
+        Object.assign(notes.canvas, { width, height });
+        paintSmall(notes, store.piece.value, palette.value);
+        painted = now;
+      }
+      context.clearRect(0, 0, width, height);
+      context.drawImage(notes.canvas, 0, 0);
       paintSight(context);
     };
     const observer = new ResizeObserver(draw);
@@ -74,8 +86,9 @@ export function paintSmall(
   const high = notes.reduce((most, note) => Math.max(most, note.pitch), low + 11);
   const across = width / Math.max(piece.length - from, 1e-6);
   const row = (height - MARGIN * 2) / (high - low + 1);
+  const colours = trackColours(palette, piece.tracks);
   for (const note of notes) {
-    context.fillStyle = trackColour(palette, piece.tracks, note.track);
+    context.fillStyle = colours[note.track] as string;
     context.globalAlpha = note.kind === "written" ? 0.9 : 0.5;
     const y = MARGIN + (high - note.pitch) * row;
     context.fillRect(

@@ -13,18 +13,22 @@ import {
   metreAt,
 } from "../project/piece";
 import { KEYS, quarterAt, quartersShown, RULER, type View, xOf, yOf } from "./geometry";
-import { type Palette, surpriseColour, trackColour } from "./palette";
+import { type Palette, surpriseColour, trackColours } from "./palette";
 
-export interface Scene {
+/** What stands still while the playhead moves over it. */
+export interface Still {
   piece: Piece;
   view: View;
   palette: Palette;
-  playhead: number;
   selection: Bars | null;
   branchLine: number | null; // the bar line under the pointer
   markedNotes: ReadonlySet<number>; // indexes of notes
-  isHeard: (track: number) => boolean;
+  heard: readonly boolean[]; // by track
   surprise: ReadonlyMap<number, number> | null; // bits by index
+}
+
+export interface Scene extends Still {
+  playhead: number;
   sounding: ReadonlySet<number>; // pitches
 }
 
@@ -32,7 +36,7 @@ const FEWEST_PIXELS_PER_BEAT = 7;
 const FEWEST_PIXELS_PER_NUMBER = 34;
 const GAP = 0.5; // pixels between rows
 
-export function paint(context: CanvasRenderingContext2D, scene: Scene): void {
+export function paintStill(context: CanvasRenderingContext2D, scene: Still): void {
   const { view, palette } = scene;
   context.fillStyle = palette.background;
   context.fillRect(0, 0, view.width, view.height);
@@ -44,12 +48,22 @@ export function paint(context: CanvasRenderingContext2D, scene: Scene): void {
   paintRegions(context, scene);
   paintBars(context, scene);
   paintNotes(context, scene);
+  context.restore();
+}
+
+/** What changes with every frame while playing. */
+export function paintMoving(context: CanvasRenderingContext2D, scene: Scene): void {
+  const { view } = scene;
+  context.save();
+  context.beginPath();
+  context.rect(KEYS, 0, view.width - KEYS, view.height);
+  context.clip();
   paintPlayhead(context, scene);
   context.restore();
   paintKeys(context, scene);
 }
 
-function paintRows(context: CanvasRenderingContext2D, { view, palette }: Scene): void {
+function paintRows(context: CanvasRenderingContext2D, { view, palette }: Still): void {
   for (const pitch of pitchesShown(view)) {
     const y = yOf(view, pitch);
     if (isBlackKey(pitch)) {
@@ -69,7 +83,7 @@ function pitchesShown(view: View): number[] {
 }
 
 /** Behind the notes: what was given, what is selected, what the training set has too. */
-function paintRegions(context: CanvasRenderingContext2D, scene: Scene): void {
+function paintRegions(context: CanvasRenderingContext2D, scene: Still): void {
   const { view, palette, piece, selection } = scene;
   const shade = (from: number, to: number, colour: string) => {
     context.fillStyle = colour;
@@ -98,7 +112,7 @@ function endOfPrompt(piece: Piece): number {
   return end;
 }
 
-function paintBars(context: CanvasRenderingContext2D, scene: Scene): void {
+function paintBars(context: CanvasRenderingContext2D, scene: Still): void {
   const { view, palette, piece } = scene;
   context.font = "11px system-ui, sans-serif";
   context.textBaseline = "middle";
@@ -125,7 +139,7 @@ function paintBars(context: CanvasRenderingContext2D, scene: Scene): void {
 
 function paintBeats(
   context: CanvasRenderingContext2D,
-  { view, palette, piece }: Scene,
+  { view, palette, piece }: Still,
   from: number,
   to: number,
 ): void {
@@ -137,7 +151,7 @@ function paintBeats(
   }
 }
 
-function paintBranchLine(context: CanvasRenderingContext2D, scene: Scene, line: number): void {
+function paintBranchLine(context: CanvasRenderingContext2D, scene: Still, line: number): void {
   const { view, palette, piece } = scene;
   const x = Math.round(xOf(view, barStart(piece, line)));
   const words = line < barCount(piece) ? `continue from bar ${line + 1}` : "continue";
@@ -163,9 +177,10 @@ function paintBranchLine(context: CanvasRenderingContext2D, scene: Scene, line: 
   context.stroke();
 }
 
-function paintNotes(context: CanvasRenderingContext2D, scene: Scene): void {
+function paintNotes(context: CanvasRenderingContext2D, scene: Still): void {
   const { view, piece, palette } = scene;
   const order = byStart(piece.notes);
+  const colours = trackColours(palette, piece.tracks);
   const end = view.left + quartersShown(view);
   const height = Math.max(2, view.row - GAP);
   for (let i = firstFrom(order.notes, view.left - order.longest); i < order.notes.length; i += 1) {
@@ -178,9 +193,7 @@ function paintNotes(context: CanvasRenderingContext2D, scene: Scene): void {
     if (x + width < KEYS || y + height < RULER || y > view.height) continue;
     const bits = scene.surprise?.get(index);
     const colour =
-      bits === undefined
-        ? trackColour(palette, piece.tracks, note.track)
-        : surpriseColour(palette, bits);
+      bits === undefined ? (colours[note.track] as string) : surpriseColour(palette, bits);
     paintNote(context, note, { x, y, width, height, colour, scene, shaded: bits !== undefined });
     if (scene.markedNotes.has(index)) {
       context.globalAlpha = 1;
@@ -198,14 +211,14 @@ interface Place {
   width: number;
   height: number;
   colour: string;
-  scene: Scene;
+  scene: Still;
   shaded: boolean;
 }
 
 function paintNote(context: CanvasRenderingContext2D, note: Note, place: Place): void {
   const { x, y, width, height, colour, scene, shaded } = place;
   const loudness = note.velocity / 127;
-  const audible = scene.isHeard(note.track) ? 1 : 0.25;
+  const audible = scene.heard[note.track] ? 1 : 0.25;
   context.fillStyle = colour;
   if (note.kind === "prompt" && !shaded) {
     context.globalAlpha = (0.16 + 0.26 * loudness) * audible;

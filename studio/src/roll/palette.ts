@@ -64,9 +64,9 @@ export function colourNumber(tracks: readonly Track[], track: number): number {
   return (before % N_TRACK_COLOURS) + 1;
 }
 
-export function trackColour(palette: Palette, tracks: readonly Track[], track: number): string {
-  const number = colourNumber(tracks, track);
-  return number === 0 ? palette.drums : (palette.tracks[number - 1] as string);
+export function trackColours(palette: Palette, tracks: readonly Track[]): string[] {
+  const numbers = tracks.map((_, track) => colourNumber(tracks, track));
+  return numbers.map((n) => (n === 0 ? palette.drums : (palette.tracks[n - 1] as string)));
 }
 
 export function surpriseColour(palette: Palette, bits: number): string {

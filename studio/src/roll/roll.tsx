@@ -1,16 +1,16 @@
 // The piano roll: a canvas that is drawn again whenever something that it shows has changed.
 
-import { effect, untracked } from "@preact/signals";
+import { computed, effect, untracked } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import { barCount, barsName, byStart, firstFrom } from "../project/piece";
 import * as store from "../project/store";
-import { isHeard, muted, playing, position, soloed } from "../sound/player";
+import { isHeard, playing, position } from "../sound/player";
 import { isEditing, marked } from "./draft";
 import { fitRows, follow, following, look, view } from "./geometry";
 import { attach, branchLine } from "./gestures";
 import { HoverCard } from "./hover-card";
 import { Overview } from "./overview";
-import { paint, type Scene } from "./paint";
+import { paintMoving, paintStill, type Scene, type Still } from "./paint";
 import { palette } from "./palette";
 import { SelectionBar } from "./selection-bar";
 import { bitsShown } from "./surprise";
@@ -57,15 +57,27 @@ function description(): string {
 
 /** Keep the canvas drawn until the returned function is called. */
 function run(canvas: HTMLCanvasElement): () => void {
-  const context = canvas.getContext("2d", { alpha: false }) as CanvasRenderingContext2D;
+  const contextOf = (of: HTMLCanvasElement) =>
+    of.getContext("2d", { alpha: false }) as CanvasRenderingContext2D;
+  const [context, behind] = [contextOf(canvas), contextOf(document.createElement("canvas"))];
+  let painted: Still | null = null; // what is on the canvas behind
   let request = 0;
 
   const draw = () => {
     request = 0;
+    if (canvas.width * canvas.height === 0) return;
     if (playing.value && following.value) follow(position(), store.piece.value, !stillness.matches);
     const ratio = canvas.width / Math.max(1, view.value.width);
+    const now = scene();
+    if (!painted || !isSame(painted, now)) {
+      behind.setTransform(ratio, 0, 0, ratio, 0, 0);
+      paintStill(behind, now);
+      painted = now;
+    }
+    context.resetTransform();
+    context.drawImage(behind.canvas, 0, 0);
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
-    paint(context, scene());
+    paintMoving(context, now);
     if (playing.value) ask();
   };
   const ask = () => {
@@ -76,6 +88,8 @@ function run(canvas: HTMLCanvasElement): () => void {
     const box = canvas.getBoundingClientRect();
     canvas.width = Math.round(box.width * devicePixelRatio);
     canvas.height = Math.round(box.height * devicePixelRatio);
+    Object.assign(behind.canvas, { width: canvas.width, height: canvas.height });
+    painted = null;
     look({ width: box.width, height: box.height }, store.piece.value);
     fitRows(store.piece.value);
     draw();
@@ -100,9 +114,22 @@ function run(canvas: HTMLCanvasElement): () => void {
   };
 }
 
+function isSame(a: Still, b: Still): boolean {
+  return (
+    a.piece === b.piece &&
+    a.view === b.view &&
+    a.palette === b.palette &&
+    a.selection === b.selection &&
+    a.branchLine === b.branchLine &&
+    a.markedNotes === b.markedNotes &&
+    a.surprise === b.surprise &&
+    a.heard === b.heard
+  );
+}
+
+const heard = computed(() => store.piece.value.tracks.map((_, track) => isHeard(track)));
+
 function scene(): Scene {
-  muted.value;
-  soloed.value;
   const piece = store.piece.value;
   const playhead = position();
   return {
@@ -113,7 +140,7 @@ function scene(): Scene {
     selection: store.selection.value,
     branchLine: branchLine.value,
     markedNotes: marked.value,
-    isHeard,
+    heard: heard.value,
     surprise: isEditing.value ? null : bitsShown.value,
     sounding: playing.value ? sounding(playhead) : NONE,
   };

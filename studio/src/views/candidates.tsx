@@ -79,7 +79,7 @@ function Card({ version, number, isBest }: { version: Version; number: number; i
       </button>
       <p class="card-head">
         <Likelihood version={version} isBest={isBest} />
-        <Findings findings={version.findings} />
+        <Findings version={version} />
       </p>
       <p class="card-buttons">
         <button

@@ -3,10 +3,20 @@
 import { computed } from "@preact/signals";
 import { hasServer } from "../api/client";
 import type { Setting, Task } from "../api/types";
-import { lineAtCursor, stopWriting, write } from "../project/actions";
+import { absentParts, addedPart, lineAtCursor, stopWriting, write } from "../project/actions";
 import { barsName } from "../project/piece";
 import * as store from "../project/store";
-import { asksSomething, pickTask, task, tasks, type Wishes, wish, wishes } from "../project/wishes";
+import {
+  asksSomething,
+  keptSettings,
+  pickTask,
+  setValue,
+  task,
+  tasks,
+  type Wishes,
+  wish,
+  wishes,
+} from "../project/wishes";
 import { isChanged } from "../roll/draft";
 import { numberIn } from "./number";
 import { SettingField } from "./setting";
@@ -21,9 +31,11 @@ const NAMES: Record<Task, string> = {
 const anyIsWriting = computed(() =>
   store.versions.value.some((version) => version.status === "writing"),
 );
-const needsSelection = computed(
-  () => (task.value === "rewrite" || task.value === "vary") && !store.selection.value,
-);
+/** Why nothing can be written yet is in the sentence above the button. */
+const isLacking = computed(() => {
+  if (task.value === "add") return addedPart.value === null;
+  return (task.value === "rewrite" || task.value === "vary") && !store.selection.value;
+});
 
 export function Compose() {
   return (
@@ -32,12 +44,15 @@ export function Compose() {
       aria-label="Write"
       onSubmit={(event) => {
         event.preventDefault();
-        if (!needsSelection.value && !isChanged.value) void write();
+        if (!isLacking.value && !isChanged.value) void write();
       }}
     >
       {tasks.value.length > 1 && <Tabs />}
       {task.value === "continue" && store.shownId.value && !isChanged.value ? (
-        <From />
+        <>
+          <From />
+          <Kept />
+        </>
       ) : (
         <p class="what" aria-live="polite">
           {sentence()}
@@ -49,7 +64,7 @@ export function Compose() {
           id="write"
           type="submit"
           class="primary large"
-          disabled={needsSelection.value || isChanged.value}
+          disabled={isLacking.value || isChanged.value}
         >
           {buttonText()}
         </button>
@@ -133,6 +148,31 @@ function From() {
   );
 }
 
+/** What new bars keep of those before, unless it is set below or left open. */
+function Kept() {
+  if (keptSettings.value.length === 0) return null;
+  return (
+    <fieldset class="from" aria-label="Keep from the bars before">
+      <span>Keep</span>
+      {keptSettings.value.map((setting) => (
+        <label
+          key={setting.name}
+          title="As in the eight bars before the new ones. Clear it to leave this to the model."
+        >
+          <input
+            type="checkbox"
+            checked={wishes.value.values[setting.name] === undefined}
+            onChange={(event) =>
+              setValue(setting, event.currentTarget.checked ? null : (setting.open ?? null))
+            }
+          />{" "}
+          {setting.label.toLowerCase()}
+        </label>
+      ))}
+    </fieldset>
+  );
+}
+
 function sentence(): string {
   if (isChanged.value) return "Save or discard the notes that you have changed first.";
   const bars = store.selection.value;
@@ -147,7 +187,9 @@ function sentence(): string {
         ? `Some of ${barsName(bars)} anew, the rest as it is.`
         : "Select the bars to vary: drag over them.";
     case "add":
-      return "A part more, to what is there.";
+      return addedPart.value === null
+        ? "All parts that this model knows play already: rewrite one instead."
+        : "One more part, for the bars that are there.";
     default:
       return "";
   }
@@ -163,7 +205,7 @@ function buttonText(): string {
 
 function Amounts() {
   const begins = !store.shownId.value;
-  const { form, add, amount } = wishes.value;
+  const { form, amount } = wishes.value;
   const plansForm = begins && (store.run.value?.can.includes("form") ?? false);
   return (
     <div class="amounts">
@@ -198,12 +240,14 @@ function Amounts() {
           />
         </label>
       )}
-      {task.value === "add" && (
+      {task.value === "add" && addedPart.value !== null && (
         <label class="wide">
           <span>Part</span>
-          <select value={add} onChange={(event) => wish({ add: event.currentTarget.value })}>
-            <option value="">the model chooses</option>
-            {(store.run.value?.parts ?? []).map((part) => (
+          <select
+            value={addedPart.value ?? ""}
+            onChange={(event) => wish({ add: event.currentTarget.value })}
+          >
+            {absentParts.value.map((part) => (
               <option key={part.value} value={part.value}>
                 {part.label}
               </option>

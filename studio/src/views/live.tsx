@@ -64,8 +64,8 @@ export function Live() {
       )}
       {timings.value && (
         <p class="help">
-          First note of the answer after {timings.value.first.toFixed(0)} ms of computing, all of it
-          after {timings.value.all.toFixed(0)} ms.
+          The first note of the answer came {timings.value.first.toFixed(0)} ms after your last bar
+          was told to the model, all of it after {timings.value.all.toFixed(0)} ms.
         </p>
       )}
     </details>

@@ -4,6 +4,8 @@ import { dismiss, notices } from "../project/notices";
 import { connected } from "../project/store";
 import { Icon } from "./icons";
 
+const AT_ONCE = 4; // sentences; more of them are shown when somebody wants to read them
+
 export function Notices() {
   return (
     <div class="notices" role="log" aria-live="polite" aria-label="Messages">
@@ -14,9 +16,13 @@ export function Notices() {
           role={notice.tone === "error" ? "alert" : undefined}
         >
           <div>
-            {notice.sentences.map((sentence) => (
-              <p key={sentence}>{sentence}</p>
-            ))}
+            <Sentences of={notice.sentences.slice(0, AT_ONCE)} />
+            {notice.sentences.length > AT_ONCE && (
+              <details>
+                <summary>{notice.sentences.length - AT_ONCE} more</summary>
+                <Sentences of={notice.sentences.slice(AT_ONCE)} />
+              </details>
+            )}
           </div>
           <button
             type="button"
@@ -29,6 +35,16 @@ export function Notices() {
         </div>
       ))}
     </div>
+  );
+}
+
+function Sentences({ of }: { of: readonly string[] }) {
+  return (
+    <>
+      {of.map((sentence) => (
+        <p key={sentence}>{sentence}</p>
+      ))}
+    </>
   );
 }
 

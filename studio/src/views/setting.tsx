@@ -1,7 +1,7 @@
 // One setting as the server describes it. Nothing here knows what a setting means.
 
 import type { Setting } from "../api/types";
-import { setValue, type Value, wishes } from "../project/wishes";
+import { continues, setValue, type Value, wishes } from "../project/wishes";
 import { Icon } from "./icons";
 import { numberIn } from "./number";
 
@@ -90,15 +90,20 @@ function NumberInput({ id, setting, value }: InputProps) {
   );
 }
 
+/** The value that leaves open what would be kept otherwise; null where nothing is kept. */
+const openValue = (setting: Setting) => (continues.value ? (setting.open ?? null) : null);
+
 function ChoiceInput({ id, setting, value }: InputProps) {
+  const open = openValue(setting);
   return (
     <select
       id={id}
-      value={value ?? ""}
+      value={value === setting.open && open === null ? "" : (value ?? "")}
       aria-describedby={`${id}-help`}
       onChange={(event) => setValue(setting, event.currentTarget.value || null)}
     >
-      <option value="">any</option>
+      <option value="">{open === null ? "any" : "as before"}</option>
+      {open !== null && <option value={open}>any</option>}
       {setting.choices.map((choice) => (
         <option key={choice.value} value={choice.value}>
           {choice.label}
@@ -125,7 +130,9 @@ function TextInput({ id, setting, value }: InputProps) {
 function ListInput(props: InputProps) {
   const { id, setting, value } = props;
   if (setting.choices.length === 0) return <TextInput {...props} />;
-  const items = value === undefined ? [] : String(value).split(setting.separator);
+  const open = openValue(setting);
+  const isEmpty = value === undefined || value === setting.open;
+  const items = isEmpty ? [] : String(value).split(setting.separator);
   const set = (next: string[]) => setValue(setting, next.join(setting.separator) || null);
   const nameOf = (item: string) =>
     setting.choices.find((choice) => choice.value === item)?.label ?? item;
@@ -147,11 +154,15 @@ function ListInput(props: InputProps) {
         value=""
         aria-describedby={`${id}-help`}
         onChange={(event) => {
-          if (event.currentTarget.value) set([...items, event.currentTarget.value]);
+          const item = event.currentTarget.value;
+          if (item) set(item === open ? [item] : [...items, item]);
           event.currentTarget.value = "";
         }}
       >
-        <option value="">add…</option>
+        <option value="">
+          {isEmpty && open !== null && (value === open ? "any; " : "as before; ")}add…
+        </option>
+        {open !== null && <option value={open}>any</option>}
         {setting.choices.map((choice) => (
           <option key={choice.value} value={choice.value}>
             {choice.label}

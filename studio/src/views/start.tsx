@@ -82,16 +82,24 @@ function Choose() {
 
 const ABILITIES: Partial<Record<Run["can"][number], string>> = {
   rewrite: "rewrites bars",
-  vary: "varies",
+  vary: "varies bars",
   add: "adds parts",
-  controls: "takes wishes",
+  controls: "follows what you ask for",
   form: "plans a form",
 };
 
 function about(run: Run): string {
   const abilities = run.can.map((ability) => ABILITIES[ability]).filter(Boolean);
-  const loss = run.loss_bits === null ? [] : [`${run.loss_bits.toFixed(2)} bits per ${run.unit}`];
+  const loss =
+    run.loss_bits === null ? [] : [`loss ${run.loss_bits.toFixed(2)} bits per ${run.unit}`];
   return ["continues", ...abilities, ...loss].join(" · ");
+}
+
+const MOMENT = { dateStyle: "medium", timeStyle: "short" } as const;
+
+function size({ n_versions }: ProjectSummary): string {
+  if (n_versions === 0) return "empty";
+  return n_versions === 1 ? "1 version" : `${n_versions} versions`;
 }
 
 function Recent() {
@@ -111,8 +119,7 @@ function Recent() {
             <button type="button" class="quiet" onClick={() => void openKnown(project.id)}>
               <strong>{project.name}</strong>
               <small>
-                {project.n_versions === 1 ? "1 version" : `${project.n_versions} versions`} ·{" "}
-                {new Date(project.created).toLocaleDateString()}
+                {size(project)} · {new Date(project.created).toLocaleString([], MOMENT)}
               </small>
             </button>
             <button

@@ -24,7 +24,7 @@ export function Tracks() {
         <Strip key={index} index={index} track={track} canProtect={canProtect} />
       ))}
       {isEditing.value && <AddTrack />}
-      {tracks.length > 0 && <Legend />}
+      {tracks.length > 0 && !isEditing.value && <Legend />}
     </ul>
   );
 }

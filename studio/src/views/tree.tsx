@@ -7,7 +7,7 @@ import { drop, goTo, tryOut } from "../project/actions";
 import * as store from "../project/store";
 import { type Branch, descendants, grow, pathTo, sideBySide } from "../project/tree";
 import { mayLeave } from "../roll/draft";
-import { answer, countMet } from "./findings";
+import { answer, askedName, countMet, told, wasAsked } from "./findings";
 import { Icon } from "./icons";
 
 const trunk = computed(() => grow(store.versions.value));
@@ -110,7 +110,7 @@ function Node({ version }: { version: Version }) {
 function state(version: Version): string {
   if (version.status === "writing") return "writing…";
   if (version.status === "failed") return "failed";
-  if (version.findings.length > 0) return countMet(version.findings);
+  if (wasAsked(version) && version.findings.length > 0) return countMet(version.findings);
   if (version.bits_per_note !== null) return `${version.bits_per_note.toFixed(2)} bits`;
   return version.n_bars === 1 ? "1 bar" : `${version.n_bars} bars`;
 }
@@ -125,18 +125,19 @@ function ask(version: Version): void {
 
 /** What came of what was asked for. */
 function Details({ version }: { version: Version }) {
-  if (version.findings.length === 0 && !version.message) return null;
+  const findings = told(version);
+  if (findings.length === 0 && !version.message) return null;
   return (
     <div class="details">
       {version.message && <p>{version.message}</p>}
-      {version.findings.length > 0 && (
+      {findings.length > 0 && (
         <table>
-          <caption>What you asked for</caption>
+          <caption>{wasAsked(version) ? "What you asked for" : "What is not as it was"}</caption>
           <tbody>
-            {version.findings.map((finding) => (
+            {findings.map((finding) => (
               <tr key={finding.what}>
                 <th scope="row">{finding.what}</th>
-                <td>{finding.asked}</td>
+                <td>{askedName(version, finding)}</td>
                 <td>{answer(finding)}</td>
               </tr>
             ))}
