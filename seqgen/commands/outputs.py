@@ -10,7 +10,7 @@ from seqgen.commands.targets import fail_on
 from seqgen.decoding import Continuation
 from seqgen.errors import FileRejected, UserError
 from seqgen.evaluation.asked import ControlCheck
-from seqgen.files import atomic_path, reserve, write_bytes, write_json
+from seqgen.files import atomic_path, counted, reserve, write_bytes, write_json
 from seqgen.midi import ANY_SIZE, open_midi
 from seqgen.rendering.piano_roll import save_piano_roll
 from seqgen.rendering.previews import OVERVIEW, preview_image
@@ -146,8 +146,7 @@ class OutputFolder:
             say(f"  {path}: {description}")
         kinds = "records (.json)" + (" and pictures (.png)" if self._pictures else "")
         if self.written:
-            n = len(self.written)
-            files = "1 file" if n == 1 else f"{n} files"
+            files = counted(len(self.written), "file")
             say(f"{files} in {self._path}, {kinds} beside them")
 
     def play(self, player: MidiPlayer) -> None:

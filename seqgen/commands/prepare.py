@@ -93,6 +93,7 @@ def prepare_and_report(
 def _count_files(report: dict) -> str:
     from seqgen.data.corpora import describe_passed_over
     from seqgen.data.prepare import DUPLICATES, LISTING
+    from seqgen.files import counted
 
     parts = [f"{report['files_used']} files read"]
     if report["skipped"]:
@@ -103,7 +104,7 @@ def _count_files(report: dict) -> str:
         parts.append(f"{sum(counts.values())} passed over: {describe_passed_over(counts)}")
     n_groups, n_files = report["near_duplicates"]["groups"], report["near_duplicates"]["files"]
     if n_groups:
-        where = f"{n_groups} group{'s' * (n_groups > 1)}, each kept in one split"
+        where = f"{counted(n_groups, 'group')}, each kept in one split"
         if n_files == report["files_used"] and n_groups == 1:
             where = "one group: each piece is cut into three parts, one for each split"
         parts.append(f"{n_files} near-duplicates in {where} (see {DUPLICATES})")

@@ -7,7 +7,7 @@ from typing import Any
 from seqgen.checkpoint import LoadedModel, RunFolder
 from seqgen.config import Config, DataConfig, load_config
 from seqgen.data.corpora import describe_licence
-from seqgen.files import read_json
+from seqgen.files import counted, read_json
 
 HEADER = """---
 library_name: seqgen
@@ -86,7 +86,7 @@ def _sources(data: DataConfig) -> str:
     sources = [data.source] if isinstance(data.source, str) else data.source
     known = [told for told in map(describe_licence, sources) if told is not None]
     n_own = len(sources) - len(known)
-    own = f"{n_own} folder{'s' * (n_own > 1)} of the trainer's own files." * bool(n_own)
+    own = f"{counted(n_own, 'folder')} of the trainer's own files." * bool(n_own)
     return "\n\n".join([*known, *filter(None, [own])])
 
 

@@ -222,11 +222,6 @@ export async function removeVersion(_: string, id: string): Promise<void> {
   kept.delete(id);
 }
 
-/** The tokens of a version, BOS first, for whoever wants to compare them. */
-export function tokensOf(id: string): number[] {
-  return [...(kept.get(id)?.tokens ?? [])];
-}
-
 export async function readSoundfont(): Promise<ArrayBuffer> {
   if (!manifest.sound) throw new ApiError("The page was exported without a soundfont.");
   return read(manifest.sound);
