@@ -8,10 +8,10 @@ from measured import SETTING, record, run
 
 from seqgen.api.settings import PROJECT
 from seqgen.benchmark.records import KEYS, read_records, write_records
+from seqgen.benchmark.report.crossover import crossovers
 from seqgen.benchmark.report.table import (
     DEVICE_GB,
     TableRow,
-    crossovers,
     markdown,
     plain,
     rows_of,
@@ -60,7 +60,7 @@ def test_the_crossover_is_interpolated_in_logarithms():
     """A constant of 10 ms meets 0.1 ms a token at 100 tokens, wherever that is measured."""
     for positions in ((16, 4096), (64, 128, 1024), (90, 110)):
         first, *_ = crossovers(decode_records({p: p / 10 for p in positions}))
-        assert first.cells[3] == "100"
+        assert first[3] == "100"
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_the_crossover_is_interpolated_in_logarithms():
 )
 def test_the_crossover_says_no_more_than_was_measured(cached, said):
     first, *_ = crossovers(decode_records(cached))
-    assert tuple(first.cells[3:]) == said
+    assert tuple(first[3:]) == said
 
 
 def test_the_fair_pair_and_the_fastest_of_each_side_are_compared():
@@ -85,18 +85,18 @@ def test_the_fair_pair_and_the_fastest_of_each_side_are_compared():
         record("library", 8, 0.0001, repeats=9),
     ]
     fair, fastest = crossovers(found)
-    assert fair.cells[:3] == ["1", "torch", "softmax-preallocated"]
-    assert fair.cells[4:] == ["0.50 at 8", "2.00 at 16"]
+    assert fair[:3] == ["1", "torch", "softmax-preallocated"]
+    assert fair[4:] == ["0.50 at 8", "2.00 at 16"]
     peers = "softmax-preallocated or softmax-preallocated-bf16"
-    assert fastest.cells[:3] == ["1", "native-w8a8", peers]
-    assert fastest.cells[4:] == ["2.50 at 8", "4.00 at 16"]
+    assert fastest[:3] == ["1", "native-w8a8", peers]
+    assert fastest[4:] == ["2.50 at 8", "4.00 at 16"]
 
 
 def test_on_a_gpu_cuda_graphs_are_compared_with_cuda_graphs():
     names = {"torch": 0.004, "cuda": 0.002, "softmax-preallocated": 0.006}
     found = [record(n, p, s, setting=GPU, repeats=9) for p in (8, 16) for n, s in names.items()]
     fair, _ = crossovers(found)
-    assert fair.cells[1:3] == ["cuda", "softmax-preallocated"]
+    assert fair[1:3] == ["cuda", "softmax-preallocated"]
 
 
 def test_without_a_comparison_there_is_no_crossover():

@@ -8,14 +8,9 @@ import pytest
 
 from seqgen.evaluation.copying import runs
 from seqgen.evaluation.copying.limits import find_likeness, find_limits
+from seqgen.evaluation.copying.material import note_material, token_material
 from seqgen.evaluation.copying.report import find_copies
-from seqgen.evaluation.copying.runs import (
-    SharedRuns,
-    longest_matches,
-    note_material,
-    shared_runs,
-    token_material,
-)
+from seqgen.evaluation.copying.runs import SharedRuns, longest_matches, shared_runs
 from seqgen.midi import Instrument, MidiFile, Note, TempoChange, TimeSignature
 
 TICKS = 480

@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from seqgen.benchmark.records import LIBRARY, Record, read_records
+from seqgen.benchmark.report.crossover import is_peer
 from seqgen.benchmark.report.page import read_folder
-from seqgen.benchmark.report.table import TableRow, digits, is_peer, plain
+from seqgen.benchmark.report.table import TableRow, digits, plain
 from seqgen.files import counted
 
 FASTER, SLOWER, NOISE, MACHINE, UNKNOWN = (

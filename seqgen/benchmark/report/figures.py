@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
 from seqgen.benchmark.model import DECODERS
 from seqgen.benchmark.records import LIBRARY, Record
-from seqgen.benchmark.report.table import is_peer
+from seqgen.benchmark.report.crossover import is_peer
 from seqgen.files import atomic_path
 
 MOST_PANELS = 3

@@ -4,11 +4,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from seqgen.benchmark.records import Record, group_by_scene, read_records, write_records
+from seqgen.benchmark.report.crossover import crossovers
 from seqgen.benchmark.report.figures import draw_figures, save_figure
 from seqgen.benchmark.report.table import (
     CROSSOVER,
     TITLES,
-    crossovers,
+    TableRow,
     machine_line,
     markdown,
     rows_of,
@@ -91,7 +92,7 @@ def _section(records: Sequence[Record], folder: Path, *, suffix: str) -> Iterato
         file = f"{measure}-{name}{suffix}.svg"
         save_figure(figure, folder / file)
         yield f"![{measure}: {name}]({file})"
-    if rows := [*crossovers(records)]:
+    if rows := [TableRow(cells) for cells in crossovers(records)]:
         yield markdown(list(CROSSOVER), rows)
     yield markdown(*rows_of(records))
     for command in dict.fromkeys(r.setting.command for r in records if r.setting.command):

@@ -1,22 +1,16 @@
-"""One measure's records as a table, on a screen of 80 characters and on a page, and crossovers.
-
-A crossover is the position from which on a recurrent step is faster than one whose cache grows.
-Between two measured positions the ratio of the times is taken to be a straight line in logarithms
-of both, which is exact where one time is constant and the other a power of the position.
-"""
+"""One measure's records as a table: on a screen of 80 characters, and on a page."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
-import numpy as np
 from rich.text import Text
 
 from seqgen.benchmark.measures.endless import DECAY_AFTER
 from seqgen.benchmark.measures.memory import CACHES, STATE
-from seqgen.benchmark.model import DECODERS
 from seqgen.benchmark.records import BenchmarkSetting, Record, group_by_scene
+from seqgen.benchmark.report.crossover import crossovers
 from seqgen.files import counted
 
 TITLES = {
@@ -33,10 +27,6 @@ TITLES = {
 DEVICE_GB = 24  # of a device, to say how many streams fit
 CROSSOVER_TITLE = "crossover: the position from which ours is faster, and by what factor"
 CROSSOVER = ("batch", "ours", "softmax", "equal at", "first ratio", "last ratio")
-
-PEERS = {"softmax", "gpt2"}
-STATIC = "softmax-preallocated"
-FAIR = {"cpu": "torch", "gpu": "cuda"}  # with its matrices and code, all but attention
 
 
 def seconds(value: float) -> str:
@@ -117,7 +107,7 @@ def tables(records: Sequence[Record]) -> Iterator[Text]:
         for chosen in group_by_scene([r for r in records if r.measure == measure]):
             yield Text(f"\n{TITLES[measure]}\n{setting_line(chosen[0])}", style="bold")
             yield Text(plain(*rows_of(chosen)))
-            if rows := [*crossovers(chosen)]:
+            if rows := [TableRow(cells) for cells in crossovers(chosen)]:
                 yield Text(f"\n{CROSSOVER_TITLE}\n{plain(list(CROSSOVER), rows)}")
 
 
@@ -163,49 +153,3 @@ def machine_line(setting: BenchmarkSetting) -> str:
     words = f"{machine['cores']} cores of {machine['processor']} ({instructions})"
     gpu = f"{setting.device} with " * (setting.device not in ("", "cpu"))
     return f"{gpu}{words}, {machine['memory_gib']} GiB"
-
-
-def is_peer(variant: str) -> bool:
-    """Whether a variant, of any measure, is of softmax attention."""
-    return not PEERS.isdisjoint(variant.split("-"))
-
-
-def crossovers(records: Sequence[Record]) -> Iterator[TableRow]:
-    """Compare at each batch size of one scene the fair pair, then the fastest of each side.
-
-    Rows stand under `CROSSOVER`: ratios are how many times as long the peer took. A call that was
-    not warmed up is left out.
-    """
-    timed = [r for r in records if r.measure == "decode" and (r.repeats or 0) > 1]
-    for batch in sorted({record.batch for record in timed}):
-        chosen = [record for record in timed if record.batch == batch]
-        decoder = FAIR["cpu" if chosen[0].setting.device in ("", "cpu") else "gpu"]
-        ours = [r for r in chosen if r.variant in DECODERS]
-        peers = [r for r in chosen if is_peer(r.variant)]
-        fair = [r for r in ours if r.variant == decoder], [r for r in peers if r.variant == STATIC]
-        for pair in (fair, (ours, peers)):
-            own, peer = map(_fastest, pair)
-            if both := sorted(own.keys() & peer.keys()):
-                ratios = [peer[p][0] / own[p][0] for p in both]
-                names = (dict.fromkeys(side[p][1] for p in both) for side in (own, peer))
-                ends = (f"{ratios[i]:.2f} at {both[i]:,}" for i in (0, -1))
-                sides = map(" or ".join, names)
-                yield TableRow([str(batch), *sides, _equal_at(both, ratios), *ends])
-
-
-def _fastest(records: Sequence[Record]) -> dict[int, tuple[float, str]]:
-    """Find by position the smallest median, and whose it is."""
-    found = [(r.median_seconds or np.inf, r.variant, r.position) for r in records]
-    return {p: (seconds, variant) for seconds, variant, p in sorted(found, reverse=True)}
-
-
-def _equal_at(positions: Sequence[int], ratios: Sequence[float]) -> str:
-    """Say where both take as long and ours is faster from there on, with two digits."""
-    x, y = np.log(positions), np.log(ratios)
-    [rising] = np.nonzero((y[:-1] < 0) & (y[1:] >= 0))
-    if y[-1] < 0:
-        return f"beyond {positions[-1]:,}"
-    if not len(rising):
-        return f"before {positions[0]:,}"
-    around = slice(rising[-1], rising[-1] + 2)
-    return f"{float(f'{np.exp(np.interp(0.0, y[around], x[around])):.2g}'):,.0f}"

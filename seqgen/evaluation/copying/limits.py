@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from seqgen.evaluation.copying.runs import Material, SharedRuns
+from seqgen.evaluation.copying.material import Material
+from seqgen.evaluation.copying.runs import SharedRuns
 
 LEAST = 32  # units; less is no copy, whatever the baseline
 FENCE = 3.0  # interquartile ranges beyond the upper quartile: Tukey's outer fence

@@ -14,13 +14,8 @@ from seqgen.data.corpora import Progress, tracked
 from seqgen.data.shards import PreparedData, StoredPiece
 from seqgen.data.splits import TRAIN
 from seqgen.evaluation.copying.limits import CopyLimits, Likeness, find_likeness, find_limits
-from seqgen.evaluation.copying.runs import (
-    Material,
-    SharedRuns,
-    note_material,
-    shared_runs,
-    token_material,
-)
+from seqgen.evaluation.copying.material import Material, note_material, token_material
+from seqgen.evaluation.copying.runs import SharedRuns, shared_runs
 from seqgen.evaluation.generated import GeneratedFile
 from seqgen.evaluation.piece_sets import Item, decoded_midi, turn_by_turn
 from seqgen.midi import MidiFile

@@ -11,17 +11,10 @@ from typing import Literal
 
 import numpy as np
 
-from seqgen.evaluation.music import features
-from seqgen.evaluation.music.features import (
-    DISTANCES,
-    DURATIONS,
-    LONGEST_CYCLE,
-    ONSET_CELLS,
-    ONSET_QUARTERS,
-    SHORTEST_RUN,
-    Shares,
-)
+from seqgen.evaluation.music import features, structure
+from seqgen.evaluation.music.features import DURATIONS, ONSET_CELLS, ONSET_QUARTERS, Shares
 from seqgen.evaluation.music.notes import Notes, read_notes
+from seqgen.evaluation.music.structure import DISTANCES, LONGEST_CYCLE, SHORTEST_RUN
 from seqgen.midi import MidiFile
 
 LAGS = (1, 2, 4, 8)  # bars
@@ -185,24 +178,24 @@ _TABLE: tuple[_Row, ...] = (
        "share",
        f"onsets that a bar and the one {lag} later have in common, over those that either has; an "
        "onset is a sixteenth of the bar and a pitch class; mean over bars, drums left out",
-       MUSEFORMER, partial(features.bar_similarity, lag=lag)) for lag in LAGS),
+       MUSEFORMER, partial(structure.bar_similarity, lag=lag)) for lag in LAGS),
     ("recurring_bars", "repetition", "bars heard before",
      "how many bars are exact repeats of an earlier one", "share of bars",
      "bars that an earlier bar equals in all onsets (sixteenths) and pitches, drums too; empty "
-     "bars left out", OURS, features.recurring_bars),
+     "bars left out", OURS, structure.recurring_bars),
     ("repeated_notes", "repetition", "notes heard before",
      "how much of the music each part has played before, bar for bar", NOTES,
      "notes in bars that equal an earlier bar of their track in all onsets (sixteenths) and "
-     "pitches, drums too", OURS, features.repeated_notes),
+     "pitches, drums too", OURS, structure.repeated_notes),
     ("repeat_distances", "repetition", "how far back repeats reach",
      "how many bars lie between a bar of a part and its repeat", "share of repeated notes",
      "distances in bars from a repeated bar of a track to the nearest one before that it equals, "
-     "weighted by its notes", OURS, features.repeat_distances, REACHES),
+     "weighted by its notes", OURS, structure.repeat_distances, REACHES),
     ("repeated_cycles", "repetition", "notes in a loop",
      "how much of the piece repeats the same few bars over and over", NOTES,
      f"notes in immediate repetitions of a cycle of 1 to {LONGEST_CYCLE} quarter notes: all onsets "
      f"and pitches as one period before, for a period or longer and at least {SHORTEST_RUN} "
-     "quarter notes; the first statement does not count", OURS, features.repeated_cycles),
+     "quarter notes; the first statement does not count", OURS, structure.repeated_cycles),
 )
 # fmt: on
 MEASURES = {row[0]: Measure(*row) for row in _TABLE}
