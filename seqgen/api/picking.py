@@ -124,7 +124,8 @@ class Picking:
             group = [one for one in found if begin <= one.row < begin + self.of]
             if isinstance(original, Edit):  # whose bars have to be whole
                 group = [one for one in group if one.end == "eos"] or group
-            drawn, known = [], list[Notes]()
+            drawn: list[Drawn] = []
+            known: list[Notes] = []
             if self.how == MOST_DIFFERENT and isinstance(original, Edit):
                 known.append(file_notes(original.path))
             for one in group:

@@ -14,6 +14,7 @@ from seqgen.api.requests import (
     plan_pieces,
 )
 from seqgen.errors import UserError
+from seqgen.tasks.asking import asks
 from seqgen.tokenizers import Tokenizer
 
 ASKED = ("key", "chords", "density", "polyphony", "register", "loudness", "instruments")
@@ -96,7 +97,7 @@ class Layout:
                 "--edit changes bars of a file, which keeps its tempo and metre: leave out "
                 "--prompt, --as-tokens, --bars, --seconds, --tempo, --metre and --endless"
             )
-        if self.guidance not in (None, 1) and not self.has_controls:
+        if self.guidance not in (None, 1) and not asks(self.asked):
             raise UserError("--guidance is for what is asked for: give --key or another control")
         if is_asked and self.seconds is not None:
             raise UserError("--seconds and what is asked of bars exclude each other: give --bars")

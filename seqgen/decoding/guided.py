@@ -47,10 +47,10 @@ def generate_guided(
         seed: of the draws.
 
     Raises:
-        UserError: the scale is negative.
+        UserError: the scale is negative, infinite or NaN.
     """
-    if scale < 0:
-        raise UserError(f"guidance {scale:g}: must be 0 or more")
+    if not 0 <= scale < float("inf"):
+        raise UserError(f"guidance {scale:g}: must be 0 or more, and finite")
     n, vocabulary, device = len(prompts), decoder.vocabulary, decoder.device
     pool = decoder.open(2 * n)
     sampler = Sampler(vocabulary, n, device=device, chain=decoder.chain)

@@ -17,6 +17,7 @@ import numpy as np
 
 from seqgen.api.model import Model
 from seqgen.decoding import Engine, Session, Stream
+from seqgen.decoding.prompts import PIECE
 from seqgen.errors import UserError
 from seqgen.model.state import State
 from seqgen.sampling import SamplerState, Sampling
@@ -26,7 +27,6 @@ from seqgen.serving.problems import Limits, Refusal
 LOG = logging.getLogger(__name__)
 OnToken = Callable[[np.ndarray], None]
 OnEnd = Callable[[Stream | None, UserError | None], None]
-PIECE = 512  # tokens of a prompt that are taken at once
 MEMORY_SECONDS = 1.0  # over which the rate of tokens is averaged
 
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 from pydantic import BaseModel
 from starlette.responses import StreamingResponse
@@ -24,6 +25,12 @@ class EventStream(StreamingResponse):
     def of(cls, events: AsyncIterator[str]) -> "EventStream":
         """Return a response that nobody on the way keeps."""
         return cls(events, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+
+
+def json_or_events(description: str) -> dict[int | str, dict[str, Any]]:
+    """Return the `responses` of a route that answers in JSON or, with `stream`, by events."""
+    content: dict[str, dict] = {str(EventStream.media_type): {}}
+    return {200: {"content": content, "description": description}}
 
 
 def event(name: str, value: BaseModel, *, number: int | None = None) -> str:

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from seqgen.serving.events import EventStream
+from seqgen.serving.events import EventStream, json_or_events
 from seqgen.serving.schemas import (
     Generated,
     GenerateRequest,
@@ -23,13 +23,10 @@ def router(studio: Studio) -> APIRouter:
     @routes.post(
         "/generate",
         response_model=Generated,
-        responses={
-            200: {
-                "content": {"text/event-stream": {}},
-                "description": "The piece; with `stream` server-sent events: `tokens` (Tokens), "
-                "`music` (Music), and `done` (Generated) at the end.",
-            }
-        },
+        responses=json_or_events(
+            "The piece; with `stream` server-sent events: `tokens` (Tokens), "
+            "`music` (Music), and `done` (Generated) at the end."
+        ),
     )
     async def generate(
         asked: GenerateRequest,
@@ -46,13 +43,10 @@ def router(studio: Studio) -> APIRouter:
     @routes.post(
         "/live",
         response_model=LiveAnswer,
-        responses={
-            200: {
-                "content": {"text/event-stream": {}},
-                "description": "The answer; with `stream` server-sent events: `music` with what "
-                "is written so far, and `done` with all of it (LiveAnswer).",
-            }
-        },
+        responses=json_or_events(
+            "The answer; with `stream` server-sent events: `music` with what "
+            "is written so far, and `done` with all of it (LiveAnswer)."
+        ),
     )
     async def live(asked: LiveRequest, request: Request) -> Response:
         """Answer what was played, from the next bar line on."""

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from seqgen.serving.answers import Binary
-from seqgen.serving.events import EventStream
+from seqgen.serving.events import EventStream, json_or_events
 from seqgen.serving.programs import result_or_gone
 from seqgen.serving.schemas import (
     Key,
@@ -37,13 +37,10 @@ def router(studio: Studio) -> APIRouter:
     @routes.post(
         "/{session}/continue",
         response_model=SessionState,
-        responses={
-            200: {
-                "content": {"text/event-stream": {}},
-                "description": "The session; with `stream` server-sent events: `tokens` (Tokens), "
-                "and `done` (SessionState) at the end.",
-            }
-        },
+        responses=json_or_events(
+            "The session; with `stream` server-sent events: `tokens` (Tokens), "
+            "and `done` (SessionState) at the end."
+        ),
     )
     async def go_on(
         session: str,

@@ -88,7 +88,7 @@ SAMPLING = [
         default=0,
     ),
 ]
-GUIDANCE = Setting(
+GUIDANCE_SETTING = Setting(
     name="guidance",
     label="Follow closely",
     help="How much what is asked for weighs: 1.5 or 2 follows it more closely than the model has "
@@ -108,7 +108,7 @@ def settings_of(tokenizer: Tokenizer) -> list[Setting]:
         for setting in control_settings(tokenizer)
     ]
     has_controls = any(setting.name in CONTROLS for setting in asked)
-    return [*SAMPLING, *asked, *[GUIDANCE] * has_controls]
+    return [*SAMPLING, *asked, *[GUIDANCE_SETTING] * has_controls]
 
 
 def parts_of(tokenizer: Tokenizer) -> list[Choice]:

@@ -271,10 +271,13 @@ def test_what_is_asked_weighs_more_by_default_and_what_is_only_kept_does_not(
     assert not np.array_equal(once.tokens, more.tokens)
 
 
-def test_guidance_without_anything_asked_is_refused(model, song):
+def test_guidance_without_anything_asked_or_without_sense_is_refused(model, song):
     for call in (model.generate, lambda **options: model.edit(song, rewrite="2", **options)):
         with pytest.raises(UserError, match="give asked"):
             call(guidance=2.0)
+    for scale in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(UserError, match="must be 0 or more"):
+            model.generate(asked={"key": "Am"}, guidance=scale)
 
 
 @pytest.mark.parametrize(
