@@ -13,8 +13,9 @@ from typing import TypeVar, cast, overload
 
 import yaml
 
-from seqgen.data.chorales import build_chorales
+from seqgen.data.chorales import CHORALES
 from seqgen.data.image_sets import build_digits, build_sets, find, read_cifar, read_idx
+from seqgen.data.score_corpora import build_scores
 from seqgen.data.splits import TEST, TRAIN
 from seqgen.data.voice_grids import build_grids
 from seqgen.errors import UserError
@@ -24,6 +25,7 @@ from seqgen.tokenizers import modality
 DATASETS = project_folder("datasets")
 # By importer: what reads files of many images, and how their names may go on.
 IMAGE_FILES = {"idx-images": (read_idx, ("", ".gz")), "cifar-batches": (read_cifar, ("", ".bin"))}
+SCORES = {"music21-chorales": CHORALES}  # by importer
 Progress = Callable[[str, int, int], None]  # what is done, how many of it, of how many
 T = TypeVar("T")
 
@@ -232,9 +234,10 @@ def _open_dataset(
             f"the corpus {name} holds {holds.kind}: choose tokenizer.type={record['type']} or "
             f"another one for it, or other data"
         )
-    if record["importer"] == "music21-chorales":
-        tell = progress and partial(progress, "writing chorales")
-        return _Source(name, build_chorales(cache / name, progress=tell), is_ours=True)
+    if record["importer"] in SCORES:
+        scores = SCORES[record["importer"]]
+        tell = progress and partial(progress, f"writing {scores.pieces}")
+        return _Source(name, build_scores(scores, cache / name, progress=tell), is_ours=True)
     if record["importer"] == "sklearn-digits":
         tell = progress and partial(progress, "writing images")
         return _Source(name, build_digits(cache / name, progress=tell), is_ours=True)

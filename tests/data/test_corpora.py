@@ -128,12 +128,12 @@ def test_the_report_names_what_was_passed_over(folder, tmp_path):
 
 
 def test_what_lies_beside_the_pieces_of_an_embedded_corpus_is_not_reported(tmp_path, monkeypatch):
-    def build(folder, *, progress):
+    def build(scores, folder, *, progress):
         write_songs(folder, 2, bars=1)
         (folder / "manifest.json").write_text("{}")
         return folder
 
-    monkeypatch.setattr(corpora, "build_chorales", build)
+    monkeypatch.setattr(corpora, "build_scores", build)
     corpus = open_corpus("chorales", frozenset({".mid"}), cache=tmp_path)
     assert (len(corpus.labels), corpus.passed_over) == (2, {})
 
