@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, count, pairwise
 from pathlib import Path, PurePosixPath
-from typing import TypeVar, cast, overload
+from typing import Any, TypeVar, cast, overload
 
 import yaml
 
 from seqgen.data.chorales import CHORALES
+from seqgen.data.folk import FOLK
 from seqgen.data.image_sets import build_digits, build_sets, find, read_cifar, read_idx
-from seqgen.data.score_corpora import build_scores
+from seqgen.data.score_corpora import ScoreCorpus, build_scores
 from seqgen.data.splits import TEST, TRAIN
 from seqgen.data.voice_grids import build_grids
 from seqgen.errors import UserError
@@ -25,7 +26,10 @@ from seqgen.tokenizers import modality
 DATASETS = project_folder("datasets")
 # By importer: what reads files of many images, and how their names may go on.
 IMAGE_FILES = {"idx-images": (read_idx, ("", ".gz")), "cifar-batches": (read_cifar, ("", ".bin"))}
-SCORES = {"music21-chorales": CHORALES}  # by importer
+SCORES: dict[str, ScoreCorpus[Any]] = {  # by importer
+    "music21-chorales": CHORALES,
+    "music21-folk": FOLK,
+}
 Progress = Callable[[str, int, int], None]  # what is done, how many of it, of how many
 T = TypeVar("T")
 

@@ -11,10 +11,12 @@ import io
 import multiprocessing
 import os
 import warnings
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -37,7 +39,11 @@ CHUNK = 4
 COPY_SHARE = 0.9  # of the shorter piece's notes; other settings of one chorale share up to 0.87
 
 Source = TypeVar("Source")
-Outline = set[tuple[int, Tick, Pitch]]  # index of the voice, start, pitch from the last of voice 0
+GRID = 4 * TICKS_PER_QUARTER  # pieces are copies where they agree; those that do here are compared
+NEAREST = 16  # pieces that are compared with one
+
+Onset = tuple[int, Tick, Pitch]  # index of the voice, start, pitch from the last of voice 0
+Outline = set[Onset]
 
 
 @dataclass(frozen=True)
@@ -146,18 +152,17 @@ def _write(
     progress: Callable[[int, int], None],
 ) -> tuple[list[str], dict[str, str]]:
     """Write the pieces; return the scores written, and those left out with the reason."""
-    written: dict[str, Outline] = {}
+    outlines = _Outlines()
     left_out: dict[str, str] = {}
     for done, (name, result) in enumerate(zip(names, results, strict=True), start=1):
         if isinstance(result, str):
             left_out[name] = result
-        elif original := _find_copied(outline := _outline(result), written):
+        elif original := outlines.add(name, _outline(result)):
             left_out[name] = f"the same setting as {original}"
         else:
-            written[name] = outline
             (folder / f"{_stem(name)}.mid").write_bytes(_piece_midi(result, corpus))
         progress(done, len(names))
-    return list(written), left_out
+    return outlines.names, left_out
 
 
 def _ignore(done: int, total: int) -> None:
@@ -232,13 +237,30 @@ def _outline(piece: Piece) -> Outline:
     }
 
 
-def _find_copied(outline: Outline, others: dict[str, Outline]) -> str | None:
-    """Return which of `others` this piece copies, in the same key or another.
+class _Outlines:
+    """The outlines of pieces, none a copy of another one in the same key or another.
 
-    Bach used a setting again with another text, and the corpus holds some in two editions. Apart
-    in two files, such a pair could lie on both sides of the split into training and validation.
+    Bach used a setting again with another text, and collections hold some tunes twice. Apart in
+    two files, such a pair could lie on both sides of the split into training and validation.
     """
-    for name, other in others.items():
-        if len(outline & other) >= COPY_SHARE * min(len(outline), len(other)):
-            return name
-    return None
+
+    def __init__(self) -> None:
+        self._outlines: dict[str, Outline] = {}
+        self._on_grid: defaultdict[Onset, list[str]] = defaultdict(list)
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._outlines)
+
+    def add(self, name: str, outline: Outline) -> str | None:
+        """Add an outline, unless it copies an earlier one: then return the name of that."""
+        on_grid = [onset for onset in outline if onset[1] % GRID == 0]
+        shared = Counter(chain.from_iterable(self._on_grid[onset] for onset in on_grid))
+        for nearest, _ in shared.most_common(NEAREST):
+            other = self._outlines[nearest]
+            if len(outline & other) >= COPY_SHARE * min(len(outline), len(other)):
+                return nearest
+        self._outlines[name] = outline
+        for onset in on_grid:
+            self._on_grid[onset].append(name)
+        return None
