@@ -97,7 +97,7 @@ setup(
     ],
     extras_require={
         "benchmark": ["transformers>=5.23,<6"],
-        "chorales": ["music21>=10.0"],
+        "chorales": ["music21>=10.0"],  # and the corpus folk
         "dev": [
             "mypy>=2.4",
             "pytest>=9.0",

@@ -10,6 +10,7 @@ FOLDERS = sorted(path for path in DATASETS.iterdir() if path.is_dir())
 KEYS = {"name", "title", "type", "importer", "source", "licence", "split"}
 MORE_KEYS = {
     "music21-chorales": set(),
+    "music21-folk": set(),
     "folder": {"folder"},
     "voice-grids": {"file", "per_beat"},
     "sklearn-digits": set(),
@@ -23,7 +24,7 @@ def test_datasets_hold_no_code():
 
 
 def test_the_known_corpora_are_there():
-    assert {"chorales", "pop909", "jsb", "jsb-quarter", "digits"} <= {
+    assert {"chorales", "folk", "pop909", "jsb", "jsb-quarter", "digits"} <= {
         folder.name for folder in FOLDERS
     }
 

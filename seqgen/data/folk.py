@@ -39,7 +39,7 @@ class Measure:
     Attributes:
         notes: start within the measure and length in quarters, pitch, and tie as music21 has it.
         opens: a repeat starts here.
-        begins: a section begins here, after a double bar line or a repeat.
+        begins: a section begins here, after a double bar line.
         closes: a repeat ends here.
         ending: 1 or 2 where a first or second ending begins here.
     """
@@ -77,7 +77,7 @@ def read_tune(text: str) -> Piece:
     Raises `Unfit` where it is not one melody, or its repeats or bars do not add up.
     """
     measures = _measures(text)
-    measures = [measures[i] for i in play_order(measures)]
+    measures = [measures[i] for i in _play_order(measures)]
     rest, meters = lay_out_bars([(measure.length, measure.meter) for measure in measures])
     written = {measure.meter for measure in measures}
     if odd := [meter for _, *meter in meters if tuple(meter) not in written]:
@@ -97,7 +97,7 @@ FOLK = ScoreCorpus(
 )
 
 
-def play_order(measures: list[Measure]) -> list[int]:
+def _play_order(measures: list[Measure]) -> list[int]:
     """Return the numbers of the measures as they are played.
 
     A sign that ends a repeat goes back to the one that starts it or, where there is none, to the
@@ -122,7 +122,7 @@ def play_order(measures: list[Measure]) -> list[int]:
         if measure.closes:
             if ending != 2:  # a sign after the second ending only closes it
                 order += range(start, i + 1 if first is None else first)
-            start, is_open = i + 1, False
+            start, is_open, ending = i + 1, False, None
     if is_open or first is not None:
         raise Unfit("a repeat that does not end")
     return order
@@ -196,7 +196,7 @@ def _begin(meter: Meter, bars: list[str], before: list[Measure]) -> Measure:
         _close(before[-1], bars)
     endings = [int(bar[-1]) for bar in bars if bar[-1:] in ("1", "2")]
     opens = any(bar.endswith(":") for bar in bars)
-    begins = any(bar in ("||", "|]", "[|", ":|") for bar in bars)
+    begins = any(bar in ("||", "|]", "[|") for bar in bars)
     return Measure(meter, opens, begins, ending=endings[0] if endings else None)
 
 
