@@ -148,12 +148,14 @@ def _measures(text: str) -> list[Measure]:
             if meter is None:
                 raise Unfit("no time signature at the start")
             if bars:
-                measures.append(_begin(meter, bars, measures))
+                if measures:
+                    measures[-1].closes = _closes(bars)
+                measures.append(_begin(meter, bars))
                 bars = []
             _append(measures[-1], token)
     if not measures:
         raise Unfit("no notes")
-    _close(measures[-1], bars)
+    measures[-1].closes = _closes(bars)
     if any(bar.endswith(":") for bar in bars):
         raise Unfit("a repeat starts after the last note")
     return measures
@@ -171,8 +173,8 @@ def _tokens(text: str) -> "Iterator[ABCToken]":
 def _plain(text: str) -> str:
     """Return the notes of a tune and the fields that they need, in a form that music21 reads right.
 
-    Between a note and the sign that makes the next one longer or shorter, or counted in a triplet,
-    it takes grace notes and slurs for notes; and a letter before a colon for a field.
+    music21 counts grace notes among those of a triplet, overlooks the sign of a dotted pair beside
+    grace notes or a slur, and takes every capital letter before a colon for the name of a field.
     """
     lines = []
     for line in re.sub(r"\[([KLM]:[^]]*)\]", r"\n\1\n", text).splitlines():
@@ -190,18 +192,16 @@ def _plain(text: str) -> str:
     return "\n".join(lines)
 
 
-def _begin(meter: Meter, bars: list[str], before: list[Measure]) -> Measure:
-    """Return the measure after some bar lines, and close the one before them."""
-    if before:
-        _close(before[-1], bars)
+def _begin(meter: Meter, bars: list[str]) -> Measure:
+    """Return the measure after some bar lines, still without notes."""
     endings = [int(bar[-1]) for bar in bars if bar[-1:] in ("1", "2")]
     opens = any(bar.endswith(":") for bar in bars)
     begins = any(bar in ("||", "|]", "[|") for bar in bars)
     return Measure(meter, opens, begins, ending=endings[0] if endings else None)
 
 
-def _close(measure: Measure, bars: list[str]) -> None:
-    measure.closes = any(bar.startswith(":|") for bar in bars)
+def _closes(bars: list[str]) -> bool:
+    return any(bar.startswith(":|") for bar in bars)
 
 
 def _append(measure: Measure, note: "ABCNote") -> None:

@@ -36,12 +36,11 @@ MANIFEST = "manifest.json"
 VELOCITY = 80
 MAX_WORKERS = 8  # beyond, starting the workers takes longer than the reading they share
 CHUNK = 4
+GRID = 4 * TICKS_PER_QUARTER  # the notes that start here say which pieces to compare
+NEAREST = 16  # how many a piece is compared with: those that share most of these notes
 COPY_SHARE = 0.9  # of the shorter piece's notes; other settings of one chorale share up to 0.87
 
 Source = TypeVar("Source")
-GRID = 4 * TICKS_PER_QUARTER  # pieces are copies where they agree; those that do here are compared
-NEAREST = 16  # pieces that are compared with one
-
 Onset = tuple[int, Tick, Pitch]  # index of the voice, start, pitch from the last of voice 0
 Outline = set[Onset]
 
