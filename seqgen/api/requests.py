@@ -16,7 +16,7 @@ from seqgen.api.prompts import Prompt
 from seqgen.checkpoint import LoadedModel
 from seqgen.decoding import Decoder, Step, generate
 from seqgen.decoding.generation import NEVER
-from seqgen.decoding.guided import generate_guided
+from seqgen.decoding.guided import Guidance
 from seqgen.errors import FileRejected, UserError
 from seqgen.evaluation.asked import ControlCheck, check_asked
 from seqgen.midi import ANY_SIZE, open_midi
@@ -268,27 +268,19 @@ def answer(
     """Yield the tokens of an answer to each request, as `generate` does: those drawn, and given.
 
     `Step.ended` lists the rows whose bars are all written. `guidance`: how much what is asked for
-    weighs, see `generate_guided`; 1: as the model has learned it.
+    weighs, see `decoding.guided`; 1: as the model has learned it.
     """
-    requests = asking.requests
     writings, settings = begin_answers(tokenizer, asking, sampling)
-    draws: dict[str, Any] = {
-        "sampling": settings,
-        "max_tokens": max_tokens,
-        "stop": lambda row, token: writings[row].take(token),
-        "seed": seed,
-    }
-    if guidance == 1:
-        prompts = [request.prompt for request in requests]
-        steps = generate(decoder, prompts, force=lambda row, _: writings[row].given(), **draws)
-    else:
-        steps = generate_guided(
-            decoder,
-            [(a.prompt, b.prompt) for a, b in zip(requests, asking.free, strict=True)],
-            scale=guidance,
-            force=lambda row, _: (writings[row].given(), writings[row].given(asking.free[row])),
-            **draws,
-        )
+    steps = generate(
+        decoder,
+        [request.prompt for request in asking.requests],
+        guidance=guide_answers(asking, writings, guidance),
+        sampling=settings,
+        max_tokens=max_tokens,
+        stop=lambda row, token: writings[row].take(token),
+        force=lambda row, token: writings[row].given(),
+        seed=seed,
+    )
     for step in steps:
         whole = (row for row in step.finished if row in step.ended or writings[row].is_whole)
         yield replace(step, ended=tuple(whole))
@@ -311,6 +303,18 @@ def begin_answers(
         for request in asking.requests
     ]
     return writings, settings
+
+
+def guide_answers(
+    asking: Asking, writings: Sequence[Writing], scale: float
+) -> list[Guidance] | None:
+    """Return what the draws of each answer are compared with; None with a scale of 1."""
+    if scale == 1:
+        return None
+    return [
+        Guidance(request.prompt, scale, partial(writing.given, request))
+        for request, writing in zip(asking.free, writings, strict=True)
+    ]
 
 
 def _longer(original: Original | Edit | None, n_tokens: int) -> Original | Edit | None:

@@ -10,6 +10,7 @@ from weakref import WeakSet
 import numpy as np
 
 from seqgen.decoding.decoder import Decoder
+from seqgen.decoding.guided import Guidance
 from seqgen.decoding.prompts import (
     Prompts,
     check_positions,
@@ -44,6 +45,8 @@ class Engine:
     cancel; each of them waits for one step at most. Callbacks run inside `step`, in its thread:
     they may submit, mark, rewind and cancel too, but not step, and must not wait for another thread
     that calls the engine.
+
+    A guided stream (`decoding.guided`) takes two slots, and counts as two towards what may run.
 
     Beside the pool, it holds at most one state for each stream that waits (of its session, or of a
     prompt that it shares), one for each prompt that is being prefilled, and those of ended streams
@@ -111,7 +114,7 @@ class Engine:
 
     @property
     def n_running(self) -> int:
-        """How many streams have a slot."""
+        """How many streams are running."""
         with self._turns:
             return len(self._running)
 
@@ -126,6 +129,7 @@ class Engine:
         prompt: np.ndarray,
         *,
         source: np.ndarray | None = None,
+        guidance: Guidance | None = None,
         sampling: Sampling = PLAIN,
         max_tokens: int | None = 1024,
         stop: Stop | None = None,
@@ -139,6 +143,7 @@ class Engine:
         Args:
             prompt: ids [T, F], T ≥ 1 (BOS at least).
             source: of a model of pairs, what the prompt begins a target for [U, F].
+            guidance: what its draws are compared with; None: nothing.
             sampling: settings of the draws.
             max_tokens: the most tokens to draw; None: no end, and the stream keeps no tokens.
             stop, on_token, keep: a rule that ends the stream, a function called with its tokens,
@@ -156,15 +161,23 @@ class Engine:
             source = checked_prompt(source, vocabulary, name="a source")
             self._check_length(len(source), "source")
         n_before = len(source) if source is not None and self.decoder.source_is_prefix else 0
+        if guidance is not None:
+            free = checked_prompt(guidance.prompt, vocabulary, name="a prompt of guidance")
+            self._check_length(len(free), "prompt")
+            check_positions(self.decoder.max_positions, n_before + len(free), max_tokens)
+            guidance = replace(guidance, prompt=free)
         check_sampling(sampling, vocabulary)
         with self._turns:
             number = self._n_submitted if number is None else number
             if seed < 0 or number < 0:
                 raise UserError(f"seed {seed} and number {number}: must be 0 or more")
             sampler = SamplerState.first(vocabulary, sampling, seed=(seed, number), prompt=prompt)
+            second = guidance and self._prompts.get(guidance.prompt[:-1], source)
             return self._add(
                 Stream(
-                    start=Beginning(self._prompts.get(prompt[:-1], source), sampler),
+                    start=Beginning(
+                        self._prompts.get(prompt[:-1], source), sampler, guidance, second
+                    ),
                     pending=prompt[-1],
                     position=len(prompt) - 1 + n_before,
                     number=number,
@@ -173,6 +186,7 @@ class Engine:
                     stop=stop,
                     on_token=on_token,
                     keep=keep,
+                    is_guided=guidance is not None,
                 )
             )
 
@@ -210,6 +224,7 @@ class Engine:
                     stop=stop,
                     on_token=on_token,
                     keep=keep,
+                    is_guided=session.guide is not None,
                 )
             )
 
@@ -303,7 +318,7 @@ class Engine:
             if slot is not None:
                 self._start(slot, session)
 
-    def force(self, stream: Stream, tokens: np.ndarray) -> None:
+    def force(self, stream: Stream, tokens: np.ndarray, second: np.ndarray | None = None) -> None:
         """Let a running stream take tokens [T, F] that are given and not drawn, T ≥ 1.
 
         They are taken at once, by the parallel form, after all that it has drawn. What it draws
@@ -311,6 +326,12 @@ class Engine:
         Neither `max_tokens` nor the frequency penalty counts them. `stop` and `on_token` are called
         with each, while `Stream.is_forced` is true; a rule that ends the stream at one of them ends
         it after the last. Call this between steps, or from the stream's own `on_token`.
+
+        Args:
+            stream: one of this engine.
+            tokens: ids.
+            second: what the second stream of a guided one takes instead, ids [T, F] with any T;
+                None: the same.
 
         Raises:
             UserError: the stream is not running or its callbacks have a token still to be told of,
@@ -334,29 +355,52 @@ class Engine:
                 )
             left = None if stream.max_tokens is None else stream.max_tokens - stream.n_drawn
             check_positions(self.decoder.max_positions, stream.position + 1 + len(tokens), left)
-            taken = np.concatenate([session.pending[None], tokens[:-1]])
-            state = self._prompts.state_after(taken, session.state.to(self.decoder.device))
+            state, pending = self._after(session.state, session.pending, tokens)
+            guide = session.guide
+            if guide is not None:
+                given = tokens if second is None else second
+                given = checked_tokens(given, self.decoder.vocabulary, name="a sequence to force")
+                n_taken = int(guide.state.position[0]) + 1 + len(given)
+                check_positions(self.decoder.max_positions, n_taken, left)
+                after = self._after(guide.state, guide.pending, given)
+                guide = replace(guide, state=after[0], pending=after[1])
             sampler = session.sampler.after(self.decoder.vocabulary, tokens)
             if stream.start is None and stream.slot is not None:
-                self._slots.write(stream.slot, state, sampler, pending=tokens[-1])
+                self._slots.write(stream.slot, state, sampler, pending=pending, guide=guide)
             else:
+                guide = guide and replace(guide, state=guide.state.to("cpu"))
                 stream.start = replace(
-                    session, state=state.to("cpu"), pending=tokens[-1], sampler=sampler
+                    session, state=state.to("cpu"), pending=pending, sampler=sampler, guide=guide
                 )
-            given = list(tokens)
-            for token in given:
+            each = list(tokens)
+            for token in each:
                 token.flags.writeable = False
                 stream.take(token, forced=True)
             before, stream.is_forced = stream.is_forced, True
             self._untold.add(stream)
             try:
-                self._tell(stream, *given)
+                self._tell(stream, *each)
             finally:
                 self._untold.discard(stream)
                 stream.is_forced = before
 
+    def _after(
+        self, state: State, pending: np.ndarray, tokens: np.ndarray
+    ) -> tuple[State, np.ndarray]:
+        """Return where a stream is after tokens [T, F], any T: its state, and the pending one."""
+        if not len(tokens):
+            return state, pending
+        taken = np.concatenate([pending[None], tokens[:-1]])
+        after = self._prompts.state_after(taken, state.to(self.decoder.device))
+        return after, tokens[-1]
+
     def _add(self, stream: Stream) -> Stream:
         """Queue a new stream, if the engine can run it to its end."""
+        if stream.n_slots > self._slots.n_slots:
+            raise UserError(
+                "a guided stream takes two slots, and this engine has one: build it with "
+                "max_streams=2"
+            )
         if stream.max_tokens is not None and stream.max_tokens < 1:
             raise UserError(f"max_tokens = {stream.max_tokens}: must be 1 or more")
         length = self.decoder.vocabulary.length
@@ -401,22 +445,30 @@ class Engine:
 
     def _admit(self) -> None:
         """Fill free slots in turn, prefill a bounded amount, start the streams that are ready."""
-        while self._waiting and self._slots.n_free and len(self._running) < self.room:
+        while self._waiting and self._has_room(self._waiting[0]):
             stream = self._waiting.popleft()
             self._waiting_tokens -= len(stream.prompt)
-            stream.slot = self._slots.take()
+            stream.slot = self._slots.take(is_guided=stream.is_guided)
             self._running[stream.slot] = stream
         starts = [(slot, s.start) for slot, s in self._running.items() if s.start is not None]
-        prompts = [start.prompt for _, start in starts if isinstance(start, Beginning)]
+        prompts = [p for _, start in starts if isinstance(start, Beginning) for p in start.prompts]
         self._prompts.prefill(prompts, self._prefill_tokens)
         for slot, start in starts:
-            if isinstance(start, Session) or start.prompt.is_done:
+            if isinstance(start, Session) or all(prompt.is_done for prompt in start.prompts):
                 self._start(slot, start)
+
+    def _has_room(self, stream: Stream) -> bool:
+        """Whether a stream may run now: any may where none is running."""
+        n_taken = sum(one.n_slots for one in self._running.values())
+        fits = n_taken + stream.n_slots <= self.room
+        return self._slots.n_free >= stream.n_slots and (fits or not self._running)
 
     def _start(self, slot: int, start: Beginning | Session) -> None:
         """Write the state from which the stream in a slot continues into it."""
         stream = self._running[slot]
-        self._slots.write(slot, start.state, start.sampler, pending=stream.pending)
+        self._slots.write(
+            slot, start.state, start.sampler, pending=stream.pending, guide=start.guide
+        )
         stream.start = None
 
     def _decode(self) -> None:
@@ -424,7 +476,7 @@ class Engine:
         slots = sorted(slot for slot, stream in self._running.items() if stream.start is None)
         streams = [self._running[slot] for slot in slots]
         n_steps, limit = self._steps_per_call, self.decoder.max_positions
-        if limit is not None and any(s.position + n_steps > limit for s in streams):
+        if limit is not None and any(s.is_guided or s.position + n_steps > limit for s in streams):
             n_steps = 1  # a stream may end before its last step here, which must be possible still
         drawn = self._slots.run(slots, n_steps)
         try:
@@ -483,7 +535,7 @@ class Engine:
     def _finish(self, stream: Stream, reason: Reason) -> None:
         """End a stream, wherever it is; a callback may fail after it has ended."""
         if stream.slot is not None:
-            if stream.start is None and self._scored:
+            if stream.start is None and self._scored and not stream.is_guided:
                 stream.log_likelihood = self._slots.log_likelihood(stream.slot)
             if stream.start is None and stream.keep:
                 stream.start = self._slots.read(stream.slot)

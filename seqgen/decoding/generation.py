@@ -13,6 +13,7 @@ import numpy as np
 
 from seqgen.decoding.decoder import Decoder
 from seqgen.decoding.engine import PLAIN, Engine
+from seqgen.decoding.guided import Guidance
 from seqgen.decoding.stream import Stream
 from seqgen.errors import UserError
 from seqgen.sampling import Sampling
@@ -64,6 +65,7 @@ def generate(
     prompts: Sequence[np.ndarray],
     *,
     sources: Sequence[np.ndarray] | None = None,
+    guidance: Sequence[Guidance] | None = None,
     sampling: Sampling | Sequence[Sampling] = PLAIN,
     max_tokens: int = 1024,
     stop: RowStop | None = None,
@@ -79,6 +81,7 @@ def generate(
         decoder: of the model.
         prompts: one array [T, F] per row, T ≥ 1 (BOS at least); lengths may differ.
         sources: of a model of pairs, what each row is a target of [U, F].
+        guidance: what the draws of each row are compared with; None: nothing.
         sampling: settings of all rows, or of each.
         max_tokens: the most tokens that any row may draw.
         stop: called with each token; the token that stops a row is still yielded.
@@ -92,10 +95,11 @@ def generate(
     """
     if not prompts:
         raise UserError("nothing to generate: give at least one prompt (BOS alone is enough)")
-    n_tokens = sum(len(tokens) for tokens in (*prompts, *(sources or ())))
+    others = [*(sources or ()), *(one.prompt for one in guidance or ())]
+    n_tokens = sum(len(tokens) for tokens in (*prompts, *others))
     engine = Engine(
         decoder,
-        max_streams=min(len(prompts), MAX_STREAMS),
+        max_streams=min(len(prompts) * (1 if guidance is None else 2), MAX_STREAMS),
         max_waiting=len(prompts),
         max_prompt_tokens=max(n_tokens, 1),
         max_waiting_tokens=max(n_tokens, 1),
@@ -110,12 +114,14 @@ def generate(
         if stream.finished is None and not stream.is_forced:
             tokens = force(stream.number, token)
             if len(tokens):
-                engine.force(stream, tokens)
+                given = guidance[stream.number].given if guidance is not None else None
+                engine.force(stream, tokens, None if given is None else given())
 
     live = [
         engine.submit(
             prompt,
             source=None if sources is None else sources[row],
+            guidance=None if guidance is None else guidance[row],
             sampling=setting,
             max_tokens=max_tokens,
             stop=rule,

@@ -19,16 +19,19 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
 from seqgen.decoding.decoder import Decoder
+from seqgen.decoding.guided import Guide
 from seqgen.errors import UserError
 from seqgen.files import write_bytes
 from seqgen.model.state import State
 from seqgen.sampling import SamplerState, Sampling
 from seqgen.vocabulary import ANY, NEVER
 
-FORMAT = 4
+FORMAT = 5
+READABLE = (4, FORMAT)  # 4 is without guidance
 RECORD, CHECKSUM = "session", "sha256"  # keys of the file's metadata
 GROUPED = ("attention", "source")  # fields of a state that are several tensors
 SAMPLER = "sampler."  # what names of the sampler's tensors begin with
+GUIDE = "guide."  # and those of the second stream's state
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Session:
         sampler: settings, random series and history of the draws.
         fingerprint: of the model (`Decoder.fingerprint`).
         decay_after: position from which its sums decay; None: they never do.
+        guide: the second stream of a guided one; None: it is not guided.
     """
 
     state: State
@@ -48,6 +52,7 @@ class Session:
     sampler: SamplerState
     fingerprint: str
     decay_after: int | None = None
+    guide: Guide | None = None
 
     @property
     def position(self) -> int:
@@ -88,7 +93,16 @@ class Session:
             f: x.clone() for f, x in vars(self.sampler).items() if isinstance(x, Tensor)
         }
         sampler = replace(self.sampler, seed=seed, **tensors)
-        return replace(self, state=self.state.clone(), pending=self.pending.copy(), sampler=sampler)
+        guide = self.guide
+        if guide is not None:
+            guide = replace(guide, state=guide.state.clone(), pending=guide.pending.copy())
+        return replace(
+            self,
+            state=self.state.clone(),
+            pending=self.pending.copy(),
+            sampler=sampler,
+            guide=guide,
+        )
 
     def save(self, path: Path | str) -> None:
         """Write a safetensors file atomically: on failure, an older file is kept."""
@@ -96,6 +110,9 @@ class Session:
         for name, value in vars(self.sampler).items():
             if not isinstance(value, Tensor):
                 plain[name] = asdict(value) if isinstance(value, Sampling) else value
+        guide = None
+        if self.guide is not None:
+            guide = {"pending": self.guide.pending.tolist(), "scale": self.guide.scale}
         record = json.dumps(
             {
                 "format": FORMAT,
@@ -103,6 +120,7 @@ class Session:
                 "decay_after": self.decay_after,
                 "pending": self.pending.tolist(),
                 "sampler": plain,
+                "guide": guide,
             }
         )
         metadata = {RECORD: record, CHECKSUM: _checksum(record, tensors)}
@@ -117,7 +135,7 @@ class Session:
         """
         path = Path(path)
         record, tensors = _read(path)
-        if record.get("format") != FORMAT:
+        if record.get("format") not in READABLE:
             raise UserError(
                 f"{path} was saved by another version of seqgen (session format "
                 f"{record.get('format')}, this one reads {FORMAT}): start again from a prompt"
@@ -133,6 +151,7 @@ class Session:
                 sampler=_sampler_state(record["sampler"], tensors, decoder),
                 fingerprint=record["fingerprint"],
                 decay_after=record["decay_after"],
+                guide=_guide(record.get("guide"), tensors, decoder),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(
@@ -143,7 +162,10 @@ class Session:
 
     def _tensors(self) -> dict[str, Tensor]:
         sampler = {SAMPLER + k: x for k, x in vars(self.sampler).items() if isinstance(x, Tensor)}
-        return {name: x.contiguous() for name, x in (_named(self.state) | sampler).items()}
+        guide = {} if self.guide is None else _named(self.guide.state)
+        second = {GUIDE + name: x for name, x in guide.items()}
+        everything = _named(self.state) | sampler | second
+        return {name: x.contiguous() for name, x in everything.items()}
 
 
 def _checksum(record: str, tensors: Mapping[str, Tensor]) -> str:
@@ -206,6 +228,17 @@ def _state(tensors: Mapping[str, Tensor], decoder: Decoder) -> State:
     if not ((holds == state.held) & (holds >= 0)).any(0).all():
         raise ValueError(f"marks {state.held[0].tolist()} cannot be in force together")
     return state
+
+
+def _guide(record: dict | None, tensors: Mapping[str, Tensor], decoder: Decoder) -> Guide | None:
+    """Take a second stream out of `tensors`; ValueError where it is not one of this model."""
+    if record is None:
+        return None
+    scale = float(record["scale"])
+    if not 0 <= scale < float("inf"):
+        raise ValueError(f"guidance {scale:g} is impossible")
+    own = {n.removeprefix(GUIDE): x for n, x in tensors.items() if n.startswith(GUIDE)}
+    return Guide(_state(own, decoder), _pending(record["pending"], decoder), scale)
 
 
 def _shape(tensor: Tensor, decoder: Decoder) -> tuple[int, ...]:

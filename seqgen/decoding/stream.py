@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from seqgen.decoding.guided import Guidance, Guide
 from seqgen.decoding.prompts import PromptPrefill
 from seqgen.decoding.session import Session
 from seqgen.errors import UserError
@@ -22,15 +23,34 @@ OnToken = Callable[["Stream", np.ndarray], None]
 
 @dataclass(frozen=True)
 class Beginning:
-    """The start of a new stream: after its prompt, except for the last token."""
+    """The start of a new stream: after its prompt, except for the last token.
+
+    Attributes:
+        prompt, sampler: of the stream.
+        guidance, second: of a guided one, and the prompt of its second stream.
+    """
 
     prompt: PromptPrefill
     sampler: SamplerState
+    guidance: Guidance | None = None
+    second: PromptPrefill | None = None
+
+    @property
+    def prompts(self) -> list[PromptPrefill]:
+        """What has to be prefilled."""
+        return [self.prompt] if self.second is None else [self.prompt, self.second]
 
     @property
     def state(self) -> State:
         """The state after the prompt, which has been prefilled."""
         return self.prompt.final_state
+
+    @property
+    def guide(self) -> Guide | None:
+        """The second stream after its prompt, which has been prefilled."""
+        if self.guidance is None or self.second is None:
+            return None
+        return Guide(self.second.final_state, self.guidance.prompt[-1], self.guidance.scale)
 
 
 @dataclass(eq=False)
@@ -48,6 +68,7 @@ class Stream:
         on_token: called likewise, after it is known whether the stream ends with the token.
         is_forced: whether the token that these two are called with was forced and not drawn.
         keep: whether its session can be read after its end.
+        is_guided: whether it has a second stream.
         start: where it goes on from as soon as there is room; with `keep`, where it has ended.
         pending: the token [F] that it takes next.
         position: index of `pending`.
@@ -57,8 +78,8 @@ class Stream:
         finished: why it has ended ("eos": with EOS, or as a whole piece of the one length); None
             before that. All else is known when this is set.
         error: what `stop` or `on_token` raised, where they ended it.
-        log_likelihood: of all that it has drawn, before its session too, in nats: at the end, and
-            with `Engine(scored=True)`.
+        log_likelihood: of all that it has drawn, before its session too, in nats: at the end, with
+            `Engine(scored=True)` and without guidance.
         slot: where it runs in the engine's pool; None: nowhere.
     """
 
@@ -71,6 +92,7 @@ class Stream:
     stop: Stop | None = None
     on_token: OnToken | None = None
     keep: bool = False
+    is_guided: bool = False
     tokens: list[np.ndarray] = field(default_factory=list)
     n_tokens: int = 0
     forced: list[int] = field(default_factory=list)
@@ -79,6 +101,11 @@ class Stream:
     error: Exception | None = None
     log_likelihood: float | None = None
     slot: int | None = None
+
+    @property
+    def n_slots(self) -> int:
+        """How many slots it takes."""
+        return 2 if self.is_guided else 1
 
     @property
     def n_drawn(self) -> int:
@@ -106,6 +133,7 @@ class Stream:
         elif 0 < n_tokens <= len(self.tokens):
             known = self.tokens[n_tokens - 1]
         is_other = known is not None and not np.array_equal(known, session.pending)
+        is_other |= (session.guide is not None) != self.is_guided
         if not 0 <= n_tokens <= self.n_tokens or is_other:
             raise UserError(
                 f"the session is not a mark of stream {self.number} since it began: resume it as a "

@@ -22,7 +22,7 @@ from seqgen.errors import UserError
 from seqgen.midi import MidiFile, midi_bytes
 from seqgen.serving.engines import Player, Voice
 from seqgen.serving.music import piece_of
-from seqgen.serving.plans import PlannedVersion, Steps
+from seqgen.serving.plans import PlannedVersion
 from seqgen.serving.schemas import Finding, ShownPiece
 from seqgen.tokenizers import Edit
 
@@ -103,6 +103,7 @@ class Draft:
             sampling=plan.sampling,
             seed=plan.seed,
             number=plan.number,
+            guidance=plan.guidance,
         )
         if self._is_cancelled:
             self._player.cancel(self._voice)
@@ -240,27 +241,3 @@ def begin_all(drafts: Sequence[Draft]) -> None:
         for draft in drafts:
             draft.cancel()
         raise
-
-
-def write_guided(drafts: Sequence[Draft], steps: Steps) -> None:
-    """Let what computes all answers at once write them; it ends when all are cancelled."""
-    live = set(range(len(drafts)))
-    try:
-        for step in steps():
-            for row, token in zip(step.rows, step.tokens, strict=True):
-                if row in live and not drafts[row].is_cancelled:
-                    drafts[row].take(token)
-            for row in live & set(step.finished):
-                live.discard(row)
-                drafts[row].finish(is_whole=row in step.ended, log_likelihood=None)
-            if all(drafts[row].is_cancelled for row in live):
-                break
-        for row in live:
-            drafts[row].finish(is_whole=False, log_likelihood=None)
-    except UserError as error:
-        for row in live:
-            drafts[row].fail(error)
-    except Exception as error:
-        LOG.exception("guided writing failed")
-        for row in live:
-            drafts[row].fail(UserError(f"writing failed ({type(error).__name__}: {error})"))

@@ -17,6 +17,7 @@ import numpy as np
 
 from seqgen.api.model import Model
 from seqgen.decoding import Engine, Session, Stream
+from seqgen.decoding.guided import Guidance
 from seqgen.decoding.prompts import PIECE
 from seqgen.errors import UserError
 from seqgen.model.state import State
@@ -172,6 +173,7 @@ class Player:
         sampling: Sampling | None = None,
         seed: int = 0,
         number: int = 0,
+        guidance: Guidance | None = None,
         keep: bool = False,
     ) -> Voice:
         """Let a stream begin. The two functions are called in the engine's thread.
@@ -185,6 +187,7 @@ class Player:
             max_tokens: the most tokens that are drawn.
             sampling: settings of the draws; a session has its own.
             seed, number: of the draws after a prompt.
+            guidance: what these are compared with; None: nothing.
             keep: whether the session can be read at the end.
 
         Raises:
@@ -214,7 +217,8 @@ class Player:
             elif stream.finished is None and not stream.is_forced:
                 given = rule.given()
                 if len(given):
-                    self.engine.force(stream, given)
+                    second = guidance.given() if guidance and guidance.given else None
+                    self.engine.force(stream, given, second)
             elif stream.finished is not None and stream.pending is token:
                 self._end(voice, stream, None)
 
@@ -240,12 +244,13 @@ class Player:
         try:
             draws = sampling or Sampling()
             session = start if isinstance(start, Session) else None
-            if isinstance(start, np.ndarray):
+            if isinstance(start, np.ndarray) and guidance is None:
                 session = self._bookmarked(start, draws, (seed, number))
             if session is not None:
                 voice.stream = self.engine.resume(session, **options)
             elif isinstance(start, np.ndarray):
                 options |= {"sampling": draws, "seed": seed, "number": number}
+                options |= {"guidance": guidance}
                 voice.stream = self.engine.submit(start, **options)
         except BaseException:
             voice.is_over = True

@@ -3,11 +3,10 @@
 Legend: T positions, F fields.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -17,15 +16,15 @@ from seqgen.api.picking import Picking
 from seqgen.api.prompts import Prompt, prompt_of, read_prompts, stop_after
 from seqgen.api.requests import (
     Asked,
-    Asking,
     Editing,
-    answer,
     begin_answers,
+    guidance_of,
+    guide_answers,
     keeping,
     plan_edit,
     plan_pieces,
 )
-from seqgen.decoding import Step
+from seqgen.decoding.guided import Guidance
 from seqgen.errors import UserError
 from seqgen.evaluation.asked import ControlCheck
 from seqgen.sampling import Sampling
@@ -79,6 +78,7 @@ class PlannedVersion:
         prompt: what the piece begins with, which is what the model is given, or an edited file.
         rule: what ends it.
         sampling, seed, number, max_tokens: of the draws.
+        guidance: what the draws are compared with; None: nothing.
         kept: notes of the version before.
         check: measures the written file.
         from_bar: the bar line from which it is new.
@@ -91,20 +91,16 @@ class PlannedVersion:
     seed: int
     number: int
     max_tokens: int
+    guidance: Guidance | None = None
     kept: Kept = NOTHING
     check: Callable[[Path], list[ControlCheck]] = field(default=lambda path: [])
     from_bar: int | None = None
 
 
-Steps = Callable[[], Iterator[Step]]
-
-
 def plan_versions(
     model: Model, asked: VersionRequest, parent: Parent | None, seed: int, limits: Limits
-) -> tuple[list[PlannedVersion], Steps | None]:
+) -> list[PlannedVersion]:
     """Return what is to be written for a request.
-
-    Also return what computes all of it at once, where that is not the engine: guidance.
 
     Raises:
         UserError: the run has not learned it, the piece has no such bars or parts, or options
@@ -113,7 +109,7 @@ def plan_versions(
     _check(asked, parent)
     n_rows = picking_of(asked).of
     if asked.form is not None:
-        return _form(model, asked, n_rows, seed, limits), None
+        return _form(model, asked, n_rows, seed, limits)
     if asked.task != "continue":
         assert parent is not None
         return _edit(model, asked, parent, n_rows, seed, limits)
@@ -122,7 +118,7 @@ def plan_versions(
     if asks(wanted) or asked.metre is not None:
         prompts = [prompt] * n_rows
         return _asked(model, asked, wanted, prompts, from_bar, kept, seed, limits)
-    plans = [
+    return [
         PlannedVersion(
             prompt.ids,
             prompt,
@@ -131,12 +127,11 @@ def plan_versions(
             seed,
             number,
             most_tokens(asked.bars, limits),
-            kept,
+            kept=kept,
             from_bar=from_bar,
         )
         for number in range(n_rows)
     ]
-    return plans, None
 
 
 def picking_of(asked: VersionRequest) -> Picking:
@@ -154,13 +149,12 @@ def plan_piece(
             "a stream is drawn once, as it is told while it is written: leave out alternatives and "
             "pick, or stream"
         )
-    names = ("bars", "sampling", "asked", "metre", "tempo", "alternatives", "pick")
+    names = ("bars", "sampling", "asked", "metre", "tempo", "guidance", "alternatives", "pick")
     same = {name: getattr(asked, name) for name in names}
     if asked.stream:
         same["alternatives"] = 1
     version = VersionRequest(**same)
-    plans, _ = plan_versions(model, version, None, seed, limits)
-    return plans, picking_of(version)
+    return plan_versions(model, version, None, seed, limits), picking_of(version)
 
 
 def _check(asked: VersionRequest, parent: Parent | None) -> None:
@@ -170,12 +164,12 @@ def _check(asked: VersionRequest, parent: Parent | None) -> None:
     if parent is None and asked.from_bar is not None:
         raise UserError("from_bar is a bar line of a parent: give parent, or leave it out")
     if asked.form is not None and (
-        parent or asks(asked.asked) or asked.metre or asked.guidance != 1
+        parent or asks(asked.asked) or asked.metre or asked.guidance not in (None, 1)
     ):
         raise UserError(
             "form lays out a whole piece: leave out parent, asked, metre and guidance beside it"
         )
-    if asked.guidance != 1 and not asks(asked.asked):
+    if asked.guidance not in (None, 1) and not asks(asked.asked):
         raise UserError("guidance weighs what is asked for: ask for a key or another control")
     if asked.task in ("rewrite", "vary") and asked.rewrite is None:
         raise UserError(f'task {asked.task} needs rewrite: the bars, such as "9-16"')
@@ -215,7 +209,7 @@ def _asked(
     kept: Kept,
     seed: int,
     limits: Limits,
-) -> tuple[list[PlannedVersion], Steps | None]:
+) -> list[PlannedVersion]:
     """Plan bars of which something is wanted: what is asked for, and what is kept."""
     asking = plan_pieces(
         model.tokenizer,
@@ -227,7 +221,8 @@ def _asked(
     )
     sampling, most = sampling_of(asked.sampling), most_tokens(asked.bars, limits)
     rules, settings = begin_answers(model.tokenizer, asking, sampling)
-    plans = [
+    guidance = guide_answers(asking, rules, guidance_of(asked.guidance, asked.asked))
+    return [
         PlannedVersion(
             request.prompt,
             asking.prompts[row],
@@ -236,18 +231,18 @@ def _asked(
             seed,
             row,
             most,
+            guidance and guidance[row],
             kept,
             partial(asking.check, row=row),
             from_bar,
         )
         for row, request in enumerate(asking.requests)
     ]
-    return plans, _guided(model, asking, asked.guidance, sampling, most, seed)
 
 
 def _edit(
     model: Model, asked: VersionRequest, parent: Parent, n_rows: int, seed: int, limits: Limits
-) -> tuple[list[PlannedVersion], Steps | None]:
+) -> list[PlannedVersion]:
     """Plan bars that are written anew, or parts that are added."""
     editing = Editing(
         str(parent.path),
@@ -268,6 +263,7 @@ def _edit(
     n_bars = asking.requests[0].n_bars or 1
     sampling, most = sampling_of(asked.sampling), most_tokens(n_bars, limits)
     rules, settings = begin_answers(model.tokenizer, asking, sampling)
+    guidance = guide_answers(asking, rules, guidance_of(asked.guidance, asked.asked))
     plans = []
     for row, request in enumerate(asking.requests):
         prompt = asking.prompts[row]
@@ -281,22 +277,13 @@ def _edit(
                 seed,
                 row,
                 most,
+                guidance and guidance[row],
                 Kept.of(parent.piece, edit=prompt.original, parts=parts),
                 partial(asking.check, row=row),
                 prompt.bars,
             )
         )
-    return plans, _guided(model, asking, asked.guidance, sampling, most, seed)
-
-
-def _guided(
-    model: Model, asking: Asking, guidance: float, sampling: Sampling, most: int, seed: int
-) -> Steps | None:
-    """Return what computes answers with guidance, which is not the engine; None without it."""
-    if guidance == 1:
-        return None
-    options: dict[str, Any] = {"sampling": sampling, "max_tokens": most, "seed": seed}
-    return partial(answer, model.decoder, model.tokenizer, asking, guidance=guidance, **options)
+    return plans
 
 
 def _form(

@@ -134,7 +134,7 @@ class Programs:
             secrets.randbelow(2**31) if asked.seed is None else asked.seed,
             0,
             most_tokens(asked.bars, self._tools.limits),
-            Kept.of(piece),
+            kept=Kept.of(piece),
         )
 
 

@@ -20,7 +20,7 @@ from seqgen.errors import FileRejected, UserError
 from seqgen.files import read_record, readable, write_bytes, write_record
 from seqgen.midi import MidiFile, midi_bytes, open_midi
 from seqgen.serving.best_of import BestOf, Chosen
-from seqgen.serving.drafts import Draft, Written, begin_all, write_guided
+from seqgen.serving.drafts import Draft, Written, begin_all
 from seqgen.serving.engines import Player
 from seqgen.serving.events import Hub, Queue, event
 from seqgen.serving.music import (
@@ -71,14 +71,12 @@ class Tools:
         limits: what one server does at most.
         gate: reads uploads.
         scribes: threads that make music of tokens.
-        guided: a thread for what the engine does not do.
     """
 
     runs: Runs
     limits: Limits
     gate: Gate
     scribes: Executor
-    guided: Executor
 
 
 @dataclass(frozen=True)
@@ -150,7 +148,7 @@ class Project:
         player = self._player()
         parent = None if asked.parent is None else self._parent(asked.parent, player.model)
         seed = secrets.randbelow(2**31) if asked.seed is None else asked.seed
-        plans, steps = plan_versions(player.model, asked, parent, seed, self._tools.limits)
+        plans = plan_versions(player.model, asked, parent, seed, self._tools.limits)
         picking = picking_of(asked)
         is_choice = picking.n < picking.of
         self._check_room(picking.n)
@@ -189,10 +187,7 @@ class Project:
                 beginning = drafts[0].so_far()  # all that can be shown at first
                 for name in names:
                     self._show(name, beginning)
-            if steps is not None:
-                self._tools.guided.submit(write_guided, drafts, steps)
-            else:
-                begin_all(drafts)
+            begin_all(drafts)
         except Exception:
             for version in versions:
                 self.drop(version.id)

@@ -29,6 +29,7 @@ Kind = Literal["prompt", "kept", "written"]
 Task = Literal["continue", "rewrite", "vary", "add"]
 Bpm = Annotated[float, Field(ge=MIN_TEMPO, le=MAX_TEMPO)]
 Alternatives = Annotated[int, Field(ge=1, le=MOST_ALTERNATIVES)] | None
+Guided = Annotated[float, Field(gt=0, le=100)] | None
 Pick = Literal["asked", "likeliest", "most-different"] | None
 
 
@@ -157,6 +158,9 @@ class VersionRequest(Asked):
     for each sample where something is `asked`, otherwise as many as samples. `pick`: which of them:
     those that meet most of what is asked, the likeliest, or those that differ most from each other;
     null: the first where something is asked, otherwise the second.
+
+    `guidance`: how much what is asked weighs; 1: as the model has learned it; above: more, at twice
+    the work; null: 2 where something is asked.
     """
 
     parent: str | None = None
@@ -171,7 +175,7 @@ class VersionRequest(Asked):
     asked: dict[Name, Words] = {}
     metre: Annotated[str, Field(max_length=20)] | None = None
     tempo: float | None = None
-    guidance: Annotated[float, Field(gt=0, le=100)] = 1.0
+    guidance: Guided = None
     form: Words | None = None
     section: Annotated[int, Field(ge=1, le=MOST_BARS)] | None = None
     rewrite: Annotated[str, Field(max_length=40)] | None = None
@@ -356,8 +360,8 @@ class LiveAnswer(Shape):
 class GenerateRequest(Asked):
     """A piece for a program; `stream`: as server-sent events while it is written.
 
-    `alternatives` and `pick`: how many are drawn, and which is returned, as for versions; a stream
-    is drawn once.
+    `guidance`, `alternatives` and `pick`: how much what is asked weighs, how many are drawn, and
+    which is returned, as for versions; a stream is drawn once.
     """
 
     run: Name
@@ -366,6 +370,7 @@ class GenerateRequest(Asked):
     asked: dict[Name, Words] = {}
     metre: Annotated[str, Field(max_length=20)] | None = None
     tempo: float | None = None
+    guidance: Guided = None
     seed: Annotated[int, Field(ge=0, le=2**53 - 1)] | None = None
     alternatives: Alternatives = None
     pick: Pick = None

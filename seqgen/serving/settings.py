@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from seqgen.api.requests import KEPT
+from seqgen.api.requests import GUIDANCE, KEPT
 from seqgen.errors import UserError
 from seqgen.midi import program_name
 from seqgen.sampling import Sampling
@@ -91,13 +91,13 @@ SAMPLING = [
 GUIDANCE_SETTING = Setting(
     name="guidance",
     label="Follow closely",
-    help="How much what is asked for weighs: 1.5 or 2 follows it more closely than the model has "
-    "learned, at twice the work.",
+    help="How much what is asked for weighs. 1: as the model has learned it; above, it is followed "
+    "more closely, at twice the work.",
     group="controls",
     type="number",
     minimum=1,
     maximum=3,
-    default=1,
+    default=GUIDANCE,
 )
 
 

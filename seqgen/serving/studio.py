@@ -56,8 +56,7 @@ class Studio:
         self.limits = limits or Limits()
         self.runs = Runs(runs, self.limits, folder=runs_folder)
         self._scribes = ThreadPoolExecutor(N_SCRIBES, "scribe")
-        self._guided = ThreadPoolExecutor(1, "guided")
-        self.tools = Tools(self.runs, self.limits, Gate(), self._scribes, self._guided)
+        self.tools = Tools(self.runs, self.limits, Gate(), self._scribes)
         self.projects = Library(folder, self.tools)
         self.programs = Programs(self.tools)
         self.sessions = Sessions(folder / "sessions", self.runs, self.limits, self._scribes)
@@ -81,7 +80,6 @@ class Studio:
         """End everything that is written, and keep what is there."""
         self.projects.close()
         self.sessions.close()
-        self._guided.shutdown()
         self.runs.close()
         self._scribes.shutdown()
         self.tools.gate.close()

@@ -132,15 +132,30 @@ def test_a_piece_is_generated_for_a_program(client):
     assert len(notes) <= len(whole["piece"]["notes"])
 
 
-def test_the_best_of_several_is_the_one_that_python_keeps(client, studio):
+@pytest.mark.parametrize("guidance", [None, 1, 3])
+def test_the_best_of_several_is_the_one_that_python_keeps(client, studio, guidance):
     what = {"asked": {"density": "low", "register": "high"}, "bars": 2, "seed": 2}
+    what["guidance"] = guidance
     whole = client.post("/api/generate", json={"run": "band", **what}).json()
     model = studio.runs.player("band").model
-    [kept] = model.generate(guidance=1, **what)
-    [first] = model.generate(guidance=1, alternatives=1, **what)
+    [kept] = model.generate(**what)
+    [first] = model.generate(alternatives=1, **what)
     assert whole["tokens"] == kept.tokens.tolist() != first.tokens.tolist()
-    once = client.post("/api/generate", json={"run": "band", **what, "alternatives": 1}).json()
-    assert once["tokens"] == first.tokens.tolist()
+    once = {"run": "band", **what, "alternatives": 1}
+    assert client.post("/api/generate", json=once).json()["tokens"] == first.tokens.tolist()
+    streamed = client.post("/api/generate", json={"run": "band", **what, "stream": True})
+    events = events_of(streamed.text)
+    tokens = [token for name, value in events if name == "tokens" for token in value["tokens"]]
+    assert tokens[: len(first.tokens) - 1] == first.tokens.tolist()[:-1]
+
+
+def test_guidance_weighs_what_is_asked_for(client):
+    what = {"run": "band", "bars": 2, "seed": 2, "asked": {"density": "low"}, "alternatives": 1}
+    pieces = [
+        client.post("/api/generate", json={**what, "guidance": guidance}).json()["tokens"]
+        for guidance in (None, 1, 2)
+    ]
+    assert pieces[0] == pieces[2] != pieces[1]
 
 
 def test_figures_are_those_of_prometheus(client):

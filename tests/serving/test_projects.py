@@ -195,7 +195,7 @@ def test_what_is_asked_for_is_measured(client):
     versions = written(client, project, asked=asked, metre="3/4", samples=2)
     for version in versions:
         assert {f["what"] for f in version["findings"]} == {"bars", "metre", "key", "density"}
-    [guided] = written(client, project, asked={"key": "Am"}, guidance=2.0)
+    [guided] = written(client, project, asked={"key": "Am"}, guidance=3.0)
     assert [f["what"] for f in guided["findings"]] == ["bars", "key"]
 
 
