@@ -11,6 +11,7 @@ import numpy as np
 
 from seqgen.decoding import Decoder, Step, generate
 from seqgen.decoding.generation import NEVER
+from seqgen.decoding.rules import Rule
 from seqgen.errors import UserError
 from seqgen.sampling import Sampling
 from seqgen.tokenizers import Tokenizer
@@ -134,8 +135,7 @@ def generate_form(
         [layouts[0].prompt] * n_rows,
         sampling=form_sampling(tokenizer, sampling),
         max_tokens=max_tokens * form.n_new,
-        stop=lambda row, token: layouts[row].take(token),
-        force=lambda row, _: layouts[row].given(),
+        rules=layouts,
         seed=seed,
     )
     for step in steps:
@@ -155,13 +155,14 @@ def form_sampling(tokenizer: Tokenizer, sampling: Sampling) -> Sampling:
     return replace(sampling, logit_bias=bias)
 
 
-class FormWriting:
+class FormWriting(Rule):
     """One piece of a form while it is drawn, as far as it is known.
 
     Attributes:
         prompt: what it begins with [1, F].
-        is_whole: whether all sections are written.
     """
+
+    is_passive = False
 
     def __init__(self, form: Form, tokenizer: Tokenizer, max_tokens: int):
         """Begin; UserError where the tokens cannot tell the form."""

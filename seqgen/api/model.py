@@ -20,6 +20,7 @@ from seqgen.api.requests import (
     Check,
     Editing,
     answer,
+    check_weights,
     guidance_of,
     keeping,
     plan_edit,
@@ -122,6 +123,7 @@ class Model:
         asked: Mapping[str, str | None] | None = None,
         metre: str | None = None,
         guidance: float | None = None,
+        tries: int | None = None,
         seed: int = 0,
         **sampling: Any,
     ) -> list[Piece]:
@@ -152,6 +154,8 @@ class Model:
             metre: time signature of all new bars, such as "3/4".
             guidance: how much what is asked for weighs; 1: as the model has learned it; above:
                 more, at twice the work; None: 2 where something is asked for.
+            tries: how often a bar is drawn at most of which chords or a density are asked, until
+                it is so; the best is kept; None: 4.
             seed: of the draws.
             sampling: `temperature`, `top_k` and the other fields of `Sampling`.
 
@@ -179,7 +183,7 @@ class Model:
                 as_tokens=as_tokens,
             )
         draws: dict[str, Any] = {"sampling": Sampling(**sampling), "max_tokens": max_tokens}
-        _check_guidance(guidance, asked)
+        check_weights(asked or {}, guidance, tries)
         guidance = guidance_of(guidance, asked or {})  # what is only kept does not weigh more
         if prompt is not None and form is None and seconds is None:
             asked = keeping(self.tokenizer, asked or {})
@@ -189,9 +193,8 @@ class Model:
             asking = plan_pieces(
                 self.tokenizer, prompts, asked or {}, metre=metre, bars=bars, tempo=tempo
             )
-            steps = answer(
-                self.decoder, self.tokenizer, asking, seed=seed, guidance=guidance, **draws
-            )
+            draws |= {"seed": seed, "guidance": guidance, "tries": tries}
+            steps = answer(self.decoder, self.tokenizer, asking, **draws)
             given = [request.prompt for request in asking.requests]
             return self._pieces(steps, asking.prompts, asking.check, given, picking)
         ids = [prompt.ids for prompt in prompts]
@@ -218,6 +221,7 @@ class Model:
         add: str | None = None,
         asked: Mapping[str, str] | None = None,
         guidance: float | None = None,
+        tries: int | None = None,
         samples: int = 1,
         alternatives: int | None = None,
         pick: str | None = None,
@@ -234,7 +238,7 @@ class Model:
             amount: this share, each bar of each part drawn for itself.
             tracks: parts to which these two apply, such as "piano, bass"; None: all.
             add: parts that are added, such as "bass, drums"; instead of `rewrite`.
-            asked, guidance: what the new bars should be, as for `generate`.
+            asked, guidance, tries: what the new bars should be, as for `generate`.
             samples: how many answers.
             alternatives, pick: of how many they are chosen, and which, as for `generate`.
             max_tokens: the most new tokens for each new bar.
@@ -246,7 +250,7 @@ class Model:
         """
         if [rewrite, vary, add].count(None) != 2:
             raise UserError("edit needs one of rewrite, vary and add")
-        _check_guidance(guidance, asked)
+        check_weights(asked or {}, guidance, tries)
         bars = rewrite if vary is None else vary
         picking = Picking.choose(pick, samples, alternatives, is_asked=asks(asked or {}))
         editing = Editing(str(file), bars, tracks, add, 1.0 if vary is None else amount)
@@ -267,6 +271,7 @@ class Model:
             max_tokens=max_tokens * n_bars,
             seed=seed,
             guidance=guidance_of(guidance, asked or {}),
+            tries=tries,
         )
         given = [request.prompt for request in asking.requests]
         return self._pieces(steps, asking.prompts, asking.check, given, picking)
@@ -300,11 +305,6 @@ class Model:
             )
             for found in drawn
         ]
-
-
-def _check_guidance(guidance: float | None, asked: Mapping[str, str | None] | None) -> None:
-    if guidance not in (None, 1) and not asks(asked or {}):
-        raise UserError("guidance weighs what is asked for: give asked, such as {'key': 'Am'}")
 
 
 def load(

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from seqgen.decoding import Decoder, Step, generate
-from seqgen.decoding.generation import NEVER, RowStop
+from seqgen.decoding.generation import NEVER
+from seqgen.decoding.rules import Rule
 from seqgen.errors import FileRejected, UserError
 from seqgen.midi.repair import MAX_TEMPO, MIN_TEMPO
 from seqgen.sampling import Sampling
@@ -256,27 +257,32 @@ def ends_with_bar(ids: np.ndarray, tokenizer: Tokenizer) -> bool:
     return tokenizer.bar is not None and bool((ids[-1] == tokenizer.bar).all())
 
 
-def stop_after(
-    prompts: Sequence[Prompt], *, bars: int | None, seconds: float | None
-) -> RowStop | None:
-    """Return a function that stops a row at its limit of bars or seconds; None without a limit.
+class Until(Rule):
+    """Ends a stream after so many new bars or seconds."""
 
-    Raises:
-        UserError: there is a limit, and tokens have no time.
-    """
-    if bars is None and seconds is None:
-        return None
-    clocks = [copy(prompt.clock) for prompt in prompts if prompt.clock is not None]
-    if len(clocks) < len(prompts):
-        raise UserError("--bars and --seconds are for music, which this run does not generate")
-    last_bars = [prompt.bars + (inf if bars is None else bars) for prompt in prompts]
-    ends = [clock.seconds + (inf if seconds is None else seconds) for clock in clocks]
+    def __init__(self, prompt: Prompt, bars: int | None, seconds: float | None = None):
+        """Begin to count after a prompt.
 
-    def stop(row: int, token: np.ndarray) -> bool:
-        clocks[row].feed(token)
-        return clocks[row].bars > last_bars[row] or clocks[row].seconds >= ends[row]
+        Raises:
+            UserError: there is a limit, and tokens have no time.
+        """
+        self._clock = None
+        self.is_whole = bars is None and seconds is None
+        if self.is_whole:
+            return
+        if prompt.clock is None:
+            raise UserError("--bars and --seconds are for music, which this run does not generate")
+        self._clock = copy(prompt.clock)
+        self._last_bar = prompt.bars + (inf if bars is None else bars)
+        self._end = self._clock.seconds + (inf if seconds is None else seconds)
 
-    return stop
+    def take(self, token: np.ndarray) -> bool:
+        """Note a token [F]; return whether it begins a bar too many, or time is over."""
+        if self._clock is None:
+            return False
+        self._clock.feed(token)
+        self.is_whole = self._clock.bars > self._last_bar or self._clock.seconds >= self._end
+        return self.is_whole
 
 
 def draw(
@@ -292,18 +298,19 @@ def draw(
     """Continue prompts, or write targets for their sources; further options as for `generate`.
 
     Raises:
-        UserError: as for `stop_after` and `generate`.
+        UserError: as for `Until` and `generate`.
     """
-    stop = stop_after(prompts, bars=bars, seconds=seconds)
+    has_limit = bars is not None or seconds is not None
+    rules = [Until(prompt, bars, seconds) for prompt in prompts] if has_limit else None
     pairs = prompts[0].pairs
     if pairs is not None:
         never = tuple((i, NEVER) for i in pairs.forbidden)
         sampling = replace(sampling, logit_bias=(*sampling.logit_bias, *never))
     sources = [prompt.source for prompt in prompts if prompt.source is not None]
     given = [prompt.ids for prompt in prompts]
-    options |= {"sources": sources or None, "stop": stop}
+    options |= {"sources": sources or None, "rules": rules}
     steps = generate(decoder, given, sampling=sampling, **options)
-    return steps if stop is None else end_with_bar(steps, tokenizer)
+    return end_with_bar(steps, tokenizer) if has_limit else steps
 
 
 def end_with_bar(steps: Iterable[Step], tokenizer: Tokenizer) -> Iterator[Step]:

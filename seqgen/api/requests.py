@@ -33,12 +33,13 @@ from seqgen.tasks.asking import (
     read_wishes,
 )
 from seqgen.tasks.bars import Passage
-from seqgen.tasks.controls import Wish
+from seqgen.tasks.controls import MEASURED_BARS, Wish
 from seqgen.tasks.request import Request, Writing
 from seqgen.tokenizers import Edit, Original, Tokenizer
 
 KEPT = ("key", "instruments")  # by continuations, unless something else is asked
 GUIDANCE = 2.0  # where something is asked for; measured in docs/experiments.md
+TRIES = 4  # of a bar of which something is asked
 VARIED = 0.3  # share of bars that are written anew where a file is varied
 DEFAULT_CONTEXT = 512  # tokens, for a model folder that does not record its own
 Asked = Mapping[str, str | None]  # what is asked for, by control, in words
@@ -105,6 +106,20 @@ def keeping(tokenizer: Tokenizer, asked: Asked) -> Asked:
     return {**asked, **kept}
 
 
+def check_weights(
+    asked: Asked, guidance: float | None, tries: int | None, *, dash: str = ""
+) -> None:
+    """Raise UserError where nothing is asked for that these are about; `dash` is of options."""
+    if guidance not in (None, 1) and not asks(asked):
+        raise UserError(
+            f"{dash}guidance weighs what is asked for: ask for a key or another control too"
+        )
+    if tries not in (None, 1) and not asks({name: asked.get(name) for name in MEASURED_BARS}):
+        raise UserError(
+            f"{dash}tries are for what is asked of each bar: ask for chords or a density too"
+        )
+
+
 def guidance_of(given: float | None, asked: Asked) -> float:
     """Return the guidance that is given, or else `GUIDANCE` where something is asked for."""
     if given is not None:
@@ -149,7 +164,8 @@ def plan_pieces(
         names = [name for name, text in words.items() if text is not None]
         options: dict[str, Any] = {"head": head, "n_bars": bars, "parts": parts}
         wishes.append((words, wish))
-        requests.append(continuation.request(teller, piece, wish, names=names, **options))
+        request = continuation.request(teller, piece, wish, names=names, **options)
+        requests.append(_reviewed(request, teller, words, wish))
         free.append(continuation.request(teller, piece, length, **options))
     told = [
         replace(
@@ -244,7 +260,7 @@ def plan_edit(
         )
         before = np.concatenate([ids[: starts[first]], own])
         prompts.append(Prompt(str(path), before, None, clock, first, about, (), edit))
-        requests.append(request)
+        requests.append(_reviewed(request, teller, asked, wish))
         free.append(ask(no_wish))
 
     def check(path: Path, row: int) -> list[ControlCheck]:
@@ -264,21 +280,29 @@ def answer(
     max_tokens: int,
     seed: int,
     guidance: float = 1.0,
+    tries: int | None = None,
 ) -> Iterator[Step]:
     """Yield the tokens of an answer to each request, as `generate` does: those drawn, and given.
 
-    `Step.ended` lists the rows whose bars are all written. `guidance`: how much what is asked for
-    weighs, see `decoding.guided`; 1: as the model has learned it.
+    `Step.ended` lists the rows whose bars are all written.
+
+    Args:
+        decoder, tokenizer: of the model.
+        asking: the requests.
+        sampling, max_tokens, seed: of the draws.
+        guidance: how much what is asked for weighs, see `decoding.guided`; 1: as the model has
+            learned it.
+        tries: how often a bar is drawn at most until it is what is asked of it; the best is taken;
+            None: `TRIES` times.
     """
-    writings, settings = begin_answers(tokenizer, asking, sampling)
+    writings, settings = begin_answers(tokenizer, asking, sampling, tries=tries)
     steps = generate(
         decoder,
         [request.prompt for request in asking.requests],
-        guidance=guide_answers(asking, writings, guidance),
+        guidance=guide_answers(asking, guidance),
         sampling=settings,
         max_tokens=max_tokens,
-        stop=lambda row, token: writings[row].take(token),
-        force=lambda row, token: writings[row].given(),
+        rules=writings,
         seed=seed,
     )
     for step in steps:
@@ -287,14 +311,15 @@ def answer(
 
 
 def begin_answers(
-    tokenizer: Tokenizer, asking: Asking, sampling: Sampling
+    tokenizer: Tokenizer, asking: Asking, sampling: Sampling, *, tries: int | None = None
 ) -> tuple[list[Writing], list[Sampling]]:
-    """Return what follows each answer while it is drawn, and the settings of its draws.
-
-    `answer` uses them; so can streams of an engine, by their `stop` and `on_token`.
-    """
+    """Return the rule that each answer follows while it is drawn, and the settings of its draws."""
+    tries = TRIES if tries is None else tries
+    if tries < 1:
+        raise UserError(f"tries {tries}: must be 1 or more")
     bar = Teller(tokenizer).bar
-    writings = [Writing(request, bar) for request in asking.requests]
+    both = zip(asking.requests, asking.free, strict=True)
+    writings = [Writing(request, free, bar, tries=tries) for request, free in both]
     settings = [
         replace(
             sampling,
@@ -305,16 +330,20 @@ def begin_answers(
     return writings, settings
 
 
-def guide_answers(
-    asking: Asking, writings: Sequence[Writing], scale: float
-) -> list[Guidance] | None:
+def guide_answers(asking: Asking, scale: float) -> list[Guidance] | None:
     """Return what the draws of each answer are compared with; None with a scale of 1."""
-    if scale == 1:
-        return None
-    return [
-        Guidance(request.prompt, scale, partial(writing.given, request))
-        for request, writing in zip(asking.free, writings, strict=True)
-    ]
+    return None if scale == 1 else [Guidance(request.prompt, scale) for request in asking.free]
+
+
+def _reviewed(request: Request, teller: Teller, asked: Asked, wish: Wish) -> Request:
+    """Return a request of which bars are measured, if something is asked of single ones."""
+    if not asks({name: asked.get(name) for name in MEASURED_BARS}):
+        return request
+
+    def review(number: int, written: np.ndarray) -> float | None:
+        return teller.review(wish, number, np.concatenate([request.prompt, written]))
+
+    return replace(request, review=review)
 
 
 def _longer(original: Original | Edit | None, n_tokens: int) -> Original | Edit | None:

@@ -166,6 +166,12 @@ from seqgen.commands import ByField, FiniteFloat
     "follows them more closely, at twice the work.  [default: 2]",
 )
 @click.option(
+    "--tries",
+    type=click.IntRange(1),
+    help="How often a bar is drawn at most until it has what --chords and --density ask of it; the "
+    "best is kept.  [default: 4]",
+)
+@click.option(
     "--edit",
     metavar="FILE",
     help="Write a changed copy of this file, with --rewrite, --vary or --add. --max-tokens is then "

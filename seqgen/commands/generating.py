@@ -15,7 +15,7 @@ from seqgen.api.form import Form, generate_form
 from seqgen.api.picking import ASKED, LIKELIEST, MOST_DIFFERENT, Picking
 from seqgen.api.places import SHIPPED_FOLDER, find_model, model_name
 from seqgen.api.prompts import Prompt, draw, read_prompts, read_sources
-from seqgen.api.requests import Asking, answer, guidance_of, trained_context
+from seqgen.api.requests import TRIES, Asking, answer, guidance_of, trained_context
 from seqgen.api.settings import RUNS, pick_device
 from seqgen.attention.decay import default_decay_after
 from seqgen.checkpoint import LoadedModel, RunFolder, describe_step, load_model
@@ -187,7 +187,9 @@ def _plan(
             draws["max_tokens"] = facts["max_tokens"] = max_tokens * (
                 asking.requests[0].n_bars or 1
             )
-        steps = answer(built, loaded.tokenizer, asking, guidance=guidance, **draws)
+        draws |= {"guidance": guidance, "tries": layout.tries}
+        facts["tries"] = TRIES if layout.tries is None else layout.tries
+        steps = answer(built, loaded.tokenizer, asking, **draws)
         each, given = asking.prompts, [request.prompt for request in asking.requests]
     elif layout.form is not None:
         laid_out = Form(layout.form, layout.section)

@@ -9,12 +9,12 @@ from seqgen.api.requests import (
     VARIED,
     Asking,
     Editing,
+    check_weights,
     keeping,
     plan_edit,
     plan_pieces,
 )
 from seqgen.errors import UserError
-from seqgen.tasks.asking import asks
 from seqgen.tokenizers import Tokenizer
 
 ASKED = ("key", "chords", "density", "polyphony", "register", "loudness", "instruments")
@@ -36,6 +36,7 @@ class Layout:
     amount: float | None
     add: str | None
     guidance: float | None
+    tries: int | None
     asked: dict[str, str | None]
 
     @classmethod
@@ -97,8 +98,7 @@ class Layout:
                 "--edit changes bars of a file, which keeps its tempo and metre: leave out "
                 "--prompt, --as-tokens, --bars, --seconds, --tempo, --metre and --endless"
             )
-        if self.guidance not in (None, 1) and not asks(self.asked):
-            raise UserError("--guidance is for what is asked for: give --key or another control")
+        check_weights(self.asked, self.guidance, self.tries, dash="--")
         if is_asked and self.seconds is not None:
             raise UserError("--seconds and what is asked of bars exclude each other: give --bars")
 

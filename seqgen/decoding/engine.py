@@ -4,13 +4,14 @@ Legend: T positions, F fields.
 """
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import replace
 from weakref import WeakSet
 
 import numpy as np
 
 from seqgen.decoding.decoder import Decoder
-from seqgen.decoding.guided import Guidance
+from seqgen.decoding.guided import Guidance, Guide
 from seqgen.decoding.prompts import (
     Prompts,
     check_positions,
@@ -260,6 +261,34 @@ class Engine:
             self._check_own(stream)
             if stream.finished is None:
                 self._finish(stream, "cancelled")
+
+    def begin(
+        self,
+        prompt: np.ndarray,
+        *,
+        sampling: Sampling,
+        seed: Sequence[int],
+        guidance: Guidance | None = None,
+    ) -> Session:
+        """Return the session of a stream before its first draw, for `resume`.
+
+        The prompt is taken at once, between two steps; arguments are those of `Session.first`.
+
+        Raises:
+            UserError: as for `submit`.
+        """
+        vocabulary = self.decoder.vocabulary
+        check_sampling(sampling, vocabulary)
+        prompt = checked_prompt(prompt, vocabulary)
+        self._check_length(len(prompt), "prompt")
+        guide = None
+        with self._turns:
+            state = self._prompts.state_after(prompt[:-1]).to("cpu")
+            if guidance is not None:
+                free = checked_prompt(guidance.prompt, vocabulary, name="a prompt of guidance")
+                second = self._prompts.state_after(free[:-1]).to("cpu")
+                guide = Guide(second, free[-1], guidance.scale)
+        return Session.first(self.decoder, state, prompt, sampling=sampling, seed=seed, guide=guide)
 
     def state_after(self, tokens: np.ndarray, before: State | None = None) -> State:
         """Return the state of one row, on the CPU, after `tokens` [T, F], T ≥ 1, without a draw.

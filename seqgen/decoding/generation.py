@@ -7,13 +7,14 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from seqgen.decoding.decoder import Decoder
 from seqgen.decoding.engine import PLAIN, Engine
 from seqgen.decoding.guided import Guidance
+from seqgen.decoding.rules import Follower, Rule
 from seqgen.decoding.stream import Stream
 from seqgen.errors import UserError
 from seqgen.sampling import Sampling
@@ -22,8 +23,6 @@ MAX_STREAMS = 1024  # rows in one decode step
 NEVER = -1e6  # added to the logit of a token that must not be drawn
 PREFILL_TOKENS = 65_536  # large: unlike in a server, nobody waits for tokens meanwhile
 
-RowStop = Callable[[int, np.ndarray], bool]
-RowForce = Callable[[int, np.ndarray], np.ndarray]
 OnStep = Callable[[int, int, float], None]
 
 
@@ -68,14 +67,13 @@ def generate(
     guidance: Sequence[Guidance] | None = None,
     sampling: Sampling | Sequence[Sampling] = PLAIN,
     max_tokens: int = 1024,
-    stop: RowStop | None = None,
-    force: RowForce | None = None,
+    rules: Sequence[Rule] | None = None,
     seed: int = 0,
 ) -> Iterator[Step]:
     """Continue every prompt and yield tokens as they are drawn.
 
-    A row ends with EOS, when `stop(row, token)` says so, or after `max_tokens`; others go on. The
-    tokens of row r depend on the prompt, `seed` and r, not on how many rows there are.
+    A row ends with EOS, when its rule says so, or after `max_tokens`; others go on. The tokens of
+    row r depend on the prompt, `seed`, r and its rule, not on how many rows there are.
 
     Args:
         decoder: of the model.
@@ -84,9 +82,8 @@ def generate(
         guidance: what the draws of each row are compared with; None: nothing.
         sampling: settings of all rows, or of each.
         max_tokens: the most tokens that any row may draw.
-        stop: called with each token; the token that stops a row is still yielded.
-        force: called after that with each drawn token of a row that goes on; returns what the row
-            then takes without a draw, ids [T, F] with any T. Not counted by `max_tokens`.
+        rules: what ends each row, what it is forced to take, which `max_tokens` does not count, and
+            what is drawn again. The token that ends a row is still yielded.
         seed: of the draws.
 
     Raises:
@@ -104,38 +101,35 @@ def generate(
         max_prompt_tokens=max(n_tokens, 1),
         max_waiting_tokens=max(n_tokens, 1),
         prefill_tokens=PREFILL_TOKENS,
-        steps_per_call=None if force is None else 1,
+        steps_per_call=None if all(rule.is_passive for rule in rules or ()) else 1,
     )
     settings = [sampling] * len(prompts) if isinstance(sampling, Sampling) else sampling
-    rule = None if stop is None else lambda stream, token: stop(stream.number, token)
-
-    def give(stream: Stream, token: np.ndarray) -> None:
-        assert force is not None
-        if stream.finished is None and not stream.is_forced:
-            tokens = force(stream.number, token)
-            if len(tokens):
-                given = guidance[stream.number].given if guidance is not None else None
-                engine.force(stream, tokens, None if given is None else given())
-
-    live = [
-        engine.submit(
-            prompt,
-            source=None if sources is None else sources[row],
-            guidance=None if guidance is None else guidance[row],
-            sampling=setting,
-            max_tokens=max_tokens,
-            stop=rule,
-            on_token=None if force is None else give,
-            seed=seed,
-            number=row,
-        )
-        for row, (prompt, setting) in enumerate(zip(prompts, settings, strict=True))
-    ]
-    while live:
-        before = [stream.n_tokens for stream in live]
+    rows: list[_Row] = []
+    for number, (prompt, setting) in enumerate(zip(prompts, settings, strict=True)):
+        rule = None if rules is None else rules[number]
+        begins: dict[str, Any] = {
+            "guidance": None if guidance is None else guidance[number],
+            "sampling": setting,
+        }
+        options: dict[str, Any] = {"max_tokens": max_tokens}
+        beginning = follower = None
+        if rule is not None and rule.tries > 1:
+            beginning = engine.begin(prompt, seed=(seed, number), **begins)
+        if rule is not None:
+            follower = Follower(engine, rule, beginning=beginning)
+            options |= {"stop": follower.stop, "on_token": follower.on_token}
+        if beginning is not None:
+            stream = engine.resume(beginning, **options)
+        else:
+            source = None if sources is None else sources[number]
+            options |= {"source": source, "seed": seed, "number": number}
+            stream = engine.submit(prompt, **begins, **options)
+        rows.append(_Row(stream, follower))
+    while rows:
+        before = [row.n_settled for row in rows]
         engine.step()
-        yield from _steps(live, before)
-        live = [stream for stream in live if stream.finished is None]
+        yield from _steps(rows, before)
+        rows = [row for row in rows if row.stream.finished is None]
 
 
 def continuations(
@@ -179,20 +173,32 @@ def continuations(
         yield take(row, "interrupted")
 
 
-def _steps(streams: Sequence[Stream], before: Sequence[int]) -> Iterator[Step]:
-    """Yield what streams have drawn since they had `before` tokens; an error ends everything."""
-    for stream in streams:
-        if stream.error is not None:
-            raise stream.error
-    drawing = [pair for pair in zip(streams, before, strict=True) if pair[0].n_tokens > pair[1]]
+@dataclass(frozen=True)
+class _Row:
+    """A row that is generated, and what lets it follow a rule."""
+
+    stream: Stream
+    follower: Follower | None
+
+    @property
+    def n_settled(self) -> int:
+        """How many tokens it has that stay."""
+        return self.stream.n_tokens - (0 if self.follower is None else self.follower.n_held)
+
+
+def _steps(rows: Sequence[_Row], before: Sequence[int]) -> Iterator[Step]:
+    """Yield what rows have taken since they had `before` tokens; an error ends everything."""
+    for row in rows:
+        if row.stream.error is not None:
+            raise row.stream.error
+    counts = zip(rows, before, strict=True)
+    drawing = [(row.stream, n, row.n_settled) for row, n in counts if row.n_settled > n]
     while drawing:
-        rows = [stream.number for stream, _ in drawing]
-        tokens = np.stack([stream.tokens[n] for stream, n in drawing])
-        last = [s for s, n in drawing if s.finished is not None and s.n_tokens == n + 1]
+        last = [s for s, n, end in drawing if s.finished is not None and end == n + 1]
         yield Step(
-            tuple(rows),
-            tokens,
+            tuple(stream.number for stream, _, _ in drawing),
+            np.stack([stream.tokens[n] for stream, n, _ in drawing]),
             finished=tuple(stream.number for stream in last),
             ended=tuple(stream.number for stream in last if stream.finished == "eos"),
         )
-        drawing = [(stream, n + 1) for stream, n in drawing if stream.n_tokens > n + 1]
+        drawing = [(stream, n + 1, end) for stream, n, end in drawing if end > n + 1]

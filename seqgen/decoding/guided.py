@@ -3,7 +3,7 @@
 Legend: B rows, T positions, F fields, N_f vocabulary of a field.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,8 +21,6 @@ class Guidance:
         prompt: what the second stream begins with, ids [T, F]: as the first one's, without what is
             asked for.
         scale: 1: as without guidance; above: more of what is asked for.
-        given: called by whoever forces tokens on the first stream; returns what the second one
-            takes instead, ids [T, F] with any T. None: the same.
 
     Raises:
         UserError: the scale is negative, infinite or NaN.
@@ -30,7 +28,6 @@ class Guidance:
 
     prompt: np.ndarray
     scale: float
-    given: Callable[[], np.ndarray] | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.scale < float("inf"):

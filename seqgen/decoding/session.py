@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,35 @@ class Session:
     decay_after: int | None = None
     guide: Guide | None = None
 
+    @staticmethod
+    def first(
+        decoder: Decoder,
+        state: State,
+        prompt: np.ndarray,
+        *,
+        sampling: Sampling,
+        seed: Sequence[int],
+        guide: Guide | None = None,
+    ) -> Session:
+        """Return the session of a stream before its first draw.
+
+        Args:
+            decoder: of the model.
+            state: of one row, on the CPU, after all tokens of the prompt but the last.
+            prompt: ids [T, F], T ≥ 1.
+            sampling: settings of the draws.
+            seed: of the draws; row r of `generate` with seed s has (s, r).
+            guide: the second stream of a guided one, after its prompt.
+        """
+        return Session(
+            state=state,
+            pending=prompt[-1],
+            sampler=SamplerState.first(decoder.vocabulary, sampling, seed=seed, prompt=prompt),
+            fingerprint=decoder.fingerprint,
+            decay_after=decoder.decay_after,
+            guide=guide,
+        )
+
     @property
     def position(self) -> int:
         """Index of the pending token: how many tokens came before it."""
@@ -86,9 +115,11 @@ class Session:
         """
         if n < 1:
             raise UserError(f"cannot make {n} forks of a session: must be 1 or more")
-        return [self._child((*self.sampler.seed, self.n_drawn, i)) for i in range(n)]
+        return [self.child(i) for i in range(n)]
 
-    def _child(self, seed: tuple[int, ...]) -> Session:
+    def child(self, i: int) -> Session:
+        """Return copy i of `fork`."""
+        seed = (*self.sampler.seed, self.n_drawn, i)
         tensors: dict[str, Any] = {
             f: x.clone() for f, x in vars(self.sampler).items() if isinstance(x, Tensor)
         }

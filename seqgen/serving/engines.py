@@ -11,17 +11,18 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import exp
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from seqgen.api.model import Model
 from seqgen.decoding import Engine, Session, Stream
-from seqgen.decoding.guided import Guidance
+from seqgen.decoding.guided import Guidance, Guide
 from seqgen.decoding.prompts import PIECE
+from seqgen.decoding.rules import Follower, Rule
 from seqgen.errors import UserError
 from seqgen.model.state import State
-from seqgen.sampling import SamplerState, Sampling
+from seqgen.sampling import Sampling
 from seqgen.serving.figures import Figures
 from seqgen.serving.problems import Limits, Refusal
 
@@ -29,22 +30,6 @@ LOG = logging.getLogger(__name__)
 OnToken = Callable[[np.ndarray], None]
 OnEnd = Callable[[Stream | None, UserError | None], None]
 MEMORY_SECONDS = 1.0  # over which the rate of tokens is averaged
-
-
-class Rule(Protocol):
-    """What ends a stream, and what follows its tokens, as `api.requests.Writing` has it.
-
-    Attributes:
-        is_whole: whether all that was asked for is written.
-    """
-
-    is_whole: bool
-
-    def take(self, token: np.ndarray) -> bool:
-        """Note a token [F]; return whether the stream ends with it."""
-
-    def given(self) -> np.ndarray:
-        """Return what follows the latest token without a draw [T, F]."""
 
 
 class Bookmarks:
@@ -200,13 +185,12 @@ class Player:
         last = begin + self._limits.max_seconds
         is_first = True
 
-        def take(stream: Stream, token: np.ndarray) -> None:
+        def tell(stream: Stream, token: np.ndarray) -> None:
             nonlocal is_first
             now = time.monotonic()
             if is_first:
                 is_first = False
                 self._figures.first_token.observe(now - begin)
-            self._n_tokens += 1
             self._bookmark(stream, token, digest.digest())
             digest.update(token.tobytes())
             on_token(token)
@@ -214,13 +198,12 @@ class Player:
                 self.engine.cancel(stream)
                 reason = f"it was not done after {self._limits.max_seconds:g} seconds: ask for less"
                 self._end(voice, stream, Refusal(503, reason))
-            elif stream.finished is None and not stream.is_forced:
-                given = rule.given()
-                if len(given):
-                    second = guidance.given() if guidance and guidance.given else None
-                    self.engine.force(stream, given, second)
             elif stream.finished is not None and stream.pending is token:
                 self._end(voice, stream, None)
+
+        def take(stream: Stream, token: np.ndarray) -> None:
+            self._n_tokens += 1
+            follower.on_token(stream, token)
 
         def guarded(work: Callable[[Stream, np.ndarray], Any]) -> Callable[..., Any]:
             def call(stream: Stream, token: np.ndarray) -> Any:
@@ -233,19 +216,20 @@ class Player:
 
             return call
 
+        draws = sampling or Sampling()
+        session = start if isinstance(start, Session) else None
+        if isinstance(start, np.ndarray):
+            session = self._session(start, rule, guidance, draws, (seed, number))
+        follower = Follower(self.engine, rule, tell, beginning=session)
         options: dict[str, Any] = {
             "max_tokens": max_tokens,
-            "stop": guarded(lambda stream, token: rule.take(token)),
+            "stop": guarded(follower.stop),
             "on_token": guarded(take),
             "keep": keep,
         }
         with self._lock:
             self._voices.add(voice)
         try:
-            draws = sampling or Sampling()
-            session = start if isinstance(start, Session) else None
-            if isinstance(start, np.ndarray) and guidance is None:
-                session = self._bookmarked(start, draws, (seed, number))
             if session is not None:
                 voice.stream = self.engine.resume(session, **options)
             elif isinstance(start, np.ndarray):
@@ -264,10 +248,10 @@ class Player:
         for line in self._bar_lines(prompt)[-2:]:
             self.prepare(prompt[: line + 1])
 
-    def prepare(self, prompt: np.ndarray) -> None:
+    def prepare(self, prompt: np.ndarray) -> State:
         """Keep the state before the last token of a prompt [T, F], so that `write` begins at once.
 
-        It is computed from the last bar line whose state is kept, or from the beginning.
+        It is computed from the last bar line whose state is kept, or from the beginning; returned.
         """
         end = len(prompt) - 1
         state, begin = None, 0
@@ -278,8 +262,10 @@ class Player:
                 break
         for i in range(begin, end, PIECE):  # other streams make steps between them
             state = self.engine.state_after(prompt[i : min(i + PIECE, end)], state)
-        if state is not None:
-            self.bookmarks.put(_digest(prompt[:end]), state)
+        if state is None:
+            return self.model.decoder.initial_state(1).to("cpu")
+        self.bookmarks.put(_digest(prompt[:end]), state)
+        return state
 
     def _bar_lines(self, prompt: np.ndarray) -> list[int]:
         """Return where in a prompt [T, F] bars begin."""
@@ -303,24 +289,31 @@ class Player:
 
     def _bookmark(self, stream: Stream, token: np.ndarray, digest: bytes) -> None:
         """Keep the state before a token that begins a bar."""
-        if int(token[0]) in self._anchors and stream.finished is None and not stream.is_forced:
+        is_next = stream.finished is None and stream.pending is token
+        if int(token[0]) in self._anchors and is_next:
             self.bookmarks.put(digest, self.engine.session(stream).state)
 
-    def _bookmarked(
-        self, prompt: np.ndarray, sampling: Sampling, seed: tuple[int, int]
+    def _session(
+        self,
+        prompt: np.ndarray,
+        rule: Rule,
+        guidance: Guidance | None,
+        sampling: Sampling,
+        seed: tuple[int, int],
     ) -> Session | None:
-        """Return what a stream after a prompt begins with, if its state is there."""
-        state = self.bookmarks.get(_digest(prompt[:-1]))
+        """Return what a stream begins with, where its rule needs that or the state is there."""
+        state, guide = None, None
+        if rule.tries > 1:
+            state = self.prepare(prompt)
+            if guidance is not None:
+                free = guidance.prompt
+                guide = Guide(self.prepare(free), free[-1], guidance.scale)
+        elif guidance is None:
+            state = self.bookmarks.get(_digest(prompt[:-1]))
         if state is None:
             return None
         decoder = self.model.decoder
-        return Session(
-            state=state,
-            pending=prompt[-1],
-            sampler=SamplerState.first(decoder.vocabulary, sampling, seed=seed, prompt=prompt),
-            fingerprint=decoder.fingerprint,
-            decay_after=decoder.decay_after,
-        )
+        return Session.first(decoder, state, prompt, sampling=sampling, seed=seed, guide=guide)
 
     def _end(self, voice: Voice, stream: Stream | None, error: UserError | None) -> None:
         with self._lock:

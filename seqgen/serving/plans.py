@@ -13,11 +13,12 @@ import numpy as np
 from seqgen.api.form import Form, FormWriting, form_sampling
 from seqgen.api.model import Model
 from seqgen.api.picking import Picking
-from seqgen.api.prompts import Prompt, prompt_of, read_prompts, stop_after
+from seqgen.api.prompts import Prompt, Until, prompt_of, read_prompts
 from seqgen.api.requests import (
     Asked,
     Editing,
     begin_answers,
+    check_weights,
     guidance_of,
     guide_answers,
     keeping,
@@ -25,10 +26,10 @@ from seqgen.api.requests import (
     plan_pieces,
 )
 from seqgen.decoding.guided import Guidance
+from seqgen.decoding.rules import Rule
 from seqgen.errors import UserError
 from seqgen.evaluation.asked import ControlCheck
 from seqgen.sampling import Sampling
-from seqgen.serving.engines import Rule
 from seqgen.serving.music import NOTHING, Kept
 from seqgen.serving.problems import Limits
 from seqgen.serving.schemas import GenerateRequest, ShownPiece, VersionRequest
@@ -47,26 +48,6 @@ class Parent:
     ids: np.ndarray
     piece: ShownPiece
     path: Path
-
-
-class Until:
-    """Ends a stream after so many bars; nothing is given."""
-
-    def __init__(self, prompt: Prompt, bars: int | None) -> None:
-        self._stop = stop_after([prompt], bars=bars, seconds=None)
-        self._nothing = prompt.ids[:0]
-        self.is_whole = bars is None
-
-    def take(self, token: np.ndarray) -> bool:
-        """Note a token [F]; return whether it begins a bar too many."""
-        if self._stop is None:
-            return False
-        self.is_whole = self._stop(0, token)
-        return self.is_whole
-
-    def given(self) -> np.ndarray:
-        """Return nothing [0, F]."""
-        return self._nothing
 
 
 @dataclass(frozen=True)
@@ -149,8 +130,8 @@ def plan_piece(
             "a stream is drawn once, as it is told while it is written: leave out alternatives and "
             "pick, or stream"
         )
-    names = ("bars", "sampling", "asked", "metre", "tempo", "guidance", "alternatives", "pick")
-    same = {name: getattr(asked, name) for name in names}
+    names = ("bars", "sampling", "asked", "metre", "tempo", "guidance", "tries")
+    same = {name: getattr(asked, name) for name in (*names, "alternatives", "pick")}
     if asked.stream:
         same["alternatives"] = 1
     version = VersionRequest(**same)
@@ -169,8 +150,7 @@ def _check(asked: VersionRequest, parent: Parent | None) -> None:
         raise UserError(
             "form lays out a whole piece: leave out parent, asked, metre and guidance beside it"
         )
-    if asked.guidance not in (None, 1) and not asks(asked.asked):
-        raise UserError("guidance weighs what is asked for: ask for a key or another control")
+    check_weights(asked.asked, asked.guidance, asked.tries)
     if asked.task in ("rewrite", "vary") and asked.rewrite is None:
         raise UserError(f'task {asked.task} needs rewrite: the bars, such as "9-16"')
     if asked.task == "add" and not asked.add:
@@ -220,8 +200,8 @@ def _asked(
         tempo=asked.tempo,
     )
     sampling, most = sampling_of(asked.sampling), most_tokens(asked.bars, limits)
-    rules, settings = begin_answers(model.tokenizer, asking, sampling)
-    guidance = guide_answers(asking, rules, guidance_of(asked.guidance, asked.asked))
+    rules, settings = begin_answers(model.tokenizer, asking, sampling, tries=asked.tries)
+    guidance = guide_answers(asking, guidance_of(asked.guidance, asked.asked))
     return [
         PlannedVersion(
             request.prompt,
@@ -262,8 +242,8 @@ def _edit(
     parts = model.tokenizer.config.part_names or []
     n_bars = asking.requests[0].n_bars or 1
     sampling, most = sampling_of(asked.sampling), most_tokens(n_bars, limits)
-    rules, settings = begin_answers(model.tokenizer, asking, sampling)
-    guidance = guide_answers(asking, rules, guidance_of(asked.guidance, asked.asked))
+    rules, settings = begin_answers(model.tokenizer, asking, sampling, tries=asked.tries)
+    guidance = guide_answers(asking, guidance_of(asked.guidance, asked.asked))
     plans = []
     for row, request in enumerate(asking.requests):
         prompt = asking.prompts[row]

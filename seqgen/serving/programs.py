@@ -18,14 +18,14 @@ from starlette.types import Receive
 
 from seqgen.api.model import Model
 from seqgen.api.picking import Picking
-from seqgen.api.prompts import Prompt, prompt_of
+from seqgen.api.prompts import Prompt, Until, prompt_of
 from seqgen.errors import FileRejected, UserError
 from seqgen.midi import midi_bytes
 from seqgen.serving.best_of import BestOf, Chosen
 from seqgen.serving.drafts import Draft, Written, begin_all
 from seqgen.serving.engines import Player
 from seqgen.serving.music import DEFAULT_TEMPO, EXACT, Kept, file_of, piece_of
-from seqgen.serving.plans import PlannedVersion, Until, most_tokens, plan_piece
+from seqgen.serving.plans import PlannedVersion, most_tokens, plan_piece
 from seqgen.serving.projects import Tools
 from seqgen.serving.schemas import (
     Generated,

@@ -16,6 +16,7 @@ MOST_NOTES = 20_000  # in one request
 MOST_QUARTERS = 100_000  # of a piece
 MOST_BARS = 256  # that are written at once
 MOST_SAMPLES = 8  # versions that are kept of one request
+MOST_TRIES = 32  # of a bar
 MOST_ALTERNATIVES = 32  # of which they are chosen
 
 Name = Annotated[str, Field(min_length=1, max_length=120)]
@@ -30,6 +31,7 @@ Task = Literal["continue", "rewrite", "vary", "add"]
 Bpm = Annotated[float, Field(ge=MIN_TEMPO, le=MAX_TEMPO)]
 Alternatives = Annotated[int, Field(ge=1, le=MOST_ALTERNATIVES)] | None
 Guided = Annotated[float, Field(gt=0, le=100)] | None
+Tries = Annotated[int, Field(ge=1, le=MOST_TRIES)] | None
 Pick = Literal["asked", "likeliest", "most-different"] | None
 
 
@@ -160,7 +162,8 @@ class VersionRequest(Asked):
     null: the first where something is asked, otherwise the second.
 
     `guidance`: how much what is asked weighs; 1: as the model has learned it; above: more, at twice
-    the work; null: 2 where something is asked.
+    the work; null: 2 where something is asked. `tries`: how often a bar is drawn at most of which a
+    chord or a density is asked, until it is so; null: 4.
     """
 
     parent: str | None = None
@@ -176,6 +179,7 @@ class VersionRequest(Asked):
     metre: Annotated[str, Field(max_length=20)] | None = None
     tempo: float | None = None
     guidance: Guided = None
+    tries: Tries = None
     form: Words | None = None
     section: Annotated[int, Field(ge=1, le=MOST_BARS)] | None = None
     rewrite: Annotated[str, Field(max_length=40)] | None = None
@@ -360,8 +364,9 @@ class LiveAnswer(Shape):
 class GenerateRequest(Asked):
     """A piece for a program; `stream`: as server-sent events while it is written.
 
-    `guidance`, `alternatives` and `pick`: how much what is asked weighs, how many are drawn, and
-    which is returned, as for versions; a stream is drawn once.
+    `guidance`, `tries`, `alternatives` and `pick`: how much what is asked weighs, how often its
+    bars are drawn, how many pieces are, and which is returned, as for versions. A stream is drawn
+    once, and its bars of which a chord or a density is asked are told when they are settled.
     """
 
     run: Name
@@ -371,6 +376,7 @@ class GenerateRequest(Asked):
     metre: Annotated[str, Field(max_length=20)] | None = None
     tempo: float | None = None
     guidance: Guided = None
+    tries: Tries = None
     seed: Annotated[int, Field(ge=0, le=2**53 - 1)] | None = None
     alternatives: Alternatives = None
     pick: Pick = None

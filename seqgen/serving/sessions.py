@@ -24,14 +24,13 @@ from pathlib import Path
 
 import numpy as np
 
-from seqgen.api.prompts import Prompt, ends_with_bar, read_prompts
+from seqgen.api.prompts import Prompt, Until, ends_with_bar, read_prompts
 from seqgen.decoding import Session, Stream
 from seqgen.errors import UserError
 from seqgen.files import read_record, write_record
-from seqgen.sampling import SamplerState
 from seqgen.serving.engines import OnToken, Player, Voice
 from seqgen.serving.music import piece_of
-from seqgen.serving.plans import TOKENS_PER_BAR, Until
+from seqgen.serving.plans import TOKENS_PER_BAR
 from seqgen.serving.problems import Limits, Refusal, missing
 from seqgen.serving.runs import Runs
 from seqgen.serving.schemas import SessionRequest, SessionState
@@ -102,15 +101,8 @@ class Sessions:
         seed = secrets.randbelow(2**31) if asked.seed is None else asked.seed
         [prompt] = read_prompts((), tokenizer, bars=None, tempo=asked.tempo)
         sampling = sampling_of(asked.sampling)
-        first = Session(
-            state=decoder.initial_state(1).to("cpu"),
-            pending=prompt.ids[0],
-            sampler=SamplerState.first(
-                decoder.vocabulary, sampling, seed=(seed, 0), prompt=prompt.ids
-            ),
-            fingerprint=decoder.fingerprint,
-            decay_after=decoder.decay_after,
-        )
+        state = decoder.initial_state(1).to("cpu")
+        first = Session.first(decoder, state, prompt.ids, sampling=sampling, seed=(seed, 0))
         return self._add(Held(name, asked.run, seed, prompt, [], {0: (0, first)}))
 
     def state(self, name: str) -> SessionState:
@@ -202,7 +194,7 @@ class Sessions:
             held.n_forks += 1
             self._store(held)  # first: another fork must not draw the same
             n_tokens, session = held.marks[held.latest]
-            child = session.fork(held.n_forks)[-1]
+            child = session.child(held.n_forks - 1)
             copied = Held(
                 child_name,
                 held.run,

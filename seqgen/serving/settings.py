@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from seqgen.api.requests import GUIDANCE, KEPT
+from seqgen.api.requests import GUIDANCE, KEPT, TRIES
 from seqgen.errors import UserError
 from seqgen.midi import program_name
 from seqgen.sampling import Sampling
 from seqgen.serving.schemas import Instrument
 from seqgen.tasks.asking import describe_part
-from seqgen.tasks.controls import OPEN
+from seqgen.tasks.controls import MEASURED_BARS, OPEN
 from seqgen.tasks.settings import CONTROLS, Choice, Setting, control_settings
 from seqgen.tokenizers import Tokenizer
 from seqgen.tokenizers.midi.parts import ALL_PARTS, Part
@@ -99,6 +99,17 @@ GUIDANCE_SETTING = Setting(
     maximum=3,
     default=GUIDANCE,
 )
+TRIES_SETTING = Setting(
+    name="tries",
+    label="Tries for each bar",
+    help="How often a bar is drawn at most of which a chord or a density is asked, until it is so; "
+    "the best is kept.",
+    group="controls",
+    type="integer",
+    minimum=1,
+    maximum=16,
+    default=TRIES,
+)
 
 
 def settings_of(tokenizer: Tokenizer) -> list[Setting]:
@@ -107,8 +118,10 @@ def settings_of(tokenizer: Tokenizer) -> list[Setting]:
         setting.model_copy(update={"open": OPEN}) if setting.name in KEPT else setting
         for setting in control_settings(tokenizer)
     ]
-    has_controls = any(setting.name in CONTROLS for setting in asked)
-    return [*SAMPLING, *asked, *[GUIDANCE_SETTING] * has_controls]
+    names = {setting.name for setting in asked}
+    weights = [GUIDANCE_SETTING] * bool(names & {*CONTROLS})
+    weights += [TRIES_SETTING] * bool(names & {*MEASURED_BARS})
+    return [*SAMPLING, *asked, *weights]
 
 
 def parts_of(tokenizer: Tokenizer) -> list[Choice]:

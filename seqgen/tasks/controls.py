@@ -58,7 +58,8 @@ MEASURES: dict[str, Callable[[Sequence[Bar]], float]] = {
     "loudness": _loudness,
 }
 OF_BLOCKS = ("key", "polyphony", "register", "loudness", "instruments")
-OF_BARS = ("bars", "chords", "density")
+MEASURED_BARS = ("chords", "density")
+OF_BARS = ("bars", *MEASURED_BARS)
 CONTROLS = (*OF_BLOCKS, *OF_BARS)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from seqgen.tasks.bars import Bar, BarReader, Passage
-from seqgen.tasks.controls import CONTROLS, HELD, MARK, OF_BARS, Controls, Wish, held_marks
+from seqgen.tasks.controls import CONTROLS, HELD, MARK, MEASURED_BARS, Controls, Wish, held_marks
 from seqgen.tasks.harmony import CHORDS, chord_of
 from seqgen.tokenizers import Tokenizer
 
@@ -147,6 +147,16 @@ class Teller:
         """Return the marks of bar `number` of those that something is asked of, from 0 on."""
         return self.controls.marks(wish(number), wish(number - 1) if number else {})
 
+    def review(self, wish: Wish, number: int, ids: np.ndarray) -> float | None:
+        """Return how far the last bar of tokens [T, 1] is what is asked of bar `number`.
+
+        That is a share from 0 to 1 of what is measured bar by bar; None where nothing is asked.
+        """
+        wanted = {name: values for name in MEASURED_BARS if (values := wish(number).get(name))}
+        bar = self.reader.read(ids).bars[-1]
+        met = [self.controls.of(name, [bar]) == values for name, values in wanted.items()]
+        return sum(met) / len(met) if met else None
+
     def other_parts(self, parts: Sequence[str]) -> list[int]:
         """Return the names of all parts but some."""
         return [self.id_of[f"Part_{part}"] for part in self.parts if part not in parts]
@@ -177,7 +187,7 @@ class Teller:
         share = rng.random() if rng.random() >= NO_CONTROLS else 0.0
         names = [name for name in CONTROLS if rng.random() < share]
         values = self.controls.measure(piece, begin, stop, names)
-        for bar, name in ((bar, name) for bar in values for name in OF_BARS if name != "bars"):
+        for bar, name in ((bar, name) for bar in values for name in MEASURED_BARS):
             if rng.random() < LEFT_OPEN:
                 bar.pop(name, None)
         return [self.marks_of(values.__getitem__, number) for number in range(len(values))]

@@ -10,6 +10,7 @@ from ordered import bars
 from streams import ENDLESS, ids, make_prompt, run_out, start
 
 from seqgen.decoding import Engine, ReferenceDecoder, generate
+from seqgen.decoding.rules import Rule
 from seqgen.errors import UserError
 from seqgen.sampling import Sampling
 from seqgen.sampling.state import SamplerState
@@ -185,14 +186,23 @@ def test_rows_of_generate_are_given_tokens_after_those_they_draw(decoder):
     prompts = [make_prompt(decoder.vocabulary)] * 2
     forced, seen = tokens_of(decoder.vocabulary, 2), {0: [], 1: []}
 
-    def force(row, token):
-        seen[row].append(int(token[0]))
-        return forced if row == 1 and len(seen[1]) == 2 else forced[:0]
+    class Forcing(Rule):
+        is_passive = False
+
+        def __init__(self, row):
+            self.row = row
+
+        def take(self, token):
+            self.latest = int(token[0])
+            return False
+
+        def given(self):
+            seen[self.row].append(self.latest)
+            return forced if self.row == 1 and len(seen[1]) == 2 else None
 
     found = {0: [], 1: []}
-    steps = generate(
-        decoder, prompts, sampling=Sampling(logit_bias=ENDLESS), max_tokens=4, force=force
-    )
+    rules, sampling = [Forcing(0), Forcing(1)], Sampling(logit_bias=ENDLESS)
+    steps = generate(decoder, prompts, sampling=sampling, max_tokens=4, rules=rules)
     for step in steps:
         for row, token in zip(step.rows, step.tokens, strict=True):
             found[row].append(int(token[0]))

@@ -8,6 +8,7 @@ from making import random_tokens
 
 from seqgen.decoding import ReferenceDecoder, continuations, generate
 from seqgen.decoding.pool import Pool
+from seqgen.decoding.rules import Rule
 from seqgen.errors import UserError
 from seqgen.sampling import Sampling
 
@@ -75,6 +76,16 @@ def test_rows_finish_apart_and_others_go_on(tiny, plain_vocabulary):
     assert decoder.batch_sizes == [3, 3, 2, 1, 1]  # a finished row costs nothing
 
 
+class Ending(Rule):
+    """Ends with an id."""
+
+    def __init__(self, last):
+        self.last = last
+
+    def take(self, token):
+        return token[0] == self.last
+
+
 def test_the_cap_and_the_stop_rule_end_rows(tiny, plain_vocabulary):
     decoder = Scripted(tiny(plain_vocabulary), [[5, 6, 7, 8], [9] * 4])
     prompts = [np.array([[1], [3 + i]]) for i in range(2)]
@@ -84,7 +95,7 @@ def test_the_cap_and_the_stop_rule_end_rows(tiny, plain_vocabulary):
             prompts,
             sampling=Sampling(temperature=0),
             max_tokens=4,
-            stop=lambda row, token: row == 0 and token[0] == 7,
+            rules=[Ending(7), Ending(0)],
         )
     )
     assert [len(row) for row in rows_of(steps, 2)] == [3, 4]
@@ -140,11 +151,13 @@ def test_tokens_are_yielded_as_they_are_drawn(tiny, plain_vocabulary):
 
 
 def test_what_a_stop_rule_raises_reaches_the_caller(tiny, plain_vocabulary):
-    def stop(row, token):
-        raise KeyError("a rule")
+    class Wrong(Rule):
+        def take(self, token):
+            raise KeyError("a rule")
 
+    decoder = ReferenceDecoder(tiny(plain_vocabulary))
     with pytest.raises(KeyError, match="a rule"):
-        next(generate(ReferenceDecoder(tiny(plain_vocabulary)), [np.array([[1]])], stop=stop))
+        next(generate(decoder, [np.array([[1]])], rules=[Wrong()]))
 
 
 @pytest.mark.parametrize(("attention", "build"), PAIRS)

@@ -307,7 +307,7 @@ def test_what_is_asked_follows_each_bar_and_all_else_is_drawn(answers, requests,
     """
     request, decoder = requests[WRITTEN], OnnxDecoder(model, "int8")
     for row, tokens in enumerate(answers["tokens"][2]):
-        writing, given, drawn = Writing(request, int(tokenizer.bar[0])), [], 0
+        writing, given, drawn = Writing(request, request, int(tokenizer.bar[0])), [], 0
         made = request.prompt[:, 0].tolist()
         for token, reached in zip(tokens, shares(decoder, made, tokens, request), strict=True):
             if given:

@@ -194,7 +194,7 @@ def test_bars_begin_with_a_part_that_is_asked_for_where_the_first_of_all_is_not(
         for head in ([], [metre]):
             options = {"head": head, "parts": [part]}
             request = continuation.request(teller, empty, lambda k: {}, **options)
-            writing, given = Writing(request, teller.bar), []
+            writing, given = Writing(request, request, teller.bar), []
             for token in (teller.bar, *([] if head else [metre])):
                 writing.take(np.array([token]))
                 given += writing.given()[:, 0].tolist()

@@ -60,7 +60,7 @@ export function setValue(setting: Setting, value: Value | null): void {
 }
 
 // Settings that are fields of the request themselves.
-const FIELDS = ["metre", "tempo", "guidance"] as const;
+const FIELDS = ["metre", "tempo", "guidance", "tries"] as const;
 
 /** The chosen values, where a request has them. */
 export function chosen(): Partial<WriteRequest> {
