@@ -1,6 +1,6 @@
 """Measures how well a run does what it is asked: controls, infill and accompaniment.
 
-    python scripts/tasks.py RUN [--n 50] [--seed 0] [--guidance 2] [--alternatives 4]
+    python scripts/tasks.py RUN [--n 50] [--seed 0] [--guidance 2] [--tries 4] [--alternatives 4]
         [--only key,chords,infill]
 
 Requests are made at random from the seed; files are written and measured from themselves. Held-out
@@ -30,7 +30,7 @@ from seqgen.evaluation.likelihood import nats_of  # noqa: E402
 from seqgen.midi import open_midi  # noqa: E402
 from seqgen.tasks import Teller, known_tasks  # noqa: E402
 from seqgen.tasks.bars import Bar, Passage  # noqa: E402
-from seqgen.tasks.controls import BLOCK, LEVELS, MEASURES  # noqa: E402
+from seqgen.tasks.controls import BLOCK, LEVELS, MEASURED_BARS, MEASURES  # noqa: E402
 from seqgen.tasks.harmony import KEYS, QUALITIES, key_of  # noqa: E402
 from seqgen.tasks.infill import request as infill_request  # noqa: E402
 
@@ -40,11 +40,19 @@ TOGETHER = 10  # pieces that are asked for the same thing
 
 
 def controls(
-    model: Model, names: list[str], n: int, *, seed: int, guidance: float, alternatives: int
+    model: Model,
+    names: list[str],
+    n: int,
+    *,
+    seed: int,
+    guidance: float,
+    tries: int,
+    alternatives: int,
 ) -> None:
     """Ask for one thing at a time, in pieces of eight bars, and count what is met.
 
-    Of each piece, `alternatives` are drawn, and the one that meets most is counted.
+    A bar of which something is asked is drawn `tries` times at most. Of each piece, `alternatives`
+    are drawn, and the one that meets most is counted.
     """
     rng, met = random.Random(seed), defaultdict(list)
     asked = Teller(model.tokenizer).controls
@@ -61,6 +69,8 @@ def controls(
                 wish = words.get(name, lambda: rng.choice(LEVELS))()
                 options: dict = {"bars": 8, "max_tokens": 8192}
                 asking = options | {"asked": {name: wish}, "guidance": guidance}
+                if name in MEASURED_BARS:
+                    asking["tries"] = tries
                 together = {"samples": TOGETHER, "alternatives": TOGETHER, "seed": seed + i}
                 if alternatives == 1:
                     wanted = model.generate(**asking, **together)
@@ -245,6 +255,7 @@ def chords_on_beats(path: Path) -> float:
 @click.option("--n", default=50, show_default=True, help="Requests of each kind.")
 @click.option("--seed", default=0, show_default=True, help="Of the requests and draws.")
 @click.option("--guidance", default=1.0, show_default=True, help="Of the controls.")
+@click.option("--tries", default=1, show_default=True, help="Of each bar.")
 @click.option("--alternatives", default=1, show_default=True, help="Of each piece.")
 @click.option("--only", help="Tasks and controls to measure, as in infill,key. By default all.")
 @click.option(
@@ -257,6 +268,7 @@ def main(
     n: int,
     seed: int,
     guidance: float,
+    tries: int,
     alternatives: int,
     only: str | None,
     files: Path | None,
@@ -284,7 +296,8 @@ def main(
         edits(model, paths, n, seed)
     if "accompany" in known:
         accompaniments(model, paths, min(n, 20), seed)
-    controls(model, names, n, seed=seed, guidance=guidance, alternatives=alternatives)
+    draws = {"guidance": guidance, "tries": tries, "alternatives": alternatives}
+    controls(model, names, n, seed=seed, **draws)
 
 
 if __name__ == "__main__":
