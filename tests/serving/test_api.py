@@ -132,15 +132,17 @@ def test_a_piece_is_generated_for_a_program(client):
     assert len(notes) <= len(whole["piece"]["notes"])
 
 
-@pytest.mark.parametrize("guidance", [None, 1, 3])
-def test_the_best_of_several_is_the_one_that_python_keeps(client, studio, guidance):
+@pytest.mark.parametrize(("guidance", "tries"), [(1, 1), (3, 1), (None, None)])
+def test_the_best_of_several_is_the_one_that_python_keeps(client, studio, guidance, tries):
     what = {"asked": {"density": "low", "register": "high"}, "bars": 2, "seed": 2}
-    what["guidance"] = guidance
+    what |= {"guidance": guidance, "tries": tries}
     whole = client.post("/api/generate", json={"run": "band", **what}).json()
     model = studio.runs.player("band").model
     [kept] = model.generate(**what)
     [first] = model.generate(alternatives=1, **what)
-    assert whole["tokens"] == kept.tokens.tolist() != first.tokens.tolist()
+    assert whole["tokens"] == kept.tokens.tolist()
+    if tries == 1:  # otherwise the first one may be as asked already
+        assert kept.tokens.tolist() != first.tokens.tolist()
     once = {"run": "band", **what, "alternatives": 1}
     assert client.post("/api/generate", json=once).json()["tokens"] == first.tokens.tolist()
     streamed = client.post("/api/generate", json={"run": "band", **what, "stream": True})
@@ -150,7 +152,7 @@ def test_the_best_of_several_is_the_one_that_python_keeps(client, studio, guidan
 
 
 def test_guidance_weighs_what_is_asked_for(client):
-    what = {"run": "band", "bars": 2, "seed": 2, "asked": {"density": "low"}, "alternatives": 1}
+    what = {"run": "band", "bars": 2, "seed": 2, "asked": {"key": "Am"}, "alternatives": 1}
     pieces = [
         client.post("/api/generate", json={**what, "guidance": guidance}).json()["tokens"]
         for guidance in (None, 1, 2)
