@@ -37,7 +37,6 @@ from seqgen.evaluation.asked import ControlCheck
 from seqgen.files import reserve
 from seqgen.model.sequence_model import SequenceModel
 from seqgen.sampling import Sampling
-from seqgen.tasks.asking import asks
 from seqgen.tokenizers import Tokenizer
 
 
@@ -140,7 +139,7 @@ class Model:
             as_tokens: save the prompt as its tokens have it, not as its file.
             samples: how many pieces.
             alternatives: how many are drawn, of which `samples` are returned; None: as many, or
-                four times as many where something is `asked`.
+                four times as many where something is `asked` of whole pieces.
             pick: which of them: "asked", "likeliest" or "most-different", see `Picking`; None:
                 "asked" where something is, otherwise "likeliest".
             max_tokens: the most new tokens of each.
@@ -163,7 +162,7 @@ class Model:
             UserError: the prompt cannot be used, or a setting is impossible.
         """
         files = [] if prompt is None else [str(prompt)]
-        picking = Picking.choose(pick, samples, alternatives, is_asked=asks(asked or {}))
+        picking = Picking.choose(pick, samples, alternatives, asked or {}, tries=tries)
         if source is not None or self.pairs is not None:
             others = (prompt, prompt_bars, prompt_rows, tempo)
             if any((*others, as_tokens, alternatives, form, asked, metre)):
@@ -252,7 +251,7 @@ class Model:
             raise UserError("edit needs one of rewrite, vary and add")
         check_weights(asked or {}, guidance, tries)
         bars = rewrite if vary is None else vary
-        picking = Picking.choose(pick, samples, alternatives, is_asked=asks(asked or {}))
+        picking = Picking.choose(pick, samples, alternatives, asked or {}, tries=tries)
         editing = Editing(str(file), bars, tracks, add, 1.0 if vary is None else amount)
         asking = plan_edit(
             self.tokenizer,

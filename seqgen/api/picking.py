@@ -12,16 +12,18 @@ from pathlib import Path
 import numpy as np
 
 from seqgen.api.prompts import Prompt
-from seqgen.api.requests import Check
+from seqgen.api.requests import Asked, Check
 from seqgen.decoding import Continuation
 from seqgen.errors import FileRejected, UserError
 from seqgen.evaluation.likelihood import nats_of
 from seqgen.midi import ANY_SIZE, open_midi
 from seqgen.model.sequence_model import SequenceModel
+from seqgen.tasks.asking import asks
+from seqgen.tasks.controls import MEASURED_BARS
 from seqgen.tokenizers import Edit, Tokenizer
 
 ASKED, LIKELIEST, MOST_DIFFERENT = PICKS = ("asked", "likeliest", "most-different")
-DRAWN_WHERE_ASKED = 4  # alternatives for each sample that is kept
+DRAWN_WHERE_ASKED = 4  # alternatives for each sample that is kept, where a whole piece is asked
 Notes = frozenset[tuple[int, float, int]]  # track, quarter notes from the beginning, pitch
 
 
@@ -65,20 +67,26 @@ class Picking:
             )
 
     @classmethod
-    def choose(cls, how: str | None, n: int, of: int | None, *, is_asked: bool) -> "Picking":
-        """Return a picking with what is not said decided by whether controls are asked for.
+    def choose(
+        cls, how: str | None, n: int, of: int | None, asked: Asked, *, tries: int | None = None
+    ) -> "Picking":
+        """Return a picking with what is not said decided by what is asked for.
 
-        Where they are, four alternatives are drawn for each sample, and the best are those that
-        meet most of what is asked; otherwise each sample is drawn once, and the best are the
-        likeliest.
+        Where something is asked of whole pieces, such as a key, four alternatives are drawn for
+        each sample; where only bars have chords or densities of their own, each sample is drawn
+        once, since its bars have several tries. The best are those that meet most of what is
+        asked; where nothing is, the likeliest.
 
         Raises:
             UserError: the choice is impossible.
         """
+        is_asked = asks(asked)
         if how == ASKED and not is_asked:
             raise UserError("pick asked: nothing is asked for; give a key or another control")
         if of is None:
-            of = n * DRAWN_WHERE_ASKED if is_asked else n
+            settled = () if tries == 1 else MEASURED_BARS
+            others = {name: text for name, text in asked.items() if name not in settled}
+            of = n * DRAWN_WHERE_ASKED if asks(others) else n
         return cls(how or (ASKED if is_asked else LIKELIEST), n, of)
 
     def choose_from(self, drawn: Sequence[Drawn], known: Sequence[Notes] = ()) -> list[int]:

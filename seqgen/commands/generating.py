@@ -32,7 +32,6 @@ from seqgen.decoding.generation import NEVER, OnStep
 from seqgen.decoding.prompts import check_sampling
 from seqgen.errors import UserError
 from seqgen.sampling import Sampling
-from seqgen.tasks.asking import asks
 from seqgen.tokenizers import Edit
 
 KEPT = {
@@ -147,7 +146,7 @@ def _plan(
             "--free allows tokens in any order, and the bars of --edit have to be whole: leave it "
             "out"
         )
-    picking = Picking.choose(pick, n_samples, alternatives, is_asked=asks(layout.asked))
+    picking = Picking.choose(pick, n_samples, alternatives, layout.asked, tries=layout.tries)
     if pick is not None and alternatives is None and picking.of == n_samples:
         raise UserError("--pick chooses from --alternatives N: give that too")
     bias = ((loaded.tokenizer.vocabulary.eos_id, NEVER),) if endless else ()

@@ -117,8 +117,8 @@ def plan_versions(
 
 def picking_of(asked: VersionRequest) -> Picking:
     """Return how many are drawn for a request, and which of them are kept."""
-    is_asked = asks(asked.asked)
-    return Picking.choose(asked.pick, asked.samples, asked.alternatives, is_asked=is_asked)
+    how, n, of = asked.pick, asked.samples, asked.alternatives
+    return Picking.choose(how, n, of, asked.asked, tries=asked.tries)
 
 
 def plan_piece(

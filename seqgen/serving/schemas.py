@@ -157,9 +157,9 @@ class VersionRequest(Asked):
     open. A continuation keeps by itself what has an `open` value among the settings of the run.
 
     `alternatives`: how many are drawn, of which `samples` are kept when all are there; null: four
-    for each sample where something is `asked`, otherwise as many as samples. `pick`: which of them:
-    those that meet most of what is asked, the likeliest, or those that differ most from each other;
-    null: the first where something is asked, otherwise the second.
+    for each sample where something is `asked` of whole pieces, otherwise as many as samples.
+    `pick`: which of them: those that meet most of what is asked, the likeliest, or those that
+    differ most from each other; null: the first where something is asked, otherwise the second.
 
     `guidance`: how much what is asked weighs; 1: as the model has learned it; above: more, at twice
     the work; null: 2 where something is asked. `tries`: how often a bar is drawn at most of which a

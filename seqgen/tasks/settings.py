@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from seqgen.midi.repair import MAX_TEMPO, MIN_TEMPO
 from seqgen.tasks.asking import describe_part
-from seqgen.tasks.controls import LEVELS
+from seqgen.tasks.controls import LEVELS, MEASURED_BARS
 from seqgen.tasks.telling import Teller
 from seqgen.tokenizers import Tokenizer
 
@@ -26,6 +26,7 @@ class Setting(BaseModel):
 
     A "list" is several choices in one text, joined by `separator`. Where there is an `open` value,
     a continuation keeps what the bars before it are, unless something is set; this leaves it open.
+    What is asked `by_bar` is measured in each bar, which is drawn again where it falls short.
     """
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
@@ -41,6 +42,7 @@ class Setting(BaseModel):
     choices: list[Choice] = []
     separator: str = ","
     open: str | None = None
+    by_bar: bool = False
 
 
 # Of controls: the label, the help, the type and the separator.
@@ -112,4 +114,5 @@ def _control(name: str, teller: Teller) -> Setting:
         type=kind,
         choices=choices,
         separator=separator,
+        by_bar=name in MEASURED_BARS,
     )

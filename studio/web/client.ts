@@ -53,6 +53,7 @@ const number = (
   default: standard,
   choices: [],
   separator: ",",
+  by_bar: false,
 });
 
 const SETTINGS: Setting[] = [

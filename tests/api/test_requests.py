@@ -273,8 +273,12 @@ def test_what_is_asked_weighs_more_by_default_and_what_is_only_kept_does_not(
 
 def test_guidance_without_anything_asked_or_without_sense_is_refused(model, song):
     for call in (model.generate, lambda **options: model.edit(song, rewrite="2", **options)):
-        with pytest.raises(UserError, match="give asked"):
+        with pytest.raises(UserError, match="guidance weighs what is asked for"):
             call(guidance=2.0)
+        with pytest.raises(UserError, match="tries are for what is asked of each bar"):
+            call(tries=3, asked={"key": "Am"})
+        with pytest.raises(UserError, match="tries 0: must be 1 or more"):
+            call(tries=0, asked={"density": "low"})
     for scale in (-1.0, float("nan"), float("inf")):
         with pytest.raises(UserError, match="must be 0 or more"):
             model.generate(asked={"key": "Am"}, guidance=scale)
@@ -318,15 +322,19 @@ def test_alternatives_that_meet_most_are_kept_and_of_equal_ones_the_likeliest(mo
     assert [piece.tokens.tolist() for piece in kept] == [piece.tokens.tolist() for piece in best]
 
 
-def test_what_is_asked_draws_alternatives_unless_told_otherwise():
-    for given, expected in (
-        ((None, 2, None, True), Picking("asked", 2, 8)),
-        ((None, 2, 5, True), Picking("asked", 2, 5)),
-        (("likeliest", 2, None, True), Picking("likeliest", 2, 8)),
-        ((None, 2, None, False), Picking("likeliest", 2, 2)),
-    ):
-        how, n, of, is_asked = given
-        assert Picking.choose(how, n, of, is_asked=is_asked) == expected
+@pytest.mark.parametrize(
+    ("asked", "tries", "given", "expected"),
+    [
+        ({"key": "Am"}, None, (None, 2, None), ("asked", 2, 8)),
+        ({"key": "Am"}, None, (None, 2, 5), ("asked", 2, 5)),
+        ({"key": "Am", "chords": "Am"}, 4, ("likeliest", 2, None), ("likeliest", 2, 8)),
+        ({"chords": "Am F", "key": "-"}, None, (None, 2, None), ("asked", 2, 2)),
+        ({"density": "low"}, 1, (None, 2, None), ("asked", 2, 8)),
+        ({"key": None}, None, (None, 2, None), ("likeliest", 2, 2)),
+    ],
+)
+def test_alternatives_are_drawn_for_what_is_asked_of_whole_pieces(asked, tries, given, expected):
+    assert Picking.choose(*given, asked, tries=tries) == Picking(*expected)
 
 
 def test_picking_by_what_was_asked_needs_something_asked(model):

@@ -94,6 +94,14 @@ export function asks(asked: Readonly<Record<string, string>>): boolean {
 
 export const asksSomething = computed(() => asks(chosen().asked ?? {}));
 
+/** Whether anything is asked that is known when a piece is whole, and not bar by bar. */
+export const asksOfPieces = computed(() => {
+  const isOfBars = (name: string) =>
+    (store.run.value?.settings ?? []).some((setting) => setting.name === name && setting.by_bar);
+  const asked = Object.entries(chosen().asked ?? {}).filter(([name]) => !isOfBars(name));
+  return asks(Object.fromEntries(asked));
+});
+
 const place = (run: string) => `seqgen studio wishes ${run}`;
 let remembered = ""; // the run whose wishes these are
 

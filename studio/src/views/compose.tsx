@@ -7,7 +7,7 @@ import { absentParts, addedPart, lineAtCursor, stopWriting, write } from "../pro
 import { barsName } from "../project/piece";
 import * as store from "../project/store";
 import {
-  asksSomething,
+  asksOfPieces,
   keptSettings,
   pickTask,
   setValue,
@@ -74,7 +74,7 @@ export function Compose() {
           </button>
         )}
       </div>
-      {hasServer && asksSomething.value && <Best />}
+      {hasServer && asksOfPieces.value && <Best />}
       <Group title="How it chooses" group="sampling" />
       <Group title="What you ask for" group="controls" />
     </form>
