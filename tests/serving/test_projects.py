@@ -381,7 +381,7 @@ def test_the_versions_that_are_kept_meet_most_of_what_was_asked(client):
     assert {note["kind"] for version in kept for note in version["piece"]["notes"]} == {"written"}
 
 
-def test_four_are_drawn_for_each_version_of_which_something_is_asked(client, studio):
+def test_four_are_drawn_for_each_version_of_which_something_is_asked_as_a_whole(client, studio):
     project = begun(client)
 
     def n_drawn(**request):
@@ -390,9 +390,10 @@ def test_four_are_drawn_for_each_version_of_which_something_is_asked(client, stu
         written(client, project, **request)
         return registry.get_sample_value(name) - before
 
-    asked = {"density": "low"}
+    asked = {"key": "Am", "density": "low"}
     assert n_drawn(asked=asked, samples=2) == 8
     assert n_drawn(asked=asked, samples=2, alternatives=2) == 2
+    assert n_drawn(asked={"density": "low"}, samples=2) == 2
     assert n_drawn(samples=2) == 2
 
 
