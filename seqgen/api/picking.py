@@ -72,10 +72,10 @@ class Picking:
     ) -> "Picking":
         """Return a picking with what is not said decided by what is asked for.
 
-        Where something is asked of whole pieces, such as a key, four alternatives are drawn for
-        each sample; where only bars have chords or densities of their own, each sample is drawn
-        once, since its bars have several tries. The best are those that meet most of what is
-        asked; where nothing is, the likeliest.
+        Where something is asked of whole pieces, such as a key, or `how` is said too, four
+        alternatives are drawn for each sample; where only bars have chords or densities of their
+        own, each sample is drawn once, since its bars have several tries. The best are those that
+        meet most of what is asked; where nothing is, the likeliest.
 
         Raises:
             UserError: the choice is impossible.
@@ -86,7 +86,7 @@ class Picking:
         if of is None:
             settled = () if tries == 1 else MEASURED_BARS
             others = {name: text for name, text in asked.items() if name not in settled}
-            of = n * DRAWN_WHERE_ASKED if asks(others) else n
+            of = n * DRAWN_WHERE_ASKED if asks(others) or (is_asked and how is not None) else n
         return cls(how or (ASKED if is_asked else LIKELIEST), n, of)
 
     def choose_from(self, drawn: Sequence[Drawn], known: Sequence[Notes] = ()) -> list[int]:

@@ -340,7 +340,7 @@ def _reviewed(request: Request, teller: Teller, asked: Asked, wish: Wish) -> Req
     if not asks({name: asked.get(name) for name in MEASURED_BARS}):
         return request
 
-    def review(number: int, written: np.ndarray) -> float | None:
+    def review(number: int, written: np.ndarray) -> float:
         return teller.review(wish, number, np.concatenate([request.prompt, written]))
 
     return replace(request, review=review)

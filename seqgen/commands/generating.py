@@ -187,7 +187,8 @@ def _plan(
                 asking.requests[0].n_bars or 1
             )
         draws |= {"guidance": guidance, "tries": layout.tries}
-        facts["tries"] = TRIES if layout.tries is None else layout.tries
+        if any(request.review is not None for request in asking.requests):
+            facts["tries"] = TRIES if layout.tries is None else layout.tries
         steps = answer(built, loaded.tokenizer, asking, **draws)
         each, given = asking.prompts, [request.prompt for request in asking.requests]
     elif layout.form is not None:

@@ -4,14 +4,13 @@ Legend: T positions, F fields.
 """
 
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import replace
 from weakref import WeakSet
 
 import numpy as np
 
 from seqgen.decoding.decoder import Decoder
-from seqgen.decoding.guided import Guidance, Guide
+from seqgen.decoding.guided import Guidance
 from seqgen.decoding.prompts import (
     Prompts,
     check_positions,
@@ -21,7 +20,7 @@ from seqgen.decoding.prompts import (
 )
 from seqgen.decoding.session import Session
 from seqgen.decoding.slots import Slots
-from seqgen.decoding.stream import Beginning, OnToken, Reason, Stop, Stream
+from seqgen.decoding.stream import Beginning, OnStart, OnToken, Reason, Stop, Stream
 from seqgen.decoding.turns import Turns
 from seqgen.errors import UserError
 from seqgen.model.state import State
@@ -135,6 +134,7 @@ class Engine:
         max_tokens: int | None = 1024,
         stop: Stop | None = None,
         on_token: OnToken | None = None,
+        on_start: OnStart | None = None,
         keep: bool = False,
         seed: int = 0,
         number: int | None = None,
@@ -147,8 +147,9 @@ class Engine:
             guidance: what its draws are compared with; None: nothing.
             sampling: settings of the draws.
             max_tokens: the most tokens to draw; None: no end, and the stream keeps no tokens.
-            stop, on_token, keep: a rule that ends the stream, a function called with its tokens,
-                and whether its session can be read after its end, as `Stream` says.
+            stop, on_token, on_start, keep: a rule that ends the stream, functions called with its
+                tokens and where it begins, and whether its session can be read after its end, as
+                `Stream` says.
             seed, number: of the draws; None: as many as have been submitted before. Streams of one
                 seed, number and prompt draw the same, so give all numbers or none.
 
@@ -186,6 +187,7 @@ class Engine:
                     max_tokens=max_tokens,
                     stop=stop,
                     on_token=on_token,
+                    on_start=on_start,
                     keep=keep,
                     is_guided=guidance is not None,
                 )
@@ -199,6 +201,7 @@ class Engine:
         max_tokens: int | None = 1024,
         stop: Stop | None = None,
         on_token: OnToken | None = None,
+        on_start: OnStart | None = None,
         keep: bool = False,
     ) -> Stream:
         """Let a stream that goes on from `session` wait for a slot: as if it had never stopped.
@@ -224,6 +227,7 @@ class Engine:
                     max_tokens=max_tokens,
                     stop=stop,
                     on_token=on_token,
+                    on_start=on_start,
                     keep=keep,
                     is_guided=session.guide is not None,
                 )
@@ -261,34 +265,6 @@ class Engine:
             self._check_own(stream)
             if stream.finished is None:
                 self._finish(stream, "cancelled")
-
-    def begin(
-        self,
-        prompt: np.ndarray,
-        *,
-        sampling: Sampling,
-        seed: Sequence[int],
-        guidance: Guidance | None = None,
-    ) -> Session:
-        """Return the session of a stream before its first draw, for `resume`.
-
-        The prompt is taken at once, between two steps; arguments are those of `Session.first`.
-
-        Raises:
-            UserError: as for `submit`.
-        """
-        vocabulary = self.decoder.vocabulary
-        check_sampling(sampling, vocabulary)
-        prompt = checked_prompt(prompt, vocabulary)
-        self._check_length(len(prompt), "prompt")
-        guide = None
-        with self._turns:
-            state = self._prompts.state_after(prompt[:-1]).to("cpu")
-            if guidance is not None:
-                free = checked_prompt(guidance.prompt, vocabulary, name="a prompt of guidance")
-                second = self._prompts.state_after(free[:-1]).to("cpu")
-                guide = Guide(second, free[-1], guidance.scale)
-        return Session.first(self.decoder, state, prompt, sampling=sampling, seed=seed, guide=guide)
 
     def state_after(self, tokens: np.ndarray, before: State | None = None) -> State:
         """Return the state of one row, on the CPU, after `tokens` [T, F], T ≥ 1, without a draw.
@@ -485,9 +461,12 @@ class Engine:
         for slot, start in starts:
             if isinstance(start, Session) or all(prompt.is_done for prompt in start.prompts):
                 self._start(slot, start)
+                stream = self._running[slot]
+                if stream.on_start is not None and not stream.n_tokens:
+                    stream.on_start(stream, self._slots.read(slot))
 
     def _has_room(self, stream: Stream) -> bool:
-        """Whether a stream may run now: any may where none is running."""
+        """Whether a stream may run now; one alone may, whatever the room."""
         n_taken = sum(one.n_slots for one in self._running.values())
         fits = n_taken + stream.n_slots <= self.room
         return self._slots.n_free >= stream.n_slots and (fits or not self._running)

@@ -7,7 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -28,7 +28,7 @@ OnStep = Callable[[int, int, float], None]
 
 @dataclass(frozen=True)
 class Step:
-    """The tokens of one decode step: `tokens[i]` [F] continues row `rows[i]`.
+    """The tokens of one decode step: `tokens[i]` [F] continues row `rows[i]`; there may be none.
 
     `finished` lists the rows that end with this step; `ended` those of them that are whole: their
     token is EOS, or their form is complete.
@@ -106,24 +106,17 @@ def generate(
     settings = [sampling] * len(prompts) if isinstance(sampling, Sampling) else sampling
     rows: list[_Row] = []
     for number, (prompt, setting) in enumerate(zip(prompts, settings, strict=True)):
-        rule = None if rules is None else rules[number]
-        begins: dict[str, Any] = {
-            "guidance": None if guidance is None else guidance[number],
-            "sampling": setting,
-        }
-        options: dict[str, Any] = {"max_tokens": max_tokens}
-        beginning = follower = None
-        if rule is not None and rule.tries > 1:
-            beginning = engine.begin(prompt, seed=(seed, number), **begins)
-        if rule is not None:
-            follower = Follower(engine, rule, beginning=beginning)
-            options |= {"stop": follower.stop, "on_token": follower.on_token}
-        if beginning is not None:
-            stream = engine.resume(beginning, **options)
-        else:
-            source = None if sources is None else sources[number]
-            options |= {"source": source, "seed": seed, "number": number}
-            stream = engine.submit(prompt, **begins, **options)
+        follower = None if rules is None else Follower(engine, rules[number])
+        stream = engine.submit(
+            prompt,
+            source=None if sources is None else sources[number],
+            guidance=None if guidance is None else guidance[number],
+            sampling=setting,
+            max_tokens=max_tokens,
+            seed=seed,
+            number=number,
+            **(follower.options if follower is not None else {}),
+        )
         rows.append(_Row(stream, follower))
     while rows:
         before = [row.n_settled for row in rows]
@@ -193,6 +186,9 @@ def _steps(rows: Sequence[_Row], before: Sequence[int]) -> Iterator[Step]:
             raise row.stream.error
     counts = zip(rows, before, strict=True)
     drawing = [(row.stream, n, row.n_settled) for row, n in counts if row.n_settled > n]
+    if not drawing and any(row.n_settled < row.stream.n_tokens for row in rows):
+        nothing = rows[0].stream.prompt[:0]  # so that whoever reads can end it meanwhile
+        yield Step((), nothing, finished=(), ended=())
     while drawing:
         last = [s for s, n, end in drawing if s.finished is not None and end == n + 1]
         yield Step(

@@ -3,17 +3,15 @@
 Legend: T positions, F fields.
 """
 
-from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from seqgen.decoding.engine import Engine
 from seqgen.decoding.session import Session
-from seqgen.decoding.stream import Stream
+from seqgen.decoding.stream import OnToken, Stream
 
-Tell = Callable[[Stream, np.ndarray], None]
-Verdict = Literal["none", "taken", "short"]
+Verdict = Literal["taken", "short"]
 
 
 class Rule(Protocol):
@@ -44,7 +42,7 @@ class Rule(Protocol):
     def review(self) -> float | None:
         """Return how far the passage that the latest token ends is as asked, from 0 to 1.
 
-        None: no passage ends with it, or nothing is asked of the passage.
+        None: no passage ends with it. 1 where nothing is asked of the passage.
         """
         return None
 
@@ -53,39 +51,46 @@ class Rule(Protocol):
 
 
 class Follower:
-    """Lets a stream follow a rule; `stop` and `on_token` are those of the stream.
+    """Lets a stream follow a rule; `stop`, `on_token` and `on_start` are those of the stream.
 
     A passage that falls short of what is asked is drawn again, from where it began, with other
-    random numbers. After the last try the best is taken, of equal ones the first. So tokens are
-    told when their passage is settled; at once where there is one try. Passages that EOS or
-    `max_tokens` ends are not drawn again.
+    random numbers. After the last try the best of them is drawn once more, of equal ones the first,
+    and stays. So tokens are told when their passage is settled; at once where there is one try.
+    Passages that EOS or `max_tokens` ends are not drawn again.
     """
 
     def __init__(
-        self,
-        engine: Engine,
-        rule: Rule,
-        tell: Tell = lambda stream, token: None,
-        *,
-        beginning: Session | None = None,
-    ):
+        self, engine: Engine, rule: Rule, tell: OnToken = lambda stream, token: None
+    ) -> None:
         """Begin.
 
         Args:
             engine: of the stream, with single steps.
             rule: that is followed.
             tell: called with the stream and each token [F] that stays.
-            beginning: what the stream goes on from; needed with more than one try.
         """
-        self._engine, self._rule, self._tell, self._mark = engine, rule, tell, beginning
+        self._engine, self._rule, self._tell = engine, rule, tell
+        self._mark: Session | None = None  # where the passage begins
+        self._seed: tuple[int, ...] = ()  # of the stream
+        self._n_passages = 0
         self._held: list[np.ndarray] = []  # tokens since the mark
-        self._tries: list[tuple[float, list[np.ndarray]]] = []  # from the mark on
-        self._verdict: Verdict = "none"  # on the passage that the latest token ends
+        self._scores: list[float] = []  # of the tries of this passage
+        self._verdict: Verdict | None = None  # on the passage that the latest token ends
 
     @property
     def n_held(self) -> int:
         """How many of the stream's tokens are not told yet."""
         return len(self._held)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the stream is submitted with."""
+        options = {"stop": self.stop, "on_token": self.on_token}
+        return options | ({"on_start": self.on_start} if self._rule.tries > 1 else {})
+
+    def on_start(self, stream: Stream, session: Session) -> None:
+        """Take note of where the stream begins."""
+        self._mark, self._seed = session, session.sampler.seed
 
     def stop(self, stream: Stream, token: np.ndarray) -> bool:
         """Whether a token [F] ends the stream."""
@@ -95,14 +100,16 @@ class Follower:
         score = self._rule.review()
         if score is None:
             return ends
-        self._tries.append((score, [*self._held, token]))
-        is_last_and_best = len(self._tries) >= self._rule.tries and self._best() is self._tries[-1]
-        self._verdict = "taken" if score >= 1 or is_last_and_best else "short"
+        self._scores.append(score)
+        # The best is drawn once more at the end, unless it was the last one anyway.
+        is_last = len(self._scores) >= self._rule.tries and self._best == len(self._scores) - 1
+        is_again = len(self._scores) > self._rule.tries
+        self._verdict = "taken" if score >= 1 or is_last or is_again else "short"
         return ends and self._verdict == "taken"
 
     def on_token(self, stream: Stream, token: np.ndarray) -> None:
         """Go on after a token [F]."""
-        verdict, self._verdict = self._verdict, "none"
+        verdict, self._verdict = self._verdict, None
         if verdict == "short":
             self._draw_again(stream)
             return
@@ -112,30 +119,31 @@ class Follower:
         if stream.is_forced or stream.finished is not None:
             return
         if verdict == "taken":
-            self._go_on(stream)
-        else:
+            self._settle(stream)
+        if stream.finished is None:
             self._give(stream)
+        if verdict == "taken" and stream.finished is None:
+            self._settle(stream)
+            self._scores.clear()
+            self._n_passages += 1
+            self._mark = self._engine.session(stream)
+
+    @property
+    def _best(self) -> int:
+        """Which of the tries is the best; of equal ones the first."""
+        return int(np.argmax(self._scores[: self._rule.tries]))
 
     def _draw_again(self, stream: Stream) -> None:
-        """Go back to the mark, and on from there; after the last try, with the best."""
+        """Go back to the mark; a try has random numbers of its own, also when it is drawn again."""
         assert self._mark is not None
         self._rule.go_back(len(self._held) + 1)
         self._held.clear()
-        n_tries = len(self._tries)
-        self._engine.rewind(stream, self._mark.child(n_tries))
-        if n_tries >= self._rule.tries:
-            self._engine.force(stream, np.stack(self._best()[1]))
-            self._go_on(stream)
-
-    def _go_on(self, stream: Stream) -> None:
-        """Take a passage as it is, and begin the next one."""
-        self._tries.clear()
-        self._settle(stream)
-        if stream.finished is None:
-            self._give(stream)
-            self._settle(stream)
-        if stream.finished is None:
-            self._mark = self._engine.session(stream)
+        n_tries = len(self._scores)
+        number = n_tries if n_tries < self._rule.tries else self._best
+        mark = self._mark
+        if number > 0:
+            mark = mark.reseeded((*self._seed, mark.n_drawn, self._n_passages, number))
+        self._engine.rewind(stream, mark)
 
     def _give(self, stream: Stream) -> None:
         """Force what follows the latest token."""
@@ -144,10 +152,8 @@ class Follower:
             self._engine.force(stream, given, self._rule.given_second())
 
     def _settle(self, stream: Stream) -> None:
-        """Tell of all tokens that were held."""
+        """Tell of all tokens that were held, as long as nobody cancels the stream."""
         held, self._held = self._held, []
         for token in held:
-            self._tell(stream, token)
-
-    def _best(self) -> tuple[float, list[np.ndarray]]:
-        return max(self._tries, key=lambda one: one[0])
+            if stream.finished != "cancelled":
+                self._tell(stream, token)

@@ -119,7 +119,10 @@ class Session:
 
     def child(self, i: int) -> Session:
         """Return copy i of `fork`."""
-        seed = (*self.sampler.seed, self.n_drawn, i)
+        return self.reseeded((*self.sampler.seed, self.n_drawn, i))
+
+    def reseeded(self, seed: tuple[int, ...]) -> Session:
+        """Return a copy that shares nothing, and draws from the random series of a seed."""
         tensors: dict[str, Any] = {
             f: x.clone() for f, x in vars(self.sampler).items() if isinstance(x, Tensor)
         }
@@ -169,7 +172,7 @@ class Session:
         if record.get("format") not in READABLE:
             raise UserError(
                 f"{path} was saved by another version of seqgen (session format "
-                f"{record.get('format')}, this one reads {FORMAT}): start again from a prompt"
+                f"{record.get('format')}, this one reads {READABLE}): start again from a prompt"
             )
         if record.get("fingerprint") != decoder.fingerprint:
             raise UserError(

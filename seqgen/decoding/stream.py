@@ -19,6 +19,7 @@ from seqgen.sampling import SamplerState
 Reason = Literal["eos", "stop", "length", "cancelled", "error"]
 Stop = Callable[["Stream", np.ndarray], bool]
 OnToken = Callable[["Stream", np.ndarray], None]
+OnStart = Callable[["Stream", Session], None]
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class Stream:
             tokens that it was forced to take together.
         on_token: called likewise, after it is known whether the stream ends with the token.
         is_forced: whether the token that these two are called with was forced and not drawn.
+        on_start: called once before it draws, with its session.
         keep: whether its session can be read after its end.
         is_guided: whether it has a second stream.
         start: where it goes on from as soon as there is room; with `keep`, where it has ended.
@@ -91,6 +93,7 @@ class Stream:
     max_tokens: int | None = None
     stop: Stop | None = None
     on_token: OnToken | None = None
+    on_start: OnStart | None = None
     keep: bool = False
     is_guided: bool = False
     tokens: list[np.ndarray] = field(default_factory=list)

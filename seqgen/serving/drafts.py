@@ -150,8 +150,7 @@ class Draft:
             return
         reason = None if stream is None else stream.finished
         is_whole = reason in ("eos", "stop") or self._plan.rule.is_whole
-        is_drawn = stream is not None and self._plan.rule.tries == 1
-        nats = stream.log_likelihood if is_drawn else None
+        nats = None if stream is None else stream.log_likelihood
         self.finish(is_whole=is_whole, log_likelihood=nats)
 
     def _tell_later(self, tell: Callable[[ShownPiece], None]) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 
 from seqgen.api.model import Model
 from seqgen.decoding import Engine, Session, Stream
-from seqgen.decoding.guided import Guidance, Guide
+from seqgen.decoding.guided import Guidance
 from seqgen.decoding.prompts import PIECE
 from seqgen.decoding.rules import Follower, Rule
 from seqgen.errors import UserError
@@ -121,14 +121,16 @@ class Player:
         self._figures = figures or Figures()
         self._pace = Pace(limits.tokens_per_second)
         self._n_tokens = 0
+        self._seconds = 0.0  # of steps since the latest tokens were told
         self.bookmarks = Bookmarks(limits.state_bytes)
         self.engine = Engine(
             model.decoder,
-            max_streams=limits.max_streams,
+            max_streams=max(limits.max_streams, 2),  # a guided one takes two slots
             max_waiting=limits.max_waiting,
             steps_per_call=1,
             scored=True,
         )
+        self.engine.room = limits.max_streams
         self._anchors = frozenset(model.decoder.vocabulary.anchors)
         self._lock = threading.Lock()
         self._voices: set[Voice] = set()
@@ -187,23 +189,22 @@ class Player:
 
         def tell(stream: Stream, token: np.ndarray) -> None:
             nonlocal is_first
-            now = time.monotonic()
             if is_first:
                 is_first = False
-                self._figures.first_token.observe(now - begin)
+                self._figures.first_token.observe(time.monotonic() - begin)
+            self._n_tokens += 1
             self._bookmark(stream, token, digest.digest())
             digest.update(token.tobytes())
             on_token(token)
-            if stream.finished is None and now > last:
-                self.engine.cancel(stream)
-                reason = f"it was not done after {self._limits.max_seconds:g} seconds: ask for less"
-                self._end(voice, stream, Refusal(503, reason))
-            elif stream.finished is not None and stream.pending is token:
+            if stream.finished is not None and stream.pending is token:
                 self._end(voice, stream, None)
 
         def take(stream: Stream, token: np.ndarray) -> None:
-            self._n_tokens += 1
             follower.on_token(stream, token)
+            if stream.finished is None and time.monotonic() > last:
+                self.engine.cancel(stream)
+                reason = f"it was not done after {self._limits.max_seconds:g} seconds: ask for less"
+                self._end(voice, stream, Refusal(503, reason))
 
         def guarded(work: Callable[[Stream, np.ndarray], Any]) -> Callable[..., Any]:
             def call(stream: Stream, token: np.ndarray) -> Any:
@@ -216,12 +217,9 @@ class Player:
 
             return call
 
-        draws = sampling or Sampling()
-        session = start if isinstance(start, Session) else None
-        if isinstance(start, np.ndarray):
-            session = self._session(start, rule, guidance, draws, (seed, number))
-        follower = Follower(self.engine, rule, tell, beginning=session)
+        follower = Follower(self.engine, rule, tell)
         options: dict[str, Any] = {
+            **follower.options,
             "max_tokens": max_tokens,
             "stop": guarded(follower.stop),
             "on_token": guarded(take),
@@ -230,6 +228,10 @@ class Player:
         with self._lock:
             self._voices.add(voice)
         try:
+            draws = sampling or Sampling()
+            session = start if isinstance(start, Session) else None
+            if isinstance(start, np.ndarray) and guidance is None:
+                session = self._bookmarked(start, draws, (seed, number))
             if session is not None:
                 voice.stream = self.engine.resume(session, **options)
             elif isinstance(start, np.ndarray):
@@ -248,10 +250,10 @@ class Player:
         for line in self._bar_lines(prompt)[-2:]:
             self.prepare(prompt[: line + 1])
 
-    def prepare(self, prompt: np.ndarray) -> State:
+    def prepare(self, prompt: np.ndarray) -> None:
         """Keep the state before the last token of a prompt [T, F], so that `write` begins at once.
 
-        It is computed from the last bar line whose state is kept, or from the beginning; returned.
+        It is computed from the last bar line whose state is kept, or from the beginning.
         """
         end = len(prompt) - 1
         state, begin = None, 0
@@ -262,10 +264,8 @@ class Player:
                 break
         for i in range(begin, end, PIECE):  # other streams make steps between them
             state = self.engine.state_after(prompt[i : min(i + PIECE, end)], state)
-        if state is None:
-            return self.model.decoder.initial_state(1).to("cpu")
-        self.bookmarks.put(_digest(prompt[:end]), state)
-        return state
+        if state is not None:
+            self.bookmarks.put(_digest(prompt[:end]), state)
 
     def _bar_lines(self, prompt: np.ndarray) -> list[int]:
         """Return where in a prompt [T, F] bars begin."""
@@ -293,27 +293,14 @@ class Player:
         if int(token[0]) in self._anchors and is_next:
             self.bookmarks.put(digest, self.engine.session(stream).state)
 
-    def _session(
-        self,
-        prompt: np.ndarray,
-        rule: Rule,
-        guidance: Guidance | None,
-        sampling: Sampling,
-        seed: tuple[int, int],
+    def _bookmarked(
+        self, prompt: np.ndarray, sampling: Sampling, seed: tuple[int, int]
     ) -> Session | None:
-        """Return what a stream begins with, where its rule needs that or the state is there."""
-        state, guide = None, None
-        if rule.tries > 1:
-            state = self.prepare(prompt)
-            if guidance is not None:
-                free = guidance.prompt
-                guide = Guide(self.prepare(free), free[-1], guidance.scale)
-        elif guidance is None:
-            state = self.bookmarks.get(_digest(prompt[:-1]))
+        """Return what a stream after a prompt begins with, if its state is there."""
+        state = self.bookmarks.get(_digest(prompt[:-1]))
         if state is None:
             return None
-        decoder = self.model.decoder
-        return Session.first(decoder, state, prompt, sampling=sampling, seed=seed, guide=guide)
+        return Session.first(self.model.decoder, state, prompt, sampling=sampling, seed=seed)
 
     def _end(self, voice: Voice, stream: Stream | None, error: UserError | None) -> None:
         with self._lock:
@@ -345,8 +332,12 @@ class Player:
         begin, before = time.perf_counter(), self._n_tokens
         is_more = self.engine.step()
         seconds, n_tokens = time.perf_counter() - begin, self._n_tokens - before
-        self._pace.note(n_tokens, max(seconds, 1e-9))
-        self.engine.room = self._pace.room or self._limits.max_streams
+        self._seconds += seconds
+        if n_tokens:  # of bars that are drawn again, tokens come all at once
+            self._pace.note(n_tokens, max(self._seconds, 1e-9))
+            self._seconds = 0.0
+        most = self._limits.max_streams
+        self.engine.room = min(self._pace.room or most, most)
         self._figures.tokens.inc(n_tokens)
         self._figures.step.observe(seconds)
         return is_more

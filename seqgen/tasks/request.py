@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 Given = Callable[[int], list[int]]
-Review = Callable[[int, np.ndarray], float | None]
+Review = Callable[[int, np.ndarray], float]
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,7 @@ class Request:
         n_bars: how many there are; None: until the model ends, or a limit.
         forbidden: ids that must not be drawn.
         review: of a bar that is written, by its number and the tokens after the prompt up to its
-            end [T, 1]: how far it is as asked, from 0 to 1; None where nothing is asked of it.
-            None: nothing is asked of any single bar.
+            end [T, 1]: how far it is as asked, from 0 to 1. None: nothing is asked of single bars.
     """
 
     prompt: np.ndarray

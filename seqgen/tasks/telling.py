@@ -147,15 +147,17 @@ class Teller:
         """Return the marks of bar `number` of those that something is asked of, from 0 on."""
         return self.controls.marks(wish(number), wish(number - 1) if number else {})
 
-    def review(self, wish: Wish, number: int, ids: np.ndarray) -> float | None:
+    def review(self, wish: Wish, number: int, ids: np.ndarray) -> float:
         """Return how far the last bar of tokens [T, 1] is what is asked of bar `number`.
 
-        That is a share from 0 to 1 of what is measured bar by bar; None where nothing is asked.
+        That is a share from 0 to 1 of what is measured bar by bar; 1 where nothing is asked.
         """
         wanted = {name: values for name in MEASURED_BARS if (values := wish(number).get(name))}
+        if not wanted:
+            return 1.0
         bar = self.reader.read(ids).bars[-1]
         met = [self.controls.of(name, [bar]) == values for name, values in wanted.items()]
-        return sum(met) / len(met) if met else None
+        return sum(met) / len(met)
 
     def other_parts(self, parts: Sequence[str]) -> list[int]:
         """Return the names of all parts but some."""

@@ -329,6 +329,7 @@ def test_alternatives_that_meet_most_are_kept_and_of_equal_ones_the_likeliest(mo
         ({"key": "Am"}, None, (None, 2, 5), ("asked", 2, 5)),
         ({"key": "Am", "chords": "Am"}, 4, ("likeliest", 2, None), ("likeliest", 2, 8)),
         ({"chords": "Am F", "key": "-"}, None, (None, 2, None), ("asked", 2, 2)),
+        ({"chords": "Am F"}, None, ("most-different", 2, None), ("most-different", 2, 8)),
         ({"density": "low"}, 1, (None, 2, None), ("asked", 2, 8)),
         ({"key": None}, None, (None, 2, None), ("likeliest", 2, 2)),
     ],

@@ -6,7 +6,7 @@ import torch
 from decoders import EXACT
 from streams import ENDLESS, make_prompt
 
-from seqgen.decoding import Engine, generate
+from seqgen.decoding import Engine, ReferenceDecoder, generate
 from seqgen.decoding.guided import Guidance
 from seqgen.decoding.rules import Follower, Rule
 from seqgen.sampling import Sampling
@@ -27,8 +27,8 @@ class Passages(Rule):
 
     is_passive = False
 
-    def __init__(self, score, *, n=4, tries=4, gives=False):
-        self.score, self.n, self.tries, self.gives = score, n, tries, gives
+    def __init__(self, score, *, n=4, tries=4, gives=False, second=None):
+        self.score, self.n, self.tries, self.gives, self.second = score, n, tries, gives, second
         self.ids, self.seen = [], []
 
     def take(self, token):
@@ -39,6 +39,9 @@ class Passages(Rule):
         if not self.gives:
             return None
         return {BAR: OPENING, 11: MIDDLE}.get(self.ids[-1])
+
+    def given_second(self):
+        return self.second
 
     def review(self):
         if self.ids[-1] != BAR:
@@ -55,6 +58,16 @@ def passages(ids):
     """Split ids behind each that begins a passage; the rest that follows the last is left out."""
     ends = [k + 1 for k, i in enumerate(ids) if i == BAR]
     return [tuple(ids[a:b]) for a, b in zip([0, *ends], ends, strict=False)]
+
+
+def heard(ids, second):
+    """What the second stream takes where the first takes ids [T, 1] with what is forced."""
+    found, k = [], 0
+    while k < len(ids):
+        forced = {BAR: OPENING, 11: MIDDLE}.get(int(ids[k, 0]), OPENING[:0])
+        found += [ids[k : k + 1], forced if second is None or not len(forced) else second]
+        k += 1 + len(forced)
+    return np.concatenate(found)
 
 
 def short(passage):
@@ -97,10 +110,15 @@ def test_passages_are_drawn_again_until_they_are_as_asked(decoder, gives):
 def test_after_the_last_try_the_best_is_taken(decoder):
     rules = [Passages(in_parts, n=5, tries=3) for _ in range(3)]
     for rule, row in zip(rules, rows_of(decoder, rules), strict=True):
-        assert len(rule.seen) == 5 * 3  # none is good enough
-        groups = [rule.seen[k : k + 3] for k in range(0, 15, 3)]
-        assert passages(row) == [max(group, key=in_parts) for group in groups]
-        assert len({passage for group in groups for passage in group}) > 5
+        seen = iter(rule.seen)
+        for taken in passages(row):
+            tries = [next(seen) for _ in range(3)]  # none is good enough
+            best = max(tries, key=in_parts)
+            assert taken == best
+            if best is not tries[-1]:
+                assert next(seen) == best  # drawn once more
+        assert list(seen) == []
+        assert len(set(rule.seen)) > 5
 
 
 def test_one_try_draws_as_without_a_review(decoder):
@@ -117,15 +135,15 @@ def test_rows_do_not_depend_on_their_neighbours(decoder):
 
 
 @pytest.mark.parametrize("guided", [False, True])
-def test_nothing_of_what_was_thrown_away_is_left(decoder, guided):
+@pytest.mark.parametrize("second", [None, OPENING[:1]])
+def test_nothing_of_what_was_thrown_away_is_left(decoder, guided, second):
     """Whenever a passage is settled, the states are those after its tokens as a prompt."""
     vocabulary = decoder.vocabulary
     prompt, free = make_prompt(vocabulary, 3), make_prompt(vocabulary, 5, seed=8)
     guidance = Guidance(free, 2.0) if guided else None
-    engine, rule, told = Engine(decoder), Passages(in_parts, gives=True), []
-    beginning = engine.begin(prompt, sampling=LIVELY, seed=(1,), guidance=guidance)
-    follower = Follower(engine, rule, lambda stream, token: told.append(token), beginning=beginning)
-    stream = engine.resume(beginning, stop=follower.stop, on_token=follower.on_token)
+    engine, rule, told = Engine(decoder), Passages(in_parts, gives=True, second=second), []
+    follower = Follower(engine, rule, lambda stream, token: told.append(token))
+    stream = engine.submit(prompt, sampling=LIVELY, guidance=guidance, **follower.options)
     settled = set()
     while engine.step():
         if follower.n_held or not told:
@@ -133,10 +151,12 @@ def test_nothing_of_what_was_thrown_away_is_left(decoder, guided):
         settled.add(len(told))
         session = engine.session(stream)
         assert np.array_equal(np.stack(told), np.stack(stream.tokens))
-        states = [(prompt, session.state)]
-        states += [(free, session.guide.state)] if guided else []
-        for begin, state in states:
-            tokens = np.concatenate([begin, *(token[None] for token in told)])[:-1]
+        whole = np.stack(told)
+        states = [(np.concatenate([prompt, whole]), session.state)]
+        if guided:
+            states.append((np.concatenate([free, heard(whole, second)]), session.guide.state))
+        for tokens, state in states:
+            tokens = tokens[:-1]
             lengths = torch.tensor([len(tokens)])
             _, expected = decoder.prefill(torch.from_numpy(tokens)[None], lengths)
             assert int(state.position) == int(expected.position)
@@ -146,11 +166,42 @@ def test_nothing_of_what_was_thrown_away_is_left(decoder, guided):
     assert passages(rule.ids) == passages([int(token[0]) for token in told])
 
 
-def test_a_limit_ends_a_passage_that_falls_short(decoder):
-    rule = Passages(lambda passage: 0.0, n=99)
-    [row] = rows_of(decoder, [rule], max_tokens=25)
-    assert len(row) >= 25 - 1
-    assert row[:-1] == rule.ids  # which is not asked about the last
+@pytest.mark.parametrize("tries", [1, 4])
+def test_the_limit_counts_what_is_drawn_again_once(decoder, tries):
+    rules = [Passages(in_parts, n=99, tries=tries) for _ in range(3)]
+    for rule, row in zip(rules, rows_of(decoder, rules, max_tokens=25), strict=True):
+        assert len(row) == 25
+        assert row[:-1] == rule.ids  # which is not asked about the last
+
+
+def test_positions_that_are_learned_suffice_for_what_stays(tiny, plain_vocabulary):
+    model = tiny(plain_vocabulary, positions="learned", max_positions=40)
+    rows = rows_of(
+        ReferenceDecoder(model), [Passages(in_parts, n=99) for _ in range(2)], max_tokens=38
+    )
+    assert [len(row) for row in rows] == [38, 38]
+
+
+def test_whoever_reads_can_end_it_while_nothing_is_settled(decoder):
+    never = Passages(lambda passage: 0.0, tries=10**6)
+    steps = generate(decoder, [make_prompt(decoder.vocabulary)], rules=[never], sampling=LIVELY)
+    for step in (next(steps) for _ in range(50)):
+        assert step.rows == step.finished == ()
+        assert step.tokens.shape == (0, 1)
+
+
+def test_a_cancelled_stream_is_told_nothing_more(decoder):
+    engine, told = Engine(decoder), []
+
+    def tell(stream, token):
+        told.append(token)
+        engine.cancel(stream)
+
+    follower = Follower(engine, Passages(lambda passage: float(len(passage) > 1)), tell)
+    prompt = make_prompt(decoder.vocabulary)
+    stream = engine.submit(prompt, sampling=LIVELY, **follower.options)
+    engine.run()
+    assert (stream.finished, len(told)) == ("cancelled", 1)
 
 
 def test_what_a_rule_raises_reaches_the_caller(decoder):

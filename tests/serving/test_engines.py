@@ -8,12 +8,12 @@ import pytest
 pytest.importorskip("fastapi", reason="needs the extra `studio`")
 
 from seqgen.api.model import load
-from seqgen.api.prompts import read_prompts
+from seqgen.api.prompts import Until, read_prompts
 from seqgen.decoding import EngineFull
+from seqgen.decoding.guided import Guidance
 from seqgen.errors import UserError
 from seqgen.sampling import Sampling
 from seqgen.serving.engines import Bookmarks, Pace, Player
-from seqgen.serving.plans import Until
 from seqgen.serving.problems import Limits
 
 
@@ -32,7 +32,7 @@ def player(model):
 class Listener:
     """One who listens: what came, and how it ended."""
 
-    def __init__(self, player, *, seed=0, bars=None, max_tokens=200, rule=None):
+    def __init__(self, player, *, seed=0, bars=None, max_tokens=200, rule=None, guidance=None):
         self.tokens, self.error, self.over = [], None, threading.Event()
         [prompt] = read_prompts((), player.model.tokenizer, bars=None)
         self.voice = player.write(
@@ -43,6 +43,7 @@ class Listener:
             max_tokens=max_tokens,
             sampling=Sampling(),
             seed=seed,
+            guidance=guidance,
         )
 
     def _end(self, stream, error):
@@ -52,6 +53,34 @@ class Listener:
     def wait(self):
         assert self.over.wait(60)
         return np.concatenate(self.tokens).tolist()
+
+
+def test_a_server_for_one_stream_guides_it_too(model):
+    player = Player(model, Limits(max_streams=1))
+    [prompt] = read_prompts((), model.tokenizer, bars=None)
+    streams = [Listener(player, seed=k, bars=2, guidance=Guidance(prompt.ids, 2.0)) for k in (1, 2)]
+    drawn = [stream.wait() for stream in streams]
+    assert drawn == [Listener(player, seed=k, bars=2).wait() for k in (1, 2)]  # the same prompt
+    player.close()
+
+
+def test_a_time_limit_ends_a_bar_that_is_drawn_again_and_again(model):
+    class Never(Until):
+        is_passive, tries = False, 10**6
+
+        def take(self, token):
+            self.latest = int(token[0])
+            return False
+
+        def review(self):
+            return 0.0 if self.latest in model.tokenizer.vocabulary.anchors else None
+
+    player = Player(model, Limits(max_seconds=0.5))
+    [prompt] = read_prompts((), model.tokenizer, bars=None)
+    listener = Listener(player, rule=Never(prompt, None), max_tokens=10**6)
+    assert listener.over.wait(60)
+    assert "not done after 0.5 seconds" in str(listener.error)
+    player.close()
 
 
 def test_a_stream_beside_twenty_others_is_the_stream_alone(player):

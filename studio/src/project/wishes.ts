@@ -74,6 +74,9 @@ export function chosen(): Partial<WriteRequest> {
     else if (setting.group === "sampling") sampling[setting.name] = Number(value);
     else asked[setting.name] = String(value);
   }
+  // Of what they are about nothing may be asked now.
+  if (!asks(asked)) delete fields.guidance;
+  if (!asksOfBars(asked)) delete fields.tries;
   return { ...fields, sampling, asked };
 }
 
@@ -94,12 +97,20 @@ export function asks(asked: Readonly<Record<string, string>>): boolean {
 
 export const asksSomething = computed(() => asks(chosen().asked ?? {}));
 
-/** Whether anything is asked that is known when a piece is whole, and not bar by bar. */
-export const asksOfPieces = computed(() => {
-  const isOfBars = (name: string) =>
+/** What is asked of single bars, or of whole pieces. */
+function askedOf(what: "bars" | "pieces", asked: Readonly<Record<string, string>>) {
+  const ofBars = (name: string) =>
     (store.run.value?.settings ?? []).some((setting) => setting.name === name && setting.by_bar);
-  const asked = Object.entries(chosen().asked ?? {}).filter(([name]) => !isOfBars(name));
-  return asks(Object.fromEntries(asked));
+  const is = what === "bars";
+  return Object.fromEntries(Object.entries(asked).filter(([name]) => ofBars(name) === is));
+}
+
+const asksOfBars = (asked: Readonly<Record<string, string>>) => asks(askedOf("bars", asked));
+
+/** Whether what is asked is met by several pieces rather than by several tries of each bar. */
+export const asksOfPieces = computed(() => {
+  const { asked = {}, tries } = chosen();
+  return asks(tries === 1 ? asked : askedOf("pieces", asked));
 });
 
 const place = (run: string) => `seqgen studio wishes ${run}`;
