@@ -330,9 +330,9 @@ def begin_answers(
     return writings, settings
 
 
-def guide_answers(asking: Asking, scale: float) -> list[Guidance] | None:
-    """Return what the draws of each answer are compared with; None with a scale of 1."""
-    return None if scale == 1 else [Guidance(request.prompt, scale) for request in asking.free]
+def guide_answers(asking: Asking, scale: float) -> list[Guidance | None]:
+    """Return what the draws of each answer are compared with; None, nothing, with a scale of 1."""
+    return [None if scale == 1 else Guidance(free.prompt, scale) for free in asking.free]
 
 
 def _reviewed(request: Request, teller: Teller, asked: Asked, wish: Wish) -> Request:

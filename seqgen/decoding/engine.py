@@ -174,7 +174,9 @@ class Engine:
             if seed < 0 or number < 0:
                 raise UserError(f"seed {seed} and number {number}: must be 0 or more")
             sampler = SamplerState.first(vocabulary, sampling, seed=(seed, number), prompt=prompt)
-            second = guidance and self._prompts.get(guidance.prompt[:-1], source)
+            second = None
+            if guidance is not None:
+                second = self._prompts.get(guidance.prompt[:-1], source)
             return self._add(
                 Stream(
                     start=Beginning(

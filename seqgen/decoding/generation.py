@@ -64,7 +64,7 @@ def generate(
     prompts: Sequence[np.ndarray],
     *,
     sources: Sequence[np.ndarray] | None = None,
-    guidance: Sequence[Guidance] | None = None,
+    guidance: Sequence[Guidance | None] | None = None,
     sampling: Sampling | Sequence[Sampling] = PLAIN,
     max_tokens: int = 1024,
     rules: Sequence[Rule] | None = None,
@@ -79,7 +79,7 @@ def generate(
         decoder: of the model.
         prompts: one array [T, F] per row, T ≥ 1 (BOS at least); lengths may differ.
         sources: of a model of pairs, what each row is a target of [U, F].
-        guidance: what the draws of each row are compared with; None: nothing.
+        guidance: what the draws of each row are compared with, or None for nothing.
         sampling: settings of all rows, or of each.
         max_tokens: the most tokens that any row may draw.
         rules: what ends each row, what it is forced to take, which `max_tokens` does not count, and
@@ -92,11 +92,11 @@ def generate(
     """
     if not prompts:
         raise UserError("nothing to generate: give at least one prompt (BOS alone is enough)")
-    others = [*(sources or ()), *(one.prompt for one in guidance or ())]
-    n_tokens = sum(len(tokens) for tokens in (*prompts, *others))
+    second = [one.prompt for one in guidance or () if one is not None]
+    n_tokens = sum(len(tokens) for tokens in (*prompts, *(sources or ()), *second))
     engine = Engine(
         decoder,
-        max_streams=min(len(prompts) * (1 if guidance is None else 2), MAX_STREAMS),
+        max_streams=min(len(prompts) + len(second), MAX_STREAMS),
         max_waiting=len(prompts),
         max_prompt_tokens=max(n_tokens, 1),
         max_waiting_tokens=max(n_tokens, 1),

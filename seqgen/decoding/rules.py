@@ -48,6 +48,7 @@ class Rule(Protocol):
 
     def go_back(self, n_tokens: int) -> None:
         """Forget the latest tokens."""
+        return
 
 
 class Follower:
