@@ -3,9 +3,10 @@
     sudo python scripts/two_nodes.py prepare WORK data.source=FOLDER --losses 2 --kills 3
     sudo python scripts/two_nodes.py serve WORK shipped --losses 2
 
-The second host dies with all its processes, and comes back. `prepare` compares what is prepared
-with what one machine prepares, byte for byte; `serve` lets `listeners.py` compare each session with
-the same one alone. Needs Linux, iproute2, root, and the extras scale and studio.
+The second host dies with all its processes; it comes back, but for the last time. `prepare`
+compares what is prepared with what one machine prepares, byte for byte; `serve` lets `listeners.py`
+compare each session with the same one alone. Needs Linux, iproute2, root, and the extras scale and
+studio.
 """
 
 import filecmp
@@ -60,12 +61,14 @@ def kill(host: str) -> None:
             os.kill(int(process), signal.SIGKILL)
 
 
-def lose_second(cpus: int) -> None:
-    """Lose the second host, and let it come back."""
+def lose_second(left: int, cpus: int) -> None:
+    """Lose the second host, and let it come back if it is to be lost again."""
     begin = time.monotonic()
     kill(SECOND)
-    start_node(SECOND, cpus)
-    click.echo(f"the second host was lost, and was back {time.monotonic() - begin:.1f} s later")
+    click.echo("the second host is lost")
+    if left > 0:
+        start_node(SECOND, cpus)
+        click.echo(f"it was back {time.monotonic() - begin:.1f} s later")
 
 
 @contextmanager
@@ -115,7 +118,8 @@ def prepare(
                     raise click.ClickException(f"it ended before {event} {n_shards}: see {log}")
                 time.sleep(0.02)
             if event == "lose":
-                lose_second(cpus)
+                losses -= 1
+                lose_second(losses, cpus)
             else:
                 running.kill()
                 running.wait()
@@ -124,14 +128,11 @@ def prepare(
                 running = start(FIRST, *command, log=log)
         if running.wait():
             raise click.ClickException(f"it ended with {running.returncode}: see {log}")
-    here, there = ({p.relative_to(f): p for p in f.rglob("*") if p.is_file()} for f in (alone, prepared))
-    differ = [name for name in here.keys() | there.keys() if not _same(here, there, name)]
-    click.echo(f"{len(here)} files compared with one machine: {len(differ)} differ {differ}")
-    sys.exit(bool(differ))
-
-
-def _same(here: dict[Path, Path], there: dict[Path, Path], name: Path) -> bool:
-    return name in here and name in there and filecmp.cmp(here[name], there[name], shallow=False)
+    folders = (alone, prepared)
+    names = {path.relative_to(f) for f in folders for path in f.rglob("*") if path.is_file()}
+    _, differ, lacking = filecmp.cmpfiles(*folders, sorted(names), shallow=False)
+    click.echo(f"{len(names)} files compared with one machine; different: {differ + lacking}")
+    sys.exit(bool(differ + lacking))
 
 
 @main.command()
@@ -156,9 +157,9 @@ def serve(work: Path, run: str, losses: int, listeners: int, seconds: int, cpus:
             time.sleep(0.1)
         command = [str(LISTENERS), f"http://127.0.0.1:{PORT}", run, *load]
         listening = start(FIRST, *command, log=work / "listeners.log")
-        for _ in range(losses):
+        for left in reversed(range(losses)):
             time.sleep(seconds / (losses + 1))
-            lose_second(cpus)
+            lose_second(left, cpus)
         code = listening.wait()
         server.send_signal(signal.SIGINT)
         server.wait()
