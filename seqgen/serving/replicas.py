@@ -53,6 +53,7 @@ NAME = "seqgen-{}"  # of an application, and of a file in the shared folder
 TAKEOVER_SECONDS = 120.0  # in which a request is carried out again, if its replica has died
 PAUSE_SECONDS = 0.25  # before that
 ASK_SECONDS = 5.0  # in which replicas say how they do
+GATHER_SECONDS = 0.25  # at most, in which parts of a response become one: each costs 1 ms or so
 SESSION = re.compile(r"/api/sessions/([0-9a-f]{16})(/|$)")
 EVENT_ID = re.compile(rb"^id: (\d+)$", re.MULTILINE)
 # Of the scope of a request, what a replica sees, beside headers.
@@ -108,7 +109,7 @@ class Replica:
         self._studio.runs.load_named()
 
     async def answer(self, scope: Scope, body: bytes) -> AsyncIterator[Message]:
-        """Yield the messages of a response, as ASGI has them."""
+        """Yield the messages of a response, as ASGI has them, the parts of a body gathered."""
         if not self._is_open:
             self._is_open = True
             self._studio.open()
@@ -125,7 +126,12 @@ class Replica:
         work = asyncio.create_task(self._app(scope, receive, messages.put))
         work.add_done_callback(lambda _: messages.put_nowait(None))
         try:
+            pause = 0.0
             while (message := await messages.get()) is not None:
+                if message["type"] == "http.response.body":
+                    await asyncio.sleep(pause)
+                    pause = min(2 * pause + 0.02, GATHER_SECONDS)  # what is first comes at once
+                    message = _gather(message, messages)
                 yield message
         finally:
             is_gone.set()
@@ -147,6 +153,18 @@ class Replica:
     def __del__(self) -> None:
         """Keep what there is: Ray Serve calls this when nothing is written any more."""
         self._studio.end()
+
+
+def _gather(first: Message, messages: asyncio.Queue[Message | None]) -> Message:
+    """Return one part of a body for the first and all that wait; the end stays in the queue."""
+    parts = [first]
+    while not messages.empty():
+        part = messages.get_nowait()
+        if part is None:
+            messages.put_nowait(None)
+            break
+        parts.append(part)
+    return {**parts[-1], "body": b"".join(part.get("body", b"") for part in parts)}
 
 
 def scale(context: AutoscalingContext) -> tuple[int, dict[str, Any]]:

@@ -49,6 +49,14 @@ def alone(runs, tmp_path):
         yield client
 
 
+@pytest.fixture(params=["gathered", "apart"])
+def parts(request, monkeypatch):
+    """How a replica passes on what it writes; apart, it can die between any two events."""
+    if request.param == "apart":
+        monkeypatch.setattr("seqgen.serving.replicas.GATHER_SECONDS", 0)
+        monkeypatch.setattr("seqgen.serving.replicas._gather", lambda first, _: first)
+
+
 class Messages:
     """What a replica answers, until it dies."""
 
@@ -94,6 +102,7 @@ def tokens_of(text):
     return [token for name, value in events if name == "tokens" for token in value["tokens"]]
 
 
+@pytest.mark.usefixtures("parts")
 @pytest.mark.parametrize("after", [0, 1, 2, 5])
 def test_a_stream_whose_replicas_die_is_the_stream_alone(settings, alone, after):
     client = TestClient(Front(Handle(settings, n=3, after=after)))
@@ -109,6 +118,7 @@ def test_a_stream_whose_replicas_die_is_the_stream_alone(settings, alone, after)
     assert len(notes) <= len(events_of(text)[-1][1]["piece"]["notes"])
 
 
+@pytest.mark.usefixtures("parts")
 def test_a_stream_without_a_seed_goes_on_too(settings):
     client = TestClient(Front(Handle(settings, n=2, after=4)))
     asked = {"run": "band", "bars": 6, "stream": True}
@@ -117,6 +127,7 @@ def test_a_stream_without_a_seed_goes_on_too(settings):
     assert tokens_of(text)[: len(whole["tokens"]) - 1] == whole["tokens"][:-1]
 
 
+@pytest.mark.usefixtures("parts")
 @pytest.mark.parametrize("after", [1, 3])
 def test_a_session_whose_replicas_die_is_the_session_alone(settings, alone, after):
     client = TestClient(Front(Handle(settings, n=4, after=after)))
@@ -132,6 +143,27 @@ def test_a_session_whose_replicas_die_is_the_session_alone(settings, alone, afte
         state = one.post(f"/api/sessions/{fork}/continue", json={"bars": 2}).json()
         found.append((tokens, events_of(text)[-1][1]["marks"], music_of(state["piece"])))
     assert found[0] == found[1]
+
+
+def test_what_a_replica_writes_is_passed_on_in_few_parts(settings, alone):
+    asked = {"run": "band", "bars": 24, "seed": 4, "stream": True}
+    expected = alone.post("/api/generate", json=asked).text
+    headers = [(b"content-type", b"application/json"), (b"host", b"127.0.0.1")]
+    scope = {"type": "http", "method": "POST", "path": "/api/generate", "headers": headers}
+
+    async def answered():
+        replica = Replica(settings)
+        asked_of = replica.answer({**scope, "query_string": b""}, json.dumps(asked).encode())
+        found = [message async for message in asked_of]
+        await replica._studio.close()
+        return found
+
+    start, *parts = asyncio.run(answered())
+    text = b"".join(part["body"] for part in parts).decode()
+    assert start["status"] == 200
+    assert not parts[-1].get("more_body")
+    assert tokens_of(text) == tokens_of(expected)
+    assert len(parts) < len(events_of(text)) / 2
 
 
 def test_a_request_is_refused_where_no_replica_has_room(settings):
