@@ -92,6 +92,16 @@ def test_a_whole_file_of_impossible_content_is_refused(decoder, tmp_path):
             Session.load(path, decoder)
 
 
+def test_a_file_from_before_guidance_is_read(decoder, tmp_path, monkeypatch):
+    engine, stream = start(decoder)
+    session = session_after(engine, stream, 5)
+    with monkeypatch.context() as patch:
+        patch.setattr("seqgen.decoding.session.FORMAT", 4)
+        session.save(tmp_path / "a.session")
+    loaded = Session.load(tmp_path / "a.session", decoder)
+    assert resume(decoder, loaded) == resume(decoder, session)
+
+
 @pytest.mark.parametrize("record", ["[]", "3", "{}", '{"format": 3}'])
 def test_a_record_that_says_nothing_is_refused(decoder, tmp_path, monkeypatch, record):
     session = session_after(*start(decoder), 5)
