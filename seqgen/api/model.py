@@ -20,7 +20,7 @@ from seqgen.api.requests import (
     Check,
     Editing,
     answer,
-    check_weights,
+    check_guidance,
     guidance_of,
     keeping,
     plan_edit,
@@ -139,7 +139,8 @@ class Model:
             as_tokens: save the prompt as its tokens have it, not as its file.
             samples: how many pieces.
             alternatives: how many are drawn, of which `samples` are returned; None: as many, or
-                four times as many where something is `asked` of whole pieces.
+                four times as many where something is `asked` of whole pieces, or of bars and
+                `pick` is given.
             pick: which of them: "asked", "likeliest" or "most-different", see `Picking`; None:
                 "asked" where something is, otherwise "likeliest".
             max_tokens: the most new tokens of each.
@@ -182,7 +183,7 @@ class Model:
                 as_tokens=as_tokens,
             )
         draws: dict[str, Any] = {"sampling": Sampling(**sampling), "max_tokens": max_tokens}
-        check_weights(asked or {}, guidance, tries)
+        check_guidance(asked or {}, guidance, tries)
         guidance = guidance_of(guidance, asked or {})  # what is only kept does not weigh more
         if prompt is not None and form is None and seconds is None:
             asked = keeping(self.tokenizer, asked or {})
@@ -249,7 +250,7 @@ class Model:
         """
         if [rewrite, vary, add].count(None) != 2:
             raise UserError("edit needs one of rewrite, vary and add")
-        check_weights(asked or {}, guidance, tries)
+        check_guidance(asked or {}, guidance, tries)
         bars = rewrite if vary is None else vary
         picking = Picking.choose(pick, samples, alternatives, asked or {}, tries=tries)
         editing = Editing(str(file), bars, tracks, add, 1.0 if vary is None else amount)

@@ -23,7 +23,7 @@ from seqgen.tasks.controls import MEASURED_BARS
 from seqgen.tokenizers import Edit, Tokenizer
 
 ASKED, LIKELIEST, MOST_DIFFERENT = PICKS = ("asked", "likeliest", "most-different")
-DRAWN_WHERE_ASKED = 4  # alternatives for each sample that is kept, where a whole piece is asked
+DRAWN_WHERE_ASKED = 4  # alternatives for each sample, where something is asked of whole pieces
 Notes = frozenset[tuple[int, float, int]]  # track, quarter notes from the beginning, pitch
 
 

@@ -106,17 +106,24 @@ def keeping(tokenizer: Tokenizer, asked: Asked) -> Asked:
     return {**asked, **kept}
 
 
-def check_weights(
+def check_guidance(
     asked: Asked, guidance: float | None, tries: int | None, *, dash: str = ""
 ) -> None:
-    """Raise UserError where nothing is asked for that these are about; `dash` is of options."""
+    """Refuse guidance and tries of bars where nothing is asked for that they act on.
+
+    `dash` stands before their names in messages.
+
+    Raises:
+        UserError: nothing is asked for, or nothing of single bars.
+    """
     if guidance not in (None, 1) and not asks(asked):
         raise UserError(
             f"{dash}guidance weighs what is asked for: ask for a key or another control too"
         )
     if tries not in (None, 1) and not asks({name: asked.get(name) for name in MEASURED_BARS}):
         raise UserError(
-            f"{dash}tries are for what is asked of each bar: ask for chords or a density too"
+            f"{dash}tries is how often a bar is drawn until it has the chord or density that is "
+            f"asked of it: ask for chords or a density too"
         )
 
 

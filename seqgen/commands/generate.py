@@ -102,7 +102,8 @@ from seqgen.commands import ByField, FiniteFloat
     "--alternatives",
     type=click.IntRange(1),
     help="Generate so many samples per prompt and write the --samples that --pick chooses.  "
-    "[default: 4 for each sample where --key or another control is given, otherwise 1]",
+    "[default: 4 for each sample where --key or another control of whole pieces is given, "
+    "otherwise 1]",
 )
 @click.option(
     "--pick",

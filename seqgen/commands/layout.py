@@ -9,7 +9,7 @@ from seqgen.api.requests import (
     VARIED,
     Asking,
     Editing,
-    check_weights,
+    check_guidance,
     keeping,
     plan_edit,
     plan_pieces,
@@ -98,7 +98,7 @@ class Layout:
                 "--edit changes bars of a file, which keeps its tempo and metre: leave out "
                 "--prompt, --as-tokens, --bars, --seconds, --tempo, --metre and --endless"
             )
-        check_weights(self.asked, self.guidance, self.tries, dash="--")
+        check_guidance(self.asked, self.guidance, self.tries, dash="--")
         if is_asked and self.seconds is not None:
             raise UserError("--seconds and what is asked of bars exclude each other: give --bars")
 

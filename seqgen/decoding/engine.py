@@ -119,6 +119,12 @@ class Engine:
             return len(self._running)
 
     @property
+    def n_taken(self) -> int:
+        """How many slots they have; a guided one has two."""
+        with self._turns:
+            return sum(stream.n_slots for stream in self._running.values())
+
+    @property
     def n_waiting(self) -> int:
         """How many streams wait for a slot."""
         with self._turns:
@@ -429,8 +435,8 @@ class Engine:
 
     def _enqueue(self, stream: Stream) -> None:
         """Queue a stream for a slot, if there is room."""
-        n_tokens = len(stream.prompt)
-        self._check_length(n_tokens, "prompt")
+        n_tokens = stream.n_given
+        self._check_length(len(stream.prompt), "prompt")
         if len(self._waiting) >= self._max_waiting:
             raise EngineFull(
                 f"{len(self._waiting)} streams are waiting, the most allowed: try again later"
@@ -454,7 +460,7 @@ class Engine:
         """Fill free slots in turn, prefill a bounded amount, start the streams that are ready."""
         while self._waiting and self._has_room(self._waiting[0]):
             stream = self._waiting.popleft()
-            self._waiting_tokens -= len(stream.prompt)
+            self._waiting_tokens -= stream.n_given
             stream.slot = self._slots.take(is_guided=stream.is_guided)
             self._running[stream.slot] = stream
         starts = [(slot, s.start) for slot, s in self._running.items() if s.start is not None]
@@ -469,8 +475,7 @@ class Engine:
 
     def _has_room(self, stream: Stream) -> bool:
         """Whether a stream may run now; one alone may, whatever the room."""
-        n_taken = sum(one.n_slots for one in self._running.values())
-        fits = n_taken + stream.n_slots <= self.room
+        fits = self.n_taken + stream.n_slots <= self.room
         return self._slots.n_free >= stream.n_slots and (fits or not self._running)
 
     def _start(self, slot: int, start: Beginning | Session) -> None:
@@ -554,7 +559,7 @@ class Engine:
             stream.slot = None
         elif stream in self._waiting:
             self._waiting.remove(stream)
-            self._waiting_tokens -= len(stream.prompt)
+            self._waiting_tokens -= stream.n_given
         if isinstance(stream.start, Beginning):
             stream.start = None  # it would hold the prompt's state
         stream.finished = reason  # last, since other threads look at it

@@ -48,7 +48,7 @@ class Rule(Protocol):
 
     def go_back(self, n_tokens: int) -> None:
         """Forget the latest tokens."""
-        return
+        return  # a body: a rule without passages inherits it
 
 
 class Follower:

@@ -62,7 +62,6 @@ class Session:
         *,
         sampling: Sampling,
         seed: Sequence[int],
-        guide: Guide | None = None,
     ) -> Session:
         """Return the session of a stream before its first draw.
 
@@ -72,7 +71,6 @@ class Session:
             prompt: ids [T, F], T ≥ 1.
             sampling: settings of the draws.
             seed: of the draws; row r of `generate` with seed s has (s, r).
-            guide: the second stream of a guided one, after its prompt.
         """
         return Session(
             state=state,
@@ -80,7 +78,6 @@ class Session:
             sampler=SamplerState.first(decoder.vocabulary, sampling, seed=seed, prompt=prompt),
             fingerprint=decoder.fingerprint,
             decay_after=decoder.decay_after,
-            guide=guide,
         )
 
     @property

@@ -111,6 +111,12 @@ class Stream:
         return 2 if self.is_guided else 1
 
     @property
+    def n_given(self) -> int:
+        """How many tokens it begins with, its second stream included; only before it has begun."""
+        second = self.start.second if isinstance(self.start, Beginning) else None
+        return len(self.prompt) + (0 if second is None else len(second.tokens) + 1)
+
+    @property
     def n_drawn(self) -> int:
         """How many tokens have been drawn here."""
         return self.n_tokens - len(self.forced)

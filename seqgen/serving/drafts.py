@@ -135,10 +135,6 @@ class Draft:
         if self._tell is not None and (begins_bar or early):
             self._tell_later(self._tell)
 
-    def finish(self, *, is_whole: bool, log_likelihood: float | None) -> None:
-        """End it: nothing more is drawn."""
-        self._scribes.submit(self._finish, is_whole, log_likelihood)
-
     def fail(self, error: UserError) -> None:
         """End it with an error."""
         with suppress(Exception):  # it has ended already
@@ -151,7 +147,7 @@ class Draft:
         reason = None if stream is None else stream.finished
         is_whole = reason in ("eos", "stop") or self._plan.rule.is_whole
         nats = None if stream is None else stream.log_likelihood
-        self.finish(is_whole=is_whole, log_likelihood=nats)
+        self._scribes.submit(self._finish, is_whole, nats)
 
     def _tell_later(self, tell: Callable[[ShownPiece], None]) -> None:
         """Let a scribe tell the music; while one does, the next one waits and tells all at once."""

@@ -18,7 +18,7 @@ from seqgen.api.requests import (
     Asked,
     Editing,
     begin_answers,
-    check_weights,
+    check_guidance,
     guidance_of,
     guide_answers,
     keeping,
@@ -150,7 +150,7 @@ def _check(asked: VersionRequest, parent: Parent | None) -> None:
         raise UserError(
             "form lays out a whole piece: leave out parent, asked, metre and guidance beside it"
         )
-    check_weights(asked.asked, asked.guidance, asked.tries)
+    check_guidance(asked.asked, asked.guidance, asked.tries)
     if asked.task in ("rewrite", "vary") and asked.rewrite is None:
         raise UserError(f'task {asked.task} needs rewrite: the bars, such as "9-16"')
     if asked.task == "add" and not asked.add:
@@ -211,10 +211,10 @@ def _asked(
             seed,
             row,
             most,
-            guidance[row],
-            kept,
-            partial(asking.check, row=row),
-            from_bar,
+            guidance=guidance[row],
+            kept=kept,
+            check=partial(asking.check, row=row),
+            from_bar=from_bar,
         )
         for row, request in enumerate(asking.requests)
     ]
@@ -257,10 +257,10 @@ def _edit(
                 seed,
                 row,
                 most,
-                guidance[row],
-                Kept.of(parent.piece, edit=prompt.original, parts=parts),
-                partial(asking.check, row=row),
-                prompt.bars,
+                guidance=guidance[row],
+                kept=Kept.of(parent.piece, edit=prompt.original, parts=parts),
+                check=partial(asking.check, row=row),
+                from_bar=prompt.bars,
             )
         )
     return plans

@@ -46,7 +46,11 @@ class Runs:
         self._lock = threading.Lock()  # of all that is loaded: one run is loaded at a time
         self.figures = Figures()
         watch = self.figures.watch
-        watch("seqgen_streams", "Streams that are written.", lambda: self.n_streams)
+        watch(
+            "seqgen_streams",
+            "Streams that are written; a guided one is two.",
+            lambda: self.n_streams,
+        )
         watch("seqgen_waiting", "Streams that wait.", lambda: self.n_waiting)
         watch("seqgen_capacity", "Streams that can be written at once.", lambda: self.room)
 
@@ -57,8 +61,8 @@ class Runs:
 
     @property
     def n_streams(self) -> int:
-        """How many streams are written."""
-        return sum(player.engine.n_running for player in self.loaded.values())
+        """How many streams are written; a guided one counts as two, as it does in `room`."""
+        return sum(player.engine.n_taken for player in self.loaded.values())
 
     @property
     def n_waiting(self) -> int:

@@ -157,7 +157,8 @@ class VersionRequest(Asked):
     open. A continuation keeps by itself what has an `open` value among the settings of the run.
 
     `alternatives`: how many are drawn, of which `samples` are kept when all are there; null: four
-    for each sample where something is `asked` of whole pieces, otherwise as many as samples.
+    for each sample where something is `asked` of whole pieces, or of bars and `pick` is given;
+    otherwise as many as samples.
     `pick`: which of them: those that meet most of what is asked, the likeliest, or those that
     differ most from each other; null: the first where something is asked, otherwise the second.
 

@@ -119,9 +119,9 @@ def settings_of(tokenizer: Tokenizer) -> list[Setting]:
         for setting in control_settings(tokenizer)
     ]
     names = {setting.name for setting in asked}
-    weights = [GUIDANCE_SETTING] * bool(names & {*CONTROLS})
-    weights += [TRIES_SETTING] * bool(names & {*MEASURED_BARS})
-    return [*SAMPLING, *asked, *weights]
+    how = [GUIDANCE_SETTING] * bool(names & {*CONTROLS})
+    how += [TRIES_SETTING] * bool(names & {*MEASURED_BARS})
+    return [*SAMPLING, *asked, *how]
 
 
 def parts_of(tokenizer: Tokenizer) -> list[Choice]:

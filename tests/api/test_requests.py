@@ -275,7 +275,7 @@ def test_guidance_without_anything_asked_or_without_sense_is_refused(model, song
     for call in (model.generate, lambda **options: model.edit(song, rewrite="2", **options)):
         with pytest.raises(UserError, match="guidance weighs what is asked for"):
             call(guidance=2.0)
-        with pytest.raises(UserError, match="tries are for what is asked of each bar"):
+        with pytest.raises(UserError, match="ask for chords or a density too"):
             call(tries=3, asked={"key": "Am"})
         with pytest.raises(UserError, match="tries 0: must be 1 or more"):
             call(tries=0, asked={"density": "low"})

@@ -112,7 +112,7 @@ def test_it_takes_two_slots_and_waits_for_them(decoder):
     streams = [submit(engine, number=number) for number in range(4)]
     plain = engine.submit(make_prompt(decoder.vocabulary, 2), max_tokens=3)
     engine.step()
-    assert (engine.n_running, engine.n_waiting) == (1, 4)
+    assert (engine.n_running, engine.n_taken, engine.n_waiting) == (1, 2, 4)
     engine.run()
     assert all(stream.finished == "length" for stream in (*streams, plain))
     assert engine.n_running == engine.n_waiting == 0
@@ -181,6 +181,18 @@ def test_its_likelihood_is_not_told(decoder):
 def test_an_impossible_weight_is_refused(scale):
     with pytest.raises(UserError, match="0 or more"):
         Guidance(np.zeros((1, 1), dtype=np.int64), scale)
+
+
+def test_both_prompts_count_towards_those_that_wait(decoder):
+    engine = Engine(decoder, max_streams=2, max_waiting_tokens=15)
+    streams = [submit(engine, number=0)]
+    with pytest.raises(UserError, match="would exceed 15"):
+        submit(engine, number=1)  # 4 and 7 tokens, as the first
+    engine.step()
+    streams.append(submit(engine, number=1))
+    engine.run()
+    assert all(stream.finished == "length" for stream in streams)
+    submit(engine, number=2)  # nothing is counted any more
 
 
 def test_prompts_of_guidance_are_checked(decoder):

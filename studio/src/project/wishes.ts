@@ -74,7 +74,7 @@ export function chosen(): Partial<WriteRequest> {
     else if (setting.group === "sampling") sampling[setting.name] = Number(value);
     else asked[setting.name] = String(value);
   }
-  // Of what they are about nothing may be asked now.
+  // They say how closely something is followed: the server refuses them where nothing is asked.
   if (!asks(asked)) delete fields.guidance;
   if (!asksOfBars(asked)) delete fields.tries;
   return { ...fields, sampling, asked };
